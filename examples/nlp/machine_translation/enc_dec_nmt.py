@@ -1,0 +1,23 @@
+"""Trains a translation model on its own: a teacher, or the baseline of a student. See conf/aayn_base.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.models.mt_config import check_training
+from nemo_distill.training import build_trainer, check, preprocess_data, run_job
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_training)
+    trainer = build_trainer(cfg)
+    preprocess_data(cfg.model, trainer)
+
+    from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
+
+    model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
+    run_job(cfg, trainer, model)
+
+
+if __name__ == "__main__":
+    main()

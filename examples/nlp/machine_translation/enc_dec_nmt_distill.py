@@ -1,0 +1,27 @@
+"""Distils a student from a teacher's .nemo. See conf/aayn_base_distill.yaml."""
+
+import tempfile
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.models.mt_config import check_distillation_job, take_tokenizers_from_teacher
+from nemo_distill.training import build_trainer, check, preprocess_data, run_job
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_distillation_job)
+    trainer = build_trainer(cfg)
+    with tempfile.TemporaryDirectory() as folder:
+        take_tokenizers_from_teacher(cfg.model, folder)
+        preprocess_data(cfg.model, trainer)
+
+        from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
+
+        model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
+        run_job(cfg, trainer, model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The distillation core: it knows models and losses, but no task."""

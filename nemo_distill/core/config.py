@@ -1,0 +1,182 @@
+"""Checks of a configuration that need no NeMo, so that a user's mistakes are told within seconds and all at once."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
+CORE_KEYS = {"model_path", "temperature", "student_train_loss_weight", "loss", "allowed_targets"}
+# What Lightning called these when NeMo's first translation scripts were written.
+RENAMED_TRAINER_KEYS = {
+    "gpus": "devices",
+    "checkpoint_callback": "enable_checkpointing",
+    "amp_level": "precision",
+    "distributed_backend": "strategy",
+    "resume_from_checkpoint": "exp_manager.resume_if_exists",
+}
+
+
+class ConfigurationError(ValueError):
+    """All that is wrong with a configuration.
+
+    Args:
+        problems: one sentence each; every one names the key or file, what it holds and what is allowed.
+    """
+
+    def __init__(self, problems: Collection[str]):
+        self.problems = list(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{count} in the configuration:", *(f"  - {problem}" for problem in self.problems)]))
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One summand of the distillation objective: `weight` times `loss`, logged as `name`."""
+
+    name: str
+    weight: float
+    loss: nn.Module
+
+
+def build_loss_terms(
+    nodes: Mapping[str, Mapping[str, Any]],
+    allowed_targets: Collection[str] = (),
+    registered: Collection[str] | None = None,
+) -> tuple[list[LossTerm], list[str]]:
+    """Instantiates the losses of a `distillation.loss` config.
+
+    Args:
+        nodes: a mapping from a loss's name to its `_target_`, its `weight` (default 1) and its class's arguments.
+        allowed_targets: prefixes that `_target_` may have besides `nemo_distill.losses.`
+        registered: the names that the models register; None accepts every name.
+
+    Returns:
+        The terms whose weight is above 0, and the problems found, a sentence each.
+    """
+    terms, problems = [], []
+    for name, node in nodes.items():
+        try:
+            term = _build_loss_term(name, dict(node), (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
+        except ValueError as error:
+            problems.append(f"distillation.loss.{name} {error}.")
+            continue
+        if term is None:
+            continue
+        for wanted in set(term.loss.consumes.values()) - set(registered or term.loss.consumes.values()):
+            problems.append(
+                f"distillation.loss.{name} reads '{wanted}', which the model does not register; "
+                f"it registers {_listing(registered)}."
+            )
+        terms.append(term)
+    return terms, problems
+
+
+def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str]) -> LossTerm | None:
+    weight = check_number(node.pop("weight", 1.0), "weight", minimum=0)
+    loss_class = _loss_class(node.pop("_target_", None), prefixes)
+    parameters = inspect.signature(loss_class).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in node:
+        if key not in parameters and not takes_any:
+            raise ValueError(f"has the key '{key}', which {loss_class.__name__} does not take{suggestion(key, parameters)}")
+    if weight == 0:
+        return None
+    loss = loss_class(**node)
+    if not hasattr(loss, "consumes"):
+        raise ValueError(f"uses {loss_class.__name__}, which does not say in `consumes` what it reads")
+    return LossTerm(name, weight, loss)
+
+
+def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
+    if not isinstance(target, str):
+        raise ValueError("has no _target_, the full name of a loss class")
+    if not target.startswith(tuple(prefixes)):
+        raise ValueError(f"has _target_ '{target}'; allowed are names that begin with {_listing(prefixes)}")
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        return getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"has _target_ '{target}', which cannot be imported: {error}") from error
+
+
+def check_number(value: Any, key: str, minimum: float, above: bool = False) -> float:
+    """Returns `value` as a float.
+
+    Raises:
+        ValueError: if it is no finite number of at least `minimum` (with `above`: greater than it).
+    """
+    bound = f"{'above' if above else 'of at least'} {minimum}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
+    if value < minimum or (above and value == minimum):
+        raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
+    return float(value)
+
+
+def suggestion(key: str, known: Collection[str]) -> str:
+    """Returns "; did you mean 'x'?" with the closest known key, or ", which takes ..." where none is close."""
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {_listing(known)}"
+
+
+def check_distillation(
+    distillation: Mapping[str, Any], registered: Collection[str], task_keys: Collection[str] = ()
+) -> list[str]:
+    """Returns the problems of a `distillation` config, apart from its teacher.
+
+    Args:
+        distillation: the resolved config.
+        registered: the names that the models register.
+        task_keys: keys that the task knows besides the core's own.
+    """
+    known = CORE_KEYS | set(task_keys)
+    problems = [
+        f"distillation has the unknown key '{key}'{suggestion(key, known)}."
+        for key in distillation
+        if key not in known
+    ]
+    weight = distillation.get("student_train_loss_weight", 0.0)
+    for key, value, above in (
+        ("temperature", distillation.get("temperature", 1.0), True),
+        ("student_train_loss_weight", weight, False),
+    ):
+        try:
+            check_number(value, key, minimum=0, above=above)
+        except ValueError as error:
+            problems.append(f"distillation {error}.")
+    terms, loss_problems = build_loss_terms(
+        distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered
+    )
+    if not terms and not weight and not problems and not loss_problems:
+        problems.append("distillation has no loss of a weight above 0, so there is nothing to train on.")
+    return problems + loss_problems
+
+
+def check_missing(cfg: DictConfig) -> list[str]:
+    """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
+    problems = []
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        section = key.rpartition(".")[0]
+        remedy = f"; give it, or leave the section out with '~{section}'" if section.endswith("_ds") else "; give it"
+        problems.append(f"{key} has no value{remedy}.")
+    return problems
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each trainer key that Lightning has renamed since NeMo 1.x."""
+    return [
+        f"trainer.{old} is called {new if '.' in new else f'trainer.{new}'} now."
+        for old, new in RENAMED_TRAINER_KEYS.items()
+        if old in trainer
+    ]
+
+
+def _listing(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,50 @@
+"""What a job says on the screen: its own few lines, and of its libraries only what a user can act on.
+
+Call `set_up_console` before NeMo is imported.
+"""
+
+import logging
+import os
+import sys
+import warnings
+
+# Of Python warnings that concern neither the job nor its data, the text that they contain.
+IRRELEVANT = (
+    "pynvml",
+    "torchaudio",
+    "torch.distributed.reduce_op",
+    "bitsandbytes",
+    "does not have many workers",
+    "smaller than the logging interval",
+    "treespec, LeafSpec",
+    "Checkpoint directory .* exists and is not empty",
+    "was configured but will not be used|GPU available but not used",
+    "resume from an iterator|mid-epoch checkpoint",
+)
+console = logging.getLogger("nemo_distill")
+
+
+def set_up_console() -> None:
+    """Lets `console.info(...)` print plain lines and silences what libraries say at import and start."""
+    if not console.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        console.addHandler(handler)
+        console.setLevel(logging.INFO)
+        console.propagate = False
+    logging.getLogger().handlers.clear()  # Hydra's, which would repeat every library's INFO lines
+    for name in ("lightning.pytorch", "lightning.fabric", "megatron", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for category in (DeprecationWarning, FutureWarning, SyntaxWarning):
+        warnings.filterwarnings("ignore", category=category)
+    for text in IRRELEVANT:
+        warnings.filterwarnings("ignore", message=f"(?s).*({text})")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("NEMO_LOG_LEVEL", "WARNING")
+
+
+def quieten_nemo() -> None:
+    """Keeps NeMo's own logger to warnings; call it after NeMo has been imported."""
+    from nemo.utils import logging as nemo_logging
+
+    nemo_logging.setLevel(logging.WARNING)

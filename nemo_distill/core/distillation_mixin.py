@@ -1,0 +1,103 @@
+"""Makes a NeMo model distillable: as a teacher or as a student, with the same `forward`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nemo_distill.core.registry import DistillationRegistry, Role
+
+
+class DistillationPass(NamedTuple):
+    """One model's share of one distillation step."""
+
+    role: Role
+    registry: DistillationRegistry
+
+
+class DistillationMixin:
+    """Registration hooks for a `ModelPT`; put it before the NeMo class among the bases.
+
+    A model needs no more than one line in its `forward`: `self.distillation_registration_step(name=tensor, ...)`.
+    Outside distillation that line does nothing. The other methods have defaults that a model may override.
+    """
+
+    # Names that the model can register; a loss that asks for another is refused before training starts.
+    distillation_tensors: ClassVar[tuple[str, ...]] = ("log_probs",)
+
+    _distillation_pass: DistillationPass | None = None
+    # In a tuple, because the owner holds this model as a submodule and modules must not form a circle.
+    _distillation_owner: tuple = ()
+
+    @contextmanager
+    def distillation_pass(self, role: Role, registry: DistillationRegistry) -> Iterator[None]:
+        """Within this context, the model plays `role` and registers into `registry`."""
+        self._distillation_pass = DistillationPass(role, registry)
+        try:
+            yield
+        finally:
+            self._distillation_pass = None
+
+    def is_being_distilled(self) -> bool:
+        """True while the model runs as teacher or student of a distillation step."""
+        return self._distillation_pass is not None
+
+    def is_student_model(self) -> bool:
+        """True while the model runs as the student of a distillation step."""
+        return self.is_being_distilled() and self._distillation_pass.role is Role.STUDENT
+
+    def wants_distillation_tensor(self, name: str) -> bool:
+        """True if some loss of the running step reads `name`; computing it would be wasted otherwise."""
+        return self.is_being_distilled() and name in self._distillation_pass.registry.wanted
+
+    def register_distillation_tensor(self, name: str, tensor: Tensor) -> None:
+        """Hands `tensor` to the losses that read `name`; does nothing where none does."""
+        if self.wants_distillation_tensor(name):
+            self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
+
+    def register_distillation_mask(self, name: str, mask: Tensor) -> None:
+        """Says which positions of the tensors called `name` count: `mask` is true there, shape as theirs less the last."""
+        if self.wants_distillation_tensor(name):
+            self._distillation_pass.registry.register_mask(name, mask)
+
+    def tempered_log_probs(self, logits: Tensor) -> Tensor:
+        """Returns log softmax(logits / T) at the step's temperature T (Hinton et al. 2015, eq. 1).
+
+        Args:
+            logits: (..., V); log-probabilities serve as well, since a softmax ignores a constant added to its logits.
+        """
+        return torch.log_softmax(logits / self._distillation_pass.registry.temperature, dim=-1)
+
+    def distillation_registration_step(self, **tensors: Tensor) -> None:
+        """Called by `forward`: registers each tensor under its keyword; `log_probs` at the step's temperature."""
+        for name, tensor in tensors.items():
+            if self.wants_distillation_tensor(name):
+                tensor = self.tempered_log_probs(tensor) if name == "log_probs" else tensor
+                self.register_distillation_tensor(name, tensor)
+
+    def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """Returns the loss nodes by name, given the `distillation` config; a model may add its own or change them."""
+        return dict(distillation["loss"])
+
+    def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
+        """Called on the student: returns what keeps it from learning from `teacher`, a sentence each; [] if nothing."""
+        return []
+
+    def distillation_forward(self, batch: Any) -> Any:
+        """Runs the model on a batch of the training data, so that its `forward` registers. Default: `training_step`."""
+        return self.training_step(batch, 0)
+
+    def distillation_train_loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Returns the student's own training loss, given what `distillation_forward` returned."""
+        return outputs["loss"] if isinstance(outputs, Mapping) else outputs
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Logs through the model that trains this one; a teacher logs nothing."""
+        if self.is_being_distilled() and not self.is_student_model():
+            return
+        if self._distillation_owner:
+            self._distillation_owner[0].log(name, value, *args, **kwargs)
+        else:
+            super().log(name, value, *args, **kwargs)

@@ -1,0 +1,183 @@
+"""Trains a student from a frozen teacher, for any pair of NeMo models that carry DistillationMixin."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from nemo.core.classes import ModelPT
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+
+from nemo_distill import __version__
+from nemo_distill.core.config import ConfigurationError, build_loss_terms
+from nemo_distill.core.distillation_mixin import DistillationMixin
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
+
+
+class DistillationModelPT(ModelPT):
+    """A frozen teacher and a student in training.
+
+    In each training step both run the same `forward`, which registers tensors by name; each configured loss reads the
+    tensors that it asks for, and the student is trained on the weighted sum of the losses. Data, validation and
+    testing are the student's own. Checkpoints hold the student alone; `save_to` writes the student's `.nemo`.
+
+    Args:
+        cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`;
+            `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
+            `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`.
+        trainer: the trainer that will run it.
+        model_class: the class of both models.
+
+    Raises:
+        ConfigurationError: with all reasons at once, if losses, teacher and student do not fit together.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: Any = None, *, model_class: type[ModelPT]):
+        cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+        # Without data sets: those are the student's, which does not exist yet.
+        super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
+        teacher = restore_for_inference(model_class, cfg.distillation.model_path)
+        # In a tuple, so that torch does not find it: no gradients, no optimizer, no checkpoint, no train mode, no DDP.
+        self._teacher = (teacher,)
+        self.student = model_class(_student_config(cfg, teacher), trainer=trainer)
+        self.student._distillation_owner = (self,)
+        self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
+        self._set_up_losses(cfg.distillation)
+
+    def _set_up_losses(self, distillation: DictConfig) -> None:
+        nodes = self.student.setup_distillation_loss(OmegaConf.to_container(distillation))
+        self.loss_terms, problems = build_loss_terms(
+            nodes, distillation.get("allowed_targets") or (), self.student.distillation_tensors
+        )
+        problems += self.student.validate_distillation_model(self.teacher)
+        if problems:
+            raise ConfigurationError(problems)
+        self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
+        self.student_train_loss_weight = distillation.get("student_train_loss_weight", 0.0)
+        wanted = {name for term in self.loss_terms for name in term.loss.consumes.values()}
+        self.registry = DistillationRegistry(wanted, distillation.get("temperature", 1.0))
+
+    @property
+    def teacher(self) -> ModelPT:
+        """The frozen teacher, always in eval mode, on the student's device."""
+        return self._teacher[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DistillationModelPT":
+        self.teacher._apply(fn)  # every move to a device or a precision goes through here
+        return super()._apply(fn, recurse)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the student."""
+        return self.student(*args, **kwargs)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the objective for one batch, and logs every term of it."""
+        terms = self.distillation_losses(batch)
+        weights = {term.name: term.weight for term in self.loss_terms} | {"student": self.student_train_loss_weight}
+        total = sum(weights[name] * value for name, value in terms.items())
+        self.log_dict({f"{name}_loss": value.detach() for name, value in terms.items()})
+        self.log("train_loss", total.detach(), prog_bar=True)
+        self.log("lr", self._optimizer.param_groups[0]["lr"])
+        return total
+
+    def distillation_losses(self, batch: Any) -> dict[str, Tensor]:
+        """Runs teacher and student on a batch and returns the unweighted losses by name.
+
+        `student` is the student's own training loss, there if its weight is above 0.
+        """
+        with self._fresh_registry() as registry:
+            if self.loss_terms:
+                with torch.no_grad(), self.teacher.distillation_pass(Role.TEACHER, registry):
+                    self.teacher.distillation_forward(batch)
+            with self.student.distillation_pass(Role.STUDENT, registry):
+                outputs = self.student.distillation_forward(batch)
+            losses = {term.name: term.loss(**_loss_inputs(term.loss.consumes, registry)) for term in self.loss_terms}
+            if self.student_train_loss_weight:
+                losses["student"] = self.student.distillation_train_loss(outputs, batch)
+            return losses
+
+    @contextmanager
+    def _fresh_registry(self) -> Iterator[DistillationRegistry]:
+        try:
+            yield self.registry
+        finally:
+            self.registry.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return self.student.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> Any:
+        return self.student.on_validation_epoch_end()
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return self.student.test_step(batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self) -> Any:
+        return self.student.on_test_epoch_end()
+
+    def train_dataloader(self) -> Any:
+        return self.student.train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        return self.student.val_dataloader()
+
+    def test_dataloader(self) -> Any:
+        return self.student.test_dataloader()
+
+    def setup_training_data(self, train_data_config: DictConfig) -> None:
+        self.student.setup_training_data(train_data_config)
+        self._train_dl = self.student._train_dl
+
+    def setup_validation_data(self, val_data_config: DictConfig) -> None:
+        self.student.setup_validation_data(val_data_config)
+
+    def save_to(self, save_path: str) -> Any:
+        """Writes the student's `.nemo`, which is a model of NeMo's own class."""
+        return self.student.save_to(save_path)
+
+    @classmethod
+    def list_available_models(cls) -> None:
+        """There are no published models of this class."""
+        return None
+
+
+def _without(cfg: DictConfig, sections: tuple[str, ...]) -> DictConfig:
+    kept = cfg.copy()
+    with open_dict(kept):
+        for section in sections:
+            kept.pop(section, None)
+    return kept
+
+
+def _student_config(cfg: DictConfig, teacher: ModelPT) -> DictConfig:
+    """The student's config, with a record of how it was distilled in place of the instructions."""
+    distillation = OmegaConf.to_container(cfg.distillation)
+    student = _without(cfg, ("distillation",))
+    with open_dict(student):
+        student.distilled_with = {
+            "nemo_distill": __version__,
+            "teacher": NemoArchive(distillation["model_path"]).path.name,
+            "teacher_sha256": NemoArchive(distillation["model_path"]).sha256(),
+            "teacher_parameters": teacher.num_weights,
+            # NeMo refuses to restore a config that holds a `_target_` outside its own packages.
+            "distillation": _rename_targets(distillation),
+        }
+    return student
+
+
+def _rename_targets(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {("class" if key == "_target_" else key): _rename_targets(value) for key, value in node.items()}
+    return node
+
+
+def _loss_inputs(consumes: dict[str, str], registry: DistillationRegistry) -> dict[str, Tensor | None]:
+    """A loss's keyword arguments: both roles' tensors for each name that it consumes, and the first name's mask."""
+    inputs = {}
+    for argument, name in consumes.items():
+        for role in Role:
+            inputs[f"{role.value}_{argument}"] = registry.get(role, name)
+    return inputs | {"mask": registry.mask(next(iter(consumes.values())))}

@@ -1,0 +1,69 @@
+"""What teacher and student hand over in one training step.
+
+The registry is the meeting point of models and losses. A model registers tensors under names, in the role that it plays;
+a loss reads those names. Neither knows the other. A registry lives as long as one step and belongs to one
+DistillationModelPT, so that two distillations in one process never see each other's tensors.
+"""
+
+from collections.abc import Collection
+from enum import Enum
+
+from torch import Tensor
+
+
+class Role(str, Enum):
+    """The part that a model plays in a distillation step."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+
+
+class DistillationRegistry:
+    """Tensors of one training step, by role and name, and the masks that say which of their positions count.
+
+    Args:
+        wanted: the names that some loss reads. Everything else is dropped at the door.
+        temperature: divides logits before their softmax, for models that register log-probabilities.
+    """
+
+    def __init__(self, wanted: Collection[str], temperature: float = 1.0):
+        self.wanted = frozenset(wanted)
+        self.temperature = temperature
+        self._tensors: dict[tuple[Role, str], Tensor] = {}
+        self._masks: dict[str, Tensor] = {}
+
+    def register(self, role: Role, name: str, tensor: Tensor) -> None:
+        """Keeps `tensor` if a loss wants `name`.
+
+        Raises:
+            RuntimeError: if the role has registered the name in this step already; the earlier tensor would be lost.
+        """
+        if name not in self.wanted:
+            return
+        if (role, name) in self._tensors:
+            raise RuntimeError(f"The {role.value} registered '{name}' twice in one step; each forward registers it once.")
+        self._tensors[role, name] = tensor
+
+    def register_mask(self, name: str, mask: Tensor) -> None:
+        """Sets which positions of the tensors called `name` count, for both roles."""
+        self._masks[name] = mask
+
+    def get(self, role: Role, name: str) -> Tensor:
+        """Returns what `role` registered as `name`.
+
+        Raises:
+            KeyError: if it registered nothing of that name; the message lists what it did register.
+        """
+        if (role, name) not in self._tensors:
+            found = sorted(found_name for found_role, found_name in self._tensors if found_role is role)
+            raise KeyError(f"The {role.value} registered no '{name}'; it registered {found}.")
+        return self._tensors[role, name]
+
+    def mask(self, name: str) -> Tensor | None:
+        """Returns the mask of the tensors called `name`, or None where every position counts."""
+        return self._masks.get(name)
+
+    def clear(self) -> None:
+        """Forgets all tensors and masks, so that they can be freed."""
+        self._tensors.clear()
+        self._masks.clear()

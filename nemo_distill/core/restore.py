@@ -1,0 +1,45 @@
+"""Restores models from `.nemo` files for inference: no data sets, no optimizer, and weights that cannot run code."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from nemo.core.classes import ModelPT
+from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
+from omegaconf import open_dict
+
+from nemo_distill.core.nemo_archive import NemoArchive
+
+AnyModel = TypeVar("AnyModel", bound=ModelPT)
+TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
+
+
+class WeightsOnlyConnector(SaveRestoreConnector):
+    """Loads tensors and nothing else; NeMo's own connector unpickles whatever the file holds."""
+
+    @staticmethod
+    def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
+        return torch.load(model_weights, map_location="cpu", weights_only=True)
+
+
+def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
+    """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, with no parameter that wants a gradient.
+
+    Args:
+        model_class: the class to build, which may be a subclass of the one that the file names.
+        path: the `.nemo`.
+
+    Raises:
+        ValueError: if the file is no `.nemo`.
+    """
+    config = NemoArchive(path).config
+    with open_dict(config):
+        for section in TRAINING_SECTIONS:
+            config.pop(section, None)
+    model = model_class.restore_from(
+        str(path),
+        override_config_path=config,
+        map_location=torch.device("cpu"),
+        save_restore_connector=WeightsOnlyConnector(),
+    )
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Text for training: loaders that resume, and the generated demo corpus."""

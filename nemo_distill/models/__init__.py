@@ -1,0 +1,1 @@
+"""Distillable NeMo models. Import the module of the model: NeMo loads only then."""

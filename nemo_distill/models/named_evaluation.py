@@ -1,0 +1,112 @@
+"""Validation and testing of a translation model on several sets, each under its own name.
+
+NeMo's own code logs the second set as `dl_index_1`, dies at the end of validation where no process group exists, and
+under DDP counts the batches twice that fill up the last round.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig, ListConfig
+from sacrebleu import corpus_bleu
+from torch import Tensor
+
+from nemo_distill.core.console import console
+from nemo_distill.evaluation.scores import bleu_tokenization
+
+
+def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:
+    """Drops the dimension of size 1 that a DataLoader puts before NeMo's ready-made batches."""
+    return [tensor.squeeze(dim=0) if tensor.ndim == 3 else tensor for tensor in batch]
+
+
+def set_names(section: DictConfig) -> list[str]:
+    """Returns the names of an evaluation section's sets: those given, or the source files' stems, made different."""
+    if section.get("names"):
+        return list(section.names)
+    files = section.src_file_name if isinstance(section.src_file_name, (list, ListConfig)) else [section.src_file_name]
+    stems = [Path(file).stem for file in files]
+    return [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
+
+
+class NamedEvaluationMixin:
+    """Goes before `MTEncDecModel` among the bases.
+
+    Logs, with mode `val` or `test`: `{mode}_loss` (mean NLL of a target token) and `{mode}_sacreBLEU` for the first set;
+    where there are several, also `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each and `..._avg`.
+    """
+
+    @torch.no_grad()
+    def eval_step(self, batch: list[Tensor], batch_idx: int, mode: str, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Returns translations, references, the summed NLL of the references and the number of their tokens."""
+        if self.multilingual:
+            self.source_processor = self.source_processor_list[dataloader_idx]
+            self.target_processor = self.target_processor_list[dataloader_idx]
+        src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
+        log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
+        label_mask = labels != self.decoder_tokenizer.pad_id  # (B, T)
+        nll = -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
+        inputs, translations = self.batch_translate(src=src_ids, src_mask=src_mask)
+        references = self.ids_to_postprocessed_text(
+            tgt_ids, self.decoder_tokenizer, self.target_processor, filter_beam_ids=False
+        )
+        return {
+            "inputs": inputs,
+            "translations": translations,
+            "ground_truths": references,
+            "nll": nll[label_mask].double().sum().item(),
+            "num_non_pad_tokens": int(label_mask.sum()),
+        }
+
+    def eval_epoch_end(self, outputs: list, mode: str, global_rank: int) -> None:
+        """Scores each set over all devices and logs the scores."""
+        if not outputs:
+            return
+        sets = [outputs] if isinstance(outputs[0], dict) else outputs
+        loaders = self.val_dataloader() if mode == "val" else self.test_dataloader()
+        section = self.cfg.validation_ds if mode == "val" else self.cfg.test_ds
+        scores = {}
+        for index, (name, steps, loader) in enumerate(zip(set_names(section), sets, loaders)):
+            scores[name] = self._score_set(mode, name, _gather(steps, len(loader.dataset)), index)
+            steps.clear()
+        self._log_scores(mode, scores)
+
+    def _score_set(self, mode: str, name: str, steps: list[dict[str, Any]], index: int) -> dict[str, float]:
+        inputs, translations, references = (
+            list(itertools.chain(*(step[key] for step in steps))) for key in ("inputs", "translations", "ground_truths")
+        )
+        several = self.multilingual and isinstance(self.tgt_language, ListConfig)
+        language = self.tgt_language[index] if several else self.tgt_language
+        bleu = corpus_bleu(translations, [references], tokenize=bleu_tokenization(language)).score
+        loss = sum(step["nll"] for step in steps) / max(1, sum(step["num_non_pad_tokens"] for step in steps))
+        if self.global_rank == 0:
+            console.info(f"\n{mode} {name}: {len(translations)} sentences, loss {loss:.3f}, sacreBLEU {bleu:.2f}")
+            console.info(f"  source:      {inputs[0]}\n  translation: {translations[0]}\n  reference:   {references[0]}")
+        return {"loss": loss, "sacreBLEU": bleu}
+
+    def _log_scores(self, mode: str, scores: dict[str, dict[str, float]]) -> None:
+        for metric, on_bar in (("loss", False), ("sacreBLEU", True)):
+            values = {name: score[metric] for name, score in scores.items()}
+            named = {f"{mode}_{metric}": next(iter(values.values()))}
+            if len(values) > 1:
+                named |= {f"{mode}_{metric}_{name}": value for name, value in values.items()}
+                named[f"{mode}_{metric}_avg"] = sum(values.values()) / len(values)
+            for key, value in named.items():
+                # The same on every device already: each has gathered all of them.
+                self.log(key, value, prog_bar=on_bar and key == f"{mode}_{metric}", sync_dist=False)
+
+
+def _gather(steps: list[dict[str, Any]], num_batches: int) -> list[dict[str, Any]]:
+    """All devices' steps in the order of the data.
+
+    A distributed sampler deals the batches out in turn and repeats the first ones to fill the last round; what lies
+    beyond `num_batches` are those repetitions.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(steps)
+    gathered: list = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, list(steps))
+    return list(itertools.chain(*zip(*gathered)))[:num_batches]

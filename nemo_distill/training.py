@@ -1,0 +1,55 @@
+"""The steps of a training job that its Hydra scripts share, in NeMo's order."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.console import quieten_nemo, set_up_console
+
+
+def check(cfg: DictConfig, check_job: Callable[[DictConfig], None]) -> None:
+    """Ends the program with exit code 2 and every mistake in its configuration, if there is one."""
+    try:
+        check_job(cfg)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    set_up_console()
+
+
+def build_trainer(cfg: DictConfig) -> Any:
+    """Returns the Lightning trainer of the config, seeded, with exp_manager's logs, checkpoints and resuming."""
+    import lightning.pytorch as pl
+    from nemo.utils.exp_manager import exp_manager
+
+    from nemo_distill.core.random_state import RandomStateCallback
+
+    quieten_nemo()
+    pl.seed_everything(cfg.get("seed", 0), workers=True)
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
+        options["strategy"] = "ddp_find_unused_parameters_true"
+    trainer = pl.Trainer(**options, callbacks=[RandomStateCallback()])
+    exp_manager(trainer, cfg.get("exp_manager"))
+    return trainer
+
+
+def preprocess_data(model: DictConfig, trainer: Any) -> None:
+    """Where `model.preproc_out_dir` is set: trains tokenizers and writes tarred data, and puts their paths in `model`."""
+    if not model.get("preproc_out_dir"):
+        return
+    from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
+
+    with open_dict(model):
+        MTDataPreproc(cfg=model, trainer=trainer)
+
+
+def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
+    """Trains and tests `model`, as `do_training` and `do_testing` say."""
+    if cfg.get("do_training", True):
+        trainer.fit(model)
+    if cfg.get("do_testing", False):
+        trainer.test(model)

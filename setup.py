@@ -1,0 +1,44 @@
+"""Installs nemo_distill. `constraints.txt` holds the exact set of versions that is tested."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "nemo_distill" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+# nemo_toolkit[nlp] would bring torchvision, which no CPU build of torch goes with, and pangu 6, which NeMo cannot import.
+# These are the packages of that extra which translation needs.
+NEMO_TRANSLATION = ["megatron-core>=0.12,<0.17", "ijson", "rouge_score", "jieba", "opencc", "pangu<5"]
+
+setup(
+    name="nemo_distill",
+    version=VERSION,
+    description="Knowledge distillation for neural machine translation with NVIDIA NeMo",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["nemo_distill", "nemo_distill.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
+        "torch>=2.4",
+        "lightning>=2.2,<2.5",
+        "hydra-core>=1.3,<1.4",
+        "omegaconf>=2.3,<2.4",
+        "sacrebleu>=2.3",
+        "sentencepiece>=0.2",
+        "rich>=13",
+        *NEMO_TRANSLATION,
+    ],
+    extras_require={
+        "yttm": ["youtokentome>=1.0.6"],
+        "plots": ["matplotlib>=3.7"],
+        "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
+        "dev": ["pytest>=8", "ruff>=0.6", "youtokentome>=1.0.6"],
+    },
+)
