@@ -80,12 +80,12 @@ def take_tokenizers_from_teacher(model: DictConfig, folder: str | Path) -> None:
         tokenizer = model[f"{side}_tokenizer"]
         if tokenizer.get("tokenizer_model"):
             continue
-        taken = archive.config[f"{side}_tokenizer"].copy()
+        taken = OmegaConf.to_container(archive.config[f"{side}_tokenizer"])
+        if taken.get("tokenizer_model"):
+            path = archive.extract_artifact(taken["tokenizer_model"], folder)
+            taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
         with open_dict(model):
             model[f"{side}_tokenizer"] = taken
-            if taken.get("tokenizer_model"):
-                path = archive.extract_artifact(taken.tokenizer_model, folder)
-                taken.update({"tokenizer_model": str(path), "library": tokenizer_library(path)})
 
 
 def _raise(problems: list[str]) -> None:

@@ -1,0 +1,25 @@
+"""Trains a teacher, baselines and distilled students, and prints how they compare. See conf/demo.yaml."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.comparison import execute, plan_runs, prepare_corpus, score
+from nemo_distill.evaluation.results_table import print_results, write_results
+from nemo_distill.training import check, quieten_nemo
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="demo")
+def main(cfg: DictConfig) -> None:
+    check(cfg.corpus, prepare_corpus)
+    runs = list(plan_runs(cfg, Path(__file__).parent))
+    seconds = [execute(run) for run in runs]
+    quieten_nemo()
+    results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds)]
+    write_results(results, Path(cfg.output_dir))
+    print_results(results)
+
+
+if __name__ == "__main__":
+    main()

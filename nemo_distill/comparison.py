@@ -1,0 +1,145 @@
+"""Trains a teacher, baselines and distilled students by the project's own commands, and compares them on a test set.
+
+Every training is a command that could be typed; it runs in a process of its own and is left out when it has finished
+before. An interrupted one goes on from its last checkpoint.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.console import console
+from nemo_distill.data.demo_corpus import write_demo_corpus
+from nemo_distill.evaluation.results_table import Result
+from nemo_distill.evaluation.scores import bleu
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its group, its seed, its folder and the command that does it."""
+
+    group: str
+    seed: int
+    folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def model_path(self) -> Path:
+        """The `.nemo` that the training leaves."""
+        return self.folder / "model.nemo"
+
+
+def prepare_corpus(corpus: DictConfig) -> None:
+    """Writes the demo corpus, where the config asks for one and it is not there yet."""
+    folder = Path(corpus.folder)
+    if corpus.get("generate") and not (folder / "train.de").is_file():
+        console.info(f"Writing the demo corpus to {folder}")
+        write_demo_corpus(folder, **OmegaConf.to_container(corpus.generate))
+    missing = [str(file) for file in _files(corpus) if not file.is_file()]
+    if missing:
+        raise ConfigurationError([f"corpus.folder={folder} lacks {', '.join(missing)}."])
+
+
+def _files(corpus: DictConfig) -> list[Path]:
+    parts = ("train", corpus.validation, corpus.test)
+    return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in (corpus.source, corpus.target)]
+
+
+def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
+    """Yields the trainings in order: the teacher, then for each seed a baseline and a distilled student."""
+    output = Path(cfg.output_dir)
+    shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
+    preproc = [
+        f"model.preproc_out_dir={output / 'tokenizer'}",
+        *(f"model.{side}_tokenizer.vocab_size={cfg.vocab_size}" for side in ("encoder", "decoder")),
+    ]
+    tokenizer = output / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
+    tokenizers = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+    plain = (sys.executable, str(scripts / "enc_dec_nmt.py"), "--config-name", "aayn_base")
+    distil = (sys.executable, str(scripts / "enc_dec_nmt_distill.py"), "--config-name", "aayn_base_distill")
+
+    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Run:
+        folder = output / (group if group == "teacher" else f"{group}_seed{seed}")
+        return Run(group, seed, folder, (*command, *shared, *overrides, f"seed={seed}", *_logging_overrides(folder)))
+
+    teacher = run("teacher", 0, plain, [*preproc, *cfg.teacher])
+    yield teacher
+    from_teacher = [f"model.distillation.model_path={teacher.model_path}", *cfg.distillation]
+    for seed in cfg.seeds:
+        yield run("baseline", seed, plain, [*tokenizers, *cfg.student])
+        yield run("distilled", seed, distil, [*cfg.student, *from_teacher])
+
+
+def _data_overrides(corpus: DictConfig) -> list[str]:
+    overrides = ["~model.test_ds"]
+    for section, part in (("train_ds", "train"), ("validation_ds", corpus.validation)):
+        for key, language in (("src", corpus.source), ("tgt", corpus.target)):
+            overrides.append(f"model.{section}.{key}_file_name={Path(corpus.folder) / f'{part}.{language}'}")
+    return overrides
+
+
+def _logging_overrides(folder: Path) -> list[str]:
+    parameters = "+exp_manager.checkpoint_callback_params"
+    return [
+        f"+exp_manager.explicit_log_dir={folder}",
+        "+exp_manager.resume_if_exists=true",
+        "+exp_manager.resume_ignore_no_checkpoint=true",
+        f"{parameters}.monitor=val_sacreBLEU",
+        f"{parameters}.mode=max",
+        f"{parameters}.save_top_k=1",
+        f"{parameters}.save_best_model=true",
+    ]
+
+
+def execute(run: Run) -> float:
+    """Runs a training unless it has finished before, and returns its wall time in seconds.
+
+    Raises:
+        ConfigurationError: if the folder holds the result of another command.
+        subprocess.CalledProcessError: if the training fails.
+    """
+    record = run.folder / FINISHED
+    if record.is_file():
+        finished = json.loads(record.read_text(encoding="utf-8"))
+        if finished["arguments"] != list(run.command[1:]):
+            raise ConfigurationError([f"'{run.folder}' holds a model of another command; delete it, or set output_dir."])
+        console.info(f"{run.folder.name}: finished before")
+        return finished["seconds"]
+    console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
+    started = time.monotonic()
+    subprocess.run(run.command, check=True)
+    seconds = time.monotonic() - started
+    (written,) = (run.folder / "checkpoints").glob("*.nemo")
+    written.replace(run.model_path)
+    record.write_text(json.dumps({"arguments": run.command[1:], "seconds": seconds}, indent=2), encoding="utf-8")
+    return seconds
+
+
+def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
+    """Restores a run's model with plain NeMo, translates the test set and scores it against the raw references."""
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.core.restore import restore_for_inference
+    from nemo_distill.models.translation import translate_lines
+
+    sources, references = (
+        (Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        for language in (cfg.corpus.source, cfg.corpus.target)
+    )
+    model = restore_for_inference(MTEncDecModel, run.model_path)
+    started = time.monotonic()
+    translations = translate_lines(model, sources, beam_size=cfg.beam_size, label=run.folder.name)
+    seconds = time.monotonic() - started
+    (run.folder / "test.translations").write_text("".join(f"{line}\n" for line in translations), encoding="utf-8")
+    result = bleu(translations, references)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Result(run.group, run.seed, parameters, result.value, result.signature, training_seconds, seconds)

@@ -1,0 +1,98 @@
+"""The table that a comparison ends with: on the screen, as Markdown and as JSON."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained model, scored.
+
+    Args:
+        group: models that differ by their seed alone share a group.
+        seed: of weights and data order.
+        parameters: all of the model's, shared ones counted once.
+        bleu: corpus BLEU, 0 to 100.
+        signature: sacrebleu's.
+        training_seconds: wall time of the whole training command.
+        translation_seconds: wall time of translating the test set.
+    """
+
+    group: str
+    seed: int
+    parameters: int
+    bleu: float
+    signature: str
+    training_seconds: float
+    translation_seconds: float
+
+
+COLUMNS = ("model", "seed", "parameters", "compression", "sacreBLEU", "training s", "translation s")
+
+
+def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """Returns the cells of the table, a row a model; compression is relative to the first, the teacher."""
+    largest = results[0].parameters
+    return [
+        (
+            result.group,
+            str(result.seed),
+            f"{result.parameters:,}",
+            f"{largest / result.parameters:.1f}x",
+            f"{result.bleu:.2f}",
+            f"{result.training_seconds:.0f}",
+            f"{result.translation_seconds:.1f}",
+        )
+        for result in results
+    ]
+
+
+def verdict(results: Sequence[Result], distilled: str = "distilled", baseline: str = "baseline") -> str:
+    """Says in a sentence or two by how much the distilled students beat the baselines, seed by seed, or that they do not."""
+    scores = {(result.group, result.seed): result.bleu for result in results}
+    seeds = sorted({seed for group, seed in scores if group == distilled} & {seed for group, seed in scores if group == baseline})
+    gains = [scores[distilled, seed] - scores[baseline, seed] for seed in seeds]
+    mean = statistics.mean(gains)
+    listed = ", ".join(f"{gain:+.2f} (seed {seed})" for seed, gain in zip(seeds, gains))
+    if min(gains) > 0:
+        return f"The distilled student beats the baseline of its size by {mean:+.2f} BLEU on average: {listed}."
+    if mean > 0:
+        return f"The distilled student beats the baseline on average ({mean:+.2f} BLEU), but not with every seed: {listed}."
+    return f"The distilled student did NOT beat the baseline of its size: {mean:+.2f} BLEU on average: {listed}."
+
+
+def as_markdown(results: Sequence[Result]) -> str:
+    """Returns the table, the verdict and the signature as Markdown."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *table_rows(results)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{verdict(results)}\n\nsacreBLEU signature: `{results[0].signature}`\n"
+
+
+def write_results(results: Sequence[Result], folder: Path) -> None:
+    """Writes `results.md` and `results.json` into `folder`."""
+    for name, text in (
+        ("results.md", as_markdown(results)),
+        ("results.json", json.dumps([asdict(result) for result in results], indent=2) + "\n"),
+    ):
+        temporary = folder / f"{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Prints the table, the signature and the verdict."""
+    table = Table(title="Test set")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in table_rows(results):
+        table.add_row(*row)
+    screen = Console()
+    screen.print(table)
+    screen.print(f"sacreBLEU signature: {results[0].signature}", highlight=False)
+    screen.print(verdict(results), highlight=False)

@@ -1,0 +1,82 @@
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_distill.core.config import (
+    ConfigurationError,
+    build_loss_terms,
+    check_distillation,
+    check_missing,
+    check_number,
+    check_trainer,
+)
+
+KL = "nemo_distill.losses.KLDivergenceLoss"
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        ({"_target_": "os.system"}, "has _target_ 'os.system'; allowed are names that begin with nemo_distill.losses."),
+        ({"_target_": "nemo_distill.losses.Nothing"}, "cannot be imported"),
+        ({}, "has no _target_"),
+        ({"_target_": KL, "temprature": 2.0}, "has the key 'temprature', which KLDivergenceLoss does not take; did you mean"),
+        ({"_target_": KL, "weight": -1}, "has weight=-1; a number of at least 0 is needed"),
+        ({"_target_": KL, "weight": "much"}, "has weight='much'"),
+        ({"_target_": KL, "log_probs": "logits"}, "reads 'logits', which the model does not register"),
+    ],
+)
+def test_a_wrong_loss_node_is_told_by_name(node, sentence):
+    terms, problems = build_loss_terms({"primary": node}, registered=["log_probs"])
+    assert len(problems) == 1
+    assert problems[0].startswith("distillation.loss.primary ") and sentence in problems[0]
+
+
+def test_weights_of_zero_leave_a_loss_out_and_missing_weights_are_one():
+    nodes = {"a": {"_target_": KL}, "b": {"_target_": KL, "weight": 0.0}}
+    terms, problems = build_loss_terms(nodes)
+    assert [(term.name, term.weight) for term in terms] == [("a", 1.0)] and not problems
+
+
+def test_users_own_losses_are_allowed_by_name():
+    node = {"own": {"_target_": "torch.nn.Identity"}}
+    assert "allowed are" in build_loss_terms(node)[1][0]
+    assert "does not say in `consumes`" in build_loss_terms(node, allowed_targets=["torch.nn."])[1][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"temperature": 0}, "distillation has temperature=0; a number above 0 is needed."),
+        ({"temperature": float("nan")}, "has temperature=nan"),
+        ({"student_train_loss_weight": -0.5}, "has student_train_loss_weight=-0.5"),
+        ({"temprature": 2}, "distillation has the unknown key 'temprature'; did you mean 'temperature'?"),
+        ({"loss": {}}, "no loss of a weight above 0"),
+    ],
+)
+def test_a_wrong_distillation_section_is_told_by_key(change, sentence):
+    section = {"model_path": "x", "loss": {"primary": {"_target_": KL}}} | change
+    problems = check_distillation(section, ["log_probs"])
+    assert len(problems) == 1 and sentence in problems[0]
+
+
+def test_a_right_distillation_section_has_no_problems():
+    assert check_distillation({"model_path": "x", "loss": {"primary": {"_target_": KL}}}, ["log_probs"]) == []
+
+
+def test_missing_values_of_a_data_section_name_the_way_out():
+    (problem,) = check_missing(OmegaConf.create({"model": {"test_ds": {"src_file_name": "???"}}}))
+    assert problem == "model.test_ds.src_file_name has no value; give it, or leave the section out with '~model.test_ds'."
+
+
+def test_renamed_trainer_keys_are_told_with_their_new_name():
+    assert check_trainer({"gpus": 1, "devices": 1}) == ["trainer.gpus is called trainer.devices now."]
+
+
+@pytest.mark.parametrize("value", [True, None, "1", float("inf"), -1])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError):
+        check_number(value, "key", minimum=0)
+
+
+def test_an_error_lists_every_problem():
+    assert str(ConfigurationError(["a.", "b."])) == "2 problems in the configuration:\n  - a.\n  - b."

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from nemo_distill.core.registry import DistillationRegistry, Role
+
+
+def test_what_no_loss_wants_is_not_kept():
+    registry = DistillationRegistry({"log_probs"})
+    registry.register(Role.STUDENT, "hidden_states", torch.ones(1))
+    with pytest.raises(KeyError, match="student registered no 'hidden_states'"):
+        registry.get(Role.STUDENT, "hidden_states")
+
+
+def test_roles_are_kept_apart():
+    registry = DistillationRegistry({"log_probs"})
+    registry.register(Role.TEACHER, "log_probs", torch.ones(1))
+    registry.register(Role.STUDENT, "log_probs", torch.zeros(1))
+    assert registry.get(Role.TEACHER, "log_probs").item() == 1
+    assert registry.get(Role.STUDENT, "log_probs").item() == 0
+
+
+def test_a_name_registered_twice_in_a_step_is_refused():
+    registry = DistillationRegistry({"log_probs"})
+    registry.register(Role.TEACHER, "log_probs", torch.ones(1))
+    with pytest.raises(RuntimeError, match="teacher registered 'log_probs' twice"):
+        registry.register(Role.TEACHER, "log_probs", torch.ones(1))
+
+
+def test_clearing_forgets_tensors_and_masks():
+    registry = DistillationRegistry({"log_probs"})
+    registry.register(Role.TEACHER, "log_probs", torch.ones(1))
+    registry.register_mask("log_probs", torch.ones(1))
+    registry.clear()
+    assert registry.mask("log_probs") is None
+    registry.register(Role.TEACHER, "log_probs", torch.ones(1))

@@ -1,0 +1,129 @@
+"""Each mistake gets its sentence, all of them at once, and without NeMo's import."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.models.mt_config import check_distillation_job, check_training, take_tokenizers_from_teacher
+from nemo_distill.models.tokenizer_files import read_vocabulary
+from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
+
+
+@pytest.fixture
+def job(corpus, teacher_path):
+    """Composes a distillation job as the command line would, from the overrides that make it complete and more."""
+
+    def compose_job(*overrides, name="aayn_base_distill"):
+        files = [
+            f"model.{section}.{key}_file_name={corpus}/{part}.{language}"
+            for section, part in (("train_ds", "train"), ("validation_ds", "val"))
+            for key, language in (("src", "de"), ("tgt", "en"))
+        ]
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            teacher = [f"model.distillation.model_path={teacher_path}"] if "distill" in name else []
+            return compose(name, [*files, "~model.test_ds", *teacher, *overrides])
+
+    return compose_job
+
+
+def problems(check, cfg):
+    with pytest.raises(ConfigurationError) as error:
+        check(cfg)
+    return error.value.problems
+
+
+def test_a_complete_job_passes(job):
+    check_distillation_job(job())
+
+
+def test_a_complete_training_passes(job, tokenizer):
+    tokenizers = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+    check_training(job(*tokenizers, name="aayn_base"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.distillation.temperature=0"], "model.distillation has temperature=0; a number above 0 is needed."),
+        (["+model.distillation.temprature=2"], "unknown key 'temprature'; did you mean 'temperature'?"),
+        (["model.distillation.distillation_loss_weight=-1"], "model.distillation.loss.primary has weight=-1"),
+        (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
+        (["model.distillation.distilbert_initialization=true"], "distilbert_initialization=true is not available yet"),
+        (["model.distillation.cosine_loss_weight=1"], "hidden_size=512 in the student and 16 in the teacher"),
+        (["model.distillation.model_path=nowhere.nemo"], "there is no file 'nowhere.nemo'"),
+        (["model.train_ds.src_file_name=nowhere.de"], "model.train_ds.src_file_name names 'nowhere.de', which does not exist."),
+        (["model.validation_ds.names=[a,b]"], "model.validation_ds.names has ['a', 'b']; 1 different names are needed"),
+        (["model.encoder.num_attention_heads=7", "model.decoder.num_attention_heads=8"], "not a multiple of num_attention_heads=7"),
+        (["model.encoder.hidden_size=256"], "hidden_size differ"),
+        (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
+        (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
+        (["do_testing=true"], "model.test_ds is missing, and do_testing=true needs it."),
+        (["model.distillation.loss.cosine.hidden_states=states", "model.distillation.cosine_loss_weight=1"], "reads 'states'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_sentence(job, overrides, sentence):
+    found = problems(check_distillation_job, job(*overrides))
+    assert len(found) == 1 and sentence in found[0], found
+
+
+def test_all_mistakes_are_told_at_once(job):
+    found = problems(
+        check_distillation_job,
+        job("model.distillation.temperature=-1", "model.train_ds.tgt_file_name=nowhere.en", "+trainer.gpus=[0]"),
+    )
+    assert len(found) == 3
+
+
+def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
+    source, _ = write_corpus(tmp_path, "short", 5, seed=9)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={source}"))
+    assert "has 5 lines and" in problem and "has 64" in problem
+
+
+def test_another_tokenizer_than_the_teachers_is_told(job, corpus, tmp_path):
+    other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
+    found = problems(check_distillation_job, job(f"model.encoder_tokenizer.tokenizer_model={other}"))
+    assert len(found) == 1 and "model.encoder_tokenizer has" in found[0] and "the teacher's" in found[0]
+
+
+def test_other_special_ids_than_the_teachers_are_told(job, corpus, tmp_path):
+    import sentencepiece
+
+    prefix = tmp_path / "moved"
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=60, model_type="bpe",
+        pad_id=0, unk_id=3, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    found = problems(check_distillation_job, job(f"model.decoder_tokenizer.tokenizer_model={prefix}.model"))
+    assert any("has special ids" in problem for problem in found)
+
+
+def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
+    model = job().model
+    take_tokenizers_from_teacher(model, tmp_path)
+    for side in ("encoder", "decoder"):
+        taken = model[f"{side}_tokenizer"]
+        assert taken.library == "sentencepiece"
+        assert read_vocabulary(taken.tokenizer_model) == read_vocabulary(tokenizer)
+
+
+def test_every_key_of_the_teachers_config_is_in_the_students():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        base, distill = compose("aayn_base"), compose("aayn_base_distill")
+
+    def keys(node, prefix=""):
+        for key, value in OmegaConf.to_container(node, resolve=False).items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from keys(node[key], f"{prefix}{key}.")
+
+    assert set(keys(base)) < set(keys(distill))
+
+
+def test_the_check_imports_no_nemo():
+    code = "import sys, nemo_distill.models.mt_config, nemo_distill.training; print('nemo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
