@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.console import quieten_nemo, set_up_console
+from nemo_distill.core.console import console, set_up_console
 
 
 def check(cfg: DictConfig, check_job: Callable[[DictConfig], None]) -> None:
@@ -27,13 +28,14 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.core.random_state import RandomStateCallback
 
-    quieten_nemo()
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
     trainer = pl.Trainer(**options, callbacks=[RandomStateCallback()])
     exp_manager(trainer, cfg.get("exp_manager"))
+    if trainer.ckpt_path:
+        console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
 
 
@@ -43,8 +45,13 @@ def preprocess_data(model: DictConfig, trainer: Any) -> None:
         return
     from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
 
-    with open_dict(model):
+    # NeMo ends the last fragment at line -1, so that its lines are lost: all of them, in a corpus of one fragment.
+    with mock.patch.object(MTDataPreproc, "_get_lines_partition", staticmethod(_fragments)), open_dict(model):
         MTDataPreproc(cfg=model, trainer=trainer)
+
+
+def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
+    return [[start, start + lines_per_fragment] for start in range(0, num_lines, lines_per_fragment)]
 
 
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:

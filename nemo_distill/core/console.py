@@ -21,6 +21,17 @@ IRRELEVANT = (
     "was configured but will not be used|GPU available but not used",
     "resume from an iterator|mid-epoch checkpoint",
 )
+# Of NeMo's own warnings, likewise.
+IRRELEVANT_TO_NEMO_USERS = ("Apex was not found", "There were no checkpoints found", "told to monitor a validation value")
+LIBRARY_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "megatron",
+    "torch.distributed",
+)
 console = logging.getLogger("nemo_distill")
 
 
@@ -32,19 +43,18 @@ def set_up_console() -> None:
         console.addHandler(handler)
         console.setLevel(logging.INFO)
         console.propagate = False
+        logging.getLogger("nemo_logger").addFilter(_is_relevant)
     logging.getLogger().handlers.clear()  # Hydra's, which would repeat every library's INFO lines
-    for name in ("lightning.pytorch", "lightning.fabric", "megatron", "torch.distributed"):
+    for name in LIBRARY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for category in (DeprecationWarning, FutureWarning, SyntaxWarning):
         warnings.filterwarnings("ignore", category=category)
     for text in IRRELEVANT:
         warnings.filterwarnings("ignore", message=f"(?s).*({text})")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("NEMO_LOG_LEVEL", "WARNING")
 
 
-def quieten_nemo() -> None:
-    """Keeps NeMo's own logger to warnings; call it after NeMo has been imported."""
-    from nemo.utils import logging as nemo_logging
-
-    nemo_logging.setLevel(logging.WARNING)
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """NeMo resets its logger's level when it is imported, but keeps its filters."""
+    message = record.getMessage()
+    return record.levelno >= logging.WARNING and not any(text in message for text in IRRELEVANT_TO_NEMO_USERS)

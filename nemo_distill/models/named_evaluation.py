@@ -82,7 +82,7 @@ class NamedEvaluationMixin:
         language = self.tgt_language[index] if several else self.tgt_language
         bleu = corpus_bleu(translations, [references], tokenize=bleu_tokenization(language)).score
         loss = sum(step["nll"] for step in steps) / max(1, sum(step["num_non_pad_tokens"] for step in steps))
-        if self.global_rank == 0:
+        if self.global_rank == 0 and not self.trainer.sanity_checking:
             console.info(f"\n{mode} {name}: {len(translations)} sentences, loss {loss:.3f}, sacreBLEU {bleu:.2f}")
             console.info(f"  source:      {inputs[0]}\n  translation: {translations[0]}\n  reference:   {references[0]}")
         return {"loss": loss, "sacreBLEU": bleu}

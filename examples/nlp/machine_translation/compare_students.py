@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from nemo_distill.comparison import execute, plan_runs, prepare_corpus, score
 from nemo_distill.evaluation.results_table import print_results, write_results
-from nemo_distill.training import check, quieten_nemo
+from nemo_distill.training import check
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="demo")
@@ -15,7 +15,6 @@ def main(cfg: DictConfig) -> None:
     check(cfg.corpus, prepare_corpus)
     runs = list(plan_runs(cfg, Path(__file__).parent))
     seconds = [execute(run) for run in runs]
-    quieten_nemo()
     results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds)]
     write_results(results, Path(cfg.output_dir))
     print_results(results)

@@ -12,6 +12,8 @@ def main(cfg: DictConfig) -> None:
     check(cfg, check_training)
     trainer = build_trainer(cfg)
     preprocess_data(cfg.model, trainer)
+    if not (cfg.do_training or cfg.do_testing):
+        return
 
     from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
 

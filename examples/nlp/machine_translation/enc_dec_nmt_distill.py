@@ -16,6 +16,8 @@ def main(cfg: DictConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         take_tokenizers_from_teacher(cfg.model, folder)
         preprocess_data(cfg.model, trainer)
+        if not (cfg.do_training or cfg.do_testing):
+            return
 
         from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
 

@@ -1,0 +1,110 @@
+"""The commands as a user types them, with tiny sizes."""
+
+import pickle
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from tests.conftest import SCRIPTS
+
+# As the study's author published it; `trainer.gpus` is `trainer.devices` since.
+PUBLISHED = """
+--config-path=conf --config-name=aayn_base_distill do_training=true trainer.devices=1 ~trainer.max_epochs
++trainer.max_steps=4 +trainer.val_check_interval=2 +trainer.accumulate_grad_batches=1
+model.src_language=de model.tgt_language=en model.beam_size=4 model.max_generation_delta=5 model.label_smoothing=0.0
+model.encoder_tokenizer.tokenizer_model={tokenizer} model.decoder_tokenizer.tokenizer_model={tokenizer}
+model.encoder.hidden_size=16 model.encoder.inner_size=32 model.encoder.num_attention_heads=2 model.encoder.num_layers=1
+model.encoder.pre_ln=true model.decoder.hidden_size=16 model.decoder.inner_size=32 model.decoder.num_attention_heads=2
+model.decoder.num_layers=1 model.decoder.pre_ln=true model.train_ds.tokens_in_batch=200
+model.validation_ds.src_file_name=[{corpus}/val.de,{corpus}/test.de,{corpus}/val.de]
+model.validation_ds.tgt_file_name=[{corpus}/val.en,{corpus}/test.en,{corpus}/val.en]
+~model.test_ds model.optim.lr=4e-4 +model.optim.sched.warmup_steps=15000 ~model.optim.sched.warmup_ratio
+model.distillation.model_path={teacher} model.distillation.distillation_loss_weight=1.0
+model.distillation.student_train_loss_weight=0.0 model.distillation.cosine_loss_weight=0.0
+model.distillation.temperature=1.0 model.distillation.distill_encoder=True
+model.distillation.distilbert_initialization=False
++exp_manager.explicit_log_dir={output} +exp_manager.resume_if_exists=True
++exp_manager.resume_ignore_no_checkpoint=True +exp_manager.create_checkpoint_callback=True
++exp_manager.checkpoint_callback_params.monitor=val_sacreBLEU +exp_manager.checkpoint_callback_params.save_top_k=1
++exp_manager.checkpoint_callback_params.mode=max +exp_manager.checkpoint_callback_params.always_save_nemo=True
+"""
+
+
+def run(script, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def tarred(corpus, tokenizer, tmp_path_factory):
+    """A tarred data set that NeMo's preprocessing wrote, through our script."""
+    folder = tmp_path_factory.mktemp("tarred")
+    result = run(
+        "enc_dec_nmt.py", "do_training=false", "~model.validation_ds", "~model.test_ds",
+        f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+        "model.train_ds.use_tarred_dataset=true", "model.train_ds.tokens_in_batch=200",
+        "model.train_ds.num_batches_per_tarfile=1", "+model.train_ds.n_preproc_jobs=1",
+        f"model.preproc_out_dir={folder}", f"model.encoder_tokenizer.tokenizer_model={tokenizer}",
+        f"model.decoder_tokenizer.tokenizer_model={tokenizer}", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_tarred_data_holds_every_line(tarred):
+    """NeMo alone leaves out the last fragment of a corpus, which is all of this one."""
+    sentences = 0
+    for path in tarred.glob("*.tar"):
+        with tarfile.open(path) as archive:
+            for member in archive.getmembers():
+                sentences += len(pickle.load(archive.extractfile(member))["src"])
+    assert sentences == 64
+
+
+def test_the_published_command_works_on_several_tarred_data_sets(corpus, tokenizer, teacher_path, tarred, tmp_path):
+    values = {"tokenizer": tokenizer, "corpus": corpus, "teacher": teacher_path, "output": tmp_path / "run"}
+    tar_files = [sorted(map(str, tarred.glob("*.tar")))] * 2
+    metadata = [str(next(tarred.glob("metadata*.json")))] * 2
+    data = [
+        "model.train_ds.use_tarred_dataset=true",
+        f"model.train_ds.tar_files={tar_files}".replace("'", "").replace(" ", ""),
+        f"model.train_ds.metadata_file={metadata}".replace("'", "").replace(" ", ""),
+        "model.train_ds.concat_sampling_technique=random",
+        "model.train_ds.concat_sampling_probabilities=[0.75,0.25]",
+        "model.train_ds.num_workers=0",
+    ]
+    result = run("enc_dec_nmt_distill.py", *PUBLISHED.format(**values).split(), *data, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "checkpoints" / "AAYNBaseDistill.nemo").is_file()
+    with tarfile.open(tmp_path / "run" / "checkpoints" / "AAYNBaseDistill.nemo") as archive:
+        assert any(name.endswith("tokenizer.model") for name in archive.getnames())
+    for name in ("val_0", "test", "val_2"):
+        assert f"val {name}: 8 sentences" in result.stdout
+
+
+def test_a_users_mistakes_end_the_job_with_sentences_and_no_output(tmp_path):
+    result = run(
+        "enc_dec_nmt_distill.py", "model.distillation.model_path=nowhere.nemo", "model.distillation.temperature=-2",
+        "+exp_manager.explicit_log_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "there is no file 'nowhere.nemo'" in result.stderr and "temperature=-2" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
+    result = run(
+        "enc_dec_nmt_distill.py", f"model.distillation.model_path={teacher_path}", "~model.test_ds",
+        f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+        f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
+        "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "+trainer.max_steps=1", "model.beam_size=1",
+        "model.train_ds.num_workers=0", f"+exp_manager.explicit_log_dir={tmp_path / 'run'}", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    screen = result.stdout + result.stderr
+    for noise in ("Apex", "apex", "pynvml", "egatron", "bitsandbytes", "GPU available", "ExpManager schema", "Deprecat"):
+        assert noise not in screen, screen

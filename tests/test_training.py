@@ -1,0 +1,78 @@
+"""A training that was killed goes on as if nothing had happened."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import SCRIPTS
+
+TRAIN = """
+import os, signal, sys
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback
+from nemo_distill.training import build_trainer, run_job
+from nemo_distill.models.mt_config import take_tokenizers_from_teacher
+
+class KilledAt(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with initialize_config_dir(sys.argv[2], version_base=None):
+    cfg = compose("aayn_base_distill", sys.argv[4:])
+trainer = build_trainer(cfg)
+trainer.callbacks.append(KilledAt())
+take_tokenizers_from_teacher(cfg.model, sys.argv[3])
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
+"""
+NEVER = -1
+
+
+@pytest.fixture
+def train(corpus, teacher_path, tmp_path):
+    """Trains in a process of its own, into a folder, and returns the process's exit code."""
+
+    def run(folder, killed_at=NEVER):
+        overrides = [
+            f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
+            f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+            f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
+            "~model.test_ds", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16",
+            "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.beam_size=1",
+            "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "+trainer.enable_progress_bar=false",
+            "+trainer.max_steps=14", "+trainer.val_check_interval=4", "trainer.log_every_n_steps=1",
+            f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
+            "+exp_manager.resume_ignore_no_checkpoint=true",
+        ]  # fmt: skip
+        arguments = [str(killed_at), str(SCRIPTS / "conf"), str(tmp_path), *overrides]
+        return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
+
+    return run
+
+
+def logged_losses(folder):
+    losses = {}
+    for events in sorted(folder.rglob("events*"), key=lambda path: path.stat().st_mtime):
+        accumulator = EventAccumulator(str(events)).Reload()
+        losses |= {event.step: event.value for event in accumulator.Scalars("train_loss")}
+    return losses
+
+
+def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupted_one(train, tmp_path):
+    whole = train(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert train(tmp_path / "killed", killed_at=10).returncode == -9
+    resumed = train(tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = logged_losses(tmp_path / "whole"), logged_losses(tmp_path / "killed")
+    assert sorted(expected) == sorted(found) == list(range(14))
+    assert found == expected
+    weights = [
+        torch.load(next((tmp_path / name).rglob("*step=14*last.ckpt")), weights_only=False)["state_dict"]
+        for name in ("whole", "killed")
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
