@@ -11,8 +11,8 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-# nemo_toolkit[nlp] would bring torchvision, which no CPU build of torch goes with, and pangu 6, which NeMo cannot import.
-# These are the packages of that extra which translation needs.
+# nemo_toolkit[nlp] would bring torchvision, which goes with no CPU build of torch, and pangu 6, which NeMo cannot
+# import. These are the packages of that extra which translation needs.
 NEMO_TRANSLATION = ["megatron-core>=0.12,<0.17", "ijson", "rouge_score", "jieba", "opencc", "pangu<5"]
 
 setup(

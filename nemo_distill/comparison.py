@@ -51,7 +51,9 @@ def prepare_corpus(corpus: DictConfig) -> None:
 
 def _files(corpus: DictConfig) -> list[Path]:
     parts = ("train", corpus.validation, corpus.test)
-    return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in (corpus.source, corpus.target)]
+    return [
+        Path(corpus.folder) / f"{part}.{language}" for part in parts for language in (corpus.source, corpus.target)
+    ]
 
 
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
@@ -111,7 +113,9 @@ def execute(run: Run) -> float:
     if record.is_file():
         finished = json.loads(record.read_text(encoding="utf-8"))
         if finished["arguments"] != list(run.command[1:]):
-            raise ConfigurationError([f"'{run.folder}' holds a model of another command; delete it, or set output_dir."])
+            raise ConfigurationError(
+                [f"'{run.folder}' holds a model of another command; delete it, or set output_dir."]
+            )
         console.info(f"{run.folder.name}: finished before")
         return finished["seconds"]
     console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
@@ -132,7 +136,10 @@ def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
     from nemo_distill.models.translation import translate_lines
 
     sources, references = (
-        (Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        (Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}")
+        .read_text(encoding="utf-8")
+        .rstrip("\n")
+        .split("\n")
         for language in (cfg.corpus.source, cfg.corpus.target)
     )
     model = restore_for_inference(MTEncDecModel, run.model_path)
@@ -143,3 +150,7 @@ def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
     result = bleu(translations, references)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Result(run.group, run.seed, parameters, result.value, result.signature, training_seconds, seconds)
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")

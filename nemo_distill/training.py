@@ -26,13 +26,13 @@ def build_trainer(cfg: DictConfig) -> Any:
     import lightning.pytorch as pl
     from nemo.utils.exp_manager import exp_manager
 
-    from nemo_distill.core.random_state import RandomStateCallback
+    from nemo_distill.core.exact_resume import ExactResumeCallback
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    trainer = pl.Trainer(**options, callbacks=[RandomStateCallback()])
+    trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()])
     exp_manager(trainer, cfg.get("exp_manager"))
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
@@ -40,7 +40,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
-    """Where `model.preproc_out_dir` is set: trains tokenizers and writes tarred data, and puts their paths in `model`."""
+    """Where `model.preproc_out_dir` is set: trains tokenizers, writes tarred data and puts their paths in `model`."""
     if not model.get("preproc_out_dir"):
         return
     from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc

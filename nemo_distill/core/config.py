@@ -33,7 +33,9 @@ class ConfigurationError(ValueError):
     def __init__(self, problems: Collection[str]):
         self.problems = list(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{count} in the configuration:", *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(
+            "\n".join([f"{count} in the configuration:", *(f"  - {problem}" for problem in self.problems)])
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str])
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in node:
         if key not in parameters and not takes_any:
-            raise ValueError(f"has the key '{key}', which {loss_class.__name__} does not take{suggestion(key, parameters)}")
+            raise ValueError(
+                f"has the key '{key}', which {loss_class.__name__} does not take{suggestion(key, parameters)}"
+            )
     if weight == 0:
         return None
     loss = loss_class(**node)

@@ -22,7 +22,11 @@ IRRELEVANT = (
     "resume from an iterator|mid-epoch checkpoint",
 )
 # Of NeMo's own warnings, likewise.
-IRRELEVANT_TO_NEMO_USERS = ("Apex was not found", "There were no checkpoints found", "told to monitor a validation value")
+IRRELEVANT_NEMO = (
+    "Apex was not found",
+    "There were no checkpoints found",
+    "told to monitor a validation value",
+)
 LIBRARY_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
@@ -57,4 +61,4 @@ def set_up_console() -> None:
 def _is_relevant(record: logging.LogRecord) -> bool:
     """NeMo resets its logger's level when it is imported, but keeps its filters."""
     message = record.getMessage()
-    return record.levelno >= logging.WARNING and not any(text in message for text in IRRELEVANT_TO_NEMO_USERS)
+    return record.levelno >= logging.WARNING and not any(text in message for text in IRRELEVANT_NEMO)

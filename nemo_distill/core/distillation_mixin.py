@@ -58,7 +58,7 @@ class DistillationMixin:
             self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
 
     def register_distillation_mask(self, name: str, mask: Tensor) -> None:
-        """Says which positions of the tensors called `name` count: `mask` is true there, shape as theirs less the last."""
+        """Says which positions of the tensors called `name` count: `mask` is true at those."""
         if self.wants_distillation_tensor(name):
             self._distillation_pass.registry.register_mask(name, mask)
 
@@ -82,11 +82,11 @@ class DistillationMixin:
         return dict(distillation["loss"])
 
     def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
-        """Called on the student: returns what keeps it from learning from `teacher`, a sentence each; [] if nothing."""
+        """Called on the student: returns what keeps it from learning from `teacher`, a sentence each."""
         return []
 
     def distillation_forward(self, batch: Any) -> Any:
-        """Runs the model on a batch of the training data, so that its `forward` registers. Default: `training_step`."""
+        """Runs the model on a training batch, so that its `forward` registers. Default: `training_step`."""
         return self.training_step(batch, 0)
 
     def distillation_train_loss(self, outputs: Any, batch: Any) -> Tensor:

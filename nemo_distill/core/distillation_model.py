@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from nemo_distill import __version__
 from nemo_distill.core.config import ConfigurationError, build_loss_terms
-from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference

@@ -1,7 +1,7 @@
 """Reads a `.nemo` file without NeMo: its config, its artifacts and its hash.
 
-A `.nemo` is a tar of a config, weights and artifacts such as tokenizers. NeMo unpacks all of it and takes many seconds to
-import; a check of the config needs a few kilobytes and must answer at once.
+A `.nemo` is a tar of a config, weights and artifacts such as tokenizers. NeMo unpacks all of it and takes many seconds
+to import; a check of the config needs a few kilobytes and must answer at once.
 """
 
 import hashlib

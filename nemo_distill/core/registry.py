@@ -1,8 +1,8 @@
 """What teacher and student hand over in one training step.
 
-The registry is the meeting point of models and losses. A model registers tensors under names, in the role that it plays;
-a loss reads those names. Neither knows the other. A registry lives as long as one step and belongs to one
-DistillationModelPT, so that two distillations in one process never see each other's tensors.
+The registry is the meeting point of models and losses. A model registers tensors under names, in the role that it
+plays; a loss reads those names. Neither knows the other. A registry belongs to one DistillationModelPT and is emptied
+after each step, so that two distillations in one process never see each other's tensors.
 """
 
 from collections.abc import Collection
@@ -41,7 +41,9 @@ class DistillationRegistry:
         if name not in self.wanted:
             return
         if (role, name) in self._tensors:
-            raise RuntimeError(f"The {role.value} registered '{name}' twice in one step; each forward registers it once.")
+            raise RuntimeError(
+                f"The {role.value} registered '{name}' twice in one step; each forward registers it once."
+            )
         self._tensors[role, name] = tensor
 
     def register_mask(self, name: str, mask: Tensor) -> None:

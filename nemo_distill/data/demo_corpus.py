@@ -59,7 +59,7 @@ class Clause:
         return [text for name, text in fields.items() if name != without]
 
     def german_main(self, first: str | None) -> str:
-        """Verb-second: `first` names the field before the verb, `subject` being usual; None leaves it to a clause before."""
+        """Verb-second: `first` names the field before the verb; None leaves it to a subordinate clause."""
         if first == "subject":
             words = [self.subject.german, self.german_finite, *self._middle()]
         else:
@@ -120,7 +120,9 @@ class DemoGrammar:
         infinitive, third, translations = self.random.choice(lexicon.REPORTING)
         verb = english_present(self._translate(translations)[0], speaker.person)
         that = " that" if self._chance(0.7) else ""
-        german = f"{speaker.german} {german_present(infinitive, third, speaker.person)}, dass {clause.german_subordinate()}"
+        german = (
+            f"{speaker.german} {german_present(infinitive, third, speaker.person)}, dass {clause.german_subordinate()}"
+        )
         return Phrase(german, f"{speaker.english} {verb}{that} {clause.english()}")
 
     def clause(self) -> Clause:
@@ -150,7 +152,9 @@ class DemoGrammar:
             return phrase
         verb = self.random.choice(lexicon.INTRANSITIVE)
         pronoun = lexicon.DEFINITE["nom"]["p" if phrase.person == 2 else noun.gender]
-        german = f"{phrase.german}, {pronoun} {verb.prefix}{german_present(verb.infinitive, verb.third, phrase.person)},"
+        german = (
+            f"{phrase.german}, {pronoun} {verb.prefix}{german_present(verb.infinitive, verb.third, phrase.person)},"
+        )
         relative = self._english_verb(self._translate(verb.english), "present", phrase.person, negated=False)
         return NounPhrase(german, f"{phrase.english} who {relative}", phrase.person)
 
@@ -177,7 +181,9 @@ class DemoGrammar:
     def _measure(self) -> NounPhrase:
         unit, english_unit = self.random.choice(lexicon.MEASURES)
         goods, english_goods = self.random.choice(lexicon.GOODS[unit])
-        number = self.random.choice((self.random.randint(2, 99), self.random.randint(11, 99) / 10, self.random.randint(1000, 9999)))
+        number = self.random.choice(
+            (self.random.randint(2, 99), self.random.randint(11, 99) / 10, self.random.randint(1000, 9999))
+        )
         english_number = f"{number:,}"
         german_number = english_number.translate(str.maketrans(",.", ".,"))
         return NounPhrase(f"{german_number} {unit} {goods}", f"{english_number} {english_unit} of {english_goods}", 2)
@@ -235,7 +241,9 @@ class DemoGrammar:
 
     def time(self, tense: str) -> Phrase:
         """When: a day, an hour or a year, fitting the tense."""
-        kind = self._pick((("adverb", 3), ("weekday", 2), ("hour", 2), ("half", 1), ("year", 1 if tense == "perfect" else 0)))
+        kind = self._pick(
+            (("adverb", 3), ("weekday", 2), ("hour", 2), ("half", 1), ("year", 1 if tense == "perfect" else 0))
+        )
         if kind == "adverb":
             adverbs = {"perfect": ("gestern", "yesterday"), "present": ("heute", "today")}
             return Phrase(*adverbs.get(tense, ("morgen", "tomorrow")))
@@ -369,7 +377,9 @@ def distinct_sentences(seed: int) -> Iterator[Phrase]:
             yield pair
 
 
-def write_demo_corpus(folder: str | Path, train: int, validation: int, test: int, monolingual: int, seed: int = 0) -> None:
+def write_demo_corpus(
+    folder: str | Path, train: int, validation: int, test: int, monolingual: int, seed: int = 0
+) -> None:
     """Writes `train`, `val` and `test`, each as `.de` and `.en`, and `mono.de`, one sentence a line.
 
     No sentence of either language occurs twice, within a file or across files.

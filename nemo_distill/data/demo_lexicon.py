@@ -1,7 +1,7 @@
 """The words of the demo corpus: German forms, and English translations with the share of each.
 
-A word with several translations is translated by chance, in the proportions given: a teacher learns the proportions, and a
-student can learn them from the teacher's probabilities sooner than from single draws.
+A word with several translations is translated by chance, in the proportions given: a teacher learns the proportions,
+and a student can learn them from the teacher's probabilities sooner than from single draws.
 """
 
 from dataclasses import dataclass
@@ -122,12 +122,18 @@ Keller m Keller: cellar cellars 1 | basement basements 1
         (("in", "in"),) * 6 + (("auf", "on"), ("an", "at"), ("unter", "under"), ("in", "in")),
     )
 )
-COMPOUND_HEADS = tuple(noun for noun in THINGS if noun.singular in "Tisch Lampe Haus Boot Tür Fenster Stuhl Schrank Messer Karte".split())
+COMPOUND_HEADS = tuple(
+    noun
+    for noun in THINGS
+    if noun.singular in ["Tisch", "Lampe", "Haus", "Boot", "Tür", "Fenster", "Stuhl", "Schrank", "Messer", "Karte"]
+)
 COMPOUND_MODIFIERS = (
     ("Küchen", "kitchen"), ("Garten", "garden"), ("Holz", "wooden"), ("Schul", "school"), ("Stadt", "city"),
     ("Kinder", "children's"), ("Winter", "winter"), ("Sommer", "summer"), ("Glas", "glass"), ("Papier", "paper"),
     ("Metall", "metal"), ("Reise", "travel"), ("Arbeits", "work"), ("Hotel", "hotel"), ("Museums", "museum"),
 )  # fmt: skip
+
+
 def _adjectives(table: str) -> tuple[tuple[str, tuple[Translation, ...]], ...]:
     lines = (line.split(":") for line in table.strip().splitlines())
     return tuple((stem.strip(), _translations(english)) for stem, english in lines)
@@ -241,19 +247,64 @@ INDEFINITE = {
     "gen": {"m": "es", "f": "er", "n": "es", "p": "er"},
 }
 POSSESSIVES = (("mein", "my"), ("sein", "his"), ("ihr", "her"), ("unser", "our"))
-UNITS = "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
-TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-ENGLISH_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+UNITS = [
+    "null",
+    "ein",
+    "zwei",
+    "drei",
+    "vier",
+    "fünf",
+    "sechs",
+    "sieben",
+    "acht",
+    "neun",
+    "zehn",
+    "elf",
+    "zwölf",
+    "dreizehn",
+    "vierzehn",
+    "fünfzehn",
+    "sechzehn",
+    "siebzehn",
+    "achtzehn",
+    "neunzehn",
+]
+TENS = ["zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"]
+ENGLISH_UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+ENGLISH_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 WEEKDAYS = tuple(
     zip(
-        "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split(),
-        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
+        ["Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"],
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
     )
 )
 MEASURES = (("Kilo", "kilos"), ("Liter", "litres"))
 MEASURED_BY = {"kaufen", "verkaufen", "bringen", "tragen", "finden"}  # verbs whose object may be an amount
-GOODS = {"Kilo": (("Äpfel", "apples"), ("Mehl", "flour"), ("Reis", "rice")), "Liter": (("Milch", "milk"), ("Öl", "oil"))}
+GOODS = {
+    "Kilo": (("Äpfel", "apples"), ("Mehl", "flour"), ("Reis", "rice")),
+    "Liter": (("Milch", "milk"), ("Öl", "oil")),
+}
 CONJUNCTIONS = (
     ("weil", _translations("because")),
     ("obwohl", _translations("although 7 | even_though 3")),

@@ -1,7 +1,7 @@
 """A training data loader that goes on, after an interruption, with the batch that would have come next.
 
-Lightning saves and restores the state of loaders that have `state_dict` and `load_state_dict`. NeMo's loader has neither:
-after a restart in mid-epoch it begins the epoch again, in another order.
+Lightning saves and restores the state of loaders that have `state_dict` and `load_state_dict`. NeMo's loader has
+neither: after a restart in mid-epoch it begins the epoch again, in another order.
 """
 
 import os

@@ -7,7 +7,7 @@ from nemo_distill.losses.reduction import masked_mean
 
 
 class CosineEmbeddingLoss(nn.Module):
-    """1 - cos(h_student, h_teacher) at each position: the third term of DistilBERT's loss (Sanh et al. 2019, section 3).
+    """1 - cos(h_student, h_teacher) at each position: the third term of DistilBERT's loss (Sanh et al. 2019, sec. 3).
 
     Args:
         hidden_states: the name under which the hidden states are registered.

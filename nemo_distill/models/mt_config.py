@@ -121,7 +121,7 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
                 f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
             )
     if len(set(sizes.values())) > 1:
-        problems.append(f"model.encoder.hidden_size and model.decoder.hidden_size differ: {sizes}; NeMo needs them equal.")
+        problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
     return problems
 
 
@@ -194,7 +194,7 @@ def _teacher_problems(model: Mapping[str, Any], distillation: Mapping[str, Any])
 def _given_vocabularies(
     model: Mapping[str, Any], archive: NemoArchive
 ) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields side, student's and teacher's vocabulary for each tokenizer file that the student's config names itself."""
+    """Yields side, student's and teacher's vocabulary for each tokenizer that the student's config names itself."""
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         teacher_artifact = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
@@ -205,9 +205,7 @@ def _given_vocabularies(
         yield side, read_vocabulary(Path(path).expanduser()), teacher
 
 
-def _width_problems(
-    model: Mapping[str, Any], archive: NemoArchive, distillation: Mapping[str, Any]
-) -> list[str]:
+def _width_problems(model: Mapping[str, Any], archive: NemoArchive, distillation: Mapping[str, Any]) -> list[str]:
     """A loss that compares hidden states needs them equally wide, until there are projections."""
     problems = []
     for name, loss in _active_losses(distillation):
@@ -228,4 +226,3 @@ def _width_problems(
 def _active_losses(distillation: Mapping[str, Any]) -> list[tuple[str, Any]]:
     terms, _ = build_loss_terms(distillation["loss"], distillation.get("allowed_targets") or ())
     return [(term.name, term.loss) for term in terms]
-

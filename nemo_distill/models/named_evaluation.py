@@ -35,8 +35,8 @@ def set_names(section: DictConfig) -> list[str]:
 class NamedEvaluationMixin:
     """Goes before `MTEncDecModel` among the bases.
 
-    Logs, with mode `val` or `test`: `{mode}_loss` (mean NLL of a target token) and `{mode}_sacreBLEU` for the first set;
-    where there are several, also `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each and `..._avg`.
+    Logs, with mode `val` or `test`: `{mode}_loss` (mean NLL of a target token) and `{mode}_sacreBLEU` for the first
+    set; where there are several, also `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each and `..._avg`.
     """
 
     @torch.no_grad()
@@ -76,7 +76,8 @@ class NamedEvaluationMixin:
 
     def _score_set(self, mode: str, name: str, steps: list[dict[str, Any]], index: int) -> dict[str, float]:
         inputs, translations, references = (
-            list(itertools.chain(*(step[key] for step in steps))) for key in ("inputs", "translations", "ground_truths")
+            list(itertools.chain(*(step[key] for step in steps)))
+            for key in ("inputs", "translations", "ground_truths")
         )
         several = self.multilingual and isinstance(self.tgt_language, ListConfig)
         language = self.tgt_language[index] if several else self.tgt_language
@@ -84,7 +85,9 @@ class NamedEvaluationMixin:
         loss = sum(step["nll"] for step in steps) / max(1, sum(step["num_non_pad_tokens"] for step in steps))
         if self.global_rank == 0 and not self.trainer.sanity_checking:
             console.info(f"\n{mode} {name}: {len(translations)} sentences, loss {loss:.3f}, sacreBLEU {bleu:.2f}")
-            console.info(f"  source:      {inputs[0]}\n  translation: {translations[0]}\n  reference:   {references[0]}")
+            console.info(
+                f"  source:      {inputs[0]}\n  translation: {translations[0]}\n  reference:   {references[0]}"
+            )
         return {"loss": loss, "sacreBLEU": bleu}
 
     def _log_scores(self, mode: str, scores: dict[str, dict[str, float]]) -> None:

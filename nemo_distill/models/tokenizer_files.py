@@ -12,8 +12,8 @@ SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
 def tokenizer_library(path: str | Path) -> str:
     """Returns `yttm` or `sentencepiece`, told from the file's content.
 
-    The config of a `.nemo` cannot be relied on: NeMo 1.x left the library out where it was yttm, its default then, while
-    NeMo 2.x takes a missing library for sentencepiece.
+    The config of a `.nemo` cannot be relied on: NeMo 1.x left the library out where it was yttm, its default then,
+    while NeMo 2.x takes a missing library for sentencepiece.
     """
     with Path(path).open("rb") as stream:
         return "yttm" if YTTM_FIRST_LINE.match(stream.read(64)) else "sentencepiece"
@@ -67,7 +67,9 @@ def vocabulary_differences(side: str, student: Vocabulary, teacher: Vocabulary) 
     """
     where = f"model.{side}_tokenizer"
     if student.library != teacher.library:
-        return [f"{where} is a {student.library} tokenizer, the teacher's is of {teacher.library}; they must be the same."]
+        return [
+            f"{where} is a {student.library} tokenizer, the teacher's is of {teacher.library}; they must be the same."
+        ]
     problems = []
     if len(student.pieces) != len(teacher.pieces):
         problems.append(

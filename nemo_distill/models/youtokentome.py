@@ -1,15 +1,15 @@
 """Lets NeMo 2.x restore translation models whose tokenizer is youtokentome's.
 
-NeMo 1.x trained most of its published translation models with `library: yttm`. NeMo 2.x kept `YouTokenToMeTokenizer` but
-no way to it: the library is not on the list that `MTEncDecModel` accepts, and a config that names no library, as 1.x wrote
-it, sends the file to SentencePiece, which dies on it. Importing this module mends both, for `MTEncDecModel` and all that
-inherit from it:
+NeMo 1.x trained most of its published translation models with `library: yttm`. NeMo 2.x kept `YouTokenToMeTokenizer`
+but no way to it: the library is not on the list that `MTEncDecModel` accepts, and a config that names no library, as
+1.x wrote it, sends the file to SentencePiece, which dies on it. Importing this module mends both, for `MTEncDecModel`
+and all that inherit from it:
 
     import nemo_distill.models.youtokentome
     model = MTEncDecModel.restore_from("student_or_teacher.nemo")
 
-This is the one place where the project changes a class of NeMo's: `MTEncDecModel.__init__` calls the method by the class's
-name, so that no subclass can override it.
+This is the one place where the project changes a class of NeMo's: `MTEncDecModel.__init__` calls the method by
+the class's name, so that no subclass can override it.
 """
 
 from functools import partial

@@ -16,17 +16,23 @@ KL = "nemo_distill.losses.KLDivergenceLoss"
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({"_target_": "os.system"}, "has _target_ 'os.system'; allowed are names that begin with nemo_distill.losses."),
+        (
+            {"_target_": "os.system"},
+            "has _target_ 'os.system'; allowed are names that begin with nemo_distill.losses.",
+        ),
         ({"_target_": "nemo_distill.losses.Nothing"}, "cannot be imported"),
         ({}, "has no _target_"),
-        ({"_target_": KL, "temprature": 2.0}, "has the key 'temprature', which KLDivergenceLoss does not take; did you mean"),
+        (
+            {"_target_": KL, "temprature": 2.0},
+            "has the key 'temprature', which KLDivergenceLoss does not take; did you mean",
+        ),
         ({"_target_": KL, "weight": -1}, "has weight=-1; a number of at least 0 is needed"),
         ({"_target_": KL, "weight": "much"}, "has weight='much'"),
         ({"_target_": KL, "log_probs": "logits"}, "reads 'logits', which the model does not register"),
     ],
 )
 def test_a_wrong_loss_node_is_told_by_name(node, sentence):
-    terms, problems = build_loss_terms({"primary": node}, registered=["log_probs"])
+    _, problems = build_loss_terms({"primary": node}, registered=["log_probs"])
     assert len(problems) == 1
     assert problems[0].startswith("distillation.loss.primary ") and sentence in problems[0]
 
@@ -65,7 +71,9 @@ def test_a_right_distillation_section_has_no_problems():
 
 def test_missing_values_of_a_data_section_name_the_way_out():
     (problem,) = check_missing(OmegaConf.create({"model": {"test_ds": {"src_file_name": "???"}}}))
-    assert problem == "model.test_ds.src_file_name has no value; give it, or leave the section out with '~model.test_ds'."
+    assert (
+        problem == "model.test_ds.src_file_name has no value; give it, or leave the section out with '~model.test_ds'."
+    )
 
 
 def test_renamed_trainer_keys_are_told_with_their_new_name():

@@ -46,7 +46,15 @@ def test_more_training_text_leaves_the_test_set_as_it_is(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"(weil|obwohl|während|wenn) ", r" dass ", r"und(zwanzig|dreißig|vierzig)", r" nicht ", r"\d\.\d{3} ", r"\d,\d ", r" halb "],
+    [
+        r"(weil|obwohl|während|wenn) ",
+        r" dass ",
+        r"und(zwanzig|dreißig|vierzig)",
+        r" nicht ",
+        r"\d\.\d{3} ",
+        r"\d,\d ",
+        r" halb ",
+    ],
 )
 def test_the_hard_parts_of_german_occur(folder, pattern):
     assert sum(bool(re.search(pattern, line)) for line in read(folder, "train.de")) >= 10
@@ -79,7 +87,12 @@ def test_nouns_are_declined(noun, case, plural, expected):
 
 @pytest.mark.parametrize(
     ("number", "german", "english"),
-    [(7, "sieben", "seven"), (20, "zwanzig", "twenty"), (21, "einundzwanzig", "twenty-one"), (99, "neunundneunzig", "ninety-nine")],
+    [
+        (7, "sieben", "seven"),
+        (20, "zwanzig", "twenty"),
+        (21, "einundzwanzig", "twenty-one"),
+        (99, "neunundneunzig", "ninety-nine"),
+    ],
 )
 def test_numbers_are_spelt(number, german, english):
     assert (german_number(number), english_number(number)) == (german, english)
@@ -91,7 +104,11 @@ def test_numbers_are_spelt(number, german, english):
      ("see", "sees", "seeing"), ("close", "closes", "closing"), ("watch", "watches", "watching")],
 )  # fmt: skip
 def test_english_verbs_are_inflected(base, third, progressive):
-    assert (english_present(base, 1), english_present(base, 2), english_progressive(base)) == (third, base, progressive)
+    assert (english_present(base, 1), english_present(base, 2), english_progressive(base)) == (
+        third,
+        base,
+        progressive,
+    )
 
 
 def test_separable_verbs_split_in_main_clauses_and_join_in_subordinate_ones():

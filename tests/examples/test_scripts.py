@@ -106,5 +106,14 @@ def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     screen = result.stdout + result.stderr
-    for noise in ("Apex", "apex", "pynvml", "egatron", "bitsandbytes", "GPU available", "ExpManager schema", "Deprecat"):
+    for noise in (
+        "Apex",
+        "apex",
+        "pynvml",
+        "egatron",
+        "bitsandbytes",
+        "GPU available",
+        "ExpManager schema",
+        "Deprecat",
+    ):
         assert noise not in screen, screen

@@ -53,7 +53,9 @@ def test_kl_differs_from_cross_entropy_by_the_teachers_entropy(tensors):
     q = teacher.softmax(-1)
     cross_entropy = -(q * student.log_softmax(-1)).sum(-1)[mask].mean()
     entropy = -(q * q.log()).sum(-1)[mask].mean()
-    assert call(KLDivergenceLoss(1.0), student, teacher, mask).item() == pytest.approx((cross_entropy - entropy).item(), rel=1e-4)
+    assert call(KLDivergenceLoss(1.0), student, teacher, mask).item() == pytest.approx(
+        (cross_entropy - entropy).item(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(("student", "expected"), [([2.0, 0.0], 0.0), ([0.0, 3.0], 1.0), ([-1.0, 0.0], 2.0)])

@@ -20,8 +20,13 @@ print("TRANSLATIONS", model.translate(["der Hund sieht", "rot Haus"]), type(mode
 def quiet_trainer(folder, **options):
     options = {"max_steps": 2, "num_sanity_val_steps": 0} | options
     return pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, **options,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **options,
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes a resumed training draw the random numbers that an uninterrupted one would have drawn."""
+"""Makes a resumed training the same as an uninterrupted one, in its random numbers and in the steps that it logs."""
 
 import random
 from typing import Any
@@ -9,8 +9,12 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class RandomStateCallback(Callback):
-    """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch."""
+class ExactResumeCallback(Callback):
+    """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
+
+    Also sets right the step that loggers see: in a checkpoint that follows a validation, Lightning saves it before it
+    has counted the last batch.
+    """
 
     def __init__(self) -> None:
         self._to_restore: list[dict[str, Any]] | None = None
@@ -30,6 +34,7 @@ class RandomStateCallback(Callback):
             return
         if len(self._to_restore) == trainer.world_size:
             _restore_random_state(self._to_restore[trainer.global_rank])
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         self._to_restore = None
 
 

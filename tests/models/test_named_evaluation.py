@@ -1,0 +1,102 @@
+"""Scores of several sets by name, on one device without a process group and on two."""
+
+import json
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_distill import DistillableMTEncDecModel
+from nemo_distill.models.named_evaluation import _gather, set_names
+from tests.conftest import tiny_config
+
+EVALUATE = """
+import json, os, sys
+import lightning.pytorch as pl
+from omegaconf import OmegaConf
+from nemo_distill import DistillableMTEncDecModel
+cfg, devices = OmegaConf.load(sys.argv[1]), int(sys.argv[2])
+trainer = pl.Trainer(accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", logger=False,
+                     enable_progress_bar=False, enable_checkpointing=False, default_root_dir=sys.argv[3])
+pl.seed_everything(0)
+model = DistillableMTEncDecModel(cfg, trainer=trainer)
+scores = trainer.validate(model, verbose=False)[0]
+if trainer.global_rank == 0:
+    print("SCORES", json.dumps(scores))
+"""
+
+
+@pytest.fixture
+def config(corpus, tokenizer):
+    cfg = tiny_config(tokenizer, corpus)
+    files = [corpus / "val", corpus / "test", corpus / "train"]
+    cfg.validation_ds.src_file_name = [f"{file}.de" for file in files]
+    cfg.validation_ds.tgt_file_name = [f"{file}.en" for file in files]
+    cfg.validation_ds.names = ["newstest", "flickr", "seen"]
+    cfg.validation_ds.tokens_in_batch = 60  # several batches a set, an odd number of them in one
+    return cfg
+
+
+def evaluate(cfg, folder, devices):
+    path, script = folder / "model.yaml", folder / "evaluate.py"  # a file, because Lightning starts it once a device
+    OmegaConf.save(cfg, path)
+    script.write_text(EVALUATE, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, str(script), str(path), str(devices), str(folder)], capture_output=True, text=True
+    )
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("SCORES")] or [result.stderr]
+    return json.loads(line.removeprefix("SCORES "))
+
+
+def test_every_set_is_scored_under_its_name(config, tmp_path):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+    )
+    pl.seed_everything(0)
+    (scores, *_) = trainer.validate(DistillableMTEncDecModel(config, trainer=trainer), verbose=False)
+    names = ("newstest", "flickr", "seen")
+    expected = {"val_loss", "val_sacreBLEU", "val_loss_avg", "val_sacreBLEU_avg"}
+    expected |= {f"val_{metric}_{name}" for metric in ("loss", "sacreBLEU") for name in names}
+    assert set(scores) == expected
+    assert scores["val_loss"] == scores["val_loss_newstest"]
+    assert scores["val_loss_avg"] == pytest.approx(sum(scores[f"val_loss_{name}"] for name in names) / 3)
+
+
+def test_two_processes_score_as_one(config, tmp_path):
+    one, two = (evaluate(config, tmp_path, devices) for devices in (1, 2))
+    assert set(one) == set(two)
+    assert {name: pytest.approx(value, rel=1e-5) for name, value in one.items()} == two
+
+
+def test_the_loss_is_the_mean_over_real_tokens(config, tmp_path):
+    losses = []
+    for tokens in (60, 2000):  # other batches, other padding
+        config.validation_ds.tokens_in_batch = tokens
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            default_root_dir=tmp_path,
+        )
+        pl.seed_everything(0)
+        losses.append(
+            trainer.validate(DistillableMTEncDecModel(config, trainer=trainer), verbose=False)[0]["val_loss"]
+        )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_names_default_to_the_files_own():
+    section = OmegaConf.create({"src_file_name": ["a/x.de", "b/x.de", "c/y.de"], "names": None})
+    assert set_names(section) == ["x_0", "x_1", "y"]
+    assert set_names(OmegaConf.create({"src_file_name": "a/val.de"})) == ["val"]
+
+
+def test_on_one_device_steps_stay_in_order():
+    assert _gather([{"a": 1}, {"a": 2}], num_batches=2) == [{"a": 1}, {"a": 2}]
