@@ -110,6 +110,7 @@ def teacher_path(corpus: Path, tokenizer: Path) -> Path:
 def distillation_config(corpus: Path, tokenizer: Path, teacher_path: Path) -> DictConfig:
     """The `model` section of a distillation, of the study's shape, with every loss on."""
     model = tiny_config(tokenizer, corpus)
+    model.label_smoothing = 0.0
     study = OmegaConf.load(SCRIPTS / "conf" / "aayn_base_distill.yaml").model.distillation
     weights = {"student_train_loss_weight": 0.5, "cosine_loss_weight": 0.25, "temperature": 2.0}
     model.distillation = OmegaConf.merge(study, weights, {"model_path": str(teacher_path), "distill_encoder": True})

@@ -62,20 +62,31 @@ class DistillationMixin:
         if self.wants_distillation_tensor(name):
             self._distillation_pass.registry.register_mask(name, mask)
 
-    def tempered_log_probs(self, logits: Tensor) -> Tensor:
+    def tempered_log_probs(self, logits: Tensor, is_normalized: bool = False) -> Tensor:
         """Returns log softmax(logits / T) at the step's temperature T (Hinton et al. 2015, eq. 1).
 
         Args:
-            logits: (..., V); log-probabilities serve as well, since a softmax ignores a constant added to its logits.
+            logits: (..., V).
+            is_normalized: they are log-probabilities, which serve as well, since a softmax ignores a constant added to
+                its logits; at T = 1 they are returned as they are.
         """
-        return torch.log_softmax(logits / self._distillation_pass.registry.temperature, dim=-1)
+        temperature = self._distillation_pass.registry.temperature
+        if is_normalized and temperature == 1:
+            return logits
+        return torch.log_softmax(logits / temperature, dim=-1)
 
     def distillation_registration_step(self, **tensors: Tensor) -> None:
-        """Called by `forward`: registers each tensor under its keyword; `log_probs` at the step's temperature."""
-        for name, tensor in tensors.items():
-            if self.wants_distillation_tensor(name):
-                tensor = self.tempered_log_probs(tensor) if name == "log_probs" else tensor
-                self.register_distillation_tensor(name, tensor)
+        """Called by `forward`: registers each tensor under its keyword.
+
+        `log_probs`, and `logits` under that name too, are registered as log-probabilities at the step's temperature.
+        """
+        for keyword, tensor in tensors.items():
+            name = "log_probs" if keyword == "logits" else keyword
+            if not self.wants_distillation_tensor(name):
+                continue
+            if name == "log_probs":
+                tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
+            self.register_distillation_tensor(name, tensor)
 
     def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         """Returns the loss nodes by name, given the `distillation` config; a model may add its own or change them."""

@@ -19,6 +19,7 @@ from nemo_distill.core.config import (
     check_trainer,
 )
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
+from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
 
 REGISTERED_TENSORS = ("log_probs", "encoder_hidden_states", "decoder_hidden_states")
@@ -99,7 +100,8 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
     model = _plain(cfg.model)
-    problems = check_missing(cfg) + check_trainer(_plain(cfg.get("trainer") or OmegaConf.create({})))
+    sections = _plain(cfg)
+    problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     for section in DATA_SECTIONS:
         problems += _data_problems(f"model.{section}", model.get(section) or {})
     if cfg.get("do_training", True) and not model.get("train_ds"):

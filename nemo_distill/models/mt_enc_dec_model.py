@@ -3,6 +3,7 @@
 Outside distillation it is `MTEncDecModel`, output for output, and the `.nemo` that it saves names NeMo's own class.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
 from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems
@@ -78,6 +80,15 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel") -> list[str]:
         return pairing_problems(self._vocabularies(), teacher._vocabularies())
+
+    def save_to(self, save_path: str) -> None:
+        """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted."""
+        unfinished = f"{save_path}.unfinished"
+        super().save_to(unfinished)
+        if self.global_rank == 0:
+            os.replace(unfinished, save_path)
+            if "yttm" in (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library")):
+                console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.models.youtokentome'.")
 
     def _vocabularies(self) -> dict[str, Vocabulary]:
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}

@@ -6,7 +6,7 @@ from nemo_distill.core.registry import DistillationRegistry, Role
 
 class Model(DistillationMixin):
     def forward(self, logits):
-        self.distillation_registration_step(log_probs=logits, hidden_states=logits)
+        self.distillation_registration_step(logits=logits, hidden_states=logits)
         return logits
 
 
@@ -30,7 +30,7 @@ def test_logits_and_their_log_softmax_give_the_same_tempered_distribution():
     model, logits = Model(), torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(0))
     with model.distillation_pass(Role.TEACHER, DistillationRegistry({"log_probs"}, temperature=3.0)):
         from_logits = model.tempered_log_probs(logits)
-        from_log_probs = model.tempered_log_probs(logits.log_softmax(-1))
+        from_log_probs = model.tempered_log_probs(logits.log_softmax(-1), is_normalized=True)
     assert torch.allclose(from_logits, from_log_probs, atol=1e-6)
 
 

@@ -18,7 +18,7 @@ class Classifier(DistillationMixin, ModelPT):
 
     def forward(self, inputs):
         logits = self.head(self.hidden(inputs))
-        self.distillation_registration_step(log_probs=logits)
+        self.distillation_registration_step(logits=logits)
         return logits
 
     def training_step(self, batch, batch_idx):

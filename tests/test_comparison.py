@@ -1,0 +1,83 @@
+"""The driver of the demo, with trainings that are one line of Python."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill.comparison import FINISHED, Run, execute, plan_runs, prepare_corpus
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.models.mt_config import check_training
+from tests.conftest import SCRIPTS
+
+TRAIN = (
+    "import pathlib, sys; f = pathlib.Path(sys.argv[1]) / 'checkpoints'; f.mkdir(parents=True); (f / 'a.nemo').touch()"
+)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
+
+
+def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
+    runs = list(plan_runs(demo, SCRIPTS))
+    assert [(run.group, run.seed) for run in runs] == [
+        ("teacher", 0), ("baseline", 0), ("distilled", 0), ("baseline", 1), ("distilled", 1),
+    ]  # fmt: skip
+    assert len({run.folder for run in runs}) == 5
+
+
+def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
+    baseline, distilled = list(plan_runs(demo, SCRIPTS))[1:3]
+    student = set(demo.student)
+    assert student <= set(baseline.command) and student <= set(distilled.command)
+
+
+def test_the_planned_trainings_are_valid_jobs(demo):
+    prepare_corpus(demo.corpus)
+    teacher = next(plan_runs(demo, SCRIPTS))
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        check_training(compose("aayn_base", list(teacher.command[4:])))
+
+
+def run_in(folder, *extra):
+    return Run("teacher", 0, folder, (sys.executable, "-c", TRAIN, str(folder), *extra))
+
+
+def test_a_finished_training_is_not_run_again(tmp_path):
+    first = execute(run_in(tmp_path / "run"))
+    written = (tmp_path / "run" / FINISHED).stat().st_mtime_ns
+    assert (tmp_path / "run" / "model.nemo").is_file()
+    assert execute(run_in(tmp_path / "run")) == first
+    assert (tmp_path / "run" / FINISHED).stat().st_mtime_ns == written
+
+
+def test_the_result_of_another_command_is_not_taken_for_this_ones(tmp_path):
+    execute(run_in(tmp_path / "run"))
+    with pytest.raises(ConfigurationError, match="holds a model of another command"):
+        execute(run_in(tmp_path / "run", "seed=7"))
+
+
+def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        execute(Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)")))
+    assert not (tmp_path / FINISHED).exists()
+
+
+def test_a_corpus_that_lacks_a_file_is_told(tmp_path):
+    corpus = OmegaConf.create(
+        {"folder": str(tmp_path), "source": "de", "target": "en", "validation": "val", "test": "test"}
+    )
+    with pytest.raises(ConfigurationError, match="lacks"):
+        prepare_corpus(corpus)
+
+
+def test_the_record_holds_the_command(tmp_path):
+    run = run_in(tmp_path / "run")
+    execute(run)
+    assert json.loads((tmp_path / "run" / FINISHED).read_text())["arguments"] == list(run.command[1:])
