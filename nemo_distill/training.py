@@ -11,14 +11,16 @@ from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 
 
-def check(cfg: DictConfig, check_job: Callable[[DictConfig], None]) -> None:
-    """Ends the program with exit code 2 and every mistake in its configuration, if there is one."""
+def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
+    """Ends the program with exit code 2 and every mistake in its configuration, if there is one; prints warnings."""
     try:
-        check_job(cfg)
+        warnings = check_job(cfg) or []
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     set_up_console()
+    for warning in warnings:
+        console.warning(f"Warning: {warning}")
 
 
 def build_trainer(cfg: DictConfig) -> Any:

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_distill.data import demo_lexicon as lexicon
+from nemo_distill.data.demo_inflection import (
+    adjective_ending,
+    decline,
+    english_number,
+    english_present,
+    english_progressive,
+    german_number,
+    german_present,
+    german_verb,
+    join_words,
+)
 from nemo_distill.data.demo_lexicon import Noun, Translation, Verb
 
 TENSES = (("present", 4), ("perfect", 4), ("future", 2), ("können", 1), ("müssen", 1), ("wollen", 1))
-DOUBLING = {"run", "get", "shut"}  # verbs that double their last letter before -ing
 
 
 class Phrase(NamedTuple):
@@ -65,19 +75,19 @@ class Clause:
         else:
             front = {"time": self.time, "obj": self.obj}.get(first)
             words = [front.german if front else "", self.german_finite, self.subject.german, *self._middle(first)]
-        return _join([*words, self.german_rest or self.prefix])
+        return join_words([*words, self.german_rest or self.prefix])
 
     def german_subordinate(self) -> str:
         """Verb-final, the separable prefix written together with its stem."""
         finite = self.german_finite if self.german_rest else self.prefix + self.german_finite
-        return _join([self.subject.german, *self._middle(), self.german_rest, finite])
+        return join_words([self.subject.german, *self._middle(), self.german_rest, finite])
 
     def english(self, time_first: bool = False) -> str:
         """Subject, verb, object, place, time; or the time first."""
         time = self.time.english if self.time else ""
         rest = [self.obj.english if self.obj else "", self.place.english if self.place else ""]
         order = [time, self.subject.english, self.english_verb, *rest]
-        return _join(order if time_first else [*order[1:], time])
+        return join_words(order if time_first else [*order[1:], time])
 
 
 class DemoGrammar:
@@ -136,7 +146,7 @@ class DemoGrammar:
             obj, negation = NounPhrase("k" + obj.german, obj.english, obj.person), ""
         else:
             negation = "nicht" if negated else ""
-        finite, rest, prefix = _german_verb(verb, tense, subject.person)
+        finite, rest, prefix = german_verb(verb, tense, subject.person)
         english = self._english_verb(self._translate(verb.english), tense, subject.person, negated)
         place = self.place() if self._chance(0.3) else None
         time = self.time(tense) if self._chance(0.4) else None
@@ -203,18 +213,18 @@ class DemoGrammar:
         kind = self._pick(determiners)
         form = "p" if plural else noun.gender
         german, english = self._determiner(kind, case, form)
-        ending = _adjective_ending(kind, case, form)
+        ending = adjective_ending(kind, case, form)
         adjective, translated = "", ""
         if self._chance(0.35):
             fitting = lexicon.PEOPLE_ADJECTIVES if noun in lexicon.PEOPLE else lexicon.THING_ADJECTIVES
             stem, translations = self.random.choice(fitting)
             adjective, translated = stem + ending, self._translate(translations)[0]
-        rest = _join([translated, self._translate(noun.english)[plural]])
+        rest = join_words([translated, self._translate(noun.english)[plural]])
         if english == "a" and rest[0] in "aeiou":
             english = "an"
         phrase = NounPhrase(
-            _join([german, adjective, decline(noun, case, plural)]),
-            _join([english, rest]),
+            join_words([german, adjective, decline(noun, case, plural)]),
+            join_words([english, rest]),
             2 if plural else 1,
             is_marked=case == "dat" or (case == "acc" and form == "m"),
             is_indefinite=kind == "indefinite",
@@ -285,86 +295,6 @@ class DemoGrammar:
 
     def _translate(self, translations: Sequence[Translation]) -> tuple[str, ...]:
         return self._pick(translations)
-
-
-def _join(words: Sequence[str]) -> str:
-    return " ".join(word for word in words if word)
-
-
-def _german_verb(verb: Verb, tense: str, person: int) -> tuple[str, str, str]:
-    """Returns the finite verb, the participle or infinitive at the end, and the prefix that stands alone."""
-    if tense == "present":
-        return german_present(verb.infinitive, verb.third, person), "", verb.prefix
-    if tense == "perfect":
-        return lexicon.AUXILIARIES[verb.auxiliary][person], verb.participle, ""
-    auxiliary = "werden" if tense == "future" else tense
-    return lexicon.AUXILIARIES[auxiliary][person], verb.prefix + verb.infinitive, ""
-
-
-def german_present(infinitive: str, third: str, person: int) -> str:
-    """Returns the present tense: `sehe`, `sieht`, `sehen`."""
-    return (infinitive[:-1], third, infinitive)[person]
-
-
-def _adjective_ending(determiner: str, case: str, form: str) -> str:
-    if determiner == "number":
-        return {"nom": "e", "acc": "e", "dat": "en", "gen": "er"}[case]
-    if form == "p" or case in ("dat", "gen") or (case == "acc" and form == "m"):
-        return "en"
-    if determiner == "definite" or form == "f":
-        return "e"
-    return "er" if form == "m" else "es"
-
-
-def decline(noun: Noun, case: str, plural: bool) -> str:
-    """Returns a noun's form in a case and number."""
-    if plural:
-        return noun.plural + ("n" if case == "dat" and noun.plural[-1] not in "ns" else "")
-    if noun.weak and case != "nom":
-        return noun.plural
-    if case == "gen" and noun.gender != "f":
-        return noun.singular + ("s" if noun.singular.endswith(("er", "en", "el", "o")) else "es")
-    return noun.singular
-
-
-def english_present(base: str, person: int) -> str:
-    """Returns the simple present; of a phrasal verb, the first word is inflected."""
-    if person != 1:
-        return base
-    verb, *particle = base.split()
-    if verb.endswith(("s", "x", "ch", "sh", "o")):
-        verb += "es"
-    elif verb.endswith("y") and verb[-2] not in "aeiou":
-        verb = verb[:-1] + "ies"
-    else:
-        verb += "s"
-    return _join([verb, *particle])
-
-
-def english_progressive(base: str) -> str:
-    """Returns the -ing form; of a phrasal verb, the first word is inflected."""
-    verb, *particle = base.split()
-    if verb in DOUBLING:
-        verb += verb[-1]
-    elif verb.endswith("e") and not verb.endswith("ee"):
-        verb = verb[:-1]
-    return _join([verb + "ing", *particle])
-
-
-def german_number(number: int) -> str:
-    """Spells 1 to 99 in German, units before tens."""
-    if number < 20:
-        return lexicon.UNITS[number]
-    tens, unit = lexicon.TENS[number // 10 - 2], number % 10
-    return f"{lexicon.UNITS[unit]}und{tens}" if unit else tens
-
-
-def english_number(number: int) -> str:
-    """Spells 1 to 99 in English."""
-    if number < 20:
-        return lexicon.ENGLISH_UNITS[number]
-    tens, unit = lexicon.ENGLISH_TENS[number // 10 - 2], number % 10
-    return f"{tens}-{lexicon.ENGLISH_UNITS[unit]}" if unit else tens
 
 
 def distinct_sentences(seed: int) -> Iterator[Phrase]:

@@ -4,6 +4,8 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 `ConfigurationError` with everything that they found.
 """
 
+import itertools
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +32,8 @@ DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 MT_TARGET = "MTEncDecModel"
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
+SAMPLED_LINES = 1000
+ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 
 def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -45,17 +49,18 @@ def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vo
     return [problem for side in SIDES for problem in vocabulary_differences(side, student[side], teacher[side])]
 
 
-def check_training(cfg: DictConfig) -> None:
-    """Checks the config of a model that is trained on its own.
+def check_training(cfg: DictConfig) -> list[str]:
+    """Checks the config of a model that is trained on its own, and returns what may be meant but is odd.
 
     Raises:
         ConfigurationError: with every problem found.
     """
     _raise(_job_problems(cfg))
+    return _oddities(_plain(cfg.model))
 
 
-def check_distillation_job(cfg: DictConfig) -> None:
-    """Checks the config of a distillation, including that its teacher and student can be paired.
+def check_distillation_job(cfg: DictConfig) -> list[str]:
+    """Checks the config of a distillation, including that its teacher and student can be paired, and returns oddities.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -72,6 +77,7 @@ def check_distillation_job(cfg: DictConfig) -> None:
     if distillation.get("model_path", "???") != "???":
         problems += _teacher_problems(model, nodes)
     _raise(problems)
+    return _oddities(model)
 
 
 def take_tokenizers_from_teacher(model: DictConfig, folder: str | Path) -> None:
@@ -152,6 +158,26 @@ def _data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems
+
+
+def _oddities(model: Mapping[str, Any]) -> list[str]:
+    """Text that NeMo's processors would have changed: translation changes it, so that training must have seen that."""
+    oddities = []
+    section = model.get("train_ds") or {}
+    for side, language in (("src", "src_language"), ("tgt", "tgt_language")):
+        files = _as_list(section.get(f"{side}_file_name"))
+        if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
+            continue
+        with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
+            ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
+        attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
+        if attached > len(ends) / 2:
+            oddities.append(
+                f"model.train_ds.{side}_file_name: '{files[0]}' seems to be raw text, but with model.{language}="
+                f"{model[language]} translation splits off punctuation, which the model would then see for the first "
+                f"time. Set model.{language}=ignore, or tokenize the text with Moses before training."
+            )
+    return oddities
 
 
 def _exists(path: str) -> bool:

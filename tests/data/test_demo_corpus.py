@@ -3,15 +3,8 @@ import re
 import pytest
 
 from nemo_distill.data import demo_corpus, demo_lexicon
-from nemo_distill.data.demo_corpus import (
-    DemoGrammar,
-    decline,
-    english_number,
-    english_present,
-    english_progressive,
-    german_number,
-    write_demo_corpus,
-)
+from nemo_distill.data.demo_corpus import DemoGrammar, write_demo_corpus
+from nemo_distill.data.demo_inflection import german_verb
 
 
 def read(folder, name):
@@ -69,52 +62,10 @@ def test_words_have_several_translations_in_their_proportions():
     assert 0.15 < drawn.count("image") / 3000 < 0.25
 
 
-@pytest.mark.parametrize(
-    ("noun", "case", "plural", "expected"),
-    [
-        ("Hund", "gen", False, "Hundes"),
-        ("Student", "acc", False, "Studenten"),
-        ("Student", "nom", False, "Student"),
-        ("Kind", "dat", True, "Kindern"),
-        ("Frau", "gen", False, "Frau"),
-        ("Lehrer", "gen", False, "Lehrers"),
-    ],
-)
-def test_nouns_are_declined(noun, case, plural, expected):
-    (found,) = [entry for entry in demo_lexicon.PEOPLE if entry.singular == noun]
-    assert decline(found, case, plural) == expected
-
-
-@pytest.mark.parametrize(
-    ("number", "german", "english"),
-    [
-        (7, "sieben", "seven"),
-        (20, "zwanzig", "twenty"),
-        (21, "einundzwanzig", "twenty-one"),
-        (99, "neunundneunzig", "ninety-nine"),
-    ],
-)
-def test_numbers_are_spelt(number, german, english):
-    assert (german_number(number), english_number(number)) == (german, english)
-
-
-@pytest.mark.parametrize(
-    ("base", "third", "progressive"),
-    [("look for", "looks for", "looking for"), ("carry", "carries", "carrying"), ("get up", "gets up", "getting up"),
-     ("see", "sees", "seeing"), ("close", "closes", "closing"), ("watch", "watches", "watching")],
-)  # fmt: skip
-def test_english_verbs_are_inflected(base, third, progressive):
-    assert (english_present(base, 1), english_present(base, 2), english_progressive(base)) == (
-        third,
-        base,
-        progressive,
-    )
-
-
 def test_separable_verbs_split_in_main_clauses_and_join_in_subordinate_ones():
     verb = next(verb for verb in demo_lexicon.INTRANSITIVE if verb.prefix == "an")
     subject = demo_corpus.NounPhrase("der Hund", "the dog", 1)
-    finite, rest, prefix = demo_corpus._german_verb(verb, "present", 1)
+    finite, rest, prefix = german_verb(verb, "present", 1)
     clause = demo_corpus.Clause(subject, finite, rest, prefix, "arrives", None, None, None, "")
     assert clause.german_main("subject") == "der Hund kommt an"
     assert clause.german_main(None) == "kommt der Hund an"

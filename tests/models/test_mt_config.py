@@ -111,6 +111,16 @@ def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
         assert read_vocabulary(taken.tokenizer_model) == read_vocabulary(tokenizer)
 
 
+def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
+    raw, tokenized = tmp_path / "raw.de", tmp_path / "tokenized.de"
+    raw.write_text("Der Hund sieht.\n" * 64, encoding="utf-8")
+    tokenized.write_text("Der Hund sieht .\n" * 64, encoding="utf-8")
+    (warning,) = check_distillation_job(job(f"model.train_ds.src_file_name={raw}"))
+    assert warning.startswith("model.train_ds.src_file_name") and "model.src_language=ignore" in warning
+    assert check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=ignore")) == []
+    assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}")) == []
+
+
 def test_every_key_of_the_teachers_config_is_in_the_students():
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         base, distill = compose("aayn_base"), compose("aayn_base_distill")
