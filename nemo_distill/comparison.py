@@ -11,16 +11,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.scores import bleu
-
-FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,47 @@ class Run:
         """The `.nemo` that the training leaves."""
         return self.folder / "model.nemo"
 
+    @property
+    def record_path(self) -> Path:
+        """What is written when the training has finished."""
+        return self.folder / "finished.json"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The `arguments` and the `seconds` of the training that has finished in the folder; None if none has."""
+        return json.loads(self.record_path.read_text(encoding="utf-8")) if self.record_path.is_file() else None
+
+
+def check_comparison(cfg: DictConfig, scripts: Path) -> None:
+    """Checks that the corpus is there or can be generated, and that no run's folder holds another run's result.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    problems = check_missing(cfg)
+    if not problems and not cfg.corpus.get("generate"):
+        missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
+        problems += [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
+    if not problems:
+        problems += [
+            f"'{run.folder}' holds the model of another command; delete it, or set another output_dir."
+            for run in plan_runs(cfg, scripts)
+            if (record := run.finished()) and record["arguments"] != list(run.command[1:])
+        ]
+    if problems:
+        raise ConfigurationError(problems)
+
 
 def prepare_corpus(corpus: DictConfig) -> None:
     """Writes the demo corpus, where the config asks for one and it is not there yet."""
-    folder = Path(corpus.folder)
-    if corpus.get("generate") and not (folder / "train.de").is_file():
-        console.info(f"Writing the demo corpus to {folder}")
-        write_demo_corpus(folder, **OmegaConf.to_container(corpus.generate))
-    missing = [str(file) for file in _files(corpus) if not file.is_file()]
-    if missing:
-        raise ConfigurationError([f"corpus.folder={folder} lacks {', '.join(missing)}."])
+    if corpus.get("generate") and not all(file.is_file() for file in _corpus_files(corpus)):
+        console.info(f"Writing the demo corpus to {corpus.folder}")
+        write_demo_corpus(corpus.folder, **OmegaConf.to_container(corpus.generate))
 
 
-def _files(corpus: DictConfig) -> list[Path]:
+def _corpus_files(corpus: DictConfig) -> list[Path]:
     parts = ("train", corpus.validation, corpus.test)
-    return [
-        Path(corpus.folder) / f"{part}.{language}" for part in parts for language in (corpus.source, corpus.target)
-    ]
+    languages = (corpus.source, corpus.target)
+    return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
 
 
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
@@ -106,25 +129,23 @@ def execute(run: Run) -> float:
     """Runs a training unless it has finished before, and returns its wall time in seconds.
 
     Raises:
-        ConfigurationError: if the folder holds the result of another command.
-        subprocess.CalledProcessError: if the training fails.
+        SystemExit: if the training fails or is interrupted, with what to do next.
     """
-    record = run.folder / FINISHED
-    if record.is_file():
-        finished = json.loads(record.read_text(encoding="utf-8"))
-        if finished["arguments"] != list(run.command[1:]):
-            raise ConfigurationError(
-                [f"'{run.folder}' holds a model of another command; delete it, or set output_dir."]
-            )
+    if record := run.finished():
         console.info(f"{run.folder.name}: finished before")
-        return finished["seconds"]
+        return record["seconds"]
     console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
     started = time.monotonic()
-    subprocess.run(run.command, check=True)
+    try:
+        subprocess.run(run.command, check=True)
+    except (subprocess.CalledProcessError, KeyboardInterrupt) as error:
+        raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.") from error
     seconds = time.monotonic() - started
     (written,) = (run.folder / "checkpoints").glob("*.nemo")
     written.replace(run.model_path)
-    record.write_text(json.dumps({"arguments": run.command[1:], "seconds": seconds}, indent=2), encoding="utf-8")
+    unfinished = run.record_path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps({"arguments": run.command[1:], "seconds": seconds}, indent=2), encoding="utf-8")
+    unfinished.replace(run.record_path)
     return seconds
 
 

@@ -1,14 +1,12 @@
 """The driver of the demo, with trainings that are one line of Python."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from nemo_distill.comparison import FINISHED, Run, execute, plan_runs, prepare_corpus
+from nemo_distill.comparison import Run, check_comparison, execute, plan_runs, prepare_corpus
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.models.mt_config import check_training
 from tests.conftest import SCRIPTS
@@ -51,33 +49,35 @@ def run_in(folder, *extra):
 
 def test_a_finished_training_is_not_run_again(tmp_path):
     first = execute(run_in(tmp_path / "run"))
-    written = (tmp_path / "run" / FINISHED).stat().st_mtime_ns
     assert (tmp_path / "run" / "model.nemo").is_file()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
     assert execute(run_in(tmp_path / "run")) == first
-    assert (tmp_path / "run" / FINISHED).stat().st_mtime_ns == written
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_the_result_of_another_command_is_not_taken_for_this_ones(tmp_path):
-    execute(run_in(tmp_path / "run"))
-    with pytest.raises(ConfigurationError, match="holds a model of another command"):
-        execute(run_in(tmp_path / "run", "seed=7"))
+def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path):
+    check_comparison(demo, SCRIPTS)
+    folder = tmp_path / "distilled_seed1"
+    folder.mkdir()
+    (folder / "finished.json").write_text(json.dumps({"arguments": ["another"], "seconds": 1.0}))
+    with pytest.raises(ConfigurationError, match="distilled_seed1' holds the model of another command"):
+        check_comparison(demo, SCRIPTS)
 
 
 def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
-    with pytest.raises(subprocess.CalledProcessError):
-        execute(Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)")))
-    assert not (tmp_path / FINISHED).exists()
+    run = Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)"))
+    with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):
+        execute(run)
+    assert run.finished() is None
 
 
-def test_a_corpus_that_lacks_a_file_is_told(tmp_path):
-    corpus = OmegaConf.create(
-        {"folder": str(tmp_path), "source": "de", "target": "en", "validation": "val", "test": "test"}
-    )
-    with pytest.raises(ConfigurationError, match="lacks"):
-        prepare_corpus(corpus)
+def test_a_corpus_that_lacks_a_file_is_told(demo):
+    demo.corpus.generate = None
+    with pytest.raises(ConfigurationError, match="lacks .*train.de"):
+        check_comparison(demo, SCRIPTS)
 
 
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
-    assert json.loads((tmp_path / "run" / FINISHED).read_text())["arguments"] == list(run.command[1:])
+    assert run.finished()["arguments"] == list(run.command[1:])

@@ -1,19 +1,22 @@
 """Trains a teacher, baselines and distilled students, and prints how they compare. See conf/demo.yaml."""
 
+from functools import partial
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from nemo_distill.comparison import execute, plan_runs, prepare_corpus, score
+from nemo_distill.comparison import check_comparison, execute, plan_runs, prepare_corpus, score
 from nemo_distill.evaluation.results_table import print_results, write_results
 from nemo_distill.training import check
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="demo")
 def main(cfg: DictConfig) -> None:
-    check(cfg.corpus, prepare_corpus)
-    runs = list(plan_runs(cfg, Path(__file__).parent))
+    scripts = Path(__file__).parent
+    check(cfg, partial(check_comparison, scripts=scripts))
+    prepare_corpus(cfg.corpus)
+    runs = list(plan_runs(cfg, scripts))
     seconds = [execute(run) for run in runs]
     results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds)]
     write_results(results, Path(cfg.output_dir))
