@@ -10,6 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 
+INTERRUPTED = """
+Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
+
 
 def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
     """Ends the program with exit code 2 and every mistake in its configuration, if there is one; prints warnings."""
@@ -57,8 +60,15 @@ def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
 
 
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
-    """Trains and tests `model`, as `do_training` and `do_testing` say."""
+    """Trains and tests `model`, as `do_training` and `do_testing` say.
+
+    Raises:
+        SystemExit: with code 1, if training was interrupted.
+    """
     if cfg.get("do_training", True):
-        trainer.fit(model)
+        try:
+            trainer.fit(model)
+        except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
+            raise SystemExit(INTERRUPTED) from interruption
     if cfg.get("do_testing", False):
         trainer.test(model)

@@ -1,5 +1,6 @@
 """A training that was killed goes on as if nothing had happened."""
 
+import signal
 import subprocess
 import sys
 
@@ -18,14 +19,14 @@ from nemo_distill.models.mt_config import take_tokenizers_from_teacher
 
 class KilledAt(Callback):
     def on_train_batch_end(self, trainer, *args):
-        if trainer.global_step == int(sys.argv[1]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_step == int(sys.argv[3]):
+            os.kill(os.getpid(), int(sys.argv[4]))
 
-with initialize_config_dir(sys.argv[2], version_base=None):
-    cfg = compose("aayn_base_distill", sys.argv[4:])
+with initialize_config_dir(sys.argv[1], version_base=None):
+    cfg = compose("aayn_base_distill", sys.argv[5:])
 trainer = build_trainer(cfg)
 trainer.callbacks.append(KilledAt())
-take_tokenizers_from_teacher(cfg.model, sys.argv[3])
+take_tokenizers_from_teacher(cfg.model, sys.argv[2])
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
 """
@@ -36,7 +37,7 @@ NEVER = -1
 def train(corpus, teacher_path, tmp_path):
     """Trains in a process of its own, into a folder, and returns the process's exit code."""
 
-    def run(folder, killed_at=NEVER):
+    def run(folder, killed_at=NEVER, by=signal.SIGKILL):
         overrides = [
             f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
             f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
@@ -48,7 +49,7 @@ def train(corpus, teacher_path, tmp_path):
             f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
             "+exp_manager.resume_ignore_no_checkpoint=true",
         ]  # fmt: skip
-        arguments = [str(killed_at), str(SCRIPTS / "conf"), str(tmp_path), *overrides]
+        arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides]
         return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
 
     return run
@@ -76,3 +77,11 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
         for name in ("whole", "killed")
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(train, tmp_path, by):
+    interrupted = train(tmp_path / "run", killed_at=5, by=by)
+    assert interrupted.returncode == 1
+    assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
+    assert not list((tmp_path / "run").rglob("*.nemo"))
