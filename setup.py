@@ -23,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["nemo_distill", "nemo_distill.*"]),
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
         "torch>=2.4",

@@ -1,12 +1,13 @@
 """Makes a NeMo model distillable: as a teacher or as a student, with the same `forward`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from nemo_distill.core.config import LossTerm
 from nemo_distill.core.registry import DistillationRegistry, Role
 
 
@@ -92,8 +93,8 @@ class DistillationMixin:
         """Returns the loss nodes by name, given the `distillation` config; a model may add its own or change them."""
         return dict(distillation["loss"])
 
-    def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
-        """Called on the student: returns what keeps it from learning from `teacher`, a sentence each."""
+    def validate_distillation_model(self, teacher: "DistillationMixin", terms: Sequence[LossTerm]) -> list[str]:
+        """Called on the student: returns what keeps it from learning from `teacher` by `terms`, a sentence each."""
         return []
 
     def distillation_forward(self, batch: Any) -> Any:

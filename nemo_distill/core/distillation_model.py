@@ -51,7 +51,7 @@ class DistillationModelPT(ModelPT):
         self.loss_terms, problems = build_loss_terms(
             nodes, distillation.get("allowed_targets") or (), self.student.distillation_tensors
         )
-        problems += self.student.validate_distillation_model(self.teacher)
+        problems += self.student.validate_distillation_model(self.teacher, self.loss_terms)
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})

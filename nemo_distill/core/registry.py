@@ -6,12 +6,12 @@ after each step, so that two distillations in one process never see each other's
 """
 
 from collections.abc import Collection
-from enum import Enum
+from enum import StrEnum
 
 from torch import Tensor
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """The part that a model plays in a distillation step."""
 
     TEACHER = "teacher"

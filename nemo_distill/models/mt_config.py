@@ -7,7 +7,7 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.core.config import (
     ConfigurationError,
+    LossTerm,
     build_loss_terms,
     check_distillation,
     check_missing,
@@ -47,6 +48,23 @@ def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[st
 def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vocabulary]) -> list[str]:
     """What keeps a student from learning from a teacher token by token; vocabularies are keyed by side."""
     return [problem for side in SIDES for problem in vocabulary_differences(side, student[side], teacher[side])]
+
+
+def width_problems(terms: Sequence[LossTerm], student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
+    """Refuses losses that compare hidden states of different widths; student and teacher are model configs."""
+    problems = []
+    for term in terms:
+        for name in term.loss.consumes.values():
+            side = name.partition("_")[0]
+            if side not in SIDES or not getattr(term.loss, "needs_equal_widths", False):
+                continue
+            widths = student[side]["hidden_size"], teacher[side]["hidden_size"]
+            if widths[0] != widths[1]:
+                problems.append(
+                    f"distillation.loss.{term.name} compares hidden states of the {side}, which has hidden_size="
+                    f"{widths[0]} in the student and {widths[1]} in the teacher; use equal widths, or weight 0."
+                )
+    return problems
 
 
 def check_training(cfg: DictConfig) -> list[str]:
@@ -216,7 +234,8 @@ def _teacher_problems(model: Mapping[str, Any], distillation: Mapping[str, Any])
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."]
     problems = [problem for pair in vocabularies for problem in vocabulary_differences(*pair)]
-    return problems + _width_problems(model, archive, distillation)
+    terms, _ = build_loss_terms(distillation["loss"], distillation.get("allowed_targets") or ())
+    return problems + [f"model.{problem}" for problem in width_problems(terms, model, archive.config)]
 
 
 def _given_vocabularies(
@@ -231,26 +250,3 @@ def _given_vocabularies(
         with tempfile.TemporaryDirectory() as folder:
             teacher = read_vocabulary(archive.extract_artifact(teacher_artifact, folder))
         yield side, read_vocabulary(Path(path).expanduser()), teacher
-
-
-def _width_problems(model: Mapping[str, Any], archive: NemoArchive, distillation: Mapping[str, Any]) -> list[str]:
-    """A loss that compares hidden states needs them equally wide, until there are projections."""
-    problems = []
-    for name, loss in _active_losses(distillation):
-        for wanted in loss.consumes.values():
-            side = wanted.partition("_")[0]
-            if side not in SIDES or not getattr(loss, "needs_equal_widths", False):
-                continue
-            widths = model[side]["hidden_size"], archive.config[side]["hidden_size"]
-            if widths[0] != widths[1]:
-                problems.append(
-                    f"model.distillation.loss.{name} compares hidden states of the {side}, which has "
-                    f"hidden_size={widths[0]} in the student and {widths[1]} in the teacher; "
-                    "use equal widths, or weight 0."
-                )
-    return problems
-
-
-def _active_losses(distillation: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    terms, _ = build_loss_terms(distillation["loss"], distillation.get("allowed_targets") or ())
-    return [(term.name, term.loss) for term in terms]

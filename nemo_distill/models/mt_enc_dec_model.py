@@ -4,7 +4,7 @@ Outside distillation it is `MTEncDecModel`, output for output, and the `.nemo` t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -12,10 +12,11 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.core.config import LossTerm
 from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
-from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems
+from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems, width_problems
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.tokenizer_files import Vocabulary
 
@@ -78,8 +79,9 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         return distillation_losses(distillation)
 
-    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel") -> list[str]:
-        return pairing_problems(self._vocabularies(), teacher._vocabularies())
+    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel", terms: Sequence[LossTerm]) -> list[str]:
+        widths = width_problems(terms, self.cfg, teacher.cfg)
+        return pairing_problems(self._vocabularies(), teacher._vocabularies()) + widths
 
     def save_to(self, save_path: str) -> None:
         """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted."""

@@ -98,13 +98,16 @@ def test_a_users_mistakes_end_the_job_with_sentences_and_no_output(tmp_path):
 
 def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
     result = run(
-        "enc_dec_nmt_distill.py", f"model.distillation.model_path={teacher_path}", "~model.test_ds",
+        "enc_dec_nmt_distill.py", f"model.distillation.model_path={teacher_path}",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
         "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "+trainer.max_steps=1", "model.beam_size=1",
-        "model.train_ds.num_workers=0", f"+exp_manager.explicit_log_dir={tmp_path / 'run'}", cwd=tmp_path,
+        "model.train_ds.num_workers=0", f"+exp_manager.explicit_log_dir={tmp_path / 'run'}", "do_testing=true",
+        f"model.test_ds.src_file_name={corpus}/test.de", f"model.test_ds.tgt_file_name={corpus}/test.en",
+        "model.test_ds.names=[flickr]", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    assert "test flickr: 8 sentences" in result.stdout
     screen = result.stdout + result.stderr
     for noise in (
         "Apex",

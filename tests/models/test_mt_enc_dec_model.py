@@ -144,3 +144,14 @@ def test_a_save_that_fails_leaves_the_earlier_file(model, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         model.save_to(str(path))
     assert path.read_text() == "earlier"
+
+
+def test_hidden_states_of_different_widths_are_refused_by_name(distillation_config, tmp_path):
+    for side in ("encoder", "decoder"):
+        distillation_config[side].hidden_size = 32
+    with pytest.raises(ConfigurationError) as error:
+        DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    assert "distillation.loss.cosine compares hidden states of the decoder, which has hidden_size=32" in str(
+        error.value
+    )
+    assert "distillation.loss.cosine_encoder compares hidden states of the encoder" in str(error.value)

@@ -50,16 +50,15 @@ def evaluate(cfg, folder, devices):
     return json.loads(line.removeprefix("SCORES "))
 
 
-def test_every_set_is_scored_under_its_name(config, tmp_path):
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path,
-    )
+def validate(cfg, folder):
+    options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(accelerator="cpu", default_root_dir=folder, **options)
     pl.seed_everything(0)
-    (scores, *_) = trainer.validate(DistillableMTEncDecModel(config, trainer=trainer), verbose=False)
+    return trainer.validate(DistillableMTEncDecModel(cfg, trainer=trainer), verbose=False)[0]
+
+
+def test_every_set_is_scored_under_its_name(config, tmp_path):
+    scores = validate(config, tmp_path)
     names = ("newstest", "flickr", "seen")
     expected = {"val_loss", "val_sacreBLEU", "val_loss_avg", "val_sacreBLEU_avg"}
     expected |= {f"val_{metric}_{name}" for metric in ("loss", "sacreBLEU") for name in names}
@@ -78,17 +77,7 @@ def test_the_loss_is_the_mean_over_real_tokens(config, tmp_path):
     losses = []
     for tokens in (60, 2000):  # other batches, other padding
         config.validation_ds.tokens_in_batch = tokens
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-            default_root_dir=tmp_path,
-        )
-        pl.seed_everything(0)
-        losses.append(
-            trainer.validate(DistillableMTEncDecModel(config, trainer=trainer), verbose=False)[0]["val_loss"]
-        )
+        losses.append(validate(config, tmp_path)["val_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
