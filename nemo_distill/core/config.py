@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -47,10 +47,15 @@ class LossTerm:
     loss: nn.Module
 
 
+# For each name that a model registers as hidden states or attention maps, the width of each layer's tensor.
+Widths = Mapping[str, Sequence[int]]
+
+
 def build_loss_terms(
     nodes: Mapping[str, Mapping[str, Any]],
     allowed_targets: Collection[str] = (),
     registered: Collection[str] | None = None,
+    widths: tuple[Widths, Widths] | None = None,
 ) -> tuple[list[LossTerm], list[str]]:
     """Instantiates the losses of a `distillation.loss` config.
 
@@ -58,6 +63,7 @@ def build_loss_terms(
         nodes: a mapping from a loss's name to its `_target_`, its `weight` (default 1) and its class's arguments.
         allowed_targets: prefixes that `_target_` may have besides `nemo_distill.losses.`
         registered: the names that the models register; None accepts every name.
+        widths: the student's and the teacher's, for losses that must be prepared for them; None prepares none.
 
     Returns:
         The terms whose weight is above 0, and the problems found, a sentence each.
@@ -76,8 +82,18 @@ def build_loss_terms(
                 f"distillation.loss.{name} reads '{wanted}', which the model does not register; "
                 f"it registers {_listing(registered)}."
             )
+        try:
+            _prepare(term.loss, widths)
+        except ValueError as error:
+            problems.append(f"distillation.loss.{name} {error}.")
         terms.append(term)
     return terms, problems
+
+
+def _prepare(loss: nn.Module, widths: tuple[Widths, Widths] | None) -> None:
+    name = next(iter(loss.consumes.values()))
+    if widths and hasattr(loss, "prepare") and all(name in of_model for of_model in widths):
+        loss.prepare(*(of_model[name] for of_model in widths))
 
 
 def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str]) -> LossTerm | None:
@@ -131,7 +147,10 @@ def suggestion(key: str, known: Collection[str]) -> str:
 
 
 def check_distillation(
-    distillation: Mapping[str, Any], registered: Collection[str], task_keys: Collection[str] = ()
+    distillation: Mapping[str, Any],
+    registered: Collection[str],
+    task_keys: Collection[str] = (),
+    widths: tuple[Widths, Widths] | None = None,
 ) -> list[str]:
     """Returns the problems of a `distillation` config, apart from its teacher.
 
@@ -139,6 +158,7 @@ def check_distillation(
         distillation: the resolved config.
         registered: the names that the models register.
         task_keys: keys that the task knows besides the core's own.
+        widths: the student's and the teacher's, where they are known.
     """
     known = CORE_KEYS | set(task_keys)
     problems = [
@@ -156,7 +176,7 @@ def check_distillation(
         except ValueError as error:
             problems.append(f"distillation {error}.")
     terms, loss_problems = build_loss_terms(
-        distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered
+        distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )
     if not terms and not weight and not problems and not loss_problems:
         problems.append("distillation has no loss of a weight above 0, so there is nothing to train on.")

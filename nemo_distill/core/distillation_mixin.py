@@ -1,13 +1,13 @@
 """Makes a NeMo model distillable: as a teacher or as a student, with the same `forward`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nemo_distill.core.config import LossTerm
+from nemo_distill.core.config import Widths
 from nemo_distill.core.registry import DistillationRegistry, Role
 
 
@@ -53,8 +53,8 @@ class DistillationMixin:
         """True if some loss of the running step reads `name`; computing it would be wasted otherwise."""
         return self.is_being_distilled() and name in self._distillation_pass.registry.wanted
 
-    def register_distillation_tensor(self, name: str, tensor: Tensor) -> None:
-        """Hands `tensor` to the losses that read `name`; does nothing where none does."""
+    def register_distillation_tensor(self, name: str, tensor: Tensor | list[Tensor]) -> None:
+        """Hands a tensor, or one for each layer, to the losses that read `name`; does nothing where none does."""
         if self.wants_distillation_tensor(name):
             self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
 
@@ -74,9 +74,9 @@ class DistillationMixin:
         temperature = self._distillation_pass.registry.temperature
         if is_normalized and temperature == 1:
             return logits
-        return torch.log_softmax(logits / temperature, dim=-1)
+        return torch.log_softmax(logits.float() / temperature, dim=-1)
 
-    def distillation_registration_step(self, **tensors: Tensor) -> None:
+    def distillation_registration_step(self, **tensors: Tensor | list[Tensor]) -> None:
         """Called by `forward`: registers each tensor under its keyword.
 
         `log_probs`, and `logits` under that name too, are registered as log-probabilities at the step's temperature.
@@ -93,9 +93,17 @@ class DistillationMixin:
         """Returns the loss nodes by name, given the `distillation` config; a model may add its own or change them."""
         return dict(distillation["loss"])
 
-    def validate_distillation_model(self, teacher: "DistillationMixin", terms: Sequence[LossTerm]) -> list[str]:
-        """Called on the student: returns what keeps it from learning from `teacher` by `terms`, a sentence each."""
+    def distillation_widths(self) -> Widths:
+        """Returns, for each name that stands for hidden states or attention maps, the width of each layer's tensor."""
+        return {}
+
+    def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
+        """Called on the student: returns what keeps it from learning from `teacher`, a sentence each."""
         return []
+
+    def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: Mapping[str, Any]) -> dict | None:
+        """Called on a new student: copies what the config asks for from the teacher, and returns a record of it."""
+        return None
 
     def distillation_forward(self, batch: Any) -> Any:
         """Runs the model on a training batch, so that its `forward` registers. Default: `training_step`."""

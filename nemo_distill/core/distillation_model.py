@@ -45,13 +45,20 @@ class DistillationModelPT(ModelPT):
         self.student._distillation_owner = (self,)
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         self._set_up_losses(cfg.distillation)
+        copied = self.student.initialize_from_teacher(teacher, OmegaConf.to_container(cfg.distillation))
+        if copied is not None:
+            with open_dict(self.student.cfg):
+                self.student.cfg.distilled_with.initialized_from_teacher = copied
 
     def _set_up_losses(self, distillation: DictConfig) -> None:
         nodes = self.student.setup_distillation_loss(OmegaConf.to_container(distillation))
         self.loss_terms, problems = build_loss_terms(
-            nodes, distillation.get("allowed_targets") or (), self.student.distillation_tensors
+            nodes,
+            distillation.get("allowed_targets") or (),
+            self.student.distillation_tensors,
+            (self.student.distillation_widths(), self.teacher.distillation_widths()),
         )
-        problems += self.student.validate_distillation_model(self.teacher, self.loss_terms)
+        problems += self.student.validate_distillation_model(self.teacher)
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})

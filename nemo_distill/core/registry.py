@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from torch import Tensor
 
+Registered = Tensor | list[Tensor]  # one tensor, or one for each layer
+
 
 class Role(StrEnum):
     """The part that a model plays in a distillation step."""
@@ -29,10 +31,10 @@ class DistillationRegistry:
     def __init__(self, wanted: Collection[str], temperature: float = 1.0):
         self.wanted = frozenset(wanted)
         self.temperature = temperature
-        self._tensors: dict[tuple[Role, str], Tensor] = {}
+        self._tensors: dict[tuple[Role, str], Registered] = {}
         self._masks: dict[str, Tensor] = {}
 
-    def register(self, role: Role, name: str, tensor: Tensor) -> None:
+    def register(self, role: Role, name: str, tensor: Registered) -> None:
         """Keeps `tensor` if a loss wants `name`.
 
         Raises:
@@ -50,7 +52,7 @@ class DistillationRegistry:
         """Sets which positions of the tensors called `name` count, for both roles."""
         self._masks[name] = mask
 
-    def get(self, role: Role, name: str) -> Tensor:
+    def get(self, role: Role, name: str) -> Registered:
         """Returns what `role` registered as `name`.
 
         Raises:

@@ -1,6 +1,19 @@
 """Distillation losses: plain modules from tensors to a scalar, selectable by `_target_` in a config."""
 
+from nemo_distill.losses.attention_maps import AttentionMapsLoss
 from nemo_distill.losses.cosine_embedding import CosineEmbeddingLoss
+from nemo_distill.losses.cross_entropy import CrossEntropyLoss
+from nemo_distill.losses.jensen_shannon import JensenShannonLoss
 from nemo_distill.losses.kl_divergence import KLDivergenceLoss
+from nemo_distill.losses.mean_squared_error import MeanSquaredErrorLoss
+from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
 
-__all__ = ["CosineEmbeddingLoss", "KLDivergenceLoss"]
+__all__ = [
+    "AttentionMapsLoss",
+    "CosineEmbeddingLoss",
+    "CrossEntropyLoss",
+    "JensenShannonLoss",
+    "KLDivergenceLoss",
+    "MeanSquaredErrorLoss",
+    "ReverseKLDivergenceLoss",
+]

@@ -7,7 +7,7 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,29 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.core.config import (
     ConfigurationError,
-    LossTerm,
-    build_loss_terms,
+    Widths,
     check_distillation,
     check_missing,
     check_trainer,
 )
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
+from nemo_distill.models.initialization import initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
 
-REGISTERED_TENSORS = ("log_probs", "encoder_hidden_states", "decoder_hidden_states")
+REGISTERED_TENSORS = (
+    "log_probs",
+    *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
+    "decoder_cross_attention",
+)
 # Of the study's config; the rest of a `distillation` section is the core's.
-STUDY_KEYS = ("distillation_loss_weight", "cosine_loss_weight", "distill_encoder", "distilbert_initialization")
+STUDY_KEYS = (
+    "distillation_loss_weight",
+    "cosine_loss_weight",
+    "distill_encoder",
+    "distilbert_initialization",
+    "initialization",
+)
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 MT_TARGET = "MTEncDecModel"
@@ -41,7 +51,8 @@ def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[st
     """The loss nodes of the study's config: with `distill_encoder`, `cosine` also compares the encoders' states."""
     nodes = dict(distillation.get("loss") or {})
     if distillation.get("distill_encoder") and "cosine" in nodes:
-        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": "encoder_hidden_states"}
+        states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
+        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": states.replace("decoder", "encoder")}
     return nodes
 
 
@@ -50,21 +61,20 @@ def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vo
     return [problem for side in SIDES for problem in vocabulary_differences(side, student[side], teacher[side])]
 
 
-def width_problems(terms: Sequence[LossTerm], student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
-    """Refuses losses that compare hidden states of different widths; student and teacher are model configs."""
-    problems = []
-    for term in terms:
-        for name in term.loss.consumes.values():
-            side = name.partition("_")[0]
-            if side not in SIDES or not getattr(term.loss, "needs_equal_widths", False):
-                continue
-            widths = student[side]["hidden_size"], teacher[side]["hidden_size"]
-            if widths[0] != widths[1]:
-                problems.append(
-                    f"distillation.loss.{term.name} compares hidden states of the {side}, which has hidden_size="
-                    f"{widths[0]} in the student and {widths[1]} in the teacher; use equal widths, or weight 0."
-                )
-    return problems
+def registered_widths(model: Mapping[str, Any]) -> Widths:
+    """The widths of the hidden states and the heads of the attention maps that a model of this config registers."""
+    widths: dict[str, list[int]] = {}
+    for side in SIDES:
+        sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
+        if None in sizes:  # a pretrained encoder, which does not say
+            return {}
+        width, layers, heads = sizes
+        widths |= {
+            f"{side}_hidden_states": [width],
+            f"{side}_layers": [width] * (layers + 1),
+            f"{side}_self_attention": [heads] * layers,
+        }
+    return widths | {"decoder_cross_attention": widths["decoder_self_attention"]}
 
 
 def check_training(cfg: DictConfig) -> list[str]:
@@ -88,13 +98,12 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     problems = _job_problems(cfg, tokenizers_required=False)
     if not isinstance(distillation, dict) or not distillation:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
-    nodes = {**distillation, "loss": distillation_losses(distillation)}
-    problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS)]
-    if distillation.get("distilbert_initialization"):
-        problems.append("model.distillation.distilbert_initialization=true is not available yet; only false is.")
+    teacher_problems, widths = [], None
     if distillation.get("model_path", "???") != "???":
-        problems += _teacher_problems(model, nodes)
-    _raise(problems)
+        teacher_problems, widths = _check_teacher(model, distillation)
+    nodes = {**distillation, "loss": distillation_losses(distillation)}
+    problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
+    _raise(problems + teacher_problems)
     return _oddities(model)
 
 
@@ -224,7 +233,10 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     return [] if _exists(path) else [f"{where} names '{path}', which does not exist."]
 
 
-def _teacher_problems(model: Mapping[str, Any], distillation: Mapping[str, Any]) -> list[str]:
+def _check_teacher(
+    model: Mapping[str, Any], distillation: Mapping[str, Any]
+) -> tuple[list[str], tuple[Widths, Widths] | None]:
+    """Returns what keeps the student from learning from the teacher, and both models' widths where they are known."""
     try:
         archive = NemoArchive(distillation["model_path"])
         target = str(archive.config.get("target", ""))
@@ -232,10 +244,12 @@ def _teacher_problems(model: Mapping[str, Any], distillation: Mapping[str, Any])
             raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
         vocabularies = list(_given_vocabularies(model, archive))
     except ValueError as error:
-        return [f"model.distillation.model_path: {error}."]
+        return [f"model.distillation.model_path: {error}."], None
     problems = [problem for pair in vocabularies for problem in vocabulary_differences(*pair)]
-    terms, _ = build_loss_terms(distillation["loss"], distillation.get("allowed_targets") or ())
-    return problems + [f"model.{problem}" for problem in width_problems(terms, model, archive.config)]
+    if distillation.get("distilbert_initialization"):
+        initialization = distillation.get("initialization") or {}
+        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, archive.config)]
+    return problems, (registered_widths(model), registered_widths(archive.config))
 
 
 def _given_vocabularies(

@@ -4,7 +4,8 @@ Outside distillation it is `MTEncDecModel`, output for output, and the `.nemo` t
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -12,11 +13,13 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-from nemo_distill.core.config import LossTerm
+from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
-from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems, width_problems
+from nemo_distill.models.capture import capture
+from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
+from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems, registered_widths
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.tokenizer_files import Vocabulary
 
@@ -26,8 +29,10 @@ NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
     """`MTEncDecModel` that can be teacher or student.
 
-    Registers `log_probs` (B, T, V), tempered, and `decoder_hidden_states` (B, T, D), both masked by the labels, and
-    `encoder_hidden_states` (B, S, D), masked by the source.
+    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `decoder_hidden_states` (B, T, D), the decoder's
+    output; `decoder_layers`, a list of the embeddings' and each layer's (B, T, D); `decoder_self_attention` and
+    `decoder_cross_attention`, lists of each layer's (B, H, T, T) and (B, H, T, S). Likewise, masked by the source:
+    `encoder_hidden_states`, `encoder_layers` and `encoder_self_attention`.
 
     Args:
         cfg: as NeMo has it.
@@ -52,25 +57,51 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         """
         if not self.is_being_distilled():
             return super().forward(src, src_mask, tgt, tgt_mask)
-        encoder_hidden_states = self.encoder(input_ids=src, encoder_mask=src_mask)  # (B, S, D)
-        decoder_hidden_states = self.decoder(
-            input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoder_hidden_states, encoder_mask=src_mask
-        )  # (B, T, D)
+        with self._captured() as inside:
+            encoder_hidden_states = self.encoder(input_ids=src, encoder_mask=src_mask)  # (B, S, D)
+            decoder_hidden_states = self.decoder(
+                input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoder_hidden_states, encoder_mask=src_mask
+            )  # (B, T, D)
+        for name, output in (("encoder_layers", encoder_hidden_states), ("decoder_layers", decoder_hidden_states)):
+            if name in inside:
+                inside[name][-1] = output  # after the final norm, where there is one
         log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
         self.distillation_registration_step(
             log_probs=log_probs,
             encoder_hidden_states=encoder_hidden_states,
             decoder_hidden_states=decoder_hidden_states,
+            **inside,
         )
         return log_probs
+
+    @contextmanager
+    def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
+        """Collects what some loss wants from inside the stacks, which NeMo's modules do not return."""
+        encoder, decoder = self.encoder.encoder.layers, self.decoder.decoder.layers
+        outputs = {
+            "encoder_layers": [self.encoder.embedding, *encoder],
+            "decoder_layers": [self.decoder.embedding, *decoder],
+        }
+        # Attention probabilities are what goes into the dropout that follows their softmax.
+        inputs = {
+            "encoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in encoder],
+            "decoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in decoder],
+            "decoder_cross_attention": [layer.second_sub_layer.attn_dropout for layer in decoder],
+        }
+        with ExitStack() as hooks:
+            inside = {}
+            for position, modules_by_name in (("input", inputs), ("output", outputs)):
+                for name, modules in modules_by_name.items():
+                    if self.wants_distillation_tensor(name):
+                        inside[name] = hooks.enter_context(capture(modules, position))
+            yield inside
 
     def distillation_forward(self, batch: list[Tensor]) -> Tensor:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
         # By the labels: the decoder's inputs are one token to the left, so that their mask ends one token later.
         label_mask = labels != self.decoder_tokenizer.pad_id
-        self.register_distillation_mask("log_probs", label_mask)
-        self.register_distillation_mask("decoder_hidden_states", label_mask)
-        self.register_distillation_mask("encoder_hidden_states", src_mask.bool())
+        for name in self.distillation_tensors:
+            self.register_distillation_mask(name, src_mask.bool() if name.startswith("encoder") else label_mask)
         return self(src_ids, src_mask, tgt_ids, tgt_mask)
 
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
@@ -79,9 +110,21 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         return distillation_losses(distillation)
 
-    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel", terms: Sequence[LossTerm]) -> list[str]:
-        widths = width_problems(terms, self.cfg, teacher.cfg)
-        return pairing_problems(self._vocabularies(), teacher._vocabularies()) + widths
+    def distillation_widths(self) -> Widths:
+        return registered_widths(self.cfg)
+
+    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel") -> list[str]:
+        return pairing_problems(self._vocabularies(), teacher._vocabularies())
+
+    def initialize_from_teacher(
+        self, teacher: "DistillableMTEncDecModel", distillation: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        if not distillation.get("distilbert_initialization"):
+            return None
+        initialization = distillation.get("initialization") or {}
+        if problems := initialization_problems(initialization, self.cfg, teacher.cfg):
+            raise ConfigurationError(problems)
+        return initialize_from_teacher(self, teacher, initialization)
 
     def save_to(self, save_path: str) -> None:
         """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted."""

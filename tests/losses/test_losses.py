@@ -6,9 +6,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nemo_distill.losses import CosineEmbeddingLoss, KLDivergenceLoss
+from nemo_distill.losses import (
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    JensenShannonLoss,
+    KLDivergenceLoss,
+    MeanSquaredErrorLoss,
+    ReverseKLDivergenceLoss,
+)
 
-LOSSES = {"kl": KLDivergenceLoss(temperature=2.0), "cosine": CosineEmbeddingLoss()}
+DIVERGENCES = {
+    "kl": KLDivergenceLoss(temperature=2.0),
+    "reverse_kl": ReverseKLDivergenceLoss(temperature=2.0),
+    "jensen_shannon": JensenShannonLoss(beta=0.3, temperature=2.0),
+}
+WORD_LEVEL = DIVERGENCES | {"cross_entropy": CrossEntropyLoss(temperature=2.0)}
+HIDDEN_STATES = {"cosine": CosineEmbeddingLoss(), "mse": MeanSquaredErrorLoss()}
+LOSSES = WORD_LEVEL | HIDDEN_STATES
 
 
 def call(loss, student, teacher, mask=None):
@@ -38,14 +52,64 @@ def test_kl_of_a_hand_computed_case():
     assert unscaled(student, teacher).item() == pytest.approx(expected)
 
 
-def test_kl_agrees_with_a_sum_written_out(tensors):
+def naive(name, p, q, beta=0.3):
+    """The divergence of two distributions, given as lists, by its formula; p is the student's."""
+
+    def kl(a, b):
+        return sum(x * math.log(x / y) for x, y in zip(a, b))
+
+    if name == "kl":
+        return kl(q, p)
+    if name == "reverse_kl":
+        return kl(p, q)
+    if name == "cross_entropy":
+        return -sum(y * math.log(x) for x, y in zip(p, q))
+    mixture = [beta * y + (1 - beta) * x for x, y in zip(p, q)]
+    return beta * kl(q, mixture) + (1 - beta) * kl(p, mixture)
+
+
+@pytest.mark.parametrize("name", WORD_LEVEL)
+def test_word_level_losses_agree_with_a_sum_written_out(name, tensors):
+    """At T = 2: the losses' T² times the mean over real tokens, and not over sentences or all positions."""
     student, teacher, mask = tensors
-    total, count = 0.0, 0
-    for row, column in mask.nonzero().tolist():
-        p, q = student[row, column].softmax(-1), teacher[row, column].softmax(-1)
-        total += sum(q[k].item() * math.log(q[k].item() / p[k].item()) for k in range(7))
-        count += 1
-    assert call(KLDivergenceLoss(1.0), student, teacher, mask).item() == pytest.approx(total / count, rel=1e-5)
+    values = [
+        naive(name, student[i, j].softmax(-1).tolist(), teacher[i, j].softmax(-1).tolist()) for i, j in mask.nonzero()
+    ]
+    found = call(WORD_LEVEL[name], student, teacher, mask).item()
+    assert found == pytest.approx(4 * sum(values) / len(values), rel=1e-4)
+
+
+def test_mse_agrees_with_torchs_over_real_tokens(tensors):
+    student, teacher, mask = tensors
+    expected = F.mse_loss(student[mask], teacher[mask])
+    assert call(MeanSquaredErrorLoss(), student, teacher, mask).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_jensen_shannon_tends_to_both_kls(tensors):
+    student, teacher, mask = tensors
+    forward, reverse = (
+        call(loss(), student, teacher, mask).item() for loss in (KLDivergenceLoss, ReverseKLDivergenceLoss)
+    )
+    assert call(JensenShannonLoss(beta=0.0), student, teacher, mask).item() == pytest.approx(forward)
+    assert call(JensenShannonLoss(beta=1.0), student, teacher, mask).item() == pytest.approx(reverse)
+    small = 1e-3
+    near_forward = call(JensenShannonLoss(beta=small), student.double(), teacher.double(), mask).item() / small
+    near_reverse = call(JensenShannonLoss(beta=1 - small), student.double(), teacher.double(), mask).item() / small
+    assert near_forward == pytest.approx(forward, rel=0.02)
+    assert near_reverse == pytest.approx(reverse, rel=0.02)
+
+
+def test_jensen_shannon_is_symmetric_at_a_half_and_bounded(tensors):
+    student, teacher, mask = tensors
+    loss = JensenShannonLoss(beta=0.5)
+    there, back = call(loss, student, teacher, mask).item(), call(loss, teacher, student, mask).item()
+    assert there == pytest.approx(back, rel=1e-5)
+    assert call(loss, 100 * student, -100 * teacher, mask).item() <= math.log(2) + 1e-6
+
+
+def test_jensen_shannon_refuses_a_beta_outside_0_to_1():
+    with pytest.raises(ValueError, match="has beta=1.5; a number from 0 to 1 is needed"):
+        JensenShannonLoss(beta=1.5)
 
 
 def test_kl_differs_from_cross_entropy_by_the_teachers_entropy(tensors):
@@ -95,7 +159,7 @@ def test_gradients_reach_real_positions_and_no_others(name, tensors):
     assert torch.equal(touched, mask)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", DIVERGENCES | HIDDEN_STATES)
 def test_equal_models_have_no_loss(name, tensors):
     _, teacher, mask = tensors
     assert call(LOSSES[name], teacher, teacher, mask).item() == pytest.approx(0.0, abs=1e-6)
@@ -114,3 +178,25 @@ def test_at_high_temperature_the_gradient_is_the_logits_difference(tensors):
         KLDivergenceLoss(temperature)(*log_probs).backward()
         errors.append((student.grad - limit).abs().max().item())
     assert errors[0] > 5 * errors[1] > 25 * errors[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", WORD_LEVEL)
+def test_extreme_logits_of_a_large_vocabulary_stay_within_tolerance_of_float64(name, dtype):
+    """V = 64,000, logits up to 1e4 in half precision: finite value and gradients, near those of a float64 oracle."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(1, 3, 64_000, generator=generator).mul(5).to(dtype) for _ in range(2))
+    student[0, 0, 0], student[0, 1, 1], teacher[0, 0, 2], teacher[0, 2, 3] = 1e4, -1e4, 1e4, -1e4
+    half, double = student.clone().requires_grad_(), student.double().requires_grad_()
+
+    def loss_of(logits, other, in_dtype):
+        log_probs = [tensor.to(in_dtype).div(2).log_softmax(-1) for tensor in (logits, other)]
+        return WORD_LEVEL[name].scale * WORD_LEVEL[name].per_token(*log_probs).mean()
+
+    found, expected = loss_of(half, teacher, torch.float32), loss_of(double, teacher.double(), torch.float64)
+    found.backward(), expected.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)
+    assert half.grad.isfinite().all()
+    assert torch.allclose(
+        half.grad.double(), double.grad, atol=torch.finfo(dtype).eps * double.grad.abs().max().item()
+    )

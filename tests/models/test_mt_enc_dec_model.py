@@ -11,7 +11,7 @@ from nemo_distill import ConfigurationError, DistillableMTEncDecModel, Distillat
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import Role
 from nemo_distill.models.named_evaluation import squeeze_batch
-from tests.conftest import train_sentencepiece
+from tests.conftest import tiny_config, train_sentencepiece
 
 RESTORE_WITHOUT_US = """
 import sys
@@ -67,7 +67,7 @@ def test_outside_distillation_it_is_nemos_model(teacher_path):
 
 @pytest.fixture
 def model(distillation_config, tmp_path):
-    """Teacher and student of the same size, with every loss on, and a batch with padding on both sides."""
+    """Teacher and student of the same size, with every loss of the study on."""
     pl.seed_everything(0)
     distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
     distilled.log = lambda *args, **kwargs: None
@@ -75,7 +75,9 @@ def model(distillation_config, tmp_path):
 
 
 @pytest.fixture
-def batch(model):
+def batch(corpus, tokenizer, tmp_path):
+    """A batch of the training data with padding on both sides."""
+    model = DistillableMTEncDecModel(tiny_config(tokenizer, corpus), quiet_trainer(tmp_path))
     batches = [squeeze_batch([tensor.clone() for tensor in batch]) for batch in model.train_dataloader()]
     return next(b for b in batches if (b[4] == 3).any() and (b[1] == 0).any())
 
@@ -146,12 +148,79 @@ def test_a_save_that_fails_leaves_the_earlier_file(model, tmp_path, monkeypatch)
     assert path.read_text() == "earlier"
 
 
-def test_hidden_states_of_different_widths_are_refused_by_name(distillation_config, tmp_path):
+def test_states_of_different_widths_meet_through_a_matrix_that_the_student_does_not_keep(
+    distillation_config, tmp_path
+):
     for side in ("encoder", "decoder"):
-        distillation_config[side].hidden_size = 32
-    with pytest.raises(ConfigurationError) as error:
-        DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
-    assert "distillation.loss.cosine compares hidden states of the decoder, which has hidden_size=32" in str(
-        error.value
-    )
-    assert "distillation.loss.cosine_encoder compares hidden states of the encoder" in str(error.value)
+        distillation_config[side].hidden_size = 8
+    model, trainer = distill(distillation_config, tmp_path)
+    projections = {name: tuple(p.shape) for name, p in model.named_parameters() if name.startswith("losses.")}
+    assert projections == {f"losses.{name}.projections.0.weight": (16, 8) for name in ("cosine", "cosine_encoder")}
+    optimized = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
+    assert {id(p) for name, p in model.named_parameters() if name.startswith("losses.")} <= optimized
+    assert set(projections) <= set(model.state_dict())
+    model.save_to(str(tmp_path / "student.nemo"))
+    restored = MTEncDecModel.restore_from(str(tmp_path / "student.nemo"))
+    assert not any("projection" in name and "out_projection" not in name for name in restored.state_dict())
+
+
+@pytest.fixture
+def layered(distillation_config, teacher_path, tmp_path):
+    """A student of one layer and a teacher of one, compared in every way that looks inside."""
+    node = {"weight": 1.0}
+    distillation_config.distillation.loss = {
+        f"{kind}_{name}": node | {"_target_": f"nemo_distill.losses.{kind}", argument: name, "layers": "uniform"}
+        for kind, argument, names in (
+            ("MeanSquaredErrorLoss", "hidden_states", ("encoder_layers", "decoder_layers")),
+            (
+                "AttentionMapsLoss",
+                "attention_maps",
+                ("encoder_self_attention", "decoder_self_attention", "decoder_cross_attention"),
+            ),
+        )
+        for name in names
+    }
+    distillation_config.distillation.distill_encoder = False
+    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    distilled.log = lambda *args, **kwargs: None
+    return distilled.eval()
+
+
+def test_layers_are_registered_from_the_embeddings_to_the_stacks_output(layered, batch):
+    src_ids, src_mask, *_ = batch
+    with layered.student.distillation_pass(Role.STUDENT, layered.registry):
+        layered.student.distillation_forward(batch)
+    states = layered.registry.get(Role.STUDENT, "encoder_layers")
+    embedded = layered.student.encoder.embedding(input_ids=src_ids)
+    assert len(states) == 2
+    assert torch.equal(states[0], embedded)
+    assert torch.equal(states[1], layered.student.encoder(input_ids=src_ids, encoder_mask=src_mask))
+
+
+def test_attention_maps_are_distributions_over_the_keys_that_a_query_may_see(layered, batch):
+    src_ids, src_mask, tgt_ids, *_ = batch
+    with layered.student.distillation_pass(Role.STUDENT, layered.registry):
+        layered.student.distillation_forward(batch)
+    (cross,) = layered.registry.get(Role.STUDENT, "decoder_cross_attention")
+    (causal,) = layered.registry.get(Role.STUDENT, "decoder_self_attention")
+    assert cross.shape == (len(src_ids), 2, tgt_ids.shape[1], src_ids.shape[1])
+    assert torch.allclose(cross.sum(-1), torch.ones_like(cross[..., 0]), atol=1e-5)
+    hidden = cross.masked_select((src_mask == 0)[:, None, None, :].expand_as(cross))
+    assert hidden.max() < 1e-4
+    assert causal.triu(1).max() < 1e-4
+
+
+def test_losses_on_the_inside_reach_the_student_and_no_hook_stays(layered, batch):
+    losses = layered.distillation_losses(batch)
+    assert len(losses) == 6 and all(value.isfinite() and value > 0 for value in losses.values())
+    sum(losses.values()).backward()
+    assert layered.student.encoder.encoder.layers[0].first_sub_layer.query_net.weight.grad.abs().sum() > 0
+    for model in (layered.student, layered.teacher):
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_student_that_is_its_teacher_has_no_loss_inside(layered, batch):
+    layered.student.load_state_dict(layered.teacher.state_dict())
+    losses = layered.distillation_losses(batch)
+    losses.pop("student")
+    assert all(value.item() == pytest.approx(0.0, abs=1e-6) for value in losses.values())

@@ -1,0 +1,53 @@
+"""Word-level distillation by the generalised Jensen-Shannon divergence."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemo_distill.losses.word_level import WordLevelLoss
+
+
+class JensenShannonLoss(WordLevelLoss):
+    """T² [beta KL(q ‖ m) + (1 - beta) KL(p ‖ m)] with m = beta q + (1 - beta) p (Agarwal et al. 2024, eq. 1).
+
+    q is the teacher's distribution, p the student's. Divided by beta, it tends to the forward KL(q ‖ p) as beta falls
+    to 0; divided by 1 - beta, to the reverse KL(p ‖ q) as beta rises to 1. At 0 and 1 themselves, where the formula
+    vanishes, these limits are used.
+
+    Args:
+        beta: between 0 and 1; 0.5 is the symmetric Jensen-Shannon divergence.
+        temperature, scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
+
+    Raises:
+        ValueError: if beta is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.5,
+        temperature: float = 1.0,
+        scale_by_temperature_squared: bool = True,
+        log_probs: str = "log_probs",
+    ):
+        super().__init__(temperature, scale_by_temperature_squared, log_probs)
+        if not 0 <= beta <= 1:
+            raise ValueError(f"has beta={beta}; a number from 0 to 1 is needed")
+        self.beta = beta
+
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        if self.beta == 0:
+            return _kl(teacher_log_probs, student_log_probs)
+        if self.beta == 1:
+            return _kl(student_log_probs, teacher_log_probs)
+        mixture = torch.logaddexp(
+            teacher_log_probs + math.log(self.beta), student_log_probs + math.log1p(-self.beta)
+        )  # (B, T, V)
+        forward, reverse = _kl(teacher_log_probs, mixture), _kl(student_log_probs, mixture)
+        return self.beta * forward + (1 - self.beta) * reverse
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) at each position (B, T)."""
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)

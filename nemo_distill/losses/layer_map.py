@@ -1,0 +1,49 @@
+"""Which layer of the teacher each layer of the student learns from."""
+
+from collections.abc import Sequence
+
+LAYER_MAPS = ("uniform", "skip", "last")
+# Pairs of layer numbers, student's and teacher's, from 1; or the name of a rule.
+LayerMap = str | Sequence[Sequence[int]]
+
+
+def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tuple[int, int]]:
+    """Returns pairs of a student's and a teacher's layer, both counted from 1.
+
+    Args:
+        layers: `uniform`: every n-th layer of the teacher, the last one included (Sanh et al. 2019, section 2);
+            `skip`: the same without the last, which the loss on the output reaches anyway (PKD-Skip of Sun et al.
+            2019, section 3.2); `last`: the teacher's last layers but the very last (PKD-Last, ibid.); or the pairs
+            themselves.
+        num_student: layers of the student.
+        num_teacher: layers of the teacher.
+
+    Raises:
+        ValueError: if there is no such rule, a rule leaves no pair, or a pair names a layer that does not exist.
+    """
+    if isinstance(layers, str):
+        pairs = _pairs_by_rule(layers, num_student, num_teacher)
+    else:
+        pairs = [(int(student), int(teacher)) for student, teacher in layers]
+    for student, teacher in pairs:
+        if not (0 <= student <= num_student and 0 <= teacher <= num_teacher):
+            raise ValueError(
+                f"pairs layer {student} with the teacher's {teacher}; the student has {num_student} layers, the "
+                f"teacher {num_teacher}, counted from 1"
+            )
+    if not pairs:
+        raise ValueError(f"has layers='{layers}', which leaves no pair for a student of {num_student} layers")
+    return pairs
+
+
+def _pairs_by_rule(rule: str, num_student: int, num_teacher: int) -> list[tuple[int, int]]:
+    if rule not in LAYER_MAPS:
+        raise ValueError(f"has layers='{rule}'; allowed are {', '.join(LAYER_MAPS)} and a list of pairs")
+    if num_student > num_teacher:
+        raise ValueError(
+            f"has layers='{rule}', but the student's {num_student} layers outnumber the teacher's {num_teacher}"
+        )
+    if rule == "last":
+        return [(layer, num_teacher - num_student + layer) for layer in range(1, num_student)]
+    uniform = [(layer, int(layer * num_teacher / num_student + 0.5)) for layer in range(1, num_student + 1)]
+    return uniform if rule == "uniform" else uniform[:-1]

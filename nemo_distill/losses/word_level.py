@@ -1,0 +1,42 @@
+"""What the losses between a teacher's and a student's word distributions have in common."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from nemo_distill.losses.reduction import masked_mean
+
+
+class WordLevelLoss(nn.Module, ABC):
+    """T² times the mean, over real target tokens, of a divergence between two distributions over the vocabulary.
+
+    The factor T² keeps the size of the gradients when T changes (Hinton et al. 2015, section 2). Whatever precision
+    the models run in, the divergence is computed in float32.
+
+    Args:
+        temperature: T, at which the log-probabilities were registered.
+        scale_by_temperature_squared: False leaves out the factor T².
+        log_probs: the name under which log-probabilities are registered.
+    """
+
+    def __init__(
+        self, temperature: float = 1.0, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"
+    ):
+        super().__init__()
+        self.consumes = {"log_probs": log_probs}
+        self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+
+    def forward(self, student_log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the loss, a scalar.
+
+        Args:
+            student_log_probs: (B, T, V), at the temperature.
+            teacher_log_probs: (B, T, V), at the temperature.
+            mask: (B, T), true at real target tokens; None counts every position.
+        """
+        values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)
+        return self.scale * masked_mean(values, mask)
+
+    @abstractmethod
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        """Returns the divergence (B, T) of each position, from float32 log-probabilities (B, T, V)."""
