@@ -15,7 +15,7 @@ import os, signal, sys
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 from nemo_distill.training import build_trainer, run_job
-from nemo_distill.models.mt_config import take_tokenizers_from_teacher
+from nemo_distill.models.mt_config import complete_student
 
 class KilledAt(Callback):
     def on_train_batch_end(self, trainer, *args):
@@ -26,7 +26,7 @@ with initialize_config_dir(sys.argv[1], version_base=None):
     cfg = compose("aayn_base_distill", sys.argv[5:])
 trainer = build_trainer(cfg)
 trainer.callbacks.append(KilledAt())
-take_tokenizers_from_teacher(cfg.model, sys.argv[2])
+complete_student(cfg.model, sys.argv[2])
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
 """

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+
+from nemo_distill.core.schedule import Schedule, parse_schedule
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 CORE_KEYS = {"model_path", "temperature", "student_train_loss_weight", "loss", "allowed_targets"}
@@ -43,7 +44,7 @@ class LossTerm:
     """One summand of the distillation objective: `weight` times `loss`, logged as `name`."""
 
     name: str
-    weight: float
+    weight: Schedule
     loss: nn.Module
 
 
@@ -66,7 +67,7 @@ def build_loss_terms(
         widths: the student's and the teacher's, for losses that must be prepared for them; None prepares none.
 
     Returns:
-        The terms whose weight is above 0, and the problems found, a sentence each.
+        The terms whose weight is not 0 throughout, and the problems found, a sentence each.
     """
     terms, problems = [], []
     for name, node in nodes.items():
@@ -97,7 +98,7 @@ def _prepare(loss: nn.Module, widths: tuple[Widths, Widths] | None) -> None:
 
 
 def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str]) -> LossTerm | None:
-    weight = check_number(node.pop("weight", 1.0), "weight", minimum=0)
+    weight = parse_schedule(node.pop("weight", 1.0), "weight", minimum=0)
     loss_class = _loss_class(node.pop("_target_", None), prefixes)
     parameters = inspect.signature(loss_class).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -106,7 +107,7 @@ def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str])
             raise ValueError(
                 f"has the key '{key}', which {loss_class.__name__} does not take{suggestion(key, parameters)}"
             )
-    if weight == 0:
+    if weight.is_zero:
         return None
     loss = loss_class(**node)
     if not hasattr(loss, "consumes"):
@@ -124,20 +125,6 @@ def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Modu
         return getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"has _target_ '{target}', which cannot be imported: {error}") from error
-
-
-def check_number(value: Any, key: str, minimum: float, above: bool = False) -> float:
-    """Returns `value` as a float.
-
-    Raises:
-        ValueError: if it is no finite number of at least `minimum` (with `above`: greater than it).
-    """
-    bound = f"{'above' if above else 'of at least'} {minimum}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
-    if value < minimum or (above and value == minimum):
-        raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
-    return float(value)
 
 
 def suggestion(key: str, known: Collection[str]) -> str:
@@ -166,19 +153,16 @@ def check_distillation(
         for key in distillation
         if key not in known
     ]
-    weight = distillation.get("student_train_loss_weight", 0.0)
-    for key, value, above in (
-        ("temperature", distillation.get("temperature", 1.0), True),
-        ("student_train_loss_weight", weight, False),
-    ):
+    for key, default, above in (("temperature", 1.0, True), ("student_train_loss_weight", 0.0, False)):
         try:
-            check_number(value, key, minimum=0, above=above)
+            parse_schedule(distillation.get(key, default), key, minimum=0, above=above)
         except ValueError as error:
             problems.append(f"distillation {error}.")
     terms, loss_problems = build_loss_terms(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )
-    if not terms and not weight and not problems and not loss_problems:
+    nothing_else = not distillation.get("student_train_loss_weight", 0.0)
+    if not terms and nothing_else and not problems and not loss_problems:
         problems.append("distillation has no loss of a weight above 0, so there is nothing to train on.")
     return problems + loss_problems
 

@@ -1,7 +1,5 @@
 """Trains a student from a frozen teacher, for any pair of NeMo models that carry DistillationMixin."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +12,9 @@ from nemo_distill.core.config import ConfigurationError, build_loss_terms
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
+from nemo_distill.core.schedule import parse_schedule
+
+STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
 
 
 class DistillationModelPT(ModelPT):
@@ -27,6 +28,7 @@ class DistillationModelPT(ModelPT):
         cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`;
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`.
+            Temperature and weights are numbers or schedules over optimizer steps.
         trainer: the trainer that will run it.
         model_class: the class of both models.
 
@@ -62,9 +64,10 @@ class DistillationModelPT(ModelPT):
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
-        self.student_train_loss_weight = distillation.get("student_train_loss_weight", 0.0)
-        wanted = {name for term in self.loss_terms for name in term.loss.consumes.values()}
-        self.registry = DistillationRegistry(wanted, distillation.get("temperature", 1.0))
+        weight = OmegaConf.to_container(distillation).get("student_train_loss_weight", 0.0)
+        temperature = OmegaConf.to_container(distillation).get("temperature", 1.0)
+        self.student_weight = parse_schedule(weight, "student_train_loss_weight", minimum=0)
+        self.temperature = parse_schedule(temperature, "temperature", minimum=0, above=True)
 
     @property
     def teacher(self) -> ModelPT:
@@ -81,36 +84,33 @@ class DistillationModelPT(ModelPT):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the objective for one batch, and logs every term of it."""
-        terms = self.distillation_losses(batch)
-        weights = {term.name: term.weight for term in self.loss_terms} | {"student": self.student_train_loss_weight}
-        total = sum(weights[name] * value for name, value in terms.items())
-        self.log_dict({f"{name}_loss": value.detach() for name, value in terms.items()})
+        step = self.trainer.global_step
+        losses = self.distillation_losses(batch, step)
+        weights = {term.name: term.weight for term in self.loss_terms} | {STUDENT_LOSS: self.student_weight}
+        total = sum(weights[name].at(step) * value for name, value in losses.items())
+        self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()})
         self.log("train_loss", total.detach(), prog_bar=True)
         self.log("lr", self._optimizer.param_groups[0]["lr"])
         return total
 
-    def distillation_losses(self, batch: Any) -> dict[str, Tensor]:
+    def distillation_losses(self, batch: Any, step: int = 0) -> dict[str, Tensor]:
         """Runs teacher and student on a batch and returns the unweighted losses by name.
 
-        `student` is the student's own training loss, there if its weight is above 0.
+        Those whose weight is 0 at this optimizer step are left out, and nothing is registered for them. `student` is
+        the student's own training loss.
         """
-        with self._fresh_registry() as registry:
-            if self.loss_terms:
-                with torch.no_grad(), self.teacher.distillation_pass(Role.TEACHER, registry):
-                    self.teacher.distillation_forward(batch)
-            with self.student.distillation_pass(Role.STUDENT, registry):
-                outputs = self.student.distillation_forward(batch)
-            losses = {term.name: term.loss(**_loss_inputs(term.loss.consumes, registry)) for term in self.loss_terms}
-            if self.student_train_loss_weight:
-                losses["student"] = self.student.distillation_train_loss(outputs, batch)
-            return losses
-
-    @contextmanager
-    def _fresh_registry(self) -> Iterator[DistillationRegistry]:
-        try:
-            yield self.registry
-        finally:
-            self.registry.clear()
+        terms = [term for term in self.loss_terms if term.weight.at(step)]
+        wanted = {name for term in terms for name in term.loss.consumes.values()}
+        registry = DistillationRegistry(wanted, self.temperature.at(step))
+        if terms:
+            with torch.no_grad(), self.teacher.distillation_pass(Role.TEACHER, registry):
+                self.teacher.distillation_forward(batch)
+        with self.student.distillation_pass(Role.STUDENT, registry):
+            outputs = self.student.distillation_forward(batch)
+        losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in terms}
+        if self.student_weight.at(step):
+            losses[STUDENT_LOSS] = self.student.distillation_train_loss(outputs, batch)
+        return losses
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         return self.student.validation_step(batch, batch_idx, dataloader_idx)
@@ -180,10 +180,12 @@ def _rename_targets(node: Any) -> Any:
     return node
 
 
-def _loss_inputs(consumes: dict[str, str], registry: DistillationRegistry) -> dict[str, Tensor | None]:
+def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
     """A loss's keyword arguments: both roles' tensors for each name that it consumes, and the first name's mask."""
-    inputs = {}
-    for argument, name in consumes.items():
+    inputs: dict[str, Any] = {}
+    for argument, name in loss.consumes.items():
         for role in Role:
             inputs[f"{role.value}_{argument}"] = registry.get(role, name)
-    return inputs | {"mask": registry.mask(next(iter(consumes.values())))}
+    if getattr(loss, "uses_temperature", False):
+        inputs["temperature"] = registry.temperature
+    return inputs | {"mask": registry.mask(next(iter(loss.consumes.values())))}

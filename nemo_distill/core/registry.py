@@ -1,8 +1,8 @@
 """What teacher and student hand over in one training step.
 
 The registry is the meeting point of models and losses. A model registers tensors under names, in the role that it
-plays; a loss reads those names. Neither knows the other. A registry belongs to one DistillationModelPT and is emptied
-after each step, so that two distillations in one process never see each other's tensors.
+plays; a loss reads those names. Neither knows the other. Each step of each DistillationModelPT has a registry of its
+own: nothing outlives the step, and two distillations in one process never see each other's tensors.
 """
 
 from collections.abc import Collection
@@ -66,8 +66,3 @@ class DistillationRegistry:
     def mask(self, name: str) -> Tensor | None:
         """Returns the mask of the tensors called `name`, or None where every position counts."""
         return self._masks.get(name)
-
-    def clear(self) -> None:
-        """Forgets all tensors and masks, so that they can be freed."""
-        self._tensors.clear()
-        self._masks.clear()

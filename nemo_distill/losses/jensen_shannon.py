@@ -18,20 +18,14 @@ class JensenShannonLoss(WordLevelLoss):
 
     Args:
         beta: between 0 and 1; 0.5 is the symmetric Jensen-Shannon divergence.
-        temperature, scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
+        scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
 
     Raises:
         ValueError: if beta is outside [0, 1].
     """
 
-    def __init__(
-        self,
-        beta: float = 0.5,
-        temperature: float = 1.0,
-        scale_by_temperature_squared: bool = True,
-        log_probs: str = "log_probs",
-    ):
-        super().__init__(temperature, scale_by_temperature_squared, log_probs)
+    def __init__(self, beta: float = 0.5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
+        super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 <= beta <= 1:
             raise ValueError(f"has beta={beta}; a number from 0 to 1 is needed")
         self.beta = beta

@@ -14,28 +14,35 @@ class WordLevelLoss(nn.Module, ABC):
     the models run in, the divergence is computed in float32.
 
     Args:
-        temperature: T, at which the log-probabilities were registered.
         scale_by_temperature_squared: False leaves out the factor T².
         log_probs: the name under which log-probabilities are registered.
     """
 
-    def __init__(
-        self, temperature: float = 1.0, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"
-    ):
+    uses_temperature = True
+
+    def __init__(self, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__()
         self.consumes = {"log_probs": log_probs}
-        self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+        self.scale_by_temperature_squared = scale_by_temperature_squared
 
-    def forward(self, student_log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        student_log_probs: Tensor,
+        teacher_log_probs: Tensor,
+        mask: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """Returns the loss, a scalar.
 
         Args:
             student_log_probs: (B, T, V), at the temperature.
             teacher_log_probs: (B, T, V), at the temperature.
             mask: (B, T), true at real target tokens; None counts every position.
+            temperature: T, that of the log-probabilities.
         """
         values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)
-        return self.scale * masked_mean(values, mask)
+        scale = temperature**2 if self.scale_by_temperature_squared else 1.0
+        return scale * masked_mean(values, mask)
 
     @abstractmethod
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ STUDY_KEYS = (
     "distill_encoder",
     "distilbert_initialization",
     "initialization",
+    "same_size_as_teacher",
 )
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
@@ -107,9 +108,15 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     return _oddities(model)
 
 
-def take_tokenizers_from_teacher(model: DictConfig, folder: str | Path) -> None:
-    """Fills in the tokenizers that a student's config leaves open, by copies of the teacher's files in `folder`."""
+def complete_student(model: DictConfig, folder: str | Path) -> None:
+    """Fills in what a student's config leaves to its teacher.
+
+    These are its tokenizers, as copies of the teacher's files in `folder`, and with `same_size_as_teacher` its sizes.
+    """
     archive = NemoArchive(model.distillation.model_path)
+    if model.distillation.get("same_size_as_teacher"):
+        with open_dict(model):
+            model.update(_sizes_of(archive))
     for side in SIDES:
         tokenizer = model[f"{side}_tokenizer"]
         if tokenizer.get("tokenizer_model"):
@@ -120,6 +127,11 @@ def take_tokenizers_from_teacher(model: DictConfig, folder: str | Path) -> None:
             taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
         with open_dict(model):
             model[f"{side}_tokenizer"] = taken
+
+
+def _sizes_of(archive: NemoArchive) -> dict[str, Any]:
+    config = OmegaConf.to_container(archive.config)
+    return {key: config[key] for key in ("encoder", "decoder", "head", "shared_embeddings") if key in config}
 
 
 def _raise(problems: list[str]) -> None:
@@ -246,8 +258,10 @@ def _check_teacher(
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     problems = [problem for pair in vocabularies for problem in vocabulary_differences(*pair)]
+    if distillation.get("same_size_as_teacher"):
+        model = {**model, **_sizes_of(archive)}
     if distillation.get("distilbert_initialization"):
-        initialization = distillation.get("initialization") or {}
+        initialization = distillation.get("initialization", "same_size_as_teacher") or {}
         problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, archive.config)]
     return problems, (registered_widths(model), registered_widths(archive.config))
 

@@ -49,7 +49,7 @@ class Classifier(DistillationMixin, ModelPT):
 
 
 def config(teacher_path, **distillation):
-    loss = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "temperature": 2.0}}
+    loss = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss"}}
     return OmegaConf.create(
         {
             "width": 4,
@@ -130,6 +130,7 @@ def test_the_objective_is_the_weighted_sum(teacher_path):
     model = DistillationModelPT(cfg, pl.Trainer(logger=False, accelerator="cpu"), model_class=Classifier).eval()
     model.configure_optimizers()
     model.log = model.log_dict = lambda *args, **kwargs: None
+    model.set_trainer(pl.Trainer(logger=False, accelerator="cpu"))
     batch = next(iter(model.train_dataloader()))
     losses = model.distillation_losses(batch)
     assert model.training_step(batch, 0).item() == pytest.approx(
@@ -137,18 +138,18 @@ def test_the_objective_is_the_weighted_sum(teacher_path):
     )
 
 
-def test_the_registry_is_empty_after_a_step_that_failed(teacher_path):
+def test_roles_end_with_a_step_that_failed(teacher_path):
     model = DistillationModelPT(config(teacher_path), model_class=Classifier)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         model.distillation_losses((torch.zeros(2, 99), torch.zeros(2).long()))
-    assert not model.registry._tensors and not model.student.is_being_distilled()
+    assert not model.student.is_being_distilled() and not model.teacher.is_being_distilled()
 
 
 def test_a_loss_of_weight_zero_is_not_asked_of_the_models(teacher_path):
     cfg = config(teacher_path, student_train_loss_weight=1.0)
     cfg.distillation.loss.primary.weight = 0
     model = DistillationModelPT(cfg, model_class=Classifier)
-    assert model.registry.wanted == frozenset()
+    assert model.loss_terms == []
     assert set(model.distillation_losses(next(iter(model.train_dataloader())))) == {"student"}
 
 
@@ -162,3 +163,19 @@ def test_what_does_not_fit_is_told_all_at_once(teacher_path):
         DistillationModelPT(cfg, model_class=Classifier)
     assert "reads 'decoder_hidden_states', which the model does not register" in str(error.value)
     assert "os.system" in str(error.value)
+
+
+def test_weights_and_temperature_follow_their_schedules(teacher_path):
+    cfg = config(teacher_path, student_train_loss_weight={"schedule": "linear", "start": 0, "end": 1, "steps": 4})
+    cfg.distillation.temperature = {"schedule": "linear", "start": 4.0, "end": 1.0, "steps": 3}
+    cfg.distillation.loss.primary.weight = {"schedule": "cosine", "start": 1, "end": 0, "steps": 2}
+    model = DistillationModelPT(cfg, model_class=Classifier).eval()
+    batch = next(iter(model.train_dataloader()))
+    assert set(model.distillation_losses(batch, step=0)) == {"primary"}
+    assert set(model.distillation_losses(batch, step=1)) == {"primary", "student"}
+    assert set(model.distillation_losses(batch, step=2)) == {"student"}
+    hot, colder = (model.distillation_losses(batch, step)["primary"] for step in (0, 1))
+    for temperature, found in ((4.0, hot), (3.0, colder)):
+        log_probs = [(m(batch[0]) / temperature).log_softmax(-1) for m in (model.student, model.teacher)]
+        expected = temperature**2 * torch.nn.functional.kl_div(*log_probs, reduction="batchmean", log_target=True)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-4)

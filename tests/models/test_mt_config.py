@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.core.config import ConfigurationError
-from nemo_distill.models.mt_config import check_distillation_job, check_training, take_tokenizers_from_teacher
+from nemo_distill.models.mt_config import check_distillation_job, check_training, complete_student
 from nemo_distill.models.tokenizer_files import read_vocabulary
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 
@@ -105,7 +105,7 @@ def test_other_special_ids_than_the_teachers_are_told(job, corpus, tmp_path):
 
 def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
     model = job().model
-    take_tokenizers_from_teacher(model, tmp_path)
+    complete_student(model, tmp_path)
     for side in ("encoder", "decoder"):
         taken = model[f"{side}_tokenizer"]
         assert taken.library == "sentencepiece"
@@ -120,6 +120,59 @@ def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     assert warning.startswith("model.train_ds.src_file_name") and "model.src_language=ignore" in warning
     assert check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=ignore")) == []
     assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}")) == []
+
+
+GROUPS = {
+    group: sorted(path.stem for path in (SCRIPTS / "conf" / group).glob("*.yaml"))
+    for group in ("distillation", "student", "schedule")
+}
+SIZES = {"slim_1x1": (1, 1, 256), "slim_3x3": (3, 3, 256), "wide_1x1": (1, 1, 1024), "wide_3x4": (3, 4, 1024)}
+TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", GROUPS["distillation"])
+def test_every_method_is_one_word(job, method):
+    check_distillation_job(job(f"distillation={method}", *TINY))
+
+
+@pytest.mark.parametrize("student", SIZES)
+def test_every_size_of_the_study_is_one_word(job, student):
+    cfg = job(f"student={student}")
+    check_distillation_job(cfg)
+    encoder, decoder = cfg.model.encoder, cfg.model.decoder
+    assert (encoder.num_layers, decoder.num_layers, encoder.hidden_size) == SIZES[student]
+    assert encoder.hidden_size == decoder.hidden_size and encoder.inner_size == 4 * encoder.hidden_size
+
+
+def test_the_triple_loss_has_every_subset_of_its_terms(job):
+    weights = ("distillation_loss_weight", "student_train_loss_weight", "cosine_loss_weight")
+    for off in weights:
+        check_distillation_job(job("distillation=triple", f"model.distillation.{off}=0", *TINY))
+    found = problems(
+        check_distillation_job, job("distillation=triple", *(f"model.distillation.{key}=0" for key in weights))
+    )
+    assert found == ["model.distillation has no loss of a weight above 0, so there is nothing to train on."]
+
+
+def test_the_studys_schedule_is_one_word(job):
+    cfg = job("schedule=study")
+    check_distillation_job(cfg)
+    assert (cfg.trainer.max_steps, cfg.model.optim.sched.warmup_steps, cfg.model.optim.lr) == (150_000, 15_000, 4e-4)
+
+
+def test_a_student_of_its_teachers_size_takes_it_from_the_teacher(job, tmp_path):
+    cfg = job("student=self", "distillation=distilbert")
+    check_distillation_job(cfg)
+    complete_student(cfg.model, tmp_path)
+    assert cfg.model.encoder.hidden_size == 16 and cfg.model.decoder.num_layers == 1
+
+
+def test_a_distilbert_student_of_another_width_is_refused_with_the_reason(job):
+    found = problems(check_distillation_job, job("distillation=distilbert", "student=slim_1x1"))
+    assert (
+        "model.distillation.initialization copies from the teacher's encoder, which has hidden_size=16; the student has 256."
+        in found
+    )
 
 
 def test_every_key_of_the_teachers_config_is_in_the_students():

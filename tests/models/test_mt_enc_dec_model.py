@@ -9,7 +9,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.registry import Role
+from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.models.named_evaluation import squeeze_batch
 from tests.conftest import tiny_config, train_sentencepiece
 
@@ -74,6 +74,10 @@ def model(distillation_config, tmp_path):
     return distilled.eval()
 
 
+def registry_of(model):
+    return DistillationRegistry({name for term in model.loss_terms for name in term.loss.consumes.values()})
+
+
 @pytest.fixture
 def batch(corpus, tokenizer, tmp_path):
     """A batch of the training data with padding on both sides."""
@@ -108,18 +112,19 @@ def test_every_configured_loss_agrees_with_one_written_out(model, batch):
 
 def test_masks_come_from_the_labels_and_not_from_the_decoders_inputs(model, batch):
     _, src_mask, _, tgt_mask, labels = batch
-    with model.student.distillation_pass(Role.STUDENT, model.registry):
+    registry = registry_of(model)
+    with model.student.distillation_pass(Role.STUDENT, registry):
         model.student.distillation_forward(batch)
-    mask = model.registry.mask("log_probs")
+    mask = registry.mask("log_probs")
     assert torch.equal(mask, labels != 3)
     assert not torch.equal(mask, tgt_mask.bool())
-    assert torch.equal(model.registry.mask("encoder_hidden_states"), src_mask.bool())
+    assert torch.equal(registry.mask("encoder_hidden_states"), src_mask.bool())
 
 
 def test_what_no_loss_reads_is_not_registered(distillation_config, tmp_path):
     distillation_config.distillation.cosine_loss_weight = 0
     distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
-    assert distilled.registry.wanted == {"log_probs"}
+    assert registry_of(distilled).wanted == {"log_probs"}
 
 
 def test_another_vocabulary_than_the_teachers_is_refused_without_the_script_too(distillation_config, corpus, tmp_path):
@@ -188,9 +193,10 @@ def layered(distillation_config, teacher_path, tmp_path):
 
 def test_layers_are_registered_from_the_embeddings_to_the_stacks_output(layered, batch):
     src_ids, src_mask, *_ = batch
-    with layered.student.distillation_pass(Role.STUDENT, layered.registry):
+    registry = registry_of(layered)
+    with layered.student.distillation_pass(Role.STUDENT, registry):
         layered.student.distillation_forward(batch)
-    states = layered.registry.get(Role.STUDENT, "encoder_layers")
+    states = registry.get(Role.STUDENT, "encoder_layers")
     embedded = layered.student.encoder.embedding(input_ids=src_ids)
     assert len(states) == 2
     assert torch.equal(states[0], embedded)
@@ -199,10 +205,11 @@ def test_layers_are_registered_from_the_embeddings_to_the_stacks_output(layered,
 
 def test_attention_maps_are_distributions_over_the_keys_that_a_query_may_see(layered, batch):
     src_ids, src_mask, tgt_ids, *_ = batch
-    with layered.student.distillation_pass(Role.STUDENT, layered.registry):
+    registry = registry_of(layered)
+    with layered.student.distillation_pass(Role.STUDENT, registry):
         layered.student.distillation_forward(batch)
-    (cross,) = layered.registry.get(Role.STUDENT, "decoder_cross_attention")
-    (causal,) = layered.registry.get(Role.STUDENT, "decoder_self_attention")
+    (cross,) = registry.get(Role.STUDENT, "decoder_cross_attention")
+    (causal,) = registry.get(Role.STUDENT, "decoder_self_attention")
     assert cross.shape == (len(src_ids), 2, tgt_ids.shape[1], src_ids.shape[1])
     assert torch.allclose(cross.sum(-1), torch.ones_like(cross[..., 0]), atol=1e-5)
     hidden = cross.masked_select((src_mask == 0)[:, None, None, :].expand_as(cross))

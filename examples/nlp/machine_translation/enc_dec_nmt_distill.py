@@ -5,7 +5,7 @@ import tempfile
 import hydra
 from omegaconf import DictConfig
 
-from nemo_distill.models.mt_config import check_distillation_job, take_tokenizers_from_teacher
+from nemo_distill.models.mt_config import check_distillation_job, complete_student
 from nemo_distill.training import build_trainer, check, preprocess_data, run_job
 
 
@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     check(cfg, check_distillation_job)
     trainer = build_trainer(cfg)
     with tempfile.TemporaryDirectory() as folder:
-        take_tokenizers_from_teacher(cfg.model, folder)
+        complete_student(cfg.model, folder)
         preprocess_data(cfg.model, trainer)
         if not (cfg.do_training or cfg.do_testing):
             return
