@@ -113,6 +113,13 @@ class DistillationMixin:
         """Returns the student's own training loss, given what `distillation_forward` returned."""
         return outputs["loss"] if isinstance(outputs, Mapping) else outputs
 
+    def distillation_batch_weight(self, batch: Any) -> float | Tensor:
+        """Returns how much a batch counts beside others of the same optimizer step, on this device and on others.
+
+        A model whose losses are means over tokens returns the number of those; by default, all batches count the same.
+        """
+        return 1.0
+
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Logs through the model that trains this one; a teacher logs nothing."""
         if self.is_being_distilled() and not self.is_student_model():

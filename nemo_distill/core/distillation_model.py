@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from nemo.core.classes import ModelPT
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.core.schedule import parse_schedule
 
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
+WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
+SMALLEST_WEIGHT = 1e-12  # of a step without any token, whose gradients are zero
 
 
 class DistillationModelPT(ModelPT):
@@ -45,6 +48,7 @@ class DistillationModelPT(ModelPT):
         self._teacher = (teacher,)
         self.student = model_class(_student_config(cfg, teacher), trainer=trainer)
         self.student._distillation_owner = (self,)
+        self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         self._set_up_losses(cfg.distillation)
         copied = self.student.initialize_from_teacher(teacher, OmegaConf.to_container(cfg.distillation))
@@ -83,15 +87,41 @@ class DistillationModelPT(ModelPT):
         return self.student(*args, **kwargs)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Returns the objective for one batch, and logs every term of it."""
+        """Returns the objective for one batch times the batch's weight, and logs every term of it.
+
+        The means of single batches must not be averaged, since batches hold different numbers of tokens:
+        `on_before_optimizer_step` divides by the weight of all batches of the optimizer step.
+        """
         step = self.trainer.global_step
         losses = self.distillation_losses(batch, step)
         weights = {term.name: term.weight for term in self.loss_terms} | {STUDENT_LOSS: self.student_weight}
         total = sum(weights[name].at(step) * value for name, value in losses.items())
-        self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()})
-        self.log("train_loss", total.detach(), prog_bar=True)
+        batch_weight = (
+            torch.as_tensor(self.student.distillation_batch_weight(batch), device=total.device) / WEIGHT_UNIT
+        )
+        self._step_weight = self._step_weight + batch_weight
+        self._log_losses(
+            {f"{name}_loss": value for name, value in losses.items()} | {"train_loss": total}, batch_weight
+        )
+        return total * batch_weight
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Makes the gradients those of the mean over all tokens of the step, in whatever batch or device they were."""
+        # Lightning has divided by the number of accumulated batches, and DDP by that of devices.
+        divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        scale = divided / _sum_over_devices(self._step_weight).clamp(min=SMALLEST_WEIGHT)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        self._step_weight = 0.0
+
+    def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor) -> None:
+        """Logs each loss as its mean over the tokens of all devices, and the learning rate."""
+        weighted = torch.stack([value.detach() * batch_weight for value in losses.values()] + [batch_weight])
+        *sums, weight = _sum_over_devices(weighted).unbind()
+        for name, value in zip(losses, sums):
+            self.log(name, value / weight.clamp(min=SMALLEST_WEIGHT), prog_bar=name == "train_loss")
         self.log("lr", self._optimizer.param_groups[0]["lr"])
-        return total
 
     def distillation_losses(self, batch: Any, step: int = 0) -> dict[str, Tensor]:
         """Runs teacher and student on a batch and returns the unweighted losses by name.
@@ -189,3 +219,9 @@ def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, A
     if getattr(loss, "uses_temperature", False):
         inputs["temperature"] = registry.temperature
     return inputs | {"mask": registry.mask(next(iter(loss.consumes.values())))}
+
+
+def _sum_over_devices(value: Tensor) -> Tensor:
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value

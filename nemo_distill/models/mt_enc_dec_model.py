@@ -107,6 +107,10 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
         return self.loss_fn(log_probs=outputs, labels=squeeze_batch(batch)[-1])
 
+    def distillation_batch_weight(self, batch: list[Tensor]) -> Tensor:
+        """The number of real target tokens. Losses at source positions are weighted by it too."""
+        return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
+
     def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         return distillation_losses(distillation)
 

@@ -124,17 +124,13 @@ def test_the_teacher_is_in_eval_mode_while_the_student_trains(teacher_path, tmp_
     assert set(modes) == {(False, False, False), (True, True, True)}
 
 
-def test_the_objective_is_the_weighted_sum(teacher_path):
+def test_the_objective_is_the_weighted_sum(teacher_path, tmp_path):
     cfg = config(teacher_path, student_train_loss_weight=0.25)
     cfg.distillation.loss.primary.weight = 3.0
-    model = DistillationModelPT(cfg, pl.Trainer(logger=False, accelerator="cpu"), model_class=Classifier).eval()
-    model.configure_optimizers()
-    model.log = model.log_dict = lambda *args, **kwargs: None
-    model.set_trainer(pl.Trainer(logger=False, accelerator="cpu"))
-    batch = next(iter(model.train_dataloader()))
-    losses = model.distillation_losses(batch)
-    assert model.training_step(batch, 0).item() == pytest.approx(
-        (3.0 * losses["primary"] + 0.25 * losses["student"]).item(), rel=1e-6
+    _, trainer = fit(cfg, tmp_path, max_steps=1, max_epochs=-1)
+    logged = trainer.logged_metrics
+    assert logged["train_loss"].item() == pytest.approx(
+        (3.0 * logged["primary_loss"] + 0.25 * logged["student_loss"]).item()
     )
 
 

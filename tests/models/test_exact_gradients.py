@@ -1,0 +1,114 @@
+"""The same tokens give the same gradients and logged losses, in however many batches and on however many devices."""
+
+import copy
+import itertools
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+
+TRAIN = """
+import sys
+import lightning.pytorch as pl
+import torch
+from omegaconf import OmegaConf
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+
+folder, devices, accumulate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+class Losses(pl.Callback):
+    logged = []
+    def on_train_batch_end(self, trainer, model, *args):
+        self.logged.append({k: v.item() for k, v in trainer.callback_metrics.items() if k.endswith("_loss")})
+
+pl.seed_everything(0)
+trainer = pl.Trainer(accelerator="cpu", devices=devices, strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
+                     accumulate_grad_batches=accumulate, max_steps=4, logger=False, enable_progress_bar=False,
+                     enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
+                     callbacks=[Losses()])
+model = DistillationModelPT(OmegaConf.load(folder + "/model.yaml"), trainer, model_class=DistillableMTEncDecModel)
+trainer.fit(model)
+if trainer.global_rank == 0:
+    torch.save({"weights": model.student.state_dict(), "losses": Losses.logged}, f"{folder}/result_{devices}_{accumulate}.pt")
+"""
+
+
+@pytest.fixture
+def config(distillation_config):
+    """Without dropout and shuffling, by an optimizer that, unlike Adam, does not hide the size of the gradients."""
+    cfg = distillation_config
+    cfg.train_ds.update({"shuffle": False, "tokens_in_batch": 60})
+    cfg.distillation.update({"distill_encoder": False, "cosine_loss_weight": 1.0})
+    cfg.optim = {"name": "sgd", "lr": 0.5}
+    for side in ("encoder", "decoder"):
+        dropouts = ("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout")
+        cfg[side].update(dict.fromkeys(dropouts, 0.0))
+    return cfg
+
+
+@pytest.fixture
+def train(config, tmp_path):
+    OmegaConf.save(config, tmp_path / "model.yaml")
+    (tmp_path / "train.py").write_text(TRAIN, encoding="utf-8")
+
+    def run(devices, accumulate):
+        arguments = [sys.executable, str(tmp_path / "train.py"), str(tmp_path), str(devices), str(accumulate)]
+        result = subprocess.run(arguments, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return torch.load(tmp_path / f"result_{devices}_{accumulate}.pt")
+
+    return run
+
+
+class Gradients(pl.Callback):
+    """Keeps the gradients that the first optimizer step uses."""
+
+    def on_before_zero_grad(self, trainer, model, optimizer):
+        if trainer.global_step == 1:
+            self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
+    pl.seed_everything(0)
+    gradients = Gradients()
+    options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        accumulate_grad_batches=3,
+        default_root_dir=tmp_path,
+        callbacks=[gradients],
+        **options,
+    )
+    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
+    fresh = copy.deepcopy(model.student.state_dict())
+    trainer.fit(model)
+
+    model.student.load_state_dict(fresh)
+    model.zero_grad()
+    model.log = lambda *args, **kwargs: None
+    batches = list(itertools.islice(model.train_dataloader(), 3))
+    tokens = [int((batch[-1] != 3).sum()) for batch in batches]
+    assert len(set(tokens)) > 1
+    for batch, count in zip(batches, tokens):
+        losses = model.distillation_losses(batch)
+        objective = losses["primary"] + losses["cosine"] + 0.5 * losses["student"]
+        (objective * count / sum(tokens)).backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert set(gradients.found) == set(expected)
+    assert all(torch.allclose(gradients.found[name], value, atol=1e-6) for name, value in expected.items())
+
+
+def test_two_devices_train_as_one_that_accumulates_two_batches(train):
+    one, two = train(devices=1, accumulate=2), train(devices=2, accumulate=1)
+    assert all(torch.allclose(value, two["weights"][name], atol=1e-6) for name, value in one["weights"].items())
+    for name in ("primary_loss", "cosine_loss", "student_loss", "train_loss"):
+        assert all(name in step for step in two["losses"])
+    # Before the first update both have the same model: two devices log the mean over the tokens of both batches.
+    batches = [step["primary_loss"] for step in one["losses"][:2]]
+    assert min(batches) - 1e-6 <= two["losses"][0]["primary_loss"] <= max(batches) + 1e-6
