@@ -33,11 +33,11 @@ class Result:
     translation_seconds: float
 
 
-COLUMNS = ("model", "seed", "parameters", "compression", "sacreBLEU", "training s", "translation s")
+COLUMNS = ("model", "seed", "parameters", "ratio", "sacreBLEU", "training s", "test s")
 
 
 def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """Returns the cells of the table, a row a model; compression is relative to the first, the teacher."""
+    """Returns the cells of the table, a row a model; the compression ratio is relative to the first, the teacher."""
     largest = results[0].parameters
     return [
         (

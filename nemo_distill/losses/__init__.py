@@ -7,6 +7,7 @@ from nemo_distill.losses.jensen_shannon import JensenShannonLoss
 from nemo_distill.losses.kl_divergence import KLDivergenceLoss
 from nemo_distill.losses.mean_squared_error import MeanSquaredErrorLoss
 from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
+from nemo_distill.losses.selective import SelectiveDistillationLoss
 
 __all__ = [
     "AttentionMapsLoss",
@@ -16,4 +17,5 @@ __all__ = [
     "KLDivergenceLoss",
     "MeanSquaredErrorLoss",
     "ReverseKLDivergenceLoss",
+    "SelectiveDistillationLoss",
 ]

@@ -27,6 +27,7 @@ from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tok
 
 REGISTERED_TENSORS = (
     "log_probs",
+    "nll",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
@@ -200,6 +201,18 @@ def _data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
 
 
 def _oddities(model: Mapping[str, Any]) -> list[str]:
+    """What may be meant but costs quality."""
+    smoothing = model.get("label_smoothing") or 0.0
+    if smoothing and "distillation" in model:
+        return [
+            f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
+            "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
+            *_untokenized_text(model),
+        ]
+    return _untokenized_text(model)
+
+
+def _untokenized_text(model: Mapping[str, Any]) -> list[str]:
     """Text that NeMo's processors would have changed: translation changes it, so that training must have seen that."""
     oddities = []
     section = model.get("train_ds") or {}

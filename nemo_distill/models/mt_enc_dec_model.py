@@ -29,10 +29,10 @@ NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
     """`MTEncDecModel` that can be teacher or student.
 
-    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `decoder_hidden_states` (B, T, D), the decoder's
-    output; `decoder_layers`, a list of the embeddings' and each layer's (B, T, D); `decoder_self_attention` and
-    `decoder_cross_attention`, lists of each layer's (B, H, T, T) and (B, H, T, S). Likewise, masked by the source:
-    `encoder_hidden_states`, `encoder_layers` and `encoder_self_attention`.
+    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `nll` (B, T), of the labels;
+    `decoder_hidden_states` (B, T, D), the decoder's output; `decoder_layers`, a list of the embeddings' and each
+    layer's (B, T, D); `decoder_self_attention` and `decoder_cross_attention`, lists of each layer's (B, H, T, T) and
+    (B, H, T, S). Likewise, masked by the source: `encoder_hidden_states`, `encoder_layers`, `encoder_self_attention`.
 
     Args:
         cfg: as NeMo has it.
@@ -102,7 +102,10 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         label_mask = labels != self.decoder_tokenizer.pad_id
         for name in self.distillation_tensors:
             self.register_distillation_mask(name, src_mask.bool() if name.startswith("encoder") else label_mask)
-        return self(src_ids, src_mask, tgt_ids, tgt_mask)
+        log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
+        if self.wants_distillation_tensor("nll"):
+            self.register_distillation_tensor("nll", -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1))
+        return log_probs
 
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
         return self.loss_fn(log_probs=outputs, labels=squeeze_batch(batch)[-1])

@@ -120,3 +120,12 @@ def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
         "Deprecat",
     ):
         assert noise not in screen, screen
+
+
+def test_a_model_of_ones_own_is_distilled_in_a_few_lines(tmp_path):
+    script = SCRIPTS.parent.parent / "classification" / "distil_classifier.py"
+    result = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    *_, teacher, _, student = result.stdout.split()[-4:]
+    assert float(teacher.rstrip(",")) > 0.9 and float(student) > 0.7
+    assert (tmp_path / "student.nemo").is_file()

@@ -122,6 +122,11 @@ def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}")) == []
 
 
+def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
+    (warning,) = check_distillation_job(job("model.label_smoothing=0.1"))
+    assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning
+
+
 GROUPS = {
     group: sorted(path.stem for path in (SCRIPTS / "conf" / group).glob("*.yaml"))
     for group in ("distillation", "student", "schedule")

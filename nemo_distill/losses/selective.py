@@ -1,0 +1,90 @@
+"""Word-level distillation of the words that the student finds hard."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nemo_distill.losses.reduction import masked_mean
+
+
+class SelectiveDistillationLoss(nn.Module):
+    """T² KL(q_T ‖ p_T) of the target words with the greatest negative log-likelihood under the student, of no others.
+
+    Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation", section 4: batch-level
+    selection takes the hardest share of each batch; global-level selection takes the words that would belong to the
+    hardest share of a queue of the latest ones, so that a hard batch gets more distillation than an easy one. The sum
+    is divided by the number of all real words, and meant to stand beside the student's own loss.
+
+    Args:
+        share: of the words, between 0 and 1; published: 0.5.
+        queue_size: words in the queue of global-level selection, published: 30,000; 0 selects in each batch.
+        scale_by_temperature_squared: False leaves out the factor T².
+        log_probs: the name under which log-probabilities are registered.
+        nll: the name under which the student's negative log-likelihoods are registered.
+
+    Raises:
+        ValueError: if share or queue_size is outside its range.
+    """
+
+    uses_temperature = True
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        queue_size: int = 30_000,
+        scale_by_temperature_squared: bool = True,
+        log_probs: str = "log_probs",
+        nll: str = "nll",
+    ):
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"has share={share}; a number above 0 and at most 1 is needed")
+        if queue_size < 0:
+            raise ValueError(f"has queue_size={queue_size}; 0 or more is needed")
+        self.consumes = {"log_probs": log_probs, "nll": nll}
+        self.share, self.queue_size = share, queue_size
+        self.scale_by_temperature_squared = scale_by_temperature_squared
+        # In checkpoints, so that a resumed training selects as it would have.
+        self.register_buffer("queue", torch.empty(0))
+
+    def forward(
+        self,
+        student_log_probs: Tensor,
+        teacher_log_probs: Tensor,
+        student_nll: Tensor,
+        teacher_nll: Tensor | None = None,
+        mask: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Returns the sum over the selected words, divided by the number of all real ones.
+
+        Args:
+            student_log_probs: (B, T, V), at the temperature.
+            teacher_log_probs: (B, T, V), at the temperature.
+            student_nll: (B, T), of the reference's words, at temperature 1.
+            teacher_nll: not used.
+            mask: (B, T), true at real target words; None counts every position.
+            temperature: T, that of the log-probabilities.
+        """
+        real = torch.ones_like(student_nll, dtype=torch.bool) if mask is None else mask.bool()
+        selected = real & (student_nll.detach().float() >= self._threshold(student_nll.detach()[real].float()))
+        divergence = F.kl_div(
+            student_log_probs.float(), teacher_log_probs.float(), reduction="none", log_target=True
+        ).sum(dim=-1)  # (B, T)
+        scale = temperature**2 if self.scale_by_temperature_squared else 1.0
+        return scale * masked_mean(divergence.masked_fill(~selected, 0.0), real)
+
+    def _threshold(self, nll: Tensor) -> Tensor:
+        """The NLL from which on a word is selected, given those (N,) of a batch's real words."""
+        if self.queue_size and self.training:
+            self.queue = torch.cat([self.queue.to(nll), nll])[-self.queue_size :]
+        pool = self.queue.to(nll) if self.queue_size and len(self.queue) else nll
+        if len(pool) == 0:
+            return nll.new_tensor(torch.inf)
+        return pool.topk(max(1, round(self.share * len(pool)))).values[-1]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Sequence) -> None:
+        self.queue = self.queue.new_empty(len(state_dict.get(f"{prefix}queue", ())))
+        super()._load_from_state_dict(state_dict, prefix, *args)
