@@ -14,7 +14,7 @@ SMALLEST_PROBABILITY = 1e-7  # of a key that a mask hides
 class AttentionMapsLoss(nn.Module):
     """KL(A_teacher ‖ A_student) of each real query's attention, averaged over heads and pairs of layers.
 
-    Wang et al. 2020, eq. 6.
+    Wang et al. 2020, section 3.1.
 
     Where the numbers of heads differ, each model's distributions are averaged over its heads first.
 

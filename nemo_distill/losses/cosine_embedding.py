@@ -7,7 +7,7 @@ from nemo_distill.losses.hidden_states import HiddenStatesLoss
 
 
 class CosineEmbeddingLoss(HiddenStatesLoss):
-    """1 - cos(h_student, h_teacher): the third term of DistilBERT's loss (Sanh et al. 2019, section 3).
+    """1 - cos(h_student, h_teacher): the third term of DistilBERT's loss (Sanh et al. 2019, section 2).
 
     Between 0, the same direction, and 2, the opposite one.
     """

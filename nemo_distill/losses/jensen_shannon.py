@@ -10,7 +10,7 @@ from nemo_distill.losses.word_level import WordLevelLoss
 
 
 class JensenShannonLoss(WordLevelLoss):
-    """T² [beta KL(q ‖ m) + (1 - beta) KL(p ‖ m)] with m = beta q + (1 - beta) p (Agarwal et al. 2024, eq. 1).
+    """T² [beta KL(q ‖ m) + (1 - beta) KL(p ‖ m)] with m = beta q + (1 - beta) p (Agarwal et al. 2024, section 2).
 
     q is the teacher's distribution, p the student's. Divided by beta, it tends to the forward KL(q ‖ p) as beta falls
     to 0; divided by 1 - beta, to the reverse KL(p ‖ q) as beta rises to 1. At 0 and 1 themselves, where the formula

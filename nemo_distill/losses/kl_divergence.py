@@ -9,7 +9,7 @@ from nemo_distill.losses.word_level import WordLevelLoss
 class KLDivergenceLoss(WordLevelLoss):
     """T² KL(q_T ‖ p_T), with q the teacher's and p the student's distribution of each target token.
 
-    The sum over the vocabulary at each target position is that of Kim & Rush 2016, eq. 5, there as a cross-entropy,
+    The sum over the vocabulary at each target position is that of Kim & Rush 2016, section 3.1, there as a cross-entropy,
     which differs from KL by the teacher's entropy, a constant for the student. It covers all of the teacher's modes.
     """
 

@@ -11,9 +11,9 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
     """Returns pairs of a student's and a teacher's layer, both counted from 1.
 
     Args:
-        layers: `uniform`: every n-th layer of the teacher, the last one included (Sanh et al. 2019, section 2);
+        layers: `uniform`: every n-th layer of the teacher, the last one included (Sanh et al. 2019, section 3);
             `skip`: the same without the last, which the loss on the output reaches anyway (PKD-Skip of Sun et al.
-            2019, section 3.2); `last`: the teacher's last layers but the very last (PKD-Last, ibid.); or the pairs
+            2019, section 3); `last`: the teacher's last layers but the very last (PKD-Last, ibid.); or the pairs
             themselves.
         num_student: layers of the student.
         num_teacher: layers of the teacher.

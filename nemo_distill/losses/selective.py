@@ -12,7 +12,7 @@ from nemo_distill.losses.reduction import masked_mean
 class SelectiveDistillationLoss(nn.Module):
     """T² KL(q_T ‖ p_T) of the target words with the greatest negative log-likelihood under the student, of no others.
 
-    Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation", section 4: batch-level
+    Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation": batch-level
     selection takes the hardest share of each batch; global-level selection takes the words that would belong to the
     hardest share of a queue of the latest ones, so that a hard batch gets more distillation than an easy one. The sum
     is divided by the number of all real words, and meant to stand beside the student's own loss.

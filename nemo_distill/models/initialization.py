@@ -1,4 +1,4 @@
-"""Starts a student from layers of its teacher, as DistilBERT does (Sanh et al. 2019, section 2).
+"""Starts a student from layers of its teacher, as DistilBERT does (Sanh et al. 2019, section 3).
 
 What can be copied is decided from the two configs, before NeMo is imported; what was copied is recorded in the
 student's config.

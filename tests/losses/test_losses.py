@@ -13,6 +13,7 @@ from nemo_distill.losses import (
     KLDivergenceLoss,
     MeanSquaredErrorLoss,
     ReverseKLDivergenceLoss,
+    TopOneRankingLoss,
 )
 
 DIVERGENCES = {
@@ -22,7 +23,7 @@ DIVERGENCES = {
 }
 WORD_LEVEL = DIVERGENCES | {"cross_entropy": CrossEntropyLoss()}
 HIDDEN_STATES = {"cosine": CosineEmbeddingLoss(), "mse": MeanSquaredErrorLoss()}
-LOSSES = WORD_LEVEL | HIDDEN_STATES
+LOSSES = WORD_LEVEL | HIDDEN_STATES | {"top_one_ranking": TopOneRankingLoss()}
 
 
 def call(loss, student, teacher, mask=None):

@@ -1,0 +1,39 @@
+"""Word-level distillation of the teacher's first choice."""
+
+import torch
+from torch import Tensor
+
+from nemo_distill.losses.word_level import WordLevelLoss
+
+
+class TopOneRankingLoss(WordLevelLoss):
+    """The hierarchical ranking loss of TIE-KD (Zhang et al. 2023, arXiv 2305.08096).
+
+    With p the student's and q the teacher's probabilities of a target position, it is the sum of two hinges:
+    how far any of the teacher's k best words lies above the teacher's best in p, and how far any of the student's k
+    best words lies in p above one of the teacher's k best that q ranks higher. It is meant to stand beside
+    `KLDivergenceLoss`, each with weight 1, as published.
+
+    Args:
+        k: published: 5.
+        scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
+
+    Raises:
+        ValueError: if k is below 2.
+    """
+
+    def __init__(self, k: int = 5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
+        super().__init__(scale_by_temperature_squared, log_probs)
+        if k < 2:
+            raise ValueError(f"has k={k}; at least 2 is needed")
+        self.k = k
+
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        student, teacher = student_log_probs.exp(), teacher_log_probs.exp()
+        best_of_teacher, teacher_ids = teacher.topk(self.k, dim=-1)  # (B, T, k)
+        best_of_student, student_ids = student.topk(self.k, dim=-1)
+        student_at_teachers, teacher_at_students = student.gather(-1, teacher_ids), teacher.gather(-1, student_ids)
+        above_first = torch.relu(student_at_teachers - student_at_teachers[..., :1]).sum(dim=-1)
+        above_better = torch.relu(best_of_student.unsqueeze(-2) - student_at_teachers.unsqueeze(-1))  # (B, T, k, k)
+        ranked_lower = best_of_teacher.unsqueeze(-1) > teacher_at_students.unsqueeze(-2)
+        return above_first + (above_better * ranked_lower).sum(dim=(-1, -2))
