@@ -104,6 +104,30 @@ def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
     assert all(torch.allclose(gradients.found[name], value, atol=1e-6) for name, value in expected.items())
 
 
+def first_gradients(config, folder, **options):
+    pl.seed_everything(0)
+    gradients = Gradients()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=2, default_root_dir=folder, callbacks=[gradients], **quiet, **options
+    )
+    trainer.fit(DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel))
+    return gradients.found, trainer
+
+
+def test_gradients_are_clipped_after_they_have_been_weighted(config, tmp_path):
+    found, _ = first_gradients(config, tmp_path, gradient_clip_val=0.01)
+    assert torch.cat([value.flatten() for value in found.values()]).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_bf16_mixed_gives_nearly_the_same_gradients(config, tmp_path):
+    full, _ = first_gradients(config, tmp_path)
+    mixed, trainer = first_gradients(config, tmp_path, precision="bf16-mixed")
+    assert trainer.callback_metrics["train_loss"].isfinite()
+    full, mixed = (torch.cat([value.flatten() for value in found.values()]) for found in (full, mixed))
+    assert (mixed - full).norm() < 0.1 * full.norm()
+
+
 def test_two_devices_train_as_one_that_accumulates_two_batches(train):
     one, two = train(devices=1, accumulate=2), train(devices=2, accumulate=1)
     assert all(torch.allclose(value, two["weights"][name], atol=1e-6) for name, value in one["weights"].items())
