@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
+from nemo_distill.core.nemo_archive import NemoArchive
 
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
@@ -57,6 +58,17 @@ def preprocess_data(model: DictConfig, trainer: Any) -> None:
 
 def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
     return [[start, start + lines_per_fragment] for start in range(0, num_lines, lines_per_fragment)]
+
+
+def start_from_nemo(cfg: DictConfig, model: Any) -> None:
+    """Where `init_from_nemo_model` names a `.nemo`: gives `model`, or a distillation's student, the weights in it."""
+    if path := cfg.get("init_from_nemo_model"):
+        from nemo_distill.core.restore import restore_for_inference
+
+        started = restore_for_inference(type(model), path)
+        model.load_state_dict(started.state_dict())
+        with open_dict(model.cfg):
+            model.cfg.started_from = {"model": str(path), "sha256": NemoArchive(path).sha256()}
 
 
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:

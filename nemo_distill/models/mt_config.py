@@ -4,8 +4,6 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 `ConfigurationError` with everything that they found.
 """
 
-import itertools
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +19,8 @@ from nemo_distill.core.config import (
     check_trainer,
 )
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.models.initialization import initialization_problems
+from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
+from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
 
@@ -43,10 +42,6 @@ STUDY_KEYS = (
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 MT_TARGET = "MTEncDecModel"
-# Larger files are not read through just to compare line counts.
-LINE_COUNT_LIMIT = 1 << 30
-SAMPLED_LINES = 1000
-ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 
 def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -149,14 +144,34 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     sections = _plain(cfg)
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     for section in DATA_SECTIONS:
-        problems += _data_problems(f"model.{section}", model.get(section) or {})
+        problems += data_problems(f"model.{section}", model.get(section) or {})
     if cfg.get("do_training", True) and not model.get("train_ds"):
         problems.append("model.train_ds is missing, and do_training=true needs it.")
     if cfg.get("do_testing", False) and not model.get("test_ds"):
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
         problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+    if path := cfg.get("init_from_nemo_model"):
+        problems += _start_problems(model, path)
     return problems + _size_problems(model)
+
+
+def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
+    """What keeps a model of this config from starting with the weights of a `.nemo`."""
+    try:
+        start = NemoArchive(path).config
+    except ValueError as error:
+        return [f"init_from_nemo_model: {error}."]
+    problems = [
+        f"init_from_nemo_model: '{path}' has {side}.{key}={start[side].get(key)}, "
+        f"model.{side} has {model[side].get(key)}."
+        for side in SIDES
+        for key in ("num_layers", *SAME_IN_A_STACK)
+        if (start[side].get(key) or False) != (model[side].get(key) or False)
+    ]
+    if (model.get("distillation") or {}).get("distilbert_initialization"):
+        problems.append("init_from_nemo_model and distillation.distilbert_initialization both set the first weights.")
+    return problems
 
 
 def _size_problems(model: Mapping[str, Any]) -> list[str]:
@@ -173,33 +188,6 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or [])
-
-
-def _data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
-    """Problems of one data section's files; values still missing are told elsewhere."""
-    if section.get("use_tarred_dataset"):
-        files = [path for path in _as_list(section.get("metadata_file")) if path != "???"]
-        return [f"{where}.metadata_file names '{path}', which does not exist." for path in files if not _exists(path)]
-    sources, targets = _as_list(section.get("src_file_name")), _as_list(section.get("tgt_file_name"))
-    if "???" in sources + targets:
-        return []
-    problems = []
-    if section and not sources:
-        problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
-    if len(sources) != len(targets):
-        problems.append(f"{where} has {len(sources)} source files and {len(targets)} target files; they go in pairs.")
-    names = section.get("names")
-    if names and (len(names) != len(sources) or len(set(names)) != len(names)):
-        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one a file.")
-    for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
-        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not _exists(path)]
-    for source, target in zip(sources, targets):
-        problems += _line_count_problems(where, source, target)
-    return problems
-
-
 def _oddities(model: Mapping[str, Any]) -> list[str]:
     """What may be meant but costs quality."""
     smoothing = model.get("label_smoothing") or 0.0
@@ -207,43 +195,9 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
         return [
             f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
             "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
-            *_untokenized_text(model),
+            *untokenized_text(model),
         ]
-    return _untokenized_text(model)
-
-
-def _untokenized_text(model: Mapping[str, Any]) -> list[str]:
-    """Text that NeMo's processors would have changed: translation changes it, so that training must have seen that."""
-    oddities = []
-    section = model.get("train_ds") or {}
-    for side, language in (("src", "src_language"), ("tgt", "tgt_language")):
-        files = _as_list(section.get(f"{side}_file_name"))
-        if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
-            continue
-        with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
-            ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
-        attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
-        if attached > len(ends) / 2:
-            oddities.append(
-                f"model.train_ds.{side}_file_name: '{files[0]}' seems to be raw text, but with model.{language}="
-                f"{model[language]} translation splits off punctuation, which the model would then see for the first "
-                f"time. Set model.{language}=ignore, or tokenize the text with Moses before training."
-            )
-    return oddities
-
-
-def _exists(path: str) -> bool:
-    return Path(path).expanduser().is_file()
-
-
-def _line_count_problems(where: str, source: str, target: str) -> list[str]:
-    paths = [Path(source).expanduser(), Path(target).expanduser()]
-    if not all(path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
-        return []
-    counts = [sum(1 for _ in path.open("rb")) for path in paths]
-    if counts[0] != counts[1]:
-        return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
-    return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []
+    return untokenized_text(model)
 
 
 def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
@@ -255,7 +209,7 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     if path is None:
         remedy = "give it, or let model.preproc_out_dir train one"
         return [f"{where} has no value; {remedy}."] if required else []
-    return [] if _exists(path) else [f"{where} names '{path}', which does not exist."]
+    return [] if is_file(path) else [f"{where} names '{path}', which does not exist."]
 
 
 def _check_teacher(
@@ -286,7 +240,7 @@ def _given_vocabularies(
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         teacher_artifact = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        if not path or not _exists(path) or not str(teacher_artifact or "").startswith(ARTIFACT_PREFIX):
+        if not path or not is_file(path) or not str(teacher_artifact or "").startswith(ARTIFACT_PREFIX):
             continue
         with tempfile.TemporaryDirectory() as folder:
             teacher = read_vocabulary(archive.extract_artifact(teacher_artifact, folder))

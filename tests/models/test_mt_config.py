@@ -122,6 +122,16 @@ def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}")) == []
 
 
+def test_a_start_from_a_model_of_another_size_is_refused_by_key(job, teacher_path):
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *TINY))
+    found = problems(
+        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *TINY, "model.encoder.num_layers=2")
+    )
+    assert found == [f"init_from_nemo_model: '{teacher_path}' has encoder.num_layers=1, model.encoder has 2."]
+    (problem,) = problems(check_distillation_job, job("init_from_nemo_model=nowhere.nemo"))
+    assert problem == "init_from_nemo_model: there is no file 'nowhere.nemo'."
+
+
 def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
     (warning,) = check_distillation_job(job("model.label_smoothing=0.1"))
     assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning

@@ -6,11 +6,13 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.models.named_evaluation import squeeze_batch
+from nemo_distill.training import start_from_nemo
 from tests.conftest import tiny_config, train_sentencepiece
 
 RESTORE_WITHOUT_US = """
@@ -231,3 +233,12 @@ def test_a_student_that_is_its_teacher_has_no_loss_inside(layered, batch):
     losses = layered.distillation_losses(batch)
     losses.pop("student")
     assert all(value.item() == pytest.approx(0.0, abs=1e-6) for value in losses.values())
+
+
+def test_a_student_starts_from_a_model_of_its_own(distillation_config, teacher_path, tmp_path):
+    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    start_from_nemo(OmegaConf.create({"init_from_nemo_model": str(teacher_path)}), model.student)
+    assert all(
+        torch.equal(value, model.teacher.state_dict()[name]) for name, value in model.student.state_dict().items()
+    )
+    assert model.student.cfg.started_from.sha256 == NemoArchive(teacher_path).sha256()

@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.models.mt_config import check_training
-from nemo_distill.training import build_trainer, check, preprocess_data, run_job
+from nemo_distill.training import build_trainer, check, preprocess_data, run_job, start_from_nemo
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
 
     model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
+    start_from_nemo(cfg, model)
     run_job(cfg, trainer, model)
 
 

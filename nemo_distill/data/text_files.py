@@ -1,0 +1,83 @@
+"""Checks of the text files that a config names: that they are there, parallel, and treated as translation treats text."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Larger files are not read through just to compare line counts.
+LINE_COUNT_LIMIT = 1 << 30
+SAMPLED_LINES = 1000
+ATTACHED_STOP = re.compile(r"\w[.!?]$")
+
+
+def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """Returns the problems of a data section's files, a sentence each; values that are missing are told elsewhere.
+
+    Args:
+        where: the section's name, for the sentences.
+        section: the section, resolved.
+    """
+    if section.get("use_tarred_dataset"):
+        files = [path for path in _as_list(section.get("metadata_file")) if path != "???"]
+        return [f"{where}.metadata_file names '{path}', which does not exist." for path in files if not is_file(path)]
+    sources, targets = _as_list(section.get("src_file_name")), _as_list(section.get("tgt_file_name"))
+    if "???" in sources + targets:
+        return []
+    problems = []
+    if section and not sources:
+        problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
+    if len(sources) != len(targets):
+        problems.append(f"{where} has {len(sources)} source files and {len(targets)} target files; they go in pairs.")
+    names = section.get("names")
+    if names and (len(names) != len(sources) or len(set(names)) != len(names)):
+        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one a file.")
+    for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
+        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
+    for source, target in zip(sources, targets):
+        problems += _line_count_problems(where, source, target)
+    return problems
+
+
+def untokenized_text(model: Mapping[str, Any]) -> list[str]:
+    """Warns of training text that NeMo's processors, which translation runs, would have changed.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    oddities = []
+    section = model.get("train_ds") or {}
+    for side, language in (("src", "src_language"), ("tgt", "tgt_language")):
+        files = _as_list(section.get(f"{side}_file_name"))
+        if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
+            continue
+        with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
+            ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
+        attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
+        if attached > len(ends) / 2:
+            oddities.append(
+                f"model.train_ds.{side}_file_name: '{files[0]}' seems to be raw text, but with model.{language}="
+                f"{model[language]} translation splits off punctuation, which the model would then see for the first "
+                f"time. Set model.{language}=ignore, or tokenize the text with Moses before training."
+            )
+    return oddities
+
+
+def is_file(path: str) -> bool:
+    """True if a config's path, which may begin with `~`, names a file."""
+    return Path(path).expanduser().is_file()
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _line_count_problems(where: str, source: str, target: str) -> list[str]:
+    paths = [Path(source).expanduser(), Path(target).expanduser()]
+    if not all(path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+        return []
+    counts = [sum(1 for _ in path.open("rb")) for path in paths]
+    if counts[0] != counts[1]:
+        return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+    return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []
