@@ -1,4 +1,4 @@
-"""Checks of the text files that a config names: that they are there, parallel, and treated as translation treats text."""
+"""Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
 
 import itertools
 import re

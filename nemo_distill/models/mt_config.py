@@ -228,7 +228,7 @@ def _check_teacher(
     if distillation.get("same_size_as_teacher"):
         model = {**model, **_sizes_of(archive)}
     if distillation.get("distilbert_initialization"):
-        initialization = distillation.get("initialization", "same_size_as_teacher") or {}
+        initialization = distillation.get("initialization") or {}
         problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, archive.config)]
     return problems, (registered_widths(model), registered_widths(archive.config))
 
