@@ -13,7 +13,7 @@ from torch import nn
 from nemo_distill.core.schedule import Schedule, parse_schedule
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
-CORE_KEYS = {"model_path", "temperature", "student_train_loss_weight", "loss", "allowed_targets"}
+CORE_KEYS = {"model_path", "teacher_weights", "temperature", "student_train_loss_weight", "loss", "allowed_targets"}
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",

@@ -1,5 +1,7 @@
 """Trains a student from a frozen teacher, for any pair of NeMo models that carry DistillationMixin."""
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,13 @@ from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.core.schedule import parse_schedule
+from nemo_distill.core.teacher_ensemble import (
+    AVERAGED,
+    average_log_probs,
+    ensemble_problems,
+    teacher_paths,
+    teacher_weights,
+)
 
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
 WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
@@ -28,7 +37,8 @@ class DistillationModelPT(ModelPT):
     testing are the student's own. Checkpoints hold the student alone; `save_to` writes the student's `.nemo`.
 
     Args:
-        cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`;
+        cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`,
+            or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`.
             Temperature and weights are numbers or schedules over optimizer steps.
@@ -43,15 +53,16 @@ class DistillationModelPT(ModelPT):
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
         # Without data sets: those are the student's, which does not exist yet.
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
-        teacher = restore_for_inference(model_class, cfg.distillation.model_path)
-        # In a tuple, so that torch does not find it: no gradients, no optimizer, no checkpoint, no train mode, no DDP.
-        self._teacher = (teacher,)
-        self.student = model_class(_student_config(cfg, teacher), trainer=trainer)
+        paths = teacher_paths(cfg.distillation.model_path)
+        # In a tuple, so that torch does not find them: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
+        self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
+        self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), len(paths))
+        self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
         self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         self._set_up_losses(cfg.distillation)
-        copied = self.student.initialize_from_teacher(teacher, OmegaConf.to_container(cfg.distillation))
+        copied = self.student.initialize_from_teacher(self.teacher, OmegaConf.to_container(cfg.distillation))
         if copied is not None:
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
@@ -64,7 +75,9 @@ class DistillationModelPT(ModelPT):
             self.student.distillation_tensors,
             (self.student.distillation_widths(), self.teacher.distillation_widths()),
         )
-        problems += self.student.validate_distillation_model(self.teacher)
+        problems += ensemble_problems(self.loss_terms, len(self.teachers))
+        for teacher in self.teachers:
+            problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
@@ -75,11 +88,12 @@ class DistillationModelPT(ModelPT):
 
     @property
     def teacher(self) -> ModelPT:
-        """The frozen teacher, always in eval mode, on the student's device."""
-        return self._teacher[0]
+        """The frozen teacher, or the first of several, always in eval mode, on the student's device."""
+        return self.teachers[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> "DistillationModelPT":
-        self.teacher._apply(fn)  # every move to a device or a precision goes through here
+        for teacher in self.teachers:
+            teacher._apply(fn)  # every move to a device or a precision goes through here
         return super()._apply(fn, recurse)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,14 +147,27 @@ class DistillationModelPT(ModelPT):
         wanted = {name for term in terms for name in term.loss.consumes.values()}
         registry = DistillationRegistry(wanted, self.temperature.at(step))
         if terms:
-            with torch.no_grad(), self.teacher.distillation_pass(Role.TEACHER, registry):
-                self.teacher.distillation_forward(batch)
+            self._run_teachers(batch, registry)
         with self.student.distillation_pass(Role.STUDENT, registry):
             outputs = self.student.distillation_forward(batch)
         losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in terms}
         if self.student_weight.at(step):
             losses[STUDENT_LOSS] = self.student.distillation_train_loss(outputs, batch)
         return losses
+
+    @torch.no_grad()
+    def _run_teachers(self, batch: Any, registry: DistillationRegistry) -> None:
+        """Lets the teacher register, or registers the average of what several teachers would."""
+        if len(self.teachers) == 1:
+            registries = [registry]
+        else:
+            registries = [DistillationRegistry(registry.wanted, registry.temperature) for _ in self.teachers]
+        for teacher, registry_of_one in zip(self.teachers, registries):
+            with teacher.distillation_pass(Role.TEACHER, registry_of_one):
+                teacher.distillation_forward(batch)
+        if len(self.teachers) > 1:
+            log_probs = [registry_of_one.get(Role.TEACHER, AVERAGED) for registry_of_one in registries]
+            registry.register(Role.TEACHER, AVERAGED, average_log_probs(log_probs, self.teacher_weights))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         return self.student.validation_step(batch, batch_idx, dataloader_idx)
@@ -188,16 +215,14 @@ def _without(cfg: DictConfig, sections: tuple[str, ...]) -> DictConfig:
     return kept
 
 
-def _student_config(cfg: DictConfig, teacher: ModelPT) -> DictConfig:
+def _student_config(cfg: DictConfig, teachers: list[str]) -> DictConfig:
     """The student's config, with a record of how it was distilled in place of the instructions."""
     distillation = OmegaConf.to_container(cfg.distillation)
     student = _without(cfg, ("distillation",))
     with open_dict(student):
         student.distilled_with = {
             "nemo_distill": __version__,
-            "teacher": NemoArchive(distillation["model_path"]).path.name,
-            "teacher_sha256": NemoArchive(distillation["model_path"]).sha256(),
-            "teacher_parameters": teacher.num_weights,
+            "teachers": [{"name": Path(path).name, "sha256": NemoArchive(path).sha256()} for path in teachers],
             # NeMo refuses to restore a config that holds a `_target_` outside its own packages.
             "distillation": _rename_targets(distillation),
         }
@@ -211,11 +236,12 @@ def _rename_targets(node: Any) -> Any:
 
 
 def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
-    """A loss's keyword arguments: both roles' tensors for each name that it consumes, and the first name's mask."""
+    """A loss's keyword arguments: the tensors of each name that it consumes, of the roles that its forward takes."""
     inputs: dict[str, Any] = {}
     for argument, name in loss.consumes.items():
         for role in Role:
-            inputs[f"{role.value}_{argument}"] = registry.get(role, name)
+            if f"{role}_{argument}" in inspect.signature(loss.forward).parameters:
+                inputs[f"{role}_{argument}"] = registry.get(role, name)
     if getattr(loss, "uses_temperature", False):
         inputs["temperature"] = registry.temperature
     return inputs | {"mask": registry.mask(next(iter(loss.consumes.values())))}

@@ -54,7 +54,6 @@ class SelectiveDistillationLoss(nn.Module):
         student_log_probs: Tensor,
         teacher_log_probs: Tensor,
         student_nll: Tensor,
-        teacher_nll: Tensor | None = None,
         mask: Tensor | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
@@ -64,7 +63,6 @@ class SelectiveDistillationLoss(nn.Module):
             student_log_probs: (B, T, V), at the temperature.
             teacher_log_probs: (B, T, V), at the temperature.
             student_nll: (B, T), of the reference's words, at temperature 1.
-            teacher_nll: not used.
             mask: (B, T), true at real target words; None counts every position.
             temperature: T, that of the log-probabilities.
         """

@@ -19,6 +19,7 @@ from nemo_distill.core.config import (
     check_trainer,
 )
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
+from nemo_distill.core.teacher_ensemble import teacher_paths, teacher_weights
 from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
 from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
@@ -97,7 +98,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     teacher_problems, widths = [], None
     if distillation.get("model_path", "???") != "???":
-        teacher_problems, widths = _check_teacher(model, distillation)
+        teacher_problems, widths = _check_teachers(model, distillation)
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     _raise(problems + teacher_problems)
@@ -109,7 +110,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
 
     These are its tokenizers, as copies of the teacher's files in `folder`, and with `same_size_as_teacher` its sizes.
     """
-    archive = NemoArchive(model.distillation.model_path)
+    archive = NemoArchive(teacher_paths(model.distillation.model_path)[0])
     if model.distillation.get("same_size_as_teacher"):
         with open_dict(model):
             model.update(_sizes_of(archive))
@@ -212,36 +213,54 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     return [] if is_file(path) else [f"{where} names '{path}', which does not exist."]
 
 
-def _check_teacher(
+def _check_teachers(
     model: Mapping[str, Any], distillation: Mapping[str, Any]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
-    """Returns what keeps the student from learning from the teacher, and both models' widths where they are known."""
+    """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
+    paths = teacher_paths(distillation["model_path"])
     try:
-        archive = NemoArchive(distillation["model_path"])
-        target = str(archive.config.get("target", ""))
-        if target.rpartition(".")[2] != MT_TARGET:
-            raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
-        vocabularies = list(_given_vocabularies(model, archive))
+        teacher_weights(distillation.get("teacher_weights"), len(paths))
+        archives = [_translation_archive(path) for path in paths]
+        pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
-    problems = [problem for pair in vocabularies for problem in vocabulary_differences(*pair)]
+    first = archives[0].config
+    problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     if distillation.get("same_size_as_teacher"):
-        model = {**model, **_sizes_of(archive)}
+        model = {**model, **_sizes_of(archives[0])}
     if distillation.get("distilbert_initialization"):
         initialization = distillation.get("initialization") or {}
-        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, archive.config)]
-    return problems, (registered_widths(model), registered_widths(archive.config))
+        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
+    return problems, (registered_widths(model), registered_widths(first))
 
 
-def _given_vocabularies(
-    model: Mapping[str, Any], archive: NemoArchive
+def _translation_archive(path: str) -> NemoArchive:
+    archive = NemoArchive(path)
+    target = str(archive.config.get("target", ""))
+    if target.rpartition(".")[2] != MT_TARGET:
+        raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
+    return archive
+
+
+def _vocabulary_pairs(
+    model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
 ) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields side, student's and teacher's vocabulary for each tokenizer that the student's config names itself."""
+    """Yields side, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
+
+    The student's is the one that its config names, or else the first teacher's.
+    """
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        teacher_artifact = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        if not path or not is_file(path) or not str(teacher_artifact or "").startswith(ARTIFACT_PREFIX):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            teacher = read_vocabulary(archive.extract_artifact(teacher_artifact, folder))
-        yield side, read_vocabulary(Path(path).expanduser()), teacher
+        theirs = _archived_vocabulary(archive, side)
+        if path and is_file(path) and theirs:
+            yield side, read_vocabulary(Path(path).expanduser()), theirs
+        elif not path and archive is not first and theirs and (ours := _archived_vocabulary(first, side)):
+            yield side, ours, theirs
+
+
+def _archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
+    artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
+    if not artifact.startswith(ARTIFACT_PREFIX):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return read_vocabulary(archive.extract_artifact(artifact, folder))

@@ -141,7 +141,7 @@ def test_a_student_records_how_it_was_made(distillation_config, teacher_path, tm
     model, _ = distill(distillation_config, tmp_path)
     model.save_to(str(tmp_path / "student.nemo"))
     record = NemoArchive(tmp_path / "student.nemo").config.distilled_with
-    assert record.teacher == "teacher.nemo" and record.teacher_sha256 == NemoArchive(teacher_path).sha256()
+    assert record.teachers == [{"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()}]
     assert record.distillation.temperature == 2.0
     assert record.distillation.loss.primary["class"] == "nemo_distill.losses.KLDivergenceLoss"
 

@@ -1,0 +1,47 @@
+"""Several teachers that speak as one: their tempered distributions are averaged."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nemo_distill.core.config import LossTerm
+
+AVERAGED = "log_probs"  # the one name whose tensors can be averaged over teachers
+
+
+def teacher_paths(model_path: str | Sequence[str]) -> list[str]:
+    """Returns the `.nemo` files that `distillation.model_path` names: one, or a list of them."""
+    return [model_path] if isinstance(model_path, str) else list(model_path)
+
+
+def teacher_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Returns each teacher's share in the average, summing to 1; None shares equally.
+
+    Raises:
+        ValueError: if there are not as many positive numbers as teachers.
+    """
+    if weights is None:
+        return [1.0 / count] * count
+    numbers = [isinstance(weight, (int, float)) and not isinstance(weight, bool) and weight > 0 for weight in weights]
+    if len(numbers) != count or not all(numbers):
+        raise ValueError(f"has teacher_weights={list(weights)}; {count} numbers above 0 are needed, one a teacher")
+    return [weight / sum(weights) for weight in weights]
+
+
+def average_log_probs(log_probs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Returns log Σ_i w_i q_i, of log-probabilities log q_i, each (..., V), and shares w_i that sum to 1."""
+    shares = torch.tensor(weights, device=log_probs[0].device, dtype=log_probs[0].dtype).log()
+    return torch.logsumexp(torch.stack([logs + share for logs, share in zip(log_probs, shares)]), dim=0)
+
+
+def ensemble_problems(terms: Sequence[LossTerm], count: int) -> list[str]:
+    """Returns a sentence for each loss that reads of the teacher what several teachers have no average of."""
+    return [
+        f"distillation.loss.{term.name} reads the teacher's '{name}', "
+        f"but of {count} teachers only '{AVERAGED}' is averaged."
+        for term in terms
+        for argument, name in term.loss.consumes.items()
+        if count > 1 and name != AVERAGED and f"teacher_{argument}" in inspect.signature(term.loss.forward).parameters
+    ]
