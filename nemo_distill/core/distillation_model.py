@@ -54,7 +54,7 @@ class DistillationModelPT(ModelPT):
         # Without data sets: those are the student's, which does not exist yet.
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
         paths = teacher_paths(cfg.distillation.model_path)
-        # In a tuple, so that torch does not find them: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
+        # In a tuple, which hides them from torch: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
         self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
         self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), len(paths))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
