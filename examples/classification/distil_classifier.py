@@ -1,5 +1,7 @@
 """Distils a model of one's own: a `ModelPT` with the mixin before it and one line in its `forward`."""
 
+from functools import partial
+
 import lightning.pytorch as pl
 import torch
 from nemo.core.classes import ModelPT
@@ -12,9 +14,8 @@ from nemo_distill import DistillationMixin, DistillationModelPT
 class Classifier(DistillationMixin, ModelPT):
     def __init__(self, cfg, trainer=None):
         super().__init__(cfg, trainer=trainer)
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(8, cfg.width), torch.nn.ReLU(), torch.nn.Linear(cfg.width, 4)
-        )
+        hidden, head = torch.nn.Linear(8, cfg.width), torch.nn.Linear(cfg.width, 4)
+        self.layers = torch.nn.Sequential(hidden, torch.nn.ReLU(), head)
 
     def forward(self, inputs):
         logits = self.layers(inputs)
@@ -29,37 +30,25 @@ class Classifier(DistillationMixin, ModelPT):
         labels = (inputs[:, :4] * inputs[:, 4:]).argmax(dim=-1)
         self._train_dl = DataLoader(TensorDataset(inputs, labels), batch_size=64, shuffle=True)
 
-    def setup_validation_data(self, cfg):
-        pass
-
-    @classmethod
-    def list_available_models(cls):
-        return None
+    setup_validation_data = list_available_models = lambda *args: None  # there are none of either
 
 
-def train(build, epochs):
-    trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False)
-    model = build(trainer)
+def train(model_class, name, **cfg):
+    pl.seed_everything(0)
+    trainer = pl.Trainer(max_epochs=20, accelerator="cpu", logger=False, enable_checkpointing=False)
+    common = {"train_ds": {}, "optim": {"name": "adam", "lr": 0.01}}
+    model = model_class(OmegaConf.create(common | cfg), trainer)
     trainer.fit(model)
-    return model
-
-
-def accuracy(model):
+    model.save_to(name)
     inputs, labels = model.train_dataloader().dataset.tensors
-    return (model(inputs).argmax(dim=-1) == labels).float().mean().item()
+    print(name, f"{(model(inputs).argmax(dim=-1) == labels).float().mean().item():.2f}")
 
 
 def main():
-    pl.seed_everything(0)
-    common = {"train_ds": {}, "optim": {"name": "adam", "lr": 0.01}}
-    teacher = train(lambda trainer: Classifier(OmegaConf.create({"width": 256} | common), trainer), epochs=20)
-    teacher.save_to("teacher.nemo")
+    train(Classifier, "teacher.nemo", width=256)
     losses = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss"}}
     distillation = {"model_path": "teacher.nemo", "temperature": 2.0, "loss": losses}
-    cfg = OmegaConf.create({"width": 16, "distillation": distillation} | common)
-    student = train(lambda trainer: DistillationModelPT(cfg, trainer, model_class=Classifier), epochs=20)
-    student.save_to("student.nemo")
-    print(f"teacher {accuracy(teacher):.2f}, student {accuracy(student):.2f}")
+    train(partial(DistillationModelPT, model_class=Classifier), "student.nemo", width=16, distillation=distillation)
 
 
 if __name__ == "__main__":
