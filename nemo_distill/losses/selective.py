@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from nemo_distill.losses.kl_divergence import KLDivergenceLoss
 from nemo_distill.losses.reduction import masked_mean
 
 
-class SelectiveDistillationLoss(nn.Module):
+class SelectiveDistillationLoss(KLDivergenceLoss):
     """T² KL(q_T ‖ p_T) of the target words with the greatest negative log-likelihood under the student, of no others.
 
     Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation": batch-level
@@ -28,8 +28,6 @@ class SelectiveDistillationLoss(nn.Module):
         ValueError: if share or queue_size is outside its range.
     """
 
-    uses_temperature = True
-
     def __init__(
         self,
         share: float = 0.5,
@@ -38,14 +36,13 @@ class SelectiveDistillationLoss(nn.Module):
         log_probs: str = "log_probs",
         nll: str = "nll",
     ):
-        super().__init__()
+        super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 < share <= 1:
             raise ValueError(f"has share={share}; a number above 0 and at most 1 is needed")
         if queue_size < 0:
             raise ValueError(f"has queue_size={queue_size}; 0 or more is needed")
-        self.consumes = {"log_probs": log_probs, "nll": nll}
+        self.consumes["nll"] = nll
         self.share, self.queue_size = share, queue_size
-        self.scale_by_temperature_squared = scale_by_temperature_squared
         # In checkpoints, so that a resumed training selects as it would have.
         self.register_buffer("queue", torch.empty(0))
 
@@ -66,13 +63,11 @@ class SelectiveDistillationLoss(nn.Module):
             mask: (B, T), true at real target words; None counts every position.
             temperature: T, that of the log-probabilities.
         """
-        real = torch.ones_like(student_nll, dtype=torch.bool) if mask is None else mask.bool()
-        selected = real & (student_nll.detach().float() >= self._threshold(student_nll.detach()[real].float()))
-        divergence = F.kl_div(
-            student_log_probs.float(), teacher_log_probs.float(), reduction="none", log_target=True
-        ).sum(dim=-1)  # (B, T)
-        scale = temperature**2 if self.scale_by_temperature_squared else 1.0
-        return scale * masked_mean(divergence.masked_fill(~selected, 0.0), real)
+        nll = student_nll.detach().float()
+        real = torch.ones_like(nll, dtype=torch.bool) if mask is None else mask.bool()
+        selected = real & (nll >= self._threshold(nll[real]))
+        values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)
+        return self.scale(temperature) * masked_mean(values.masked_fill(~selected, 0.0), real)
 
     def _threshold(self, nll: Tensor) -> Tensor:
         """The NLL from which on a word is selected, given those (N,) of a batch's real words."""

@@ -41,8 +41,11 @@ class WordLevelLoss(nn.Module, ABC):
             temperature: T, that of the log-probabilities.
         """
         values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)
-        scale = temperature**2 if self.scale_by_temperature_squared else 1.0
-        return scale * masked_mean(values, mask)
+        return self.scale(temperature) * masked_mean(values, mask)
+
+    def scale(self, temperature: float) -> float:
+        """Returns T², or 1 where it is left out."""
+        return temperature**2 if self.scale_by_temperature_squared else 1.0
 
     @abstractmethod
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
