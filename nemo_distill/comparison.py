@@ -62,15 +62,27 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
             for run in plan_runs(cfg, scripts)
             if (record := run.finished()) and record["arguments"] != list(run.command[1:])
         ]
+    if not problems and (written := _generated_with(cfg.corpus)) and written != dict(cfg.corpus.get("generate") or {}):
+        problems.append(
+            f"corpus.folder={cfg.corpus.folder} holds a corpus generated with {written}; delete it, or set another "
+            "output_dir."
+        )
     if problems:
         raise ConfigurationError(problems)
 
 
+def _generated_with(corpus: DictConfig) -> dict[str, int]:
+    record = Path(corpus.folder) / "generated_with.json"
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+
+
 def prepare_corpus(corpus: DictConfig) -> None:
     """Writes the demo corpus, where the config asks for one and it is not there yet."""
-    if corpus.get("generate") and not all(file.is_file() for file in _corpus_files(corpus)):
+    if corpus.get("generate") and not _generated_with(corpus):
         console.info(f"Writing the demo corpus to {corpus.folder}")
-        write_demo_corpus(corpus.folder, **OmegaConf.to_container(corpus.generate))
+        settings = OmegaConf.to_container(corpus.generate)
+        write_demo_corpus(corpus.folder, **settings)
+        (Path(corpus.folder) / "generated_with.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _corpus_files(corpus: DictConfig) -> list[Path]:

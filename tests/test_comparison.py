@@ -77,6 +77,14 @@ def test_a_corpus_that_lacks_a_file_is_told(demo):
         check_comparison(demo, SCRIPTS)
 
 
+def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
+    prepare_corpus(demo.corpus)
+    check_comparison(demo, SCRIPTS)
+    demo.corpus.generate.train = 60
+    with pytest.raises(ConfigurationError, match="holds a corpus generated with .*'train': 50"):
+        check_comparison(demo, SCRIPTS)
+
+
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
