@@ -61,14 +61,15 @@ class DistillationModelPT(ModelPT):
         self.student._distillation_owner = (self,)
         self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
-        self._set_up_losses(cfg.distillation)
-        copied = self.student.initialize_from_teacher(self.teacher, OmegaConf.to_container(cfg.distillation))
+        distillation = OmegaConf.to_container(cfg.distillation)
+        self._set_up_losses(distillation)
+        copied = self.student.initialize_from_teacher(self.teacher, distillation)
         if copied is not None:
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
 
-    def _set_up_losses(self, distillation: DictConfig) -> None:
-        nodes = self.student.setup_distillation_loss(OmegaConf.to_container(distillation))
+    def _set_up_losses(self, distillation: dict[str, Any]) -> None:
+        nodes = self.student.setup_distillation_loss(distillation)
         self.loss_terms, problems = build_loss_terms(
             nodes,
             distillation.get("allowed_targets") or (),
@@ -81,8 +82,8 @@ class DistillationModelPT(ModelPT):
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
-        weight = OmegaConf.to_container(distillation).get("student_train_loss_weight", 0.0)
-        temperature = OmegaConf.to_container(distillation).get("temperature", 1.0)
+        weight = distillation.get("student_train_loss_weight", 0.0)
+        temperature = distillation.get("temperature", 1.0)
         self.student_weight = parse_schedule(weight, "student_train_loss_weight", minimum=0)
         self.temperature = parse_schedule(temperature, "temperature", minimum=0, above=True)
 
