@@ -207,6 +207,9 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     path = tokenizer.get("tokenizer_model")
     if tokenizer.get("library") not in ("sentencepiece", "yttm", None):
         return []
+    if tokenizer.get("library") == "yttm" and model.get("preproc_out_dir"):
+        remedy = "train the tokenizer with 'yttm bpe' and leave preproc_out_dir null"
+        return [f"model.{side}_tokenizer.library=yttm does not go with model.preproc_out_dir; {remedy}."]
     if path is None:
         remedy = "give it, or let model.preproc_out_dir train one"
         return [f"{where} has no value; {remedy}."] if required else []

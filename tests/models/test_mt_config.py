@@ -60,6 +60,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.validation_ds.names=[a,b]"], "model.validation_ds.names has ['a', 'b']; 1 different names are needed"),
         (["model.encoder.num_attention_heads=7", "model.decoder.num_attention_heads=8"], "not a multiple of num_attention_heads=7"),
         (["model.encoder.hidden_size=256"], "differ in hidden_size"),
+        (["model.preproc_out_dir=out", "model.encoder_tokenizer.library=yttm"], "model.encoder_tokenizer.library=yttm does not go with model.preproc_out_dir"),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
         (["do_testing=true"], "model.test_ds is missing, and do_testing=true needs it."),
