@@ -26,7 +26,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
-        "torch>=2.4",
+        "torch>=2.6",
         "lightning>=2.2,<2.5",
         "hydra-core>=1.3,<1.4",
         "omegaconf>=2.3,<2.4",
@@ -38,7 +38,18 @@ setup(
     extras_require={
         "yttm": ["youtokentome>=1.0.6"],
         "plots": ["matplotlib>=3.7"],
+        "demo": ["flask>=3", "waitress>=3"],
+        "ctranslate2": ["ctranslate2>=4.6,<5"],
+        "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
-        "dev": ["pytest>=8", "ruff>=0.6", "youtokentome>=1.0.6"],
+        "dev": [
+            "pytest>=8",
+            "ruff>=0.6",
+            "youtokentome>=1.0.6",
+            "flask>=3",
+            "waitress>=3",
+            "ctranslate2>=4.6,<5",
+            "onnxruntime>=1.17",
+        ],
     },
 )

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.progress import track
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
+from nemo_distill.decoding.engine import translate_stream
+from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.scores import bleu
 
@@ -53,6 +56,11 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
         ConfigurationError: with every problem found.
     """
     problems = check_missing(cfg)
+    problems += [
+        f"methods.{group}: another model of the comparison has this name; take another."
+        for group in cfg.methods
+        if group in (*cfg.baselines, "teacher")
+    ]
     if not problems and not cfg.corpus.get("generate"):
         missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
         problems += [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
@@ -92,7 +100,7 @@ def _corpus_files(corpus: DictConfig) -> list[Path]:
 
 
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
-    """Yields the trainings in order: the teacher, then for each seed a baseline and a distilled student."""
+    """Yields the trainings in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`."""
     output = Path(cfg.output_dir)
     shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
     preproc = [
@@ -110,10 +118,21 @@ def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
 
     teacher = run("teacher", 0, plain, [*preproc, *cfg.teacher])
     yield teacher
-    from_teacher = [f"model.distillation.model_path={teacher.model_path}", *cfg.distillation]
+    from_teacher = f"model.distillation.model_path={teacher.model_path}"
     for seed in cfg.seeds:
-        yield run("baseline", seed, plain, [*tokenizers, *cfg.student])
-        yield run("distilled", seed, distil, [*cfg.student, *from_teacher])
+        for group, overrides in cfg.baselines.items():
+            yield run(group, seed, plain, [*tokenizers, *cfg.student, *_flat(overrides)])
+        for group, overrides in cfg.methods.items():
+            yield run(group, seed, distil, [*cfg.student, from_teacher, *_flat(overrides)])
+
+
+def _flat(overrides: ListConfig) -> Iterator[str]:
+    """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
+    for override in overrides:
+        if isinstance(override, ListConfig):
+            yield from _flat(override)
+        else:
+            yield override
 
 
 def _data_overrides(corpus: DictConfig) -> list[str]:
@@ -162,27 +181,34 @@ def execute(run: Run) -> float:
 
 
 def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
-    """Restores a run's model with plain NeMo, translates the test set and scores it against the raw references."""
-    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-
-    from nemo_distill.core.restore import restore_for_inference
-    from nemo_distill.models.translation import translate_lines
+    """Restores a run's model as NeMo's own class, translates the test set and scores it against the raw references."""
+    from nemo_distill.decoding.engines import load_engine
 
     sources, references = (
-        (Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}")
-        .read_text(encoding="utf-8")
-        .rstrip("\n")
-        .split("\n")
+        _read_lines(Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}")
         for language in (cfg.corpus.source, cfg.corpus.target)
     )
-    model = restore_for_inference(MTEncDecModel, run.model_path)
+    engine = load_engine("nemo_distill", [run.model_path])
+    settings = SearchSettings(beam_size=cfg.beam_size)
     started = time.monotonic()
-    translations = translate_lines(model, sources, beam_size=cfg.beam_size, label=run.folder.name)
+    stream = track(
+        translate_stream(engine, sources, settings, chunk=128), run.folder.name, len(sources), transient=True
+    )
+    translations = [translation.text for translation in stream]
     seconds = time.monotonic() - started
     (run.folder / "test.translations").write_text("".join(f"{line}\n" for line in translations), encoding="utf-8")
     result = bleu(translations, references)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Result(run.group, run.seed, parameters, result.value, result.signature, training_seconds, seconds)
+    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    return Result(
+        run.group,
+        run.seed,
+        run.group in cfg.methods,
+        parameters,
+        result.value,
+        result.signature,
+        training_seconds,
+        seconds,
+    )
 
 
 def _read_lines(path: Path) -> list[str]:

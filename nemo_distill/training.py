@@ -1,7 +1,8 @@
 """The steps of a training job that its Hydra scripts share, in NeMo's order."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.data.text_lines import DataError
 
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
@@ -25,6 +27,17 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
     set_up_console()
     for warning in warnings:
         console.warning(f"Warning: {warning}")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Ends the program with a sentence, and no stack trace, where data cannot be used or Ctrl-C was pressed."""
+    try:
+        yield
+    except (ConfigurationError, DataError) as error:
+        raise SystemExit(f"\n{error}") from error
+    except KeyboardInterrupt as interruption:
+        raise SystemExit("\nInterrupted; the same command goes on from there.") from interruption
 
 
 def build_trainer(cfg: DictConfig) -> Any:

@@ -37,7 +37,7 @@ def write_corpus(folder: Path, name: str, lines: int, seed: int) -> tuple[Path, 
     return source, target
 
 
-def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, pad_id: int = 3) -> Path:
+def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, pad_id: int = 3, unk_id: int = 0) -> Path:
     """Trains a small BPE tokenizer with the special tokens that NeMo needs."""
     sentencepiece.SentencePieceTrainer.train(
         input=str(text),
@@ -45,6 +45,7 @@ def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, pad_id: 
         vocab_size=vocab_size,
         model_type="bpe",
         pad_id=pad_id,
+        unk_id=unk_id,
         hard_vocab_limit=False,
         minloglevel=2,
     )
@@ -103,6 +104,49 @@ def teacher_path(corpus: Path, tokenizer: Path) -> Path:
     torch.manual_seed(1)
     path = corpus / "teacher.nemo"
     DistillableMTEncDecModel(tiny_config(tokenizer)).save_to(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def yttm_tokenizer(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A youtokentome model that knows both languages of the corpus."""
+    youtokentome = pytest.importorskip("youtokentome", reason="the extra [yttm] is not installed")
+    path = tmp_path_factory.mktemp("yttm") / "yttm.model"
+    youtokentome.BPE.train(data=str(tokenizer.parent / "both.txt"), model=str(path), vocab_size=50)
+    return path
+
+
+def reversing_sentences(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Random words, and their translations from the last to the first."""
+    generator = random.Random(seed)
+    sentences = [generator.choices(list(WORDS), k=generator.randint(2, 8)) for _ in range(count)]
+    return [" ".join(words) for words in sentences], [" ".join(WORDS[w] for w in words[::-1]) for words in sentences]
+
+
+@pytest.fixture(scope="session")
+def trained_path(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .nemo of a model that some seconds have taught to translate words in reverse order, not without mistakes."""
+    import torch
+
+    from nemo_distill import DistillableMTEncDecModel
+
+    torch.manual_seed(0)
+    dropout = dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), 0.0)
+    config = tiny_config(tokenizer, seed_size={"hidden_size": 32, "inner_size": 64, "pre_ln": True, **dropout})
+    model = DistillableMTEncDecModel(config).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(250):
+        sides = zip((False, True), reversing_sentences(64, seed=step))
+        tokenizers = {"encoder_tokenizer": model.encoder_tokenizer, "decoder_tokenizer": model.decoder_tokenizer}
+        (src, src_mask), (tgt, tgt_mask) = (
+            model.prepare_inference_batch(lines, target=target, **tokenizers) for target, lines in sides
+        )
+        log_probs = model(src, src_mask, tgt[:, :-1], tgt_mask[:, :-1])
+        optimizer.zero_grad()
+        model.loss_fn(log_probs=log_probs, labels=tgt[:, 1:]).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("trained") / "trained.nemo"
+    model.eval().save_to(str(path))
     return path
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from nemo_distill.comparison import Run, check_comparison, execute, plan_runs, prepare_corpus
 from nemo_distill.core.config import ConfigurationError
@@ -41,6 +42,25 @@ def test_the_planned_trainings_are_valid_jobs(demo):
     teacher = next(plan_runs(demo, SCRIPTS))
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         check_training(compose("aayn_base", list(teacher.command[4:])))
+
+
+def test_the_plan_holds_every_baseline_and_every_method(demo):
+    demo = OmegaConf.merge(OmegaConf.create({"sizes": {"wide": ["model.encoder.hidden_size=96"]}}), demo)
+    demo.baselines = {"baseline": [], "wide": ["${sizes.wide}"]}
+    demo.methods = {"hot": ["model.distillation.temperature=5.0"], "wide_hot": ["${sizes.wide}", "${methods.hot}"]}
+    demo.seeds = [0]
+    runs = {run.group: run.command for run in plan_runs(demo, SCRIPTS)}
+    assert list(runs) == ["teacher", "baseline", "wide", "hot", "wide_hot"]
+    added = {"model.encoder.hidden_size=96", "model.distillation.temperature=5.0"}
+    assert [added & set(command) for command in runs.values()] == [
+        set(), set(), {"model.encoder.hidden_size=96"}, {"model.distillation.temperature=5.0"}, added,
+    ]  # fmt: skip
+
+
+def test_two_models_of_one_name_are_refused(demo):
+    demo.methods = {"baseline": []}
+    with pytest.raises(ConfigurationError, match="methods.baseline: another model"):
+        check_comparison(demo, SCRIPTS)
 
 
 def run_in(folder, *extra):

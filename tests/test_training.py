@@ -37,7 +37,7 @@ NEVER = -1
 def train(corpus, teacher_path, tmp_path):
     """Trains in a process of its own, into a folder, and returns the process's exit code."""
 
-    def run(folder, killed_at=NEVER, by=signal.SIGKILL):
+    def run(folder, *more, killed_at=NEVER, by=signal.SIGKILL):
         overrides = [
             f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
             f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
@@ -49,7 +49,7 @@ def train(corpus, teacher_path, tmp_path):
             f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
             "+exp_manager.resume_ignore_no_checkpoint=true",
         ]  # fmt: skip
-        arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides]
+        arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides, *more]
         return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
 
     return run
@@ -85,3 +85,19 @@ def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(t
     assert interrupted.returncode == 1
     assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
     assert not list((tmp_path / "run").rglob("*.nemo"))
+
+
+def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):
+    """The second validation is not 100 points of BLEU better than the first, and ends the training."""
+    files = [
+        f"model.validation_ds.{key}_file_name=[{corpus}/val.{language},{corpus}/test.{language}]"
+        for key, language in (("src", "de"), ("tgt", "en"))
+    ]
+    stopping = "{monitor: val_sacreBLEU_flickr, mode: max, patience: 1, min_delta: 100}"
+    stopped = train(
+        tmp_path / "run", *files, "model.validation_ds.names=[newstest,flickr]",
+        "+exp_manager.create_early_stopping_callback=true",
+        f"+exp_manager.early_stopping_callback_params={stopping}",
+    )  # fmt: skip
+    assert stopped.returncode == 0, stopped.stderr
+    assert sorted(logged_losses(tmp_path / "run")) == list(range(8))

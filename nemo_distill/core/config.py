@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from nemo_distill.core.schedule import Schedule, parse_schedule
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
-CORE_KEYS = {"model_path", "teacher_weights", "temperature", "student_train_loss_weight", "loss", "allowed_targets"}
+CORE_KEYS = {
+    "model_path",
+    "teacher_weights",
+    "temperature",
+    "student_train_loss_weight",
+    "loss",
+    "allowed_targets",
+    "compile",
+}
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",
@@ -153,18 +162,43 @@ def check_distillation(
         for key in distillation
         if key not in known
     ]
+    schedules = {}
     for key, default, above in (("temperature", 1.0, True), ("student_train_loss_weight", 0.0, False)):
         try:
-            parse_schedule(distillation.get(key, default), key, minimum=0, above=above)
+            schedules[key] = parse_schedule(distillation.get(key, default), key, minimum=0, above=above)
         except ValueError as error:
             problems.append(f"distillation {error}.")
+    problems += _compile_problems(distillation.get("compile"))
     terms, loss_problems = build_loss_terms(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )
-    nothing_else = not distillation.get("student_train_loss_weight", 0.0)
-    if not terms and nothing_else and not problems and not loss_problems:
-        problems.append("distillation has no loss of a weight above 0, so there is nothing to train on.")
-    return problems + loss_problems
+    problems += loss_problems
+    return problems or nothing_to_train_on(terms, schedules["student_train_loss_weight"])
+
+
+def _compile_problems(backend: Any) -> list[str]:
+    if backend is None:
+        return []
+    allowed = [*torch.compiler.list_backends(), "eager", "aot_eager"]  # torch hides these two, which are for tests
+    if backend in allowed:
+        return []
+    return [f"distillation has compile={backend!r}; allowed are null and torch.compile's {_listing(allowed)}."]
+
+
+def nothing_to_train_on(terms: Collection[LossTerm], student_weight: Schedule) -> list[str]:
+    """Returns a sentence if all weights are 0, from the first step on or from where their schedules end."""
+    weights = {f"loss.{term.name}.weight": term.weight for term in terms}
+    weights["student_train_loss_weight"] = student_weight
+    if any(weight.end for weight in weights.values()):
+        return []
+    fading = {key: weight for key, weight in weights.items() if not weight.is_zero}
+    if not fading:
+        return ["distillation has no loss of a weight above 0, so there is nothing to train on."]
+    step = max(weight.steps for weight in fading.values())
+    return [
+        f"distillation has no loss of a weight above 0 from step {step} on, so there is nothing to train on; "
+        f"of {_listing(fading)}, let one end above 0."
+    ]
 
 
 def check_missing(cfg: DictConfig) -> list[str]:

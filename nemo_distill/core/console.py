@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
 
 # Of Python warnings that concern neither the job nor its data, the text that they contain.
 IRRELEVANT = (
@@ -39,10 +40,14 @@ LIBRARY_LOGGERS = (
 console = logging.getLogger("nemo_distill")
 
 
-def set_up_console() -> None:
-    """Lets `console.info(...)` print plain lines and silences what libraries say at import and start."""
+def set_up_console(stream: TextIO | None = None) -> None:
+    """Lets `console.info(...)` print plain lines and silences what libraries say at import and start.
+
+    Args:
+        stream: where to; None for standard output.
+    """
     if not console.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = logging.StreamHandler(stream or sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
         console.addHandler(handler)
         console.setLevel(logging.INFO)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_distill.core.config import Widths
 from nemo_distill.core.registry import DistillationRegistry, Role
@@ -50,17 +50,18 @@ class DistillationMixin:
         return self.is_being_distilled() and self._distillation_pass.role is Role.STUDENT
 
     def wants_distillation_tensor(self, name: str) -> bool:
-        """True if some loss of the running step reads `name`; computing it would be wasted otherwise."""
-        return self.is_being_distilled() and name in self._distillation_pass.registry.wanted
+        """True if some loss of the running step takes `name` of this model; computing it would be wasted otherwise."""
+        step = self._distillation_pass
+        return step is not None and (step.role, name) in step.registry.wanted
 
     def register_distillation_tensor(self, name: str, tensor: Tensor | list[Tensor]) -> None:
-        """Hands a tensor, or one for each layer, to the losses that read `name`; does nothing where none does."""
+        """Hands a tensor, or one for each layer, to the losses that take `name`; does nothing where none does."""
         if self.wants_distillation_tensor(name):
             self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
 
     def register_distillation_mask(self, name: str, mask: Tensor) -> None:
         """Says which positions of the tensors called `name` count: `mask` is true at those."""
-        if self.wants_distillation_tensor(name):
+        if self.is_being_distilled():
             self._distillation_pass.registry.register_mask(name, mask)
 
     def tempered_log_probs(self, logits: Tensor, is_normalized: bool = False) -> Tensor:
@@ -104,6 +105,10 @@ class DistillationMixin:
     def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: Mapping[str, Any]) -> dict | None:
         """Called on a new student: copies what the config asks for from the teacher, and returns a record of it."""
         return None
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """Returns what `distillation.compile` compiles. Default: the whole of the model."""
+        return [self]
 
     def distillation_forward(self, batch: Any) -> Any:
         """Runs the model on a training batch, so that its `forward` registers. Default: `training_step`."""

@@ -1,6 +1,5 @@
 """Trains a student from a frozen teacher, for any pair of NeMo models that carry DistillationMixin."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from nemo_distill import __version__
-from nemo_distill.core.config import ConfigurationError, build_loss_terms
+from nemo_distill.core.config import ConfigurationError, build_loss_terms, nothing_to_train_on
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.core.schedule import parse_schedule
 from nemo_distill.core.teacher_ensemble import (
@@ -40,8 +39,9 @@ class DistillationModelPT(ModelPT):
         cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`,
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
-            `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`.
-            Temperature and weights are numbers or schedules over optimizer steps.
+            `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
+            the name of a backend of torch.compile. Temperature and weights are numbers or schedules over optimizer
+            steps.
         trainer: the trainer that will run it.
         model_class: the class of both models.
 
@@ -67,6 +67,8 @@ class DistillationModelPT(ModelPT):
         if copied is not None:
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
+        if backend := distillation.get("compile"):
+            self._compile_models(backend)
 
     def _set_up_losses(self, distillation: dict[str, Any]) -> None:
         nodes = self.student.setup_distillation_loss(distillation)
@@ -76,16 +78,23 @@ class DistillationModelPT(ModelPT):
             self.student.distillation_tensors,
             (self.student.distillation_widths(), self.teacher.distillation_widths()),
         )
+        weight = distillation.get("student_train_loss_weight", 0.0)
+        temperature = distillation.get("temperature", 1.0)
+        self.student_weight = parse_schedule(weight, "student_train_loss_weight", minimum=0)
+        self.temperature = parse_schedule(temperature, "temperature", minimum=0, above=True)
+        problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
         problems += ensemble_problems(self.loss_terms, len(self.teachers))
         for teacher in self.teachers:
             problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
-        weight = distillation.get("student_train_loss_weight", 0.0)
-        temperature = distillation.get("temperature", 1.0)
-        self.student_weight = parse_schedule(weight, "student_train_loss_weight", minimum=0)
-        self.temperature = parse_schedule(temperature, "temperature", minimum=0, above=True)
+
+    def _compile_models(self, backend: str) -> None:
+        torch._dynamo.config.skip_nnmodule_hook_guards = False  # a model may hook into its modules in some steps alone
+        for model in (*self.teachers, self.student):
+            for module in model.modules_to_compile():
+                module.compile(backend=backend, dynamic=True)
 
     @property
     def teacher(self) -> ModelPT:
@@ -131,7 +140,12 @@ class DistillationModelPT(ModelPT):
         self._step_weight = 0.0
 
     def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor) -> None:
-        """Logs each loss as its mean over the tokens of all devices, and the learning rate."""
+        """Logs each loss as its mean over the tokens of all devices, and the learning rate.
+
+        Several devices meet for that only in the steps that the trainer logs; the progress bar waits for those.
+        """
+        if self.trainer.world_size > 1 and not self.trainer._logger_connector.should_update_logs:
+            return
         weighted = torch.stack([value.detach() * batch_weight for value in losses.values()] + [batch_weight])
         *sums, weight = _sum_over_devices(weighted).unbind()
         for name, value in zip(losses, sums):
@@ -142,17 +156,17 @@ class DistillationModelPT(ModelPT):
         """Runs teacher and student on a batch and returns the unweighted losses by name.
 
         Those whose weight is 0 at this optimizer step are left out, and nothing is registered for them. `student` is
-        the student's own training loss.
+        the student's own training loss; where all weights are 0, it alone is there.
         """
         terms = [term for term in self.loss_terms if term.weight.at(step)]
-        wanted = {name for term in terms for name in term.loss.consumes.values()}
+        wanted = {tensor for term in terms for tensor in consumed_tensors(term.loss).values()}
         registry = DistillationRegistry(wanted, self.temperature.at(step))
         if terms:
             self._run_teachers(batch, registry)
         with self.student.distillation_pass(Role.STUDENT, registry):
             outputs = self.student.distillation_forward(batch)
         losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in terms}
-        if self.student_weight.at(step):
+        if self.student_weight.at(step) or not terms:  # a step of weight 0 still needs something to differentiate
             losses[STUDENT_LOSS] = self.student.distillation_train_loss(outputs, batch)
         return losses
 
@@ -171,13 +185,15 @@ class DistillationModelPT(ModelPT):
             registry.register(Role.TEACHER, AVERAGED, average_log_probs(log_probs, self.teacher_weights))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        return self.student.validation_step(batch, batch_idx, dataloader_idx)
+        with torch.compiler.set_stance("force_eager"):  # decoding would be compiled over and over, for many shapes
+            return self.student.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> Any:
         return self.student.on_validation_epoch_end()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        return self.student.test_step(batch, batch_idx, dataloader_idx)
+        with torch.compiler.set_stance("force_eager"):
+            return self.student.test_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> Any:
         return self.student.on_test_epoch_end()
@@ -237,12 +253,10 @@ def _rename_targets(node: Any) -> Any:
 
 
 def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
-    """A loss's keyword arguments: the tensors of each name that it consumes, of the roles that its forward takes."""
-    inputs: dict[str, Any] = {}
-    for argument, name in loss.consumes.items():
-        for role in Role:
-            if f"{role}_{argument}" in inspect.signature(loss.forward).parameters:
-                inputs[f"{role}_{argument}"] = registry.get(role, name)
+    """A loss's keyword arguments: the tensors that it takes, their mask and, where it uses it, the temperature."""
+    inputs: dict[str, Any] = {
+        argument: registry.get(role, name) for argument, (role, name) in consumed_tensors(loss).items()
+    }
     if getattr(loss, "uses_temperature", False):
         inputs["temperature"] = registry.temperature
     return inputs | {"mask": registry.mask(next(iter(loss.consumes.values())))}

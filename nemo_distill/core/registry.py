@@ -5,10 +5,11 @@ plays; a loss reads those names. Neither knows the other. Each step of each Dist
 own: nothing outlives the step, and two distillations in one process never see each other's tensors.
 """
 
+import inspect
 from collections.abc import Collection
 from enum import StrEnum
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Registered = Tensor | list[Tensor]  # one tensor, or one for each layer
 
@@ -20,27 +21,38 @@ class Role(StrEnum):
     STUDENT = "student"
 
 
+def consumed_tensors(loss: nn.Module) -> dict[str, tuple[Role, str]]:
+    """Returns the tensor arguments of a loss's forward, each with the role and the name of what it takes."""
+    arguments = inspect.signature(loss.forward).parameters
+    return {
+        f"{role}_{argument}": (role, name)
+        for argument, name in loss.consumes.items()
+        for role in Role
+        if f"{role}_{argument}" in arguments
+    }
+
+
 class DistillationRegistry:
     """Tensors of one training step, by role and name, and the masks that say which of their positions count.
 
     Args:
-        wanted: the names that some loss reads. Everything else is dropped at the door.
+        wanted: the roles and names of what some loss takes. Everything else is dropped at the door.
         temperature: divides logits before their softmax, for models that register log-probabilities.
     """
 
-    def __init__(self, wanted: Collection[str], temperature: float = 1.0):
+    def __init__(self, wanted: Collection[tuple[Role, str]], temperature: float = 1.0):
         self.wanted = frozenset(wanted)
         self.temperature = temperature
         self._tensors: dict[tuple[Role, str], Registered] = {}
         self._masks: dict[str, Tensor] = {}
 
     def register(self, role: Role, name: str, tensor: Registered) -> None:
-        """Keeps `tensor` if a loss wants `name`.
+        """Keeps `tensor` if a loss wants `name` of `role`.
 
         Raises:
             RuntimeError: if the role has registered the name in this step already; the earlier tensor would be lost.
         """
-        if name not in self.wanted:
+        if (role, name) not in self.wanted:
             return
         if (role, name) in self._tensors:
             raise RuntimeError(

@@ -1,12 +1,12 @@
 """Several teachers that speak as one: their tempered distributions are averaged."""
 
-import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from nemo_distill.core.config import LossTerm
+from nemo_distill.core.registry import Role, consumed_tensors
 
 AVERAGED = "log_probs"  # the one name whose tensors can be averaged over teachers
 
@@ -42,6 +42,6 @@ def ensemble_problems(terms: Sequence[LossTerm], count: int) -> list[str]:
         f"distillation.loss.{term.name} reads the teacher's '{name}', "
         f"but of {count} teachers only '{AVERAGED}' is averaged."
         for term in terms
-        for argument, name in term.loss.consumes.items()
-        if count > 1 and name != AVERAGED and f"teacher_{argument}" in inspect.signature(term.loss.forward).parameters
+        for role, name in consumed_tensors(term.loss).values()
+        if count > 1 and role is Role.TEACHER and name != AVERAGED
     ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.data.text_lines import TextFiles, expand_paths
+
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
 SAMPLED_LINES = 1000
@@ -20,9 +22,9 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         section: the section, resolved.
     """
     if section.get("use_tarred_dataset"):
-        files = [path for path in _as_list(section.get("metadata_file")) if path != "???"]
+        files = [path for path in as_list(section.get("metadata_file")) if path != "???"]
         return [f"{where}.metadata_file names '{path}', which does not exist." for path in files if not is_file(path)]
-    sources, targets = _as_list(section.get("src_file_name")), _as_list(section.get("tgt_file_name"))
+    sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
     if "???" in sources + targets:
         return []
     problems = []
@@ -49,7 +51,7 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     oddities = []
     section = model.get("train_ds") or {}
     for side, language in (("src", "src_language"), ("tgt", "tgt_language")):
-        files = _as_list(section.get(f"{side}_file_name"))
+        files = as_list(section.get(f"{side}_file_name"))
         if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
             continue
         with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
@@ -69,7 +71,35 @@ def is_file(path: str) -> bool:
     return Path(path).expanduser().is_file()
 
 
-def _as_list(value: Any) -> list[str]:
+def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
+    """Returns the files that a config's value names, and the problems of those that cannot be read, a sentence each.
+
+    Args:
+        where: the key, for the sentences.
+        value: a path or several; see `expand_paths`.
+    """
+    files, problems = [], []
+    for pattern in as_list(value):
+        found = expand_paths(str(pattern))
+        files += found
+        if not all(path.is_file() for path in found) or not found:
+            problems.append(f"{where} names '{pattern}', which does not exist.")
+        problems += [f"{where}: '{path}' is empty." for path in found if path.is_file() and not path.stat().st_size]
+    return files, problems
+
+
+def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
+    """Says if two files, plain or gzip, are not parallel; of large ones nothing is said."""
+    if max(path.stat().st_size for path in (source, target)) > LINE_COUNT_LIMIT // 4:
+        return []
+    counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
+    if counts[0] == counts[1]:
+        return []
+    return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Returns the entries of a config's value that may be one, several or none."""
     return [value] if isinstance(value, str) else list(value or [])
 
 

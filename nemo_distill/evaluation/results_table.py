@@ -17,6 +17,7 @@ class Result:
     Args:
         group: models that differ by their seed alone share a group.
         seed: of weights and data order.
+        distilled: whether it had a teacher.
         parameters: all of the model's, shared ones counted once.
         bleu: corpus BLEU, 0 to 100.
         signature: sacrebleu's.
@@ -26,6 +27,7 @@ class Result:
 
     group: str
     seed: int
+    distilled: bool
     parameters: int
     bleu: float
     signature: str
@@ -53,26 +55,38 @@ def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     ]
 
 
-def verdict(results: Sequence[Result]) -> str:
-    """Says by how much the distilled students beat the baselines, seed by seed, or that they do not."""
-    scores = {(result.group, result.seed): result.bleu for result in results}
-    gains = {seed: scores["distilled", seed] - value for (group, seed), value in scores.items() if group == "baseline"}
+def verdicts(results: Sequence[Result]) -> list[str]:
+    """Says by how much each method beats the baseline of its students' size, seed by seed, or that it does not.
+
+    A baseline is a model trained without a teacher; a method without a baseline of its size and seed gets no sentence.
+    """
+    baselines = {(result.parameters, result.seed): result.bleu for result in results[1:] if not result.distilled}
+    gains: dict[str, dict[int, float]] = {}
+    for result in results:
+        if result.distilled and (result.parameters, result.seed) in baselines:
+            gain = result.bleu - baselines[result.parameters, result.seed]
+            gains.setdefault(result.group, {})[result.seed] = gain
+    return [_verdict(group, by_seed) for group, by_seed in gains.items()]
+
+
+def _verdict(group: str, gains: dict[int, float]) -> str:
     mean = statistics.mean(gains.values())
     listed = ", ".join(f"{gain:+.2f} (seed {seed})" for seed, gain in gains.items())
     if min(gains.values()) > 0:
-        claim = "The distilled student beats the baseline of its size with every seed"
+        claim = "beats the baseline of its size with every seed"
     elif mean > 0:
-        claim = "The distilled student beats the baseline of its size on average, but NOT with every seed"
+        claim = "beats the baseline of its size on average, but NOT with every seed"
     else:
-        claim = "The distilled student did NOT beat the baseline of its size"
-    return f"{claim}: {mean:+.2f} BLEU on average; {listed}."
+        claim = "did NOT beat the baseline of its size"
+    return f"{group} {claim}: {mean:+.2f} BLEU on average; {listed}."
 
 
 def as_markdown(results: Sequence[Result]) -> str:
-    """Returns the table, the verdict and the signature as Markdown."""
+    """Returns the table, the verdicts and the signature as Markdown."""
     rows = [COLUMNS, ("---",) * len(COLUMNS), *table_rows(results)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{table}\n\n{verdict(results)}\n\nsacreBLEU signature: `{results[0].signature}`\n"
+    listed = "".join(f"- {sentence}\n" for sentence in verdicts(results))
+    return f"{table}\n\n{listed}\nsacreBLEU signature: `{results[0].signature}`\n"
 
 
 def write_results(results: Sequence[Result], folder: Path) -> None:
@@ -87,7 +101,7 @@ def write_results(results: Sequence[Result], folder: Path) -> None:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Prints the table, the signature and the verdict."""
+    """Prints the table, the signature and the verdicts."""
     table = Table(title="Test set")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -96,4 +110,5 @@ def print_results(results: Sequence[Result]) -> None:
     screen = Console()
     screen.print(table)
     screen.print(f"sacreBLEU signature: {results[0].signature}", highlight=False)
-    screen.print(verdict(results), highlight=False)
+    for sentence in verdicts(results):
+        screen.print(sentence, highlight=False)

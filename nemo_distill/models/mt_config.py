@@ -40,6 +40,7 @@ STUDY_KEYS = (
     "initialization",
     "same_size_as_teacher",
 )
+SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 MT_TARGET = "MTEncDecModel"
@@ -144,6 +145,8 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     model = _plain(cfg.model)
     sections = _plain(cfg)
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
+    if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
+        problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     if cfg.get("do_training", True) and not model.get("train_ds"):

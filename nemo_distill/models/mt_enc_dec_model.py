@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import DictConfig, open_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
 from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
+from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.models.capture import capture
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems, registered_widths
@@ -95,6 +97,39 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
                     if self.wants_distillation_tensor(name):
                         inside[name] = hooks.enter_context(capture(modules, position))
             yield inside
+
+    @torch.no_grad()
+    def batch_translate(
+        self, src: Tensor, src_mask: Tensor, return_beam_scores: bool = False, cache: dict | None = None
+    ) -> Any:
+        """Translates a batch as NeMo's method of this name does, for `translate` and validation, by our own search.
+
+        With `search: nemo` in the model's config, or where NeMo's beams are asked for, NeMo's search does it.
+
+        Args:
+            src: source ids (B, S).
+            src_mask: (B, S), true at real tokens.
+            return_beam_scores: NeMo's own.
+            cache: NeMo's own, of its timers.
+
+        Returns:
+            The sources and the translations, as text.
+        """
+        if return_beam_scores or self.cfg.get("search") == "nemo":
+            return super().batch_translate(src, src_mask, return_beam_scores, cache or {})
+        training = self.training
+        try:
+            translations = CachedEngine([self.eval()]).translate_ids(src, src_mask, search_settings(self.cfg))
+        finally:
+            self.train(training)
+        sources = self.ids_to_postprocessed_text(
+            src, self.encoder_tokenizer, self.source_processor, filter_beam_ids=False
+        )
+        return sources, translations
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """The stacks and the head. Around them, NeMo's checks of types and our hooks would break the graph."""
+        return [self.encoder.encoder, self.decoder.decoder, self.log_softmax.mlp]
 
     def distillation_forward(self, batch: list[Tensor]) -> Tensor:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)

@@ -57,6 +57,11 @@ def test_users_own_losses_are_allowed_by_name():
         ({"student_train_loss_weight": -0.5}, "has student_train_loss_weight=-0.5"),
         ({"temprature": 2}, "distillation has the unknown key 'temprature'; did you mean 'temperature'?"),
         ({"loss": {}}, "no loss of a weight above 0"),
+        (
+            {"compile": "indcutor"},
+            "has compile='indcutor'; allowed are null and torch.compile's aot_eager, ",
+        ),
+        ({"compile": True}, "has compile=True; allowed are null"),
     ],
 )
 def test_a_wrong_distillation_section_is_told_by_key(change, sentence):
@@ -65,8 +70,37 @@ def test_a_wrong_distillation_section_is_told_by_key(change, sentence):
     assert len(problems) == 1 and sentence in problems[0]
 
 
-def test_a_right_distillation_section_has_no_problems():
-    assert check_distillation({"model_path": "x", "loss": {"primary": {"_target_": KL}}}, ["log_probs"]) == []
+@pytest.mark.parametrize("backend", [None, "inductor", "aot_eager"])
+def test_a_right_distillation_section_has_no_problems(backend):
+    section = {"model_path": "x", "loss": {"primary": {"_target_": KL}}, "compile": backend}
+    assert check_distillation(section, ["log_probs"]) == []
+
+
+FADING = {"schedule": "linear", "start": 1, "end": 0, "steps": 20}
+RISING = {"schedule": "cosine", "start": 0, "end": 1, "steps": 20}
+
+
+def section(weight, student_weight):
+    loss = {"primary": {"_target_": KL, "weight": weight}}
+    return {"model_path": "x", "student_train_loss_weight": student_weight, "loss": loss}
+
+
+@pytest.mark.parametrize("student_weight", [FADING | {"schedule": "cosine", "steps": 30}, 0])
+def test_weights_that_all_end_at_zero_are_refused_with_their_keys(student_weight):
+    (problem,) = check_distillation(section(FADING, student_weight), ["log_probs"])
+    assert f"from step {30 if student_weight else 20} on" in problem
+    assert "loss.primary.weight" in problem and ("student_train_loss_weight" in problem) == bool(student_weight)
+
+
+def test_constant_schedules_of_zero_are_no_loss():
+    zero = {"schedule": "constant", "start": 0}
+    (problem,) = check_distillation(section(zero, zero), ["log_probs"])
+    assert problem == "distillation has no loss of a weight above 0, so there is nothing to train on."
+
+
+@pytest.mark.parametrize("weights", [(FADING, RISING), (FADING, 0.5), (RISING, 0), (RISING, FADING)])
+def test_weights_that_do_not_all_end_at_zero_are_right(weights):
+    assert check_distillation(section(*weights), ["log_probs"]) == []
 
 
 def test_missing_values_of_a_data_section_name_the_way_out():

@@ -1,3 +1,5 @@
+from itertools import product
+
 import torch
 
 from nemo_distill.core.distillation_mixin import DistillationMixin
@@ -17,7 +19,7 @@ def test_outside_distillation_nothing_happens():
 
 
 def test_log_probs_are_registered_at_the_temperature_and_the_rest_as_it_is():
-    registry = DistillationRegistry({"log_probs", "hidden_states"}, temperature=4.0)
+    registry = DistillationRegistry(product(Role, ["log_probs", "hidden_states"]), temperature=4.0)
     model, logits = Model(), torch.tensor([[1.0, 2.0, 6.0]])
     with model.distillation_pass(Role.STUDENT, registry):
         assert model.is_student_model()
@@ -28,7 +30,7 @@ def test_log_probs_are_registered_at_the_temperature_and_the_rest_as_it_is():
 
 def test_logits_and_their_log_softmax_give_the_same_tempered_distribution():
     model, logits = Model(), torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(0))
-    with model.distillation_pass(Role.TEACHER, DistillationRegistry({"log_probs"}, temperature=3.0)):
+    with model.distillation_pass(Role.TEACHER, DistillationRegistry(product(Role, ["log_probs"]), temperature=3.0)):
         from_logits = model.tempered_log_probs(logits)
         from_log_probs = model.tempered_log_probs(logits.log_softmax(-1), is_normalized=True)
     assert torch.allclose(from_logits, from_log_probs, atol=1e-6)
@@ -45,7 +47,7 @@ def test_the_role_ends_with_the_pass_even_if_the_forward_fails():
 
 
 def test_two_distillations_do_not_see_each_other():
-    first, second = DistillationRegistry({"log_probs"}), DistillationRegistry({"log_probs"})
+    first, second = (DistillationRegistry(product(Role, ["log_probs"])) for _ in range(2))
     teacher, student = Model(), Model()
     with teacher.distillation_pass(Role.TEACHER, first), student.distillation_pass(Role.TEACHER, second):
         teacher.forward(torch.zeros(1, 2))

@@ -175,3 +175,35 @@ def test_weights_and_temperature_follow_their_schedules(teacher_path):
         log_probs = [(m(batch[0]) / temperature).log_softmax(-1) for m in (model.student, model.teacher)]
         expected = temperature**2 * torch.nn.functional.kl_div(*log_probs, reduction="batchmean", log_target=True)
         assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_weights_that_end_at_zero_together_are_refused_without_the_script_too(teacher_path):
+    cfg = config(teacher_path)
+    cfg.distillation.loss.primary.weight = {"schedule": "linear", "start": 1, "end": 0, "steps": 2}
+    with pytest.raises(ConfigurationError, match=r"from step 2 on.*of loss\.primary\.weight, let one end above 0"):
+        DistillationModelPT(cfg, model_class=Classifier)
+
+
+def test_a_step_whose_weights_are_all_zero_changes_nothing(teacher_path, tmp_path):
+    cfg = config(teacher_path)
+    cfg.distillation.loss.primary.weight = {"schedule": "linear", "start": 0, "end": 1, "steps": 2}
+    pl.seed_everything(0)
+    fresh = DistillationModelPT(cfg, model_class=Classifier).student.state_dict()
+    one, trainer = fit(cfg, tmp_path, max_steps=1, max_epochs=-1)
+    two, _ = fit(cfg, tmp_path, max_steps=2, max_epochs=-1)
+    assert trainer.logged_metrics["train_loss"] == 0
+    assert all(torch.equal(value, fresh[name]) for name, value in one.student.state_dict().items())
+    assert not torch.equal(two.student.head.weight, fresh["head.weight"])
+
+
+def test_a_compiled_classifier_has_the_losses_of_an_uncompiled_one_in_two_graphs(teacher_path):
+    losses = []
+    for backend in (None, "eager"):
+        pl.seed_everything(0)
+        cfg = config(teacher_path, student_train_loss_weight=1.0, compile=backend)
+        cfg.distillation.temperature = {"schedule": "linear", "start": 4.0, "end": 1.0, "steps": 3}
+        model = DistillationModelPT(cfg, model_class=Classifier).eval()
+        batches = enumerate(model.train_dataloader())
+        losses.append([sum(model.distillation_losses(batch, step).values()).item() for step, batch in batches])
+    assert losses[0] == pytest.approx(losses[1])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2

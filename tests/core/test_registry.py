@@ -3,24 +3,35 @@ import torch
 
 from nemo_distill.core.registry import DistillationRegistry, Role
 
+BOTH = {(role, "log_probs") for role in Role}
+
 
 def test_what_no_loss_wants_is_not_kept():
-    registry = DistillationRegistry({"log_probs"})
+    registry = DistillationRegistry(BOTH)
     registry.register(Role.STUDENT, "hidden_states", torch.ones(1))
     with pytest.raises(KeyError, match="student registered no 'hidden_states'"):
         registry.get(Role.STUDENT, "hidden_states")
 
 
 def test_roles_are_kept_apart():
-    registry = DistillationRegistry({"log_probs"})
+    registry = DistillationRegistry(BOTH)
     registry.register(Role.TEACHER, "log_probs", torch.ones(1))
     registry.register(Role.STUDENT, "log_probs", torch.zeros(1))
     assert registry.get(Role.TEACHER, "log_probs").item() == 1
     assert registry.get(Role.STUDENT, "log_probs").item() == 0
 
 
+def test_what_a_loss_wants_of_one_role_is_not_kept_of_the_other():
+    registry = DistillationRegistry({(Role.STUDENT, "nll")})
+    for role in Role:
+        registry.register(role, "nll", torch.ones(1))
+    assert registry.get(Role.STUDENT, "nll").item() == 1
+    with pytest.raises(KeyError, match="teacher registered no 'nll'"):
+        registry.get(Role.TEACHER, "nll")
+
+
 def test_a_name_registered_twice_in_a_step_is_refused():
-    registry = DistillationRegistry({"log_probs"})
+    registry = DistillationRegistry(BOTH)
     registry.register(Role.TEACHER, "log_probs", torch.ones(1))
     with pytest.raises(RuntimeError, match="teacher registered 'log_probs' twice"):
         registry.register(Role.TEACHER, "log_probs", torch.ones(1))

@@ -2,15 +2,15 @@ import json
 
 import pytest
 
-from nemo_distill.evaluation.results_table import Result, as_markdown, table_rows, verdict, write_results
+from nemo_distill.evaluation.results_table import Result, as_markdown, table_rows, verdicts, write_results
 
 
 def results(*distilled):
-    rows = [Result("teacher", 0, 1000, 40.0, "sig", 60.0, 2.0)]
+    rows = [Result("teacher", 0, False, 1000, 40.0, "sig", 60.0, 2.0)]
     for seed, score in enumerate(distilled):
         rows += [
-            Result("baseline", seed, 100, 30.0, "sig", 5.0, 1.0),
-            Result("distilled", seed, 100, score, "sig", 9.0, 1.0),
+            Result("baseline", seed, False, 100, 30.0, "sig", 5.0, 1.0),
+            Result("distilled", seed, True, 100, score, "sig", 9.0, 1.0),
         ]
     return rows
 
@@ -31,7 +31,18 @@ def test_compression_is_relative_to_the_teacher():
     ],
 )
 def test_the_verdict_is_honest(scores, sentence):
-    assert sentence in verdict(results(*scores))
+    assert sentence in verdicts(results(*scores))[0]
+
+
+def test_a_method_is_compared_with_the_baseline_of_its_size_and_seed_only():
+    wide = [
+        Result("wide", 0, False, 500, 35.0, "sig", 5.0, 1.0),
+        Result("wide_distilled", 0, True, 500, 35.5, "sig", 5.0, 1.0),
+        Result("odd_size", 0, True, 499, 35.5, "sig", 5.0, 1.0),
+    ]
+    sentences = verdicts([*results(31.0), *wide])
+    assert [sentence.split()[0] for sentence in sentences] == ["distilled", "wide_distilled"]
+    assert "+0.50 BLEU" in sentences[1]
 
 
 def test_results_are_written_for_people_and_for_programs(tmp_path):

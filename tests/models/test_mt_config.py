@@ -63,6 +63,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.preproc_out_dir=out", "model.encoder_tokenizer.library=yttm"], "model.encoder_tokenizer.library=yttm does not go with model.preproc_out_dir"),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
+        (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
         (["do_testing=true"], "model.test_ds is missing, and do_testing=true needs it."),
         (["model.distillation.loss.cosine.hidden_states=states", "model.distillation.cosine_loss_weight=1"], "reads 'states'"),
     ],

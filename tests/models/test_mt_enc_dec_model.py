@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.training import start_from_nemo
 from tests.conftest import tiny_config, train_sentencepiece
@@ -20,7 +20,8 @@ import sys
 sys.modules["nemo_distill"] = None  # an import of it would fail
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 model = MTEncDecModel.restore_from(sys.argv[1]).eval()
-print("TRANSLATIONS", model.translate(["der Hund sieht", "rot Haus"]), type(model).__name__)
+lines = ["der Hund sieht", "rot Haus"]
+print("TRANSLATIONS", [model.translate([line])[0] for line in lines], type(model).__name__)
 """
 
 
@@ -64,7 +65,8 @@ def test_outside_distillation_it_is_nemos_model(teacher_path):
     arguments = {"src": src, "src_mask": masks[0], "tgt": tgt, "tgt_mask": masks[1]}
     assert torch.equal(ours(*arguments.values()), nemos(*arguments.values()))
     sentences = ["der Hund", "Haus und Mann sieht"]
-    assert ours.translate(sentences) == nemos.translate(sentences)
+    # One by one: in a batch, NeMo's limit of the length is the one of the longest source.
+    assert ours.translate(sentences) == [nemos.translate([sentence])[0] for sentence in sentences]
 
 
 @pytest.fixture
@@ -77,7 +79,8 @@ def model(distillation_config, tmp_path):
 
 
 def registry_of(model):
-    return DistillationRegistry({name for term in model.loss_terms for name in term.loss.consumes.values()})
+    wanted = {tensor for term in model.loss_terms for tensor in consumed_tensors(term.loss).values()}
+    return DistillationRegistry(wanted)
 
 
 @pytest.fixture
@@ -126,7 +129,22 @@ def test_masks_come_from_the_labels_and_not_from_the_decoders_inputs(model, batc
 def test_what_no_loss_reads_is_not_registered(distillation_config, tmp_path):
     distillation_config.distillation.cosine_loss_weight = 0
     distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
-    assert registry_of(distilled).wanted == {"log_probs"}
+    assert registry_of(distilled).wanted == {(role, "log_probs") for role in Role}
+
+
+def test_only_the_student_registers_what_no_loss_takes_of_the_teacher(distillation_config, batch, tmp_path):
+    """The selective loss takes the student's negative log-likelihood alone."""
+    target = "nemo_distill.losses.SelectiveDistillationLoss"
+    distillation_config.distillation.loss.primary._target_ = target
+    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    registry = registry_of(distilled)
+    for role, translator in ((Role.TEACHER, distilled.teacher), (Role.STUDENT, distilled.student)):
+        with translator.distillation_pass(role, registry):
+            assert translator.wants_distillation_tensor("nll") == (role is Role.STUDENT)
+            translator.distillation_forward(batch)
+    assert registry.get(Role.STUDENT, "nll").shape == batch[-1].shape
+    with pytest.raises(KeyError, match="teacher registered no 'nll'"):
+        registry.get(Role.TEACHER, "nll")
 
 
 def test_another_vocabulary_than_the_teachers_is_refused_without_the_script_too(distillation_config, corpus, tmp_path):
@@ -242,3 +260,19 @@ def test_a_student_starts_from_a_model_of_its_own(distillation_config, teacher_p
         torch.equal(value, model.teacher.state_dict()[name]) for name, value in model.student.state_dict().items()
     )
     assert model.student.cfg.started_from.sha256 == NemoArchive(teacher_path).sha256()
+
+
+@pytest.mark.parametrize("search", ["nemo_distill", "nemo"])
+def test_validation_translates_with_the_search_that_the_config_names(tokenizer, search, monkeypatch):
+    model = DistillableMTEncDecModel(OmegaConf.merge(tiny_config(tokenizer), {"search": search})).eval()
+    called = []
+    nemos = type(model.beam_search).__call__
+    monkeypatch.setattr(
+        type(model.beam_search), "__call__", lambda *args, **kw: called.append(1) or nemos(*args, **kw)
+    )
+    lines = ["der Hund", "Mann und Haus"]
+    together = model.translate(lines)
+    assert called == ([1] if search == "nemo" else [])
+    if search == "nemo_distill":
+        assert [model.translate([line])[0] for line in lines] == together
+    assert not model.training

@@ -1,0 +1,18 @@
+"""Mixes real and pseudo-labelled text in given proportions. See conf/mix_corpora.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.data.mixing_job import check_mixing, mix_corpora
+from nemo_distill.training import check, plain_errors
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="mix_corpora")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_mixing)
+    with plain_errors():
+        mix_corpora(cfg)
+
+
+if __name__ == "__main__":
+    main()

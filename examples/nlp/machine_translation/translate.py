@@ -1,0 +1,21 @@
+"""Translates a file or standard input, line by line. See conf/translate.yaml."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.core.console import set_up_console
+from nemo_distill.decoding.translation_job import check_translation, run_translation
+from nemo_distill.training import check
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="translate")
+def main(cfg: DictConfig) -> None:
+    set_up_console(sys.stderr)  # standard output is for translations
+    check(cfg, check_translation)
+    run_translation(cfg)
+
+
+if __name__ == "__main__":
+    main()

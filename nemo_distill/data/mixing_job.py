@@ -1,0 +1,114 @@
+"""A mixing job from its configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.core.config import ConfigurationError, check_missing, suggestion
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.mixing import Corpus, Mix, write_mix
+from nemo_distill.data.output_files import earlier_record
+from nemo_distill.data.progress import print_counts, shown_progress
+from nemo_distill.data.text_files import named_files
+from nemo_distill.data.text_lines import DataError, LinePolicy
+
+CORPUS_KEYS = ("source", "target", "share", "fraction")
+
+
+def check_mixing(cfg: DictConfig) -> None:
+    """Checks the configuration, and that no mix of other settings is in the way.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    mix = mixing_job(cfg)
+    remedy = "give another name, or replace it with overwrite=true"
+    try:
+        record = earlier_record(mix.path("json"), mix.settings(), cfg.overwrite)
+    except DataError as error:
+        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
+    there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]
+    if there and not record and not cfg.overwrite:
+        raise ConfigurationError([f"output: '{path}' is there, and no record of a mix; {remedy}." for path in there])
+
+
+def mixing_job(cfg: DictConfig) -> Mix:
+    """Returns the mix that a configuration describes.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    problems = check_missing(cfg)
+    if problems:
+        raise ConfigurationError(problems)
+    policy, problems = build_section(LinePolicy, values["reading"], "reading")
+    corpora = {}
+    for name, section in values["corpora"].items():
+        corpora[name], found = _corpus(f"corpora.{name}", section)
+        problems += found
+    mix = Mix(corpora, Path(values["output"]).expanduser(), policy, values["seed"], values["lines"], values["base"])
+    problems += _mix_problems(mix)
+    if not problems:
+        problems = _overwritten(mix)
+    if problems:
+        raise ConfigurationError(problems)
+    return mix
+
+
+def _corpus(where: str, section: Any) -> tuple[Corpus | None, list[str]]:
+    if not isinstance(section, Mapping):
+        return None, [f"{where}={section}: must be a section with {', '.join(CORPUS_KEYS)}."]
+    problems = [
+        f"{where} has the unknown key '{key}'{suggestion(key, CORPUS_KEYS)}."
+        for key in section
+        if key not in CORPUS_KEYS
+    ]
+    files = {}
+    for key in ("source", "target"):
+        files[key], found = named_files(f"{where}.{key}", section.get(key))
+        problems += found or ([] if files[key] else [f"{where}.{key} has no value; give it."])
+    if len(files["source"]) != len(files["target"]):
+        counts = f"{len(files['source'])} source files and {len(files['target'])} target files"
+        problems.append(f"{where} has {counts}; they go in pairs.")
+    share, fraction = section.get("share"), section.get("fraction", 1.0)
+    if not _is_number(share) or share <= 0:
+        problems.append(f"{where}.share={share}: must be a number above 0.")
+    if not _is_number(fraction) or not 0 < fraction <= 1:
+        problems.append(f"{where}.fraction={fraction}: must be a number above 0 and at most 1.")
+    return Corpus(files["source"], files["target"], share, fraction), problems
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _mix_problems(mix: Mix) -> list[str]:
+    problems = [] if mix.corpora else ["corpora names no corpus; give at least one."]
+    if not isinstance(mix.seed, int):
+        problems.append(f"seed={mix.seed}: must be a whole number.")
+    if mix.lines is not None and (not isinstance(mix.lines, int) or mix.lines < 1):
+        problems.append(f"lines={mix.lines}: must be null or a whole number of at least 1.")
+    if mix.base is not None and mix.base not in mix.corpora:
+        problems.append(f"base={mix.base}: must be null or one of {', '.join(mix.corpora)}.")
+    if mix.base is not None and mix.lines is not None:
+        problems.append(f"base={mix.base} and lines={mix.lines} both say how long the mix is; give one.")
+    return problems
+
+
+def _overwritten(mix: Mix) -> list[str]:
+    written = {mix.path(ending).resolve() for ending in ("src", "tgt", "json")}
+    read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets)]
+    return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
+
+
+def mix_corpora(cfg: DictConfig) -> None:
+    """Writes the mix that a checked configuration describes, and prints what is in it."""
+    mix = mixing_job(cfg)
+    mix.output.parent.mkdir(parents=True, exist_ok=True)
+    with shown_progress("mixing", 1.0) as on_progress:
+        record = write_mix(mix, cfg.overwrite, lambda line, lines: on_progress(line / lines, 1))
+    counts = {name: part["lines"] for name, part in record["corpora"].items()}
+    print_counts(f"{mix.path('src')} and {mix.path('tgt').name}", counts, record["lines"])

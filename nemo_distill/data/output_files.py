@@ -1,0 +1,142 @@
+"""Files that are there whole or not at all, and the record that says how they were made."""
+
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nemo_distill.data.text_lines import DataError
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes the name `path` when all of it is on the disk, and leaves nothing if that fails."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Deletes what killed processes left of the files whose names match `name`."""
+    for path in folder.glob(f".{name}.*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes `record` as a whole file that ends in a line end."""
+    with whole_file(path) as stream:
+        stream.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the record in a file, or None if there is no such file.
+
+    Raises:
+        DataError: if the file holds anything else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"'{path}' cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"'{path}' is no record of how something was made")
+    return record
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time into a section of the work on a folder; a killed one leaves it."""
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [[file.relative_to(path).as_posix(), sha256_of(file)] for file in files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def fingerprint(path: Path) -> dict[str, str]:
+    """Returns the name and the SHA-256 of a file or folder, which are read once unless the file changes."""
+    status = path.stat()
+    return {"name": path.name, "sha256": _sha256_then(path, status.st_size, status.st_mtime_ns)}
+
+
+@cache
+def _sha256_then(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those of the packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Says for each key in which two records differ what it was and what it is."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += differences(before, now, f"{prefix}{key}.")
+        elif before != now:
+            found.append(f"{prefix}{key} was {before} and is {now}")
+    return found
+
+
+def earlier_record(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> dict[str, Any] | None:
+    """Returns the record at `path` if the same work was done before; None if it is to be done.
+
+    Args:
+        path: a record that holds the `settings` that the work was done with.
+        settings: those that it is to be done with.
+        overwrite: take no notice of a record of other settings.
+
+    Raises:
+        DataError: if the record is of other settings.
+    """
+    record = read_json(path)
+    if record is None:
+        return None
+    changes = differences(record.get("settings") or {}, json.loads(json.dumps(settings)))
+    if changes and not overwrite:
+        raise DataError(f"'{path}' is of other settings: {'; '.join(changes)}")
+    return None if changes else record

@@ -1,0 +1,270 @@
+"""Translates with CTranslate2, from an exported folder: no NeMo, no torch model, and int8 where the export has it."""
+
+import json
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.processors import load_processors
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.tokenizers import load_tokenizer
+from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.settings import ExportSettings, missing_package
+
+TOKENS_IN_BATCH = 4096
+SEEDS = 1 << 31
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A line's tokens, without special ones, and whether there were more than the model reads."""
+
+    tokens: list[str]
+    cut: bool
+
+
+class CTranslate2Engine:
+    """An `Engine` over a folder that `nemo_distill.export` wrote.
+
+    What it finds is not always what NeMo's search, or ours, finds in the same model:
+
+    - A finished hypothesis makes room in the beam for one that is not; NeMo's keeps its place until better ones push
+      it out. At length penalty 0 the search ends when the best candidate of a step is finished, if `n_best` are; then
+      the best hypothesis can no longer change, but of the others better ones could have followed. With a penalty it
+      ends when `beam_size` are finished, though a longer one might have won. NeMo's goes on until the beam holds
+      finished ones alone. With a student of Multi30k, at beam 4, the best hypotheses of 1,000 lines were all NeMo's at
+      length penalty 0; at 1, 936 were those of our search.
+    - Its score is the sum of log-probabilities over |y| ** alpha, |y| with the end counted: `power`. It has no `wu`
+      form, so that a beam of more than one is refused with it; greedy search and samples are divided by either.
+    - The end of a sentence is searched for from the first token on, as in ours (`min_decoding_length=0`; CTranslate2's
+      own default is 1). NeMo's goes on behind an end that comes first, and takes a padding token for an end.
+    - Floats are summed in an order that depends on the batch, so that scores differ in the sixth digit; hypotheses as
+      close to each other as that may change places.
+    - There are as many positions as were exported: longer lines are cut, which `Translation.source_cut` tells, and no
+      hypothesis is longer, whatever `max_delta` allows. NeMo extends fixed positions.
+    - A line without any token, such as one of spaces alone, is empty; NeMo translates what it takes for a sentence.
+
+    CTranslate2 draws samples from a generator that belongs to a thread and is seeded when the thread starts. To give a
+    line the same samples whatever lines are beside it, each is drawn by itself, by a model loaded for it: exact, and
+    slow with large models. Other versions and devices draw other samples from a seed.
+
+    Args:
+        folder: the export.
+        device: `cpu`, `cuda` or `auto`.
+        device_index: which GPU.
+        compute_type: CTranslate2's, such as `int8` or `float16`; by default what was exported, as far as the device
+            can compute it.
+        inter_threads: batches that are translated at the same time.
+        intra_threads: of each; 0 takes OMP_NUM_THREADS, or else up to 4.
+
+    Raises:
+        ConfigurationError: if ctranslate2 is missing, or the folder is no export for it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str = "cpu",
+        device_index: int = 0,
+        compute_type: str = "default",
+        inter_threads: int = 1,
+        intra_threads: int = 0,
+    ):
+        self._folder = Path(folder).expanduser()
+        self._record = _read_record(self._folder)
+        self._options = {
+            "device": device,
+            "device_index": device_index,
+            "compute_type": compute_type,
+            "inter_threads": inter_threads,
+            "intra_threads": intra_threads,
+        }
+        self._ctranslate2 = _import_ctranslate2()
+        self._translator = self._load()
+        source, target = self._record.source, self._record.target
+        self._source_tokenizer = load_tokenizer(self._folder / source.tokenizer, source.library)
+        self._target_tokenizer = load_tokenizer(self._folder / target.tokenizer, target.library)
+        self._source_processor, self._target_processor = load_processors(source.language, target.language)
+        self._source_vocabulary = _read_vocabulary(self._folder, "source")
+        self._target_ids = {token: index for index, token in enumerate(_read_vocabulary(self._folder, "target"))}
+
+    @classmethod
+    def from_nemo(
+        cls, model: str | Path, quantization: str = ExportSettings.quantization, **options: Any
+    ) -> "CTranslate2Engine":
+        """Exports a `.nemo` to a temporary folder, which goes with the engine.
+
+        Args:
+            model: the `.nemo`.
+            quantization: as in `ExportSettings`.
+            options: the constructor's, apart from the folder.
+
+        Raises:
+            ConfigurationError: if the model cannot be exported.
+        """
+        from nemo_distill.export.export_model import export_model
+
+        parent = tempfile.mkdtemp(prefix="nemo_distill_")
+        try:
+            export_model(ExportSettings(Path(model), Path(parent) / "model", quantization=quantization))
+            engine = cls(Path(parent) / "model", **options)
+        except BaseException:
+            shutil.rmtree(parent, ignore_errors=True)
+            raise
+        weakref.finalize(engine, shutil.rmtree, parent, ignore_errors=True)
+        return engine
+
+    def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
+        """Translates `lines`, in their order.
+
+        Raises:
+            ConfigurationError: if the settings ask for what CTranslate2 cannot do.
+        """
+        if problems := settings.problems() or beyond_ctranslate2(settings):
+            raise ConfigurationError(problems)
+        sources = self._read(lines)
+        wanted = [index for index, source in enumerate(sources) if source.tokens]
+        find = self._sample if settings.method == "sample" else self._search
+        found = dict(zip(wanted, find([sources[index] for index in wanted], settings)))
+        return [
+            Translation(self._hypotheses(found[index], settings), source.cut) if index in found else EMPTY
+            for index, source in enumerate(sources)
+        ]
+
+    def _load(self) -> Any:
+        return self._ctranslate2.Translator(str(self._folder), **self._options)
+
+    def _read(self, lines: Sequence[str]) -> list[_Source]:
+        texts = [line.rstrip("\n") if line.strip() else "" for line in lines]
+        if self._source_processor is not None:
+            process = self._source_processor
+            texts = [process.tokenize(process.normalize(text)) if text else "" for text in texts]
+        longest = self._record.source.positions - 2  # bos and eos
+        return [
+            _Source([self._source_vocabulary[index] for index in ids[:longest]], len(ids) > longest)
+            for ids in self._source_tokenizer.encode(texts)
+        ]
+
+    def _limit(self, source: _Source, settings: SearchSettings) -> int:
+        """The most tokens of a hypothesis, its end included."""
+        positions = self._record.target.positions
+        return positions if settings.max_delta is None else min(positions, len(source.tokens) + 2 + settings.max_delta)
+
+    def _search(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
+        """CTranslate2 knows one limit a batch, so that only sources of the same limit are translated together."""
+        by_limit = defaultdict(list)
+        for index, source in enumerate(sources):
+            by_limit[self._limit(source, settings)].append(index)
+        jobs: dict[int, Any] = {}
+        for limit, indices in by_limit.items():
+            tokens = [sources[index].tokens for index in indices]
+            jobs |= zip(indices, self._start(self._translator, tokens, limit, settings))
+        return [jobs[index].result() for index in range(len(sources))]
+
+    def _sample(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
+        results = []
+        for source in sources:
+            text = f"{settings.seed} {' '.join(source.tokens)}"
+            self._ctranslate2.set_random_seed(zlib.crc32(text.encode()) % SEEDS)
+            (job,) = self._start(self._load(), [source.tokens], self._limit(source, settings), settings)
+            results.append(job.result())
+        return results
+
+    def _start(self, translator: Any, tokens: list[list[str]], limit: int, settings: SearchSettings) -> list[Any]:
+        return translator.translate_batch(
+            tokens,
+            max_batch_size=TOKENS_IN_BATCH,
+            batch_type="tokens",
+            asynchronous=True,
+            max_input_length=0,
+            max_decoding_length=limit,
+            min_decoding_length=0,
+            return_scores=True,
+            return_end_token=True,
+            **self._search_options(settings),
+        )
+
+    def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
+        if settings.method == "beam":
+            penalty = settings.length_penalty if _ranks_by_itself(settings) else 0.0
+            return {
+                "beam_size": settings.beam_size,
+                "num_hypotheses": settings.n_best,
+                "length_penalty": penalty,
+            }
+        return {
+            "beam_size": 1,
+            "num_hypotheses": 1 if settings.top_k == 1 else settings.n_best,
+            "length_penalty": 0.0,
+            "sampling_topk": min(settings.top_k, len(self._target_ids)),
+            "sampling_topp": settings.top_p,
+            "sampling_temperature": settings.temperature,
+        }
+
+    def _hypotheses(self, result: Any, settings: SearchSettings) -> tuple[Hypothesis, ...]:
+        hypotheses = [
+            self._hypothesis(tokens, score, settings) for tokens, score in zip(result.hypotheses, result.scores)
+        ]
+        if settings.method == "sample" and settings.top_k == 1:  # CTranslate2 draws the only possible one once
+            hypotheses *= settings.n_best
+        return tuple(sorted(hypotheses, key=lambda hypothesis: -hypothesis.score))
+
+    def _hypothesis(self, tokens: list[str], score: float, settings: SearchSettings) -> Hypothesis:
+        special = self._record.target.special_ids
+        ids = [self._target_ids[token] for token in tokens]
+        ids = [index if index < self._record.target.pieces else special["unk"] for index in ids]
+        if not _ranks_by_itself(settings):
+            score /= settings.penalty(len(ids))
+        finished = ids[-1] == special["eos"]
+        text = self._target_tokenizer.decode(ids[:-1] if finished else ids)
+        if self._target_processor is not None:
+            text = self._target_processor.detokenize(text.split(" "))
+        return Hypothesis(text, score, finished)
+
+
+def _ranks_by_itself(settings: SearchSettings) -> bool:
+    """Whether the length penalty has a say in which hypotheses are found, so that CTranslate2 must apply it."""
+    return settings.method == "beam" and settings.beam_size > 1
+
+
+def beyond_ctranslate2(settings: SearchSettings) -> list[str]:
+    """Returns a sentence for each setting that CTranslate2 cannot follow."""
+    if not _ranks_by_itself(settings) or settings.length_penalty_form == "power" or not settings.length_penalty:
+        return []
+    return [
+        f"length_penalty_form={settings.length_penalty_form}: CTranslate2 ranks a beam by power alone; set it to "
+        f"power, or length_penalty={settings.length_penalty} to 0."
+    ]
+
+
+def _read_record(folder: Path) -> ExportRecord:
+    try:
+        record = ExportRecord.read(folder)
+    except ValueError as error:
+        raise ConfigurationError([f"{error}."]) from error
+    if record.format != "ctranslate2":
+        raise ConfigurationError([f"'{folder}' holds format={record.format}; ctranslate2 is needed."])
+    return record
+
+
+def _import_ctranslate2() -> Any:
+    try:
+        import ctranslate2
+    except ImportError as error:
+        raise ConfigurationError([missing_package("ctranslate2")]) from error
+    return ctranslate2
+
+
+def _read_vocabulary(folder: Path, side: str) -> list[str]:
+    path = folder / "shared_vocabulary.json"
+    if not path.is_file():
+        path = folder / f"{side}_vocabulary.json"
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,67 @@
+"""What every engine that translates looks like from outside: ours, NeMo's and CTranslate2's exchange by a word."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from nemo_distill.decoding.settings import SearchSettings
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation.
+
+    Args:
+        text: ready to be read: detokenized, without special symbols.
+        score: what it was ranked by: its summed log-probability, the end of the sentence included, divided by the
+            length penalty.
+        finished: false if the length limit cut it off.
+    """
+
+    text: str
+    score: float
+    finished: bool = True
+
+
+@dataclass(frozen=True)
+class Translation:
+    """All that a search gave for one line.
+
+    Args:
+        hypotheses: the best first; as many as `SearchSettings.n_best`, fewer if the search found fewer.
+        source_cut: the line was longer than the model reads, and only its beginning was translated.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    source_cut: bool = False
+
+    @property
+    def text(self) -> str:
+        """The best hypothesis."""
+        return self.hypotheses[0].text
+
+
+EMPTY = Translation((Hypothesis("", 0.0),))
+
+
+class Engine(Protocol):
+    """Something that translates lines of raw text.
+
+    What it gives for a line must not depend on the lines beside it.
+    """
+
+    def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
+        """Translates `lines`, in their order; an empty line, or one of white space alone, gives `EMPTY`."""
+
+
+def translate_stream(
+    engine: Engine, lines: Iterable[str], settings: SearchSettings, chunk: int = 2048
+) -> Iterator[Translation]:
+    """Translates any number of lines in their order, holding no more than `chunk` of them at a time.
+
+    The engine sorts by length within a chunk: larger ones decode faster, smaller ones answer sooner.
+    """
+    lines = iter(lines)
+    while part := list(islice(lines, chunk)):
+        yield from engine.translate(part, settings)

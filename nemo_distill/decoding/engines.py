@@ -1,0 +1,88 @@
+"""From a word in a config to the engine that it names."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
+from nemo_distill.decoding.engine import Engine
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.export.settings import QUANTIZATIONS, missing_package
+
+ENGINES = ("nemo_distill", "ctranslate2", "nemo")
+DTYPES = ("float32", "float16", "bfloat16")  # of our search and NeMo's
+
+
+def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
+    """Returns a sentence for each reason why `load_engine` could not load this, as far as names tell."""
+    problems = [f"model names '{path}', which does not exist." for path in paths if not Path(path).exists()]
+    if name not in ENGINES:
+        return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
+    if len(paths) != 1 and name != "nemo_distill":
+        problems.append(f"model names {len(paths)} files; engine={name} takes one.")
+    dtypes = QUANTIZATIONS if name == "ctranslate2" else DTYPES
+    if dtype is not None and dtype not in dtypes:
+        problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
+    if name == "ctranslate2":
+        problems += [] if find_spec("ctranslate2") else [missing_package("ctranslate2")]
+    else:
+        folders = [path for path in paths if Path(path).is_dir()]
+        problems += [f"model names '{path}', a folder; engine={name} takes a .nemo." for path in folders]
+    return problems
+
+
+def search_problems(name: str, settings: SearchSettings) -> list[str]:
+    """Returns a sentence for each setting that an engine cannot follow."""
+    if name == "ctranslate2":
+        return [f"search.{problem}" for problem in beyond_ctranslate2(settings)]
+    if name != "nemo":
+        return []
+    only = {"method": "beam", "n_best": 1, "length_penalty_form": "wu"}
+    return [
+        f"search.{key}={getattr(settings, key)}: engine=nemo knows {key}={value} alone."
+        for key, value in only.items()
+        if getattr(settings, key) != value
+    ]
+
+
+def load_engine(
+    name: str,
+    paths: Sequence[str | Path],
+    device: str = "cpu",
+    dtype: str | None = None,
+    weights: Sequence[float] | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> Engine:
+    """Loads what an engine translates with.
+
+    Args:
+        name: one of `ENGINES`: `nemo_distill`, our own search; `ctranslate2`; or `nemo`, NeMo's search.
+        paths: a `.nemo`; for our search also several, whose distributions are averaged; for CTranslate2 also an
+            export's folder.
+        device: such as `cpu` or `cuda:1`.
+        dtype: of the weights: float32, float16 or bfloat16; for CTranslate2 also int8 and others. None for float32, or
+            for what was exported.
+        weights: each model's share in the average; None for equal ones.
+        source_language: for multilingual models only.
+        target_language: likewise.
+    """
+    if name == "ctranslate2":
+        (path,) = paths
+        kind, _, index = device.partition(":")
+        where = {"device": kind, "device_index": int(index or 0)}
+        if Path(path).is_dir():
+            return CTranslate2Engine(path, compute_type=dtype or "default", **where)
+        return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)
+    import torch
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+    from nemo_distill.core.restore import restore_for_inference
+    from nemo_distill.decoding.nemo_engines import CachedEngine, NeMoEngine
+
+    to = (device, getattr(torch, dtype or "float32"))
+    models = [restore_for_inference(MTEncDecModel, path).to(*to) for path in paths]
+    if name == "nemo":
+        return NeMoEngine(models[0], source_language, target_language)
+    return CachedEngine(models, weights, source_language, target_language)

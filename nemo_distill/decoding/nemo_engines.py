@@ -1,0 +1,199 @@
+"""The engines that translate with NeMo models: over our own search, and over NeMo's."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+from torch import Tensor
+
+from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.decoding.cached_decoder import CachedDecoder
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.ensemble import EnsembleDecoder
+from nemo_distill.decoding.search import Found, SpecialIds, search
+from nemo_distill.decoding.settings import SearchSettings
+
+# Hypotheses times source tokens that are decoded at a time: on a CPU more gains little, a GPU needs more to be busy.
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+
+def search_settings(model: Mapping[str, Any]) -> SearchSettings:
+    """Returns how a model's own config says that it is to be searched."""
+    delta = model["max_generation_delta"]
+    return SearchSettings(
+        beam_size=model["beam_size"], length_penalty=model["len_pen"], max_delta=None if delta < 0 else delta
+    )
+
+
+class TextEngine(ABC):
+    """What both engines share: from text to ids and back, exactly as NeMo's `translate` does it.
+
+    Args:
+        model: whose tokenizers and processors are used; in eval mode.
+        source_language: for multilingual models, which read a token for the language first; None otherwise.
+        target_language: likewise.
+    """
+
+    def __init__(self, model: MTEncDecModel, source_language: str | None = None, target_language: str | None = None):
+        self.model = model
+        self.source_processor, self.target_processor = model.source_processor, model.target_processor
+        self.prefix: list[int] = []
+        if model.multilingual:
+            self._choose_languages(source_language, target_language)
+
+    def _choose_languages(self, source: str | None, target: str | None) -> None:
+        model = self.model
+        if source is None or target is None:
+            raise ValueError("The model is multilingual: source_language and target_language must be given.")
+        self.source_processor, self.target_processor = MTEncDecModel.setup_pre_and_post_processing_utils(
+            source, target, model.encoder_tokenizer_library, model.decoder_tokenizer_library
+        )
+        symbols = [model.encoder_tokenizer.token_to_id(f"<{language}>") for language in (source, target)]
+        self.prefix = [symbol for symbol in symbols if symbol in model.multilingual_ids][:1]
+
+    def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
+        """See `Engine`."""
+        translations = [EMPTY] * len(lines)
+        worded = [index for index, line in enumerate(lines) if line.strip()]
+        sources = [self.source_ids(lines[index]) for index in worded]
+        for index, source, hypotheses in zip(worded, sources, self._search(sources, settings)):
+            texts = (Hypothesis(self._text(found.tokens), found.score, found.finished) for found in hypotheses)
+            translations[index] = Translation(tuple(texts), source_cut=len(source) > self.max_source_length)
+        return translations
+
+    @property
+    def max_source_length(self) -> int:
+        """The number of source tokens, special ones included, that the encoder was built for."""
+        return self.model.cfg.encoder.get("max_sequence_length", 512)
+
+    def source_ids(self, line: str) -> list[int]:
+        """Returns the ids of a line, special ones included."""
+        if self.source_processor is not None:
+            line = self.source_processor.tokenize(self.source_processor.normalize(line))
+        tokenizer = self.model.encoder_tokenizer
+        return [*self.prefix, tokenizer.bos_id, *tokenizer.text_to_ids(line), tokenizer.eos_id]
+
+    def _text(self, tokens: list[int]) -> str:
+        tokenizer = self.model.decoder_tokenizer
+        # The head has more outputs than the tokenizer pieces: NeMo rounds their number up.
+        text = tokenizer.ids_to_text([token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens])
+        return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
+
+    def _cut(self, source: list[int]) -> list[int]:
+        """The source's beginning and its end symbol, as long as the encoder reads."""
+        most = self.max_source_length
+        return source if len(source) <= most else [*source[: most - 1], source[-1]]
+
+    def _batch(self, sources: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        pad = self.model.encoder_tokenizer.pad_id
+        width = max(map(len, sources))
+        ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources], device=self.model.device)
+        lengths = torch.tensor([len(source) for source in sources], device=self.model.device)
+        return ids, torch.arange(width, device=ids.device) < lengths.unsqueeze(1)
+
+    @abstractmethod
+    def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
+        """Returns the hypotheses of each source."""
+
+
+class CachedEngine(TextEngine):
+    """Our search, over one model or over the average of several models' distributions.
+
+    Args:
+        models: in eval mode, of the same target vocabulary and tokenizers.
+        weights: of each model's distribution; None for equal ones.
+        source_language: see `TextEngine`.
+        target_language: see `TextEngine`.
+        tokens_per_batch: hypotheses times source tokens that are decoded at a time; None for what suits the device.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[MTEncDecModel],
+        weights: Sequence[float] | None = None,
+        source_language: str | None = None,
+        target_language: str | None = None,
+        tokens_per_batch: int | None = None,
+    ):
+        super().__init__(models[0], source_language, target_language)
+        decoders = [CachedDecoder(model) for model in models]
+        self.decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
+        self.max_target_length = min(decoder.max_length for decoder in decoders)
+        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(self.model.device.type, 4096)
+        tokenizer = self.model.decoder_tokenizer
+        self.special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+
+    @torch.inference_mode()
+    def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
+        found: list[list[Found]] = [[] for _ in sources]
+        sources = [self._cut(source) for source in sources]
+        width = settings.beam_size if settings.method == "beam" else settings.n_best
+        for batch in batches_by_length([len(source) for source in sources], self.tokens_per_batch // width):
+            results = self.search_batch([sources[index] for index in batch], settings)
+            for index, hypotheses in zip(batch, results):
+                found[index] = hypotheses
+        return found
+
+    def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
+        """Returns the best translation of each source (B, S), whose real tokens `src_mask` marks."""
+        sources = [row[mask.bool()].tolist() for row, mask in zip(src_ids, src_mask)]
+        return [self._text(best.tokens) for best, *_ in self._search(sources, settings)]
+
+    def search_batch(self, sources: Sequence[list[int]], settings: SearchSettings) -> list[list[Found]]:
+        """Searches the translations of sources that are decoded together."""
+        ids, mask = self._batch(sources)
+        limits = [self._limit(source, settings) for source in sources]
+        uniforms = None
+        if settings.method == "sample":
+            uniforms = torch.stack([_uniforms(source, settings, max(limits)) for source in sources]).to(ids.device)
+        return search(
+            self.decoder, ids, mask, torch.tensor(limits, device=ids.device), self.special, settings, uniforms
+        )
+
+    def _limit(self, source: list[int], settings: SearchSettings) -> int:
+        if settings.max_delta is None:
+            return self.max_target_length
+        return min(self.max_target_length, len(source) + settings.max_delta)
+
+
+def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor:
+    """Random numbers (n_best, count) that depend on the sentence and the seed alone."""
+    digest = hashlib.sha256(f"{settings.seed} {source}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.rand(count, settings.n_best, generator=generator).T
+
+
+class NeMoEngine(TextEngine):
+    """NeMo's own beam search, for comparison.
+
+    It decodes one sentence at a time: in a batch of several, NeMo's search mixes up their first positions. It returns
+    one hypothesis, without samples, and knows the length penalty `wu` alone.
+    """
+
+    @torch.no_grad()
+    def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
+        if settings.method != "beam" or settings.n_best > 1 or settings.length_penalty_form != "wu":
+            raise ValueError("NeMo's search gives one hypothesis of a beam, with length_penalty_form=wu.")
+        beam_search = self.model.beam_search
+        beam_search.beam_size, beam_search.len_pen = settings.beam_size, settings.length_penalty
+        beam_search.max_delta_len = -1 if settings.max_delta is None else settings.max_delta
+        return [[self._search_one(self._cut(source), settings)] for source in sources]
+
+    def _search_one(self, source: list[int], settings: SearchSettings) -> Found:
+        ids, mask = self._batch([source])
+        try:
+            hidden = self.model.encoder(input_ids=ids, encoder_mask=mask)
+            beams, scores, best = self.model.beam_search(
+                encoder_hidden_states=hidden, encoder_input_mask=mask, return_beam_scores=True
+            )
+        finally:
+            self.model.eval().requires_grad_(False)  # NeMo's search leaves the decoder in train mode
+        tokenizer = self.model.decoder_tokenizer
+        tokens = best[0, 1:].tolist()
+        ends = [index for index, token in enumerate(tokens) if token in (tokenizer.eos_id, tokenizer.pad_id)]
+        chosen = tokens[: ends[0]] if ends else tokens
+        score = scores[(beams == best).all(dim=1)][0].item()
+        return Found(chosen, score / settings.penalty(len(chosen) + bool(ends)), bool(ends))

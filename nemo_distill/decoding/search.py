@@ -1,0 +1,213 @@
+"""Beam search and sampling over any decoder that is run one position at a time.
+
+A sentence leaves the batch as soon as its result cannot change any more, and each has its own length limit, so that
+what is found for it does not depend on the sentences beside it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nemo_distill.decoding.settings import SearchSettings
+
+# Whether a sentence is done must be read from the device, which waits for it; on the CPU there is nothing to wait for.
+STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 4}
+
+
+class StepDecoder(Protocol):
+    """What is searched over; see `CachedDecoder`."""
+
+    def start(self, src_ids: Tensor, src_mask: Tensor) -> Any: ...
+    def step(self, state: Any, tokens: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The target vocabulary's."""
+
+    pad: int
+    bos: int
+    eos: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A hypothesis: its `tokens` without special ones, what it was ranked by, and whether it came to its end."""
+
+    tokens: list[int]
+    score: float
+    finished: bool
+
+
+@dataclass
+class Beams:
+    """The hypotheses of B sentences, W for each, the best first.
+
+    Args:
+        sentences: the index of each sentence in the batch that was given (B,).
+        limits: the most tokens that a hypothesis of each may have (B, 1).
+        tokens: all that were chosen (B, W, t).
+        scores: summed log-probabilities (B, W).
+        lengths: tokens of each, its end included (B, W).
+        ended: nothing is added to these any more (B, W).
+    """
+
+    sentences: Tensor
+    limits: Tensor
+    tokens: Tensor
+    scores: Tensor
+    lengths: Tensor
+    ended: Tensor
+
+    def select(self, kept: Tensor) -> "Beams":
+        """Returns the beams of some sentences."""
+        return Beams(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+
+
+@torch.no_grad()
+def search(
+    decoder: StepDecoder,
+    src_ids: Tensor,
+    src_mask: Tensor,
+    limits: Tensor,
+    special: SpecialIds,
+    settings: SearchSettings,
+    uniforms: Tensor | None = None,
+) -> list[list[Found]]:
+    """Returns for each sentence its `settings.n_best` hypotheses, the best first.
+
+    Args:
+        decoder: gives the logits of the next token.
+        src_ids: (B, S).
+        src_mask: (B, S), true at real tokens.
+        limits: the most tokens, the end included, of each sentence's hypotheses (B,).
+        special: the target's special ids.
+        settings: what to search for.
+        uniforms: random numbers in [0, 1) that samples are drawn with (B, n_best, at least the largest limit).
+    """
+    found: list[list[Found]] = [[] for _ in src_ids]
+    state = decoder.start(src_ids, src_mask)
+    beams = _first_beams(src_ids, limits)
+    latest = torch.full_like(beams.lengths, special.bos)  # (B, 1)
+    steps_between_checks = STEPS_BETWEEN_CHECKS.get(src_ids.device.type, 1)
+    for step in range(1, int(limits.max()) + 1):
+        logits = decoder.step(state, latest)  # (B, W, V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if settings.method == "beam":
+            beams, parents = _extend_beams(beams, logits, special, settings)
+        else:
+            beams, parents = _extend_samples(beams, logits, special, settings, uniforms[beams.sentences, :, step - 1])
+        latest = beams.tokens[:, :, -1]
+        beams.ended |= (latest == special.eos) | (latest == special.pad) | (beams.lengths >= beams.limits)
+        kept = None
+        if step % steps_between_checks == 0:
+            done = _done(beams, settings)
+            if done.any():
+                _collect(beams.select(done), special, settings, found)
+                kept = (~done).nonzero().squeeze(1)
+                beams, parents, latest = beams.select(kept), parents[kept], latest[kept]
+                if not len(kept):
+                    return found
+        state.select(kept, _rows(parents, kept, logits.shape[1]))
+    _collect(beams, special, settings, found)
+    return found
+
+
+def _first_beams(src_ids: Tensor, limits: Tensor) -> Beams:
+    """One empty hypothesis for each sentence."""
+    count = len(src_ids)
+    none = src_ids.new_zeros(count, 1)
+    empty = src_ids.new_empty(count, 1, 0)
+    indices = torch.arange(count, device=src_ids.device)
+    return Beams(indices, limits.unsqueeze(1), empty, none.float(), none, none.bool())
+
+
+def _rows(parents: Tensor, kept: Tensor | None, width: int) -> Tensor:
+    """The index of each hypothesis's parent among the B * `width` before it."""
+    first = kept if kept is not None else torch.arange(len(parents), device=parents.device)
+    return (first.unsqueeze(1) * width + parents).flatten()
+
+
+def _extend_beams(beams: Beams, logits: Tensor, special: SpecialIds, settings: SearchSettings) -> tuple[Beams, Tensor]:
+    """Takes the best continuations of each sentence; returns them and the hypotheses that they continue (B, W)."""
+    gains, tokens = logits.log_softmax(dim=-1).topk(min(settings.beam_size, logits.shape[-1]), dim=-1)  # (B, W, K)
+    ended = beams.ended.unsqueeze(-1)
+    # What has ended goes on as itself, once.
+    itself = torch.full_like(gains[:1, :1], -torch.inf)
+    itself[..., 0] = 0.0
+    scores = beams.scores.unsqueeze(-1) + torch.where(ended, itself, gains)
+    lengths = (beams.lengths.unsqueeze(-1) + ~ended).expand_as(scores)
+    ranks = (scores / settings.penalty(lengths)).flatten(1)  # (B, W * K)
+    chosen = ranks.topk(min(settings.beam_size, ranks.shape[1]), dim=1).indices  # (B, W')
+    parents = chosen.div(tokens.shape[-1], rounding_mode="floor")
+    tokens = tokens.masked_fill(ended, special.pad).flatten(1).gather(1, chosen)
+    scores = scores.flatten(1).gather(1, chosen)
+    return _extended(beams, parents, tokens, scores), parents
+
+
+def _extend_samples(
+    beams: Beams, logits: Tensor, special: SpecialIds, settings: SearchSettings, uniforms: Tensor
+) -> tuple[Beams, Tensor]:
+    """Draws a token for each of the sentence's samples, which share one empty hypothesis at first."""
+    width = beams.scores.shape[1]
+    parents = torch.arange(uniforms.shape[1], device=logits.device).clamp(max=width - 1).expand_as(uniforms)
+    log_probs = logits.log_softmax(dim=-1)  # (B, W, V)
+    chosen = _draw(logits / settings.temperature, settings, uniforms)  # (B, n)
+    ended = beams.ended.gather(1, parents)
+    log_probs = log_probs.expand(-1, uniforms.shape[1], -1)
+    gains = log_probs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).masked_fill(ended, 0.0)
+    scores = beams.scores.gather(1, parents) + gains
+    return _extended(beams, parents, chosen.masked_fill(ended, special.pad), scores), parents
+
+
+def _draw(logits: Tensor, settings: SearchSettings, uniforms: Tensor) -> Tensor:
+    """Inverts the cumulative distribution of the allowed tokens (B, W, V) at `uniforms` (B, n); returns ids (B, n)."""
+    probabilities, tokens = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    if settings.top_k:
+        probabilities[..., settings.top_k :] = 0.0
+    cumulative = probabilities.cumsum(dim=-1)
+    # A token is allowed while those before it have not reached top_p.
+    allowed = cumulative - probabilities < settings.top_p * cumulative[..., -1:]
+    cumulative = (probabilities * allowed).cumsum(dim=-1).expand(-1, uniforms.shape[1], -1).contiguous()
+    drawn = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]), right=True)
+    last = (allowed & (probabilities > 0)).sum(dim=-1, keepdim=True) - 1  # rounding must not go past it
+    return tokens.expand(-1, uniforms.shape[1], -1).gather(-1, torch.minimum(drawn, last)).squeeze(-1)
+
+
+def _extended(beams: Beams, parents: Tensor, tokens: Tensor, scores: Tensor) -> Beams:
+    before = beams.tokens.gather(1, parents.unsqueeze(-1).expand(-1, -1, beams.tokens.shape[-1]))
+    ended = beams.ended.gather(1, parents)
+    return replace(
+        beams,
+        tokens=torch.cat((before, tokens.unsqueeze(-1)), dim=-1),
+        scores=scores,
+        lengths=beams.lengths.gather(1, parents) + ~ended,
+        ended=ended,
+    )
+
+
+def _done(beams: Beams, settings: SearchSettings) -> Tensor:
+    """Says of which sentences (B,) the result is known.
+
+    Log-probabilities only fall, so that a hypothesis that goes on ends at best with the score that it has and the
+    penalty of the length limit. Where that is no better than the last of the `n_best`, nothing can change.
+    """
+    if settings.method == "sample":
+        return beams.ended.all(dim=1)
+    ranks = beams.scores / settings.penalty(beams.lengths)
+    best_to_come = (beams.scores / settings.penalty(beams.limits)).masked_fill(beams.ended, -torch.inf).amax(dim=1)
+    last = min(settings.n_best, ranks.shape[1]) - 1
+    return beams.ended[:, : last + 1].all(dim=1) & (best_to_come <= ranks[:, last])
+
+
+def _collect(beams: Beams, special: SpecialIds, settings: SearchSettings, found: list[list[Found]]) -> None:
+    ranks = beams.scores / settings.penalty(beams.lengths)
+    order = ranks.argsort(dim=1, descending=True, stable=True)[:, : settings.n_best]
+    columns = (beams.sentences, beams.tokens, ranks, beams.lengths, order)
+    for sentence, tokens, scores, lengths, best in zip(*(column.tolist() for column in columns)):
+        for index in best:
+            chosen = tokens[index][: lengths[index]]
+            finished = chosen[-1] in (special.eos, special.pad)
+            found[sentence].append(Found(chosen[:-1] if finished else chosen, scores[index], finished))

@@ -1,0 +1,53 @@
+"""Tokenizers as NeMo runs them, without NeMo: from text to ids and back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import sentencepiece
+
+YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
+
+
+class Tokenizer(Protocol):
+    """Reads and writes ids without special ones around them."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text; special ids leave no trace in it, but for an unknown one of sentencepiece."""
+
+
+class SentencePiece:
+    """Args: path: the model's file."""
+
+    def __init__(self, path: Path):
+        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._model.encode(list(texts))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._model.decode(list(ids))
+
+
+class YouTokenToMe:
+    """Reads every text the same way: NeMo also applies the dropout of training, `bpe_dropout`, when it translates."""
+
+    def __init__(self, path: Path):
+        import youtokentome
+
+        self._model = youtokentome.BPE(model=str(path))
+        self._special = {self._model.subword_to_id(token) for token in YTTM_SPECIAL}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._model.encode(list(texts)) if texts else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._model.decode([[index for index in ids if index not in self._special]])[0]
+
+
+def load_tokenizer(path: Path, library: str) -> Tokenizer:
+    """Loads a tokenizer of `sentencepiece` or `yttm`."""
+    return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)

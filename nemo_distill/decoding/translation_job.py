@@ -1,0 +1,118 @@
+"""The job of `translate.py`: lines of text in, their translations out, in order, as they come."""
+
+import gzip
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from nemo_distill.core.config import ConfigurationError, check_missing
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.decoding.engine import Engine, Translation, translate_stream
+from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.settings import SearchSettings
+
+
+def read_settings(section: DictConfig) -> SearchSettings:
+    """Returns the search settings of a config's section.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    settings, problems = build_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def model_paths(model: Any) -> list[str]:
+    """Returns the files that a config's `model` names: one, or a list of them."""
+    return [model] if isinstance(model, str) else list(model)
+
+
+def check_translation(cfg: DictConfig) -> None:
+    """Checks everything that can be known before a model is loaded.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    if problems := check_missing(cfg):
+        raise ConfigurationError(problems)
+    try:
+        problems += search_problems(cfg.engine, read_settings(cfg.search))
+    except ConfigurationError as error:
+        problems += error.problems
+    problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
+    if cfg.input is not None and not Path(cfg.input).is_file():
+        problems.append(f"input names '{cfg.input}', which does not exist.")
+    if cfg.output is not None and Path(cfg.output).exists() and not cfg.overwrite:
+        problems.append(f"output names '{cfg.output}', which exists; set overwrite=true, or name another.")
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def run_translation(cfg: DictConfig) -> None:
+    """Translates `cfg.input` into `cfg.output`, or standard input into standard output."""
+    settings = read_settings(cfg.search)
+    languages = (cfg.source_language, cfg.target_language)
+    engine = load_engine(cfg.engine, model_paths(cfg.model), cfg.device, cfg.dtype, cfg.weights, *languages)
+    cut = 0
+    with _lines(cfg.input) as lines, _whole_or_nothing(cfg.output) as output:
+        for number, translation in enumerate(_translations(engine, lines, settings, cfg)):
+            output.writelines(f"{line}\n" for line in format_translation(number, translation, settings, cfg.scores))
+            output.flush()
+            cut += translation.source_cut
+    if cut:
+        Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
+
+
+def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
+    """Returns the lines that are written for a line.
+
+    They are the translation; with `scores`, its score and a tab before it; with several hypotheses, a line each in the
+    format of Moses, `number ||| hypothesis ||| score`.
+    """
+    if settings.n_best > 1:
+        return [f"{number} ||| {found.text} ||| {found.score:.4f}" for found in translation.hypotheses]
+    best = translation.hypotheses[0]
+    return [f"{best.score:.4f}\t{best.text}" if scores else best.text]
+
+
+def _translations(
+    engine: Engine, lines: Iterable[str], settings: SearchSettings, cfg: DictConfig
+) -> Iterable[Translation]:
+    # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
+    chunk = 1 if cfg.input is None and sys.stdin.isatty() else cfg.chunk
+    stream = translate_stream(engine, lines, settings, chunk)
+    if cfg.input is None:
+        return stream
+    with _lines(cfg.input) as counted:
+        total = sum(1 for _ in counted)
+    return track(stream, Path(cfg.input).name, total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def _lines(path: str | None) -> Iterator[Iterator[str]]:
+    """Opens a file, plain or gzip, or standard input; bytes that are no UTF-8 become U+FFFD, and no line is lost."""
+    opened = sys.stdin.buffer if path is None else (gzip.open if path.endswith(".gz") else open)(path, "rb")
+    try:
+        yield (line.rstrip(b"\r\n").decode("utf-8", errors="replace") for line in opened)
+    finally:
+        if path is not None:
+            opened.close()
+
+
+@contextmanager
+def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    unfinished = Path(f"{path}.unfinished")
+    with unfinished.open("w", encoding="utf-8", newline="\n") as stream:
+        yield stream
+    unfinished.replace(path)

@@ -1,0 +1,1 @@
+"""From a `.nemo` to formats that are served without NeMo."""

@@ -1,0 +1,171 @@
+"""NeMo's translation transformer in CTranslate2's terms. Importing this imports ctranslate2.
+
+What their names do not tell: NeMo divides queries and keys by the fourth root of the head's width, which is the usual
+square root once multiplied out. It adds positions to unscaled embeddings and always normalizes the sum. Its `gelu` is
+the exact one. Its fixed positions interleave sines and cosines and are divided by the square root of the width, unlike
+those that CTranslate2 computes where no table is given; so the table is exported.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctranslate2.converters import Converter
+from ctranslate2.converters.utils import fuse_linear
+from ctranslate2.specs import common_spec, transformer_spec
+from torch import Tensor, nn
+
+from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.vocabulary import Vocabularies, name_ids
+from nemo_distill.models.tokenizer_files import read_vocabulary
+
+ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
+
+
+class NemoConverter(Converter):
+    """CTranslate2's converter of a restored `MTEncDecModel`.
+
+    Args:
+        model: in eval mode.
+        vocabularies: the tokens of both sides.
+        positions: rows of the encoder's and of the decoder's table of positions.
+    """
+
+    def __init__(self, model: Any, vocabularies: Vocabularies, positions: tuple[int, int]):
+        self.model = model
+        self.vocabularies = vocabularies
+        self.positions = positions
+
+    def _load(self) -> transformer_spec.TransformerSpec:
+        spec = transformer_spec.TransformerSpec(
+            encoder_spec(self.model, self.positions[0]), decoder_spec(self.model, self.positions[1])
+        )
+        spec.register_source_vocabulary(list(self.vocabularies.source))
+        spec.register_target_vocabulary(list(self.vocabularies.target))
+        for name, token in self.vocabularies.special_tokens.items():
+            setattr(spec.config, f"{name}_token", token)
+        spec.config.decoder_start_token = self.vocabularies.special_tokens["bos"]
+        spec.config.add_source_bos = spec.config.add_source_eos = True
+        spec.config.layer_norm_epsilon = self.model.encoder.embedding.layer_norm.eps
+        return spec
+
+
+def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
+    """Writes a restored `MTEncDecModel` into `folder`.
+
+    Args:
+        model: in eval mode.
+        folder: holds the tokenizers that the record names.
+        record: the quantization, the tokenizers and the positions.
+    """
+    sides = (record.source, record.target)
+    source, target = (read_vocabulary(folder / side.tokenizer) for side in sides)
+    sizes = (stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder))
+    converter = NemoConverter(model, name_ids(source, target, *sizes), tuple(side.positions for side in sides))
+    converted = folder / "converted"  # CTranslate2 wants a folder of its own
+    converter.convert(str(converted), quantization=record.quantization)
+    for file in converted.iterdir():
+        file.rename(folder / file.name)
+    converted.rmdir()
+
+
+def encoder_spec(model: Any, positions: int) -> transformer_spec.TransformerEncoderSpec:
+    """Describes the `TransformerEncoderNM` of a model."""
+    stack = model.encoder.encoder
+    spec = transformer_spec.TransformerEncoderSpec(
+        len(stack.layers),
+        stack.layers[0].first_sub_layer.num_attention_heads,
+        pre_norm=stack.layers[0].pre_ln,
+        no_final_norm=stack.final_layer_norm is None,
+        activation=ACTIVATIONS[model.cfg.encoder.get("hidden_act", "relu")],
+        layernorm_embedding=True,
+    )
+    _set_embedding(spec, spec.embeddings[0], model.encoder.embedding, positions)
+    _set_final_norm(spec, stack)
+    for layer_spec, layer in zip(spec.layer, stack.layers):
+        _set_self_attention(layer_spec.self_attention, layer.first_sub_layer, layer.layer_norm_1)
+        _set_feed_forward(layer_spec.ffn, layer.second_sub_layer, layer.layer_norm_2)
+    return spec
+
+
+def decoder_spec(model: Any, positions: int) -> transformer_spec.TransformerDecoderSpec:
+    """Describes the `TransformerDecoderNM` of a model, and the projection to its vocabulary."""
+    stack = model.decoder.decoder
+    spec = transformer_spec.TransformerDecoderSpec(
+        len(stack.layers),
+        stack.layers[0].first_sub_layer.num_attention_heads,
+        pre_norm=stack.layers[0].pre_ln,
+        no_final_norm=stack.final_layer_norm is None,
+        activation=ACTIVATIONS[model.cfg.decoder.get("hidden_act", "relu")],
+        layernorm_embedding=True,
+    )
+    _set_embedding(spec, spec.embeddings, model.decoder.embedding, positions)
+    _set_final_norm(spec, stack)
+    _set_linear(spec.projection, model.log_softmax.mlp.last_linear_layer)
+    for layer_spec, layer in zip(spec.layer, stack.layers):
+        _set_self_attention(layer_spec.self_attention, layer.first_sub_layer, layer.layer_norm_1)
+        _set_cross_attention(layer_spec.attention, layer.second_sub_layer, layer.layer_norm_2)
+        _set_feed_forward(layer_spec.ffn, layer.third_sub_layer, layer.layer_norm_3)
+    return spec
+
+
+def position_table(embedding: Any, positions: int) -> Tensor:
+    """Returns the first `positions` rows (positions, D) of a `TransformerEmbedding`'s positions.
+
+    Fixed ones go on for ever; of learned ones there are as many as the model has learned.
+    """
+    table = embedding.position_embedding
+    if isinstance(table, nn.Embedding):
+        return table.weight[:positions]
+    return type(table)(table.pos_enc.shape[1], positions).pos_enc
+
+
+def _set_embedding(spec: Any, token_spec: Any, embedding: Any, positions: int) -> None:
+    spec.scale_embeddings = False
+    token_spec.weight = _copy(embedding.token_embedding.weight)
+    spec.position_encodings.encodings = _copy(position_table(embedding, positions))
+    _set_norm(spec.layernorm_embedding, embedding.layer_norm)
+
+
+def _set_final_norm(spec: Any, stack: Any) -> None:
+    if stack.final_layer_norm is not None:
+        _set_norm(spec.layer_norm, stack.final_layer_norm)
+
+
+def _set_self_attention(spec: Any, attention: Any, norm: nn.LayerNorm) -> None:
+    fuse_linear(spec.linear[0], _linears(attention.query_net, attention.key_net, attention.value_net))
+    _set_linear(spec.linear[1], attention.out_projection)
+    _set_norm(spec.layer_norm, norm)
+
+
+def _set_cross_attention(spec: Any, attention: Any, norm: nn.LayerNorm) -> None:
+    _set_linear(spec.linear[0], attention.query_net)
+    fuse_linear(spec.linear[1], _linears(attention.key_net, attention.value_net))
+    _set_linear(spec.linear[2], attention.out_projection)
+    _set_norm(spec.layer_norm, norm)
+
+
+def _set_feed_forward(spec: Any, feed_forward: Any, norm: nn.LayerNorm) -> None:
+    _set_linear(spec.linear_0, feed_forward.dense_in)
+    _set_linear(spec.linear_1, feed_forward.dense_out)
+    _set_norm(spec.layer_norm, norm)
+
+
+def _linears(*linears: nn.Linear) -> Sequence[common_spec.LinearSpec]:
+    specs = [common_spec.LinearSpec() for _ in linears]
+    for spec, linear in zip(specs, linears):
+        _set_linear(spec, linear)
+    return specs
+
+
+def _set_linear(spec: common_spec.LinearSpec, linear: nn.Linear) -> None:
+    spec.weight, spec.bias = _copy(linear.weight), _copy(linear.bias)
+
+
+def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.LayerNorm) -> None:
+    spec.gamma, spec.beta = _copy(norm.weight), _copy(norm.bias)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """CTranslate2 quantizes in place."""
+    return tensor.detach().clone()

@@ -1,0 +1,90 @@
+"""Exports a `.nemo`: the network in the format asked for, the tokenizers' files and the record beside it."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nemo_distill import __version__
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.export.new_folder import new_folder
+from nemo_distill.export.record import ExportRecord, TextSide
+from nemo_distill.export.settings import ExportSettings
+from nemo_distill.models.mt_config import SIDES
+from nemo_distill.models.tokenizer_files import read_vocabulary
+
+LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
+SHARED_TOKENIZER = "shared_tokenizer.model"
+PACKAGES = ("nemo_toolkit", "torch")
+
+
+def export_model(settings: ExportSettings) -> ExportRecord:
+    """Writes the folder `settings.output`, whole or not at all, and returns its record.
+
+    Raises:
+        ConfigurationError: with every problem of the settings and of the model.
+    """
+    if problems := settings.problems():
+        raise ConfigurationError(problems)
+    from nemo_distill.core.restore import restore_for_inference
+    from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
+
+    archive = NemoArchive(settings.model)
+    model = restore_for_inference(DistillableMTEncDecModel, archive.path)
+    with new_folder(settings.output) as folder:
+        record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
+        _write_model(model, folder, record)
+        record.write(folder)
+    return record
+
+
+def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
+    if record.format == "ctranslate2":
+        from nemo_distill.export.ctranslate2_model import write_model
+
+        write_model(model, folder, record)
+    else:
+        from nemo_distill.export.onnx_model import write_graphs
+
+        write_graphs(model, folder)
+
+
+def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
+    """Writes the tokenizers of source and target, or one if both are the same, and returns their files' names."""
+    paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
+    if paths[0].read_bytes() != paths[1].read_bytes():
+        return [
+            path.rename(folder / f"{side}_tokenizer.model").name for path, side in zip(paths, ("source", "target"))
+        ]
+    paths[1].rename(folder / SHARED_TOKENIZER)
+    paths[0].unlink(missing_ok=True)
+    return [SHARED_TOKENIZER] * 2
+
+
+def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str], folder: Path) -> ExportRecord:
+    config = OmegaConf.to_container(archive.config)
+    sides = [_text_side(config, side, folder / name, settings.max_positions) for side, name in zip(SIDES, tokenizers)]
+    return ExportRecord(
+        model=archive.path.name,
+        sha256=archive.sha256(),
+        format=settings.format,
+        quantization=settings.quantization,
+        architecture={key: config[key] for key in ("encoder", "decoder", "head")},
+        source=sides[0],
+        target=sides[1],
+        versions={"nemo_distill": __version__, **{name: version(name) for name in (*PACKAGES, settings.format)}},
+    )
+
+
+def _text_side(config: dict[str, Any], side: str, tokenizer: Path, max_positions: int | None) -> TextSide:
+    vocabulary = read_vocabulary(tokenizer)
+    return TextSide(
+        tokenizer=tokenizer.name,
+        library=vocabulary.library,
+        language=config.get(LANGUAGES[side]),
+        pieces=len(vocabulary.pieces),
+        special_ids=vocabulary.special_ids,
+        positions=max_positions or config[side].get("max_sequence_length", 512),
+    )

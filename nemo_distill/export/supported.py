@@ -1,0 +1,66 @@
+"""What the formats can express of a NeMo translation model, told from its config alone."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX
+from nemo_distill.models.mt_config import MT_TARGET, SIDES
+
+ACTIVATIONS = ("relu", "gelu")
+TOKENIZERS = (None, "sentencepiece", "yttm")
+
+
+def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
+    """Returns each reason why a model of this config cannot be written in `format`, a sentence each.
+
+    Args:
+        config: a `.nemo`'s, resolved.
+        format: `ctranslate2` or `onnx`. ONNX takes the networks as they are; what they are fed with is its user's.
+    """
+    target = str(config.get("target", ""))
+    problems = []
+    if target.rpartition(".")[2] != MT_TARGET:
+        problems.append(f"target={target}: only {MT_TARGET} can be exported.")
+    for side in SIDES:
+        problems += _stack_problems(side, config.get(side) or {})
+        problems += _tokenizer_problems(side, config.get(f"{side}_tokenizer") or {})
+    if format == "ctranslate2":
+        problems += _beyond_ctranslate2(config)
+    return problems
+
+
+def _stack_problems(side: str, stack: Mapping[str, Any]) -> Iterator[str]:
+    library, arch = stack.get("library") or "nemo", stack.get("arch")
+    if library != "nemo":
+        yield f"{side}.library={library}: only NeMo's own transformers can be exported, library=nemo."
+    if arch:
+        yield f"{side}.arch={arch}: only the plain transformer can be exported, which has no arch."
+
+
+def _tokenizer_problems(side: str, tokenizer: Mapping[str, Any]) -> Iterator[str]:
+    where = f"{side}_tokenizer"
+    library = tokenizer.get("library")
+    if library not in TOKENIZERS:
+        yield f"{where}.library={library}: only sentencepiece and yttm can be exported."
+    elif not str(tokenizer.get("tokenizer_model") or "").startswith(ARTIFACT_PREFIX):
+        yield f"{where}.tokenizer_model={tokenizer.get('tokenizer_model')}: the .nemo must hold the tokenizer's file."
+    for key, what in (("r2l", "reversed text"), ("sentencepiece_legacy", "tokens that are in no tokenizer's file")):
+        if tokenizer.get(key):
+            yield f"{where}.{key}=true: {what} cannot be exported; it must be false."
+
+
+def _beyond_ctranslate2(config: Mapping[str, Any]) -> Iterator[str]:
+    encoder, head = config.get("encoder") or {}, config.get("head") or {}
+    if encoder.get("mask_future", True):  # NeMo's default
+        value = encoder.get("mask_future", "missing, which NeMo takes for true")
+        yield f"encoder.mask_future={value}: CTranslate2's encoder reads both ways; it must be false."
+    for side in SIDES:
+        activation = (config.get(side) or {}).get("hidden_act", "relu")
+        if activation not in ACTIVATIONS:
+            yield f"{side}.hidden_act={activation}: must be one of {', '.join(ACTIVATIONS)}."
+    if config.get("multilingual"):
+        yield "multilingual=true: CTranslate2 would not put the language's tag before the source; it must be false."
+    if head.get("num_layers", 1) != 1:
+        yield f"head.num_layers={head['num_layers']}: CTranslate2's head has 1 layer."
+    if not head.get("log_softmax", True):
+        yield "head.log_softmax=false: CTranslate2 ranks by log-probabilities; it must be true."

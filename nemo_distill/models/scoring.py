@@ -1,0 +1,70 @@
+"""How likely a model finds a given translation: forced decoding, as cross-entropy filters need it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+from torch import Tensor
+
+import nemo_distill.models.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
+from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.decoding.batching import batches_by_length
+
+
+class NeMoScorer:
+    """Scores pairs of raw text with a translation model, which runs its own processors and tokenizers over them.
+
+    Args:
+        model_path: the `.nemo`.
+        device: where it runs.
+        batch_characters: source and target characters in a batch, padding included.
+
+    Raises:
+        ValueError: if the model is multilingual.
+    """
+
+    def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
+        self.model = restore_for_inference(MTEncDecModel, model_path).to(device)
+        if self.model.multilingual:
+            raise ValueError(f"'{model_path}' is multilingual; scoring knows no languages")
+        self.batch_characters = batch_characters
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """Returns for each pair the mean log-probability of a target token, the sentence's end included.
+
+        What is longer than the model reads is scored by its beginning.
+        """
+        lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
+        scores = [0.0] * len(lengths)
+        for indices in batches_by_length(lengths, self.batch_characters):
+            batch = [sources[index] for index in indices], [targets[index] for index in indices]
+            for index, score in zip(indices, self._score_batch(*batch).tolist()):
+                scores[index] = score
+        return scores
+
+    @torch.no_grad()
+    def _score_batch(self, sources: Sequence[str], targets: Sequence[str]) -> Tensor:
+        src_ids, src_mask = self._ids(sources, False, self.model.encoder.max_sequence_length)  # (B, S)
+        target_ids, target_mask = self._ids(targets, True, self.model.decoder.max_sequence_length + 1)  # (B, T + 1)
+        tgt_ids, tgt_mask, labels, mask = (
+            target_ids[:, :-1],
+            target_mask[:, :-1],
+            target_ids[:, 1:],
+            target_mask[:, 1:],
+        )
+        log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
+        of_labels = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
+        return (of_labels * mask).sum(-1) / mask.sum(-1)  # (B,)
+
+    def _ids(self, lines: Sequence[str], target: bool, most: int) -> tuple[Tensor, Tensor]:
+        ids, mask = self.model.prepare_inference_batch(
+            lines,
+            target=target,
+            source_processor=self.model.source_processor,
+            target_processor=self.model.target_processor,
+            encoder_tokenizer=self.model.encoder_tokenizer,
+            decoder_tokenizer=self.model.decoder_tokenizer,
+            device=self.model.device,
+        )
+        return ids[:, :most], mask[:, :most]

@@ -1,0 +1,182 @@
+"""From shards to text that a trainer reads: selects a hypothesis for each line, filters the pairs and writes them.
+
+`pseudo.src` and `pseudo.tgt` hold the pairs in the order of the source; `pseudo.dropped.tsv`, on request, the others:
+reason, line, score, source, target; `pseudo.json`, written last, says how they were made and counts.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nemo_distill.data.output_files import (
+    earlier_record,
+    fingerprint,
+    folder_lock,
+    remove_leftovers,
+    whole_file,
+    write_json,
+)
+from nemo_distill.data.text_lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
+from nemo_distill.pseudo_labels.folder import LabelFolder, used_versions
+from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
+from nemo_distill.pseudo_labels.ranking import Ranking
+from nemo_distill.pseudo_labels.shards import ShardError, read_rows
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """One way to make text of a folder's labels.
+
+    Args:
+        labels: the folder.
+        sources: the files that were translated, as they were then.
+        references: for each of them its reference, or None.
+        policy: what was done with odd lines; references are treated likewise.
+        criteria: how labels are selected and filtered.
+        name: what the files' names begin with.
+        keep_dropped: write what was dropped, and why.
+        workers: processes that select and filter.
+    """
+
+    labels: LabelFolder
+    sources: Sequence[Path]
+    references: Sequence[Path | None]
+    policy: LinePolicy
+    criteria: Criteria
+    name: str = "pseudo"
+    keep_dropped: bool = False
+    workers: int = 1
+
+    @property
+    def record_path(self) -> Path:
+        """The manifest."""
+        return self.labels.path / f"{self.name}.json"
+
+    def settings(self) -> dict[str, Any]:
+        """Returns everything that the files depend on."""
+        return {
+            "labels": self.labels.digest,
+            "references": [path and fingerprint(path) for path in self.references],
+            **asdict(self.criteria),
+            "keep_dropped": self.keep_dropped,
+        }
+
+    def files(self) -> list[Path]:
+        """Returns the files that are written before the manifest."""
+        endings = ("src", "tgt", "dropped.tsv") if self.keep_dropped else ("src", "tgt")
+        return [self.labels.path / f"{self.name}.{ending}" for ending in endings]
+
+
+def assemble(
+    assembly: Assembly, overwrite: bool = False, on_line: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Writes the text and returns its manifest; does nothing where that was done before.
+
+    Args:
+        assembly: what to write.
+        overwrite: replace text of the same name that was made with other settings, rather than refuse.
+        on_line: called for each line of the source.
+
+    Raises:
+        DataError: if text of other settings is there, or if shards, sources and references do not fit together.
+    """
+    with folder_lock(assembly.labels.path):
+        record = earlier_record(assembly.record_path, assembly.settings(), overwrite)
+        return record or _assemble(assembly, on_line)
+
+
+def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]:
+    assembly.labels.verify()
+    folder = assembly.labels.path
+    for path in (assembly.record_path, folder / f"{assembly.name}.dropped.tsv"):
+        path.unlink(missing_ok=True)
+    remove_leftovers(folder, f"{assembly.name}.*")
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        ranking = Ranking(assembly.criteria.filters, folder)
+        for outcome in judge_all(candidates(assembly), assembly.criteria, assembly.workers):
+            spool.write(json.dumps(outcome).encode() + b"\n")
+            if not outcome.dropped:
+                ranking.see(outcome)
+            on_line()
+        ranking.close()
+        spool.seek(0)
+        counts = _write(assembly, (Outcome(*json.loads(line)) for line in spool), ranking)
+    record = _record(assembly, counts, ranking.thresholds())
+    write_json(assembly.record_path, record)
+    return record
+
+
+def candidates(assembly: Assembly) -> Iterator[Candidate]:
+    """Yields each source line with its shard's row and its reference.
+
+    Raises:
+        ShardError: if a line is not the one that was translated, or has no row.
+        DataError: if a reference is not parallel to its source.
+    """
+    rows = read_rows(assembly.labels.shards)
+    number = 0
+    for number, (raw, reference) in enumerate(_sources_and_references(assembly), start=1):
+        row = next(rows, None)
+        if row is None or row.hash != line_hash(raw):
+            what = "has no row in the shards" if row is None else "has changed since it was translated"
+            raise ShardError(f"source line {number}, {_place(assembly.sources, number)}, {what}.")
+        cleaned = clean_line(reference, assembly.policy).text if reference is not None else None
+        yield Candidate(clean_line(raw, assembly.policy).text, row, cleaned)
+    if next(rows, None) is not None:
+        raise ShardError(f"the shards go on after the last source line, {number}.")
+
+
+def _sources_and_references(assembly: Assembly) -> Iterator[tuple[bytes, bytes | None]]:
+    for source, reference in zip(assembly.sources, assembly.references, strict=True):
+        if reference is None:
+            yield from ((raw, None) for raw in TextFiles([source]))
+        else:
+            yield from parallel_lines(source, reference)
+
+
+def _place(sources: Sequence[Path], number: int) -> str:
+    """Says which line of which file a line of the whole source is."""
+    for source in sources:
+        lines = sum(1 for _ in TextFiles([source]))
+        if number <= lines:
+            break
+        number -= lines
+    return f"'{source}' line {number}"
+
+
+def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
+    counts = Counter()
+    with ExitStack() as stack:
+        source, target, *dropped = [stack.enter_context(whole_file(path)) for path in assembly.files()]
+        for outcome in outcomes:
+            reason = outcome.dropped or ranking.reason(outcome)
+            counts[reason] += 1
+            if reason is None:
+                source.write(outcome.source.encode() + b"\n")
+                target.write(outcome.target.encode() + b"\n")
+            elif dropped:
+                _write_dropped(dropped[0], reason, outcome)
+    return counts
+
+
+def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
+    columns = (reason, str(outcome.line), f"{outcome.score:.4f}", outcome.source, outcome.target)
+    stream.write("\t".join(columns).encode() + b"\n")
+
+
+def _record(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
+    kept = counts.pop(None, 0)
+    return {
+        "settings": assembly.settings(),
+        "lines": kept + counts.total(),
+        "kept": kept,
+        "dropped": dict(sorted(counts.items())),
+        "least_kept": dict(thresholds),
+        "versions": used_versions(),
+        "files": [fingerprint(path) for path in assembly.files()],
+    }

@@ -1,0 +1,146 @@
+"""Which pairs are not worth learning from: each filter a pure function of one pair and one setting.
+
+Filters that compare a pair with all others are in `ranking`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WORDS = re.compile(r"[^\W\d_]+")
+# Added to both lengths, in characters: of short lines the ratio says little.
+LENGTH_SLACK = 10
+MOST_PERIOD = 20
+# Text with longer words on average is taken to be written without spaces, and is looked at by the character.
+LONGEST_WORD = 10
+FEWEST_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source line and its label, as filters see them.
+
+    Args:
+        source: the line that was translated.
+        target: the hypothesis that was selected.
+        finished: false if the length limit cut the hypothesis off.
+        source_cut: only the line's beginning was translated.
+    """
+
+    source: str
+    target: str
+    finished: bool = True
+    source_cut: bool = False
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Which filters are on; one that is not named is off, and so is one that is false, 0 or None.
+
+    Args:
+        empty: drop empty hypotheses.
+        identical: drop hypotheses that are the source, but for case and spaces.
+        unfinished: drop hypotheses that the length limit cut off.
+        source_cut: drop lines of which only the beginning was translated.
+        length_ratio: drop a pair if one side has more than this many times the other's characters.
+        repetitions: drop hypotheses that say the same more often than this in a row, and more often than the source.
+        untranslated: drop hypotheses of whose words more than this share stand in the source.
+        duplicates: drop a pair that came before.
+        score_quantile: drop this share of the pairs, those with the teacher's lowest scores.
+        reverse_score_quantile: drop this share, those whose source the reverse model finds least likely.
+    """
+
+    empty: bool = False
+    identical: bool = False
+    unfinished: bool = False
+    source_cut: bool = False
+    length_ratio: float | None = None
+    repetitions: int | None = None
+    untranslated: float | None = None
+    duplicates: bool = False
+    score_quantile: float | None = None
+    reverse_score_quantile: float | None = None
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each value that is not allowed."""
+        limits = {"length_ratio": (1, None), "repetitions": (1, None), "untranslated": (0, 1)}
+        limits |= {"score_quantile": (0, 1), "reverse_score_quantile": (0, 1)}
+        found = []
+        for key, (least, most) in limits.items():
+            value = getattr(self, key)
+            if value and (value < least or (most and value >= most)):
+                allowed = f"from {least} to below {most}" if most else f"at least {least}"
+                found.append(f"{key}={value}: must be null or {allowed}.")
+        return found
+
+
+def empty(pair: Pair, on: bool) -> bool:
+    """Nothing was generated."""
+    return not pair.target.strip()
+
+
+def identical(pair: Pair, on: bool) -> bool:
+    """The teacher gave the source back."""
+    return pair.source.casefold().split() == pair.target.casefold().split()
+
+
+def unfinished(pair: Pair, on: bool) -> bool:
+    """The length limit cut the hypothesis off."""
+    return not pair.finished
+
+
+def source_cut(pair: Pair, on: bool) -> bool:
+    """The line is longer than the teacher reads."""
+    return pair.source_cut
+
+
+def length_ratio(pair: Pair, most: float) -> bool:
+    """One side is much longer than the other."""
+    shorter, longer = sorted((len(pair.source), len(pair.target)))
+    return longer + LENGTH_SLACK > most * (shorter + LENGTH_SLACK)
+
+
+def repetitions(pair: Pair, most: int) -> bool:
+    """The teacher was caught in a loop."""
+    said = longest_run(_units(pair.target))
+    return said > most and said > longest_run(_units(pair.source))
+
+
+def untranslated(pair: Pair, most: float) -> bool:
+    """Words were copied. Capitalised ones do not count, since names stay as they are, nor does a line of few words."""
+    words = [word for word in WORDS.findall(pair.target) if not word[0].isupper()]
+    common = Counter(words) & Counter(WORDS.findall(pair.source))
+    return len(words) >= FEWEST_WORDS and common.total() > most * len(words)
+
+
+FILTERS: dict[str, Callable[[Pair, Any], bool]] = {
+    function.__name__: function
+    for function in (empty, identical, unfinished, source_cut, length_ratio, repetitions, untranslated)
+}
+
+
+def first_reason(pair: Pair, settings: FilterSettings) -> str | None:
+    """Returns the name of the first filter that drops the pair, or None."""
+    for name, drops in FILTERS.items():
+        setting = getattr(settings, name)
+        if setting and drops(pair, setting):
+            return name
+    return None
+
+
+def longest_run(units: Sequence[str]) -> int:
+    """Returns how often the unit, or the group of up to 20, that is said most often in a row is said."""
+    longest = 1
+    for period in range(1, min(MOST_PERIOD, len(units) // 2) + 1):
+        streak = 0
+        for before, after in zip(units, units[period:]):
+            streak = streak + 1 if before == after else 0
+            longest = max(longest, streak // period + 1)
+    return longest
+
+
+def _units(text: str) -> Sequence[str]:
+    words = text.split()
+    return words if len(words) * LONGEST_WORD > len(text) else text

@@ -1,0 +1,250 @@
+"""A labelling job from its configuration: what it must satisfy, and its two steps, translating and writing text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.core.config import ConfigurationError, check_missing
+from nemo_distill.core.console import console
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.teacher_ensemble import teacher_weights
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.output_files import earlier_record, fingerprint
+from nemo_distill.data.progress import print_counts, shown_progress
+from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
+from nemo_distill.data.text_lines import DataError, LinePolicy
+from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.translation_job import model_paths
+from nemo_distill.pseudo_labels.assemble import Assembly, assemble
+from nemo_distill.pseudo_labels.filters import FilterSettings
+from nemo_distill.pseudo_labels.folder import LabelFolder
+from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
+from nemo_distill.pseudo_labels.judge import Criteria
+
+OVERWRITE = (False, "text", True)
+RESERVED_NAMES = ("manifest", "settings")
+
+
+@dataclass(frozen=True)
+class LabellingJob:
+    """A job whose configuration has been checked.
+
+    Args:
+        generation: what is translated.
+        assembly: what is made of the translations.
+        search: how the teacher searches.
+        engine: what `load_engine` takes, apart from the device.
+        reverse_model: the `.nemo` that scores the hypotheses, if any.
+        overwrite: `text` replaces text of other settings, True replaces labels of other settings as well.
+    """
+
+    generation: Generation
+    assembly: Assembly
+    search: SearchSettings
+    engine: Mapping[str, Any]
+    reverse_model: str | None
+    overwrite: bool | str
+
+    def build_translator(self, device: str) -> Translator:
+        """Loads the teacher, and the reverse model if there is one."""
+        engine = load_engine(device=device, **self.engine)
+        reverse = None
+        if self.reverse_model:
+            from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
+
+            reverse = NeMoScorer(self.reverse_model, device)
+        return Translator(engine, self.search, self.assembly.policy, reverse)
+
+
+def check_labelling(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the output folder holds nothing of other settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    job = labelling_job(cfg)
+    try:
+        problems = _label_conflicts(job) or _text_conflicts(job)
+    except DataError as error:
+        problems = [f"output_dir: {error}."]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _label_conflicts(job: LabellingJob) -> list[str]:
+    folder = job.generation.folder
+    changes = folder.conflicts()
+    if not changes or job.overwrite is True:
+        return []
+    said = f"'{folder.path}' holds labels of other settings: {'; '.join(changes)}"
+    return [f"output_dir: {said}; give another folder, or start over with overwrite=true."]
+
+
+def _text_conflicts(job: LabellingJob) -> list[str]:
+    try:
+        earlier_record(job.assembly.record_path, job.assembly.settings(), bool(job.overwrite))
+    except DataError as error:
+        return [f"name: {error}; give another name, or replace it with overwrite=text."]
+    return []
+
+
+def labelling_job(cfg: DictConfig) -> LabellingJob:
+    """Returns the job that a configuration describes.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    problems = check_missing(cfg)
+    if problems:
+        raise ConfigurationError(problems)
+    sources, references, problems = _files(values)
+    sections, section_problems = _sections(values)
+    problems += section_problems + _model_problems(values) + _scalar_problems(values, sources)
+    if not problems and values["selection"] == "interpolation":
+        problems += _interpolation_problems(references, sections["search"])
+    if problems:
+        raise ConfigurationError(problems)
+    return _build(values, sections, sources, references)
+
+
+def _files(values: Mapping[str, Any]) -> tuple[list[Path], list[Path | None], list[str]]:
+    sources, problems = named_files("source", values["source"])
+    references: list[Path | None] = []
+    wanted = as_list(values["reference"]) or [None] * len(sources)
+    for reference in wanted:
+        files, found = named_files("reference", reference) if reference is not None else ([None], [])
+        references += files
+        problems += found
+    if len(sources) != len(references):
+        problems.append(
+            f"reference names {len(references)} files and source {len(sources)}; they go in pairs, with null for "
+            "monolingual text."
+        )
+    if not problems:
+        for source, reference in zip(sources, references):
+            problems += unequal_lengths("reference", source, reference) if reference else []
+    return sources, references, problems
+
+
+def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    classes = {"search": SearchSettings, "reading": LinePolicy, "filters": FilterSettings}
+    built = {name: build_section(section, values[name] or {}, name) for name, section in classes.items()}
+    criteria = Criteria(values["selection"], values["metric"], values["metric_language"])
+    problems = [problem for _, found in built.values() for problem in found] + criteria.problems()
+    sections = {name: section for name, (section, _) in built.items()}
+    return sections, problems + (search_problems(values["engine"], sections["search"]) if sections["search"] else [])
+
+
+def _model_problems(values: Mapping[str, Any]) -> list[str]:
+    paths = model_paths(values["model"])
+    problems = engine_problems(values["engine"], paths, values["dtype"])
+    for path in paths:
+        if Path(path).is_file():
+            problems += _archive_problems("model", path)
+    if values["reverse_model"]:
+        problems += _archive_problems("reverse_model", values["reverse_model"])
+    try:
+        teacher_weights(values["weights"], len(paths))
+    except ValueError as error:
+        problems.append(f"weights {error}.")
+    return problems
+
+
+def _archive_problems(key: str, path: str) -> list[str]:
+    try:
+        NemoArchive(path)
+    except ValueError as error:
+        return [f"{key}: {error}."]
+    return []
+
+
+def _scalar_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list[str]:
+    problems = [
+        f"{key}={values[key]}: must be a whole number of at least 1."
+        for key in ("shard_lines", "chunk_lines", "workers")
+        if not isinstance(values[key], int) or values[key] < 1
+    ]
+    if values["overwrite"] not in OVERWRITE:
+        problems.append(f"overwrite={values['overwrite']}: must be one of false, text, true.")
+    name = str(values["name"])
+    if not name or "/" in name or name.startswith(".") or name in RESERVED_NAMES:
+        problems.append(f"name={name}: must be the beginning of a file name, and none of {', '.join(RESERVED_NAMES)}.")
+    written = [Path(values["output_dir"]).expanduser() / f"{name}.{ending}" for ending in ("src", "tgt")]
+    problems += [f"name={name} would overwrite the source '{path}'." for path in written if path in sources]
+    return problems
+
+
+def _interpolation_problems(references: list[Path | None], search: SearchSettings) -> list[str]:
+    problems = []
+    if not any(references):
+        problems.append("selection=interpolation compares hypotheses with a reference, but reference names no file.")
+    if search.n_best < 2:
+        problems.append(f"search.n_best={search.n_best}: selection=interpolation chooses from at least 2 hypotheses.")
+    return problems
+
+
+def _build(
+    values: Mapping[str, Any], sections: Mapping[str, Any], sources: list[Path], references: list[Path | None]
+) -> LabellingJob:
+    engine = {key: values[key] for key in ("dtype", "weights", "source_language", "target_language")}
+    teachers = model_paths(values["model"])
+    settings = {
+        "engine": values["engine"],
+        **engine,
+        "teachers": [fingerprint(Path(path)) for path in teachers],
+        "reverse_model": fingerprint(Path(values["reverse_model"])) if values["reverse_model"] else None,
+        "search": asdict(sections["search"]),
+        "reading": asdict(sections["reading"]),
+        "shard_lines": values["shard_lines"],
+        "chunk_lines": values["chunk_lines"],
+        "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
+    }
+    folder = LabelFolder(Path(values["output_dir"]).expanduser(), settings)
+    criteria = Criteria(values["selection"], values["metric"], values["metric_language"], sections["filters"])
+    assembly = Assembly(
+        folder, sources, references, sections["reading"], criteria,
+        values["name"], values["keep_dropped"], values["workers"],
+    )  # fmt: skip
+    return LabellingJob(
+        Generation(sources, folder, values["shard_lines"], values["chunk_lines"]),
+        assembly,
+        sections["search"],
+        {"name": values["engine"], "paths": teachers, **engine},
+        values["reverse_model"],
+        values["overwrite"],
+    )
+
+
+def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
+    """Makes this process's share of the shards, and returns whether all shards are there."""
+    total = sum(path.stat().st_size for path in job.generation.sources)
+    with shown_progress("translating", total, shown=rank == 0) as on_progress:
+        manifest = generate(
+            job.generation,
+            lambda: job.build_translator(device),
+            rank,
+            world_size,
+            job.overwrite is True,
+            on_progress,
+        )
+    if manifest is None:
+        console.info("This process has made its shards; others have not yet.")
+    else:
+        print_counts(f"Translations in {job.generation.folder.path}", manifest["counts"], manifest["lines"])
+    return manifest is not None
+
+
+def write_text(job: LabellingJob) -> None:
+    """Selects and filters, and writes the text."""
+    lines = job.generation.folder.manifest()["lines"]
+    with shown_progress("selecting and filtering", lines) as on_progress:
+        done = count(1)
+        record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
+    kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
+    print_counts(f"{job.assembly.record_path.with_suffix('')}.src and .tgt", kept, record["lines"])

@@ -1,0 +1,210 @@
+"""Shards of translations: what they hold, and a reader that gives them back in the order of the source or refuses.
+
+A shard is a gzip file of JSON lines. The first is its header:
+
+    {"shard": 0, "first_line": 1, "lines": 10000, "settings": "<digest>", "counts": {"translated": 9998, "empty": 2}}
+
+then follows a row for each line of the source, translated or not:
+
+    {"line": 1, "hash": "7d3c5a0f2b1e9846", "hypotheses": [{"text": "The dog .", "score": -0.52}]}
+
+Lines are numbered from 1 through all source files; `hash` is of the line's bytes. A hypothesis that the length limit
+cut off has `"finished": false`, a row whose source was cut `"source_cut": true`, an odd line its `"oddity"`, and with
+a reverse model a row has `"reverse_scores"`, one a hypothesis. The same rows give the same bytes.
+"""
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.data.output_files import whole_file
+from nemo_distill.data.text_lines import ODDITIES, DataError, TextFiles
+from nemo_distill.decoding.engine import Hypothesis
+
+SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
+COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all that is counted
+DIGITS = 6  # of a score, after the point
+
+
+class ShardError(DataError):
+    """Shards that are not the source's lines, each once and in order; the sentence names file and line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a shard holds of one source line.
+
+    Args:
+        line: its number, from 1.
+        hash: of its bytes.
+        hypotheses: the best first; none if it was left untranslated.
+        oddity: what was odd about it, one of `ODDITIES`.
+        source_cut: only its beginning was translated.
+        reverse_scores: for each hypothesis, the mean log-probability of a source token given the hypothesis.
+    """
+
+    line: int
+    hash: str
+    hypotheses: tuple[Hypothesis, ...]
+    oddity: str | None = None
+    source_cut: bool = False
+    reverse_scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first line of a shard says of it; `settings` is the digest of what it was made with."""
+
+    shard: int
+    first_line: int
+    lines: int
+    settings: str
+    counts: dict[str, int]
+
+
+def count_rows(rows: Sequence[Row]) -> dict[str, int]:
+    """Returns how many lines were translated, translated after being cleaned, cut, or left untranslated and why."""
+    counts = Counter({"translated": 0})
+    for row in rows:
+        if not row.hypotheses:
+            counts[row.oddity] += 1
+            continue
+        counts["translated"] += 1
+        counts["cleaned"] += row.oddity is not None
+        counts["source_cut"] += row.source_cut
+        counts["unfinished"] += not row.hypotheses[0].finished
+    return {key: counts[key] for key in COUNTS if counts[key]}
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Returns where the shard of this number belongs."""
+    return folder / f"shard-{index:06d}.jsonl.gz"
+
+
+def write_shard(path: Path, header: Header, rows: Sequence[Row]) -> None:
+    """Writes a shard, whole or not at all."""
+    with whole_file(path) as stream, gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed:
+        packed.write(_json(vars(header)))
+        for row in rows:
+            packed.write(_json(_row_record(row)))
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode() + b"\n"
+    except ValueError as error:
+        raise DataError(f"the engine gave line {record['line']} a score that is no number") from error
+
+
+def _row_record(row: Row) -> dict[str, Any]:
+    record: dict[str, Any] = {"line": row.line, "hash": row.hash}
+    record["hypotheses"] = [
+        {"text": hypothesis.text, "score": round(float(hypothesis.score), DIGITS)}
+        | ({} if hypothesis.finished else {"finished": False})
+        for hypothesis in row.hypotheses
+    ]
+    if row.oddity:
+        record["oddity"] = row.oddity
+    if row.source_cut:
+        record["source_cut"] = True
+    if row.reverse_scores:
+        record["reverse_scores"] = [round(score, DIGITS) for score in row.reverse_scores]
+    return record
+
+
+def _parse_row(record: dict[str, Any]) -> Row:
+    hypotheses = tuple(Hypothesis(**hypothesis) for hypothesis in record.pop("hypotheses"))
+    reverse_scores = tuple(record.pop("reverse_scores", ()))
+    return Row(hypotheses=hypotheses, reverse_scores=reverse_scores, **record)
+
+
+def ordered_shards(folder: Path) -> list[Path]:
+    """Returns the shards of a folder in the order of their numbers, which is not that of their names.
+
+    Raises:
+        ShardError: if a number between 0 and the last is missing or there twice.
+    """
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := SHARD_NAME.fullmatch(path.name))]
+    for expected, (index, path) in enumerate(sorted(found)):
+        if index > expected:
+            raise ShardError(f"'{folder}': shard {expected} is missing; the next there is '{path.name}'.")
+        if index < expected:
+            raise ShardError(f"'{folder}': shard {index} is there twice; one of them is '{path.name}'.")
+    return [path for _, path in sorted(found)]
+
+
+def read_header(path: Path) -> Header:
+    """Returns what a shard's first line says.
+
+    Raises:
+        ShardError: if it is no shard's header.
+    """
+    (first,) = list(islice(_records(path), 1)) or [{}]
+    try:
+        return Header(**first)
+    except TypeError as error:
+        raise ShardError(f"'{path}', line 1: is no header of a shard.") from error
+
+
+def read_shard(path: Path) -> Iterator[Row]:
+    """Yields a shard's rows.
+
+    Raises:
+        ShardError: if rows are missing, doubled or out of order, or if the file is damaged.
+    """
+    header = read_header(path)
+    end = header.first_line + header.lines
+    expected = header.first_line
+    for position, record in enumerate(islice(_records(path), 1, None), start=2):
+        try:
+            row = _parse_row(record)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ShardError(f"'{path}', line {position}: is no row of a shard.") from error
+        if row.line != expected or row.line >= end:
+            raise ShardError(f"'{path}', line {position}: {_disorder(row.line, expected, end)}.")
+        expected += 1
+        yield row
+    if expected != end:
+        raise ShardError(f"'{path}' ends before source line {expected}; its header promises all up to {end - 1}.")
+
+
+def _disorder(found: int, expected: int, end: int) -> str:
+    if found >= end:
+        return f"source line {found} does not belong into this shard"
+    if found > expected:
+        return f"source line {expected} is missing; this is {found}"
+    return f"source line {found} is doubled or out of order; line {expected} should stand here"
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    read = 0
+    try:
+        for line in TextFiles([path]):
+            yield json.loads(line)
+            read += 1
+    except ValueError as error:
+        raise ShardError(f"'{path}', line {read + 1}: cannot be read: {error}.") from error
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """Yields the rows of all shards of a folder in the order of the source.
+
+    Raises:
+        ShardError: if they are not the rows 1, 2, 3, ..., each once and in order.
+    """
+    expected = 1
+    for index, path in enumerate(ordered_shards(folder)):
+        header = read_header(path)
+        if header.shard != index or header.first_line != expected:
+            raise ShardError(
+                f"'{path}', line 1: is shard {header.shard} and begins with source line {header.first_line}; "
+                f"shard {index}, from line {expected} on, should stand here."
+            )
+        yield from read_shard(path)
+        expected += header.lines

@@ -1,0 +1,52 @@
+import pytest
+
+from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
+from nemo_distill.decoding.settings import SearchSettings
+
+LINES = ["der Hund sieht", "", "Mann und Haus"]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_each_engine_translates_as_the_others_do(teacher_path, name):
+    settings = SearchSettings(beam_size=1, length_penalty=0.0, max_delta=5)
+    ours = load_engine("nemo_distill", [teacher_path]).translate(LINES, settings)
+    others = load_engine(name, [teacher_path]).translate(LINES, settings)
+    assert [translation.text for translation in others] == [translation.text for translation in ours]
+    assert [translation.hypotheses[0].score for translation in others] == pytest.approx(
+        [translation.hypotheses[0].score for translation in ours], abs=1e-3
+    )
+
+
+def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    export_model(ExportSettings(teacher_path, tmp_path / "ct2", quantization="int8"))
+    engine = load_engine("ctranslate2", [tmp_path / "ct2"])
+    assert engine.translate(LINES, SearchSettings(beam_size=1))[0].text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (("moses", ["."]), ["engine=moses: must be one of nemo_distill, ctranslate2, nemo."]),
+        (("nemo", [__file__, __file__]), ["model names 2 files; engine=nemo takes one."]),
+        (("nemo_distill", [__file__], "int8"), ["dtype=int8: must be null or one of float32, float16, bfloat16."]),
+        (("ctranslate2", [__file__], "int8"), []),
+        (("nemo_distill", ["."]), ["model names '.', a folder; engine=nemo_distill takes a .nemo."]),
+        (("nemo_distill", ["gone.nemo"]), ["model names 'gone.nemo', which does not exist."]),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_from_the_names(arguments, sentences):
+    assert engine_problems(*arguments) == sentences
+
+
+def test_what_an_engine_cannot_search_for_is_told():
+    samples = SearchSettings(method="sample", n_best=2)
+    assert search_problems("nemo_distill", samples) == []
+    assert [problem.split("=")[0] for problem in search_problems("nemo", samples)] == [
+        "search.method",
+        "search.n_best",
+    ]
+    (problem,) = search_problems("ctranslate2", SearchSettings(length_penalty=0.6))
+    assert problem.startswith("search.length_penalty_form=wu")

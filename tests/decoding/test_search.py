@@ -1,0 +1,137 @@
+"""Our search against NeMo's own, against itself without its short cuts, and against other batches."""
+
+import random
+
+import pytest
+import torch
+
+from nemo_distill.decoding import search as search_module
+from nemo_distill.decoding.search import SpecialIds, _draw, search
+from nemo_distill.decoding.settings import SearchSettings
+from tests.decoding.conftest import pad, sources
+
+
+def find(model, rows, settings, delta=6, uniforms=None, padded_to=0):
+    from nemo_distill.decoding.cached_decoder import CachedDecoder
+
+    tokenizer = model.decoder_tokenizer
+    special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+    ids, mask = pad(rows, tokenizer.pad_id, padded_to)
+    limits = torch.tensor([len(row) + delta for row in rows])
+    return search(CachedDecoder(model), ids, mask, limits, special, settings, uniforms)
+
+
+def find_with_nemo(model, row, beam_size, delta=6):
+    """NeMo's search is right for one sentence at a time and without a length penalty."""
+    model.beam_search.beam_size, model.beam_search.len_pen = beam_size, 0.0
+    model.beam_search.max_delta_len = delta
+    ids, mask = pad([row], model.decoder_tokenizer.pad_id)
+    with torch.no_grad():
+        hidden = model.encoder(input_ids=ids, encoder_mask=mask)
+        _, scores, best = model.beam_search(
+            encoder_hidden_states=hidden, encoder_input_mask=mask, return_beam_scores=True
+        )
+    model.eval().requires_grad_(False)  # NeMo's search leaves the decoder in train mode
+    special = {model.decoder_tokenizer.pad_id, model.decoder_tokenizer.eos_id}
+    tokens = best[0, 1:].tolist()
+    end = next((index for index, token in enumerate(tokens) if token in special), len(tokens))
+    return tokens[:end], scores.max().item()
+
+
+def could_be_empty(model, row, beam_size):
+    """Whether a beam could end at once: NeMo goes on behind an end that is a hypothesis's first token."""
+    tokenizer = model.decoder_tokenizer
+    ids, mask = pad([row], tokenizer.pad_id)
+    first = torch.tensor([[tokenizer.bos_id]])
+    best = model(ids, mask, first, torch.ones_like(first))[0, 0].topk(beam_size).indices.tolist()
+    return bool({tokenizer.eos_id, tokenizer.pad_id} & set(best))
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_it_finds_what_nemo_finds_one_sentence_at_a_time(model, beam_size):
+    rows = [row for row in sources(model, 60, seed=beam_size) if not could_be_empty(model, row, beam_size)]
+    found = find(model, rows, SearchSettings(beam_size=beam_size, length_penalty=0.0))
+    for row, (best,) in zip(rows, found):
+        tokens, score = find_with_nemo(model, row, beam_size)
+        assert best.tokens == tokens
+        assert best.score == pytest.approx(score, abs=1e-4)
+    assert len({tuple(best.tokens) for (best,) in found}) >= 10
+    # Without the last norm the latest token's own embedding decides, and such a model never ends.
+    assert any(best.finished for (best,) in found) == model.cfg.decoder.get("pre_ln_final_layer_norm", True)
+
+
+SETTINGS = [
+    SearchSettings(beam_size=1, length_penalty=0.0),
+    SearchSettings(beam_size=4, n_best=4, length_penalty=0.0),
+    SearchSettings(beam_size=3, n_best=2, length_penalty=1.0),
+    SearchSettings(beam_size=5, n_best=1, length_penalty=2.0, length_penalty_form="power"),
+    SearchSettings(method="sample", n_best=3, top_k=20, top_p=0.9, temperature=0.8),
+]
+
+
+def assert_same(some, others):
+    for left, right in zip(some, others, strict=True):
+        assert [(found.tokens, found.finished) for found in left] == [(f.tokens, f.finished) for f in right]
+        assert [found.score for found in left] == pytest.approx([found.score for found in right], abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_batch_size_order_and_padding_do_not_matter(model, settings):
+    rows = sources(model, 17, seed=9)
+    uniforms = torch.rand(17, settings.n_best, 30, generator=torch.Generator().manual_seed(2))
+    alone = [find(model, [row], settings, uniforms=uniforms[index : index + 1])[0] for index, row in enumerate(rows)]
+    generator = random.Random(5)
+    for size in (2, 5, 17):
+        order = generator.sample(range(17), 17)
+        for start in range(0, 17, size):
+            batch = order[start : start + size]
+            found = find(model, [rows[i] for i in batch], settings, uniforms=uniforms[batch], padded_to=20)
+            assert_same(found, [alone[i] for i in batch])
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_stopping_early_and_rare_checks_change_nothing(model, settings, monkeypatch):
+    rows = sources(model, 12, seed=4)
+    uniforms = torch.rand(12, settings.n_best, 30, generator=torch.Generator().manual_seed(2))
+    early = find(model, rows, settings, uniforms=uniforms)
+    monkeypatch.setitem(search_module.STEPS_BETWEEN_CHECKS, "cpu", 4)
+    assert_same(find(model, rows, settings, uniforms=uniforms), early)
+    monkeypatch.setattr(search_module, "_done", lambda beams, settings: beams.ended.all(1) & False)
+    assert_same(find(model, rows, settings, uniforms=uniforms), early)
+
+
+def test_scores_are_the_models_log_probabilities_under_the_penalty(model):
+    settings = SearchSettings(beam_size=3, n_best=3, length_penalty=0.7)
+    tokenizer = model.decoder_tokenizer
+    for row, hypotheses in zip(rows := sources(model, 4, seed=1), find(model, rows, settings)):
+        for found in hypotheses:
+            labels = found.tokens + [tokenizer.eos_id] * found.finished
+            ids, mask = pad([row], tokenizer.pad_id)
+            inputs = torch.tensor([[tokenizer.bos_id, *labels[:-1]]])
+            log_probs = model(ids, mask, inputs, torch.ones_like(inputs))[0]
+            total = log_probs[torch.arange(len(labels)), torch.tensor(labels)].sum().item()
+            if tokenizer.pad_id not in labels and found.finished:
+                assert found.score == pytest.approx(total / settings.penalty(len(labels)), abs=1e-4)
+        assert [found.score for found in hypotheses] == sorted((found.score for found in hypotheses), reverse=True)
+
+
+def test_samples_of_the_most_probable_token_alone_are_greedy(model):
+    rows = sources(model, 6, seed=2)
+    greedy = find(model, rows, SearchSettings(beam_size=1))
+    samples = find(model, rows, SearchSettings(method="sample", n_best=2, top_k=1), uniforms=torch.rand(6, 2, 30))
+    for (best,), drawn in zip(greedy, samples):
+        assert [found.tokens for found in drawn] == [best.tokens] * 2
+
+
+def test_tokens_are_drawn_as_often_as_they_are_probable():
+    logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(1, 1, 4)
+    uniforms = (torch.arange(1000) / 1000).unsqueeze(0)
+
+    def drawn(**settings):
+        ids = _draw(logits, SearchSettings(method="sample", **settings), uniforms)
+        return torch.bincount(ids[0], minlength=4) / 1000
+
+    assert torch.allclose(drawn(), torch.tensor([0.1, 0.4, 0.2, 0.3]), atol=2e-3)
+    assert torch.allclose(drawn(top_k=2), torch.tensor([0.0, 4 / 7, 0.0, 3 / 7]), atol=2e-3)
+    assert torch.allclose(drawn(top_p=0.75), torch.tensor([0.0, 4 / 9, 2 / 9, 3 / 9]), atol=2e-3)
+    assert torch.allclose(drawn(top_p=0.3), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)

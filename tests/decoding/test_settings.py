@@ -1,0 +1,29 @@
+import pytest
+
+from nemo_distill.decoding.settings import SearchSettings
+
+
+def test_the_defaults_can_be_followed():
+    assert SearchSettings().problems() == []
+    assert SearchSettings(method="sample", beam_size=1, n_best=8).problems() == []
+
+
+def test_every_setting_that_cannot_be_followed_is_named():
+    settings = SearchSettings(
+        method="guess", beam_size=0, n_best=0, length_penalty=-1, length_penalty_form="x", max_delta=-1, top_k=-1,
+        top_p=0.0, temperature=0.0,
+    )  # fmt: skip
+    named = [problem.split("=")[0] for problem in settings.problems()]
+    assert named == [
+        "method", "length_penalty_form", "beam_size", "n_best", "length_penalty", "max_delta", "top_k", "top_p",
+        "temperature",
+    ]  # fmt: skip
+
+
+def test_a_beam_cannot_return_more_than_it_follows():
+    assert SearchSettings(beam_size=2, n_best=3).problems() == ["n_best=3: must be from 1 to beam_size, 2."]
+
+
+@pytest.mark.parametrize(("form", "expected"), [("wu", (12 / 6) ** 0.5), ("power", 6**0.5)])
+def test_the_length_penalty_is_the_documented_one(form, expected):
+    assert SearchSettings(length_penalty=0.5, length_penalty_form=form).penalty(6) == pytest.approx(expected)

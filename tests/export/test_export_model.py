@@ -1,0 +1,95 @@
+"""A `.nemo` in, a folder out: as a function and as a command."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import ctranslate2
+import pytest
+import sentencepiece
+from omegaconf import OmegaConf
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.export.export_model import export_model
+from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.settings import ExportSettings, check_export
+from tests.conftest import SCRIPTS
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / "export.py"), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):
+    output = tmp_path / "exported"
+    written = export_model(ExportSettings(trained_path, output, quantization="int8"))
+    record = ExportRecord.read(output)
+    assert record == written
+    assert record.sha256 == hashlib.sha256(trained_path.read_bytes()).hexdigest()
+    assert (record.model, record.format, record.quantization) == ("trained.nemo", "ctranslate2", "int8")
+    assert record.architecture["encoder"]["hidden_size"] == 32
+    assert record.source == record.target
+    assert (record.source.library, record.source.language, record.source.positions) == ("sentencepiece", "ignore", 64)
+    assert record.source.special_ids == {"pad": 3, "unk": 0, "bos": 1, "eos": 2}
+    assert (output / record.source.tokenizer).read_bytes() == tokenizer.read_bytes()
+    assert set(record.versions) == {"nemo_distill", "nemo_toolkit", "torch", "ctranslate2"}
+    assert sorted(file.name for file in output.iterdir()) == [
+        "config.json", "model.bin", "nemo_distill.json", "shared_tokenizer.model", "shared_vocabulary.json",
+    ]  # fmt: skip
+
+
+def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_path, tmp_path):
+    output = tmp_path / "exported"
+    export_model(ExportSettings(trained_path, output, format="onnx"))
+    with pytest.raises(ConfigurationError, match="exists already"):
+        export_model(ExportSettings(trained_path, output))
+    assert (output / "encoder.onnx").is_file()
+    export_model(ExportSettings(trained_path, output, force=True))
+    assert (output / "model.bin").is_file() and not (output / "encoder.onnx").exists()
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_interrupted_export_leaves_nothing(trained_path, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExportRecord, "write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_model(ExportSettings(trained_path, tmp_path / "exported"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_exports_what_ctranslate2_alone_can_serve(trained_path, tmp_path):
+    result = run(f"model={trained_path}", "output=exported", "quantization=int8", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for said in ("ctranslate2, int8", "model.bin", "of the .nemo", f"{trained_path.stat().st_size:,}"):
+        assert said in " ".join(result.stdout.split()), result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "exported" / "shared_tokenizer.model"))
+    translator = ctranslate2.Translator(str(tmp_path / "exported"))
+    (translation,) = translator.translate_batch([pieces.encode("der Hund sieht rot", out_type=str)])
+    assert pieces.decode(translation.hypotheses[0]) == "red sees dog the"
+
+
+def test_a_users_mistakes_are_told_within_seconds(trained_path, tmp_path):
+    result = run(f"model={trained_path}", "output=out", "quantization=int4", "max_positions=1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "quantization=int4" in result.stderr and "max_positions=1" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_that_is_missing_is_told():
+    with pytest.raises(ConfigurationError, match="model has no value; give it."):
+        check_export(OmegaConf.load(SCRIPTS / "conf" / "export.yaml"))
+
+
+def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):
+    export_model(ExportSettings(trained_path, tmp_path / "exported"))
+    record = json.loads((tmp_path / "exported" / "nemo_distill.json").read_text())
+    assert record["target"]["tokenizer"] == "shared_tokenizer.model"
+    with pytest.raises(ValueError, match="is no export: it holds no nemo_distill.json"):
+        ExportRecord.read(tmp_path)

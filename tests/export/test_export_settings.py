@@ -1,0 +1,146 @@
+"""What is refused, before NeMo is imported and all at once."""
+
+import io
+import tarfile
+
+import pytest
+import yaml
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.export import settings as settings_module
+from nemo_distill.export.export_model import export_model
+from nemo_distill.export.record import RECORD_NAME
+from nemo_distill.export.settings import ExportSettings
+
+STACK = {"library": "nemo", "hidden_act": "relu", "max_sequence_length": 64, "learn_positional_encodings": False}
+TOKENIZER = {"library": "sentencepiece", "tokenizer_model": "nemo:tokenizer.model", "r2l": False}
+CONFIG = {
+    "target": "nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel",
+    "encoder": STACK | {"mask_future": False},
+    "decoder": STACK,
+    "encoder_tokenizer": TOKENIZER,
+    "decoder_tokenizer": TOKENIZER,
+    "head": {"num_layers": 1, "log_softmax": True},
+    "multilingual": False,
+}
+# a section, or none, a key, its value, what is said, and whether ONNX can express it
+REFUSED = [
+    (None, "target", "nemo.MTBottleneckModel", "target=nemo.MTBottleneckModel: only MTEncDecModel", False),
+    ("encoder", "library", "huggingface", "encoder.library=huggingface: only NeMo's own", False),
+    ("encoder", "library", "megatron", "encoder.library=megatron: only NeMo's own", False),
+    ("decoder", "library", "huggingface", "decoder.library=huggingface: only NeMo's own", False),
+    ("encoder", "arch", "perceiver", "encoder.arch=perceiver: only the plain transformer", False),
+    ("encoder", "arch", "bridge", "encoder.arch=bridge: only the plain transformer", False),
+    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder reads both ways", True),
+    ("encoder", "mask_future", None, "encoder.mask_future=missing, which NeMo takes for true", True),
+    ("decoder", "hidden_act", "silu", "decoder.hidden_act=silu: must be one of relu, gelu.", True),
+    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2's head has 1 layer.", True),
+    ("head", "log_softmax", False, "head.log_softmax=false", True),
+    (None, "multilingual", True, "multilingual=true: CTranslate2 would not put the language's tag", True),
+    ("encoder_tokenizer", "library", "huggingface", "encoder_tokenizer.library=huggingface", False),
+    ("decoder_tokenizer", "library", "byte-level", "decoder_tokenizer.library=byte-level", False),
+    ("decoder_tokenizer", "tokenizer_model", None, "decoder_tokenizer.tokenizer_model=None: the .nemo must", False),
+    ("decoder_tokenizer", "r2l", True, "decoder_tokenizer.r2l=true: reversed text cannot be exported", False),
+    ("encoder_tokenizer", "sentencepiece_legacy", True, "encoder_tokenizer.sentencepiece_legacy=true", False),
+]
+
+
+def changed(changes):
+    config = {key: dict(value) if isinstance(value, dict) else value for key, value in CONFIG.items()}
+    for section, key, value in changes:
+        node = config[section] if section else config
+        if value is None:
+            node.pop(key)
+        else:
+            node[key] = value
+    return config
+
+
+def write_archive(path, changes=()):
+    """A `.nemo` with nothing in it but a config: more is not read before an export is refused."""
+    content = yaml.safe_dump(changed(changes)).encode()
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("./model_config.yaml")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_plain_model_is_not_refused(tmp_path):
+    path = write_archive(tmp_path / "model.nemo")
+    for format in ("ctranslate2", "onnx"):
+        assert ExportSettings(path, tmp_path / "out", format=format).problems() == []
+
+
+@pytest.mark.parametrize(("section", "key", "value", "said", "onnx_can"), REFUSED)
+def test_what_a_format_cannot_express_is_refused(section, key, value, said, onnx_can, tmp_path):
+    path = write_archive(tmp_path / "model.nemo", [(section, key, value)])
+    (problem,) = ExportSettings(path, tmp_path / "out").problems()
+    assert problem.startswith(said)
+    assert (ExportSettings(path, tmp_path / "out", format="onnx").problems() == []) == onnx_can
+
+
+def test_all_reasons_are_told_at_once(tmp_path):
+    changes = [row[:3] for row in REFUSED if row[1] != "sentencepiece_legacy" and row[2] is not None]
+    path = write_archive(tmp_path / "model.nemo", changes)
+    with pytest.raises(ConfigurationError) as error:
+        export_model(ExportSettings(path, tmp_path / "out", quantization="int4", max_positions=2))
+    told = str(error.value)
+    for said in ("int4", "max_positions=2", "target", "mask_future", "multilingual", "head.num_layers", "arch", "r2l"):
+        assert said in told
+    assert len(error.value.problems) == 14
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, onnx."),
+        ({"quantization": "int4"}, "quantization=int4: must be one of float32,"),
+        ({"max_positions": 2}, "max_positions=2: must be null or at least 3."),
+        ({"max_positions": "all"}, "max_positions=all: must be null or at least 3."),
+        (
+            {"format": "onnx", "quantization": "int8"},
+            "quantization=int8: belongs to format=ctranslate2; leave it out.",
+        ),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: belongs to format=ctranslate2; leave it out."),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(values, said, tmp_path):
+    path = write_archive(tmp_path / "model.nemo")
+    (problem,) = ExportSettings(path, tmp_path / "out", **values).problems()
+    assert problem.startswith(said)
+
+
+def test_learned_positions_are_as_many_as_were_learned(tmp_path):
+    path = write_archive(tmp_path / "model.nemo", [("decoder", "learn_positional_encodings", True)])
+    assert ExportSettings(path, tmp_path / "out", max_positions=64).problems() == []
+    (problem,) = ExportSettings(path, tmp_path / "out", max_positions=65).problems()
+    assert problem == "max_positions=65: the decoder has learned 64 positions."
+
+
+def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
+    path = write_archive(tmp_path / "model.nemo")
+    precious, earlier = tmp_path / "precious", tmp_path / "earlier"
+    for folder in (precious, earlier):
+        folder.mkdir()
+    (earlier / RECORD_NAME).write_text("{}")
+    for folder in (precious, earlier):
+        (problem,) = ExportSettings(path, folder).problems()
+        assert problem == f"output='{folder}' exists already; name another, or replace it with force=true."
+    (problem,) = ExportSettings(path, precious, force=True).problems()
+    assert problem == f"output='{precious}' is no earlier export, and force=true replaces nothing else."
+    assert ExportSettings(path, earlier, force=True).problems() == []
+
+
+@pytest.mark.parametrize("format", ["ctranslate2", "onnx"])
+def test_a_missing_package_is_told_with_the_extra_that_installs_it(format, tmp_path, monkeypatch):
+    path = write_archive(tmp_path / "model.nemo")
+    monkeypatch.setattr(settings_module, "find_spec", lambda name: None)
+    (problem,) = ExportSettings(path, tmp_path / "out", format=format).problems()
+    assert problem == f"{format} is not installed: pip install 'nemo_distill[{format}]'."
+
+
+def test_a_missing_model_is_told(tmp_path):
+    (problem,) = ExportSettings(tmp_path / "no.nemo", tmp_path / "out").problems()
+    assert problem == f"model: there is no file '{tmp_path / 'no.nemo'}'."

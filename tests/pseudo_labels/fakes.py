@@ -1,0 +1,130 @@
+"""Engines of a few lines, and a labelling job to be run, killed and shared in processes of its own.
+
+python -m tests.pseudo_labels.fakes sources folder [--devices 2] [--delay 0.01] [--die-at 250]
+"""
+
+import argparse
+import io
+import os
+import random
+import signal
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_distill.data.text_lines import LinePolicy
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.pseudo_labels.folder import LabelFolder
+from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
+
+POLICY = LinePolicy(max_characters=200, invalid_utf8="skip", control_characters="clean")
+SEARCH = SearchSettings(beam_size=4, n_best=3)
+
+
+@dataclass
+class Shouting:
+    """Translates into upper case, with `n_best` hypotheses that lose a word each; each chunk takes `delay` seconds.
+
+    At a line that holds the word `die_at` the process kills itself, as the machine's failure would.
+    """
+
+    delay: float = 0.0
+    die_at: str = ""
+    lines_seen: int = 0
+
+    def translate(self, lines, settings):
+        time.sleep(self.delay)
+        self.lines_seen += len(lines)
+        return [self._translate(line, settings) for line in lines]
+
+    def _translate(self, line, settings):
+        if not line:
+            return EMPTY
+        words = line.upper().split()
+        if self.die_at and self.die_at in line.split():
+            os.kill(os.getpid(), signal.SIGKILL)
+        texts = [" ".join(words[: len(words) - lost]) for lost in range(min(settings.n_best, len(words)))]
+        hypotheses = (Hypothesis(text, -len(line) / 7 - lost, len(words) < 12) for lost, text in enumerate(texts))
+        return Translation(tuple(hypotheses), source_cut=len(words) > 14)
+
+
+def write_model(path, name="model_config.yaml"):
+    """Writes a file that looks like a `.nemo` from outside."""
+    with tarfile.open(path, "w") as archive:
+        entry = tarfile.TarInfo(name)
+        archive.addfile(entry, io.BytesIO())
+    return path
+
+
+class CommonLetters:
+    """Scores a target by the share of its letters that are in the source."""
+
+    def score(self, sources, targets):
+        pairs = zip(sources, targets)
+        return [sum(c in source.lower() for c in target.lower()) / len(target) - 1 for source, target in pairs]
+
+
+def write_source(path, lines, seed=0):
+    """Writes lines of random words, each with its number, and odd lines of every kind among them."""
+    generator = random.Random(seed)
+    odd = (
+        b"",
+        b"   ",
+        b"caf\xe9",
+        b"x" * 300,
+        "a\u2028b c".encode(),
+        b"tab\there\r",
+        b"nul\x00",
+        b"\xef\xbb\xbfbom",
+        b"\r",
+    )
+    with path.open("wb") as stream:
+        for number in range(1, lines + 1):
+            words = [str(number), *generator.choices(["der", "die", "Hund", "sieht"], k=generator.randint(1, 15))]
+            stream.write((generator.choice(odd) if generator.random() < 0.2 else " ".join(words).encode()) + b"\n")
+    return path
+
+
+def generation(sources, folder, shard_lines=20, chunk_lines=7, **settings):
+    """A generation whose settings are its shards' size, its sources' and what else is given."""
+    recorded = {
+        "shard_lines": shard_lines,
+        "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
+        **settings,
+    }
+    return Generation(sources, LabelFolder(folder, recorded), shard_lines, chunk_lines)
+
+
+def run(sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, **settings):
+    """Generates in this process and returns the manifest."""
+    translator = Translator(engine or Shouting(), SEARCH, POLICY, reverse)
+    return generate(generation(sources, folder, **settings), lambda: translator, rank, world_size, overwrite)
+
+
+def contents(folder):
+    """The bytes of all files of a folder, by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sources", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--devices", type=int, default=0)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--die-at", default="")
+    arguments = parser.parse_args()
+    engine = Shouting(arguments.delay, arguments.die_at)
+    if not arguments.devices:
+        run([arguments.sources], arguments.folder, engine)
+        return
+    from nemo_distill.pseudo_labels.processes import processes
+
+    with processes("cpu", arguments.devices) as process:
+        run([arguments.sources], arguments.folder, engine, rank=process.rank, world_size=process.world_size)
+
+
+if __name__ == "__main__":
+    main()

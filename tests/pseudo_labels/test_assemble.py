@@ -1,0 +1,227 @@
+import gzip
+import tracemalloc
+
+import pytest
+
+from nemo_distill.data.output_files import sha256_of
+from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.pseudo_labels.assemble import Assembly, assemble
+from nemo_distill.pseudo_labels.filters import FilterSettings
+from nemo_distill.pseudo_labels.judge import Criteria
+from nemo_distill.pseudo_labels.shards import ShardError
+from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, generation, run, write_source
+
+ALL = FilterSettings(empty=True, identical=True, unfinished=True, source_cut=True, length_ratio=3.0, duplicates=True)
+
+
+class Scripted:
+    """Translates each line into the hypotheses that stand in a table, the first with the score that stands there."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def translate(self, lines, settings):
+        return [self._translate(line) for line in lines]
+
+    def _translate(self, line):
+        score, *texts = self.table.get(line, (0.0, ""))
+        return Translation(tuple(Hypothesis(text, score) for text in texts))
+
+
+TABLE = {
+    "der Hund": (-1.0, "the dog", "a dog", "dogs"),
+    "die Katze": (-2.0, "the cat", "a cat", "cats"),
+    "der Mann": (-9.0, "the man", "a man", "men"),
+    "London": (-1.5, "London"),
+    "leer": (-3.0, ""),
+    "zwei Zeilen": (-1.2, "two\nlines\u2028here\t."),
+}
+SOURCE = ["der Hund", "", "die Katze", "der Hund", "London", "leer", "caf\udce9", "der Mann", "zwei Zeilen\r"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "text.de"
+    path.write_bytes("".join(f"{line}\n" for line in SOURCE).encode("utf-8", "surrogateescape"))
+    return path
+
+
+@pytest.fixture
+def labels(source, tmp_path):
+    run([source], tmp_path / "labels", Scripted(TABLE), CommonLetters(), shard_lines=4, chunk_lines=3)
+    return generation([source], tmp_path / "labels", shard_lines=4).folder
+
+
+def lines(path):
+    content = path.read_bytes().decode()
+    assert content.endswith("\n")
+    return content[:-1].split("\n")
+
+
+def make(labels, source, filters=ALL, references=(None,), overwrite=False, **options):
+    criteria = {key: options.pop(key) for key in ("selection", "metric") if key in options}
+    assembly = Assembly(labels, [source], references, POLICY, Criteria(filters=filters, **criteria), **options)
+    record = assemble(assembly, overwrite)
+    return record, lines(labels.path / f"{assembly.name}.src"), lines(labels.path / f"{assembly.name}.tgt")
+
+
+def test_pairs_stay_in_the_order_of_the_source_and_drops_are_counted(labels, source):
+    record, sources, targets = make(labels, source)
+    assert sources == ["der Hund", "die Katze", "der Mann", "zwei Zeilen"]
+    assert targets == ["the dog", "the cat", "the man", "two lines here ."]
+    assert (record["lines"], record["kept"]) == (9, 4)
+    assert record["dropped"] == {
+        "duplicates": 1, "empty": 1, "identical": 1, "source_empty": 1, "source_invalid_utf8": 1,
+    }  # fmt: skip
+    assert record["files"][0] == {"name": "pseudo.src", "sha256": sha256_of(labels.path / "pseudo.src")}
+
+
+def test_without_filters_only_what_has_no_translation_is_left_out(labels, source):
+    record, sources, targets = make(labels, source, FilterSettings())
+    assert record["kept"] == 7 and record["dropped"] == {"source_empty": 1, "source_invalid_utf8": 1}
+    assert sources[4] == "leer" and targets[4] == ""
+
+
+def test_dropped_lines_are_kept_for_reading(labels, source):
+    make(labels, source, keep_dropped=True)
+    assert lines(labels.path / "pseudo.dropped.tsv") == [
+        "source_empty\t2\t0.0000\t\t",
+        "duplicates\t4\t-1.0000\tder Hund\tthe dog",
+        "identical\t5\t-1.5000\tLondon\tLondon",
+        "empty\t6\t-3.0000\tleer\t",
+        "source_invalid_utf8\t7\t0.0000\t\t",
+    ]
+
+
+def test_low_scores_are_dropped_at_assembly(labels, source):
+    record, sources, _ = make(labels, source, FilterSettings(empty=True, score_quantile=0.2))
+    assert record["dropped"]["score_quantile"] == 1 and "der Mann" not in sources
+    assert record["least_kept"] == {"score": -2.0}
+
+
+def test_pairs_that_the_reverse_model_finds_unlikely_are_dropped(labels, source):
+    record, sources, _ = make(labels, source, FilterSettings(empty=True, reverse_score_quantile=0.2))
+    scores = {line: CommonLetters().score([texts[0]], [line])[0] for line, (_, *texts) in TABLE.items() if texts[0]}
+    assert set(scores) - set(sources) == {min(scores, key=scores.get)}
+    assert record["dropped"]["reverse_score_quantile"] == 1
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_interpolation_takes_the_hypothesis_nearest_to_the_reference(labels, source, tmp_path, metric):
+    reference = tmp_path / "text.en"
+    references = ["a dog", "", "cats", "dogs", "London", "empty", "coffee", "", "two lines"]
+    reference.write_text("".join(f"{line}\n" for line in references))
+    _, sources, targets = make(labels, source, references=(reference,), selection="interpolation", metric=metric)
+    assert list(zip(sources, targets)) == [
+        ("der Hund", "a dog"), ("die Katze", "cats"), ("der Hund", "dogs"),
+        ("der Mann", "the man"),  # no reference: the one-best
+        ("zwei Zeilen", "two lines here ."),
+    ]  # fmt: skip
+
+
+def test_monolingual_files_take_the_one_best(labels, source):
+    _, _, targets = make(labels, source, selection="interpolation")
+    assert targets[0] == "the dog"
+
+
+def test_a_reference_that_is_not_parallel_is_refused_and_nothing_is_written(labels, source, tmp_path):
+    reference = tmp_path / "text.en"
+    reference.write_text("one\ntwo\n")
+    before = contents(labels.path)
+    with pytest.raises(ValueError, match="text.de' has more lines than .*text.en', which ends after line 2"):
+        make(labels, source, references=(reference,))
+    assert contents(labels.path) == before
+
+
+def test_a_source_that_changed_is_refused_with_file_and_line(labels, source):
+    source.write_bytes(source.read_bytes().replace(b"die Katze", b"die Tatze"))
+    with pytest.raises(ShardError, match="source line 3, '.*text.de' line 3, has changed since it was translated"):
+        make(labels, source)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda raw: raw + b"more\n", "source line 10, '.*' line 10, has no row in the shards"),
+        (lambda raw: raw[: raw.index(b"\n", 40) + 1], "the shards go on after the last source line"),
+    ],
+)
+def test_a_source_of_another_length_is_refused(labels, source, change, sentence):
+    source.write_bytes(change(source.read_bytes()))
+    with pytest.raises(ShardError, match=sentence):
+        make(labels, source)
+
+
+def test_a_changed_line_is_named_in_its_own_file(tmp_path):
+    parts = [write_source(tmp_path / name, 10, seed) for seed, name in enumerate("ab")]
+    run(parts, tmp_path / "labels", shard_lines=8)
+    labels = generation(parts, tmp_path / "labels", shard_lines=8).folder
+    changed = parts[1].read_bytes().split(b"\n")
+    changed[4] = changed[4][::-1] + b"!"
+    parts[1].write_bytes(b"\n".join(changed))
+    with pytest.raises(ShardError, match="source line 15, '.*/b' line 5, has changed"):
+        assemble(Assembly(labels, parts, [None, None], POLICY, Criteria()))
+
+
+def test_a_shard_that_is_not_the_manifests_is_refused(labels, source):
+    path = labels.shard(1)
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content.replace(b"the dog", b"the cat")))
+    with pytest.raises(ShardError, match="shard-000001.jsonl.gz' is not the file that manifest.json describes"):
+        make(labels, source)
+
+
+def test_labels_without_a_manifest_are_refused(labels, source):
+    labels.manifest_path.unlink()
+    with pytest.raises(ShardError, match="has no manifest.json: not all of its shards are there yet"):
+        make(labels, source)
+
+
+def test_the_same_assembly_is_not_made_again_and_another_is_refused(labels, source):
+    record, *_ = make(labels, source)
+    before = contents(labels.path)
+    stamp = (labels.path / "pseudo.src").stat().st_mtime_ns
+    assert make(labels, source)[0] == record and (labels.path / "pseudo.src").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="pseudo.json' is of other settings: .*filters.empty was True and is False"):
+        make(labels, source, FilterSettings())
+    assert contents(labels.path) == before
+    assert make(labels, source, FilterSettings(), name="unfiltered")[0]["kept"] == 7
+    assert make(labels, source, FilterSettings(), overwrite=True, keep_dropped=True)[0]["kept"] == 7
+    make(labels, source, overwrite=True)
+    assert contents(labels.path).keys() - before.keys() == {"unfiltered.json", "unfiltered.src", "unfiltered.tgt"}
+
+
+def test_an_interrupted_assembly_starts_again_and_ends_with_the_same_bytes(labels, source):
+    make(labels, source)
+    expected = contents(labels.path)
+    (labels.path / "pseudo.json").unlink()
+    (labels.path / "pseudo.tgt").write_bytes(b"half")
+    (labels.path / ".pseudo.src.0123.tmp").write_bytes(b"half")
+    make(labels, source)
+    assert contents(labels.path) == expected
+
+
+def test_several_workers_write_the_same_bytes(tmp_path):
+    path = write_source(tmp_path / "text", 3000)
+    run([path], tmp_path / "labels", shard_lines=1000, chunk_lines=500)
+    labels = generation([path], tmp_path / "labels", shard_lines=1000).folder
+    filters = FilterSettings(empty=True, unfinished=True, duplicates=True)
+    record, *_ = make(labels, path, filters, name="a")
+    make(labels, path, filters, name="b", workers=2)
+    assert record["kept"] > 1500
+    for ending in ("src", "tgt"):
+        assert (labels.path / f"a.{ending}").read_bytes() == (labels.path / f"b.{ending}").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_labels(tmp_path):
+    peaks = []
+    for count in (500, 4_000):
+        path = write_source(tmp_path / f"{count}.de", count)
+        run([path], tmp_path / str(count), shard_lines=100, chunk_lines=50)
+        labels = generation([path], tmp_path / str(count), shard_lines=100).folder
+        criteria = Criteria(filters=FilterSettings(empty=True, repetitions=3, score_quantile=0.1))
+        tracemalloc.start()
+        assemble(Assembly(labels, [path], [None], POLICY, criteria))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]

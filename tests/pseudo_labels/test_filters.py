@@ -1,0 +1,107 @@
+import pytest
+
+from nemo_distill.pseudo_labels.filters import FILTERS, FilterSettings, Pair, first_reason, longest_run
+
+# Filter, setting, source, target, whether it drops the pair.
+CASES = [
+    ("empty", True, "Ja .", "", True),
+    ("empty", True, "Ja .", "  ", True),
+    ("empty", True, "Ja .", "Yes .", False),
+    ("identical", True, "Angela Merkel", "Angela Merkel", True),
+    ("identical", True, "Der  Hund ", "der Hund", True),
+    ("identical", True, "Der Hund", "The dog", False),
+    ("length_ratio", 3.0, "Nein .", "Absolutely not .", False),
+    ("length_ratio", 3.0, "Ja .", "No , that is not what I have said to you yesterday .", True),
+    ("length_ratio", 3.0, "a" * 100, "b" * 26, True),
+    ("length_ratio", 3.0, "a" * 100, "b" * 27, False),
+    ("length_ratio", 3.0, "a" * 27, "b" * 100, False),
+    ("length_ratio", 3.0, "a" * 26, "b" * 100, True),
+    ("length_ratio", 6.0, "a" * 26, "b" * 100, False),
+    ("repetitions", 3, "der Hund und die Katze", "the dog the dog the dog the dog", True),
+    ("repetitions", 3, "der Hund und die Katze", "the dog the dog the dog and so on", False),
+    ("repetitions", 3, "der Hund", "dog dog dog dog", True),
+    ("repetitions", 3, "ein sehr, sehr, sehr, sehr großer Hund", "a very, very, very, very big dog", False),
+    ("repetitions", 3, "猫が好きです", "好き好き好き好き好きです", True),
+    ("repetitions", 3, "1.000.000.000", "1,000,000,000", False),
+    ("repetitions", 3, "- - - - - - -", "- - - - - - -", False),
+    ("repetitions", 3, "die Bundesregierung", "a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j", True),
+    ("repetitions", 5, "der Hund", "dog dog dog dog", False),
+    ("untranslated", 0.6, "der Hund sieht den roten Mann", "der Hund sieht den roten man", True),
+    ("untranslated", 0.6, "der Hund sieht den roten Mann", "the dog sees the red man", False),
+    ("untranslated", 0.6, "Angela Merkel traf Emmanuel Macron in Paris", "Angela Merkel met Emmanuel Macron in Paris", False),
+    ("untranslated", 0.6, "am 3. 4. 2020 um 12.30", "on 3 4 2020 at 12.30", False),
+    ("untranslated", 0.6, "Hotel in Berlin", "Hotel in Berlin", False),
+    ("untranslated", 0.9, "den roten Hund sieht er nicht", "the roten Hund sieht er nicht", False),
+    ("untranslated", 0.6, "в лесу родилась ёлочка", "в лесу родилась ёлочка", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "setting", "source", "target", "drops"), CASES)
+def test_each_filter_drops_what_it_should_and_nothing_else(name, setting, source, target, drops):
+    pair = Pair(source, target)
+    assert FILTERS[name](pair, setting) == drops
+    assert first_reason(pair, FilterSettings(**{name: setting})) == (name if drops else None)
+
+
+def test_cut_hypotheses_and_cut_sources_are_told_by_the_engine():
+    assert first_reason(Pair("a", "b", finished=False), FilterSettings(unfinished=True)) == "unfinished"
+    assert first_reason(Pair("a", "b", source_cut=True), FilterSettings(source_cut=True)) == "source_cut"
+    assert first_reason(Pair("a", "b"), FilterSettings(unfinished=True, source_cut=True)) is None
+
+
+def test_no_filter_is_on_that_is_not_asked_for():
+    worst = Pair("a b c d", "", finished=False, source_cut=True)
+    assert first_reason(worst, FilterSettings()) is None
+    assert first_reason(worst, FilterSettings(empty=False, length_ratio=None, repetitions=0)) is None
+
+
+def test_a_pair_is_counted_under_its_first_reason():
+    settings = FilterSettings(empty=True, identical=True, unfinished=True)
+    assert first_reason(Pair("a", "a", finished=False), settings) == "identical"
+
+
+@pytest.mark.parametrize(
+    ("text", "run"),
+    [
+        ("", 1),
+        ("a", 1),
+        ("a b", 1),
+        ("a a", 2),
+        ("a b a b", 2),
+        ("x a b a b a b y", 3),
+        ("a a b b b a", 3),
+        ("a b a", 1),
+    ],
+)
+def test_longest_run(text, run):
+    assert longest_run(text.split()) == run
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_longest_run_is_that_of_a_naive_search(seed):
+    import random
+
+    generator = random.Random(seed)
+    units = generator.choices("ab" if seed % 2 else "abc", k=generator.randint(0, 14))
+    naive = max(
+        (
+            count
+            for start in range(len(units))
+            for period in range(1, len(units) + 1)
+            for count in range(1, len(units) + 1)
+            if units[start : start + period] * count == units[start : start + period * count]
+            and start + period * count <= len(units)
+        ),
+        default=1,
+    )
+    assert longest_run(units) == naive
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("length_ratio", 0.5), ("repetitions", -1), ("untranslated", 1.0), ("score_quantile", 1.5), ("reverse_score_quantile", -0.1)],
+)  # fmt: skip
+def test_a_setting_that_makes_no_sense_is_told(key, value):
+    (problem,) = FilterSettings(**{key: value}).problems()
+    assert problem.startswith(f"{key}={value}: must be null or ")
+    assert FilterSettings(length_ratio=3.0, repetitions=3, untranslated=0.6, score_quantile=0.1).problems() == []
