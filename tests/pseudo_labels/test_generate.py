@@ -98,10 +98,10 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(source, expected, tmp
     folder = tmp_path / "killed"
     kills = 0
     while not (folder / "manifest.json").exists() and kills < 4:
-        process = start(source, folder, "--delay", 0.02)
+        process = start(source, folder, "--delay", 0.5)
         while not (folder / "settings.json").exists() and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(generator.random() * 0.5)
+        time.sleep(generator.random() * 1.5)
         process.kill()
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
