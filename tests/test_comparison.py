@@ -57,6 +57,45 @@ def test_the_plan_holds_every_baseline_and_every_method(demo):
     ]  # fmt: skip
 
 
+def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
+    demo.labels = {
+        "train": ["source=train.de"],
+        "near": ["source=train.de", "output_dir=${output_dir}/labels_train", "name=near", "selection=interpolation"],
+        "second": ["source=mono.de", "model=${output_dir}/hybrid_seed0/model.nemo"],
+        "unread": ["source=other.de"],
+    }
+    read = "model.distillation.mix.corpora.pseudo.source=${output_dir}"
+    demo.methods = {
+        "plain": [],
+        "near": [f"{read}/labels_train/near.src"],
+        "hybrid": [f"{read}/labels_train/pseudo.src"],
+        "second": [f"{read}/labels_second/pseudo.src"],
+    }
+    runs = list(plan_runs(demo, SCRIPTS))
+    assert [run.folder.name for run in runs if not run.folder.name.endswith("seed1")] == [
+        "teacher", "baseline_seed0", "plain_seed0", "labels_near", "near_seed0", "labels_train", "hybrid_seed0",
+        "labels_second", "second_seed0",
+    ]  # fmt: skip
+    assert sum(run.model_path is None for run in runs) == 3
+    by_name = {run.folder.name: run.command for run in runs}
+    teacher = f"model={demo.output_dir}/teacher/model.nemo"
+    assert [part for part in by_name["labels_train"] if part.startswith("model=")] == [teacher]
+    assert by_name["labels_second"][-1] == f"model={demo.output_dir}/hybrid_seed0/model.nemo"
+
+
+def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
+    demo.teacher = str(tmp_path / "big.nemo")
+    with pytest.raises(ConfigurationError, match="teacher names '.*big.nemo', which does not exist"):
+        check_comparison(demo, SCRIPTS)
+    (tmp_path / "big.nemo").touch()
+    check_comparison(demo, SCRIPTS)
+    teacher, baseline, distilled, *_ = plan_runs(demo, SCRIPTS)
+    assert execute(teacher) == 0.0 and teacher.model_path == tmp_path / "big.nemo"
+    for run in (baseline, distilled):
+        assert f"model.distillation.model_path={demo.teacher}" in run.command
+    assert "model.distillation.distillation_loss_weight=0" in baseline.command
+
+
 def test_two_models_of_one_name_are_refused(demo):
     demo.methods = {"baseline": []}
     with pytest.raises(ConfigurationError, match="methods.baseline: another model"):
@@ -64,7 +103,8 @@ def test_two_models_of_one_name_are_refused(demo):
 
 
 def run_in(folder, *extra):
-    return Run("teacher", 0, folder, (sys.executable, "-c", TRAIN, str(folder), *extra))
+    command = (sys.executable, "-c", TRAIN, str(folder), *extra)
+    return Run("teacher", 0, folder, command, folder / "model.nemo")
 
 
 def test_a_finished_training_is_not_run_again(tmp_path):
@@ -85,7 +125,7 @@ def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path
 
 
 def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
-    run = Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)"))
+    run = Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
     with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):
         execute(run)
     assert run.finished() is None

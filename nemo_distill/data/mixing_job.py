@@ -15,6 +15,7 @@ from nemo_distill.data.text_files import named_files
 from nemo_distill.data.text_lines import DataError, LinePolicy
 
 CORPUS_KEYS = ("source", "target", "share", "fraction")
+MIX_KEYS = ("corpora", "seed", "lines", "base", "reading")
 
 
 def check_mixing(cfg: DictConfig) -> None:
@@ -41,21 +42,28 @@ def mixing_job(cfg: DictConfig) -> Mix:
         ConfigurationError: with every problem found.
     """
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    problems = check_missing(cfg)
-    if problems:
+    if problems := check_missing(cfg):
         raise ConfigurationError(problems)
-    policy, problems = build_section(LinePolicy, values["reading"], "reading")
-    corpora = {}
-    for name, section in values["corpora"].items():
-        corpora[name], found = _corpus(f"corpora.{name}", section)
-        problems += found
-    mix = Mix(corpora, Path(values["output"]).expanduser(), policy, values["seed"], values["lines"], values["base"])
-    problems += _mix_problems(mix)
-    if not problems:
-        problems = _overwritten(mix)
-    if problems:
+    mix, problems = build_mix({key: values[key] for key in MIX_KEYS}, Path(values["output"]).expanduser())
+    if problems := problems or _overwritten(mix):
         raise ConfigurationError(problems)
     return mix
+
+
+def build_mix(section: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]:
+    """Returns the mix that a section of `MIX_KEYS` describes, and its problems, a sentence each.
+
+    Args:
+        section: resolved, with every value that it must have.
+        output: what the names of the mix's files begin with.
+    """
+    policy, problems = build_section(LinePolicy, section["reading"], "reading")
+    corpora = {}
+    for name, corpus in section["corpora"].items():
+        corpora[name], found = _corpus(f"corpora.{name}", corpus)
+        problems += found
+    mix = Mix(corpora, output, policy, section["seed"], section["lines"], section["base"])
+    return mix, problems + _mix_problems(mix)
 
 
 def _corpus(where: str, section: Any) -> tuple[Corpus | None, list[str]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
 from nemo_distill.decoding.engine import Engine
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_hugging_face, folder_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 
-ENGINES = ("nemo_distill", "ctranslate2", "nemo")
-DTYPES = ("float32", "float16", "bfloat16")  # of our search and NeMo's
+ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
+DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
 
 
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
@@ -23,7 +24,9 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
     dtypes = QUANTIZATIONS if name == "ctranslate2" else DTYPES
     if dtype is not None and dtype not in dtypes:
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
-    if name == "ctranslate2":
+    if name == "hugging_face":
+        problems += [problem for path in paths if Path(path).exists() for problem in folder_problems(path)]
+    elif name == "ctranslate2":
         problems += [] if find_spec("ctranslate2") else [missing_package("ctranslate2")]
     else:
         folders = [path for path in paths if Path(path).is_dir()]
@@ -35,6 +38,8 @@ def search_problems(name: str, settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that an engine cannot follow."""
     if name == "ctranslate2":
         return [f"search.{problem}" for problem in beyond_ctranslate2(settings)]
+    if name == "hugging_face":
+        return [f"search.{problem}" for problem in beyond_hugging_face(settings)]
     if name != "nemo":
         return []
     only = {"method": "beam", "n_best": 1, "length_penalty_form": "wu"}
@@ -57,9 +62,10 @@ def load_engine(
     """Loads what an engine translates with.
 
     Args:
-        name: one of `ENGINES`: `nemo_distill`, our own search; `ctranslate2`; or `nemo`, NeMo's search.
+        name: one of `ENGINES`: `nemo_distill`, our own search; `ctranslate2`; `nemo`, NeMo's search; or
+            `hugging_face`.
         paths: a `.nemo`; for our search also several, whose distributions are averaged; for CTranslate2 also an
-            export's folder.
+            export's folder; for Hugging Face a model's folder.
         device: such as `cpu` or `cuda:1`.
         dtype: of the weights: float32, float16 or bfloat16; for CTranslate2 also int8 and others. None for float32, or
             for what was exported.
@@ -74,6 +80,9 @@ def load_engine(
         if Path(path).is_dir():
             return CTranslate2Engine(path, compute_type=dtype or "default", **where)
         return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)
+    if name == "hugging_face":
+        (path,) = paths
+        return HuggingFaceEngine(path, device, dtype or "float32", source_language, target_language)
     import torch
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 

@@ -20,7 +20,10 @@ from nemo_distill.core.config import (
 )
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
 from nemo_distill.core.teacher_ensemble import teacher_paths, teacher_weights
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.source_noise import SourceNoise
 from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
+from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
@@ -31,6 +34,7 @@ REGISTERED_TENSORS = (
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
+SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 # Of the study's config; the rest of a `distillation` section is the core's.
 STUDY_KEYS = (
     "distillation_loss_weight",
@@ -39,6 +43,8 @@ STUDY_KEYS = (
     "distilbert_initialization",
     "initialization",
     "same_size_as_teacher",
+    "mix",
+    "noise",
 )
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 SIDES = ("encoder", "decoder")
@@ -102,6 +108,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
         teacher_problems, widths = _check_teachers(model, distillation)
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
+    problems += training_mix_problems(model) + _noise_problems(distillation)
     _raise(problems + teacher_problems)
     return _oddities(model)
 
@@ -130,6 +137,19 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
 def _sizes_of(archive: NemoArchive) -> dict[str, Any]:
     config = OmegaConf.to_container(archive.config)
     return {key: config[key] for key in ("encoder", "decoder", "head", "shared_embeddings") if key in config}
+
+
+def _noise_problems(distillation: Mapping[str, Any]) -> list[str]:
+    noise, problems = build_section(SourceNoise, distillation.get("noise") or {}, "model.distillation.noise")
+    if problems or noise.is_none:
+        return problems
+    return [
+        f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
+        f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
+        for name, node in distillation_losses(distillation).items()
+        for value in node.values()
+        if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
+    ]
 
 
 def _raise(problems: list[str]) -> None:

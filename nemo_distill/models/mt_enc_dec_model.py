@@ -18,6 +18,7 @@ from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
+from nemo_distill.data.source_noise import NoisySource, SourceNoise
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.models.capture import capture
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
@@ -42,6 +43,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     """
 
     distillation_tensors = REGISTERED_TENSORS
+    _noisy_source: NoisySource | None = None  # what a student reads in place of the source
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         super().__init__(cfg, trainer=trainer)
@@ -135,6 +137,8 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
         # By the labels: the decoder's inputs are one token to the left, so that their mask ends one token later.
         label_mask = labels != self.decoder_tokenizer.pad_id
+        if self._noisy_source and self.is_student_model():
+            src_ids, src_mask = self._noisy_source(src_ids, src_mask)
         for name in self.distillation_tensors:
             self.register_distillation_mask(name, src_mask.bool() if name.startswith("encoder") else label_mask)
         log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
@@ -150,6 +154,11 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
 
     def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        noise = SourceNoise(**distillation.get("noise") or {})
+        if not noise.is_none:
+            tokenizer = self.encoder_tokenizer
+            fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
+            self._noisy_source = NoisySource(noise, tokenizer, fixed, self.encoder.max_sequence_length)
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemo_distill.data.text_lines import DataError, Line, LinePolicy, TextFiles, clean_line, line_hash
-from nemo_distill.decoding.engine import EMPTY, Engine
+from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
@@ -37,21 +37,20 @@ class Translator:
     """What makes rows of lines.
 
     Args:
-        engine: the teacher.
-        search: how it searches.
+        translate: returns the translations of texts, given the number of the first line; those that are left out are
+            empty.
         policy: what is done with odd lines.
         reverse: scores the hypotheses, if there is one.
     """
 
-    engine: Engine
-    search: SearchSettings
+    translate: Callable[[int, Sequence[str]], list[Translation]]
     policy: LinePolicy
     reverse: Scorer | None = None
 
     def rows(self, first_line: int, raw_lines: Sequence[bytes]) -> list[Row]:
         """Returns the rows of lines that are numbered from `first_line` on."""
         lines = [clean_line(raw, self.policy) for raw in raw_lines]
-        translations = self.engine.translate([line.text for line in lines], self.search)
+        translations = self.translate(first_line, [line.text for line in lines])
         if len(translations) != len(lines):
             raise DataError(f"the engine gave {len(translations)} translations of {len(lines)} lines")
         rows = []
@@ -64,6 +63,11 @@ class Translator:
         pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
         scores = iter(self.reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
         return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+
+
+def searching(engine: Engine, search: SearchSettings) -> Callable[[int, Sequence[str]], list[Translation]]:
+    """Returns a `Translator.translate` that lets an engine search."""
+    return lambda first_line, texts: engine.translate(texts, search)
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,19 @@ from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint
 from nemo_distill.data.progress import print_counts, shown_progress
 from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
-from nemo_distill.data.text_lines import DataError, LinePolicy
-from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles
+from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
+from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
 from nemo_distill.pseudo_labels.judge import Criteria
+from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 
+FILE = "file"  # in place of an engine: translations that are there
+LABELLERS = (*ENGINES, FILE)
 OVERWRITE = (False, "text", True)
 RESERVED_NAMES = ("manifest", "settings")
 
@@ -52,13 +55,16 @@ class LabellingJob:
 
     def build_translator(self, device: str) -> Translator:
         """Loads the teacher, and the reverse model if there is one."""
-        engine = load_engine(device=device, **self.engine)
-        reverse = None
+        policy, reverse = self.assembly.policy, None
+        if self.engine["name"] == FILE:
+            translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
+        else:
+            translate = searching(load_engine(device=device, **self.engine), self.search)
         if self.reverse_model:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
             reverse = NeMoScorer(self.reverse_model, device)
-        return Translator(engine, self.search, self.assembly.policy, reverse)
+        return Translator(translate, policy, reverse)
 
 
 def check_labelling(cfg: DictConfig) -> None:
@@ -106,6 +112,8 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     sources, references, problems = _files(values)
     sections, section_problems = _sections(values)
     problems += section_problems + _model_problems(values) + _scalar_problems(values, sources)
+    if values["engine"] == FILE:
+        problems += _translated_elsewhere_problems(values, sources)
     if not problems and values["selection"] == "interpolation":
         problems += _interpolation_problems(references, sections["search"])
     if problems:
@@ -143,10 +151,14 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _model_problems(values: Mapping[str, Any]) -> list[str]:
     paths = model_paths(values["model"])
-    problems = engine_problems(values["engine"], paths, values["dtype"])
-    for path in paths:
-        if Path(path).is_file():
-            problems += _archive_problems("model", path)
+    engine, problems = values["engine"], []
+    if engine not in LABELLERS:
+        problems.append(f"engine={engine}: must be one of {', '.join(LABELLERS)}.")
+    elif engine != FILE:
+        problems += engine_problems(engine, paths, values["dtype"])
+        for path in paths:
+            if Path(path).is_file():
+                problems += _archive_problems("model", path)
     if values["reverse_model"]:
         problems += _archive_problems("reverse_model", values["reverse_model"])
     try:
@@ -154,6 +166,17 @@ def _model_problems(values: Mapping[str, Any]) -> list[str]:
     except ValueError as error:
         problems.append(f"weights {error}.")
     return problems
+
+
+def _translated_elsewhere_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list[str]:
+    files, problems = named_files("model", values["model"])
+    given = [values["filters"].get("score_quantile"), values["search"].get("n_best", 1) > 1]
+    if any(given):
+        problems.append("engine=file has one translation a line, and no scores: set n_best=1, score_quantile=null.")
+    if problems or not sources:
+        return problems
+    counts = [sum(1 for _ in TextFiles(paths)) for paths in (sources, files)]
+    return [] if counts[0] == counts[1] else [f"model has {counts[1]} lines, and source has {counts[0]}."]
 
 
 def _archive_problems(key: str, path: str) -> list[str]:

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 
 import pytest
 
@@ -39,11 +40,16 @@ def run(script, *arguments, cwd):
 
 
 @pytest.fixture(scope="module")
-def tarred(corpus, tokenizer, tmp_path_factory):
-    """A tarred data set that NeMo's preprocessing wrote, through our script."""
+def tarred(corpus, tokenizer, teacher_path, tmp_path_factory):
+    """Tarred data that NeMo's preprocessing wrote, through our script, of 64 real pairs and half as many pseudo-labels."""
     folder = tmp_path_factory.mktemp("tarred")
+    for side in ("src", "tgt"):
+        (folder / f"pseudo.{side}").write_text("rot rot rot\n" * 48)
     result = run(
-        "enc_dec_nmt.py", "do_training=false", "~model.validation_ds", "~model.test_ds",
+        "enc_dec_nmt_distill.py", "do_training=false", "~model.validation_ds", "~model.test_ds",
+        f"model.distillation.model_path={teacher_path}", "distillation=low_data",
+        "model.distillation.mix.corpora.real={share: 2, fraction: 1.0}",
+        f"model.distillation.mix.corpora.pseudo={{source: {folder}/pseudo.src, target: {folder}/pseudo.tgt, share: 1}}",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         "model.train_ds.use_tarred_dataset=true", "model.train_ds.tokens_in_batch=200",
         "model.train_ds.num_batches_per_tarfile=1", "+model.train_ds.n_preproc_jobs=1",
@@ -54,14 +60,16 @@ def tarred(corpus, tokenizer, tmp_path_factory):
     return folder
 
 
-def test_tarred_data_holds_every_line(tarred):
+def test_tarred_data_holds_every_line_of_a_mix_in_its_proportions(tarred):
     """NeMo alone leaves out the last fragment of a corpus, which is all of this one."""
-    sentences = 0
+    targets = []
     for path in tarred.glob("*.tar"):
         with tarfile.open(path) as archive:
             for member in archive.getmembers():
-                sentences += len(pickle.load(archive.extractfile(member))["src"])
-    assert sentences == 64
+                targets += pickle.load(archive.extractfile(member))["tgt"].tolist()
+    counts = Counter(tuple(row) for row in targets)
+    assert len(targets) == 64 + 32
+    assert counts.most_common(1)[0][1] == 32
 
 
 def test_the_published_command_works_on_several_tarred_data_sets(corpus, tokenizer, teacher_path, tarred, tmp_path):

@@ -17,7 +17,7 @@ from nemo_distill.data.text_lines import LinePolicy
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
+from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
 
 POLICY = LinePolicy(max_characters=200, invalid_utf8="skip", control_characters="clean")
 SEARCH = SearchSettings(beam_size=4, n_best=3)
@@ -99,7 +99,7 @@ def generation(sources, folder, shard_lines=20, chunk_lines=7, **settings):
 
 def run(sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, **settings):
     """Generates in this process and returns the manifest."""
-    translator = Translator(engine or Shouting(), SEARCH, POLICY, reverse)
+    translator = Translator(searching(engine or Shouting(), SEARCH), POLICY, reverse)
     return generate(generation(sources, folder, **settings), lambda: translator, rank, world_size, overwrite)
 
 

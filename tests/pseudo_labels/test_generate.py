@@ -10,7 +10,7 @@ import pytest
 
 from nemo_distill.data.output_files import sha256_of
 from nemo_distill.decoding.engine import Hypothesis, Translation
-from nemo_distill.pseudo_labels.generate import Translator, generate
+from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
 from tests.conftest import REPOSITORY
 from tests.pseudo_labels.fakes import (
@@ -245,7 +245,7 @@ def test_progress_passes_over_what_was_done_before(source, tmp_path):
         (tmp_path / "out" / "shards" / f"shard-{index:06d}.jsonl.gz").unlink()
     (tmp_path / "out" / "manifest.json").unlink()
     job = generation([source], tmp_path / "out")
-    generate(job, lambda: Translator(Shouting(), SEARCH, POLICY), on_progress=lambda *at: seen.append(at))
+    generate(job, lambda: Translator(searching(Shouting(), SEARCH), POLICY), on_progress=lambda *at: seen.append(at))
     positions = [position for position, _ in seen]
     assert positions == sorted(positions) and positions[-1] == source.stat().st_size
     assert [lines for _, lines in seen] == [0, 0, 7, 7, 6, 0, 0, 0, 7, 7, 6, 0, 0]

@@ -140,9 +140,12 @@ MISTAKES = [
     (["weights=[1,2]"], "1 numbers above 0 are needed"),
     (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
     (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 ranks a beam by power alone"),
+    (["engine=hugging_face"], "engine=hugging_face takes a folder with a config.json"),
+    (["engine=file", "model={files}/text.en", "search.n_best=2"], "engine=file has one translation a line"),
+    (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo knows n_best=1 alone"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
-    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
     (["reverse_model=nowhere.nemo"], "reverse_model: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size, 4"),
     (["search.beam_size=many"], "search.beam_size=many: must be a whole number"),
@@ -220,6 +223,15 @@ def test_a_teachers_labels_are_what_translating_with_it_gives(tmp_path, corpus, 
     translations = load_engine(engine, [teacher_path]).translate(lines, search)
     labels = (tmp_path / "pseudo.tgt").read_text().split("\n")[:-1]
     assert labels == [clean_text(translation.text) for translation in translations]
+
+
+def test_translations_made_elsewhere_are_labels_too(files):
+    (files / "text.en").write_text("".join(f"translation {number}\n" for number in range(1, 131)))
+    run_job(config(files, "engine=file", f"model={files}/text.en", "chunk_lines=7"))
+    rows = list(read_rows(files / "labels" / "shards"))
+    assert len(rows) == 130
+    assert all(row.hypotheses[0].text == f"translation {row.line}" for row in rows if row.hypotheses)
+    assert json.loads((files / "labels" / "settings.json").read_text())["teachers"][0]["name"] == "text.en"
 
 
 def test_the_parts_that_need_no_model_import_neither_torch_nor_nemo():

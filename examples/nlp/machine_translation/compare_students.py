@@ -1,4 +1,4 @@
-"""Trains a teacher, baselines and distilled students, and prints how they compare. See conf/demo.yaml."""
+"""Trains a teacher, or takes one, labels text, trains students, and prints how they compare. See conf/demo.yaml."""
 
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     prepare_corpus(cfg.corpus)
     runs = list(plan_runs(cfg, scripts))
     seconds = [execute(run) for run in runs]
-    results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds)]
+    results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds) if run.model_path]
     write_results(results, Path(cfg.output_dir))
     print_results(results)
 

@@ -5,8 +5,9 @@ import tempfile
 import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.data.training_mix import mix_training_data
 from nemo_distill.models.mt_config import check_distillation_job, complete_student
-from nemo_distill.training import build_trainer, check, preprocess_data, run_job, start_from_nemo
+from nemo_distill.training import build_trainer, check, plain_errors, preprocess_data, run_job, start_from_nemo
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
@@ -15,6 +16,8 @@ def main(cfg: DictConfig) -> None:
     trainer = build_trainer(cfg)
     with tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
+        with plain_errors():
+            mix_training_data(cfg.model, folder)
         preprocess_data(cfg.model, trainer)
         if not (cfg.do_training or cfg.do_testing):
             return

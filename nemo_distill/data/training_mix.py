@@ -1,0 +1,72 @@
+"""The mix of corpora that a distillation trains on, described in its config's section `distillation.mix`.
+
+It is written as text before NeMo reads any, so that NeMo's loaders, and its preprocessing of tarred data, see one
+corpus whose every stretch has the proportions.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_distill.core.config import suggestion
+from nemo_distill.core.console import console
+from nemo_distill.data.mixing import Mix, write_mix
+from nemo_distill.data.mixing_job import MIX_KEYS, build_mix
+
+REAL = "real"  # the corpus that takes its files from train_ds
+MISSING = "???"
+
+
+def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with `distillation.mix`, a sentence each; missing values are told elsewhere.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    corpora = _corpora(model)
+    if not corpora or MISSING in str(corpora):
+        return []
+    if model["train_ds"].get("metadata_file"):
+        return [
+            "model.distillation.mix mixes text, but model.train_ds.metadata_file names tarred data: name text, of "
+            "which model.preproc_out_dir makes tarred data once it is mixed, or sample from several tarred sets by "
+            "model.train_ds.concat_sampling_probabilities."
+        ]
+    unknown = [key for key in model["distillation"]["mix"] if key not in MIX_KEYS]
+    if unknown:
+        return [f"model.distillation.mix has the unknown key '{key}'{suggestion(key, MIX_KEYS)}." for key in unknown]
+    return [f"model.distillation.mix.{problem}" for problem in _build(model, Path("mixed"))[1]]
+
+
+def mix_training_data(model: DictConfig, folder: str | Path) -> None:
+    """Writes the mix of `model.distillation.mix`, if it names corpora, into `folder`, and has `train_ds` read it.
+
+    Raises:
+        DataError: if files are not parallel, or a corpus has no usable pair.
+    """
+    plain = OmegaConf.to_container(model, resolve=True)
+    if not _corpora(plain):
+        return
+    mix, _ = _build(plain, Path(folder) / "mixed")
+    record = write_mix(mix)
+    with open_dict(model):
+        model.distillation.mix = record  # the student's .nemo keeps it
+        model.train_ds.src_file_name, model.train_ds.tgt_file_name = (str(mix.path(side)) for side in ("src", "tgt"))
+    counts = ", ".join(f"{part['lines']:,} of {name}" for name, part in record["corpora"].items())
+    console.info(f"Training on a mix of {record['lines']:,} pairs: {counts}")
+
+
+def _corpora(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    return ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+
+
+def _build(model: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]:
+    section, train = model["distillation"]["mix"], model["train_ds"]
+    files = {"source": train.get("src_file_name"), "target": train.get("tgt_file_name")}
+    corpora = {
+        name: {**files, **corpus} if name == REAL and isinstance(corpus, Mapping) else corpus
+        for name, corpus in section["corpora"].items()
+    }
+    return build_mix({**section, "corpora": corpora}, output)

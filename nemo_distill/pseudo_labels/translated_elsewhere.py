@@ -1,0 +1,40 @@
+"""Translations that were made by other means and lie in files, one line a line of the source."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, clean_line
+from nemo_distill.decoding.engine import Hypothesis, Translation
+
+NO_SCORE = 0.0
+
+
+class TranslatedElsewhere:
+    """Finds the translations of lines by their numbers.
+
+    Args:
+        files: parallel to the sources taken together.
+        policy: what is done with odd lines; one that is left out is an empty translation.
+    """
+
+    def __init__(self, files: Sequence[Path], policy: LinePolicy):
+        self._files, self._policy = TextFiles(files), policy
+        self._rest: Iterator[bytes] = iter(())
+        self._next_line = 0  # of `_rest`; 0 where nothing is open
+
+    def translate(self, first_line: int, texts: Sequence[str]) -> list[Translation]:
+        """Returns what stands for the lines from number `first_line` on, as many as `texts`.
+
+        Raises:
+            DataError: if the files end before.
+        """
+        if not 0 < self._next_line <= first_line:
+            self._rest, self._next_line = iter(self._files), 1
+        skipped = first_line - self._next_line
+        self._next_line = first_line + len(texts)
+        found = list(islice(self._rest, skipped, skipped + len(texts)))
+        if len(found) < len(texts):
+            names = ", ".join(f"'{path}'" for path in self._files.paths)
+            raise DataError(f"{names} hold no translation of source line {first_line + len(found)}")
+        return [Translation((Hypothesis(clean_line(raw, self._policy).text, NO_SCORE),)) for raw in found]

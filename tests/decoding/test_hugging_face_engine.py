@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
+from nemo_distill.decoding.settings import SearchSettings
+from tests.conftest import WORDS
+
+LINES = ["der Hund sieht rot", "", "und", "der Mann und der Hund sieht Haus", "rot Haus", "   ", "Mann und Hund"]
+GREEDY = SearchSettings(beam_size=1, length_penalty=0.0, max_delta=5)
+BEAM = SearchSettings(beam_size=4, n_best=4, length_penalty=1.0, length_penalty_form="power", max_delta=5)
+SAMPLES = SearchSettings(method="sample", n_best=3, length_penalty=0.0, max_delta=5, temperature=0.7)
+
+
+def write_model(folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+    vocabulary = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *WORDS.values()])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=8
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = MarianConfig(
+        vocab_size=len(vocabulary), d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=32,
+        pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, forced_eos_token_id=None, init_std=0.7,
+    )  # fmt: skip
+    model = MarianMTModel(config)
+    model.generation_config.bad_words_ids = [[0], [2]]  # OPUS-MT's forbid the padding token likewise
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("hugging_face"))
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    return load_engine("hugging_face", [folder])
+
+
+@pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
+def test_a_translation_does_not_depend_on_the_lines_beside_it(engine, settings):
+    together = engine.translate(LINES, settings)
+    alone = [engine.translate([line], settings)[0] for line in LINES]
+    for one, other in zip(together, alone):
+        assert [found.text for found in one.hypotheses] == [found.text for found in other.hypotheses]
+        assert [found.score for found in one.hypotheses] == pytest.approx(
+            [f.score for f in other.hypotheses], abs=1e-4
+        )
+    assert together[1].text == together[5].text == ""
+
+
+@pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
+@torch.no_grad()
+def test_scores_are_the_models_own(engine, settings):
+    """The sum of log-probabilities of what was generated, over the length penalty."""
+    model, tokenizer = engine._model, engine._tokenizer
+    (translation,) = engine.translate([LINES[0]], settings)
+    assert len(translation.hypotheses) == settings.n_best
+    scores = [found.score for found in translation.hypotheses]
+    assert scores == sorted(scores, reverse=True)
+    for found in translation.hypotheses:
+        words = tokenizer.convert_tokens_to_ids(found.text.split())
+        ids = [0, *words, 1] if found.finished else [0, *words]
+        logits = model(
+            input_ids=torch.tensor([tokenizer(LINES[0])["input_ids"]]), decoder_input_ids=torch.tensor([ids[:-1]])
+        ).logits[0]
+        log_probs = logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None]).sum()
+        assert found.score == pytest.approx(float(log_probs / settings.penalty(len(ids) - 1)), abs=1e-3)
+
+
+def test_a_long_line_is_cut_and_says_so(engine):
+    cut, whole = engine.translate(["rot " * 20, "rot"], GREEDY)
+    assert cut.source_cut and not whole.source_cut
+    assert cut.text == engine.translate(["rot " * 7], GREEDY)[0].text
+
+
+def test_what_it_cannot_do_is_told(tmp_path, folder):
+    wu = SearchSettings()
+    assert "Hugging Face ranks a beam by power alone" in search_problems("hugging_face", wu)[0]
+    with pytest.raises(ConfigurationError, match="power alone"):
+        HuggingFaceEngine(folder).translate(["rot"], wu)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert "no sequence-to-sequence model" in engine_problems("hugging_face", [tmp_path])[0]
+    assert "takes a folder" in engine_problems("hugging_face", [folder / "config.json"])[0]
+    assert engine_problems("hugging_face", [folder]) == []
+
+
+def test_a_multilingual_model_needs_languages_that_it_knows(folder):
+    from types import SimpleNamespace
+
+    from nemo_distill.decoding.hugging_face_engine import _language_options
+
+    ids = {"deu_Latn": 7, "eng_Latn": 8}
+    tokenizer = SimpleNamespace(src_lang=None, unk_token_id=3, convert_tokens_to_ids=lambda code: ids.get(code, 3))
+    assert _language_options(tokenizer, "deu_Latn", "eng_Latn") == {"forced_bos_token_id": 8}
+    assert tokenizer.src_lang == "deu_Latn"
+    with pytest.raises(ConfigurationError, match="target_language=xx: must be one of the codes"):
+        _language_options(tokenizer, "deu_Latn", "xx")
+    assert _language_options(SimpleNamespace(), None, None) == {}
