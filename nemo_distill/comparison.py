@@ -136,9 +136,9 @@ def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
     from_teacher = f"model.distillation.model_path={teacher.model_path}"
     for seed in cfg.seeds:
         for group, overrides in cfg.baselines.items():
-            yield run(group, seed, alone, [*alone_overrides, *cfg.student, *_flat(overrides)])
+            yield run(group, seed, alone, [*alone_overrides, *cfg.students, *_flat(overrides)])
         for group, overrides in cfg.methods.items():
-            overrides = [*cfg.student, from_teacher, *_flat(overrides)]
+            overrides = [*cfg.students, from_teacher, *_flat(overrides)]
             read = [label for label in labels if any(label.text in override for override in overrides)]
             labels = [label for label in labels if label not in read]
             yield from (label.run for label in read)

@@ -33,7 +33,7 @@ def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
 
 def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
     baseline, distilled = list(plan_runs(demo, SCRIPTS))[1:3]
-    student = set(demo.student)
+    student = set(demo.students)
     assert student <= set(baseline.command) and student <= set(distilled.command)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import SCRIPTS
 
+PAD = 3  # of the tests' tokenizer
 # As the study's author published it; `trainer.gpus` is `trainer.devices` since.
 PUBLISHED = """
 --config-path=conf --config-name=aayn_base_distill do_training=true trainer.devices=1 ~trainer.max_epochs
@@ -67,7 +68,7 @@ def test_tarred_data_holds_every_line_of_a_mix_in_its_proportions(tarred):
         with tarfile.open(path) as archive:
             for member in archive.getmembers():
                 targets += pickle.load(archive.extractfile(member))["tgt"].tolist()
-    counts = Counter(tuple(row) for row in targets)
+    counts = Counter(tuple(token for token in row if token != PAD) for row in targets)
     assert len(targets) == 64 + 32
     assert counts.most_common(1)[0][1] == 32
 
@@ -144,3 +145,37 @@ def test_a_model_of_ones_own_is_distilled_in_a_few_lines(tmp_path):
         if line.strip() and not line.startswith(('"""', "import", "from"))
     ]
     assert len(lines) < 40
+
+
+def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where_it_was(
+    corpus, teacher_path, tmp_path
+):
+    sizes = {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}
+    student = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in sizes.items()]
+    student += ["model.shared_embeddings=true", "model.beam_size=1", "model.train_ds.num_workers=0"]
+    student += ["~trainer.max_epochs", "+trainer.max_steps=2", "+trainer.val_check_interval=2"]
+    student += ["trainer.check_val_every_n_epoch=null", "trainer.accelerator=cpu"]
+    unfiltered = [f"filters.{name}=false" for name in ("identical", "unfinished", "duplicates")]
+    unfiltered += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
+    command = [
+        "compare_students.py", "--config-name", "pipeline", f"teacher={teacher_path}", f"corpus.folder={corpus}",
+        f"corpus.monolingual={corpus}/test.de", f"output_dir={tmp_path}/runs", "beam_size=1", f"students={student}",
+        f"search={['search.max_delta=5', 'accelerator=cpu', *unfiltered]}",
+        "~baselines.baseline", "~labels.second", "~methods.noisy",
+    ]  # fmt: skip
+    result = run(*command, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    finished = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/finished.json"))
+    assert finished == [
+        "baseline_seed0",
+        "hybrid_seed0",
+        "labels_mono",
+        "labels_second",
+        "labels_train",
+        "noisy_seed0",
+    ]
+    again = run(*command, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished before") == 3
+    for name in ("teacher", "hybrid"):
+        assert name in again.stdout
