@@ -164,6 +164,24 @@ def test_a_student_records_how_it_was_made(distillation_config, teacher_path, tm
     assert record.distillation.loss.primary["class"] == "nemo_distill.losses.KLDivergenceLoss"
 
 
+def test_noise_is_in_the_students_source_alone(distillation_config, batch, tmp_path, monkeypatch):
+    distillation_config.distillation.noise = {"mask": 0.5}
+    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    read = {}
+    for role, one in (("teacher", model.teacher), ("student", model.student)):
+        encoder = one.encoder
+        monkeypatch.setattr(
+            encoder, "forward",
+            lambda input_ids, encoder_mask, role=role, forward=encoder.forward: (
+                read.update({role: input_ids}) or forward(input_ids=input_ids, encoder_mask=encoder_mask)
+            ),
+        )  # fmt: skip
+    model.distillation_losses(batch)
+    unknown = model.student.encoder_tokenizer.unk_id
+    assert torch.equal(read["teacher"], squeeze_batch(batch)[0])
+    assert unknown not in read["teacher"] and unknown in read["student"]
+
+
 def test_a_save_that_fails_leaves_the_earlier_file(model, tmp_path, monkeypatch):
     path = tmp_path / "student.nemo"
     path.write_text("earlier")
