@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.models.mt_config import check_distillation_job, complete_student
-from nemo_distill.training import build_trainer, check, preprocess_data, run_job, start_from_nemo
+from nemo_distill.training import build_trainer, check, plain_errors, preprocess_data, run_job, start_from_nemo
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
@@ -23,7 +23,8 @@ def main(cfg: DictConfig) -> None:
 
         model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
         start_from_nemo(cfg, model.student)
-        run_job(cfg, trainer, model)
+        with plain_errors():
+            run_job(cfg, trainer, model)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""Plays the teacher of a translation model from a teacher cache."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nemo_distill.core.config import Widths
+from nemo_distill.core.distillation_mixin import DistillationMixin
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.losses.top_k import TopK
+from nemo_distill.models.mt_config import registered_widths
+from nemo_distill.models.named_evaluation import squeeze_batch
+from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
+from nemo_distill.teacher_cache.keys import pair_keys
+
+
+class CachedTeacher(DistillationMixin):
+    """Registers what the cache holds of a batch's pairs, `log_probs` and `nll`, as the teacher itself would.
+
+    Args:
+        path: the cache's folder.
+        tail: what is made of the words that are not kept, one of `nemo_distill.losses.top_k.TAILS`.
+        student: the `MTEncDecModel` that learns, whose vocabulary is the teacher's.
+    """
+
+    def __init__(self, path: str | Path, tail: str, student: Any):
+        self.cache = TeacherCache(path)
+        self.archive = NemoArchive(cached_teacher_path(path))
+        self.tail = tail
+        self.pad_id, self.vocab_size = student.decoder_tokenizer.pad_id, student.decoder_vocab_size
+        self._source_tokenizer = student.encoder_tokenizer
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """The name and the SHA-256 of the teacher's `.nemo`."""
+        return self.cache.manifest["settings"]["teacher"]
+
+    def distillation_forward(self, batch: list[Tensor]) -> None:
+        labels = squeeze_batch(batch)[-1]
+        mask = labels != self.pad_id  # (B, T)
+        records = self._records(batch)
+        top_k = TopK(
+            self._padded(records["ids"], mask).long(),
+            self._padded(records["log_probs"], mask).float(),
+            self._padded(records["rest"], mask).float(),
+            self.vocab_size,
+            self.tail,
+        )
+        self._register_distribution(top_k)
+        self.register_distillation_tensor("nll", -self._padded(records["label"], mask).float())
+
+    def _register_distribution(self, top_k: TopK) -> None:
+        if self.wants_distillation_tensor("log_probs"):
+            temperature = self._distillation_pass.registry.temperature
+            self.register_distillation_tensor("log_probs", top_k.dense(temperature))
+
+    def _records(self, batch: list[Tensor]) -> np.ndarray:
+        src_ids, src_mask, _, _, labels = squeeze_batch(batch)
+        try:
+            return self.cache.records(pair_keys(src_ids, src_mask, labels, self.pad_id))
+        except MissingPairError as error:
+            ids = src_ids[error.row][src_mask[error.row].bool()].tolist()
+            source = self._source_tokenizer.ids_to_text(ids)
+            raise DataError(
+                f"'{self.cache.path}' does not hold the pair whose source is '{source}'; was the cache made of this "
+                "data, with these tokenizers?"
+            ) from error
+
+    def _padded(self, values: np.ndarray, mask: Tensor) -> Tensor:
+        """Returns values of the real tokens (N, ...) at their places (B, T, ...), and zeros elsewhere."""
+        values = torch.from_numpy(np.ascontiguousarray(values)).to(mask.device)
+        padded = values.new_zeros((*mask.shape, *values.shape[1:]))
+        padded[mask] = values
+        return padded
+
+    def distillation_widths(self) -> Widths:
+        return registered_widths(self.archive.config)
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        return []
+
+    def _apply(self, fn: Any) -> "CachedTeacher":
+        """Nothing moves: records go to the labels' device."""
+        return self
