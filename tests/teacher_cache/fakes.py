@@ -1,6 +1,7 @@
 """A teacher that needs no model: a pair's probabilities follow from its ids."""
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from nemo_distill.teacher_cache.build import CacheJob, build
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -10,14 +11,14 @@ PAD = 0
 VOCAB_SIZE = 40
 
 
-def batch_of(pairs, pad_to=0):
-    """A batch of pairs of lists of ids, each target with its first token as the decoder's first input."""
+def batch_of(pairs, padding=0):
+    """A batch of pairs of lists of ids; a target's first id is only an input of the decoder, its last only a label."""
     sources, targets = ([torch.tensor(ids) for ids in side] for side in zip(*pairs))
-    padded = [
-        torch.nn.utils.rnn.pad_sequence([*side, torch.zeros(pad_to, dtype=torch.long)], True, PAD)[:-1]
-        for side in (sources, [target[:-1] for target in targets], [target[1:] for target in targets])
-    ]
-    src_ids, tgt_ids, labels = padded
+    sides = sources, [target[:-1] for target in targets], [target[1:] for target in targets]
+    src_ids, tgt_ids, labels = (
+        torch.nn.functional.pad(pad_sequence(side, batch_first=True, padding_value=PAD), (0, padding), value=PAD)
+        for side in sides
+    )
     return [src_ids, (src_ids != PAD).int(), tgt_ids, (tgt_ids != PAD).int(), labels]
 
 
@@ -32,6 +33,8 @@ def random_pairs(count, seed):
 
 
 class FakeTeacher:
+    """Runs over batches of pairs, each a list; interrupted at the batch `fail_at` that it is to see."""
+
     pad_id, vocab_size = PAD, VOCAB_SIZE
 
     def __init__(self, batches, fail_at=None):
@@ -60,6 +63,7 @@ def log_probs_of(src_ids, src_mask, tgt_ids, tgt_mask, labels):
 
 
 def cache_job(folder, k=8, dtype="float16", shard_pairs=10, **settings):
+    folder.parent.mkdir(parents=True, exist_ok=True)
     archive = folder.parent / "teacher.nemo"
     write_model(archive)
     recorded = {"teacher": {"name": "teacher.nemo", "sha256": "0" * 64}, "k": k, "dtype": dtype, **settings}
