@@ -51,13 +51,11 @@ class CachedTeacher(DistillationMixin):
             self.vocab_size,
             self.tail,
         )
-        self._register_distribution(top_k)
-        self.register_distillation_tensor("nll", -self._padded(records["label"], mask).float())
-
-    def _register_distribution(self, top_k: TopK) -> None:
+        self.register_distillation_tensor("projection", top_k)  # for losses that read a few tokens at a time
         if self.wants_distillation_tensor("log_probs"):
             temperature = self._distillation_pass.registry.temperature
-            self.register_distillation_tensor("log_probs", top_k.dense(temperature))
+            self.register_distillation_tensor("log_probs", top_k.tempered_log_probs(temperature))
+        self.register_distillation_tensor("nll", -self._padded(records["label"], mask).float())
 
     def _records(self, batch: list[Tensor]) -> np.ndarray:
         src_ids, src_mask, _, _, labels = squeeze_batch(batch)

@@ -114,7 +114,7 @@ def test_what_is_cut_off_is_made_up_for_by_the_tail_policy(distill, cut_cache, t
         mask = batch[-1].squeeze(0) != online.student.decoder_tokenizer.pad_id
         full, *kept = (registry.get(Role.TEACHER, "log_probs")[mask] for registry in registries)
         for found, temperature in zip(kept, (1.0, 2.0)):
-            expected = top_k_of(full, 8, tail).dense(temperature)
+            expected = top_k_of(full, 8, tail).tempered_log_probs(temperature)
             torch.testing.assert_close(found.exp(), expected.exp(), rtol=0.01, atol=1e-4)
         nll, cached_nll = (registry.get(Role.TEACHER, "nll")[mask] for registry in registries[:2])
         torch.testing.assert_close(cached_nll, nll, rtol=1e-3, atol=1e-3)
