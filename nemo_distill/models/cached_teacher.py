@@ -12,11 +12,11 @@ from nemo_distill.core.config import Widths
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.losses.top_k import TopK
 from nemo_distill.models.mt_config import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.keys import pair_keys
+from nemo_distill.teacher_cache.records import kept_words, padded
 
 
 class CachedTeacher(DistillationMixin):
@@ -44,18 +44,12 @@ class CachedTeacher(DistillationMixin):
         labels = squeeze_batch(batch)[-1]
         mask = labels != self.pad_id  # (B, T)
         records = self._records(batch)
-        top_k = TopK(
-            self._padded(records["ids"], mask).long(),
-            self._padded(records["log_probs"], mask).float(),
-            self._padded(records["rest"], mask).float(),
-            self.vocab_size,
-            self.tail,
-        )
+        top_k = kept_words(records, mask, self.vocab_size, self.tail)
         self.register_distillation_tensor("projection", top_k)  # for losses that read a few tokens at a time
         if self.wants_distillation_tensor("log_probs"):
             temperature = self._distillation_pass.registry.temperature
             self.register_distillation_tensor("log_probs", top_k.tempered_log_probs(temperature))
-        self.register_distillation_tensor("nll", -self._padded(records["label"], mask).float())
+        self.register_distillation_tensor("nll", -padded(records["label"], mask, torch.float32))
 
     def _records(self, batch: list[Tensor]) -> np.ndarray:
         src_ids, src_mask, _, _, labels = squeeze_batch(batch)
@@ -68,13 +62,6 @@ class CachedTeacher(DistillationMixin):
                 f"'{self.cache.path}' does not hold the pair whose source is '{source}'; was the cache made of this "
                 "data, with these tokenizers?"
             ) from error
-
-    def _padded(self, values: np.ndarray, mask: Tensor) -> Tensor:
-        """Returns values of the real tokens (N, ...) at their places (B, T, ...), and zeros elsewhere."""
-        values = torch.from_numpy(np.ascontiguousarray(values)).to(mask.device)
-        padded = values.new_zeros((*mask.shape, *values.shape[1:]))
-        padded[mask] = values
-        return padded
 
     def distillation_widths(self) -> Widths:
         return registered_widths(self.archive.config)

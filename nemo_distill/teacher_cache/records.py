@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.losses.top_k import top_k_of
+from nemo_distill.losses.top_k import TopK, top_k_of
 from nemo_distill.teacher_cache.keys import KEY
 
 DTYPES = ("float16", "float32")
@@ -48,3 +48,29 @@ def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.nda
     for field, values in (("log_probs", kept.log_probs), ("rest", kept.rest), ("label", label)):
         records[field] = np.maximum(values.float().cpu().numpy(), lowest)
     return records
+
+
+def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) -> TopK:
+    """Returns what records (N,) hold, at the places (B, T) of the N tokens where `mask` is true, on its device.
+
+    Args:
+        records: of the tokens, sentence by sentence.
+        mask: (B, T).
+        vocab_size: V.
+        tail: see `TopK`.
+    """
+    return TopK(
+        padded(records["ids"], mask, torch.int64),
+        padded(records["log_probs"], mask, torch.float32),
+        padded(records["rest"], mask, torch.float32),
+        vocab_size,
+        tail,
+    )
+
+
+def padded(values: np.ndarray, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns values (N, ...) at the places (B, T, ...) where `mask` is true, and zeros elsewhere."""
+    found = torch.from_numpy(np.ascontiguousarray(values)).to(mask.device).to(dtype)
+    everywhere = found.new_zeros((*mask.shape, *found.shape[1:]))
+    everywhere[mask] = found
+    return everywhere

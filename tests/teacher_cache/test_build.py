@@ -41,13 +41,6 @@ def test_each_pair_has_the_teachers_most_probable_words(tmp_path, batches, dtype
     assert manifest["pairs"] == 50 and manifest["bytes_per_token"] == (8 + 10 * np.dtype(dtype).itemsize)
 
 
-def test_ids_take_the_smallest_type_that_holds_them():
-    from nemo_distill.teacher_cache.records import token_type
-
-    sizes = [token_type(64, vocab_size, "float16")["ids"].base for vocab_size in (256, 257, 65536, 65537)]
-    assert sizes == [np.uint8, np.uint16, np.uint16, np.uint32]
-
-
 def test_a_pair_that_came_before_is_not_stored_again(tmp_path, batches):
     teacher = FakeTeacher([batches[0], batches[1] + batches[0][:3], batches[0], [batches[2][0]] * 4])
     manifest = build_cache(tmp_path / "cache", None, teacher, shard_pairs=4)
