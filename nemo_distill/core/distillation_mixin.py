@@ -109,6 +109,8 @@ class DistillationMixin:
     def cached_teacher(self, distillation: Mapping[str, Any]) -> "DistillationMixin":
         """Called on a new student: returns what plays the teacher from the config's `teacher_cache`.
 
+        It has a `record` of the teacher besides, for the student's config.
+
         Raises:
             ConfigurationError: if the model's kind has no such cache, or the cache does not fit the student.
         """

@@ -84,7 +84,7 @@ class DistillationModelPT(ModelPT):
         teacher = self.student.cached_teacher(distillation)
         self.teachers = (teacher,)
         with open_dict(self.student.cfg):
-            self.student.cfg.distilled_with.teachers = [dict(teacher.fingerprint)]
+            self.student.cfg.distilled_with.teachers = [teacher.record]
 
     def _set_up_losses(self, distillation: dict[str, Any]) -> None:
         nodes = self.student.setup_distillation_loss(distillation)

@@ -1,6 +1,5 @@
 """Plays the teacher of a translation model from a teacher cache."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,10 @@ class CachedTeacher(DistillationMixin):
         self._source_tokenizer = student.encoder_tokenizer
 
     @property
-    def fingerprint(self) -> Mapping[str, str]:
-        """The name and the SHA-256 of the teacher's `.nemo`."""
-        return self.cache.manifest["settings"]["teacher"]
+    def record(self) -> dict[str, Any]:
+        """The name and the SHA-256 of the teacher's `.nemo`, and what is kept of its distributions."""
+        settings = self.cache.manifest["settings"]
+        return settings["teacher"] | {"cached": {key: settings[key] for key in ("k", "dtype", "precision")}}
 
     def distillation_forward(self, batch: list[Tensor]) -> None:
         labels = squeeze_batch(batch)[-1]

@@ -66,7 +66,7 @@ def data_files(train_ds: Mapping[str, Any]) -> list[Path]:
         names = as_list(train_ds.get("src_file_name")) + as_list(train_ds.get("tgt_file_name"))
         return [Path(name).expanduser() for name in names]
     metadata = [Path(name).expanduser() for name in as_list(train_ds.get("metadata_file"))]
-    return metadata + [tar for file in metadata for tar in _tar_files(file)]
+    return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
 def _tar_files(metadata: Path) -> list[Path]:

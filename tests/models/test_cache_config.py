@@ -56,6 +56,11 @@ def test_a_training_from_a_cache_needs_no_teacher(job):
     check_distillation_job(job())
 
 
+def test_without_a_cache_a_teacher_is_asked_for(job):
+    (problem,) = problems(job("model.distillation.teacher_cache=null"))
+    assert problem == "model.distillation.model_path has no value; it names the teacher's .nemo."
+
+
 def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
     check_distillation_job(job(f"model.distillation.model_path={teacher_path}"))
 

@@ -125,7 +125,9 @@ def test_a_training_needs_nothing_of_the_teacher_but_the_cache(distill, cut_cach
     trainer.fit(model)
     model.save_to(str(tmp_path / "student.nemo"))
     record = NemoArchive(tmp_path / "student.nemo").config.distilled_with
-    assert record.teachers == [{"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()}]
+    cached = {"k": 8, "dtype": "float16", "precision": "float32"}
+    sha256 = NemoArchive(teacher_path).sha256()
+    assert record.teachers == [{"name": "teacher.nemo", "sha256": sha256, "cached": cached}]
     assert record.distillation.teacher_cache == str(cut_cache)
 
 
