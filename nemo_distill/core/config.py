@@ -11,18 +11,22 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from nemo_distill.core.registry import Role, consumed_tensors
 from nemo_distill.core.schedule import Schedule, parse_schedule
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 CORE_KEYS = {
     "model_path",
     "teacher_weights",
+    "teacher_cache",
+    "teacher_cache_tail",
     "temperature",
     "student_train_loss_weight",
     "loss",
     "allowed_targets",
     "compile",
 }
+CACHED_TENSORS = ("log_probs", "nll")  # of the teacher, in a teacher cache
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",
@@ -173,7 +177,31 @@ def check_distillation(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )
     problems += loss_problems
+    if distillation.get("teacher_cache"):
+        problems += cached_teacher_problems(terms, distillation.get("teacher_cache_tail"))
     return problems or nothing_to_train_on(terms, schedules["student_train_loss_weight"])
+
+
+def cached_teacher_problems(terms: Collection[LossTerm], tail: str | None) -> list[str]:
+    """Returns a sentence for each loss that reads of the teacher what a teacher cache does not hold.
+
+    Args:
+        terms: the losses.
+        tail: the tail policy; see `nemo_distill.losses.top_k`.
+    """
+    problems = [
+        f"distillation.loss.{term.name} reads the teacher's '{name}', but a teacher cache holds only "
+        f"{_listing(CACHED_TENSORS)}."
+        for term in terms
+        for role, name in consumed_tensors(term.loss).values()
+        if role is Role.TEACHER and name not in CACHED_TENSORS
+    ]
+    return problems + [
+        f"distillation.loss.{term.name} is infinite where the teacher gives a word no probability; from a teacher "
+        "cache it needs distillation.teacher_cache_tail=uniform."
+        for term in terms
+        if getattr(term.loss, "needs_every_word", False) and tail != "uniform"
+    ]
 
 
 def _compile_problems(backend: Any) -> list[str]:

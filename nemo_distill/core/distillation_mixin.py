@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nemo_distill.core.config import Widths
+from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.registry import DistillationRegistry, Role
 
 
@@ -105,6 +105,16 @@ class DistillationMixin:
     def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: Mapping[str, Any]) -> dict | None:
         """Called on a new student: copies what the config asks for from the teacher, and returns a record of it."""
         return None
+
+    def cached_teacher(self, distillation: Mapping[str, Any]) -> "DistillationMixin":
+        """Called on a new student: returns what plays the teacher from the config's `teacher_cache`.
+
+        It has a `record` of the teacher besides, for the student's config.
+
+        Raises:
+            ConfigurationError: if the model's kind has no such cache, or the cache does not fit the student.
+        """
+        raise ConfigurationError([f"distillation.teacher_cache: there is none for a {type(self).__name__}."])
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Returns what `distillation.compile` compiles. Default: the whole of the model."""

@@ -10,7 +10,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from nemo_distill import __version__
-from nemo_distill.core.config import ConfigurationError, build_loss_terms, nothing_to_train_on
+from nemo_distill.core.config import (
+    ConfigurationError,
+    build_loss_terms,
+    cached_teacher_problems,
+    nothing_to_train_on,
+)
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
@@ -38,6 +43,8 @@ class DistillationModelPT(ModelPT):
     Args:
         cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`,
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
+            or instead `teacher_cache`, a folder that holds what a teacher said of the training data, and
+            `teacher_cache_tail`, what is made of the words that it left out (default `renormalize`);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
             the name of a backend of torch.compile. Temperature and weights are numbers or schedules over optimizer
@@ -53,15 +60,18 @@ class DistillationModelPT(ModelPT):
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
         # Without data sets: those are the student's, which does not exist yet.
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
-        paths = teacher_paths(cfg.distillation.model_path)
+        cached = bool(cfg.distillation.get("teacher_cache"))
+        paths = [] if cached else teacher_paths(cfg.distillation.model_path)
         # In a tuple, which hides them from torch: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
         self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
-        self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), len(paths))
+        self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), max(1, len(paths)))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
         self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         distillation = OmegaConf.to_container(cfg.distillation)
+        if cached:
+            self._open_teacher_cache(distillation)
         self._set_up_losses(distillation)
         copied = self.student.initialize_from_teacher(self.teacher, distillation)
         if copied is not None:
@@ -69,6 +79,12 @@ class DistillationModelPT(ModelPT):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
         if backend := distillation.get("compile"):
             self._compile_models(backend)
+
+    def _open_teacher_cache(self, distillation: dict[str, Any]) -> None:
+        teacher = self.student.cached_teacher(distillation)
+        self.teachers = (teacher,)
+        with open_dict(self.student.cfg):
+            self.student.cfg.distilled_with.teachers = [teacher.record]
 
     def _set_up_losses(self, distillation: dict[str, Any]) -> None:
         nodes = self.student.setup_distillation_loss(distillation)
@@ -84,6 +100,8 @@ class DistillationModelPT(ModelPT):
         self.temperature = parse_schedule(temperature, "temperature", minimum=0, above=True)
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
         problems += ensemble_problems(self.loss_terms, len(self.teachers))
+        if distillation.get("teacher_cache"):
+            problems += cached_teacher_problems(self.loss_terms, distillation.get("teacher_cache_tail"))
         for teacher in self.teachers:
             problems += self.student.validate_distillation_model(teacher)
         if problems:

@@ -7,11 +7,13 @@ to import; a check of the config needs a few kilobytes and must answer at once.
 import hashlib
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 CONFIG_NAME = "model_config.yaml"
+WEIGHTS = "model_weights"  # what the names of their files hold
 # NeMo replaces an artifact's path in the saved config by this prefix and the member's name.
 ARTIFACT_PREFIX = "nemo:"
 
@@ -52,6 +54,13 @@ class NemoArchive:
         target = Path(folder) / Path(name).name
         target.write_bytes(content)
         return target
+
+    def copy_without_weights(self, stream: BinaryIO) -> None:
+        """Writes a `.nemo` that has all but the weights: the config and the artifacts that it names."""
+        with tarfile.open(self.path) as tar, tarfile.open(fileobj=stream, mode="w") as copy:
+            for member in tar:
+                if member.isfile() and WEIGHTS not in member.name:
+                    copy.addfile(member, tar.extractfile(member))
 
     def sha256(self) -> str:
         """Returns the file's SHA-256 in hexadecimal."""

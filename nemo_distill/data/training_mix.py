@@ -40,6 +40,14 @@ def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
     return [f"model.distillation.mix.{problem}" for problem in _build(model, Path("mixed"))[1]]
 
 
+def mixed_files(model: Mapping[str, Any]) -> list[Path]:
+    """Returns the files that `distillation.mix` is made of; none where nothing is mixed."""
+    if not _corpora(model):
+        return []
+    corpora = _build(model, Path("mixed"))[0].corpora.values()
+    return [path for corpus in corpora for path in (*corpus.sources, *corpus.targets)]
+
+
 def mix_training_data(model: DictConfig, folder: str | Path) -> None:
     """Writes the mix of `model.distillation.mix`, if it names corpora, into `folder`, and has `train_ds` read it.
 

@@ -29,6 +29,7 @@ class JensenShannonLoss(WordLevelLoss):
         if not 0 <= beta <= 1:
             raise ValueError(f"has beta={beta}; a number from 0 to 1 is needed")
         self.beta = beta
+        self.needs_every_word = beta == 1
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
         if self.beta == 0:

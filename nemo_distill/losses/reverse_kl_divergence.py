@@ -13,5 +13,7 @@ class ReverseKLDivergenceLoss(WordLevelLoss):
     each token).
     """
 
+    needs_every_word = True
+
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
         return F.kl_div(teacher_log_probs, student_log_probs, reduction="none", log_target=True).sum(dim=-1)

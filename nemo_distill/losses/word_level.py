@@ -19,6 +19,8 @@ class WordLevelLoss(nn.Module, ABC):
     """
 
     uses_temperature = True
+    # True where the loss is infinite if the teacher gives a word no probability.
+    needs_every_word = False
 
     def __init__(self, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__()

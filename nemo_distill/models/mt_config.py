@@ -5,7 +5,7 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.source_noise import SourceNoise
 from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
 from nemo_distill.data.training_mix import training_mix_problems
+from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
+from nemo_distill.teacher_cache.cache import cached_teacher_path
 
 REGISTERED_TENSORS = (
     "log_probs",
@@ -103,9 +105,11 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     problems = _job_problems(cfg, tokenizers_required=False)
     if not isinstance(distillation, dict) or not distillation:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
-    teacher_problems, widths = [], None
-    if distillation.get("model_path", "???") != "???":
-        teacher_problems, widths = _check_teachers(model, distillation)
+    teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
+    if not teacher_problems and (archives := _teacher_archives(distillation)):
+        teacher_problems, widths = _check_teachers(model, distillation, archives)
+    elif not distillation.get("teacher_cache"):
+        problems.append("model.distillation.model_path has no value; it names the teacher's .nemo.")
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     problems += training_mix_problems(model) + _noise_problems(distillation)
@@ -118,7 +122,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
 
     These are its tokenizers, as copies of the teacher's files in `folder`, and with `same_size_as_teacher` its sizes.
     """
-    archive = NemoArchive(teacher_paths(model.distillation.model_path)[0])
+    archive = NemoArchive(_teacher_archives(model.distillation)[0])
     if model.distillation.get("same_size_as_teacher"):
         with open_dict(model):
             model.update(_sizes_of(archive))
@@ -132,6 +136,14 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
             taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
         with open_dict(model):
             model[f"{side}_tokenizer"] = taken
+
+
+def _teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
+    """The files that tell of the teachers: each one's `.nemo`, or what a teacher cache keeps of it."""
+    if distillation.get("teacher_cache"):
+        return [cached_teacher_path(distillation["teacher_cache"])]
+    path = distillation.get("model_path")
+    return [] if path in (None, "???") else teacher_paths(path)
 
 
 def _sizes_of(archive: NemoArchive) -> dict[str, Any]:
@@ -240,13 +252,12 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
 
 
 def _check_teachers(
-    model: Mapping[str, Any], distillation: Mapping[str, Any]
+    model: Mapping[str, Any], distillation: Mapping[str, Any], paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
     """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
-    paths = teacher_paths(distillation["model_path"])
     try:
         teacher_weights(distillation.get("teacher_weights"), len(paths))
-        archives = [_translation_archive(path) for path in paths]
+        archives = [translation_archive(path) for path in paths]
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
@@ -260,12 +271,24 @@ def _check_teachers(
     return problems, (registered_widths(model), registered_widths(first))
 
 
-def _translation_archive(path: str) -> NemoArchive:
+def translation_archive(path: str | Path) -> NemoArchive:
+    """Opens a `.nemo` of a translation model.
+
+    Raises:
+        ValueError: in one sentence, if it is none.
+    """
     archive = NemoArchive(path)
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
         raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
     return archive
+
+
+def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
+    """Returns what makes a student's ids mean other things than its teacher's, a sentence each."""
+    return [
+        problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
+    ]
 
 
 def _vocabulary_pairs(

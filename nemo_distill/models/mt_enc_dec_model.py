@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
@@ -20,9 +20,18 @@ from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
 from nemo_distill.data.source_noise import NoisySource, SourceNoise
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
+from nemo_distill.losses.top_k import TAILS
+from nemo_distill.models.cache_config import cache_problems
+from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.capture import capture
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
-from nemo_distill.models.mt_config import REGISTERED_TENSORS, distillation_losses, pairing_problems, registered_widths
+from nemo_distill.models.mt_config import (
+    REGISTERED_TENSORS,
+    distillation_losses,
+    pairing_problems,
+    registered_widths,
+    tokenizer_problems,
+)
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.tokenizer_files import Vocabulary
 
@@ -164,7 +173,16 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def distillation_widths(self) -> Widths:
         return registered_widths(self.cfg)
 
-    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel") -> list[str]:
+    def cached_teacher(self, distillation: Mapping[str, Any]) -> CachedTeacher:
+        config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
+        if problems := cache_problems(config):
+            raise ConfigurationError(problems)
+        tail = distillation.get("teacher_cache_tail", TAILS[0])
+        return CachedTeacher(distillation["teacher_cache"], tail, student=self)
+
+    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
+        if isinstance(teacher, CachedTeacher):
+            return tokenizer_problems(self.cfg, teacher.archive)
         return pairing_problems(self._vocabularies(), teacher._vocabularies())
 
     def initialize_from_teacher(

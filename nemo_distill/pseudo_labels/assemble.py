@@ -21,11 +21,12 @@ from nemo_distill.data.output_files import (
     whole_file,
     write_json,
 )
+from nemo_distill.data.shard_folder import ShardError, used_versions
 from nemo_distill.data.text_lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
-from nemo_distill.pseudo_labels.folder import LabelFolder, used_versions
+from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
 from nemo_distill.pseudo_labels.ranking import Ranking
-from nemo_distill.pseudo_labels.shards import ShardError, read_rows
+from nemo_distill.pseudo_labels.shards import read_rows
 
 
 @dataclass(frozen=True)

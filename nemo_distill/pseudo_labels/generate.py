@@ -121,7 +121,7 @@ def generate(
             )
         shards, begin = index + 1, files.position
         on_progress(begin, 0)
-    return folder.finish(generation.sources, shards)
+    return folder.close(shards)
 
 
 def _make_shard(

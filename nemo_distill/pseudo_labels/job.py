@@ -228,7 +228,7 @@ def _build(
         "chunk_lines": values["chunk_lines"],
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
     }
-    folder = LabelFolder(Path(values["output_dir"]).expanduser(), settings)
+    folder = LabelFolder(Path(values["output_dir"]).expanduser(), settings, sources)
     criteria = Criteria(values["selection"], values["metric"], values["metric_language"], sections["filters"])
     assembly = Assembly(
         folder, sources, references, sections["reading"], criteria,

@@ -24,16 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.data.output_files import whole_file
+from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.data.text_lines import ODDITIES, DataError, TextFiles
 from nemo_distill.decoding.engine import Hypothesis
 
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
 COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all that is counted
 DIGITS = 6  # of a score, after the point
-
-
-class ShardError(DataError):
-    """Shards that are not the source's lines, each once and in order; the sentence names file and line."""
 
 
 @dataclass(frozen=True)

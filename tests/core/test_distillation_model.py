@@ -69,6 +69,11 @@ def teacher_path(tmp_path_factory):
     return path
 
 
+def test_a_model_without_a_teacher_cache_says_so(teacher_path):
+    with pytest.raises(ConfigurationError, match="distillation.teacher_cache: there is none for a Classifier"):
+        DistillationModelPT(config(teacher_path, teacher_cache="cache"), model_class=Classifier)
+
+
 def fit(cfg, folder, **options):
     pl.seed_everything(0)
     options = {"max_epochs": 2, "logger": False, "enable_checkpointing": False} | options

@@ -14,6 +14,18 @@ def test_it_reads_config_artifacts_and_hash(teacher_path, tokenizer, tmp_path):
     assert archive.sha256() == hashlib.sha256(teacher_path.read_bytes()).hexdigest()
 
 
+def test_a_copy_without_weights_has_all_else(teacher_path, tokenizer, tmp_path):
+    path = tmp_path / "copy.nemo"
+    with path.open("wb") as stream:
+        NemoArchive(teacher_path).copy_without_weights(stream)
+    copy = NemoArchive(path)
+    assert copy.config == NemoArchive(teacher_path).config
+    extracted = copy.extract_artifact(copy.config.encoder_tokenizer.tokenizer_model, tmp_path)
+    assert extracted.read_bytes() == tokenizer.read_bytes()
+    with tarfile.open(path) as tar:
+        assert not any("weights" in name for name in tar.getnames())
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         NemoArchive(tmp_path / "none.nemo")

@@ -94,7 +94,7 @@ def generation(sources, folder, shard_lines=20, chunk_lines=7, **settings):
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
         **settings,
     }
-    return Generation(sources, LabelFolder(folder, recorded), shard_lines, chunk_lines)
+    return Generation(sources, LabelFolder(folder, recorded, sources), shard_lines, chunk_lines)
 
 
 def run(sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, **settings):

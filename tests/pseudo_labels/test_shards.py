@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.pseudo_labels.shards import (
     Header,
     Row,
-    ShardError,
     count_rows,
     ordered_shards,
     read_rows,

@@ -26,7 +26,8 @@ def main(cfg: DictConfig) -> None:
 
         model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
         start_from_nemo(cfg, model.student)
-        run_job(cfg, trainer, model)
+        with plain_errors():
+            run_job(cfg, trainer, model)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,209 @@
+"""What a training step costs: the student's own, from a teacher that runs along, and from a teacher cache.
+
+    python benchmarks/kd_step.py            # teacher 24x6 of width 1024, student 6x6 of 512, 32,000 words: minutes
+    python benchmarks/kd_step.py --quick    # smaller ones, in under a minute
+    python benchmarks/kd_step.py --fused    # with losses from hidden states, too
+
+A step is the forward and the backward pass of one batch with random weights; the loss is word-level KL, that of the
+first step the student's own NLL as NeMo computes it. The least of several rounds counts. The last line is a JSON
+object: the cached step's time over the NLL step's, and how many times as fast as the plain online step the cached and
+the fused online step are.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONF = Path(__file__).parent.parent / "examples" / "nlp" / "machine_translation" / "conf"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Layers are those of encoder and decoder; a batch has `sentences` pairs of `words` words."""
+
+    teacher_layers: tuple[int, int] = (24, 6)
+    teacher_width: int = 1024
+    student_layers: tuple[int, int] = (6, 6)
+    student_width: int = 512
+    vocabulary: int = 32000
+    sentences: int = 32
+    words: int = 24
+    k: int = 64
+    rounds: int = 3
+
+
+QUICK = Sizes((12, 3), 256, (3, 3), 128, vocabulary=8000, sentences=16)
+
+
+def write_data(folder: Path, sizes: Sizes) -> None:
+    """Writes a tokenizer of as many words as the vocabulary has, and one batch of random pairs of them."""
+    import sentencepiece
+
+    words = [f"w{number}" for number in range(sizes.vocabulary)]
+    text = folder / "words.txt"
+    text.write_text("".join(f"{' '.join(words[start : start + 100])}\n" for start in range(0, len(words), 100)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(folder / "tokenizer"), vocab_size=sizes.vocabulary, model_type="word",
+        pad_id=3, minloglevel=2,
+    )  # fmt: skip
+    generator = random.Random(0)
+    for language in ("src", "tgt"):
+        lines = [" ".join(generator.choices(words, k=sizes.words)) for _ in range(sizes.sentences)]
+        (folder / f"train.{language}").write_text("".join(f"{line}\n" for line in lines))
+
+
+def compose_config(config: str, folder: Path, sizes: Sizes, layers: tuple[int, int], width: int, *more: str) -> Any:
+    """Returns a job's config with a model of some size."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    tokens = sizes.sentences * (2 * sizes.words + 4)
+    overrides = [
+        f"model.train_ds.src_file_name={folder}/train.src", f"model.train_ds.tgt_file_name={folder}/train.tgt",
+        f"model.train_ds.tokens_in_batch={tokens}", "model.train_ds.num_workers=0", "~model.validation_ds",
+        "~model.test_ds", "model.src_language=ignore", "model.tgt_language=ignore", "model.label_smoothing=0.0",
+        f"model.distillation.model_path={folder}/teacher.nemo", *more,
+    ]  # fmt: skip
+    for side, count in zip(("encoder", "decoder"), layers):
+        overrides += [
+            f"model.{side}.num_layers={count}", f"model.{side}.hidden_size={width}",
+            f"model.{side}.inner_size={4 * width}", f"model.{side}.num_attention_heads={width // 64}",
+            f"model.{side}_tokenizer.tokenizer_model={folder}/tokenizer.model",
+        ]  # fmt: skip
+    with initialize_config_dir(str(CONF.absolute()), version_base=None):
+        cfg = compose(config, overrides)
+    OmegaConf.set_struct(cfg, False)
+    return cfg
+
+
+def save_teacher(folder: Path, sizes: Sizes) -> None:
+    """Writes the teacher's `.nemo`, with random weights."""
+    from nemo_distill import DistillableMTEncDecModel
+
+    model = compose_config("aayn_base_distill", folder, sizes, sizes.teacher_layers, sizes.teacher_width).model
+    for section in ("distillation", "train_ds", "optim"):
+        model.pop(section)
+    DistillableMTEncDecModel(model).save_to(str(folder / "teacher.nemo"))
+
+
+def build_cache(folder: Path, sizes: Sizes, device: str) -> float:
+    """Builds the teacher cache twice; returns the seconds of the second time, without loading the teacher."""
+    from nemo_distill.teacher_cache.build import build
+    from nemo_distill.teacher_cache.job import caching_job
+
+    jobs = []
+    for name in ("warm_up", "cache"):
+        options = [f"model.distillation.teacher_cache={folder / name}", f"cache.k={sizes.k}"]
+        cfg = compose_config("cache_teacher", folder, sizes, sizes.teacher_layers, sizes.teacher_width, *options)
+        jobs.append(caching_job(cfg))
+    teacher = jobs[0].load_teacher(device)
+    for job in jobs:
+        start = time.perf_counter()
+        build(job.cache, lambda: teacher)
+    return time.perf_counter() - start
+
+
+def distillation(folder: Path, sizes: Sizes, device: str, cached: bool, fused: bool) -> Callable[[], Any]:
+    """Returns a step of word-level distillation, from the teacher or from the cache."""
+    from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+
+    cfg = compose_config("aayn_base_distill", folder, sizes, sizes.student_layers, sizes.student_width).model
+    cfg.distillation.fused = fused
+    if cached:
+        cfg.distillation.update({"model_path": None, "teacher_cache": f"{folder}/cache"})
+    model = DistillationModelPT(cfg, model_class=DistillableMTEncDecModel).to(device).train()
+    batch = first_batch(model, device)
+
+    def step():
+        model.zero_grad()
+        return model.distillation_losses(batch)["primary"]
+
+    return step
+
+
+def own_training(folder: Path, sizes: Sizes, device: str) -> Callable[[], Any]:
+    """Returns a step of the student alone."""
+    from nemo_distill import DistillableMTEncDecModel
+
+    cfg = compose_config("aayn_base_distill", folder, sizes, sizes.student_layers, sizes.student_width).model
+    cfg.pop("distillation")
+    model = DistillableMTEncDecModel(cfg).to(device).train()
+    batch = first_batch(model, device)
+
+    def step():
+        model.zero_grad()
+        return model.distillation_train_loss(model.distillation_forward(batch), batch)
+
+    return step
+
+
+def first_batch(model: Any, device: str) -> list[Any]:
+    """Returns a batch of the training data as a loader of NeMo's gives it."""
+    return [tensor.to(device) for tensor in next(iter(model.train_dataloader()))]
+
+
+def least_seconds(steps: Mapping[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float]:
+    """Runs all steps in turn and returns the least time of each; the first round warms up."""
+    import torch
+
+    seconds = dict.fromkeys(steps, float("inf"))
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step().backward()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def measure(sizes: Sizes, fused: bool) -> dict[str, float | None]:
+    """Prints the steps' times and returns their ratios."""
+    import torch
+
+    from nemo_distill.core.console import set_up_console
+
+    set_up_console()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, sizes)
+        save_teacher(folder, sizes)
+        building = build_cache(folder, sizes, device)
+        steps = {
+            "NLL": own_training(folder, sizes, device),
+            "online": distillation(folder, sizes, device, cached=False, fused=False),
+            "cached": distillation(folder, sizes, device, cached=True, fused=fused),
+        }
+        if fused:
+            steps["online fused"] = distillation(folder, sizes, device, cached=False, fused=True)
+        seconds = least_seconds(steps, sizes.rounds, device)
+    for step, value in {**seconds, "building": building}.items():
+        print(f"{step:>13}: {value * 1000:8.1f} ms a batch, {value / seconds['NLL']:5.2f} times the NLL step")
+    saved = seconds["online"] - seconds["cached"]
+    print(f"The cache pays after {building / saved:.1f} epochs" if saved > 0 else "The cache does not pay")
+    return {
+        "cached_over_nll": seconds["cached"] / seconds["NLL"],
+        "cached_speedup_over_plain": seconds["online"] / seconds["cached"],
+        "fused_speedup_over_plain": seconds["online"] / seconds["online fused"] if fused else None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--fused", action="store_true")
+    arguments = parser.parse_args()
+    ratios = measure(QUICK if arguments.quick else Sizes(), arguments.fused)
+    print(json.dumps({name: value and round(value, 3) for name, value in ratios.items()}))
+
+
+if __name__ == "__main__":
+    main()

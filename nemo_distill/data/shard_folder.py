@@ -1,0 +1,134 @@
+"""A folder that a long job fills shard by shard: what it is made with, its shards, and the manifest that closes it.
+
+`settings.json` is written first, and says what every shard is made with; `shards/` holds them; `manifest.json` is
+written last, with the settings, what was counted, checksums and versions.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nemo_distill
+from nemo_distill.data.output_files import (
+    differences,
+    folder_lock,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    versions,
+    write_json,
+)
+from nemo_distill.data.text_lines import DataError
+
+PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
+
+
+class ShardError(DataError):
+    """Shards that are not what they should be, each once and in order; the sentence names the file."""
+
+
+def used_versions() -> dict[str, str]:
+    """Returns the versions that shards may depend on."""
+    own = {"python": sys.version.split()[0], "nemo_distill": nemo_distill.__version__}
+    return own | versions(PACKAGES)
+
+
+class ShardFolder:
+    """Where a job with certain settings writes its shards.
+
+    Args:
+        path: the folder; made when it is taken.
+        settings: everything that the shards depend on, as JSON has it.
+    """
+
+    holds = "shards"  # what they are, for sentences
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
+        self.path = path
+        self.settings = json.loads(json.dumps(settings))
+        self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        self.shards = path / "shards"
+        self.settings_path = path / "settings.json"
+        self.manifest_path = path / "manifest.json"
+
+    def shard(self, index: int) -> Path:
+        """Returns the file of the shard of this number; where a shard is of several files, the one written last."""
+        raise NotImplementedError
+
+    def conflicts(self) -> list[str]:
+        """Says in what the settings differ from those that the folder was begun with, if it was."""
+        begun = read_json(self.settings_path)
+        return differences(begun, self.settings) if begun is not None else []
+
+    def take(self, overwrite: bool = False) -> None:
+        """Begins the folder, or goes on with it.
+
+        Args:
+            overwrite: delete what other settings have left there, rather than refuse.
+
+        Raises:
+            DataError: if the folder was begun with other settings.
+        """
+        self.shards.mkdir(parents=True, exist_ok=True)
+        with folder_lock(self.path):
+            remove_leftovers(self.path)
+            conflicts = self.conflicts()
+            if conflicts and not overwrite:
+                raise DataError(f"'{self.path}' holds {self.holds} of other settings: {'; '.join(conflicts)}")
+            if conflicts:
+                self._clear()
+            if conflicts or not self.settings_path.is_file():
+                write_json(self.settings_path, self.settings)
+
+    def _clear(self) -> None:
+        self.manifest_path.unlink(missing_ok=True)
+        for path in self.shards.glob("shard-*"):
+            path.unlink()
+        remove_leftovers(self.shards)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Returns the manifest, or None before the end."""
+        return read_json(self.manifest_path)
+
+    def close(self, shards: int) -> dict[str, Any] | None:
+        """Writes the manifest if all shards are there, and returns it; None if other processes still make some.
+
+        Args:
+            shards: how many there are to be.
+
+        Raises:
+            ShardError: if one is not of these settings, or not in its place.
+        """
+        if not all(self.shard(index).is_file() for index in range(shards)):
+            return None
+        with folder_lock(self.path):
+            if not self.manifest():
+                remove_leftovers(self.shards)
+                record = {"settings": self.settings, **self.described(shards), "versions": used_versions()}
+                write_json(self.manifest_path, record)
+        return self.manifest()
+
+    def described(self, shards: int) -> dict[str, Any]:
+        """Returns what the manifest says of the shards; `shards` lists their files, each with `name` and `sha256`.
+
+        Raises:
+            ShardError: if one is not of these settings, or not in its place.
+        """
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        """Compares all shards with the manifest's checksums.
+
+        Raises:
+            ShardError: if a shard is not the file that the manifest describes, or if there is no manifest yet.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise ShardError(f"'{self.path}' has no manifest.json: not all of its shards are there yet.")
+        for entry in manifest["shards"]:
+            path = self.shards / entry["name"]
+            if not path.is_file() or sha256_of(path) != entry["sha256"]:
+                raise ShardError(f"'{path}' is not the file that manifest.json describes; delete both and run again.")

@@ -1,0 +1,90 @@
+"""What keeps a training from a teacher cache, told before NeMo is imported."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.teacher_ensemble import teacher_paths
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.losses.top_k import TAILS
+from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
+from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_fingerprints
+
+WHERE = "model.distillation.teacher_cache"
+
+
+def cache_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each reason why a model cannot learn from the cache that its config names.
+
+    Args:
+        model: the student's config with its section `distillation`, resolved.
+    """
+    distillation = model["distillation"]
+    try:
+        made_with = read_manifest(distillation["teacher_cache"])["settings"]
+    except DataError as error:
+        return [f"{WHERE}: {error}."]
+    archive = NemoArchive(cached_teacher_path(distillation["teacher_cache"]))
+    problems = _option_problems(distillation) + _dropout_problems(model, archive)
+    problems += _teacher_problems(distillation.get("model_path"), made_with["teacher"])
+    return problems + _data_problems(model, made_with)
+
+
+def _option_problems(distillation: Mapping[str, Any]) -> list[str]:
+    problems = []
+    tail = distillation.get("teacher_cache_tail", TAILS[0])
+    if tail not in TAILS:
+        problems.append(f"{WHERE}_tail={tail}: must be one of {', '.join(TAILS)}.")
+    if distillation.get("distilbert_initialization"):
+        problems.append(f"{WHERE} holds no weights, which distillation.distilbert_initialization=true would copy.")
+    return problems
+
+
+def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
+    problems = []
+    for key in ("encoder_tokenizer", "decoder_tokenizer"):
+        own = model.get(key) or {}
+        # Without a file of its own, a student takes the teacher's tokenizer with all its settings.
+        tokenizer = own if own.get("tokenizer_model") else archive.config.get(key) or {}
+        if dropout := tokenizer.get("bpe_dropout"):
+            problems.append(
+                f"model.{key} has bpe_dropout={dropout}, so that a pair has other ids each time than in {WHERE}; "
+                f"give model.{key}.tokenizer_model, with bpe_dropout=null."
+            )
+    return problems
+
+
+def _teacher_problems(model_path: Any, cached: Mapping[str, str]) -> list[str]:
+    if model_path in (None, "???"):
+        return []
+    paths = teacher_paths(model_path)
+    if len(paths) > 1:
+        return [f"model.distillation.model_path names {len(paths)} teachers; a teacher cache is of one."]
+    try:
+        given = NemoArchive(paths[0]).sha256()
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    if given == cached["sha256"]:
+        return []
+    return [
+        f"model.distillation.model_path names '{paths[0]}' with the SHA-256 {given[:12]}..., but {WHERE} is of "
+        f"'{cached['name']}' with {cached['sha256'][:12]}...; set model_path=null if that is meant."
+    ]
+
+
+def _data_problems(model: Mapping[str, Any], made_with: Mapping[str, Any]) -> list[str]:
+    train_ds = model.get("train_ds") or {}
+    problems = [
+        f"model.train_ds.{key}={value}, but {WHERE} was made with {made_with[key]}; the pairs would differ."
+        for key, value in chosen_pairs(train_ds).items()
+        if train_ds and value != made_with[key]
+    ]
+    files = data_files(model)
+    if not all(path.is_file() for path in files):  # told elsewhere
+        return problems
+    cached = {entry["sha256"] for entry in made_with["data"]}
+    return problems + [
+        f"model.train_ds: '{path}' is not a file that {WHERE} was made of, at least not as it is now."
+        for path, entry in zip(files, data_fingerprints(model))
+        if entry["sha256"] not in cached
+    ]

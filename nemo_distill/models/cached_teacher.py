@@ -1,0 +1,74 @@
+"""Plays the teacher of a translation model from a teacher cache."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nemo_distill.core.config import Widths
+from nemo_distill.core.distillation_mixin import DistillationMixin
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.models.mt_config import registered_widths
+from nemo_distill.models.named_evaluation import squeeze_batch
+from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
+from nemo_distill.teacher_cache.keys import pair_keys
+from nemo_distill.teacher_cache.records import kept_words, padded
+
+
+class CachedTeacher(DistillationMixin):
+    """Registers what the cache holds of a batch's pairs, `log_probs` and `nll`, as the teacher itself would.
+
+    Args:
+        path: the cache's folder.
+        tail: what is made of the words that are not kept, one of `nemo_distill.losses.top_k.TAILS`.
+        student: the `MTEncDecModel` that learns, whose vocabulary is the teacher's.
+    """
+
+    def __init__(self, path: str | Path, tail: str, student: Any):
+        self.cache = TeacherCache(path)
+        self.archive = NemoArchive(cached_teacher_path(path))
+        self.tail = tail
+        self.pad_id, self.vocab_size = student.decoder_tokenizer.pad_id, student.decoder_vocab_size
+        self._source_tokenizer = student.encoder_tokenizer
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The name and the SHA-256 of the teacher's `.nemo`, and what is kept of its distributions."""
+        settings = self.cache.manifest["settings"]
+        return settings["teacher"] | {"cached": {key: settings[key] for key in ("k", "dtype", "precision")}}
+
+    def distillation_forward(self, batch: list[Tensor]) -> None:
+        labels = squeeze_batch(batch)[-1]
+        mask = labels != self.pad_id  # (B, T)
+        records = self._records(batch)
+        top_k = kept_words(records, mask, self.vocab_size, self.tail)
+        self.register_distillation_tensor("projection", top_k)  # for losses that read a few tokens at a time
+        if self.wants_distillation_tensor("log_probs"):
+            temperature = self._distillation_pass.registry.temperature
+            self.register_distillation_tensor("log_probs", top_k.tempered_log_probs(temperature))
+        self.register_distillation_tensor("nll", -padded(records["label"], mask, torch.float32))
+
+    def _records(self, batch: list[Tensor]) -> np.ndarray:
+        src_ids, src_mask, _, _, labels = squeeze_batch(batch)
+        try:
+            return self.cache.records(pair_keys(src_ids, src_mask, labels, self.pad_id))
+        except MissingPairError as error:
+            ids = src_ids[error.row][src_mask[error.row].bool()].tolist()
+            source = self._source_tokenizer.ids_to_text(ids)
+            raise DataError(
+                f"'{self.cache.path}' does not hold the pair whose source is '{source}'; was the cache made of this "
+                "data, with these tokenizers?"
+            ) from error
+
+    def distillation_widths(self) -> Widths:
+        return registered_widths(self.archive.config)
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        return []
+
+    def _apply(self, fn: Any) -> "CachedTeacher":
+        """Nothing moves: records go to the labels' device."""
+        return self

@@ -1,0 +1,124 @@
+import json
+import shutil
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.teacher_cache.settings import CHOOSING_PAIRS, data_fingerprints
+from tests.conftest import SCRIPTS, train_sentencepiece
+
+
+@pytest.fixture
+def cache(corpus, teacher_path, tmp_path):
+    """What a check reads of a cache of the training data."""
+    data = {"src_file_name": str(corpus / "train.de"), "tgt_file_name": str(corpus / "train.en")}
+    settings = {
+        "teacher": {"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()},
+        **(CHOOSING_PAIRS | {"clean": True}),
+        "data": data_fingerprints({"train_ds": data}),
+    }
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"settings": settings, "bytes_per_token": 20}))
+    shutil.copy(teacher_path, folder / "teacher.nemo")
+    return folder
+
+
+@pytest.fixture
+def job(corpus, cache):
+    """Composes a distillation from a cache as the command line would."""
+
+    def compose_job(*overrides):
+        files = [
+            f"model.{section}.{key}_file_name={corpus}/{part}.{language}"
+            for section, part in (("train_ds", "train"), ("validation_ds", "val"))
+            for key, language in (("src", "de"), ("tgt", "en"))
+        ]
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            return compose(
+                "aayn_base_distill",
+                [*files, "~model.test_ds", f"model.distillation.teacher_cache={cache}", *overrides],
+            )
+
+    return compose_job
+
+
+def problems(cfg):
+    with pytest.raises(ConfigurationError) as error:
+        check_distillation_job(cfg)
+    return error.value.problems
+
+
+def test_a_training_from_a_cache_needs_no_teacher(job):
+    check_distillation_job(job())
+
+
+def test_without_a_cache_a_teacher_is_asked_for(job):
+    (problem,) = problems(job("model.distillation.teacher_cache=null"))
+    assert problem == "model.distillation.model_path has no value; it names the teacher's .nemo."
+
+
+def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
+    check_distillation_job(job(f"model.distillation.model_path={teacher_path}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; cache_teacher.py makes one."),
+        (["model.distillation.teacher_cache_tail=flat"], "teacher_cache_tail=flat: must be one of renormalize, uniform."),
+        (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache holds only log_probs, nll."),
+        (["distillation=reverse_kl"], "is infinite where the teacher gives a word no probability; from a teacher cache it needs distillation.teacher_cache_tail=uniform."),
+        (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache is of one."),
+        (["model.distillation.distilbert_initialization=true"], "holds no weights, which distillation.distilbert_initialization=true would copy."),
+        (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
+        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer has bpe_dropout=0.1, so that a pair has other ids each time"),
+        (["model.decoder_tokenizer.tokenizer_model={other}"], "model.decoder_tokenizer has 50 pieces, the teacher's"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_sentence(job, corpus, tokenizer, tmp_path, overrides, sentence):
+    other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
+    overrides = [override.format(corpus=corpus, tokenizer=tokenizer, other=other) for override in overrides]
+    found = problems(job(*overrides))
+    assert len(found) == 1 and sentence in found[0], found
+
+
+def test_data_that_the_cache_was_not_made_of_is_named(job, corpus):
+    data = (f"model.train_ds.src_file_name={corpus}/val.de", f"model.train_ds.tgt_file_name={corpus}/val.en")
+    found = problems(job(*data))
+    assert len(found) == 2
+    for language, problem in zip(("de", "en"), found):
+        assert problem.startswith(f"model.train_ds: '{corpus}/val.{language}' is not a file that")
+
+
+def test_another_teacher_than_the_caches_is_named(job, tmp_path, teacher_path):
+    other = tmp_path / "other.nemo"
+    other.write_bytes(teacher_path.read_bytes() + b"\0" * 512)
+    (problem,) = problems(job(f"model.distillation.model_path={other}"))
+    assert "other.nemo' with the SHA-256" in problem and "is of 'teacher.nemo'" in problem
+
+
+def test_all_mistakes_are_told_at_once(job):
+    found = problems(
+        job("model.distillation.teacher_cache_tail=flat", "model.distillation.temperature=-1", "+trainer.gpus=1")
+    )
+    assert len(found) == 3
+
+
+def test_reverse_kl_goes_with_a_uniform_tail(job):
+    check_distillation_job(job("distillation=reverse_kl", "model.distillation.teacher_cache_tail=uniform"))
+
+
+def test_of_a_mix_every_corpus_must_be_in_the_cache(job, corpus):
+    mix = ["distillation=hybrid", *(f"model.distillation.mix.corpora.pseudo.{side}" for side in ("source", "target"))]
+    known, unknown = (
+        [mix[0], f"{mix[1]}={corpus}/{name}.de", f"{mix[2]}={corpus}/{name}.en"] for name in ("train", "test")
+    )
+    check_distillation_job(job(*known))
+    found = problems(job(*unknown))
+    assert len(found) == 2 and all(
+        "is not a file that model.distillation.teacher_cache was made of" in p for p in found
+    )

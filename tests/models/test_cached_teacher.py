@@ -1,0 +1,213 @@
+"""A student learns from a teacher cache what it would learn from the teacher."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.losses.top_k import top_k_of
+from nemo_distill.models.mt_config import complete_student
+from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
+from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
+
+PREFIX = "nemo_distill.losses."
+WORD_LEVEL = {
+    "kl": {"_target_": f"{PREFIX}KLDivergenceLoss"},
+    "ce": {"_target_": f"{PREFIX}CrossEntropyLoss"},
+    "reverse": {"_target_": f"{PREFIX}ReverseKLDivergenceLoss"},
+    "js": {"_target_": f"{PREFIX}JensenShannonLoss"},
+    "selective": {"_target_": f"{PREFIX}SelectiveDistillationLoss", "queue_size": 0},
+    "top_one": {"_target_": f"{PREFIX}TopOneRankingLoss"},
+}
+
+
+def caching_config(teacher_path, folder, sources, *overrides):
+    targets = [source.with_suffix(".en") for source in sources]
+    sources, targets = (f"[{','.join(map(str, paths))}]" for paths in (sources, targets))
+    data = [f"model.train_ds.src_file_name={sources}", f"model.train_ds.tgt_file_name={targets}"]
+    teacher = [f"model.distillation.model_path={teacher_path}", f"model.distillation.teacher_cache={folder}"]
+    small = ["cache.shard_pairs=20", "cache.tokens_in_batch=200", "cache.k=8"]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("cache_teacher", [*data, *teacher, *small, *overrides])
+
+
+def make_cache(teacher_path, folder, sources, *overrides):
+    cfg = caching_config(teacher_path, folder, sources, *overrides)
+    check_caching(cfg)
+    cache_teacher(caching_job(cfg), 0, 1, "cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_cache(teacher_path, corpus, tmp_path_factory):
+    """All of each distribution."""
+    folder = tmp_path_factory.mktemp("cache") / "whole"
+    return make_cache(teacher_path, folder, [corpus / "train.de"], "cache.k=null", "cache.dtype=float32")
+
+
+@pytest.fixture(scope="module")
+def cut_cache(teacher_path, corpus, tmp_path_factory):
+    """The eight most probable words of each distribution, in half precision."""
+    return make_cache(teacher_path, tmp_path_factory.mktemp("cache") / "cut", [corpus / "train.de"])
+
+
+@pytest.fixture
+def distill(distillation_config, tmp_path):
+    """Builds a distillation of word-level losses, from the teacher or from a cache."""
+
+    def build(cache=None, temperature=1.0, losses=WORD_LEVEL, **distillation):
+        config = OmegaConf.merge(distillation_config)
+        config.distillation.update({"temperature": temperature, "distill_encoder": False, **distillation})
+        config.distillation.loss = losses
+        if cache:
+            config.distillation.update({"model_path": None, "teacher_cache": str(cache)})
+            config.distillation.setdefault("teacher_cache_tail", "uniform")
+        pl.seed_everything(0)
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=3,
+            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
+        )  # fmt: skip
+        return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
+
+    return build
+
+
+@pytest.mark.parametrize("tail", ["renormalize", "uniform"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 5.0])
+def test_a_cache_of_all_words_gives_the_losses_and_gradients_of_the_teacher(distill, whole_cache, tail, temperature):
+    losses = {name: node for name, node in WORD_LEVEL.items() if tail == "uniform" or name != "reverse"}
+    online, _ = distill(None, temperature, losses)
+    cached, _ = distill(whole_cache, temperature, losses, teacher_cache_tail=tail)
+    cached.student.load_state_dict(online.student.state_dict())
+    for batch in online.train_dataloader():
+        found = []
+        for model in (online.eval(), cached.eval()):
+            values = model.distillation_losses(batch)
+            model.zero_grad()
+            sum(values.values()).backward()
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            found.append((values, torch.cat([gradient.flatten() for gradient in gradients])))
+        (values, gradient), (cached_values, cached_gradient) = found
+        assert set(cached_values) == set(values) == {*losses, "student"}
+        for name, value in values.items():
+            torch.testing.assert_close(cached_values[name], value, rtol=1e-5, atol=1e-7)
+        assert (gradient - cached_gradient).norm() < 1e-5 * gradient.norm()
+
+
+@pytest.mark.parametrize("tail", ["renormalize", "uniform"])
+def test_what_is_cut_off_is_made_up_for_by_the_tail_policy(distill, cut_cache, tail):
+    online, _ = distill()
+    cached, _ = distill(cut_cache, losses={"kl": WORD_LEVEL["kl"]}, teacher_cache_tail=tail)
+    wanted = [(Role.TEACHER, "log_probs"), (Role.TEACHER, "nll")]
+    for batch in online.train_dataloader():
+        registries = [DistillationRegistry(wanted, temperature) for temperature in (1.0, 1.0, 2.0)]
+        for teacher, registry in zip((online.teacher, cached.teacher, cached.teacher), registries):
+            with torch.no_grad(), teacher.distillation_pass(Role.TEACHER, registry):
+                teacher.distillation_forward(batch)
+        mask = batch[-1].squeeze(0) != online.student.decoder_tokenizer.pad_id
+        full, *kept = (registry.get(Role.TEACHER, "log_probs")[mask] for registry in registries)
+        for found, temperature in zip(kept, (1.0, 2.0)):
+            expected = top_k_of(full, 8, tail).tempered_log_probs(temperature)
+            torch.testing.assert_close(found.exp(), expected.exp(), rtol=0.01, atol=1e-4)
+        nll, cached_nll = (registry.get(Role.TEACHER, "nll")[mask] for registry in registries[:2])
+        torch.testing.assert_close(cached_nll, nll, rtol=1e-3, atol=1e-3)
+
+
+def test_a_training_needs_nothing_of_the_teacher_but_the_cache(distill, cut_cache, teacher_path, tmp_path):
+    model, trainer = distill(cut_cache, losses={"kl": WORD_LEVEL["kl"]})
+    trainer.fit(model)
+    model.save_to(str(tmp_path / "student.nemo"))
+    record = NemoArchive(tmp_path / "student.nemo").config.distilled_with
+    cached = {"k": 8, "dtype": "float16", "precision": "float32"}
+    sha256 = NemoArchive(teacher_path).sha256()
+    assert record.teachers == [{"name": "teacher.nemo", "sha256": sha256, "cached": cached}]
+    assert record.distillation.teacher_cache == str(cut_cache)
+
+
+def test_a_student_without_tokenizers_takes_those_that_the_cache_keeps(distillation_config, cut_cache, tmp_path):
+    own = distillation_config.encoder_tokenizer.tokenizer_model
+    for side in ("encoder", "decoder"):
+        distillation_config[f"{side}_tokenizer"].tokenizer_model = None
+    distillation_config.distillation.update({"model_path": None, "teacher_cache": str(cut_cache)})
+    complete_student(distillation_config, tmp_path)
+    taken = distillation_config.encoder_tokenizer.tokenizer_model
+    assert taken.startswith(str(tmp_path)) and Path(taken).read_bytes() == Path(own).read_bytes()
+
+
+def test_several_data_sets_are_cached_whole_and_trained_on_mixed(distill, distillation_config, teacher_path, tmp_path):
+    sources = [write_corpus(tmp_path, name, lines, seed=lines)[0] for name, lines in (("large", 40), ("small", 7))]
+    folder = make_cache(teacher_path, tmp_path / "cache", sources)
+    distillation_config.train_ds.src_file_name = [str(source) for source in sources]
+    distillation_config.train_ds.tgt_file_name = [str(source.with_suffix(".en")) for source in sources]
+    model, trainer = distill(folder, losses={"kl": WORD_LEVEL["kl"]})
+    lines = {line for source in sources for line in source.read_text().splitlines()}
+    assert model.teacher.cache.manifest["pairs"] == len(lines)
+    trainer.fit(model)
+    assert trainer.global_step == 3
+
+
+def test_a_pair_that_is_not_there_is_told_by_its_source(distill, cut_cache):
+    model, _ = distill(cut_cache, losses={"kl": WORD_LEVEL["kl"]})
+    batch = [tensor.squeeze(0).clone() for tensor in next(iter(model.train_dataloader()))]
+    batch[-1][1, 0] += 1
+    text = model.student.encoder_tokenizer.ids_to_text(batch[0][1][batch[1][1].bool()].tolist())
+    with pytest.raises(DataError, match=f"does not hold the pair whose source is '{text}'"):
+        model.distillation_losses(batch)
+
+
+def test_another_vocabulary_is_refused_without_the_script_too(
+    distill, distillation_config, cut_cache, corpus, tmp_path
+):
+    other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
+    for side in ("encoder", "decoder"):
+        distillation_config[f"{side}_tokenizer"].tokenizer_model = str(other)
+    with pytest.raises(ConfigurationError, match="the teacher's"):
+        distill(cut_cache)
+
+
+def test_what_the_cache_lacks_is_refused_without_the_script_too(distill, cut_cache):
+    hidden = {"_target_": f"{PREFIX}MeanSquaredErrorLoss", "hidden_states": "decoder_hidden_states"}
+    with pytest.raises(ConfigurationError, match="reads the teacher's 'decoder_hidden_states', but a teacher cache"):
+        distill(cut_cache, losses={"hidden": hidden})
+
+
+def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, tmp_path):
+    folder = make_cache(teacher_path, tmp_path / "cache", [corpus / "train.de"])
+    make_cache(teacher_path, folder, [corpus / "train.de"])
+    with (folder / "shards" / "shard-000001.tokens.npy").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"?")
+    with pytest.raises(DataError, match="shard-000001.tokens.npy' is not the file"):
+        make_cache(teacher_path, folder, [corpus / "train.de"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["cache.k=0"], "cache.k=0: must be at least 1."),
+        (["cache.dtype=int8"], "cache.dtype=int8: must be one of float16, float32."),
+        (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16."),
+        (["+cache.top_k=4"], "cache has the unknown key 'top_k'"),
+        (["model.distillation.teacher_cache=null"], "model.distillation.teacher_cache has no value"),
+        (["model.distillation.model_path=[a.nemo,b.nemo]"], "must be one teacher's .nemo"),
+        (["model.distillation.model_path=null"], "model.distillation.model_path=None: must be one teacher's .nemo"),
+        (["model.train_ds.src_file_name=nowhere.de"], "which does not exist"),
+        (["model.preproc_out_dir=out"], "model.preproc_out_dir: a cache is of data that is there"),
+    ],
+)
+def test_a_mistake_in_a_caching_job_is_told(teacher_path, corpus, tmp_path, overrides, sentence):
+    with pytest.raises(ConfigurationError) as error:
+        check_caching(caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], *overrides))
+    assert any(sentence in problem for problem in error.value.problems), error.value.problems
+
+
+def test_a_cache_of_other_settings_is_told_before_the_teacher_is_loaded(teacher_path, corpus, cut_cache):
+    with pytest.raises(ConfigurationError, match="k was 8 and is 4; give another folder, or start over with"):
+        check_caching(caching_config(teacher_path, cut_cache, [corpus / "train.de"], "cache.k=4"))
