@@ -22,6 +22,7 @@ CORE_KEYS = {
     "loss",
     "allowed_targets",
     "compile",
+    "fused",
 }
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
@@ -169,6 +170,8 @@ def check_distillation(
         except ValueError as error:
             problems.append(f"distillation {error}.")
     problems += _compile_problems(distillation.get("compile"))
+    if not isinstance(fused := distillation.get("fused", True), bool):
+        problems.append(f"distillation has fused={fused!r}; allowed are true and false.")
     terms, loss_problems = build_loss_terms(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )

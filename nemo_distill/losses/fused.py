@@ -1,9 +1,9 @@
 """The word-level losses of a step in one pass over the vocabulary that holds the logits of a few tokens at a time.
 
-The usual way keeps some ten tensors of (N, V) numbers, which for 4,096 tokens of 32,000 words are half a gigabyte each.
-Here the logits of a chunk of tokens are made, turned into losses and gradients and forgotten. That the gradients exist
-before anyone asks for them takes the weights with which the losses will be summed, and spares computing the logits a
-second time in the backward pass.
+The usual way keeps several tensors of (N, V) numbers, half a gigabyte each for 4,096 tokens of 32,000 words. Here the
+logits of a chunk of tokens are made, turned into losses and gradients, and forgotten. To have the gradients before
+anyone asks for them takes the weights with which the losses will be summed, and spares a second projection in the
+backward pass.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nemo_distill.losses.closed_forms import differentiate
 from nemo_distill.losses.labels import SmoothedLabels
-from nemo_distill.losses.projection import Projection, tempered_log_probs
+from nemo_distill.losses.projection import Projection, log_softmax_at
 from nemo_distill.losses.word_level import WordLevelLoss
 
 CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**24}  # of the logits that exist at a time
@@ -32,7 +32,7 @@ class Teacher(Protocol):
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
 
-    def log_probs(self, temperature: float) -> Tensor:
+    def tempered_log_probs(self, temperature: float) -> Tensor:
         """Returns the log-probabilities (N, V) at a temperature."""
 
 
@@ -110,15 +110,15 @@ class _Objective:
     def _differentiate(self, logits: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) and the gradient (C, V) of their weighted sum with respect to the logits (C, V)."""
         values, total = [], None
-        student = tempered_log_probs(logits, self.temperature)
-        teacher = self.teacher.log_probs(self.temperature) if self.losses else None
+        student = log_softmax_at(logits, self.temperature)
+        teacher = self.teacher.tempered_log_probs(self.temperature) if self.losses else None
         for loss, weight in zip(self.losses, weights):
             value, gradient = differentiate(loss, student, teacher)
             scale = loss.scale(self.temperature)
             values.append(scale * value.sum())
             total = _add(total, gradient, weight * scale / self.temperature)
         if self.labels:
-            untempered = student if self.temperature == 1 else tempered_log_probs(logits, 1.0)
+            untempered = student if self.temperature == 1 else log_softmax_at(logits, 1.0)
             values.append(self.labels.per_token(untempered).sum())
             total = _add(total, self.labels.gradient(untempered), weights[-1])
         return torch.stack(values), total

@@ -37,11 +37,11 @@ class Projection:
         logits = F.linear(self.hidden_states, self.weight, self.bias)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def log_probs(self, temperature: float = 1.0) -> Tensor:
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T), (..., V)."""
-        return tempered_log_probs(self.logits(), temperature)
+        return log_softmax_at(self.logits(), temperature)
 
 
-def tempered_log_probs(logits: Tensor, temperature: float) -> Tensor:
+def log_softmax_at(logits: Tensor, temperature: float) -> Tensor:
     """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V)."""
     return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)

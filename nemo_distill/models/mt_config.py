@@ -27,6 +27,7 @@ from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tok
 
 REGISTERED_TENSORS = (
     "log_probs",
+    "projection",
     "nll",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",

@@ -116,3 +116,9 @@ def test_renamed_trainer_keys_are_told_with_their_new_name():
 
 def test_an_error_lists_every_problem():
     assert str(ConfigurationError(["a.", "b."])) == "2 problems in the configuration:\n  - a.\n  - b."
+
+
+@pytest.mark.parametrize("fused", ["yes", 1, None])
+def test_fused_is_true_or_false(fused):
+    problems = check_distillation({"student_train_loss_weight": 1.0, "fused": fused}, ["log_probs"])
+    assert problems == [f"distillation has fused={fused!r}; allowed are true and false."]
