@@ -16,10 +16,10 @@ from torch import Tensor
 
 from nemo_distill.losses.closed_forms import differentiate
 from nemo_distill.losses.labels import SmoothedLabels
-from nemo_distill.losses.projection import Projection, log_softmax_at
+from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**24}  # of the logits that exist at a time
+CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**24}  # of the logits that exist at a time
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
 
@@ -98,7 +98,7 @@ class _Objective:
         student = student.to(self.precision)
         for tokens in _chunks(student):
             part = student.select(tokens)
-            values, gradient = self._select(tokens)._differentiate(part.logits(), weights)
+            values, gradient = self._select(tokens)._differentiate(part, weights)
             sums += values
             _accumulate(gradient, part, tokens, gradients)
         return sums, gradients
@@ -107,10 +107,10 @@ class _Objective:
         teacher, labels = (part and part.select(tokens) for part in (self.teacher, self.labels))
         return replace(self, teacher=teacher, labels=labels)
 
-    def _differentiate(self, logits: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Returns the sums (K,) and the gradient (C, V) of their weighted sum with respect to the logits (C, V)."""
+    def _differentiate(self, part: Projection, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Returns the sums (K,) of C tokens and the gradient (C, V) of their weighted sum, in the tokens' logits."""
         values, total = [], None
-        student = log_softmax_at(logits, self.temperature)
+        student = part.tempered_log_probs(self.temperature)
         teacher = self.teacher.tempered_log_probs(self.temperature) if self.losses else None
         for loss, weight in zip(self.losses, weights):
             value, gradient = differentiate(loss, student, teacher)
@@ -118,7 +118,7 @@ class _Objective:
             values.append(scale * value.sum())
             total = _add(total, gradient, weight * scale / self.temperature)
         if self.labels:
-            untempered = student if self.temperature == 1 else log_softmax_at(logits, 1.0)
+            untempered = student if self.temperature == 1 else torch.log_softmax(student * self.temperature, dim=-1)
             values.append(self.labels.per_token(untempered).sum())
             total = _add(total, self.labels.gradient(untempered), weights[-1])
         return torch.stack(values), total
