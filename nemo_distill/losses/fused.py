@@ -32,7 +32,7 @@ class Teacher(Protocol):
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
 
-    def tempered_log_probs(self, temperature: float) -> Tensor:
+    def dense(self, temperature: float) -> Tensor:
         """Returns the log-probabilities (N, V) at a temperature."""
 
 
@@ -110,8 +110,8 @@ class _Objective:
     def _differentiate(self, part: Projection, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of C tokens and the gradient (C, V) of their weighted sum, in the tokens' logits."""
         values, total = [], None
-        student = part.tempered_log_probs(self.temperature)
-        teacher = self.teacher.tempered_log_probs(self.temperature) if self.losses else None
+        student = part.dense(self.temperature)
+        teacher = self.teacher.dense(self.temperature) if self.losses else None
         for loss, weight in zip(self.losses, weights):
             value, gradient = differentiate(loss, student, teacher)
             scale = loss.scale(self.temperature)

@@ -73,10 +73,10 @@ def plain_losses(student, teacher, mask, losses, temperature=1.0, labels=None):
     """The same by autograd, from the whole of the logits."""
     values = []
     if losses:
-        log_probs = [model.tempered_log_probs(temperature) for model in (student, teacher)]
+        log_probs = [model.dense(temperature) for model in (student, teacher)]
         values += [loss.scale(temperature) * masked_mean(loss.per_token(*log_probs), mask) for loss in losses]
     if labels:
-        values.append(masked_mean(labels.per_token(student.tempered_log_probs()), mask))
+        values.append(masked_mean(labels.per_token(student.dense()), mask))
     return torch.stack(values)
 
 
