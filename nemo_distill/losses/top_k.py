@@ -5,7 +5,7 @@ cost. What is known of the other words is their probability together; the tail p
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,11 +62,19 @@ class TopK:
         total = torch.logaddexp(total, other + math.log(others))
         return log_probs - total.unsqueeze(-1), (other - total).clamp(min=LOG_ZERO)
 
-    def dense(self, temperature: float = 1.0) -> Tensor:
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns the log-probabilities (..., V) of all words at a temperature, float32."""
         log_probs, other = self.tempered(temperature)
         everywhere = other.unsqueeze(-1).repeat(*[1] * other.dim(), self.vocab_size)  # (..., V)
         return everywhere.scatter_(-1, self.ids, log_probs)
+
+    def select(self, tokens: Tensor | slice) -> "TopK":
+        """Returns those of some positions: where a mask is true, or a slice of the first dimension."""
+        return replace(self, ids=self.ids[tokens], log_probs=self.log_probs[tokens], rest=self.rest[tokens])
+
+    def to(self, dtype: torch.dtype) -> "TopK":
+        """Returns itself: there is no matrix product whose precision could be lower."""
+        return self
 
 
 def top_k_of(log_probs: Tensor, k: int, tail: str = "renormalize") -> TopK:

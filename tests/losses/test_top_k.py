@@ -24,7 +24,7 @@ def of_five(tail, k=2):
     ],
 )
 def test_the_tail_policies_by_hand(tail, temperature, expected):
-    assert of_five(tail).dense(temperature).exp().tolist() == pytest.approx(expected, abs=1e-6)
+    assert of_five(tail).tempered_log_probs(temperature).exp().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_is_kept_is_the_most_probable_words_and_the_probability_of_the_others():
@@ -37,14 +37,14 @@ def test_what_is_kept_is_the_most_probable_words_and_the_probability_of_the_othe
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
 def test_all_words_kept_are_the_models_own_distribution_at_any_temperature(tail, temperature):
     logits = torch.randn(2, 3, 11, generator=torch.Generator().manual_seed(0)) * 4
-    dense = top_k_of(logits.log_softmax(-1), 11, tail).dense(temperature)
+    dense = top_k_of(logits.log_softmax(-1), 11, tail).tempered_log_probs(temperature)
     torch.testing.assert_close(dense, (logits / temperature).log_softmax(-1))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 5.0])
 def test_a_tail_that_is_uniform_is_given_back_exactly(temperature):
     logits = torch.tensor([3.0, 1.0, 2.0, -1.0, -1.0, -1.0, -1.0])
-    dense = top_k_of(logits.log_softmax(-1), 3, "uniform").dense(temperature)
+    dense = top_k_of(logits.log_softmax(-1), 3, "uniform").tempered_log_probs(temperature)
     torch.testing.assert_close(dense, (logits / temperature).log_softmax(-1))
 
 
@@ -56,7 +56,7 @@ def test_the_distribution_sums_to_one_in_both_forms(tail, temperature):
     log_probs, other = kept.tempered(temperature)
     total = log_probs.exp().sum(-1) + 15 * other.exp()
     torch.testing.assert_close(total, torch.ones(4))
-    torch.testing.assert_close(kept.dense(temperature).exp().sum(-1), torch.ones(4))
+    torch.testing.assert_close(kept.tempered_log_probs(temperature).exp().sum(-1), torch.ones(4))
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -67,7 +67,7 @@ def test_words_without_probability_add_nothing_to_a_loss_and_no_nan(tail):
     certain[..., 7] = 0.0
     kept = top_k_of(certain, 1, tail)
     assert kept.tempered()[1].eq(LOG_ZERO).all()
-    loss = KLDivergenceLoss()(student.log_softmax(-1), kept.dense())
+    loss = KLDivergenceLoss()(student.log_softmax(-1), kept.tempered_log_probs())
     loss.backward()
     assert loss.item() == pytest.approx(-student.log_softmax(-1)[..., 7].mean().item())
     assert student.grad.isfinite().all()
@@ -79,10 +79,17 @@ def test_half_precision_moves_a_loss_by_less_than_a_thousandth():
     full = top_k_of(teacher.log_softmax(-1), 64)
     half = TopK(full.ids, full.log_probs.half().float(), full.rest.half().float(), 1000)
     losses = [
-        KLDivergenceLoss()(student.log_softmax(-1)[None], kept.dense(2.0)[None], temperature=2.0).item()
+        KLDivergenceLoss()(student.log_softmax(-1)[None], kept.tempered_log_probs(2.0)[None], temperature=2.0).item()
         for kept in (full, half)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_some_positions_are_those_of_all():
+    kept = top_k_of(torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(4)).log_softmax(-1), 2, "uniform")
+    mask = torch.tensor([[True, False, True, True], [False] * 4, [True] * 4])
+    assert torch.equal(kept.select(mask).tempered_log_probs(2.0), kept.tempered_log_probs(2.0)[mask])
+    assert torch.equal(kept.select(slice(1, 2)).ids, kept.ids[1:2])
 
 
 def test_an_unknown_tail_policy_is_named():
