@@ -58,9 +58,9 @@ class AveragedTeachers:
         """Returns it with matrices of another precision."""
         return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.weights)
 
-    def dense(self, temperature: float) -> Tensor:
+    def tempered_log_probs(self, temperature: float) -> Tensor:
         """Returns the averages (N, V) of the tempered distributions."""
-        return average_log_probs([teacher.dense(temperature) for teacher in self.teachers], self.weights)
+        return average_log_probs([teacher.tempered_log_probs(temperature) for teacher in self.teachers], self.weights)
 
 
 def ensemble_problems(terms: Sequence[LossTerm], count: int) -> list[str]:

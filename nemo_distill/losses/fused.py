@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.closed_forms import differentiate
+from nemo_distill.losses.closed_forms import TOP_K_FORMS, Differentiated, differentiate
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
 CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**24}  # of the logits that exist at a time
@@ -24,7 +25,7 @@ Gradients = list[Tensor | None]  # with respect to the student's hidden states, 
 
 
 class Teacher(Protocol):
-    """What gives the teacher's distributions of a few tokens at a time: a `Projection`, or the like of it."""
+    """What gives the teacher's distributions of a few tokens at a time: a `Projection`, a `TopK`, or the like."""
 
     def select(self, tokens: Tensor | slice) -> "Teacher":
         """Returns that of some tokens: where a mask is true, or a slice of the first dimension."""
@@ -32,7 +33,7 @@ class Teacher(Protocol):
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
 
-    def dense(self, temperature: float) -> Tensor:
+    def tempered_log_probs(self, temperature: float) -> Tensor:
         """Returns the log-probabilities (N, V) at a temperature."""
 
 
@@ -110,10 +111,8 @@ class _Objective:
     def _differentiate(self, part: Projection, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of C tokens and the gradient (C, V) of their weighted sum, in the tokens' logits."""
         values, total = [], None
-        student = part.dense(self.temperature)
-        teacher = self.teacher.dense(self.temperature) if self.losses else None
-        for loss, weight in zip(self.losses, weights):
-            value, gradient = differentiate(loss, student, teacher)
+        student = part.tempered_log_probs(self.temperature)
+        for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
             scale = loss.scale(self.temperature)
             values.append(scale * value.sum())
             total = _add(total, gradient, weight * scale / self.temperature)
@@ -122,6 +121,16 @@ class _Objective:
             values.append(self.labels.per_token(untempered).sum())
             total = _add(total, self.labels.gradient(untempered), weights[-1])
         return torch.stack(values), total
+
+    def _differentiated(self, student: Tensor) -> Iterator[Differentiated]:
+        """Yields for each loss what `differentiate` does; the teacher's (C, V) are made where some loss reads them."""
+        teacher = None
+        for loss in self.losses:
+            if isinstance(self.teacher, TopK) and type(loss) in TOP_K_FORMS:
+                yield TOP_K_FORMS[type(loss)](student, self.teacher, self.temperature)
+                continue
+            teacher = self.teacher.tempered_log_probs(self.temperature) if teacher is None else teacher
+            yield differentiate(loss, student, teacher)
 
 
 def _add(total: Tensor | None, gradient: Tensor, factor: float) -> Tensor:

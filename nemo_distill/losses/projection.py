@@ -32,7 +32,7 @@ class Projection:
         bias = None if self.bias is None else self.bias.to(dtype)
         return Projection(self.hidden_states.to(dtype), self.weight.to(dtype), bias)
 
-    def dense(self, temperature: float = 1.0) -> Tensor:
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T), (..., V), in float32 where models use less (Hinton et al. 2015, eq. 1)."""
         logits = F.linear(self.hidden_states, self.weight, self.bias)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

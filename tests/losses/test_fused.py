@@ -1,5 +1,7 @@
 """The fused losses are the plain ones, to the last digits of float64, and never hold the whole of the logits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -19,6 +21,7 @@ from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.reduction import masked_mean
+from nemo_distill.losses.top_k import TAILS, TopK, top_k_of
 
 BATCH, TIME, WIDTH, TEACHER_WIDTH, WORDS = 3, 7, 5, 8, 13
 LOSSES = {
@@ -73,10 +76,10 @@ def plain_losses(student, teacher, mask, losses, temperature=1.0, labels=None):
     """The same by autograd, from the whole of the logits."""
     values = []
     if losses:
-        log_probs = [model.dense(temperature) for model in (student, teacher)]
+        log_probs = [model.tempered_log_probs(temperature) for model in (student, teacher)]
         values += [loss.scale(temperature) * masked_mean(loss.per_token(*log_probs), mask) for loss in losses]
     if labels:
-        values.append(masked_mean(labels.per_token(student.dense()), mask))
+        values.append(masked_mean(labels.per_token(student.tempered_log_probs()), mask))
     return torch.stack(values)
 
 
@@ -281,6 +284,40 @@ def test_a_compiled_function_around_it_gives_the_same(student, teacher, mask, fr
     compiled = torch.compile(objective, backend="eager")
     found, expected = (gradients(function(*inputs_of(student)), student) for function in (compiled, objective))
     assert_close(found, expected)
+
+
+def cut_down(teacher, tail, k=4):
+    kept = top_k_of(teacher.tempered_log_probs(), k, tail)
+    return replace(kept, log_probs=kept.log_probs.double(), rest=kept.rest.double())
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("name", ["kl", "cross_entropy", "top_one_ranking"])
+def test_a_teacher_of_few_words_gives_the_losses_of_its_whole_distribution(
+    name, temperature, tail, student, teacher, mask, labels
+):
+    cut, losses = cut_down(teacher, tail), [LOSSES[name], LOSSES["unscaled"]]
+    weights = torch.tensor([0.5, 1.0, 0.25]).double()
+    expected = plain_losses(student, cut, mask, losses, temperature, labels)
+    found = fused_losses(student, cut, mask, losses, weights.tolist(), temperature, labels)
+    assert_close(found, expected)
+    assert_close(gradients(found @ weights, student), gradients(expected @ weights, student))
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "jensen_shannon"])
+def test_a_loss_that_needs_every_word_gets_a_uniform_tail(name, student, teacher, mask):
+    cut = cut_down(teacher, "uniform")
+    expected = plain_losses(student, cut, mask, [LOSSES[name]])
+    found = fused_losses(student, cut, mask, [LOSSES[name]], [1.0])
+    assert_close(found, expected)
+    assert_close(gradients(found, student), gradients(expected, student))
+
+
+def test_kl_makes_no_whole_distribution_of_a_teacher_of_few_words(student, teacher, mask, monkeypatch):
+    cut = cut_down(teacher, "renormalize")
+    monkeypatch.setattr(TopK, "tempered_log_probs", None)
+    fused_losses(student, cut, mask, [LOSSES["kl"], LOSSES["cross_entropy"]], [1.0, 1.0])
 
 
 class Doubled(KLDivergenceLoss):
