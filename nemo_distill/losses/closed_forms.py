@@ -1,8 +1,8 @@
 """Word-level losses together with their gradients, without an autograd graph.
 
-Unless it says otherwise, a function takes the loss and the log-probabilities (N, V) of student and teacher, p and q, at
-a temperature T, and returns the loss (N,) of each token and its gradient (N, V) with respect to the student's logits
-divided by T.
+Unless it says otherwise, a function takes the loss and the log-probabilities (N, V) of student and teacher, p and q,
+at a temperature T, and returns the loss (N,) of each token and its gradient (N, V) with respect to the student's
+logits divided by T.
 """
 
 import math

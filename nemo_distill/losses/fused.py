@@ -98,15 +98,17 @@ class _Objective:
         sums = student.weight.new_zeros(len(weights), dtype=exact)
         student = student.to(self.precision)
         for tokens in _chunks(student):
-            part = student.select(tokens)
-            values, gradient = self._select(tokens)._differentiate(part, weights)
-            sums += values
-            _accumulate(gradient, part, tokens, gradients)
+            sums += self._evaluate_chunk(student.select(tokens), tokens, weights, gradients)
         return sums, gradients
 
-    def _select(self, tokens: slice) -> "_Objective":
+    def _evaluate_chunk(
+        self, part: Projection, tokens: slice, weights: Sequence[float], gradients: Gradients
+    ) -> Tensor:
+        """Returns the sums (K,) over C tokens, and adds to the gradients. Nothing of (C, V) outlives it."""
         teacher, labels = (part and part.select(tokens) for part in (self.teacher, self.labels))
-        return replace(self, teacher=teacher, labels=labels)
+        values, gradient = replace(self, teacher=teacher, labels=labels)._differentiate(part, weights)
+        _accumulate(gradient, part, tokens, gradients)
+        return values
 
     def _differentiate(self, part: Projection, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of C tokens and the gradient (C, V) of their weighted sum, in the tokens' logits."""
