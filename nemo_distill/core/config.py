@@ -17,6 +17,7 @@ ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 CORE_KEYS = {
     "model_path",
     "teacher_weights",
+    "teacher_precision",
     "temperature",
     "student_train_loss_weight",
     "loss",
@@ -24,6 +25,7 @@ CORE_KEYS = {
     "compile",
     "fused",
 }
+TEACHER_PRECISIONS = (None, "bfloat16")  # None: that of its weights
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",
@@ -172,6 +174,8 @@ def check_distillation(
     problems += _compile_problems(distillation.get("compile"))
     if not isinstance(fused := distillation.get("fused", True), bool):
         problems.append(f"distillation has fused={fused!r}; allowed are true and false.")
+    if (precision := distillation.get("teacher_precision")) not in TEACHER_PRECISIONS:
+        problems.append(f"distillation has teacher_precision={precision!r}; allowed are null and bfloat16.")
     terms, loss_problems = build_loss_terms(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )

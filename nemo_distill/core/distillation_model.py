@@ -40,6 +40,7 @@ class DistillationModelPT(ModelPT):
     Args:
         cfg: the student's config as NeMo has it, with a section `distillation`: `model_path`, the teacher's `.nemo`,
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
+            `teacher_precision`, `bfloat16` for teachers at half the memory (default: that of their weights);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
             the name of a backend of torch.compile; `fused` (default true): losses on distributions are computed from
@@ -59,6 +60,9 @@ class DistillationModelPT(ModelPT):
         paths = teacher_paths(cfg.distillation.model_path)
         # In a tuple, which hides them from torch: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
         self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
+        if cfg.distillation.get("teacher_precision"):
+            for teacher in self.teachers:
+                teacher.bfloat16()
         self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), len(paths))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)

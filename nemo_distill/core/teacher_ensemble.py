@@ -50,8 +50,8 @@ class AveragedTeachers:
     teachers: Sequence[Teacher]
     weights: Sequence[float]
 
-    def select(self, tokens: Tensor | slice) -> "AveragedTeachers":
-        """Returns that of some tokens: where a mask is true, or a slice of the first dimension."""
+    def select(self, tokens: tuple[Tensor, ...]) -> "AveragedTeachers":
+        """Returns that of some tokens, given by their indices in each of the dimensions (B, T)."""
         return AveragedTeachers([teacher.select(tokens) for teacher in self.teachers], self.weights)
 
     def to(self, dtype: torch.dtype) -> "AveragedTeachers":

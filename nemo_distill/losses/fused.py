@@ -20,15 +20,16 @@ from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**24}  # of the logits that exist at a time
+CHUNK_ELEMENTS = {"cpu": 5_000_000, "cuda": 20_000_000}  # of the logits that exist at a time
+Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
 
 class Teacher(Protocol):
     """What gives the teacher's distributions of a few tokens at a time: a `Projection`, a `TopK`, or the like."""
 
-    def select(self, tokens: Tensor | slice) -> "Teacher":
-        """Returns that of some tokens: where a mask is true, or a slice of the first dimension."""
+    def select(self, tokens: Tokens) -> "Teacher":
+        """Returns that of some tokens."""
 
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
@@ -69,23 +70,26 @@ def fused_losses(
     """
     if mask is None:
         mask = torch.ones_like(student.hidden_states[..., 0])
-    student, teacher, labels = (part and part.select(mask.bool()) for part in (student, teacher, labels))
     precision, device = student.weight.dtype, student.weight.device.type
     if torch.is_autocast_enabled(device):
         precision = torch.get_autocast_dtype(device)
         teacher = teacher and teacher.to(precision)
-    objective = _Objective(teacher, tuple(losses), temperature, labels, precision)
+    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision)
     return _FusedLosses.apply(student.hidden_states, student.weight, student.bias, objective, tuple(weights))
 
 
 @dataclass(frozen=True)
 class _Objective:
-    """What is computed of each of N tokens from the student's logits; `precision` is that of the matrix products."""
+    """What is computed from the student's logits; `tokens` (N, 2) are the real ones, by sentence and position.
+
+    `precision` is that of the matrix products.
+    """
 
     teacher: Teacher | None
     losses: tuple[WordLevelLoss, ...]
     temperature: float
     labels: SmoothedLabels | None
+    tokens: Tensor
     precision: torch.dtype
 
     def evaluate(
@@ -97,15 +101,15 @@ class _Objective:
         gradients = [torch.zeros_like(tensor, dtype=exact) if need else None for tensor, need in zip(inputs, needed)]
         sums = student.weight.new_zeros(len(weights), dtype=exact)
         student = student.to(self.precision)
-        for tokens in _chunks(student):
-            sums += self._evaluate_chunk(student.select(tokens), tokens, weights, gradients)
+        for tokens in self.tokens.split(_chunk_size(student.weight)):
+            sums += self._evaluate_chunk(student, tokens.unbind(dim=-1), weights, gradients)
         return sums, gradients
 
     def _evaluate_chunk(
-        self, part: Projection, tokens: slice, weights: Sequence[float], gradients: Gradients
+        self, student: Projection, tokens: Tokens, weights: Sequence[float], gradients: Gradients
     ) -> Tensor:
         """Returns the sums (K,) over C tokens, and adds to the gradients. Nothing of (C, V) outlives it."""
-        teacher, labels = (part and part.select(tokens) for part in (self.teacher, self.labels))
+        part, teacher, labels = (whole and whole.select(tokens) for whole in (student, self.teacher, self.labels))
         values, gradient = replace(self, teacher=teacher, labels=labels)._differentiate(part, weights)
         _accumulate(gradient, part, tokens, gradients)
         return values
@@ -141,19 +145,18 @@ def _add(total: Tensor | None, gradient: Tensor, factor: float) -> Tensor:
     return gradient if factor == 1 else gradient.mul_(factor)
 
 
-def _chunks(student: Projection) -> Iterator[slice]:
-    size = max(1, CHUNK_ELEMENTS.get(student.weight.device.type, CHUNK_ELEMENTS["cuda"]) // len(student.weight))
-    return (slice(start, start + size) for start in range(0, len(student.hidden_states), size))
+def _chunk_size(weight: Tensor) -> int:
+    return max(1, CHUNK_ELEMENTS.get(weight.device.type, CHUNK_ELEMENTS["cuda"]) // len(weight))
 
 
-def _accumulate(gradient: Tensor, part: Projection, tokens: slice, gradients: Gradients) -> None:
+def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
     """Adds what a chunk's gradient (C, V) with respect to its logits means for what the logits were made of."""
     of_states, of_weight, of_bias = gradients
     if of_bias is not None:
         of_bias += gradient.sum(dim=0)
     gradient = gradient.to(part.weight.dtype)
     if of_states is not None:
-        of_states[tokens] = gradient @ part.weight
+        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype)
     if of_weight is None:
         return
     if of_weight.dtype == gradient.dtype:
@@ -178,7 +181,7 @@ class _FusedLosses(torch.autograd.Function):
         sums, ctx.gradients = objective.evaluate(student, weights, ctx.needs_input_grad[:3])
         ctx.save_for_backward(hidden_states, weight, bias)
         ctx.objective, ctx.weights = objective, weights
-        return sums / max(1, len(hidden_states))
+        return sums / max(1, len(objective.tokens))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -192,7 +195,7 @@ class _FusedLosses(torch.autograd.Function):
         if factor is None:
             _, gradients = ctx.objective.evaluate(Projection(*inputs), upstream.tolist(), ctx.needs_input_grad[:3])
             factor = 1.0
-        factor /= max(1, len(inputs[0]))
+        factor /= max(1, len(ctx.objective.tokens))
         of_inputs = [g if g is None else (g * factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
         return *of_inputs, None, None
 

@@ -20,8 +20,8 @@ class SmoothedLabels:
     ids: Tensor
     label_smoothing: float = 0.0
 
-    def select(self, tokens: Tensor | slice) -> "SmoothedLabels":
-        """Returns the labels of some tokens: where a mask is true, or a slice of the first dimension."""
+    def select(self, tokens: tuple[Tensor, ...]) -> "SmoothedLabels":
+        """Returns the labels of some tokens, given by their indices in each of the dimensions (B, T)."""
         return SmoothedLabels(self.ids[tokens], self.label_smoothing)
 
     def per_token(self, log_probs: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ class Projection:
     weight: Tensor
     bias: Tensor | None = None
 
-    def select(self, tokens: Tensor | slice) -> "Projection":
-        """Returns the projection of some tokens: where a mask is true, or a slice of the first dimension."""
+    def select(self, tokens: tuple[Tensor, ...]) -> "Projection":
+        """Returns the projection of some tokens, given by their indices in each of the dimensions (B, T)."""
         return Projection(self.hidden_states[tokens], self.weight, self.bias)
 
     def to(self, dtype: torch.dtype) -> "Projection":

@@ -118,7 +118,15 @@ def test_an_error_lists_every_problem():
     assert str(ConfigurationError(["a.", "b."])) == "2 problems in the configuration:\n  - a.\n  - b."
 
 
-@pytest.mark.parametrize("fused", ["yes", 1, None])
-def test_fused_is_true_or_false(fused):
-    problems = check_distillation({"student_train_loss_weight": 1.0, "fused": fused}, ["log_probs"])
-    assert problems == [f"distillation has fused={fused!r}; allowed are true and false."]
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("fused", "yes", "true and false"),
+        ("fused", 1, "true and false"),
+        ("fused", None, "true and false"),
+        ("teacher_precision", "float16", "null and bfloat16"),
+    ],
+)
+def test_a_choice_outside_of_what_is_allowed_is_told(key, value, allowed):
+    problems = check_distillation({"student_train_loss_weight": 1.0, key: value}, ["log_probs"])
+    assert problems == [f"distillation has {key}={value!r}; allowed are {allowed}."]

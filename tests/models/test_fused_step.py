@@ -69,6 +69,19 @@ def test_several_teachers_are_averaged(build, distillation_config, tokenizer, tm
     assert_same_step(build, {"primary", "student"})
 
 
+def test_a_teacher_may_run_in_bf16(build, distillation_config):
+    exact = losses_and_gradients(build(fused=True))[0]
+    distillation_config.distillation.teacher_precision = "bfloat16"
+    for fused in (True, False):
+        model = build(fused)
+        losses, gradients = losses_and_gradients(model)
+        assert {parameter.dtype for parameter in model.teacher.parameters()} == {torch.bfloat16}
+        assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+        for name, value in losses.items():
+            assert value.item() == pytest.approx(exact[name].item(), rel=0.02)
+        assert losses["primary"] != exact["primary"]
+
+
 def test_the_students_own_loss_alone_is_fused_too(build, distillation_config):
     distillation_config.distillation.loss.primary.weight = distillation_config.distillation.loss.cosine.weight = 0.0
     assert_same_step(build, {"student"})
