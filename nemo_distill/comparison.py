@@ -7,16 +7,13 @@ before. An interrupted one goes on where it was.
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
+from nemo_distill.comparison_plan import Run, plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
@@ -25,37 +22,6 @@ from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.scores import bleu
-
-# Of a baseline whose tokenizers come from a teacher that is there.
-WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One step.
-
-    Args:
-        group: what the seeds of one model have in common.
-        seed: of the training.
-        folder: for what the step leaves.
-        command: what does it; nothing, for a teacher that is there.
-        model_path: the `.nemo` that a training leaves; None for a step that translates.
-    """
-
-    group: str
-    seed: int
-    folder: Path
-    command: tuple[str, ...]
-    model_path: Path | None
-
-    @property
-    def record_path(self) -> Path:
-        """What is written when the step has finished."""
-        return self.folder / "finished.json"
-
-    def finished(self) -> dict[str, Any] | None:
-        """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
-        return json.loads(self.record_path.read_text(encoding="utf-8")) if self.record_path.is_file() else None
 
 
 def check_comparison(cfg: DictConfig, scripts: Path) -> None:
@@ -108,97 +74,6 @@ def _corpus_files(corpus: DictConfig) -> list[Path]:
     parts = ("train", corpus.validation, corpus.test)
     languages = (corpus.source, corpus.target)
     return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
-
-
-def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
-    """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
-
-    Each of `cfg.labels` comes before the first method that reads its text.
-    """
-    output = Path(cfg.output_dir)
-    shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
-    plain = (sys.executable, str(scripts / "enc_dec_nmt.py"), "--config-name", "aayn_base")
-    distil = (sys.executable, str(scripts / "enc_dec_nmt_distill.py"), "--config-name", "aayn_base_distill")
-
-    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Run:
-        folder = output / (group if group == "teacher" else f"{group}_seed{seed}")
-        command = (*command, *shared, *overrides, f"seed={seed}", *_logging_overrides(folder))
-        return Run(group, seed, folder, command, folder / "model.nemo")
-
-    if isinstance(cfg.teacher, str):
-        teacher = Run("teacher", 0, output / "teacher", (), Path(cfg.teacher))
-        alone, alone_overrides = distil, [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
-    else:
-        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *cfg.teacher])
-        alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)
-    yield teacher
-    labels = [_label_run(name, overrides, teacher, output, scripts) for name, overrides in cfg.labels.items()]
-    from_teacher = f"model.distillation.model_path={teacher.model_path}"
-    for seed in cfg.seeds:
-        for group, overrides in cfg.baselines.items():
-            yield run(group, seed, alone, [*alone_overrides, *cfg.students, *_flat(overrides)])
-        for group, overrides in cfg.methods.items():
-            overrides = [*cfg.students, from_teacher, *_flat(overrides)]
-            read = [label for label in labels if any(label.text in override for override in overrides)]
-            labels = [label for label in labels if label not in read]
-            yield from (label.run for label in read)
-            yield run(group, seed, distil, overrides)
-
-
-class LabelStep(NamedTuple):
-    """A step that translates, and the path of the source text that it writes."""
-
-    text: str
-    run: Run
-
-
-def _label_run(name: str, overrides: ListConfig, teacher: Run, output: Path, scripts: Path) -> LabelStep:
-    folder = output / f"labels_{name}"
-    given = [f"model={teacher.model_path}", f"output_dir={folder}", "name=pseudo", *_flat(overrides)]
-    values = dict(override.split("=", 1) for override in given)
-    command = (sys.executable, str(scripts / "generate_pseudo_labels.py"), *given)
-    run = Run(f"labels_{name}", 0, folder, command, None)
-    return LabelStep(f"{values['output_dir']}/{values['name']}.src", run)
-
-
-def _preprocessing_overrides(cfg: DictConfig, output: Path) -> list[str]:
-    sizes = [f"model.{side}_tokenizer.vocab_size={cfg.vocab_size}" for side in ("encoder", "decoder")]
-    return [f"model.preproc_out_dir={output / 'tokenizer'}", *sizes]
-
-
-def _tokenizer_overrides(cfg: DictConfig, output: Path) -> list[str]:
-    tokenizer = output / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
-    return [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
-
-
-def _flat(overrides: ListConfig) -> Iterator[str]:
-    """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
-    for override in overrides:
-        if isinstance(override, ListConfig):
-            yield from _flat(override)
-        else:
-            yield override
-
-
-def _data_overrides(corpus: DictConfig) -> list[str]:
-    overrides = ["~model.test_ds"]
-    for section, part in (("train_ds", "train"), ("validation_ds", corpus.validation)):
-        for key, language in (("src", corpus.source), ("tgt", corpus.target)):
-            overrides.append(f"model.{section}.{key}_file_name={Path(corpus.folder) / f'{part}.{language}'}")
-    return overrides
-
-
-def _logging_overrides(folder: Path) -> list[str]:
-    parameters = "+exp_manager.checkpoint_callback_params"
-    return [
-        f"+exp_manager.explicit_log_dir={folder}",
-        "+exp_manager.resume_if_exists=true",
-        "+exp_manager.resume_ignore_no_checkpoint=true",
-        f"{parameters}.monitor=val_sacreBLEU",
-        f"{parameters}.mode=max",
-        f"{parameters}.save_top_k=1",
-        f"{parameters}.save_best_model=true",
-    ]
 
 
 def execute(run: Run) -> float:

@@ -83,6 +83,20 @@ def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
     assert by_name["labels_second"][-1] == f"model={demo.output_dir}/hybrid_seed0/model.nemo"
 
 
+def test_a_cache_comes_after_the_labels_that_it_is_of(demo):
+    text = "model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_train/pseudo.src"
+    demo.labels = {"train": ["source=train.de"]}
+    demo.caches = {"hybrid_long": [text, "cache.k=8"], "hybrid": [text, "cache.k=4"]}
+    demo.methods = {
+        "hybrid": [text, "model.distillation.teacher_cache=${output_dir}/cache_hybrid"],
+        "long": [text, "model.distillation.teacher_cache=${output_dir}/cache_hybrid_long"],
+    }
+    demo.seeds, demo.baselines = [0], {}
+    assert [run.folder.name for run in plan_runs(demo, SCRIPTS)] == [
+        "teacher", "labels_train", "cache_hybrid", "hybrid_seed0", "cache_hybrid_long", "long_seed0",
+    ]  # fmt: skip
+
+
 def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
     demo.teacher = str(tmp_path / "big.nemo")
     with pytest.raises(ConfigurationError, match="teacher names '.*big.nemo', which does not exist"):

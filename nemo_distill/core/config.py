@@ -20,13 +20,16 @@ CORE_KEYS = {
     "teacher_weights",
     "teacher_cache",
     "teacher_cache_tail",
+    "teacher_precision",
     "temperature",
     "student_train_loss_weight",
     "loss",
     "allowed_targets",
     "compile",
+    "fused",
 }
 CACHED_TENSORS = ("log_probs", "nll")  # of the teacher, in a teacher cache
+TEACHER_PRECISIONS = (None, "bfloat16")  # None: that of its weights
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",
@@ -173,6 +176,10 @@ def check_distillation(
         except ValueError as error:
             problems.append(f"distillation {error}.")
     problems += _compile_problems(distillation.get("compile"))
+    if not isinstance(fused := distillation.get("fused", True), bool):
+        problems.append(f"distillation has fused={fused!r}; allowed are true and false.")
+    if (precision := distillation.get("teacher_precision")) not in TEACHER_PRECISIONS:
+        problems.append(f"distillation has teacher_precision={precision!r}; allowed are null and bfloat16.")
     terms, loss_problems = build_loss_terms(
         distillation.get("loss") or {}, distillation.get("allowed_targets") or (), registered, widths
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.losses.labels import SmoothedLabels
 
 
 class DistillationPass(NamedTuple):
@@ -127,6 +128,13 @@ class DistillationMixin:
     def distillation_train_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Returns the student's own training loss, given what `distillation_forward` returned."""
         return outputs["loss"] if isinstance(outputs, Mapping) else outputs
+
+    def distillation_labels(self, batch: Any) -> SmoothedLabels:
+        """Returns what `distillation_train_loss` learns, where `distillation_forward` returned a Projection.
+
+        A model that registers a `projection` must have it; no other is asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} registers a projection and has no distillation_labels")
 
     def distillation_batch_weight(self, batch: Any) -> float | Tensor:
         """Returns how much a batch counts beside others of the same optimizer step, on this device and on others.

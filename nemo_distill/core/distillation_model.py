@@ -17,18 +17,20 @@ from nemo_distill.core.config import (
     nothing_to_train_on,
 )
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
+from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.core.schedule import parse_schedule
+from nemo_distill.core.step_losses import STUDENT_LOSS, StepLosses
 from nemo_distill.core.teacher_ensemble import (
     AVERAGED,
+    AveragedTeachers,
     average_log_probs,
     ensemble_problems,
     teacher_paths,
     teacher_weights,
 )
+from nemo_distill.losses.projection import Projection
 
-STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
 WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
 SMALLEST_WEIGHT = 1e-12  # of a step without any token, whose gradients are zero
 
@@ -45,10 +47,12 @@ class DistillationModelPT(ModelPT):
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
             or instead `teacher_cache`, a folder that holds what a teacher said of the training data, and
             `teacher_cache_tail`, what is made of the words that it left out (default `renormalize`);
+            `teacher_precision`, `bfloat16` for teachers at half the memory (default: that of their weights);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
-            the name of a backend of torch.compile. Temperature and weights are numbers or schedules over optimizer
-            steps.
+            the name of a backend of torch.compile; `fused` (default true): losses on distributions are computed from
+            hidden states, a few tokens at a time, where model and loss can. Temperature and weights are numbers or
+            schedules over optimizer steps.
         trainer: the trainer that will run it.
         model_class: the class of both models.
 
@@ -64,6 +68,9 @@ class DistillationModelPT(ModelPT):
         paths = [] if cached else teacher_paths(cfg.distillation.model_path)
         # In a tuple, which hides them from torch: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
         self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
+        if cfg.distillation.get("teacher_precision"):
+            for teacher in self.teachers:
+                teacher.bfloat16()
         self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), max(1, len(paths)))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
@@ -106,6 +113,7 @@ class DistillationModelPT(ModelPT):
             problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
+        self.fused = distillation.get("fused", True) and PROJECTION in self.student.distillation_tensors
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
 
     def _compile_models(self, backend: str) -> None:
@@ -176,17 +184,20 @@ class DistillationModelPT(ModelPT):
         Those whose weight is 0 at this optimizer step are left out, and nothing is registered for them. `student` is
         the student's own training loss; where all weights are 0, it alone is there.
         """
-        terms = [term for term in self.loss_terms if term.weight.at(step)]
-        wanted = {tensor for term in terms for tensor in consumed_tensors(term.loss).values()}
-        registry = DistillationRegistry(wanted, self.temperature.at(step))
-        if terms:
+        terms = StepLosses(self.loss_terms, step, self.fused)
+        registry = DistillationRegistry(terms.wanted(), self.temperature.at(step))
+        if terms.terms:
             self._run_teachers(batch, registry)
         with self.student.distillation_pass(Role.STUDENT, registry):
             outputs = self.student.distillation_forward(batch)
-        losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in terms}
-        if self.student_weight.at(step) or not terms:  # a step of weight 0 still needs something to differentiate
-            losses[STUDENT_LOSS] = self.student.distillation_train_loss(outputs, batch)
-        return losses
+        own, labels = {}, None
+        weight = self.student_weight.at(step)
+        if weight or not terms.terms:  # a step of weight 0 still needs something to differentiate
+            if isinstance(outputs, Projection):
+                labels = self.student.distillation_labels(batch)
+            else:
+                own[STUDENT_LOSS] = self.student.distillation_train_loss(outputs, batch)
+        return terms.compute(registry, labels, weight) | own
 
     @torch.no_grad()
     def _run_teachers(self, batch: Any, registry: DistillationRegistry) -> None:
@@ -199,8 +210,10 @@ class DistillationModelPT(ModelPT):
             with teacher.distillation_pass(Role.TEACHER, registry_of_one):
                 teacher.distillation_forward(batch)
         if len(self.teachers) > 1:
-            log_probs = [registry_of_one.get(Role.TEACHER, AVERAGED) for registry_of_one in registries]
-            registry.register(Role.TEACHER, AVERAGED, average_log_probs(log_probs, self.teacher_weights))
+            for name, average in ((AVERAGED, average_log_probs), (PROJECTION, AveragedTeachers)):
+                if (Role.TEACHER, name) in registry.wanted:
+                    of_each = [registry_of_one.get(Role.TEACHER, name) for registry_of_one in registries]
+                    registry.register(Role.TEACHER, name, average(of_each, self.teacher_weights))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         with torch.compiler.set_stance("force_eager"):  # decoding would be compiled over and over, for many shapes
@@ -268,16 +281,6 @@ def _rename_targets(node: Any) -> Any:
     if isinstance(node, dict):
         return {("class" if key == "_target_" else key): _rename_targets(value) for key, value in node.items()}
     return node
-
-
-def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
-    """A loss's keyword arguments: the tensors that it takes, their mask and, where it uses it, the temperature."""
-    inputs: dict[str, Any] = {
-        argument: registry.get(role, name) for argument, (role, name) in consumed_tensors(loss).items()
-    }
-    if getattr(loss, "uses_temperature", False):
-        inputs["temperature"] = registry.temperature
-    return inputs | {"mask": registry.mask(next(iter(loss.consumes.values())))}
 
 
 def _sum_over_devices(value: Tensor) -> Tensor:

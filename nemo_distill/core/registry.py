@@ -11,7 +11,11 @@ from enum import StrEnum
 
 from torch import Tensor, nn
 
-Registered = Tensor | list[Tensor]  # one tensor, or one for each layer
+from nemo_distill.losses.fused import Teacher
+from nemo_distill.losses.projection import Projection
+
+Registered = Tensor | list[Tensor] | Projection | Teacher  # one tensor, one for each layer, or what gives log_probs
+PROJECTION = "projection"  # the name of what `fused_losses` reads in place of log_probs
 
 
 class Role(StrEnum):

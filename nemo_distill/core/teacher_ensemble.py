@@ -1,14 +1,16 @@
 """Several teachers that speak as one: their tempered distributions are averaged."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nemo_distill.core.config import LossTerm
 from nemo_distill.core.registry import Role, consumed_tensors
+from nemo_distill.losses.fused import Teacher
 
-AVERAGED = "log_probs"  # the one name whose tensors can be averaged over teachers
+AVERAGED = "log_probs"  # the one name that can be averaged over teachers, as numbers or as their projection
 
 
 def teacher_paths(model_path: str | Sequence[str]) -> list[str]:
@@ -34,6 +36,31 @@ def average_log_probs(log_probs: Sequence[Tensor], weights: Sequence[float]) -> 
     """Returns log Σ_i w_i q_i, of log-probabilities log q_i, each (..., V), and shares w_i that sum to 1."""
     shares = torch.tensor(weights, device=log_probs[0].device, dtype=log_probs[0].dtype).log()
     return torch.logsumexp(torch.stack([logs + share for logs, share in zip(log_probs, shares)]), dim=0)
+
+
+@dataclass(frozen=True)
+class AveragedTeachers:
+    """Several teachers in place of one: their distributions are averaged, a few tokens at a time.
+
+    Args:
+        teachers: the projection of each.
+        weights: the share of each, summing to 1.
+    """
+
+    teachers: Sequence[Teacher]
+    weights: Sequence[float]
+
+    def select(self, tokens: tuple[Tensor, ...]) -> "AveragedTeachers":
+        """Returns that of some tokens, given by their indices in each of the dimensions (B, T)."""
+        return AveragedTeachers([teacher.select(tokens) for teacher in self.teachers], self.weights)
+
+    def to(self, dtype: torch.dtype) -> "AveragedTeachers":
+        """Returns it with matrices of another precision."""
+        return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.weights)
+
+    def tempered_log_probs(self, temperature: float) -> Tensor:
+        """Returns the averages (N, V) of the tempered distributions."""
+        return average_log_probs([teacher.tempered_log_probs(temperature) for teacher in self.teachers], self.weights)
 
 
 def ensemble_problems(terms: Sequence[LossTerm], count: int) -> list[str]:

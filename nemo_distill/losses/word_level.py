@@ -27,6 +27,14 @@ class WordLevelLoss(nn.Module, ABC):
         self.consumes = {"log_probs": log_probs}
         self.scale_by_temperature_squared = scale_by_temperature_squared
 
+    @property
+    def consumes_projection(self) -> bool:
+        """True if `fused_losses` can compute it from hidden states and their projection, a few tokens at a time.
+
+        False for a class whose `forward` does more than to average `per_token`, and where `log_probs` was renamed.
+        """
+        return type(self).forward is WordLevelLoss.forward and self.consumes == {"log_probs": "log_probs"}
+
     def forward(
         self,
         student_log_probs: Tensor,

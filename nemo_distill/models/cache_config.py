@@ -35,6 +35,8 @@ def _option_problems(distillation: Mapping[str, Any]) -> list[str]:
     tail = distillation.get("teacher_cache_tail", TAILS[0])
     if tail not in TAILS:
         problems.append(f"{WHERE}_tail={tail}: must be one of {', '.join(TAILS)}.")
+    if precision := distillation.get("teacher_precision"):
+        problems.append(f"model.distillation.teacher_precision={precision}: no teacher runs beside {WHERE}; set null.")
     if distillation.get("distilbert_initialization"):
         problems.append(f"{WHERE} holds no weights, which distillation.distilbert_initialization=true would copy.")
     return problems

@@ -32,6 +32,7 @@ from nemo_distill.teacher_cache.cache import cached_teacher_path
 
 REGISTERED_TENSORS = (
     "log_probs",
+    "projection",
     "nll",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",

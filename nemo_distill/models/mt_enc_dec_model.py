@@ -20,6 +20,8 @@ from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.data.resumable_loader import resumable_loader
 from nemo_distill.data.source_noise import NoisySource, SourceNoise
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
+from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.top_k import TAILS
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
@@ -41,10 +43,11 @@ NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
     """`MTEncDecModel` that can be teacher or student.
 
-    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `nll` (B, T), of the labels;
-    `decoder_hidden_states` (B, T, D), the decoder's output; `decoder_layers`, a list of the embeddings' and each
-    layer's (B, T, D); `decoder_self_attention` and `decoder_cross_attention`, lists of each layer's (B, H, T, T) and
-    (B, H, T, S). Likewise, masked by the source: `encoder_hidden_states`, `encoder_layers`, `encoder_self_attention`.
+    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `projection`, from which they can be computed a
+    few tokens at a time; `nll` (B, T), of the labels; `decoder_hidden_states` (B, T, D), the decoder's output;
+    `decoder_layers`, a list of the embeddings' and each layer's (B, T, D); `decoder_self_attention` and
+    `decoder_cross_attention`, lists of each layer's (B, H, T, T) and (B, H, T, S). Likewise, masked by the source:
+    `encoder_hidden_states`, `encoder_layers`, `encoder_self_attention`.
 
     Args:
         cfg: as NeMo has it.
@@ -59,8 +62,8 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         with open_dict(self._cfg):
             self._cfg.target = NEMO_CLASS
 
-    def forward(self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor) -> Tensor:
-        """Returns the log-probabilities (B, T, V) of the target tokens.
+    def forward(self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor) -> Tensor | Projection:
+        """Returns the log-probabilities (B, T, V) of the target tokens, or their projection where no loss reads them.
 
         Args:
             src: source ids (B, S).
@@ -78,14 +81,28 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         for name, output in (("encoder_layers", encoder_hidden_states), ("decoder_layers", decoder_hidden_states)):
             if name in inside:
                 inside[name][-1] = output  # after the final norm, where there is one
-        log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
+        projection = self._projection(decoder_hidden_states)
         self.distillation_registration_step(
-            log_probs=log_probs,
+            projection=projection,
             encoder_hidden_states=encoder_hidden_states,
             decoder_hidden_states=decoder_hidden_states,
             **inside,
         )
+        if not self._needs_log_probs():
+            return projection
+        log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
+        self.distillation_registration_step(log_probs=log_probs)
         return log_probs
+
+    def _needs_log_probs(self) -> bool:
+        """Whether some loss does, or the student's own, which comes from the projection where that is wanted."""
+        own = self.is_student_model() and not self.wants_distillation_tensor("projection")
+        return own or any(self.wants_distillation_tensor(name) for name in ("log_probs", "nll"))
+
+    def _projection(self, hidden_states: Tensor) -> Projection:
+        """Of the decoder's output (B, T, D) by NeMo's head, whose one layer shares its weight with the embedding."""
+        layer = self.log_softmax.mlp.layer0
+        return Projection(self.log_softmax.dropout(hidden_states), layer.weight, layer.bias)
 
     @contextmanager
     def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
@@ -142,7 +159,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         """The stacks and the head. Around them, NeMo's checks of types and our hooks would break the graph."""
         return [self.encoder.encoder, self.decoder.decoder, self.log_softmax.mlp]
 
-    def distillation_forward(self, batch: list[Tensor]) -> Tensor:
+    def distillation_forward(self, batch: list[Tensor]) -> Tensor | Projection:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
         # By the labels: the decoder's inputs are one token to the left, so that their mask ends one token later.
         label_mask = labels != self.decoder_tokenizer.pad_id
@@ -157,6 +174,9 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
         return self.loss_fn(log_probs=outputs, labels=squeeze_batch(batch)[-1])
+
+    def distillation_labels(self, batch: list[Tensor]) -> SmoothedLabels:
+        return SmoothedLabels(squeeze_batch(batch)[-1], self.cfg.get("label_smoothing") or 0.0)
 
     def distillation_batch_weight(self, batch: list[Tensor]) -> Tensor:
         """The number of real target tokens. Losses at source positions are weighted by it too."""

@@ -116,3 +116,17 @@ def test_renamed_trainer_keys_are_told_with_their_new_name():
 
 def test_an_error_lists_every_problem():
     assert str(ConfigurationError(["a.", "b."])) == "2 problems in the configuration:\n  - a.\n  - b."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("fused", "yes", "true and false"),
+        ("fused", 1, "true and false"),
+        ("fused", None, "true and false"),
+        ("teacher_precision", "float16", "null and bfloat16"),
+    ],
+)
+def test_a_choice_outside_of_what_is_allowed_is_told(key, value, allowed):
+    problems = check_distillation({"student_train_loss_weight": 1.0, key: value}, ["log_probs"])
+    assert problems == [f"distillation has {key}={value!r}; allowed are {allowed}."]

@@ -148,6 +148,7 @@ def distillation_section(method, model_path):
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         section = compose("aayn_base_distill", [f"distillation={method}"]).model.distillation
     section.model_path = model_path
+    section.mix.corpora = {}  # text that a script would mix
     return section
 
 

@@ -1,0 +1,153 @@
+"""The steps of a comparison, as commands in order: a teacher, what it prepares, baselines and distilled students."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, ListConfig
+
+# Of a baseline whose tokenizers come from a teacher that is there.
+WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One step.
+
+    Args:
+        group: what the seeds of one model have in common.
+        seed: of the training.
+        folder: for what the step leaves.
+        command: what does it; nothing, for a teacher that is there.
+        model_path: the `.nemo` that a training leaves; None for a step that translates.
+    """
+
+    group: str
+    seed: int
+    folder: Path
+    command: tuple[str, ...]
+    model_path: Path | None
+
+    @property
+    def record_path(self) -> Path:
+        """What is written when the step has finished."""
+        return self.folder / "finished.json"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
+        return json.loads(self.record_path.read_text(encoding="utf-8")) if self.record_path.is_file() else None
+
+
+class Preparation(NamedTuple):
+    """A step that methods need, and what of it their overrides name: the text of labels, or a teacher cache."""
+
+    made: str
+    run: Run
+
+    def is_named_in(self, overrides: Sequence[str]) -> bool:
+        """True if one of a step's overrides names what this one makes."""
+        return any(override.endswith(self.made) for override in overrides)
+
+
+def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
+    """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
+
+    Each of `cfg.labels` and of `cfg.caches` comes before the first step that reads what it makes.
+    """
+    output = Path(cfg.output_dir)
+    shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
+    plain = (sys.executable, str(scripts / "enc_dec_nmt.py"), "--config-name", "aayn_base")
+    distil = (sys.executable, str(scripts / "enc_dec_nmt_distill.py"), "--config-name", "aayn_base_distill")
+
+    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Run:
+        folder = output / (group if group == "teacher" else f"{group}_seed{seed}")
+        command = (*command, *shared, *overrides, f"seed={seed}", *_logging_overrides(folder))
+        return Run(group, seed, folder, command, folder / "model.nemo")
+
+    if isinstance(cfg.teacher, str):
+        teacher = Run("teacher", 0, output / "teacher", (), Path(cfg.teacher))
+        alone, alone_overrides = distil, [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
+    else:
+        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *cfg.teacher])
+        alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)
+    yield teacher
+    preparations = [_labels(name, node, teacher, output, scripts) for name, node in cfg.labels.items()]
+    preparations += [_cache(name, node, teacher, output, scripts, shared) for name, node in cfg.caches.items()]
+    from_teacher = f"model.distillation.model_path={teacher.model_path}"
+    for seed in cfg.seeds:
+        for group, overrides in cfg.baselines.items():
+            yield run(group, seed, alone, [*alone_overrides, *cfg.students, *_flat(overrides)])
+        for group, overrides in cfg.methods.items():
+            overrides = [*cfg.students, from_teacher, *_flat(overrides)]
+            yield from _needed(overrides, preparations)
+            yield run(group, seed, distil, overrides)
+
+
+def _needed(overrides: Sequence[str], preparations: list[Preparation]) -> Iterator[Run]:
+    """Yields those of the preparations that a step names, after those that they name, and takes them off the list."""
+    while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
+        preparations.remove(preparation)
+        yield from _needed(preparation.run.command, preparations)
+        yield preparation.run
+
+
+def _labels(name: str, overrides: ListConfig, teacher: Run, output: Path, scripts: Path) -> Preparation:
+    folder = output / f"labels_{name}"
+    given = [f"model={teacher.model_path}", f"output_dir={folder}", "name=pseudo", *_flat(overrides)]
+    values = dict(override.split("=", 1) for override in given)
+    command = (sys.executable, str(scripts / "generate_pseudo_labels.py"), *given)
+    run = Run(f"labels_{name}", 0, folder, command, None)
+    return Preparation(f"{values['output_dir']}/{values['name']}.src", run)
+
+
+def _cache(
+    name: str, overrides: ListConfig, teacher: Run, output: Path, scripts: Path, shared: Sequence[str]
+) -> Preparation:
+    folder = output / f"cache_{name}"
+    where = f"model.distillation.teacher_cache={folder}"
+    given = [*shared, f"model.distillation.model_path={teacher.model_path}", where, *_flat(overrides)]
+    command = (sys.executable, str(scripts / "cache_teacher.py"), *given)
+    return Preparation(where, Run(f"cache_{name}", 0, folder, command, None))
+
+
+def _preprocessing_overrides(cfg: DictConfig, output: Path) -> list[str]:
+    sizes = [f"model.{side}_tokenizer.vocab_size={cfg.vocab_size}" for side in ("encoder", "decoder")]
+    return [f"model.preproc_out_dir={output / 'tokenizer'}", *sizes]
+
+
+def _tokenizer_overrides(cfg: DictConfig, output: Path) -> list[str]:
+    tokenizer = output / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
+    return [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+
+
+def _flat(overrides: ListConfig) -> Iterator[str]:
+    """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
+    for override in overrides:
+        if isinstance(override, ListConfig):
+            yield from _flat(override)
+        else:
+            yield override
+
+
+def _data_overrides(corpus: DictConfig) -> list[str]:
+    overrides = ["~model.test_ds"]
+    for section, part in (("train_ds", "train"), ("validation_ds", corpus.validation)):
+        for key, language in (("src", corpus.source), ("tgt", corpus.target)):
+            overrides.append(f"model.{section}.{key}_file_name={Path(corpus.folder) / f'{part}.{language}'}")
+    return overrides
+
+
+def _logging_overrides(folder: Path) -> list[str]:
+    parameters = "+exp_manager.checkpoint_callback_params"
+    return [
+        f"+exp_manager.explicit_log_dir={folder}",
+        "+exp_manager.resume_if_exists=true",
+        "+exp_manager.resume_ignore_no_checkpoint=true",
+        f"{parameters}.monitor=val_sacreBLEU",
+        f"{parameters}.mode=max",
+        f"{parameters}.save_top_k=1",
+        f"{parameters}.save_best_model=true",
+    ]

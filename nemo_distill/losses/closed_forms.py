@@ -1,0 +1,106 @@
+"""Word-level losses together with their gradients, without an autograd graph.
+
+Unless it says otherwise, a function takes the loss and the log-probabilities (N, V) of student and teacher, p and q,
+at a temperature T, and returns the loss (N,) of each token and its gradient (N, V) with respect to the student's
+logits divided by T.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from nemo_distill.losses.cross_entropy import CrossEntropyLoss
+from nemo_distill.losses.jensen_shannon import JensenShannonLoss
+from nemo_distill.losses.kl_divergence import KLDivergenceLoss
+from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
+from nemo_distill.losses.top_k import TopK
+from nemo_distill.losses.word_level import WordLevelLoss
+
+Differentiated = tuple[Tensor, Tensor]  # losses (N,) and gradients (N, V)
+
+
+def differentiate(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """Returns `loss.per_token` and its gradient, by a closed form where there is one and by autograd otherwise."""
+    return CLOSED_FORMS.get(type(loss), by_autograd)(loss, student, teacher)
+
+
+def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """Of any loss; the closed forms agree with it."""
+    with torch.enable_grad():
+        leaf = student.detach().requires_grad_()
+        values = loss.per_token(leaf, teacher)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), gradient - student.exp() * gradient.sum(dim=-1, keepdim=True)
+
+
+def _kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """p - q (Hinton et al. 2015, eq. 2)."""
+    q = teacher.exp()
+    return (teacher - student).mul_(q).sum(dim=-1), student.exp().sub_(q)
+
+
+def _cross_entropy(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """p - q, as that of KL."""
+    q = teacher.exp()
+    return -(student * q).sum(dim=-1), student.exp().sub_(q)
+
+
+def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """p (log p - log q - KL(p ‖ q))."""
+    return _toward_student(student, teacher)
+
+
+def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -> Differentiated:
+    """(1 - beta) p (log p - log m - KL(p ‖ m)): what comes through m cancels, since m's probabilities sum to 1."""
+    if loss.beta in (0, 1):
+        return (_kl if loss.beta == 0 else _reverse_kl)(loss, student, teacher)
+    mixture = torch.logaddexp(teacher + math.log(loss.beta), student + math.log1p(-loss.beta))
+    reverse, gradient = _toward_student(student, mixture)
+    forward = (teacher - mixture).mul_(teacher.exp()).sum(dim=-1)
+    return loss.beta * forward + (1 - loss.beta) * reverse, gradient.mul_(1 - loss.beta)
+
+
+def _toward_student(student: Tensor, other: Tensor) -> Differentiated:
+    """KL(p ‖ other), and its gradient while `other` stands still."""
+    p, distance = student.exp(), student - other
+    values = (p * distance).sum(dim=-1)
+    return values, distance.sub_(values.unsqueeze(-1)).mul_(p)
+
+
+def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
+    """As `_cross_entropy`, with a teacher whose words beyond its k best, if it has any, share one probability o.
+
+    -Σ_v q(v) log p(v) = -Σ_k (q_k - o) log p_k - o Σ_v log p(v).
+    """
+    log_probs, other = (logs.to(student.dtype) for logs in teacher.tempered(temperature))
+    q, others = log_probs.exp(), other.exp().unsqueeze(-1)
+    values = -((q - others) * student.gather(-1, teacher.ids)).sum(dim=-1)
+    gradient = student.exp().scatter_add_(-1, teacher.ids, others - q)
+    if teacher.tail == "uniform":
+        return values - others.squeeze(-1) * student.sum(dim=-1), gradient.sub_(others)
+    return values, gradient
+
+
+def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
+    """The cross-entropy without the teacher's entropy, which the student cannot change."""
+    values, gradient = cross_entropy_with_top_k(student, teacher, temperature)
+    log_probs, other = (logs.to(student.dtype) for logs in teacher.tempered(temperature))
+    num_others = teacher.vocab_size - log_probs.shape[-1]
+    entropy = -(log_probs.exp() * log_probs).sum(dim=-1) - num_others * other.exp() * other
+    return values - entropy, gradient
+
+
+# By exact type: a class that changes `per_token` of one of these has another gradient.
+CLOSED_FORMS: Mapping[type, Callable[..., Differentiated]] = {
+    KLDivergenceLoss: _kl,
+    CrossEntropyLoss: _cross_entropy,
+    ReverseKLDivergenceLoss: _reverse_kl,
+    JensenShannonLoss: _jensen_shannon,
+}
+# That look at no more than the teacher's k words; from (N, V), a `TopK` and a temperature.
+TOP_K_FORMS: Mapping[type, Callable[..., Differentiated]] = {
+    KLDivergenceLoss: kl_with_top_k,
+    CrossEntropyLoss: cross_entropy_with_top_k,
+}

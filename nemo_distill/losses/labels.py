@@ -1,0 +1,42 @@
+"""The references as a term of the fused losses: the student's own negative log-likelihood."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SmoothedLabels:
+    """-(1 - s) log p(y) - s/V Σ_v log p(v), s being the share of probability that is spread over all words.
+
+    With s = label_smoothing · V / (V - 1), every word but the reference gets label_smoothing / (V - 1) (Szegedy et al.
+    2016, section 7, as NeMo's `SmoothedCrossEntropyLoss` has it). p is at temperature 1, whatever the step's is.
+
+    Args:
+        ids: (B, T), or (N,) of N tokens.
+        label_smoothing: 0 for the plain negative log-likelihood.
+    """
+
+    ids: Tensor
+    label_smoothing: float = 0.0
+
+    def select(self, tokens: tuple[Tensor, ...]) -> "SmoothedLabels":
+        """Returns the labels of some tokens, given by their indices in each of the dimensions (B, T)."""
+        return SmoothedLabels(self.ids[tokens], self.label_smoothing)
+
+    def per_token(self, log_probs: Tensor) -> Tensor:
+        """Returns the loss (N,) of each token, from log-probabilities (N, V)."""
+        share = self._share(log_probs)
+        of_labels = log_probs.gather(-1, self.ids.unsqueeze(-1)).squeeze(-1)
+        return -(1 - share) * of_labels - (share * log_probs.mean(dim=-1) if share else 0)
+
+    def gradient(self, log_probs: Tensor) -> Tensor:
+        """Returns the gradient (N, V) of the losses with respect to the logits."""
+        share = self._share(log_probs)
+        gradient = log_probs.exp().sub_(share / log_probs.shape[-1])
+        ids = self.ids.unsqueeze(-1)
+        return gradient.scatter_add_(-1, ids, gradient.new_full(ids.shape, share - 1))
+
+    def _share(self, log_probs: Tensor) -> float:
+        words = log_probs.shape[-1]
+        return self.label_smoothing * words / (words - 1)

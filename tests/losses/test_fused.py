@@ -1,0 +1,339 @@
+"""The fused losses are the plain ones, to the last digits of float64, and never hold the whole of the logits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nemo_distill.losses import (
+    CrossEntropyLoss,
+    JensenShannonLoss,
+    KLDivergenceLoss,
+    ReverseKLDivergenceLoss,
+    SelectiveDistillationLoss,
+    TopOneRankingLoss,
+)
+from nemo_distill.losses import fused as module
+from nemo_distill.losses.fused import fused_losses
+from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.reduction import masked_mean
+from nemo_distill.losses.top_k import TAILS, TopK, top_k_of
+
+BATCH, TIME, WIDTH, TEACHER_WIDTH, WORDS = 3, 7, 5, 8, 13
+LOSSES = {
+    "kl": KLDivergenceLoss(),
+    "cross_entropy": CrossEntropyLoss(),
+    "reverse_kl": ReverseKLDivergenceLoss(),
+    "jensen_shannon": JensenShannonLoss(beta=0.3),
+    "top_one_ranking": TopOneRankingLoss(k=3),
+    "unscaled": KLDivergenceLoss(scale_by_temperature_squared=False),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Four tokens at a time, which divides no number of tokens here."""
+    monkeypatch.setitem(module.CHUNK_ELEMENTS, "cpu", 4 * WORDS)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def projection(generator, width, dtype=torch.float64, bias=True, trained=True):
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_(trained)
+
+    return Projection(random(BATCH, TIME, width), random(WORDS, width), random(WORDS) if bias else None)
+
+
+@pytest.fixture
+def student(generator):
+    return projection(generator, WIDTH)
+
+
+@pytest.fixture
+def teacher(generator):
+    return projection(generator, TEACHER_WIDTH, trained=False)
+
+
+@pytest.fixture
+def mask():
+    return torch.arange(TIME) < torch.tensor([[7], [4], [2]])
+
+
+@pytest.fixture
+def labels(generator):
+    return SmoothedLabels(torch.randint(WORDS, (BATCH, TIME), generator=generator), 0.1)
+
+
+def plain_losses(student, teacher, mask, losses, temperature=1.0, labels=None):
+    """The same by autograd, from the whole of the logits."""
+    values = []
+    if losses:
+        log_probs = [model.tempered_log_probs(temperature) for model in (student, teacher)]
+        values += [loss.scale(temperature) * masked_mean(loss.per_token(*log_probs), mask) for loss in losses]
+    if labels:
+        values.append(masked_mean(labels.per_token(student.tempered_log_probs()), mask))
+    return torch.stack(values)
+
+
+def inputs_of(projection):
+    return [tensor for tensor in (projection.hidden_states, projection.weight, projection.bias) if tensor is not None]
+
+
+def gradients(value, projection):
+    return torch.autograd.grad(value, inputs_of(projection))
+
+
+def assert_close(found, expected, tolerance=1e-12):
+    assert len(found) == len(expected)
+    assert all(torch.allclose(*pair, rtol=tolerance, atol=tolerance) for pair in zip(found, expected))
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_and_its_gradients_are_the_plain_ones(name, temperature, bias, generator, teacher, mask):
+    student, losses = projection(generator, WIDTH, bias=bias), [LOSSES[name]]
+    expected = plain_losses(student, teacher, mask, losses, temperature)
+    found = fused_losses(student, teacher, mask, losses, [0.7], temperature)
+    assert_close(found, expected)
+    assert_close(gradients(0.7 * found[0], student), gradients(0.7 * expected[0], student))
+
+
+def test_without_a_mask_every_position_counts(student, teacher):
+    losses = [LOSSES["kl"]]
+    expected = plain_losses(student, teacher, None, losses)
+    found = fused_losses(student, teacher, None, losses, [1.0])
+    assert_close(found, expected)
+    assert_close(gradients(found, student), gradients(expected, student))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_several_losses_and_the_labels_share_a_pass(temperature, smoothing, student, teacher, mask, labels):
+    losses = [LOSSES["kl"], LOSSES["reverse_kl"], LOSSES["top_one_ranking"]]
+    weights, labels = [0.5, 2.0, 1.0, 0.25], SmoothedLabels(labels.ids, smoothing)
+    expected = plain_losses(student, teacher, mask, losses, temperature, labels)
+    found = fused_losses(student, teacher, mask, losses, weights, temperature, labels)
+    assert_close(found, expected)
+    sums = [sum(weight * value for weight, value in zip(weights, values)) for values in (found, expected)]
+    assert_close(gradients(3 * sums[0], student), gradients(3 * sums[1], student))
+
+
+def test_labels_alone_need_no_teacher(student, mask, labels):
+    expected = plain_losses(student, None, mask, [], labels=labels)
+    found = fused_losses(student, None, mask, [], [1.0], 2.0, labels)
+    assert_close(found, expected)
+    assert_close(gradients(found, student), gradients(expected, student))
+
+
+@pytest.mark.parametrize("sum_of", [lambda v: v[0], lambda v: v[1], lambda v: v.sum(), lambda v: v[0] - 3 * v[1]])
+def test_another_sum_than_announced_has_its_own_gradients(sum_of, student, teacher, mask, labels):
+    losses = [LOSSES["kl"]]
+    expected = plain_losses(student, teacher, mask, losses, 2.0, labels)
+    found = fused_losses(student, teacher, mask, losses, [0.5, 2.0], 2.0, labels)
+    assert_close(gradients(sum_of(found), student), gradients(sum_of(expected), student))
+
+
+def test_the_announced_sum_is_not_computed_twice(student, teacher, mask, labels, monkeypatch):
+    found = fused_losses(student, teacher, mask, [LOSSES["kl"]], [0.1, 0.7], labels=labels)
+    monkeypatch.setattr(module._Objective, "evaluate", None)
+    gradients(3.3 * (0.1 * found[0] + 0.7 * found[1]), student)
+
+
+def test_a_weight_tied_to_the_embedding_gets_both_gradients(student, teacher, mask, labels):
+    def losses_of(function):
+        embedded = Projection(student.weight[labels.ids], student.weight, student.bias)
+        return function(embedded, teacher, mask, [LOSSES["kl"]])
+
+    expected = losses_of(plain_losses)
+    found = losses_of(lambda *arguments: fused_losses(*arguments, [1.0]))
+    assert_close(torch.autograd.grad(found, student.weight), torch.autograd.grad(expected, student.weight))
+
+
+@pytest.mark.parametrize("frozen", ["hidden_states", "weight", "bias"])
+def test_what_is_frozen_gets_no_gradient(frozen, student, teacher, mask):
+    getattr(student, frozen).requires_grad_(False)
+    for function in (plain_losses, lambda *arguments: fused_losses(*arguments, [1.0])):
+        function(student, teacher, mask, [LOSSES["kl"]]).backward()
+    assert getattr(student, frozen).grad is None
+    others = [tensor for tensor in inputs_of(student) if tensor.requires_grad]
+    reference = plain_losses(student, teacher, mask, [LOSSES["kl"]])
+    assert_close([tensor.grad / 2 for tensor in others], torch.autograd.grad(reference, others))
+
+
+def test_gradients_accumulate_over_batches_and_repeated_backward_passes(student, teacher, mask):
+    losses = [LOSSES["jensen_shannon"]]
+    first = fused_losses(student, teacher, mask, losses, [1.0])
+    second = fused_losses(student, teacher, ~mask, losses, [1.0])
+    (2 * first).backward(retain_graph=True)
+    first.backward()
+    second.backward()
+    total = 3 * plain_losses(student, teacher, mask, losses) + plain_losses(student, teacher, ~mask, losses)
+    assert_close([tensor.grad for tensor in inputs_of(student)], gradients(total, student))
+
+
+def test_a_batch_of_padding_alone_is_zero_with_gradients_of_zero(student, teacher, mask, labels):
+    values = fused_losses(student, teacher, torch.zeros_like(mask), [LOSSES["kl"]], [1.0, 1.0], 2.0, labels)
+    assert torch.equal(values, torch.zeros(2, dtype=torch.float64))
+    assert not any(gradient.any() for gradient in gradients(values.sum(), student))
+
+
+def test_what_stands_at_padding_does_not_matter(student, teacher, mask):
+    expected = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    for model in (student, teacher):
+        model.hidden_states.data[~mask] = torch.nan
+    found = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    assert torch.equal(found, expected)
+    of_states, of_weight, _ = gradients(found, student)
+    assert not of_states[~mask].any() and of_weight.isfinite().all()
+
+
+def test_a_second_derivative_is_refused(student, teacher, mask):
+    value = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    with pytest.raises(RuntimeError, match="no second derivative.*distillation.fused: false"):
+        torch.autograd.grad(value, student.weight, create_graph=True)
+
+
+def test_without_gradients_there_are_the_same_values(student, teacher, mask):
+    expected = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    with torch.no_grad():
+        found = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    assert torch.equal(found, expected) and not found.requires_grad
+
+
+class Largest(TorchDispatchMode):
+    """How many elements the largest tensor has that an operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_tensor_holds_the_logits_of_more_tokens_than_a_chunk(name, student, teacher, mask, labels):
+    with Largest() as largest:
+        value = fused_losses(student, teacher, mask, [LOSSES[name]], [1.0, 1.0], 2.0, labels)
+        value.sum().backward()
+    assert 0 < largest.elements <= max(BATCH * TIME * TEACHER_WIDTH, WORDS * TEACHER_WIDTH) < mask.sum() * WORDS
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_costs_no_more_precision_than_in_the_plain_form(name, generator, mask, labels):
+    student = projection(generator, WIDTH, torch.float32)
+    teacher = projection(generator, TEACHER_WIDTH, torch.float32, trained=False)
+    arguments = (student, teacher, mask, [LOSSES[name]])
+    exact = gradients(plain_losses(*arguments, 2.0, labels).sum(), student)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = plain_losses(*arguments, 2.0, labels)
+        fused = fused_losses(*arguments, [1.0, 1.0], 2.0, labels)
+    assert fused.dtype == torch.float32
+    for value in (fused.sum(), fused[0] + 2 * fused[1]):  # announced, and not
+        assert all(gradient.dtype == torch.float32 for gradient in gradients_of(value, student))
+    errors = [
+        sum(
+            (found - expected).norm() / expected.norm() for found, expected in zip(gradients_of(value, student), exact)
+        )
+        for value in (fused.sum(), plain.sum())
+    ]
+    assert 0 < errors[0] < max(1.5 * errors[1], 0.03)
+
+
+def gradients_of(value, student):
+    return torch.autograd.grad(value, inputs_of(student), retain_graph=True)
+
+
+def test_a_model_in_bf16_gets_gradients_in_bf16_that_were_summed_in_float32(generator, mask):
+    student = projection(generator, WIDTH, torch.bfloat16)
+    teacher = projection(generator, TEACHER_WIDTH, torch.bfloat16, trained=False)
+    found = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
+    doubles = [Projection(*(t.detach().double() for t in inputs_of(model))) for model in (student, teacher)]
+    for tensor in inputs_of(doubles[0]):
+        tensor.requires_grad_()
+    expected = plain_losses(*doubles, mask, [LOSSES["kl"]])
+    assert found.dtype == torch.float32 and found.item() == pytest.approx(expected.item(), rel=0.02)
+    for gradient, exact in zip(gradients(found, student), gradients(expected, doubles[0])):
+        assert gradient.dtype == torch.bfloat16
+        assert (gradient.double() - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.fixture
+def fresh_compiler():
+    """What is compiled here is forgotten, and not counted elsewhere."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def test_a_compiled_function_around_it_gives_the_same(student, teacher, mask, fresh_compiler):
+    def objective(states, weight, bias):
+        return fused_losses(Projection(2 * states, weight, bias), teacher, mask, [LOSSES["kl"]], [1.0]).sum() * 3
+
+    compiled = torch.compile(objective, backend="eager")
+    found, expected = (gradients(function(*inputs_of(student)), student) for function in (compiled, objective))
+    assert_close(found, expected)
+
+
+def cut_down(teacher, tail, k=4):
+    kept = top_k_of(teacher.tempered_log_probs(), k, tail)
+    return replace(kept, log_probs=kept.log_probs.double(), rest=kept.rest.double())
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("name", ["kl", "cross_entropy", "top_one_ranking"])
+def test_a_teacher_of_few_words_gives_the_losses_of_its_whole_distribution(
+    name, temperature, tail, student, teacher, mask, labels
+):
+    cut, losses = cut_down(teacher, tail), [LOSSES[name], LOSSES["unscaled"]]
+    weights = torch.tensor([0.5, 1.0, 0.25]).double()
+    expected = plain_losses(student, cut, mask, losses, temperature, labels)
+    found = fused_losses(student, cut, mask, losses, weights.tolist(), temperature, labels)
+    assert_close(found, expected)
+    assert_close(gradients(found @ weights, student), gradients(expected @ weights, student))
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "jensen_shannon"])
+def test_a_loss_that_needs_every_word_gets_a_uniform_tail(name, student, teacher, mask):
+    cut = cut_down(teacher, "uniform")
+    expected = plain_losses(student, cut, mask, [LOSSES[name]])
+    found = fused_losses(student, cut, mask, [LOSSES[name]], [1.0])
+    assert_close(found, expected)
+    assert_close(gradients(found, student), gradients(expected, student))
+
+
+def test_kl_makes_no_whole_distribution_of_a_teacher_of_few_words(student, teacher, mask, monkeypatch):
+    cut = cut_down(teacher, "renormalize")
+    monkeypatch.setattr(TopK, "tempered_log_probs", None)
+    fused_losses(student, cut, mask, [LOSSES["kl"], LOSSES["cross_entropy"]], [1.0, 1.0])
+
+
+class Doubled(KLDivergenceLoss):
+    def forward(self, *args, **kwargs):
+        return 2 * super().forward(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (KLDivergenceLoss(), True),
+        (TopOneRankingLoss(), True),
+        (SelectiveDistillationLoss(), False),
+        (Doubled(), False),
+        (KLDivergenceLoss(log_probs="other"), False),
+    ],
+)
+def test_a_loss_that_does_more_than_average_is_not_fused(loss, expected):
+    assert loss.consumes_projection is expected
