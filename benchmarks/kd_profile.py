@@ -1,7 +1,7 @@
 """Where the time of a distillation step goes, with the losses fused and in the usual form.
 
-    python benchmarks/kd_step.py            # teacher 6x6 of width 512, student 3x3 of 256, 32,000 words: a minute
-    python benchmarks/kd_step.py --quick    # a smaller batch, in seconds
+    python benchmarks/kd_profile.py            # teacher 6x6 of width 512, student 3x3 of 256, 32,000 words: a minute
+    python benchmarks/kd_profile.py --quick    # a smaller batch, in seconds
 
 Both models are NeMo's modules with random weights; the objective is KL and the student's own loss, half each. The last
 line is a JSON object of seconds.
