@@ -282,6 +282,7 @@ def translation_archive(path: str | Path) -> NemoArchive:
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
         raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
+    archive.check_targets()
     return archive
 
 
