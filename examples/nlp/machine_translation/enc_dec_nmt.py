@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.models.mt_config import check_training
-from nemo_distill.training import build_trainer, check, preprocess_data, run_job, start_from_nemo
+from nemo_distill.training import build_trainer, check, plain_errors, preprocess_data, run_job, start_from_nemo
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
@@ -19,7 +19,8 @@ def main(cfg: DictConfig) -> None:
 
     model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
     start_from_nemo(cfg, model)
-    run_job(cfg, trainer, model)
+    with plain_errors():
+        run_job(cfg, trainer, model)
 
 
 if __name__ == "__main__":
