@@ -14,7 +14,7 @@ from nemo_distill.core.console import console
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint, write_json
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.comet import Comet, comet_problems
+from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
 from nemo_distill.evaluation.evaluation_tables import group_spreads
 from nemo_distill.evaluation.made_with import device_name, made_with
@@ -37,7 +37,7 @@ class EvaluationJob:
         metrics: of `scores.METRICS`.
         significance: how differences are tested.
         speed: what is timed; None for nothing.
-        comet: a checkpoint; None for no COMET.
+        comet: whether and by what COMET is computed.
         device: `cpu`, `cuda`, ...
         threads: of each timed system.
         chunk: sentences that are translated together.
@@ -50,7 +50,7 @@ class EvaluationJob:
     metrics: Sequence[str]
     significance: SignificanceSettings
     speed: SpeedSettings | None
-    comet: str | None
+    comet: CometSettings
     device: str
     threads: int
     chunk: int
@@ -119,18 +119,18 @@ class EvaluationJob:
         }
 
     def _test_sets(self) -> dict[str, Any]:
-        comet = Comet(self.comet, self.device) if self.comet else None
-        return {one.name: self._test_set(one, comet) for one in self.sets}
+        return {one.name: self._test_set(one) for one in self.sets}
 
-    def _test_set(self, one: EvaluationSet, comet: Comet | None) -> dict[str, Any]:
+    def _test_set(self, one: EvaluationSet) -> dict[str, Any]:
         sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
         scores: dict[str, dict[str, Score]] = {name: {} for name in texts}
         for name, lines in texts.items():
             for metric in self.metrics:
                 scores[name][metric] = corpus_score(metric, lines, references, one.language)
-            if comet:
-                scores[name]["COMET"] = comet.score(sources, lines, references)
+        if self.comet.checkpoint:
+            for name, score in comet_scores(self.comet, sources, texts, references, self.device).items():
+                scores[name]["COMET"] = score
         plain = {name: {metric: asdict(score) for metric, score in found.items()} for name, found in scores.items()}
         comparisons = compare(texts, references, self.significance, one.language)
         return {
@@ -160,7 +160,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
     """
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     sections, problems = _sections(values)
-    problems = check_missing(cfg) + problems + _scalar_problems(values) + comet_problems(values["comet"])
+    problems = check_missing(cfg) + problems + _scalar_problems(values)
     systems, system_problems = read_systems(values["models"], sections["search"])
     sets, set_problems = read_evaluation_sets(values["test_sets"])
     problems += system_problems + set_problems + _name_problems(values)
@@ -172,7 +172,6 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
         Path(values["output_dir"]).expanduser(),
         metrics=values["metrics"],
         **sections,
-        comet=values["comet"],
         device=values["device"],
         threads=values["threads"] or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()),
         chunk=values["chunk"],
@@ -185,6 +184,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         ("search", SearchSettings),
         ("significance", SignificanceSettings),
         ("speed", SpeedSettings),
+        ("comet", CometSettings),
     ):
         if name == "speed" and values[name] is None:
             continue

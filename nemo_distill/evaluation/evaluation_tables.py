@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
-from nemo_distill.evaluation.comet import missing_comet
+from nemo_distill.evaluation.comet import NOT_COMPUTED
 from nemo_distill.evaluation.tables import markdown_table, print_table
 
 MEGABYTE = 1_000_000
@@ -127,7 +127,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
         for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
             yield f"{metric}: `{signature}`"
     if "COMET" not in scores[0]:
-        yield missing_comet()
+        yield NOT_COMPUTED
     if any(system["speed"] for system in evaluation["systems"].values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])

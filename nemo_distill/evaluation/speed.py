@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
+from nemo_distill.core.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
 
@@ -63,6 +64,7 @@ class TimedSystem:
     """A loaded system, in a process of its own."""
 
     def __init__(self, system: System, lines: Sequence[str], alone: int, search: SearchSettings, device: str):
+        set_up_console()  # this process has libraries of its own to keep quiet
         self._engine = system.load(device)
         self._lines, self._alone, self._search = lines, lines[:alone], search
         self.together()

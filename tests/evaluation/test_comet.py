@@ -1,45 +1,52 @@
-import sys
-from types import ModuleType, SimpleNamespace
-
 import pytest
 
-from nemo_distill.evaluation.comet import Comet, comet_problems
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.comet import CometSettings, comet_scores
 
+# The share of sentences that are their reference; fails where it is not told to stay off the network.
+PACKAGE = """
+from types import SimpleNamespace
 
-class FakeModel:
+class Model:
     def predict(self, samples, batch_size, gpus, progress_bar):
         right = [sample["mt"] == sample["ref"] and bool(sample["src"]) for sample in samples]
         return SimpleNamespace(system_score=sum(right) / len(right))
 
+def load_from_checkpoint(path, local_files_only=False):
+    if not local_files_only or open(path).read() != "weights":
+        raise ValueError("cannot be loaded")
+    return Model()
+"""
+
 
 @pytest.fixture
-def package(monkeypatch):
-    """A package that loads `FakeModel`, and remembers how it was asked to."""
-    package = ModuleType("comet")
-    package.__spec__ = SimpleNamespace()
-    package.loaded = []
-
-    def load_from_checkpoint(path, **options):
-        package.loaded.append(options)
-        return FakeModel()
-
-    package.load_from_checkpoint = load_from_checkpoint
-    monkeypatch.setitem(sys.modules, "comet", package)
-    return package
+def checkpoint(tmp_path, monkeypatch):
+    """A checkpoint, and a package of COMET's name that a new Python process finds."""
+    packages = tmp_path / "packages"
+    (packages / "unbabel_comet-9.9.dist-info").mkdir(parents=True)
+    (packages / "unbabel_comet-9.9.dist-info" / "METADATA").write_text("Name: unbabel-comet\nVersion: 9.9\n")
+    (packages / "comet.py").write_text(PACKAGE)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    (tmp_path / "model.ckpt").write_text("weights")
+    return tmp_path / "model.ckpt"
 
 
-def test_a_checkpoint_scores_and_signs_and_fetches_nothing(package, tmp_path):
-    checkpoint = tmp_path / "model.ckpt"
-    checkpoint.write_bytes(b"weights")
-    score = Comet(str(checkpoint)).score(["a", "b"], ["x", "y"], ["x", "z"])
-    assert score.value == 0.5
-    assert score.signature.startswith("COMET|model:model.ckpt|sha256:")
-    assert package.loaded == [{"local_files_only": True}]
+def test_every_system_gets_a_score_and_a_signature(checkpoint):
+    settings = CometSettings(str(checkpoint))
+    assert settings.problems() == []
+    scores = comet_scores(settings, ["a", "b"], {"good": ["x", "z"], "bad": ["x", "y"]}, ["x", "z"])
+    assert {name: score.value for name, score in scores.items()} == {"good": 1.0, "bad": 0.5}
+    assert scores["bad"].signature.startswith("COMET|model:model.ckpt|sha256:")
+    assert scores["bad"].signature.endswith("|version:9.9")
 
 
-def test_what_is_missing_is_told(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "comet", None)
-    monkeypatch.setattr("nemo_distill.evaluation.comet.find_spec", lambda name: None)
-    problems = comet_problems(str(tmp_path / "none.ckpt"))
-    assert "pip install 'nemo_distill[comet]'" in problems[0] and "does not exist" in problems[1]
-    assert comet_problems(None) == []
+def test_what_comet_says_when_it_fails_is_told(checkpoint):
+    checkpoint.write_text("other weights")
+    with pytest.raises(DataError, match="(?s)ended with an error:.*cannot be loaded"):
+        comet_scores(CometSettings(str(checkpoint)), ["a"], {"good": ["x"]}, ["x"])
+
+
+def test_what_is_missing_is_told_and_nothing_is_asked_of_who_wants_no_comet(tmp_path):
+    problems = CometSettings(str(tmp_path / "none.ckpt"), python=str(tmp_path / "python")).problems()
+    assert "does not exist" in problems[0] and "pip install unbabel-comet" in problems[1]
+    assert CometSettings().problems() == []

@@ -86,7 +86,7 @@ def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
     cfg = config(
-        f"output_dir={tmp_path / 'out'}", "metrics=[BLUE]", "comet=none.ckpt", "device=tpu", "chunk=0",
+        f"output_dir={tmp_path / 'out'}", "metrics=[BLUE]", "comet.checkpoint=none.ckpt", "device=tpu", "chunk=0",
         "significance.test=t", "significance.baselines=[teacher]", "speed.rounds=0", "search.beam_size=0",
         "+models.student=none.nemo", "+test_sets.mine={source: a.de}",
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
         check_evaluation(cfg)
     told = "\n".join(raised.value.problems)
     for start in (
-        "metrics=", "comet", "device=tpu", "chunk=0", "significance.test=t", "significance.baselines names 'teacher'",
+        "metrics=", "comet.checkpoint", "comet.python", "device=tpu", "chunk=0", "significance.test=t", "significance.baselines names 'teacher'",
         "speed.rounds=0", "search.beam_size=0", "models.student: model names 'none.nemo'", "test_sets.mine.source",
     ):  # fmt: skip
         assert start in told
