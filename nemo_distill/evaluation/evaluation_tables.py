@@ -9,9 +9,9 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
 
-MEGABYTE = 1_000_000
 CHANCE = 0.05  # the p-value from which on a difference is not told from chance
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
@@ -22,6 +22,7 @@ SPEED_COLUMNS = {
     "latency_ms_p95": "ms alone, 95 %",
     "peak_memory_mb": "peak MB",
 }
+BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
@@ -73,11 +74,23 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def table(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns and the cells of the table, rounded; what no system has gets no column."""
+def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and the cells of the table, rounded; what no system has gets no column.
+
+    Args:
+        evaluation: as in `evaluation.json`.
+        brief: one score a test set, and no more of size and speed than fits a screen.
+    """
     rows = [_cells(row) for row in as_rows(evaluation)]
     columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
+    if brief:
+        shown = {f"{name} {next(iter(_scores(one)[0]))}" for name, one in evaluation["test_sets"].items()}
+        columns = [column for column in columns if column in shown or column in BRIEF]
     return columns, [[row[column] for column in columns] for row in rows]
+
+
+def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(one["scores"].values())
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -122,10 +135,14 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Says how the numbers came about: signatures, and what was timed on what."""
-    scores = [found for one in evaluation["test_sets"].values() for found in one["scores"].values()]
+    scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
     for metric in scores[0]:
         for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
             yield f"{metric}: `{signature}`"
+    comparisons = sum(len(one["comparisons"]) for one in evaluation["test_sets"].values())
+    if comparisons > 1:
+        expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
+        yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
     if "COMET" not in scores[0]:
         yield NOT_COMPUTED
     if any(system["speed"] for system in evaluation["systems"].values()):
@@ -148,6 +165,6 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the same on the screen."""
-    print_table(*table(evaluation))
+    """Prints the same on the screen, but for the table's less important columns."""
+    print_table(*table(evaluation, brief=True))
     print(*findings(evaluation), *notes(evaluation), sep="\n")

@@ -1,5 +1,6 @@
 """A model card: what a student is, how it was made and how good it is, from the records that training leaves."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.models.mt_config import SIDES, translation_archive
 
 RUN_RECORD = "run.json"  # that training leaves in its run's folder
+FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # before a file's name, also behind the key of an override
 USE = """\
 ```python
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -32,7 +34,8 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
 
     Args:
         model: the `.nemo`; its config holds `distilled_with`, unless it had no teacher.
-        run: the training's folder, whose `run.json` tells revision, versions, seed and device; None to leave it out.
+        run: the training's folder, whose `run.json` tells overrides, revision, versions, seed and device; None to
+            leave it out.
         evaluation: an `evaluation.json`, whose rows of this file, known by its SHA-256, are shown; None likewise.
 
     Raises:
@@ -47,7 +50,7 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
         record = read_json(run / RUN_RECORD)
         if record is None:
             raise ValueError(f"there is no {RUN_RECORD} in '{run}'")
-        sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "config"})]
+        sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
     if evaluation is not None:
         sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]
     return "\n\n".join(sections) + "\n"
@@ -106,7 +109,7 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_without_folders(inner) for inner in value]
-    return Path(value).name if isinstance(value, str) and "/" in value else value
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def check_card(cfg: DictConfig) -> None:

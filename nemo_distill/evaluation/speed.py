@@ -16,7 +16,7 @@ from nemo_distill.core.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
 
-MEGABYTE = 1 << 20
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)

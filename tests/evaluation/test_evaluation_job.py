@@ -5,10 +5,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.evaluation import evaluation_job as evaluation_module
 from nemo_distill.evaluation import systems as systems_module
+from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_job import check_evaluation, evaluation_job
 from nemo_distill.evaluation.evaluation_tables import as_markdown, write_evaluation
 from nemo_distill.evaluation.scores import bleu
+from nemo_distill.evaluation.speed import Speed, SpeedSettings
 from tests.conftest import SCRIPTS, reversing_sentences
 
 
@@ -82,6 +85,29 @@ def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):
     rows = list(csv.DictReader((folder / "out" / "evaluation.csv").open()))
     assert [row["system"] for row in rows] == ["teacher", "small", "raw_seed0", "raw_seed1"]
     assert float(rows[0]["mine BLEU"]) == record["test_sets"]["mine"]["scores"]["teacher"]["BLEU"]["value"]
+
+
+def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, monkeypatch):
+    _, overrides, _ = evaluated
+    timed = []
+
+    def measure(systems, *others):
+        timed.append([system.name for system in systems])
+        return [Speed(1.0, 2.0, 3.0, 4.0, 5.0) for _ in systems]
+
+    monkeypatch.setattr(evaluation_module, "measure", measure)
+    again = [override for override in overrides if override != "speed=null"]
+    record = evaluation_job(config(*again)).run()
+    assert evaluation_job(config(*again)).run()["systems"] == record["systems"]
+    assert record["systems"]["teacher"]["speed"]["tokens_per_second"] == 2.0
+    evaluation_job(config(*again, "threads=3")).run()
+    assert timed == [["teacher", "small", "raw_seed0", "raw_seed1"]] * 2
+
+
+def test_the_config_holds_the_defaults_of_the_settings():
+    cfg = config("output_dir=x")
+    assert SpeedSettings(**cfg.speed) == SpeedSettings()
+    assert CometSettings(**cfg.comet) == CometSettings()
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):

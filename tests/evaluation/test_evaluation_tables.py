@@ -69,6 +69,22 @@ def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
     assert spreads == {"a": {"systems": 2, "BLEU": {"mean": 31.0, "standard_deviation": pytest.approx(2**0.5)}}}
 
 
+def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
+    record = evaluation()
+    for scores in record["test_sets"]["flickr"]["scores"].values():
+        scores |= score(55.0, "chrF")
+    assert {"flickr BLEU", "flickr chrF", "tokens/s"} < set(table(record)[0])
+    brief = table(record, brief=True)[0]
+    assert "flickr BLEU" in brief and not {"flickr chrF", "tokens/s"} & set(brief)
+
+
+def test_many_comparisons_are_warned_of():
+    record = evaluation()
+    assert "Each p is of its comparison alone" not in as_markdown(record)
+    record["test_sets"]["flickr"]["comparisons"] *= 20
+    assert "of 20 between equals, 1.0 would be below 0.05 by chance" in as_markdown(record)
+
+
 def test_markdown_holds_the_signatures_and_says_that_comet_is_missing():
     text = as_markdown(evaluation())
     assert "- BLEU: `bleu|sig`" in text and "COMET: not computed" in text and "2 thread(s) on cpu: small" in text

@@ -14,6 +14,11 @@ MADE = {
     "teachers": [{"name": "teacher.nemo", "sha256": "abc"}],
     "distillation": {"model_path": "/home/me/teacher.nemo", "temperature": 2.0, "sets": ["/home/me/a.de"]},
 }
+RUN = {
+    "seed": 7,
+    "overrides": ["model.train_ds.src_file_name=[/home/me/a.de,b/c.de]", "student=slim_1x1"],
+    "settings": {"config": {"secret": 1}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +47,10 @@ def config(*overrides):
 
 
 def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(student, evaluated, tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"seed": 7, "config": {"secret": 1}}))
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
     card = model_card(student, tmp_path, evaluated)
     for part in ("# student", "| num layers | 1 | 1 |", "| teacher.nemo | `abc` |", "temperature: 2.0", "seed: 7",
+                 "model_path: teacher.nemo", "src_file_name=[a.de,c.de]",
                  "39.63", "student has -0.50 BLEU against teacher", sha256_of(student)):  # fmt: skip
         assert part in card
     assert "/home/me" not in card and "secret" not in card
