@@ -58,6 +58,17 @@ def test_mistakes_are_told(files, section, sentence):
     assert sentence in problems[0]
 
 
+def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(files, monkeypatch):
+    def fail(name, language):
+        raise RuntimeError
+
+    monkeypatch.setattr(evaluation_sets, "build_metric", fail)
+    section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
+    assert read_evaluation_sets({"a": section})[1] == [
+        "test_sets.a: BLEU of language=ja needs pip install 'sacrebleu[ja]'."
+    ]
+
+
 def test_a_name_that_is_no_file_name_is_told():
     _, problems = read_evaluation_sets({"a/b": {"source": "x", "reference": "y"}})
     assert problems[0].startswith("test_sets.a/b: a name may have")
