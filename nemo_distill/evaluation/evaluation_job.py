@@ -213,7 +213,9 @@ def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _name_problems(values: Mapping[str, Any]) -> list[str]:
-    baselines = (values["significance"] or {}).get("baselines") or []
+    baselines = (values["significance"] or {}).get("baselines")
+    if not isinstance(baselines, list):  # null, or told by its section
+        return []
     return [
         f"significance.baselines names '{name}'; models has {', '.join(values['models'] or ()) or 'none'}."
         for name in baselines
