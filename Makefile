@@ -8,8 +8,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 demo: .venv/ready
 	$(BIN)/python examples/nlp/machine_translation/compare_students.py --config-name demo
 
+# Two processes, since most tests use one core; the tests of a file share what they make.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ setup(
         # run by the Python of another environment.
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
             "youtokentome>=1.0.6",
             "flask>=3",
