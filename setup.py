@@ -50,6 +50,7 @@ setup(
             "waitress>=3",
             "ctranslate2>=4.6,<5",
             "onnxruntime>=1.17",
+            "hydra-joblib-launcher>=1.2",
         ],
     },
 )
