@@ -8,7 +8,9 @@ from typing import Any
 
 INK = "#1d2733"  # becomes the page's text colour
 COLOURS = ("#5a9e00", "#2f7ed8", "#d9541e", "#8e5bd0", "#0f9b8e", "#b8860b", "#c2377e", "#6b7785")
-SIZE = (6.4, 4.0)  # inches
+DASHES = ("-", "--", ":")
+WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
+LONG_NAME = 32  # characters; two longer names do not fit side by side
 MOST_POINTS = 300  # of a line; more are averaged
 STYLE = {
     "svg.fonttype": "none",
@@ -70,7 +72,12 @@ def front_plot(
     names = front(points, smaller_is_better)
 
     def draw(axes: Any) -> None:
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.plot(*zip(*(points[one] for one in names)), color=COLOURS[0], alpha=0.6)
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
@@ -85,13 +92,17 @@ def line_plot(
 ) -> Plot:
     """Draws a line for each name, with matplotlib's `marker` at each point (default: none)."""
 
+    columns = 1 if any(len(label) > LONG_NAME for label in lines) else 2
+
     def draw(axes: Any) -> None:
         for index, (label, points) in enumerate(lines.items()):
-            axes.plot(*zip(*thinned(points)), marker=marker, color=COLOURS[index % len(COLOURS)], label=label)
+            dashes, colour = divmod(index, len(COLOURS))
+            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "marker": marker}
+            axes.plot(*zip(*thinned(points)), label=label, **style)
         if len(lines) > 1:
-            axes.figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+            axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
 
-    return _plot(name, title, labels, draw)
+    return _plot(name, title, labels, draw, LEGEND_LINE * len(lines) / columns)
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
@@ -101,13 +112,13 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     return [(chunk[-1][0], sum(value for _, value in chunk) / len(chunk)) for chunk in chunks]
 
 
-def _plot(name: str, title: str, labels: tuple[str, str], draw: Any) -> Plot:
+def _plot(name: str, title: str, labels: tuple[str, str], draw: Any, legend: float = 0.0) -> Plot:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     svg, png = io.StringIO(), io.BytesIO()
     with rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=(WIDTH, HEIGHT + legend), layout="constrained")
         axes = figure.subplots()
         draw(axes)
         axes.set(xlabel=labels[0], ylabel=labels[1])
