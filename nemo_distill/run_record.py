@@ -5,7 +5,6 @@ interrupted ones, and a sweep does only what is missing. One that still says `ru
 """
 
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,17 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.teacher_ensemble import teacher_paths
 from nemo_distill.data.output_files import fingerprint, read_json, versions, write_json
+from nemo_distill.evaluation.made_with import git_revision
 
 RUN_NAME = "run.json"
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
-REPOSITORY = Path(__file__).parent.parent
 
 
 class Interrupted(SystemExit):
@@ -59,27 +57,6 @@ def new_record(settings: Mapping[str, Any], status: str) -> dict[str, Any]:
         },
         "settings": settings,
     }
-
-
-def git_revision() -> str | None:
-    """Returns the commit that this code stands on, with `-dirty` after it if files differ; None outside a checkout."""
-    if not (REPOSITORY / ".git").exists():
-        return None
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def device_name(device: torch.device) -> str:
-    """Returns what a device calls itself, such as `NVIDIA A100-SXM4-80GB`, or a processor's model."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
 
 
 @contextmanager

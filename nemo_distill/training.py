@@ -14,7 +14,8 @@ from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, read_json
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, device_name, job_settings, new_record, recorded_run
+from nemo_distill.evaluation.made_with import device_name
+from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
 
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
@@ -53,7 +54,7 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
         return
-    record["made_with"]["device"] = f"{trainer.world_size} x {device_name(trainer.strategy.root_device)}"
+    record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     with recorded_run(Path(trainer.default_root_dir), record, lambda: _outcome(trainer), seconds):
         yield trainer

@@ -10,6 +10,7 @@ from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep
 
 SIGNIFICANT = 0.05  # a p-value below it gets a star
+DIGITS = {"COMET": 4}  # after the point; other metrics have 2
 SPEEDS = {
     "sentences_per_second": "sentences/s",
     "tokens_per_second": "tokens/s",
@@ -49,7 +50,8 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
         for test_set in sets:
             mine, theirs = (_scores(evaluation, of, test_set, metric) for of in (names, groups[baseline]))
             p_values = _p_values(evaluation, names, test_set, metric, (baseline, *groups[baseline]))
-            cells.append(_score_cell(mine, None if group == baseline else theirs, p_values))
+            theirs = [] if group == baseline else theirs
+            cells.append(_score_cell(mine, theirs, p_values, DIGITS.get(metric, 2)))
         system = evaluation.systems[names[0]]
         rows.append([*cells, _count(system.get("parameters")), _compression(system.get("compression"))])
     caption = f"{metric}, and its change relative to {baseline}"
@@ -82,7 +84,7 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
     theirs = sweep.scores_of(baseline)
     rows = []
     for method, points in sweep.methods.items():
-        cells = [_score_cell(points.get(value, ()), theirs or None) for value in sweep.values]
+        cells = [_score_cell(points.get(value, ()), theirs) for value in sweep.values]
         run = next(run for run in sweep.runs if sweep.method(run) == method)
         size, teacher = run.record.get("parameters"), run.record.get("teacher_parameters")
         compression = teacher / size if size and teacher else None
@@ -125,23 +127,23 @@ def _p_values(
 ) -> Mapping[str, float]:
     comparisons: Sequence[Mapping[str, Any]] = evaluation.test_sets[test_set].get("comparisons") or ()
     return {
-        one["system"]: one["p_value"]
+        f"{one['system']} against {one['baseline']}": one["p_value"]
         for one in comparisons
         if one["system"] in names and one["baseline"] in baselines and one["metric"] == metric
     }
 
 
 def _score_cell(
-    scores: Sequence[float], baseline: Sequence[float] | None, p_values: Mapping[str, float] | None = None
+    scores: Sequence[float], baseline: Sequence[float], p_values: Mapping[str, float] | None = None, digits: int = 2
 ) -> Cell:
     if not scores:
         return Cell("–")
-    text = f"{statistics.mean(scores):.2f}"
+    text = f"{statistics.mean(scores):.{digits}f}"
     if len(scores) > 1:
-        text += f" ± {statistics.stdev(scores):.2f}"
+        text += f" ± {statistics.stdev(scores):.{digits}f}"
     if p_values and max(p_values.values()) < SIGNIFICANT:
         text += "*"
-    title = ", ".join(f"{name}: p = {value:.3g}" for name, value in (p_values or {}).items())
+    title = ", ".join(f"{pair}: p = {value:.3g}" for pair, value in (p_values or {}).items())
     if not baseline or not statistics.mean(baseline):
         return Cell(text, title=title)
     change = statistics.mean(scores) / statistics.mean(baseline) - 1

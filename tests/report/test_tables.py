@@ -21,7 +21,9 @@ def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
         ["student", "34.50 ± 2.12*", "100", "10.0x"],
     ]
     assert [row[1].note for row in table.rows] == ["+33.3 %", "", "+15.0 %"]
-    assert table.rows[2][1].title == "student_seed0: p = 0.01, student_seed1: p = 0.04"
+    assert (
+        table.rows[2][1].title == "student_seed0 against baseline: p = 0.01, student_seed1 against baseline: p = 0.04"
+    )
 
 
 def test_one_seed_that_does_not_differ_takes_the_star_away(evaluation):
