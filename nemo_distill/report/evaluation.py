@@ -1,7 +1,7 @@
 """What `evaluate.py` found, as it lies in its folder: `evaluation.json` and the texts that were scored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ class Evaluation:
         folder: of `evaluation.json` and `texts/`.
         systems: for each system's name its size, speed and group; the first is the one that sizes are compared with.
         test_sets: for each test set's name its `scores` by system and metric, and `comparisons` of systems.
+        made_with: when, and on what device.
     """
 
     folder: Path
     systems: Mapping[str, Mapping[str, Any]]
     test_sets: Mapping[str, Mapping[str, Any]]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
@@ -35,7 +37,7 @@ class Evaluation:
         record = read_json(folder / EVALUATION_NAME)
         if not record or not record.get("systems") or not record.get("test_sets"):
             raise DataError(f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; evaluate.py makes one")
-        return cls(folder, record["systems"], record["test_sets"])
+        return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
 
     @property
     def teacher(self) -> str:

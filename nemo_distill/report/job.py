@@ -29,8 +29,10 @@ def check_report(cfg: DictConfig) -> None:
         problems.append("runs and evaluation have no value; give a folder of trainings, an evaluation's, or both.")
     if cfg.runs is not None and not Path(cfg.runs).is_dir():
         problems.append(f"runs names '{cfg.runs}', which is no folder.")
-    if cfg.sentences < 0:
-        problems.append(f"sentences={cfg.sentences}: must be at least 0.")
+    if not isinstance(cfg.sentences, int) or cfg.sentences < 0:
+        problems.append(f"sentences={cfg.sentences}: must be a whole number of at least 0.")
+    if not cfg.curves:
+        problems.append("curves is empty; the last of its scalars is what trainings are compared by.")
     problems += _evaluation_problems(cfg)
     if problems:
         raise ConfigurationError(problems)
@@ -43,12 +45,9 @@ def _evaluation_problems(cfg: DictConfig) -> list[str]:
         evaluation = Evaluation.read(Path(cfg.evaluation))
     except DataError as error:
         return [f"evaluation: {error}."]
-    problems = []
     if cfg.metric not in evaluation.metrics:
-        problems.append(f"metric={cfg.metric}: must be one of {', '.join(evaluation.metrics)}.")
-    if cfg.baseline is not None and cfg.runs is None and cfg.baseline not in evaluation.groups:
-        problems.append(f"baseline={cfg.baseline}: must be one of {', '.join(evaluation.groups)}.")
-    return problems
+        return [f"metric={cfg.metric}: must be one of {', '.join(evaluation.metrics)}."]
+    return []
 
 
 def write_report(cfg: DictConfig) -> None:
@@ -63,6 +62,9 @@ def write_report(cfg: DictConfig) -> None:
         raise DataError(
             f"'{cfg.runs}' holds no training: no run.json and no event file in it, nor in folders under it"
         )
+    names = [*(evaluation.groups if evaluation else ()), *(run.name for run in runs)]
+    if cfg.baseline is not None and cfg.baseline not in names:
+        raise DataError(f"baseline={cfg.baseline}: must be one of {', '.join(names)}")
     sections = list(report_sections(cfg, runs, evaluation))
     sentences = reader_data(evaluation, cfg.sentences) if evaluation and cfg.sentences else None
     page = render_page(cfg.title, sections, sentences)

@@ -30,10 +30,7 @@ def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation
     """
     if evaluation:
         yield _quality(evaluation, cfg.baseline)
-        speeds = speed_table(evaluation)
-        yield Section(
-            "Quality against size and speed", "", [speeds] if speeds else [], [*_fronts(evaluation, cfg.metric)]
-        )
+        yield _size_and_speed(evaluation, cfg.metric)
     for number, sweep in enumerate(find_sweeps(runs, cfg.curves[-1], evaluation, cfg.metric), start=1):
         yield Section(f"Sweep {number}", "", [sweep_table(sweep, cfg.baseline)], _sweep_plots(sweep, number))
     yield Section("While training", "", (), [*_curves(runs, cfg.curves)])
@@ -45,8 +42,14 @@ def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation
 def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     baseline = baseline if baseline in evaluation.groups else evaluation.default_baseline
     tables = [quality_table(evaluation, metric, baseline) for metric in evaluation.metrics]
-    note = "Scores are corpus scores; seeds are averaged (± their standard deviation); * differs with p < 0.05."
+    note = "Corpus scores; seeds are averaged (± standard deviation); * differs from the baseline with p < 0.05."
     return Section("Quality", note, [*tables, _signatures(evaluation)])
+
+
+def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
+    table, made = speed_table(evaluation), evaluation.made_with
+    note = f"Measured on {made['device']} with {made['threads']} threads, {made['date']}." if table and made else ""
+    return Section("Quality against size and speed", note, [table] if table else [], [*_fronts(evaluation, metric)])
 
 
 def _signatures(evaluation: Evaluation) -> Table:

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
+from nemo_distill.run_record import FINISHED
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,6 @@ class Sweep:
         endings = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
         return next(ending for ending in endings if sum(f".{one}".endswith(f".{ending}") for one in self.keys) <= 1)
 
-    def scores_of(self, name: str | None) -> list[float]:
-        """Returns the scores of the training or the method of this name; none if there is none."""
-        if name in self.scores:
-            return [self.scores[name]]
-        return [score for scores in self.methods.get(name or "", {}).values() for score in scores]
-
     def _values(self, key: str) -> set[str]:
         return {run.overrides[key] for run in self.runs}
 
@@ -78,11 +73,12 @@ def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, me
     """Returns the sweeps among trainings, each along its first numeric key.
 
     Args:
-        runs: the trainings; those that have no score are left out.
+        runs: the trainings; those that have no score, or have not finished, are left out.
         tag: the scalar whose best value is a training's score ...
         evaluation: ... unless all their models are among its systems; then it is the mean over the test sets of
         metric: this metric.
     """
+    runs = [run for run in runs if run.record.get("status") == FINISHED]
     logged = {run.name: best for run in runs if (best := run.best(tag)) is not None}
     evaluated = evaluation_scores(runs, evaluation, metric) if evaluation else {}
     if evaluated and evaluated.keys() >= logged.keys():
@@ -91,10 +87,10 @@ def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, me
         scores, name = logged, f"best {tag}"
     commands: dict[frozenset[str], list[Run]] = {}
     for run in runs:
-        if run.overrides and run.name in scores:
+        if run.name in scores:
             commands.setdefault(frozenset(run.overrides), []).append(run)
     sweeps = [Sweep(of_command, scores, name) for of_command in commands.values() if len(of_command) > 1]
-    return [sweep.along(next(iter(sweep.numeric_keys), None)) for sweep in sweeps]
+    return [sweep.along(next(iter(sweep.numeric_keys), None)) for sweep in sweeps if sweep.keys]
 
 
 def evaluation_scores(runs: Sequence[Run], evaluation: Evaluation, metric: str) -> dict[str, float]:

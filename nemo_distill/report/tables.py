@@ -79,9 +79,9 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
 
     Args:
         sweep: the sweep.
-        baseline: the name of a training, or of a row, that scores are compared with; None compares none.
+        baseline: the name of a training that scores are compared with; no other name compares any.
     """
-    theirs = sweep.scores_of(baseline)
+    theirs = [sweep.scores[baseline]] if baseline in sweep.scores else []
     rows = []
     for method, points in sweep.methods.items():
         cells = [_score_cell(points.get(value, ()), theirs) for value in sweep.values]

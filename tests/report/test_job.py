@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.text_lines import DataError
 from nemo_distill.report.job import check_report, write_report
 from tests.conftest import SCRIPTS
 
@@ -36,6 +37,7 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
         "34.50 ± 2.12*",
         "Quality against speed",
         "Quality by temperature",
+        "on cpu: small with 2 threads",
         "val_sacreBLEU",
         "failed",
     ):
@@ -71,14 +73,15 @@ def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):
         "runs and evaluation have no value; give a folder of trainings, an evaluation's, or both."
     ]
     with pytest.raises(ConfigurationError) as missing:
-        check_report(config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1"))
-    assert [problem.split(" ")[0] for problem in missing.value.problems] == ["runs", "sentences=-1:", "evaluation:"]
+        check_report(config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]"))
+    assert [problem.split(" ")[0] for problem in missing.value.problems] == [
+        "runs", "sentences=-1:", "curves", "evaluation:",
+    ]  # fmt: skip
 
 
-def test_a_metric_and_a_baseline_must_be_the_evaluations(evaluation_folder):
-    with pytest.raises(ConfigurationError) as wrong:
-        check_report(config(f"evaluation={evaluation_folder}", "metric=COMET", "baseline=none"))
-    assert wrong.value.problems == [
-        "metric=COMET: must be one of BLEU.",
-        "baseline=none: must be one of teacher, baseline, student.",
-    ]
+def test_a_metric_must_be_the_evaluations_and_a_baseline_something_that_is_shown(evaluation_folder, tmp_path):
+    with pytest.raises(ConfigurationError, match="metric=COMET: must be one of BLEU"):
+        check_report(config(f"evaluation={evaluation_folder}", "metric=COMET"))
+    with pytest.raises(DataError, match="baseline=none: must be one of teacher, baseline, student"):
+        write_report(config(f"evaluation={evaluation_folder}", "baseline=none", f"output_dir={tmp_path}/report"))
+    assert not (tmp_path / "report").exists()
