@@ -5,6 +5,7 @@ and its devices to itself under every launcher, and one that is killed ends no o
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,9 +113,17 @@ def _command_line(added: dict[str, Any]) -> Iterator[str]:
 
 
 def _exit_code(command: list[str]) -> int:
+    """Runs a command; whatever ends this process ends the command first."""
     process = subprocess.Popen(command)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return process.wait()
+    except SystemExit:
+        process.terminate()
+        process.wait()
+        raise
     except KeyboardInterrupt:  # which the training has got as well
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,15 +1,20 @@
 """Sweeps over a training that is over at once, under Hydra's own launcher and under joblib."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.conftest import SCRIPTS
 
 TRAIN = """
+import os
 import sys
+import time
 from pathlib import Path
 import hydra
 from nemo_distill.run_record import RUNNING, job_settings, new_record, recorded_run
@@ -24,6 +29,9 @@ def main(cfg):
         print(f"trained at {cfg.temperature} with resume_if_exists={cfg.exp_manager.resume_if_exists}")
         if cfg.temperature == 2 and not Path("repaired").exists():
             sys.exit(3)
+        if cfg.temperature == 4:
+            Path("pid").write_text(str(os.getpid()))
+            time.sleep(300)
 
 main()
 """
@@ -38,12 +46,14 @@ exp_manager: {}
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Runs the script with the arguments."""
+    """Starts the script with the arguments and, unless `wait` is false, waits for its end."""
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "training.yaml").write_text(CONFIG)
 
-    def run(*arguments):
+    def run(*arguments, wait=True):
         command = [sys.executable, "train.py", f"--config-dir={SCRIPTS / 'conf'}", "-m", *arguments]
+        if not wait:
+            return subprocess.Popen(command, cwd=tmp_path)
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return run
@@ -84,6 +94,18 @@ def test_the_trainings_of_a_sweep_cannot_share_a_folder(sweep, tmp_path):
     assert refused.returncode == 2
     assert "exp_manager.explicit_log_dir=runs/mine" in refused.stderr and "hydra.sweep.dir" in refused.stderr
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_that_is_terminated_ends_its_training_and_starts_no_other(sweep, tmp_path):
+    running = sweep("temperature=4,5", wait=False)
+    pid = tmp_path / "pid"
+    while running.poll() is None and not (pid.exists() and pid.read_text()):
+        time.sleep(0.1)
+    running.terminate()
+    assert running.wait(timeout=120) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert statuses(tmp_path / "sweep") == {"temperature=4": "running"}
 
 
 def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
