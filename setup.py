@@ -45,6 +45,8 @@ setup(
         "ctranslate2": ["ctranslate2>=4.6,<5"],
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
+        # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
+        # run by the Python of another environment.
         "dev": [
             "pytest>=8",
             "ruff>=0.6",

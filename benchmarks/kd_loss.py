@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 TEMPERATURE = 2.0
+ROUNDS = 3  # in which every form has its turn, so that what else the machine does hits none alone; the best counts
 FLOOR, USUAL, OURS = "matrix products alone", "usual form", "nemo_distill, fused"
 
 
@@ -233,9 +234,12 @@ def compare(arguments: argparse.Namespace) -> dict[str, float]:
     costs, differences = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{index}.pt" for index, name in enumerate(FORMS)}
-        for name in FORMS:
-            costs[name] = measure_apart(name, arguments, files[name])
-            if costs[name] and name != FLOOR:
+        for name in [*FORMS] * (1 if arguments.quick else ROUNDS):
+            cost = measure_apart(name, arguments, files[name])
+            if name in costs and cost:
+                cost = {key: min(value, costs[name][key]) for key, value in cost.items()}
+            costs[name] = cost
+            if cost and name != FLOOR:
                 differences[name] = largest_difference(files[name], files[USUAL])
     floor, usual, ours = (costs[name] for name in (FLOOR, USUAL, OURS))
     print("| form | seconds | over the floor | memory, MB | gradient difference |\n" + "| --- " * 5 + "|")
@@ -269,8 +273,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    sizes, repeats = (Sizes(tokens=1024), 2) if arguments.quick else (Sizes(), 3)
-    print(json.dumps(measure(arguments.form, sizes, repeats, arguments.device, arguments.gradients)))
+    sizes = Sizes(tokens=1024) if arguments.quick else Sizes()
+    print(json.dumps(measure(arguments.form, sizes, 2, arguments.device, arguments.gradients)))
 
 
 if __name__ == "__main__":

@@ -86,12 +86,13 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo.utils.exp_manager import exp_manager
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
+    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()])
+    trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()], plugins=[SafeCheckpointIO()])
     exp_manager(trainer, cfg.get("exp_manager"))
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")

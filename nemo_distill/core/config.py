@@ -189,14 +189,21 @@ def check_distillation(
     return problems or nothing_to_train_on(terms, schedules["student_train_loss_weight"])
 
 
-def cached_teacher_problems(terms: Collection[LossTerm], tail: str | None) -> list[str]:
+def cached_teacher_problems(terms: Collection[LossTerm], tail: str | None, k: int | None = None) -> list[str]:
     """Returns a sentence for each loss that reads of the teacher what a teacher cache does not hold.
 
     Args:
         terms: the losses.
         tail: the tail policy; see `nemo_distill.losses.top_k`.
+        k: words that the cache keeps of a token; None for all, or where it is not known yet.
     """
     problems = [
+        f"distillation.loss.{term.name} ranks the teacher's {term.loss.ranked_words} best words; the teacher cache "
+        f"keeps {k}, by cache.k."
+        for term in terms
+        if k is not None and getattr(term.loss, "ranked_words", 0) > k
+    ]
+    problems += [
         f"distillation.loss.{term.name} reads the teacher's '{name}', but a teacher cache holds only "
         f"{_listing(CACHED_TENSORS)}."
         for term in terms

@@ -108,7 +108,8 @@ class DistillationModelPT(ModelPT):
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
         problems += ensemble_problems(self.loss_terms, len(self.teachers))
         if distillation.get("teacher_cache"):
-            problems += cached_teacher_problems(self.loss_terms, distillation.get("teacher_cache_tail"))
+            kept = self.teacher.record["cached"]["k"]
+            problems += cached_teacher_problems(self.loss_terms, distillation.get("teacher_cache_tail"), kept)
         for teacher in self.teachers:
             problems += self.student.validate_distillation_model(teacher)
         if problems:

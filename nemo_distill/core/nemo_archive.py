@@ -6,11 +6,15 @@ to import; a check of the config needs a few kilobytes and must answer at once.
 
 import hashlib
 import tarfile
+import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.core.archive_safety import TRUST, config_problem, forbidden_targets, member_problem, trusted_hashes
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHTS = "model_weights"  # what the names of their files hold
@@ -25,7 +29,8 @@ class NemoArchive:
         path: the file.
 
     Raises:
-        ValueError: in one sentence, if the file is missing, is no tar, or holds no model config.
+        ValueError: in one sentence, if the file is missing, is no tar, holds no model config, or holds what could do
+            harm; see `archive_safety`.
     """
 
     def __init__(self, path: str | Path):
@@ -33,12 +38,41 @@ class NemoArchive:
         if not self.path.is_file():
             raise ValueError(f"there is no file '{self.path}'")
         try:
-            content = self._read(CONFIG_NAME)
-        except tarfile.TarError as error:
+            with tarfile.open(self.path) as tar:
+                problem = member_problem(tar, self.path.stat().st_size)
+            content = b"" if problem else self._read(CONFIG_NAME)
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise ValueError(f"'{self.path}' is not a .nemo file: {error}") from error
         except KeyError as error:
             raise ValueError(f"'{self.path}' is not a .nemo file: it holds no {CONFIG_NAME}") from error
-        self.config: DictConfig = OmegaConf.create(yaml.safe_load(content))
+        if problem := problem or config_problem(content):
+            raise ValueError(f"'{self.path}' is not opened: {problem}")
+        self.config: DictConfig = self._parse(content)
+
+    def _parse(self, content: bytes) -> DictConfig:
+        try:
+            config = OmegaConf.create(yaml.load(content, Loader=yaml.CSafeLoader))
+        except yaml.YAMLError as error:
+            raise ValueError(f"'{self.path}' is not opened: {' '.join(str(error).split())}") from error
+        if not isinstance(config, DictConfig):
+            raise ValueError(f"'{self.path}' is not a .nemo file: its {CONFIG_NAME} is no mapping")
+        return config
+
+    def check_targets(self, own_classes: Collection[str] = ()) -> None:
+        """Refuses a config that names code to run which is not NeMo's, unless the user trusts the file.
+
+        Args:
+            own_classes: full names of classes that are allowed besides.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
+        if found and not self.is_trusted():
+            raise ValueError(
+                f"'{self.path}' is not opened: its config names '{found[0]}', which is neither NeMo's nor the model's "
+                f"own class and would be run; if you trust its author, set {TRUST}={self.sha256()}"
+            )
 
     def extract_artifact(self, value: str, folder: str | Path) -> Path:
         """Writes the artifact that a config value such as `nemo:1a2b_tokenizer.model` names into `folder`.
@@ -61,6 +95,10 @@ class NemoArchive:
             for member in tar:
                 if member.isfile() and WEIGHTS not in member.name:
                     copy.addfile(member, tar.extractfile(member))
+
+    def is_trusted(self) -> bool:
+        """True if the user says that the file may run code."""
+        return bool(hashes := trusted_hashes()) and self.sha256() in hashes
 
     def sha256(self) -> str:
         """Returns the file's SHA-256 in hexadecimal."""

@@ -1,6 +1,7 @@
 """Restores models from `.nemo` files for inference: no data sets, no optimizer, and weights that cannot run code."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
@@ -8,10 +9,16 @@ from nemo.core.classes import ModelPT
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 from omegaconf import open_dict
 
+from nemo_distill.core.archive_safety import TRUST
+from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.nemo_archive import NemoArchive
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
 TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
+
+
+class CodeInWeightsError(ValueError):
+    """Weights that are more than tensors."""
 
 
 class WeightsOnlyConnector(SaveRestoreConnector):
@@ -19,7 +26,10 @@ class WeightsOnlyConnector(SaveRestoreConnector):
 
     @staticmethod
     def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
-        return torch.load(model_weights, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(model_weights, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise CodeInWeightsError("its weights are no plain tensors, and reading them would run code") from error
 
 
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
@@ -30,16 +40,23 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         path: the `.nemo`.
 
     Raises:
-        ValueError: if the file is no `.nemo`.
+        ValueError: if the file is no `.nemo`, or holds code; see `archive_safety` for how to trust it.
     """
-    config = NemoArchive(path).config
+    archive = NemoArchive(path)
+    archive.check_targets([f"{base.__module__}.{base.__qualname__}" for base in model_class.__mro__])
+    config = archive.config
     with open_dict(config):
         for section in TRAINING_SECTIONS:
             config.pop(section, None)
-    model = model_class.restore_from(
-        str(path),
-        override_config_path=config,
-        map_location=torch.device("cpu"),
-        save_restore_connector=WeightsOnlyConnector(),
-    )
+    try:
+        model = model_class.restore_from(
+            str(archive.path),
+            override_config_path=config,
+            map_location=torch.device("cpu"),
+            save_restore_connector=SaveRestoreConnector() if archive.is_trusted() else WeightsOnlyConnector(),
+        )
+    except CodeInWeightsError as error:
+        raise ConfigurationError(
+            [f"'{path}' is not opened: {error}; if you trust its author, set {TRUST}={archive.sha256()}."]
+        ) from error
     return model.eval().requires_grad_(False)

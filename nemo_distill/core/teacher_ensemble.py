@@ -50,13 +50,17 @@ class AveragedTeachers:
     teachers: Sequence[Teacher]
     weights: Sequence[float]
 
-    def select(self, tokens: tuple[Tensor, ...]) -> "AveragedTeachers":
+    def select(self, tokens: tuple[Tensor, ...] | slice) -> "AveragedTeachers":
         """Returns that of some tokens, given by their indices in each of the dimensions (B, T)."""
         return AveragedTeachers([teacher.select(tokens) for teacher in self.teachers], self.weights)
 
     def to(self, dtype: torch.dtype) -> "AveragedTeachers":
         """Returns it with matrices of another precision."""
         return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.weights)
+
+    def project(self) -> "AveragedTeachers":
+        """Returns it with all products of matrices done."""
+        return AveragedTeachers([teacher.project() for teacher in self.teachers], self.weights)
 
     def tempered_log_probs(self, temperature: float) -> Tensor:
         """Returns the averages (N, V) of the tempered distributions."""

@@ -45,5 +45,12 @@ def _fits(value: Any, type_: Any) -> bool:
 
 
 def _words(type_: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "null"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        list: "a list",
+        bool: "true or false",
+        type(None): "null",
+    }
     return " or ".join(names[option] for option in _options(type_))

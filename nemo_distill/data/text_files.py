@@ -107,7 +107,25 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     paths = [Path(source).expanduser(), Path(target).expanduser()]
     if not all(path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
         return []
-    counts = [sum(1 for _ in path.open("rb")) for path in paths]
+    counts, problems = [], []
+    for path in paths:
+        lines, problem = _read_through(path)
+        counts.append(lines)
+        problems += [f"{where}: '{path}' {problem}."] if problem else []
+    if problems:
+        return problems
     if counts[0] != counts[1]:
         return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
     return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []
+
+
+def _read_through(path: Path) -> tuple[int, str | None]:
+    """Returns the number of a file's lines, as NeMo counts them, and what keeps it from reading them."""
+    number = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number, f"is not UTF-8 in line {number}"
+    return number, None

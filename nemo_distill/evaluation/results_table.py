@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from nemo_distill.data.output_files import whole_file
+from nemo_distill.evaluation.tables import markdown_table, print_table
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def _verdict(group: str, gains: dict[int, float]) -> str:
 
 def as_markdown(results: Sequence[Result]) -> str:
     """Returns the table, the verdicts and the signature as Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *table_rows(results)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     listed = "".join(f"- {sentence}\n" for sentence in verdicts(results))
-    return f"{table}\n\n{listed}\nsacreBLEU signature: `{results[0].signature}`\n"
+    return (
+        f"{markdown_table(COLUMNS, table_rows(results))}\n\n{listed}\nsacreBLEU signature: `{results[0].signature}`\n"
+    )
 
 
 def write_results(results: Sequence[Result], folder: Path) -> None:
@@ -95,20 +95,11 @@ def write_results(results: Sequence[Result], folder: Path) -> None:
         ("results.md", as_markdown(results)),
         ("results.json", json.dumps([asdict(result) for result in results], indent=2) + "\n"),
     ):
-        temporary = folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        with whole_file(folder / name) as stream:
+            stream.write(text.encode())
 
 
 def print_results(results: Sequence[Result]) -> None:
     """Prints the table, the signature and the verdicts."""
-    table = Table(title="Test set")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in table_rows(results):
-        table.add_row(*row)
-    screen = Console()
-    screen.print(table)
-    screen.print(f"sacreBLEU signature: {results[0].signature}", highlight=False)
-    for sentence in verdicts(results):
-        screen.print(sentence, highlight=False)
+    print_table(COLUMNS, table_rows(results), "Test set")
+    print(f"sacreBLEU signature: {results[0].signature}", *verdicts(results), sep="\n")

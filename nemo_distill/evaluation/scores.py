@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics.base import Metric
+
+METRICS = ("BLEU", "chrF", "TER")
 
 
 @dataclass(frozen=True)
 class Score:
-    """A corpus score, in points of 0 to 100, and sacrebleu's signature of how it was computed."""
+    """A corpus score, and the signature of how it was computed.
+
+    BLEU and chrF are points of 0 to 100, TER is edits for 100 words of the reference, of which fewer are better.
+    """
 
     value: float
     signature: str
@@ -16,17 +22,42 @@ class Score:
 
 def bleu_tokenization(language: str | None) -> str:
     """Returns sacrebleu's tokenization for a target language; `13a` where the language needs none of its own."""
-    return {"ja": "ja-mecab", "ja-mecab": "ja-mecab", "zh": "zh"}.get(language or "", "13a")
+    return {"ja": "ja-mecab", "ja-mecab": "ja-mecab", "zh": "zh", "ko": "ko-mecab"}.get(language or "", "13a")
 
 
-def bleu(translations: Sequence[str], references: Sequence[str], language: str | None = None) -> Score:
-    """Returns the corpus BLEU of `translations` against one reference each.
+def build_metric(name: str, language: str | None = None) -> Metric:
+    """Returns sacrebleu's metric of a name in `METRICS`, as sacrebleu sets it up by default.
+
+    Args:
+        name: BLEU (Papineni 2002), chrF, which is chrF2 (Popović 2015), or TER (Snover 2006).
+        language: the target language, which chooses BLEU's tokenization.
+    """
+    if name == "BLEU":
+        return BLEU(tokenize=bleu_tokenization(language))
+    return {"chrF": CHRF, "TER": TER}[name]()
+
+
+def corpus_score(
+    name: str, translations: Sequence[str], references: Sequence[str], language: str | None = None
+) -> Score:
+    """Returns a corpus score of `translations` against one reference each.
+
+    Args:
+        name: one of `METRICS`.
+        translations: one a sentence.
+        references: likewise.
+        language: the target language.
 
     Raises:
         ValueError: if there are not as many references as translations.
     """
     if len(translations) != len(references):
         raise ValueError(f"{len(translations)} translations cannot be scored against {len(references)} references")
-    metric = BLEU(tokenize=bleu_tokenization(language))
+    metric = build_metric(name, language)
     value = metric.corpus_score(list(translations), [list(references)]).score
     return Score(value, str(metric.get_signature()))
+
+
+def bleu(translations: Sequence[str], references: Sequence[str], language: str | None = None) -> Score:
+    """Returns the corpus BLEU; see `corpus_score`."""
+    return corpus_score("BLEU", translations, references, language)

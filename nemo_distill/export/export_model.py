@@ -17,6 +17,7 @@ from nemo_distill.models.tokenizer_files import read_vocabulary
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"
+ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
 PACKAGES = ("nemo_toolkit", "torch")
 
 
@@ -71,7 +72,7 @@ def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str
         sha256=archive.sha256(),
         format=settings.format,
         quantization=settings.quantization,
-        architecture={key: config[key] for key in ("encoder", "decoder", "head")},
+        architecture={key: config[key] for key in ARCHITECTURE if key in config},
         source=sides[0],
         target=sides[1],
         versions={"nemo_distill": __version__, **{name: version(name) for name in (*PACKAGES, settings.format)}},

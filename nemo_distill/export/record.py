@@ -39,7 +39,7 @@ class ExportRecord:
         sha256: of the `.nemo`.
         format: `ctranslate2` or `onnx`.
         quantization: of the weights.
-        architecture: what the `.nemo`'s config says of encoder, decoder and head.
+        architecture: what the `.nemo`'s config says of encoder, decoder, head and shared embeddings.
         source: the encoder's side.
         target: the decoder's.
         versions: of the packages that made it.

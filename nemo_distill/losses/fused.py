@@ -7,7 +7,7 @@ backward pass.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from nemo_distill.losses.closed_forms import TOP_K_FORMS, Differentiated, differentiate
 from nemo_distill.losses.labels import SmoothedLabels
-from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 5_000_000, "cuda": 20_000_000}  # of the logits that exist at a time
+CHUNK_ELEMENTS = {"cpu": 8_000_000, "cuda": 20_000_000}  # of the logits that exist at a time
+BLOCK_ELEMENTS = {"cpu": 500_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
 Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
@@ -28,11 +29,14 @@ Gradients = list[Tensor | None]  # with respect to the student's hidden states, 
 class Teacher(Protocol):
     """What gives the teacher's distributions of a few tokens at a time: a `Projection`, a `TopK`, or the like."""
 
-    def select(self, tokens: Tokens) -> "Teacher":
+    def select(self, tokens: Tokens | slice) -> "Teacher":
         """Returns that of some tokens."""
 
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
+
+    def project(self) -> "Teacher":
+        """Returns it with all products of matrices done."""
 
     def tempered_log_probs(self, temperature: float) -> Tensor:
         """Returns the log-probabilities (N, V) at a temperature."""
@@ -101,7 +105,7 @@ class _Objective:
         gradients = [torch.zeros_like(tensor, dtype=exact) if need else None for tensor, need in zip(inputs, needed)]
         sums = student.weight.new_zeros(len(weights), dtype=exact)
         student = student.to(self.precision)
-        for tokens in self.tokens.split(_chunk_size(student.weight)):
+        for tokens in self.tokens.split(_rows(CHUNK_ELEMENTS, student.weight)):
             sums += self._evaluate_chunk(student, tokens.unbind(dim=-1), weights, gradients)
         return sums, gradients
 
@@ -110,14 +114,24 @@ class _Objective:
     ) -> Tensor:
         """Returns the sums (K,) over C tokens, and adds to the gradients. Nothing of (C, V) outlives it."""
         part, teacher, labels = (whole and whole.select(tokens) for whole in (student, self.teacher, self.labels))
-        values, gradient = replace(self, teacher=teacher, labels=labels)._differentiate(part, weights)
-        _accumulate(gradient, part, tokens, gradients)
-        return values
+        chunk = replace(self, teacher=teacher and teacher.project(), labels=labels)
+        logits, sums = part.project(), 0.0
+        for start in range(0, len(logits.values), rows := _rows(BLOCK_ELEMENTS, student.weight)):
+            block = slice(start, start + rows)
+            values, gradient = chunk._select(block)._differentiate(logits.select(block), weights)
+            logits.values[block] = gradient  # nobody needs these logits any more
+            sums = sums + values
+        _accumulate(logits.values, part, tokens, gradients)
+        return sums
 
-    def _differentiate(self, part: Projection, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Returns the sums (K,) of C tokens and the gradient (C, V) of their weighted sum, in the tokens' logits."""
+    def _select(self, rows: slice) -> "_Objective":
+        teacher, labels = (part and part.select(rows) for part in (self.teacher, self.labels))
+        return replace(self, teacher=teacher, labels=labels)
+
+    def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Returns the losses' sums (K,) and the gradient of their weighted sum, both of and for logits (R, V)."""
         values, total = [], None
-        student = part.tempered_log_probs(self.temperature)
+        student = logits.tempered_log_probs(self.temperature)
         for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
             scale = loss.scale(self.temperature)
             values.append(scale * value.sum())
@@ -129,7 +143,7 @@ class _Objective:
         return torch.stack(values), total
 
     def _differentiated(self, student: Tensor) -> Iterator[Differentiated]:
-        """Yields for each loss what `differentiate` does; the teacher's (C, V) are made where some loss reads them."""
+        """Yields for each loss what `differentiate` does; the teacher's (R, V) are made where some loss reads them."""
         teacher = None
         for loss in self.losses:
             if isinstance(self.teacher, TopK) and type(loss) in TOP_K_FORMS:
@@ -145,8 +159,8 @@ def _add(total: Tensor | None, gradient: Tensor, factor: float) -> Tensor:
     return gradient if factor == 1 else gradient.mul_(factor)
 
 
-def _chunk_size(weight: Tensor) -> int:
-    return max(1, CHUNK_ELEMENTS.get(weight.device.type, CHUNK_ELEMENTS["cuda"]) // len(weight))
+def _rows(elements: Mapping[str, int], weight: Tensor) -> int:
+    return max(1, elements.get(weight.device.type, elements["cuda"]) // len(weight))
 
 
 def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:

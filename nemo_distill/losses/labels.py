@@ -20,7 +20,7 @@ class SmoothedLabels:
     ids: Tensor
     label_smoothing: float = 0.0
 
-    def select(self, tokens: tuple[Tensor, ...]) -> "SmoothedLabels":
+    def select(self, tokens: tuple[Tensor, ...] | slice) -> "SmoothedLabels":
         """Returns the labels of some tokens, given by their indices in each of the dimensions (B, T)."""
         return SmoothedLabels(self.ids[tokens], self.label_smoothing)
 

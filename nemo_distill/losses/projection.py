@@ -1,4 +1,4 @@
-"""Logits that nobody has computed yet."""
+"""Logits, before and after they are computed."""
 
 from dataclasses import dataclass
 
@@ -32,8 +32,30 @@ class Projection:
         bias = None if self.bias is None else self.bias.to(dtype)
         return Projection(self.hidden_states.to(dtype), self.weight.to(dtype), bias)
 
-    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Returns log softmax(logits / T), (..., V), in float32 where models use less (Hinton et al. 2015, eq. 1)."""
+    def project(self) -> "Logits":
+        """Returns the logits (..., V), in float32 where models use less."""
         logits = F.linear(self.hidden_states, self.weight, self.bias)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return torch.log_softmax(logits if temperature == 1 else logits.div_(temperature), dim=-1)
+        return Logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
+        """Returns log softmax(logits / T), (..., V)."""
+        return self.project().tempered_log_probs(temperature)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a `Projection` comes to.
+
+    Args:
+        values: (..., V).
+    """
+
+    values: Tensor
+
+    def select(self, tokens: tuple[Tensor, ...] | slice) -> "Logits":
+        """Returns those of some tokens."""
+        return Logits(self.values[tokens])
+
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
+        """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V)."""
+        return torch.log_softmax(self.values if temperature == 1 else self.values / temperature, dim=-1)

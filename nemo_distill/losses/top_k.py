@@ -76,6 +76,10 @@ class TopK:
         """Returns itself: there is no matrix product whose precision could be lower."""
         return self
 
+    def project(self) -> "TopK":
+        """Returns itself, likewise."""
+        return self
+
 
 def top_k_of(log_probs: Tensor, k: int, tail: str = "renormalize") -> TopK:
     """Returns the k most probable words of log-probabilities (..., V)."""

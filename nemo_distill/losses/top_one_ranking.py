@@ -26,7 +26,7 @@ class TopOneRankingLoss(WordLevelLoss):
         super().__init__(scale_by_temperature_squared, log_probs)
         if k < 2:
             raise ValueError(f"has k={k}; at least 2 is needed")
-        self.k = k
+        self.k = self.ranked_words = k
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
         student, teacher = student_log_probs.exp(), teacher_log_probs.exp()

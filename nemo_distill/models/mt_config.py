@@ -282,6 +282,7 @@ def translation_archive(path: str | Path) -> NemoArchive:
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
         raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
+    archive.check_targets()
     return archive
 
 
@@ -301,14 +302,15 @@ def _vocabulary_pairs(
     """
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        theirs = _archived_vocabulary(archive, side)
+        theirs = archived_vocabulary(archive, side)
         if path and is_file(path) and theirs:
             yield side, read_vocabulary(Path(path).expanduser()), theirs
-        elif not path and archive is not first and theirs and (ours := _archived_vocabulary(first, side)):
+        elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):
             yield side, ours, theirs
 
 
-def _archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
+def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
+    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none."""
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
     if not artifact.startswith(ARTIFACT_PREFIX):
         return None

@@ -12,12 +12,15 @@ class Search:
     method: str = "beam"
     sorted: bool = True
     most: int | None = None
+    names: list | None = None
 
     def problems(self):
         return [] if self.beam_size > 0 else [f"beam_size={self.beam_size}: must be at least 1."]
 
 
-@pytest.mark.parametrize("values", [{}, {"beam_size": 5, "penalty": 1, "most": 3}, {"most": None, "sorted": False}])
+@pytest.mark.parametrize(
+    "values", [{}, {"beam_size": 5, "penalty": 1, "most": 3}, {"most": None, "sorted": False}, {"names": ["a"]}]
+)
 def test_values_that_fit_make_the_section(values):
     assert build_section(Search, values, "search") == (Search(**values), [])
 
@@ -34,6 +37,7 @@ def test_values_that_fit_make_the_section(values):
         ({"sorted": 1}, ["search.sorted=1: must be true or false."]),
         ({"most": "x"}, ["search.most=x: must be a whole number or null."]),
         ({"method": ["beam"]}, ["search.method=['beam']: must be a word."]),
+        ({"names": "a"}, ["search.names=a: must be a list or null."]),
         ({"beam_size": 0}, ["search.beam_size=0: must be at least 1."]),
         ({"most": "x", "penalty": "y"}, ["search.most=x: must be a whole number or null.", "search.penalty=y: must be a number."]),
     ],

@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.evaluation.scores import bleu, bleu_tokenization
+from nemo_distill.evaluation.scores import bleu, bleu_tokenization, corpus_score
 
 
 def test_bleu_comes_with_the_signature_that_reproduces_it():
@@ -23,3 +23,12 @@ def test_the_language_chooses_the_tokenization(language, expected):
 def test_texts_of_different_length_are_refused():
     with pytest.raises(ValueError, match="2 translations cannot be scored against 1 references"):
         bleu(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize(("name", "signature"), [("BLEU", "tok:13a"), ("chrF", "nc:6|nw:0"), ("TER", "tok:tercom")])
+def test_each_metric_tells_a_perfect_translation_from_a_wrong_one(name, signature):
+    right = corpus_score(name, ["the dog sees the man ."], ["the dog sees the man ."])
+    wrong = corpus_score(name, ["a cat hears no one ."], ["the dog sees the man ."])
+    assert signature in right.signature
+    assert right.value == pytest.approx(0.0 if name == "TER" else 100.0)
+    assert (wrong.value > right.value) == (name == "TER")

@@ -211,3 +211,18 @@ def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_p
     ]  # fmt: skip
     trained = run("enc_dec_nmt_distill.py", *shared, *training, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+
+
+def test_an_export_is_evaluated_and_timed_by_one_command(corpus, teacher_path, tmp_path):
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    export_model(ExportSettings(teacher_path, tmp_path / "ct2"))
+    result = run(
+        "evaluate.py", "output_dir=out", "+models.one=ct2", "+models.two={model: ct2, dtype: int8}",
+        f"+test_sets.mine={{source: {corpus}/test.de, reference: {corpus}/test.en}}", "significance.samples=20",
+        "speed={sentences: 4, latency_sentences: 2, rounds: 1}", "threads=1", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "evaluation.md").read_text().splitlines()[2].startswith("| one | ctranslate2 |")
+    assert "peak MB" in result.stdout and "mine: two has" in result.stdout

@@ -36,8 +36,9 @@ LOSSES = {
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Four tokens at a time, which divides no number of tokens here."""
-    monkeypatch.setitem(module.CHUNK_ELEMENTS, "cpu", 4 * WORDS)
+    """Five tokens at a time, and of them two, which divide no number of tokens here."""
+    monkeypatch.setitem(module.CHUNK_ELEMENTS, "cpu", 5 * WORDS)
+    monkeypatch.setitem(module.BLOCK_ELEMENTS, "cpu", 2 * WORDS)
 
 
 @pytest.fixture

@@ -178,6 +178,12 @@ def test_what_the_cache_lacks_is_refused_without_the_script_too(distill, cut_cac
         distill(cut_cache, losses={"hidden": hidden})
 
 
+def test_words_that_the_cache_lacks_cannot_be_ranked(distill, cut_cache):
+    ranking = {"top_one": WORD_LEVEL["top_one"] | {"k": 9}}
+    with pytest.raises(ConfigurationError, match="ranks the teacher's 9 best words; the teacher cache keeps 8"):
+        distill(cut_cache, losses=ranking)
+
+
 def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, tmp_path):
     folder = make_cache(teacher_path, tmp_path / "cache", [corpus / "train.de"])
     make_cache(teacher_path, folder, [corpus / "train.de"])

@@ -90,6 +90,25 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     assert "has 5 lines and" in problem and "has 64" in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
+        (b"\x1f\x8b\x08\x00packed", "is not UTF-8 in line 1"),
+    ],
+)
+def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
+    (tmp_path / "odd.de").write_bytes(text)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+    assert sentence in problem
+
+
+def test_windows_line_ends_and_line_separators_shift_nothing(job, corpus, tmp_path):
+    lines = (corpus / "train.de").read_text().split("\n")
+    (tmp_path / "odd.de").write_bytes("\u2028 \x85 \r \x0b\r\n".join(lines).encode())
+    check_distillation_job(job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+
+
 def test_another_tokenizer_than_the_teachers_is_told(job, corpus, tmp_path):
     other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
     found = problems(check_distillation_job, job(f"model.encoder_tokenizer.tokenizer_model={other}"))

@@ -1,0 +1,22 @@
+"""Scores, compares and times models on test sets. See conf/evaluate.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.evaluation.evaluation_job import check_evaluation, evaluation_job
+from nemo_distill.evaluation.evaluation_tables import print_evaluation, write_evaluation
+from nemo_distill.training import check, plain_errors
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_evaluation)
+    job = evaluation_job(cfg)
+    with plain_errors():
+        evaluation = job.run()
+        write_evaluation(evaluation, job.folder)
+    print_evaluation(evaluation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Says which students are small enough, before any is trained. See conf/size_student.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.evaluation.sizing_job import check_sizing, run_sizing
+from nemo_distill.training import check
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="size_student")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_sizing)
+    run_sizing(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Checkpoints are read as data: a training that resumes runs nothing that a file in its folder was made to run."""
+
+import collections
+import typing
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import omegaconf
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from nemo_distill.core.archive_safety import TRUST, trusted_hashes
+from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.output_files import sha256_of
+
+_AN_ARRAY = np.zeros(1, np.uint32)  # as the states of random generators are
+# What checkpoints hold besides tensors: configs and arrays. None of these runs what it is given.
+DATA_CLASSES = (
+    *(omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode),
+    *(omegaconf.base.ContainerMetadata, omegaconf.base.Metadata),
+    *(collections.defaultdict, typing.Any, dict, list, tuple, int, float, str, bool),
+    *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
+)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Lightning's own, but for what it accepts; a file whose SHA-256 is in `NEMO_DISTILL_TRUST` may hold anything."""
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None) -> dict[str, Any]:
+        """Returns what a checkpoint holds.
+
+        Raises:
+            ConfigurationError: if it holds more than data.
+        """
+        if not Path(path).is_file() or (trusted_hashes() and sha256_of(Path(path)) in trusted_hashes()):
+            return super().load_checkpoint(path, map_location)
+        try:
+            with torch.serialization.safe_globals(list(DATA_CLASSES)):
+                return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ConfigurationError(
+                [
+                    f"'{path}' is not resumed from: it holds more than data, and reading it would run code; delete "
+                    f"it, or if you trust its author, set {TRUST}={sha256_of(Path(path))}."
+                ]
+            ) from error

@@ -1,0 +1,93 @@
+"""COMET (Rei et al. 2020, arXiv 2009.09025), by its authors' package and a checkpoint that lies on this machine."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_distill.data.output_files import fingerprint
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.scores import Score
+
+NOT_COMPUTED = "COMET: not computed; give comet.checkpoint and comet.python, see conf/evaluate.yaml."
+INSTALL = (
+    "'python -m venv comet_env && comet_env/bin/pip install unbabel-comet', then comet.python=comet_env/bin/python"
+)
+
+
+@dataclass(frozen=True)
+class CometSettings:
+    """Whether and by what COMET is computed.
+
+    Args:
+        checkpoint: a model's `.ckpt`, with its `hparams.yaml` in the folder above; None for no COMET. Nothing is
+            fetched: what its encoder needs must be in Hugging Face's cache.
+        python: of an environment that has unbabel-comet, which does not go into one with NeMo; None for this one.
+    """
+
+    checkpoint: str | None = None
+    python: str | None = None
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each reason why COMET, if it is wanted, cannot be computed."""
+        if self.checkpoint is None:
+            return []
+        problems = []
+        if not Path(self.checkpoint).expanduser().is_file():
+            problems.append(
+                f"checkpoint names '{self.checkpoint}', which does not exist; it is a file on this machine."
+            )
+        look = [self.interpreter, "-c", "import importlib.metadata as m; m.version('unbabel-comet')"]
+        try:
+            subprocess.run(look, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            problems.append(f"python={self.interpreter}: has no unbabel-comet. {INSTALL}.")
+        return problems
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that has unbabel-comet."""
+        return str(Path(self.python).expanduser().absolute()) if self.python else sys.executable
+
+
+def comet_scores(
+    settings: CometSettings,
+    sources: Sequence[str],
+    translations: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    device: str = "cpu",
+) -> dict[str, Score]:
+    """Returns each system's mean over its sentences, around 0 to 1.
+
+    Args:
+        settings: the checkpoint.
+        sources: one a sentence.
+        translations: of each system, likewise.
+        references: likewise.
+        device: `cpu`, or `cuda...`, which takes one GPU.
+
+    Raises:
+        DataError: if COMET ends with an error, with what it said.
+    """
+    checkpoint = Path(settings.checkpoint).expanduser()
+    job = {"checkpoint": str(checkpoint), "gpus": int(device.startswith("cuda")), "sources": list(sources)}
+    job |= {
+        "references": list(references),
+        "translations": {name: list(texts) for name, texts in translations.items()},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("job.json", "result.json")]
+        paths[0].write_text(json.dumps(job), encoding="utf-8")
+        # As text: run as a file, it would find the modules beside it first, this one in place of COMET's.
+        program = Path(__file__).with_name("comet_process.py").read_text(encoding="utf-8")
+        command = [settings.interpreter, "-c", program, *map(str, paths)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        if run.returncode:
+            raise DataError(f"COMET with '{checkpoint}' ended with an error:\n{run.stderr[-2000:]}")
+        result = json.loads(paths[1].read_text(encoding="utf-8"))
+    digest = fingerprint(checkpoint)["sha256"][:16]
+    signature = f"COMET|model:{checkpoint.name}|sha256:{digest}|version:{result['version']}"
+    return {name: Score(value, signature) for name, value in result["scores"].items()}

@@ -1,0 +1,223 @@
+"""The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.core.config import ConfigurationError, check_missing
+from nemo_distill.core.console import console
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.output_files import earlier_record, fingerprint, write_json
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.comet import CometSettings, comet_scores
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
+from nemo_distill.evaluation.evaluation_tables import group_spreads
+from nemo_distill.evaluation.made_with import device_name, made_with
+from nemo_distill.evaluation.scores import METRICS, Score, corpus_score
+from nemo_distill.evaluation.significance import SignificanceSettings, compare
+from nemo_distill.evaluation.speed import SpeedSettings, measure
+from nemo_distill.evaluation.systems import System, read_systems
+from nemo_distill.evaluation.translations import Texts, system_settings
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What `evaluate.py` is to do.
+
+    Args:
+        systems: the first is what compression is relative to.
+        sets: what they translate; the first is timed.
+        folder: where all of it is written.
+        search: how the systems search.
+        metrics: of `scores.METRICS`.
+        significance: how differences are tested.
+        speed: what is timed; None for nothing.
+        comet: whether and by what COMET is computed.
+        device: `cpu`, `cuda`, ...
+        threads: of each timed system.
+        chunk: sentences that are translated together.
+    """
+
+    systems: Sequence[System]
+    sets: Sequence[EvaluationSet]
+    folder: Path
+    search: SearchSettings
+    metrics: Sequence[str]
+    significance: SignificanceSettings
+    speed: SpeedSettings | None
+    comet: CometSettings
+    device: str
+    threads: int
+    chunk: int
+
+    @property
+    def texts(self) -> Texts:
+        return Texts(self.folder / "texts", self.search, self.chunk)
+
+    def run(self) -> dict[str, Any]:
+        """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
+
+        It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
+        deviation over the seeds of each group that has several.
+        """
+        for one in self.sets:
+            self.texts.write_set(one)
+        for system in self.systems:
+            self.texts.translate(system, self.sets, self.device)
+        speeds = self._speeds()
+        console.info("scoring")
+        return {
+            "made_with": made_with(self.device, self.threads) | {"search": asdict(self.search)},
+            "systems": self._systems(speeds),
+            "test_sets": self._test_sets(),
+        }
+
+    def _speeds(self) -> list[dict[str, float] | None]:
+        """Measures all systems, unless just these have been measured before on such a machine."""
+        if self.speed is None:
+            return [None] * len(self.systems)
+        path = self.folder / "speed.json"
+        settings = {
+            "systems": [system_settings(system) for system in self.systems],
+            "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
+            "search": asdict(self.search),
+            "timed": asdict(self.speed),
+            "device": f"{self.device}: {device_name(self.device)}",
+            "threads": self.threads,
+        }
+        record = earlier_record(path, settings, overwrite=True)
+        if record is None:
+            console.info("timing all systems, in turns")
+            lines = [line for line in self.texts.read(self.sets[0], "src") if line]
+            found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads)
+            record = {"settings": settings, "speeds": [asdict(speed) for speed in found]}
+            write_json(path, record)
+        return record["speeds"]
+
+    def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
+        counts = [system.parameters() for system in self.systems]
+        return {
+            system.name: {
+                "model": system.model.name,
+                "sha256": fingerprint(system.model)["sha256"],
+                "engine": system.engine,
+                "dtype": system.dtype,
+                "parameters": count.total if count else None,
+                "parameters_without_embeddings": count.without_embeddings if count else None,
+                "bytes": system.bytes(),
+                "compression": counts[0].total / count.total if count and counts[0] else None,
+                "group": system.group,
+                "seed": system.seed,
+                "speed": speed,
+            }
+            for system, count, speed in zip(self.systems, counts, speeds)
+        }
+
+    def _test_sets(self) -> dict[str, Any]:
+        return {one.name: self._test_set(one) for one in self.sets}
+
+    def _test_set(self, one: EvaluationSet) -> dict[str, Any]:
+        sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
+        texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
+        scores: dict[str, dict[str, Score]] = {name: {} for name in texts}
+        for name, lines in texts.items():
+            for metric in self.metrics:
+                scores[name][metric] = corpus_score(metric, lines, references, one.language)
+        if self.comet.checkpoint:
+            for name, score in comet_scores(self.comet, sources, texts, references, self.device).items():
+                scores[name]["COMET"] = score
+        plain = {name: {metric: asdict(score) for metric, score in found.items()} for name, found in scores.items()}
+        comparisons = compare(texts, references, self.significance, one.language)
+        return {
+            "lines": len(sources),
+            "source": one.source.name,
+            "reference": one.reference.name,
+            "scores": plain,
+            "groups": group_spreads(plain, {system.name: system.group for system in self.systems}),
+            "comparisons": [asdict(comparison) for comparison in comparisons],
+        }
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Checks everything that can be known before a model is loaded, and fetches sacrebleu's test sets.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    evaluation_job(cfg)
+
+
+def evaluation_job(cfg: DictConfig) -> EvaluationJob:
+    """Returns the job that a configuration describes.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    sections, problems = _sections(values)
+    problems = check_missing(cfg) + problems + _scalar_problems(values)
+    systems, system_problems = read_systems(values["models"], sections["search"])
+    sets, set_problems = read_evaluation_sets(values["test_sets"])
+    problems += system_problems + set_problems + _name_problems(values)
+    if problems:
+        raise ConfigurationError(problems)
+    return EvaluationJob(
+        systems,
+        sets,
+        Path(values["output_dir"]).expanduser(),
+        metrics=values["metrics"],
+        **sections,
+        device=values["device"],
+        threads=values["threads"] or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()),
+        chunk=values["chunk"],
+    )
+
+
+def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    sections, problems = {"speed": None}, []
+    for name, section in (
+        ("search", SearchSettings),
+        ("significance", SignificanceSettings),
+        ("speed", SpeedSettings),
+        ("comet", CometSettings),
+    ):
+        if name == "speed" and values[name] is None:
+            continue
+        sections[name], found = build_section(section, values[name] or {}, name)
+        problems += found
+    if sections["search"] and sections["search"].n_best > 1:
+        problems.append("search.n_best: an evaluation wants one translation a sentence; leave it at 1.")
+    return sections, problems
+
+
+def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
+    problems = [
+        f"{key}={values[key]}: must be {'null or ' if key == 'threads' else ''}a whole number of at least 1."
+        for key in ("threads", "chunk")
+        if not (values[key] is None and key == "threads") and (not isinstance(values[key], int) or values[key] < 1)
+    ]
+    metrics = values["metrics"]
+    if not isinstance(metrics, list) or not metrics or not set(metrics) <= set(METRICS):
+        problems.append(f"metrics={metrics}: must be a list of {', '.join(METRICS)}.")
+    device = str(values["device"])
+    if device != "cpu" and not device.startswith("cuda"):
+        problems.append(f"device={device}: must be cpu, cuda, or one GPU such as cuda:1.")
+    elif device != "cpu" and not torch.cuda.is_available():
+        problems.append(f"device={device}: torch finds no GPU here.")
+    return problems
+
+
+def _name_problems(values: Mapping[str, Any]) -> list[str]:
+    baselines = (values["significance"] or {}).get("baselines")
+    if not isinstance(baselines, list):  # null, or told by its section
+        return []
+    return [
+        f"significance.baselines names '{name}'; models has {', '.join(values['models'] or ()) or 'none'}."
+        for name in baselines
+        if name not in (values["models"] or ())
+    ]

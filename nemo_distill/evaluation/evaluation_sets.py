@@ -1,0 +1,126 @@
+"""The texts that systems are evaluated on: pairs of files, or sacrebleu's own test sets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacrebleu.utils import (
+    SACREBLEU_DIR,
+    get_available_testsets,
+    get_langpairs_for_testset,
+    get_reference_files,
+    get_source_file,
+)
+
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.text_files import named_files, unequal_lengths
+from nemo_distill.data.text_lines import TextFiles, clean_text
+from nemo_distill.evaluation.scores import build_metric
+
+NAME = re.compile(r"[\w+-]+")  # becomes the beginning of file names, up to their first dot
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Sentences and their translations by people.
+
+    Args:
+        name: what the test set is called in the results.
+        source: the file, plain or gzip, a sentence a line.
+        reference: likewise.
+        language: the target language, which chooses BLEU's tokenization; None for one that needs none of its own.
+    """
+
+    name: str
+    source: Path
+    reference: Path
+    language: str | None = None
+
+    def read(self) -> tuple[list[str], list[str]]:
+        """Returns sources and references, each on one line, as they are translated, scored and written."""
+        return _read(self.source), _read(self.reference)
+
+
+@dataclass(frozen=True)
+class _SetSection:
+    """A test set in a config: `source` and `reference`, or `sacrebleu` and `pair`."""
+
+    source: str | None = None
+    reference: str | None = None
+    sacrebleu: str | None = None
+    pair: str | None = None
+    language: str | None = None
+
+    def problems(self) -> list[str]:
+        given = {key for key in ("source", "reference", "sacrebleu", "pair") if getattr(self, key) is not None}
+        if given in ({"source", "reference"}, {"sacrebleu", "pair"}):
+            return []
+        has = ", ".join(sorted(given)) or "neither"
+        return [f"source: a test set has source and reference, or sacrebleu and pair; this one has {has}."]
+
+
+def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSet], list[str]]:
+    """Returns the test sets of a config, and a sentence for each problem.
+
+    One of sacrebleu's that is not on this machine is fetched, by sacrebleu.
+    """
+    found, problems = [], []
+    if not sections:
+        problems.append("test_sets is empty: give one, '+test_sets.mine={source: test.de, reference: test.en}'.")
+    for name, values in sections.items():
+        where = f"test_sets.{name}"
+        if not NAME.fullmatch(str(name)):
+            problems.append(f"{where}: a name may have letters, digits, _, + and -.")
+        section, wrong = build_section(_SetSection, values or {}, where)
+        problems += wrong
+        if section and not wrong:
+            files, wrong = _sacrebleu_files(where, section) if section.sacrebleu else _files(where, section)
+            language = section.language or (section.pair or "").rpartition("-")[2] or None
+            wrong += _language_problems(where, language)
+            problems += wrong
+            if not wrong:
+                found.append(EvaluationSet(str(name), *files, language))
+    return found, problems
+
+
+def _files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
+    sources, problems = named_files(f"{where}.source", section.source)
+    references, reference_problems = named_files(f"{where}.reference", section.reference)
+    problems += reference_problems
+    if not problems:
+        problems = unequal_lengths(f"{where}.reference", sources[0], references[0])
+    return [*sources, *references], problems
+
+
+def _sacrebleu_files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
+    name, pair = section.sacrebleu, section.pair
+    if name not in (known := get_available_testsets()):
+        return [], [f"{where}.sacrebleu={name}: sacrebleu knows {', '.join(sorted(known))}."]
+    if pair not in (pairs := get_langpairs_for_testset(name)):
+        return [], [f"{where}.pair={pair}: sacrebleu has {name} for {', '.join(sorted(pairs))}."]
+    try:
+        references = get_reference_files(name, pair)
+        files = [Path(path) for path in (get_source_file(name, pair), *references)]
+    except (Exception, SystemExit) as error:  # whatever a download can end with
+        reason = str(error) or type(error).__name__
+        return [], [
+            f"{where}: {name} is not on this machine and could not be fetched ({reason}). Where there is internet, "
+            f"'sacrebleu --download {name} -l {pair}' writes ~/.sacrebleu/{name}; copy it to '{SACREBLEU_DIR}'."
+        ]
+    if len(references) > 1:
+        return [], [f"{where}: {name} has {len(references)} references a sentence; one is needed, take another set."]
+    return files, []
+
+
+def _language_problems(where: str, language: str | None) -> list[str]:
+    try:
+        build_metric("BLEU", language)
+    except RuntimeError:  # of sacrebleu, for a language whose words it cannot part by itself
+        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{language[:2]}]'."]
+    return []
+
+
+def _read(path: Path) -> list[str]:
+    return [clean_text(line.decode("utf-8", "replace")) for line in TextFiles([path])]

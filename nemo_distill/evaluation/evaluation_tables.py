@@ -1,0 +1,170 @@
+"""What an evaluation says to people and to spreadsheets: one table, its spread over seeds, and what to believe."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.data.output_files import whole_file, write_json
+from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.evaluation.tables import markdown_table, print_table
+
+CHANCE = 0.05  # the p-value from which on a difference is not told from chance
+SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
+DIGITS = {"COMET": 4}  # behind the point; 2 of all others
+SPEED_COLUMNS = {
+    "sentences_per_second": "sentences/s",
+    "tokens_per_second": "tokens/s",
+    "latency_ms_median": "ms alone, median",
+    "latency_ms_p95": "ms alone, 95 %",
+    "peak_memory_mb": "peak MB",
+}
+BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
+MEASURED = """\
+Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
+in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
+Peak MB is that process's main memory, libraries included; MB are megabytes on disk."""
+
+
+def group_spreads(
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]], groups: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Returns mean and standard deviation of each group of several systems.
+
+    Args:
+        scores: of each system, the `value` of each metric.
+        groups: of each system, its group.
+
+    Returns:
+        For each group its `systems`, and for each metric `mean` and `standard_deviation`, that of a sample (n - 1).
+    """
+    spreads = {}
+    for group in dict.fromkeys(groups.values()):
+        members = [name for name in scores if groups[name] == group]
+        if len(members) > 1:
+            spreads[group] = {"systems": len(members)}
+            for metric in scores[members[0]]:
+                values = [scores[name][metric]["value"] for name in members]
+                spread = {"mean": statistics.mean(values), "standard_deviation": statistics.stdev(values)}
+                spreads[group][metric] = spread
+    return spreads
+
+
+def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row a system, from a column's name to its value, None where there is none."""
+    rows = []
+    for name, system in evaluation["systems"].items():
+        row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
+        for set_name, one in evaluation["test_sets"].items():
+            row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
+        rows.append(row | {key: (system["speed"] or {}).get(key) for key in SPEED_COLUMNS})
+    return rows
+
+
+def as_csv(evaluation: Mapping[str, Any]) -> str:
+    """Returns the rows, unrounded, for a spreadsheet."""
+    rows = as_rows(evaluation)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and the cells of the table, rounded; what no system has gets no column.
+
+    Args:
+        evaluation: as in `evaluation.json`.
+        brief: one score a test set, and no more of size and speed than fits a screen.
+    """
+    rows = [_cells(row) for row in as_rows(evaluation)]
+    columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
+    if brief:
+        shown = {f"{name} {next(iter(_scores(one)[0]))}" for name, one in evaluation["test_sets"].items()}
+        columns = [column for column in columns if column in shown or column in BRIEF]
+    return columns, [[row[column] for column in columns] for row in rows]
+
+
+def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(one["scores"].values())
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    cells = {
+        "system": row["system"],
+        "engine": row["engine"],
+        "parameters": _number(row["parameters"], 0),
+        "without embeddings": _number(row["parameters_without_embeddings"], 0),
+        "MB": _number(row["bytes"] / MEGABYTE, 1),
+        "compression": "" if row["compression"] is None else f"{row['compression']:.1f}x",
+    }
+    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS)]:
+        metric = column.rpartition(" ")[2]
+        digits = 1 if column in SPEED_COLUMNS else DIGITS.get(metric, 2)
+        cells[SPEED_COLUMNS.get(column, column)] = _number(row[column], digits)
+    return cells
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Says of each comparison how large the difference is and whether it may be chance, and of groups their spread."""
+    for set_name, one in evaluation["test_sets"].items():
+        for found in one["comparisons"]:
+            verdict = "not told from chance" if found["p_value"] >= CHANCE else "more than chance"
+            test = found["test"].replace("_", " ")
+            yield (
+                f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
+                f"{found['baseline']}, {verdict} (p = {found['p_value']:.4f}, {test} of {found['samples']:,})."
+            )
+        for group, spread in one["groups"].items():
+            for metric in [key for key in spread if key != "systems"]:
+                digits = DIGITS.get(metric, 2)
+                mean, deviation = spread[metric]["mean"], spread[metric]["standard_deviation"]
+                yield (
+                    f"{set_name}: {group} has {mean:.{digits}f} ± {deviation:.{digits}f} {metric} over "
+                    f"{spread['systems']} seeds."
+                )
+
+
+def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Says how the numbers came about: signatures, and what was timed on what."""
+    scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
+    for metric in scores[0]:
+        for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
+            yield f"{metric}: `{signature}`"
+    comparisons = sum(len(one["comparisons"]) for one in evaluation["test_sets"].values())
+    if comparisons > 1:
+        expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
+        yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
+    if "COMET" not in scores[0]:
+        yield NOT_COMPUTED
+    if any(system["speed"] for system in evaluation["systems"].values()):
+        made = evaluation["made_with"]
+        yield MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def as_markdown(evaluation: Mapping[str, Any]) -> str:
+    """Returns the table, the findings and the notes."""
+    lists = [[f"- {line}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
+    return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
+
+
+def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
+    """Writes `evaluation.md`, `evaluation.csv` and, last, `evaluation.json`."""
+    for name, text in (("evaluation.md", as_markdown(evaluation)), ("evaluation.csv", as_csv(evaluation))):
+        with whole_file(folder / name) as stream:
+            stream.write(text.encode())
+    write_json(folder / "evaluation.json", evaluation)
+
+
+def print_evaluation(evaluation: Mapping[str, Any]) -> None:
+    """Prints the same on the screen, but for the table's less important columns."""
+    print_table(*table(evaluation, brief=True))
+    print(*findings(evaluation), *notes(evaluation), sep="\n")

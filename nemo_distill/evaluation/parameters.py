@@ -1,0 +1,87 @@
+"""How many parameters a NeMo translation model has, told from its config, before there is any model.
+
+The counts are those of `MTEncDecModel` with NeMo's own transformers, whose output matrix is the decoder's embedding
+matrix (Press & Wolf 2017, arXiv 1608.05859), the encoder's too with `shared_embeddings`. Each counts once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.models.mt_config import SIDES, archived_vocabulary
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """The parameters of a model.
+
+    Args:
+        total: all of them.
+        embeddings: those of tokens, learned positions and token types.
+        per_token: the weights that a token is multiplied by, on its way in and on its way out: those of all layers,
+            and the output matrix.
+    """
+
+    total: int
+    embeddings: int
+    per_token: int
+
+    @property
+    def without_embeddings(self) -> int:
+        """Those that do not depend on the vocabulary, but for a bias a target token."""
+        return self.total - self.embeddings
+
+
+def count_parameters(config: Mapping[str, Any], source_pieces: int, target_pieces: int) -> ParameterCount | None:
+    """Counts the parameters of a model of this config.
+
+    Args:
+        config: the model's, with `encoder` and `decoder` in NeMo's keys, and `shared_embeddings`; NeMo's defaults
+            stand in for what is missing.
+        source_pieces: of the encoder's tokenizer.
+        target_pieces: of the decoder's.
+
+    Returns:
+        None for networks that are not NeMo's plain transformers, and for multilingual models, which add to the
+        vocabulary.
+    """
+    encoder, decoder = (config[side] for side in SIDES)
+    if config.get("multilingual") or any(
+        stack.get("library", "nemo") != "nemo" or stack.get("arch") for stack in (encoder, decoder)
+    ):
+        return None
+    tokens = target_pieces * decoder["hidden_size"]
+    embeddings = tokens + _extra_embeddings(encoder) + _extra_embeddings(decoder)
+    if not config.get("shared_embeddings", False):
+        embeddings += source_pieces * encoder["hidden_size"]
+    layers = _layers(encoder, attentions=1) + _layers(decoder, attentions=2)
+    embedding_norms = _norm(encoder["hidden_size"]) + _norm(decoder["hidden_size"])
+    output_bias = target_pieces
+    return ParameterCount(embeddings + embedding_norms + layers + output_bias, embeddings, layers + tokens)
+
+
+def archive_parameters(archive: NemoArchive) -> ParameterCount | None:
+    """Counts the parameters of the model in a `.nemo`; None where its config does not tell them."""
+    vocabularies = [archived_vocabulary(archive, side) for side in SIDES]
+    if None in vocabularies:
+        return None
+    return count_parameters(archive.config, *(len(vocabulary.pieces) for vocabulary in vocabularies))
+
+
+def _extra_embeddings(stack: Mapping[str, Any]) -> int:
+    positions = stack.get("max_sequence_length", 512) if stack.get("learn_positional_encodings") else 0
+    return (positions + stack.get("num_token_types", 2)) * stack["hidden_size"]
+
+
+def _layers(stack: Mapping[str, Any], attentions: int) -> int:
+    width, inner = stack["hidden_size"], stack["inner_size"]
+    attention = 4 * (width * width + width)
+    feed_forward = 2 * width * inner + inner + width
+    layer = attentions * attention + feed_forward + (attentions + 1) * _norm(width)
+    final = stack.get("pre_ln", False) and stack.get("pre_ln_final_layer_norm", False)
+    return stack["num_layers"] * layer + (_norm(width) if final else 0)
+
+
+def _norm(width: int) -> int:
+    return 2 * width

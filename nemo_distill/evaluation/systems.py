@@ -1,0 +1,155 @@
+"""The systems of an evaluation: a model and the engine that translates with it, and how large it is."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.typed_section import build_section
+from nemo_distill.decoding.engine import Engine
+from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters
+from nemo_distill.export.record import RECORD_NAME, ExportRecord
+
+NAME = re.compile(r"[\w.+-]+")  # becomes a part of file names
+SEED_SUFFIX = re.compile(r"(.+)_seed(\d+)")
+
+
+@dataclass(frozen=True)
+class System:
+    """A model and what translates with it.
+
+    Args:
+        name: what the system is called in the results; systems called `x_seed0`, `x_seed1`, ... are the group `x`.
+        model: a `.nemo`; for CTranslate2 an export's folder, for Hugging Face a model's.
+        engine: one of `decoding.engines.ENGINES`.
+        dtype: of the weights; None for float32, or for what was exported.
+        source_language: of multilingual models only.
+        target_language: likewise.
+    """
+
+    name: str
+    model: Path
+    engine: str
+    dtype: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The name without a seed."""
+        match = SEED_SUFFIX.fullmatch(self.name)
+        return match[1] if match else self.name
+
+    @property
+    def seed(self) -> int | None:
+        """The seed in the name; None if it has none."""
+        match = SEED_SUFFIX.fullmatch(self.name)
+        return int(match[2]) if match else None
+
+    def load(self, device: str) -> Engine:
+        """Loads the model onto a device."""
+        languages = (self.source_language, self.target_language)
+        return load_engine(self.engine, [self.model], device, self.dtype, None, *languages)
+
+    def parameters(self) -> ParameterCount | None:
+        """Counts the model's parameters without loading it; None where its config does not tell them."""
+        if self.engine == "ctranslate2":
+            return _export_parameters(self.model)
+        if self.engine == "hugging_face":
+            return _hugging_face_parameters(self.model)
+        return archive_parameters(NemoArchive(self.model))
+
+    def bytes(self) -> int:
+        """The bytes on disk of the file, or of all files in the folder."""
+        files = [self.model] if self.model.is_file() else self.model.rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@dataclass(frozen=True)
+class _SystemSection:
+    """A system in a config."""
+
+    model: str = ""
+    engine: str | None = None
+    dtype: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
+
+    def problems(self) -> list[str]:
+        return [] if self.model else ["model has no value; it names a .nemo, or an exported model's folder."]
+
+
+def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tuple[list[System], list[str]]:
+    """Returns the systems of a config, and a sentence for each problem.
+
+    Args:
+        models: from names to paths, or to sections with `model`, and `engine` where the path does not tell it.
+        search: what the engines are to follow; None if it is wrong itself.
+    """
+    systems, problems = [], []
+    if not models:
+        problems.append("models is empty: give at least one, '+models.student=student.nemo'.")
+    for name, values in models.items():
+        where = f"models.{name}"
+        if not NAME.fullmatch(str(name)):
+            problems.append(f"{where}: a name may have letters, digits, _, +, - and dots.")
+        values = {"model": values} if isinstance(values, str) else values
+        if not isinstance(values, Mapping):
+            problems.append(f"{where}={values}: must be a path, or a section with model and engine.")
+            continue
+        section, wrong = build_section(_SystemSection, values, where)
+        problems += wrong
+        if section and not wrong:
+            path = Path(section.model).expanduser()
+            rest = (section.dtype, section.source_language, section.target_language)
+            systems.append(System(str(name), path, section.engine or _engine_of(path), *rest))
+            problems += [f"{where}: {problem}" for problem in _problems(systems[-1], search)]
+    return systems, problems
+
+
+def _engine_of(path: Path) -> str:
+    if (path / RECORD_NAME).is_file():
+        return "ctranslate2"
+    return "hugging_face" if path.is_dir() else "nemo_distill"
+
+
+def _problems(system: System, search: SearchSettings | None) -> list[str]:
+    problems = engine_problems(system.engine, [system.model], system.dtype)
+    if search:
+        problems += search_problems(system.engine, search)
+    if problems:
+        return problems
+    if system.engine == "ctranslate2" and system.model.is_file():
+        # It could be exported on the way, but neither its bytes nor its memory would be the export's.
+        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes a folder that export.py wrote."]
+    try:
+        if system.engine == "ctranslate2":
+            ExportRecord.read(system.model)
+        elif system.engine != "hugging_face":
+            NemoArchive(system.model)
+    except ValueError as error:
+        return [f"{error}."]
+    return []
+
+
+def _export_parameters(folder: Path) -> ParameterCount | None:
+    record = ExportRecord.read(folder)
+    if "shared_embeddings" not in record.architecture:  # of an export made before it was recorded
+        return None
+    return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
+
+
+def _hugging_face_parameters(folder: Path) -> ParameterCount:
+    """Builds the model without memory for its weights, so that tied ones are known as such."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
+    return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())

@@ -1,0 +1,25 @@
+"""The same table as Markdown and on the screen: cells are text, and the first column is a name."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+FILE_WIDTH = 240  # columns, where there is no terminal to tell its own
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, without a line end after it."""
+    ruler = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ruler, *rows))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Prints a table, its numbers flush right."""
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    screen = Console()
+    (screen if screen.is_terminal else Console(width=FILE_WIDTH)).print(table)

@@ -1,0 +1,82 @@
+"""The texts of an evaluation: each test set's sentences, and what each system makes of them, made once."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.data.output_files import earlier_record, fingerprint, sha256_of, whole_file, write_json
+from nemo_distill.data.progress import shown_progress
+from nemo_distill.data.text_lines import clean_text
+from nemo_distill.decoding.engine import translate_stream
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.systems import System
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A folder of texts, `SET.src`, `SET.ref` and `SET.NAME.txt`, a sentence a line.
+
+    Beside each translation is a record of what it was made with, `SET.NAME.json`. With the same model, settings and
+    source, and a text that nobody has changed, it is not made again.
+
+    Args:
+        folder: where they are.
+        search: how the systems search.
+        chunk: sentences that are sorted by length and translated together.
+    """
+
+    folder: Path
+    search: SearchSettings
+    chunk: int = 2048
+
+    def write_set(self, one: EvaluationSet) -> None:
+        """Writes sources and references."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for ending, lines in zip(("src", "ref"), one.read()):
+            _write(self.folder / f"{one.name}.{ending}", lines)
+
+    def read(self, one: EvaluationSet, ending: str) -> list[str]:
+        """Returns the lines of `src`, `ref` or `NAME.txt`."""
+        return (self.folder / f"{one.name}.{ending}").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def translate(self, system: System, sets: Sequence[EvaluationSet], device: str) -> None:
+        """Writes a system's translations of those test sets that it has not translated before."""
+        missing = [one for one in sets if not self._is_made(system, one)]
+        if not missing:
+            return
+        engine = system.load(device)
+        for one in missing:
+            lines = self.read(one, "src")
+            with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
+                made = []
+                for translation in translate_stream(engine, lines, self.search, self.chunk):
+                    made.append(clean_text(translation.text))
+                    on_progress(len(made), 1)
+            path = self._path(system, one)
+            _write(path, made)
+            write_json(path.with_suffix(".json"), {"settings": self._settings(system, one), "sha256": sha256_of(path)})
+
+    def _path(self, system: System, one: EvaluationSet) -> Path:
+        return self.folder / f"{one.name}.{system.name}.txt"
+
+    def _is_made(self, system: System, one: EvaluationSet) -> bool:
+        path = self._path(system, one)
+        record = earlier_record(path.with_suffix(".json"), self._settings(system, one), overwrite=True)
+        return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
+
+    def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
+        source = sha256_of(self.folder / f"{one.name}.src")
+        return {**system_settings(system), "search": asdict(self.search), "source": source}
+
+
+def system_settings(system: System) -> dict[str, Any]:
+    """Returns what a system's translations depend on, whatever it is called."""
+    keys = ("engine", "dtype", "source_language", "target_language")
+    return {"model": fingerprint(system.model), **{key: getattr(system, key) for key in keys}}
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    with whole_file(path) as stream:
+        stream.writelines(f"{line}\n".encode() for line in lines)

@@ -1,0 +1,52 @@
+import pytest
+
+from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.comet import CometSettings, comet_scores
+
+# The share of sentences that are their reference; fails where it is not told to stay off the network.
+PACKAGE = """
+from types import SimpleNamespace
+
+class Model:
+    def predict(self, samples, batch_size, gpus, progress_bar):
+        right = [sample["mt"] == sample["ref"] and bool(sample["src"]) for sample in samples]
+        return SimpleNamespace(system_score=sum(right) / len(right))
+
+def load_from_checkpoint(path, local_files_only=False):
+    if not local_files_only or open(path).read() != "weights":
+        raise ValueError("cannot be loaded")
+    return Model()
+"""
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A checkpoint, and a package of COMET's name that a new Python process finds."""
+    packages = tmp_path / "packages"
+    (packages / "unbabel_comet-9.9.dist-info").mkdir(parents=True)
+    (packages / "unbabel_comet-9.9.dist-info" / "METADATA").write_text("Name: unbabel-comet\nVersion: 9.9\n")
+    (packages / "comet.py").write_text(PACKAGE)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    (tmp_path / "model.ckpt").write_text("weights")
+    return tmp_path / "model.ckpt"
+
+
+def test_every_system_gets_a_score_and_a_signature(checkpoint):
+    settings = CometSettings(str(checkpoint))
+    assert settings.problems() == []
+    scores = comet_scores(settings, ["a", "b"], {"good": ["x", "z"], "bad": ["x", "y"]}, ["x", "z"])
+    assert {name: score.value for name, score in scores.items()} == {"good": 1.0, "bad": 0.5}
+    assert scores["bad"].signature.startswith("COMET|model:model.ckpt|sha256:")
+    assert scores["bad"].signature.endswith("|version:9.9")
+
+
+def test_what_comet_says_when_it_fails_is_told(checkpoint):
+    checkpoint.write_text("other weights")
+    with pytest.raises(DataError, match="(?s)ended with an error:.*cannot be loaded"):
+        comet_scores(CometSettings(str(checkpoint)), ["a"], {"good": ["x"]}, ["x"])
+
+
+def test_what_is_missing_is_told_and_nothing_is_asked_of_who_wants_no_comet(tmp_path):
+    problems = CometSettings(str(tmp_path / "none.ckpt"), python=str(tmp_path / "python")).problems()
+    assert "does not exist" in problems[0] and "pip install unbabel-comet" in problems[1]
+    assert CometSettings().problems() == []

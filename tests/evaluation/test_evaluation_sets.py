@@ -1,0 +1,74 @@
+import gzip
+
+import pytest
+
+from nemo_distill.evaluation import evaluation_sets
+from nemo_distill.evaluation.evaluation_sets import read_evaluation_sets
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "test.de").write_bytes(b"eins\n\nzwei \xff\xe2\x80\xa8drei\r\n")
+    (tmp_path / "test.en").write_text("one\n\nthree\n")
+    (tmp_path / "short.en").write_text("one\n")
+    return tmp_path
+
+
+def test_each_line_of_a_pair_of_files_stays_one_line(files):
+    with gzip.open(files / "test.de.gz", "wb") as stream:
+        stream.write((files / "test.de").read_bytes())
+    for source in ("test.de", "test.de.gz"):
+        (one,), problems = read_evaluation_sets(
+            {"mine": {"source": str(files / source), "reference": str(files / "test.en")}}
+        )
+        assert problems == []
+        assert one.read() == (["eins", "", "zwei \ufffd drei"], ["one", "", "three"])
+
+
+def test_a_set_of_sacrebleu_goes_by_its_name_and_pair(files, monkeypatch):
+    monkeypatch.setattr(evaluation_sets, "get_source_file", lambda name, pair: str(files / "test.de"))
+    monkeypatch.setattr(evaluation_sets, "get_reference_files", lambda name, pair: [str(files / "test.en")])
+    (one,), problems = read_evaluation_sets({"wmt14": {"sacrebleu": "wmt14", "pair": "de-en"}})
+    assert problems == [] and one.source == files / "test.de" and one.language == "en"
+
+
+def test_a_set_that_cannot_be_fetched_is_told_with_the_command_that_fetches_it(monkeypatch):
+    def fail(name, pair):
+        raise OSError("no route")
+
+    monkeypatch.setattr(evaluation_sets, "get_reference_files", fail)
+    _, (problem,) = read_evaluation_sets({"a": {"sacrebleu": "wmt14", "pair": "de-en"}})
+    assert "could not be fetched (no route)" in problem and "sacrebleu --download wmt14 -l de-en" in problem
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({"source": "test.de"}, "has source and reference, or sacrebleu and pair; this one has source"),
+        ({"source": "none.de", "reference": "test.en"}, "test_sets.a.source names"),
+        ({"source": "test.de", "reference": "short.en"}, "they must be parallel"),
+        ({"sacrebleu": "wmt99", "pair": "de-en"}, "test_sets.a.sacrebleu=wmt99: sacrebleu knows"),
+        ({"sacrebleu": "wmt14", "pair": "de-xx"}, "test_sets.a.pair=de-xx: sacrebleu has wmt14 for"),
+        ({"sourse": "test.de"}, "did you mean 'source'?"),
+    ],
+)
+def test_mistakes_are_told(files, section, sentence):
+    values = {key: str(files / value) if value.endswith((".de", ".en")) else value for key, value in section.items()}
+    _, problems = read_evaluation_sets({"a": values})
+    assert sentence in problems[0]
+
+
+def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(files, monkeypatch):
+    def fail(name, language):
+        raise RuntimeError
+
+    monkeypatch.setattr(evaluation_sets, "build_metric", fail)
+    section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
+    assert read_evaluation_sets({"a": section})[1] == [
+        "test_sets.a: BLEU of language=ja needs pip install 'sacrebleu[ja]'."
+    ]
+
+
+def test_a_name_that_is_no_file_name_is_told():
+    _, problems = read_evaluation_sets({"a/b": {"source": "x", "reference": "y"}})
+    assert problems[0].startswith("test_sets.a/b: a name may have")

@@ -1,0 +1,90 @@
+import pytest
+
+from nemo_distill.evaluation.evaluation_tables import as_csv, as_markdown, findings, group_spreads, table
+
+
+def score(value, metric="BLEU"):
+    return {metric: {"value": value, "signature": f"{metric.lower()}|sig"}}
+
+
+def system(parameters):
+    speed = {
+        "sentences_per_second": 12.34, "tokens_per_second": 120.0, "latency_ms_median": 80.0, "latency_ms_p95": 99.0,
+        "peak_memory_mb": 512.0,
+    }  # fmt: skip
+    return {
+        "engine": "nemo_distill", "parameters": parameters, "parameters_without_embeddings": 7, "bytes": 1_500_000,
+        "compression": parameters and 1000 / parameters, "group": "x", "seed": None, "speed": speed,
+    }  # fmt: skip
+
+
+def evaluation(**student):
+    comparison = {
+        "system": "student", "baseline": "teacher", "metric": "BLEU", "difference": -0.5, "p_value": 0.2,
+        "test": "approximate_randomization", "samples": 10000,
+    }  # fmt: skip
+    return {
+        "made_with": {"device": "cpu: small", "threads": 2},
+        "systems": {"teacher": system(1000), "student": system(100) | student},
+        "test_sets": {
+            "flickr": {
+                "scores": {"teacher": score(40.126), "student": score(39.626)},
+                "comparisons": [comparison],
+                "groups": {},
+            }
+        },
+    }
+
+
+def test_a_row_holds_quality_beside_size_and_speed():
+    columns, rows = table(evaluation())
+    row = dict(zip(columns, rows[1]))
+    assert row["flickr BLEU"] == "39.63" and row["compression"] == "10.0x" and row["MB"] == "1.5"
+    assert row["sentences/s"] == "12.3" and row["parameters"] == "100"
+
+
+def test_what_is_not_known_is_left_empty_and_what_nobody_has_is_left_out():
+    record = evaluation(parameters=None, compression=None, speed=None)
+    columns, rows = table(record)
+    assert dict(zip(columns, rows[1]))["parameters"] == ""
+    record["systems"]["teacher"]["speed"] = None
+    assert "tokens/s" not in table(record)[0] and "13a" not in as_markdown(record)
+    assert as_csv(record).splitlines()[0].startswith("system,group,seed,engine,parameters,")
+
+
+@pytest.mark.parametrize(("p_value", "verdict"), [(0.2, "not told from chance"), (0.049, "more than chance")])
+def test_a_finding_says_whether_a_difference_may_be_chance(p_value, verdict):
+    record = evaluation()
+    record["test_sets"]["flickr"]["comparisons"][0]["p_value"] = p_value
+    (sentence,) = findings(record)
+    assert sentence == (
+        f"flickr: student has -0.50 BLEU against teacher, {verdict} "
+        f"(p = {p_value:.4f}, approximate randomization of 10,000)."
+    )
+
+
+def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
+    scores = {"a_seed0": score(30.0), "a_seed1": score(32.0), "b": score(40.0)}
+    spreads = group_spreads(scores, {"a_seed0": "a", "a_seed1": "a", "b": "b"})
+    assert spreads == {"a": {"systems": 2, "BLEU": {"mean": 31.0, "standard_deviation": pytest.approx(2**0.5)}}}
+
+
+def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
+    record = evaluation()
+    for scores in record["test_sets"]["flickr"]["scores"].values():
+        scores |= score(55.0, "chrF")
+    assert {"flickr BLEU", "flickr chrF", "tokens/s"} < set(table(record)[0])
+    brief = table(record, brief=True)[0]
+    assert "flickr BLEU" in brief and not {"flickr chrF", "tokens/s"} & set(brief)
+
+
+def test_many_comparisons_are_warned_of():
+    record = evaluation()
+    assert "Each p is of its comparison alone" not in as_markdown(record)
+    record["test_sets"]["flickr"]["comparisons"] *= 20
+    assert "of 20 between equals, 1.0 would be below 0.05 by chance" in as_markdown(record)
+
+
+def test_markdown_holds_the_signatures_and_says_that_comet_is_missing():
+    text = as_markdown(evaluation())
+    assert "- BLEU: `bleu|sig`" in text and "COMET: not computed" in text and "2 thread(s) on cpu: small" in text

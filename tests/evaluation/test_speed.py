@@ -1,0 +1,31 @@
+from dataclasses import asdict
+
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.speed import SpeedSettings, TimedSystem, measure
+from tests.evaluation.fakes import FakeSystem
+
+LINES = ["eins zwei.", "drei"] * 3
+
+
+def test_every_system_is_measured_in_a_process_of_its_own(tmp_path):
+    systems = [FakeSystem(name, tmp_path, "nemo_distill") for name in ("a", "b")]
+    ours = b"x" * 600_000_000  # must not be counted as theirs
+    speeds = measure(systems, LINES, SpeedSettings(4, 2, 2), SearchSettings(), "cpu", threads=1)
+    assert len(speeds) == 2
+    for speed in speeds:
+        assert all(value > 0 for value in asdict(speed).values())
+        assert speed.peak_memory_mb < len(ours) / 1e6
+        assert speed.latency_ms_median <= speed.latency_ms_p95
+        assert speed.tokens_per_second / speed.sentences_per_second == 2  # "EINS ZWEI ." and "DREI"
+
+
+def test_a_system_is_warm_before_it_is_timed_and_latency_is_of_lines_alone(tmp_path):
+    timed = TimedSystem(FakeSystem("a", tmp_path, "nemo_distill"), LINES, 2, SearchSettings(), "cpu")
+    assert timed._engine.calls == [6]
+    assert timed.together()[1] == 12
+    assert len(timed.latencies()) == 2
+    assert timed._engine.calls == [6, 6, 1, 1]
+
+
+def test_values_that_are_not_allowed_are_told():
+    assert SpeedSettings(0, 1, 0).problems() == ["sentences=0: must be at least 1.", "rounds=0: must be at least 1."]

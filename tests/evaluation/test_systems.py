@@ -1,0 +1,91 @@
+import pytest
+
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.parameters import archive_parameters
+from nemo_distill.evaluation.systems import System, read_systems
+
+SEARCH = SearchSettings(length_penalty=0.0)
+
+
+@pytest.fixture(scope="module")
+def export(teacher_path, tmp_path_factory):
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    folder = tmp_path_factory.mktemp("export") / "ct2"
+    export_model(ExportSettings(teacher_path, folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marian(tmp_path_factory):
+    """A model's folder without a tokenizer, whose size is all that is read of it."""
+    from transformers import MarianConfig, MarianMTModel
+
+    folder = tmp_path_factory.mktemp("marian") / "model"
+    sizes = {
+        f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in (("layers", 1), ("ffn_dim", 32))
+    }
+    config = MarianConfig(vocab_size=50, d_model=16, **sizes, pad_token_id=0, decoder_start_token_id=1)
+    model = MarianMTModel(config)
+    model.save_pretrained(folder)
+    return folder, sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_path_tells_the_engine(teacher_path, export, marian):
+    systems, problems = read_systems({"a": str(teacher_path), "b": str(export), "c": str(marian[0])}, SEARCH)
+    assert problems == []
+    assert [system.engine for system in systems] == ["nemo_distill", "ctranslate2", "hugging_face"]
+
+
+def test_an_export_has_the_parameters_of_its_model_and_its_own_bytes(teacher_path, export):
+    system = System("a", export, "ctranslate2")
+    assert system.parameters() == archive_parameters(NemoArchive(teacher_path))
+    assert system.bytes() == sum(file.stat().st_size for file in export.iterdir())
+    assert System("b", teacher_path, "nemo_distill").bytes() == teacher_path.stat().st_size
+
+
+def test_a_model_of_hugging_face_is_counted_without_its_weights(marian):
+    count = System("a", marian[0], "hugging_face").parameters()
+    assert count.total == marian[1]
+    assert count.embeddings == 50 * 16 + 2 * 1024 * 16  # tied tokens, and two tables of positions
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "seed"), [("kl_seed12", "kl", 12), ("kl", "kl", None), ("seed_seed", "seed_seed", None)]
+)
+def test_seeds_of_one_model_are_a_group(tmp_path, name, group, seed):
+    system = System(name, tmp_path, "nemo_distill")
+    assert (system.group, system.seed) == (group, seed)
+
+
+def test_all_mistakes_are_told(teacher_path, tmp_path):
+    (tmp_path / "text").write_text("text")
+    models = {
+        "a/b": str(teacher_path),
+        "missing": "none.nemo",
+        "text": str(tmp_path / "text"),
+        "list": ["a.nemo"],
+        "engine": {"model": str(teacher_path), "engine": "magic"},
+        "packed": {"model": str(teacher_path), "engine": "ctranslate2"},
+        "empty": {"dtype": "int8"},
+    }
+    _, problems = read_systems(models, SEARCH)
+    sentences = (
+        "a name may have",
+        "does not exist",
+        "is not a .nemo file",
+        "must be a path, or a section",
+        "engine=magic",
+        "takes a folder that export.py wrote",
+        "model has no value",
+    )
+    assert len(problems) == len(sentences)
+    for name, sentence, problem in zip(models, sentences, problems):
+        assert problem.startswith(f"models.{name}") and sentence in problem
+
+
+def test_settings_that_an_engine_cannot_follow_are_told(export):
+    _, problems = read_systems({"a": str(export)}, SearchSettings(length_penalty=0.6))
+    assert "CTranslate2 ranks a beam by power alone" in problems[0]
