@@ -23,6 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["nemo_distill", "nemo_distill.*"]),
+    package_data={"nemo_distill.report": ["page.html"]},
     python_requires=">=3.11",
     install_requires=[
         "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
@@ -33,6 +34,8 @@ setup(
         "sacrebleu>=2.3",
         "sentencepiece>=0.2",
         "rich>=13",
+        "jinja2>=3",  # torch brings it along
+        "tensorboard>=2.10",  # so does NeMo
         *NEMO_TRANSLATION,
     ],
     extras_require={
@@ -53,6 +56,7 @@ setup(
             "waitress>=3",
             "ctranslate2>=4.6,<5",
             "onnxruntime>=1.17",
+            "hydra-joblib-launcher>=1.2",
         ],
     },
 )

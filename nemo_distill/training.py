@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,7 +12,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.data.output_files import fingerprint, read_json
 from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.made_with import device_name
+from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
 
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
@@ -37,7 +41,43 @@ def plain_errors() -> Iterator[None]:
     except (ConfigurationError, DataError) as error:
         raise SystemExit(f"\n{error}") from error
     except KeyboardInterrupt as interruption:
-        raise SystemExit("\nInterrupted; the same command goes on from there.") from interruption
+        raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+
+
+@contextmanager
+def training_run(cfg: DictConfig) -> Iterator[Any]:
+    """Builds the trainer of a training, and keeps `run.json` in its folder until the training ends."""
+    record = new_record(job_settings(cfg), RUNNING)
+    folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
+    earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
+    trainer = build_trainer(cfg)
+    if not (cfg.get("exp_manager") and trainer.is_global_zero):
+        yield trainer
+        return
+    record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
+    seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
+    with recorded_run(Path(trainer.default_root_dir), record, lambda: _outcome(trainer), seconds):
+        yield trainer
+
+
+def _outcome(trainer: Any) -> dict[str, Any]:
+    """What a training has reached: its best and last scores, the models' sizes, and the `.nemo` that it wrote."""
+    model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
+    best = checkpoint.best_model_score if checkpoint else None
+    written = sorted((Path(trainer.default_root_dir) / "checkpoints").glob("*.nemo"))
+    return {
+        "steps": trainer.global_step,
+        "best": None if best is None else {"monitor": checkpoint.monitor, "value": best.item()},
+        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "parameters": _parameters(getattr(model, "student", model)),
+        "teacher_parameters": _parameters(getattr(model, "teacher", None)),
+        "models": [fingerprint(path) for path in written],
+    }
+
+
+def _parameters(model: Any) -> int | None:
+    """The number of a model's parameters; None without a model, or of a teacher that is but a cache."""
+    return sum(parameter.numel() for parameter in model.parameters()) if hasattr(model, "parameters") else None
 
 
 def build_trainer(cfg: DictConfig) -> Any:
@@ -89,12 +129,12 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     """Trains and tests `model`, as `do_training` and `do_testing` say.
 
     Raises:
-        SystemExit: with code 1, if training was interrupted.
+        Interrupted: with code 1, if training was interrupted.
     """
     if cfg.get("do_training", True):
         try:
             trainer.fit(model)
         except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
-            raise SystemExit(INTERRUPTED) from interruption
+            raise Interrupted(INTERRUPTED) from interruption
     if cfg.get("do_testing", False):
         trainer.test(model)

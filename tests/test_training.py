@@ -1,5 +1,6 @@
 """A training that was killed goes on as if nothing had happened."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,13 +9,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nemo_distill.data.output_files import fingerprint
 from tests.conftest import SCRIPTS
 
 TRAIN = """
 import os, signal, sys
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
-from nemo_distill.training import build_trainer, run_job
+from nemo_distill.training import run_job, training_run
 from nemo_distill.models.mt_config import complete_student
 
 class KilledAt(Callback):
@@ -24,11 +26,11 @@ class KilledAt(Callback):
 
 with initialize_config_dir(sys.argv[1], version_base=None):
     cfg = compose("aayn_base_distill", sys.argv[5:])
-trainer = build_trainer(cfg)
-trainer.callbacks.append(KilledAt())
-complete_student(cfg.model, sys.argv[2])
-from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
+with training_run(cfg) as trainer:
+    trainer.callbacks.append(KilledAt())
+    complete_student(cfg.model, sys.argv[2])
+    from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+    run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
 """
 NEVER = -1
 
@@ -63,15 +65,26 @@ def logged_losses(folder):
     return losses
 
 
-def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupted_one(train, tmp_path):
+def recorded(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupted_one(train, teacher_path, tmp_path):
     whole = train(tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     assert train(tmp_path / "killed", killed_at=10).returncode == -9
+    assert recorded(tmp_path / "killed")["status"] == "running"
     resumed = train(tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     expected, found = logged_losses(tmp_path / "whole"), logged_losses(tmp_path / "killed")
     assert sorted(expected) == sorted(found) == list(range(14))
     assert found == expected
+    records = [recorded(tmp_path / name) for name in ("whole", "killed")]
+    assert [(record["status"], record["steps"]) for record in records] == [("finished", 14)] * 2
+    assert records[0]["settings"]["teachers"] == [fingerprint(teacher_path)]
+    assert records[0]["models"] == [fingerprint(next((tmp_path / "whole").rglob("*.nemo")))]
+    assert records[0]["best"]["monitor"] == "val_loss" and records[0]["seconds"] > 0
+    assert records[0]["parameters"] > 0 and records[0]["teacher_parameters"] > 0
     weights = [
         torch.load(next((tmp_path / name).rglob("*-last.ckpt")), weights_only=False)["state_dict"]
         for name in ("whole", "killed")
@@ -85,6 +98,7 @@ def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(t
     assert interrupted.returncode == 1
     assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
     assert not list((tmp_path / "run").rglob("*.nemo"))
+    assert recorded(tmp_path / "run")["status"] == "interrupted"
 
 
 def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):

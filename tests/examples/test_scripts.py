@@ -105,6 +105,25 @@ def test_a_users_mistakes_end_the_job_with_sentences_and_no_output(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_trains_at_two_temperatures_and_its_report_shows_both(corpus, teacher_path, tmp_path):
+    sweep = run(
+        "enc_dec_nmt_distill.py", "-m", "model.distillation.temperature=1,2",
+        f"model.distillation.model_path={teacher_path}", "trainer.accelerator=cpu", "+trainer.max_steps=2",
+        f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+        f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
+        "~model.test_ds", "student=slim_1x1", "model.beam_size=1", "model.train_ds.num_workers=0",
+        "+trainer.val_check_interval=1", "trainer.log_every_n_steps=1", cwd=tmp_path,
+    )  # fmt: skip
+    assert sweep.returncode == 0, sweep.stderr
+    folders = [tmp_path / "sweep" / f"model.distillation.temperature={temperature}" for temperature in (1, 2)]
+    assert all((folder / "checkpoints" / "AAYNBaseDistill.nemo").is_file() for folder in folders)
+    report = run("report.py", "runs=sweep", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for text in ("temperature 1", "temperature 2", "Quality by temperature", "train_loss", "finished"):
+        assert text in page
+
+
 def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
     result = run(
         "enc_dec_nmt_distill.py", f"model.distillation.model_path={teacher_path}",

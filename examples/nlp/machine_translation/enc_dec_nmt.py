@@ -4,22 +4,24 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.models.mt_config import check_training
-from nemo_distill.training import build_trainer, check, plain_errors, preprocess_data, run_job, start_from_nemo
+from nemo_distill.sweep import run_in_sweep
+from nemo_distill.training import check, plain_errors, preprocess_data, run_job, start_from_nemo, training_run
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_training)
-    trainer = build_trainer(cfg)
-    preprocess_data(cfg.model, trainer)
-    if not (cfg.do_training or cfg.do_testing):
+    if run_in_sweep(cfg, __file__):
         return
+    check(cfg, check_training)
+    with training_run(cfg) as trainer, plain_errors():
+        preprocess_data(cfg.model, trainer)
+        if not (cfg.do_training or cfg.do_testing):
+            return
 
-    from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
+        from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
 
-    model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
-    start_from_nemo(cfg, model)
-    with plain_errors():
+        model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
+        start_from_nemo(cfg, model)
         run_job(cfg, trainer, model)
 
 

@@ -7,14 +7,16 @@ from omegaconf import DictConfig
 
 from nemo_distill.data.training_mix import mix_training_data
 from nemo_distill.models.mt_config import check_distillation_job, complete_student
-from nemo_distill.training import build_trainer, check, plain_errors, preprocess_data, run_job, start_from_nemo
+from nemo_distill.sweep import run_in_sweep
+from nemo_distill.training import check, plain_errors, preprocess_data, run_job, start_from_nemo, training_run
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
 def main(cfg: DictConfig) -> None:
+    if run_in_sweep(cfg, __file__):
+        return
     check(cfg, check_distillation_job)
-    trainer = build_trainer(cfg)
-    with tempfile.TemporaryDirectory() as folder:
+    with training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
         with plain_errors():
             mix_training_data(cfg.model, folder)

@@ -1,0 +1,18 @@
+"""Gathers trainings and an evaluation into a page. See conf/report.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from nemo_distill.report.job import check_report, write_report
+from nemo_distill.training import check, plain_errors
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="report")
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_report)
+    with plain_errors():
+        write_report(cfg)
+
+
+if __name__ == "__main__":
+    main()

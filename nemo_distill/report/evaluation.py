@@ -1,0 +1,90 @@
+"""What `evaluate.py` found, as it lies in its folder: `evaluation.json` and the texts that were scored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.data.output_files import read_json
+from nemo_distill.data.text_lines import DataError
+
+EVALUATION_NAME = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation.
+
+    Args:
+        folder: of `evaluation.json` and `texts/`.
+        systems: for each system's name its size, speed and group; the first is the one that sizes are compared with.
+        test_sets: for each test set's name its `scores` by system and metric, and `comparisons` of systems.
+        made_with: when, and on what device.
+    """
+
+    folder: Path
+    systems: Mapping[str, Mapping[str, Any]]
+    test_sets: Mapping[str, Mapping[str, Any]]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluation":
+        """Reads an evaluation's folder.
+
+        Raises:
+            DataError: if it holds none.
+        """
+        record = read_json(folder / EVALUATION_NAME)
+        if not record or not record.get("systems") or not record.get("test_sets"):
+            raise DataError(f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; evaluate.py makes one")
+        return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
+
+    @property
+    def teacher(self) -> str:
+        """The first system."""
+        return next(iter(self.systems))
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, such as BLEU, chrF and TER."""
+        scores = (of_system for part in self.test_sets.values() for of_system in part["scores"].values())
+        return list(dict.fromkeys(metric for of_system in scores for metric in of_system))
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The systems of each group, which differ by their seed alone."""
+        groups: dict[str, list[str]] = {}
+        for name, system in self.systems.items():
+            groups.setdefault(system.get("group") or name, []).append(name)
+        return groups
+
+    @property
+    def default_baseline(self) -> str:
+        """The group that the systems were compared with; the first, if none was compared."""
+        compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
+        name = next(compared, self.teacher)
+        return next((group for group, names in self.groups.items() if name in (group, *names)), name)
+
+    def score(self, system: str, test_set: str, metric: str) -> float | None:
+        """Returns a corpus score; None if the system was not scored by that metric."""
+        found = self.test_sets[test_set]["scores"].get(system, {}).get(metric)
+        return found and found["value"]
+
+    def average(self, system: str, metric: str) -> float | None:
+        """Returns the mean of a system's scores over the test sets; None if one is missing."""
+        scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
+        return None if None in scores else sum(scores) / len(scores)
+
+    def lines(self, test_set: str, suffix: str) -> list[str]:
+        """Returns the lines of `texts/TEST_SET.SUFFIX`.
+
+        Raises:
+            DataError: if there is no such file, or it has other than the test set's number of lines.
+        """
+        path = self.folder / "texts" / f"{test_set}.{suffix}"
+        if not path.is_file():
+            raise DataError(f"there is no file '{path}', which {EVALUATION_NAME} tells of")
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        if len(lines) != (expected := self.test_sets[test_set]["lines"]):
+            raise DataError(f"'{path}' has {len(lines)} lines; {EVALUATION_NAME} says {expected}")
+        return lines

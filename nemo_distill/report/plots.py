@@ -1,0 +1,131 @@
+"""Plots, as SVG for the page, which takes the page's colours, and as PNG. Needs the extra [plots]."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+INK = "#1d2733"  # becomes the page's text colour
+COLOURS = ("#5a9e00", "#2f7ed8", "#d9541e", "#8e5bd0", "#0f9b8e", "#b8860b", "#c2377e", "#6b7785")
+DASHES = ("-", "--", ":")
+WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
+LONG_NAME = 32  # characters; two longer names do not fit side by side
+MOST_POINTS = 300  # of a line; more are averaged
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nemo_distill",  # the same plot gives the same bytes
+    "text.parse_math": False,  # names may hold dollar signs
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.alpha": 0.25,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot.
+
+    Args:
+        name: of its PNG file, without the suffix.
+        title: above it.
+        svg: an `<svg>` element.
+        png: the file's content.
+    """
+
+    name: str
+    title: str
+    svg: str
+    png: bytes
+
+
+def front(points: Mapping[str, Point], smaller_is_better: bool) -> list[str]:
+    """Returns the names of the points that no other is at least as good as in both x and y, from the best x on.
+
+    Args:
+        points: x, and y, of which larger is better.
+        smaller_is_better: of x.
+    """
+    sign = 1 if smaller_is_better else -1
+    best, names = float("-inf"), []
+    for name, (_, y) in sorted(points.items(), key=lambda item: (sign * item[1][0], -item[1][1])):
+        if y > best:
+            best = y
+            names.append(name)
+    return names
+
+
+def front_plot(
+    name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: bool
+) -> Plot:
+    """Draws systems by x, in powers of ten, and quality, and a line through those of the front.
+
+    Args:
+        name: see `Plot`.
+        title: see `Plot`.
+        labels: of both axes.
+        points: by the systems' names.
+        smaller_is_better: of x.
+    """
+    names = front(points, smaller_is_better)
+
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.plot(*zip(*(points[one] for one in names)), color=COLOURS[0], alpha=0.6)
+        for one, (x, y) in points.items():
+            axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
+            axes.annotate(one, (x, y), xytext=(5, 5), textcoords="offset points", fontsize="small")
+        axes.margins(0.15)
+
+    return _plot(name, title, labels, draw)
+
+
+def line_plot(
+    name: str, title: str, labels: tuple[str, str], lines: Mapping[str, Sequence[Point]], marker: str = ""
+) -> Plot:
+    """Draws a line for each name, with matplotlib's `marker` at each point (default: none)."""
+
+    columns = 1 if any(len(label) > LONG_NAME for label in lines) else 2
+
+    def draw(axes: Any) -> None:
+        for index, (label, points) in enumerate(lines.items()):
+            dashes, colour = divmod(index, len(COLOURS))
+            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "marker": marker}
+            axes.plot(*zip(*thinned(points)), label=label, **style)
+        if len(lines) > 1:
+            axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
+
+    return _plot(name, title, labels, draw, LEGEND_LINE * len(lines) / columns)
+
+
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """Returns at most `MOST_POINTS` points, each the mean of as many neighbours."""
+    width = -(-len(points) // MOST_POINTS)
+    chunks = [points[start : start + width] for start in range(0, len(points), width)]
+    return [(chunk[-1][0], sum(value for _, value in chunk) / len(chunk)) for chunk in chunks]
+
+
+def _plot(name: str, title: str, labels: tuple[str, str], draw: Any, legend: float = 0.0) -> Plot:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    svg, png = io.StringIO(), io.BytesIO()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT + legend), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.grid(True)
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        axes.set_title(title)
+        figure.savefig(png, format="png", dpi=150)
+    drawing = svg.getvalue()
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
+    return Plot(name, title, drawing.replace(INK, "currentColor"), png.getvalue())

@@ -1,0 +1,76 @@
+"""The trainings under a folder: how each was made (`run.json`) and what it logged (TensorBoard's event files)."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nemo_distill.data.output_files import read_json
+from nemo_distill.data.text_lines import numeric_order
+from nemo_distill.run_record import RUN_NAME
+
+EVENTS = "events.out.tfevents*"
+ATTEMPT = re.compile(r"run_\d+")  # folders into which NeMo moves the logs of earlier attempts
+Curve = Sequence[tuple[int, float]]  # steps and values
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training.
+
+    Args:
+        name: its folder's path under the folder that was searched.
+        record: its `run.json`; empty where there is none.
+        curves: for each scalar that it logged, the steps in order and the values.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    curves: Mapping[str, Curve]
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What its command set, by key, apart from where it was logged."""
+        pairs = (override.lstrip("+~").partition("=") for override in self.record.get("overrides", ()))
+        return {key: value for key, _, value in pairs if not key.startswith("exp_manager")}
+
+    def best(self, tag: str) -> float | None:
+        """Returns the highest value that it logged under this name."""
+        return max((value for _, value in self.curves.get(tag, ())), default=None)
+
+
+def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:
+    """Returns all trainings at and under a folder, in the order of their names.
+
+    Args:
+        folder: where to look.
+        tags: names of the scalars to read.
+
+    Raises:
+        DataError: if a `run.json` cannot be read.
+    """
+    found = {path.parent for pattern in (RUN_NAME, EVENTS) for path in folder.rglob(pattern)}
+    runs = [path for path in found if not (ATTEMPT.fullmatch(path.name) and path.parent in found)]
+    return [
+        Run(
+            folder.resolve().name if path == folder else path.relative_to(folder).as_posix(),
+            read_json(path / RUN_NAME) or {},
+            read_curves(path, tags),
+        )
+        for path in sorted(runs, key=numeric_order)
+    ]
+
+
+def read_curves(folder: Path, tags: Collection[str]) -> dict[str, Curve]:
+    """Returns those of the scalars that a folder's event files hold; of a step that was done again, the last value."""
+    if not any(folder.glob(EVENTS)):
+        return {}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: all of them
+    return {
+        tag: sorted({event.step: event.value for event in events.Scalars(tag)}.items())
+        for tag in tags
+        if tag in events.Tags()["scalars"]
+    }

@@ -1,0 +1,98 @@
+"""The parts of the page: what is shown of trainings and of an evaluation, in which order."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from omegaconf import DictConfig
+
+from nemo_distill.report.evaluation import Evaluation
+from nemo_distill.report.page import Section
+from nemo_distill.report.plots import Plot, front_plot, line_plot
+from nemo_distill.report.runs import Run
+from nemo_distill.report.sweep import Sweep, find_sweeps
+from nemo_distill.report.tables import Cell, Table, quality_table, runs_table, speed_table, sweep_table
+
+# What quality is drawn against: the key, the plot's title, its axis, and whether smaller is better.
+FRONTS = (
+    ("parameters", "Quality against size", "parameters", True),
+    ("bytes", "Quality against the size of the files", "bytes", True),
+    ("sentences_per_second", "Quality against speed", "sentences a second", False),
+)
+
+
+def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation | None) -> Iterator[Section]:
+    """Yields the page's parts in order.
+
+    Args:
+        cfg: the report's config.
+        runs: the trainings; may be none.
+        evaluation: None if there is none.
+    """
+    if evaluation:
+        yield _quality(evaluation, cfg.baseline)
+        yield _size_and_speed(evaluation, cfg.metric)
+    for number, sweep in enumerate(find_sweeps(runs, cfg.curves[-1], evaluation, cfg.metric), start=1):
+        yield Section(f"Sweep {number}", "", [sweep_table(sweep, cfg.baseline)], _sweep_plots(sweep, number))
+    yield Section("While training", "", (), [*_curves(runs, cfg.curves)])
+    if runs:
+        note = "A training that still says running runs, or was killed."
+        yield Section("How each model was made", note, [runs_table(runs)])
+
+
+def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
+    baseline = baseline if baseline in evaluation.groups else evaluation.default_baseline
+    tables = [quality_table(evaluation, metric, baseline) for metric in evaluation.metrics]
+    note = "Corpus scores; seeds are averaged (± standard deviation); * differs from the baseline with p < 0.05."
+    return Section("Quality", note, [*tables, _signatures(evaluation)])
+
+
+def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
+    table, made = speed_table(evaluation), evaluation.made_with
+    note = f"Measured on {made['device']} with {made['threads']} threads, {made['date']}." if table and made else ""
+    return Section("Quality against size and speed", note, [table] if table else [], [*_fronts(evaluation, metric)])
+
+
+def _signatures(evaluation: Evaluation) -> Table:
+    """How sacrebleu computed each score; a row for each signature."""
+    found = {
+        (metric, score.get("signature") or ""): None
+        for part in evaluation.test_sets.values()
+        for of_system in part["scores"].values()
+        for metric, score in of_system.items()
+    }
+    return Table(
+        "How the scores were computed", ("metric", "sacrebleu's signature"), [[*map(Cell, row)] for row in found]
+    )
+
+
+def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
+    quality = {name: evaluation.average(name, metric) for name in evaluation.systems}
+    measured = {name: {**system, **(system.get("speed") or {})} for name, system in evaluation.systems.items()}
+    y_label = metric if len(evaluation.test_sets) == 1 else f"{metric}, mean over the test sets"
+    for key, title, x_label, smaller_is_better in FRONTS:
+        points = {
+            name: (measured[name][key], score)
+            for name, score in quality.items()
+            if score is not None and measured[name].get(key)
+        }
+        if len(points) > 1:
+            yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller_is_better)
+
+
+def _sweep_plots(sweep: Sweep, number: int) -> list[Plot]:
+    plots = []
+    for key in sweep.numeric_keys:
+        along, axis = sweep.along(key), sweep.short(key)
+        lines = {
+            method: [(float(value), statistics.mean(points[value])) for value in along.values if value in points]
+            for method, points in along.methods.items()
+        }
+        title, labels = f"Quality by {axis}", (axis, sweep.score_name)
+        plots.append(line_plot(f"sweep_{number}_{axis}", title, labels, lines, marker="o"))
+    return plots
+
+
+def _curves(runs: Sequence[Run], tags: Sequence[str]) -> Iterator[Plot]:
+    for tag in tags:
+        if lines := {run.name: run.curves[tag] for run in runs if run.curves.get(tag)}:
+            yield line_plot(f"curve_{tag.replace('/', '_')}", tag, ("optimizer steps", tag), lines)

@@ -1,0 +1,75 @@
+"""The sentences of the page's reader: source, reference and every system's translation, with sentence scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.progress import track
+from sacrebleu.metrics import BLEU, CHRF
+
+from nemo_distill.report.evaluation import Evaluation
+
+METRICS = ("BLEU", "chrF")  # that the page can sort by
+
+
+def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
+    """Returns what the page's reader shows, as JSON has it.
+
+    Scores are sacrebleu's sentence BLEU, which counts only n-grams that a sentence is long enough for
+    (`effective_order`), and sentence chrF.
+
+    Args:
+        evaluation: whose texts are read.
+        most: for each student and metric, the number of sentences that are kept: those on which it falls furthest
+            behind the first system.
+
+    Raises:
+        DataError: if a text is missing or has the wrong number of lines.
+    """
+    sets = {name: _sentences(evaluation, name, most) for name in evaluation.test_sets}
+    return {"teacher": evaluation.teacher, "sets": sets}
+
+
+def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, Any]:
+    source, reference = (evaluation.lines(test_set, side) for side in ("src", "ref"))
+    scores = evaluation.test_sets[test_set]["scores"]
+    systems = {
+        name: _scored(evaluation.lines(test_set, f"{name}.txt"), reference, tokenization(of_system))
+        for name, of_system in track(scores.items(), f"scoring sentences of {test_set}", transient=True)
+    }
+    kept = _worst(systems, evaluation.teacher, most)
+    return {
+        "numbers": [index + 1 for index in kept],
+        "source": [source[index] for index in kept],
+        "reference": [reference[index] for index in kept],
+        "systems": {
+            name: {key: [values[index] for index in kept] for key, values in columns.items()}
+            for name, columns in systems.items()
+        },
+    }
+
+
+def tokenization(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the tokenization in the signature of a system's corpus BLEU; `13a` where there is none."""
+    signature = (scores.get("BLEU") or {}).get("signature") or ""
+    return dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get("tok", "13a")
+
+
+def _scored(lines: Sequence[str], references: Sequence[str], tokenize: str) -> dict[str, list[Any]]:
+    metrics = dict(zip(METRICS, (BLEU(tokenize=tokenize, effective_order=True), CHRF())))
+    scores = {
+        name: [round(metric.sentence_score(line, [reference]).score, 1) for line, reference in zip(lines, references)]
+        for name, metric in metrics.items()
+    }
+    return {"text": list(lines), **scores}
+
+
+def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, most: int) -> list[int]:
+    """The indices, in order, of the lines on which some student has by some metric the largest shortfall."""
+    kept: set[int] = set()
+    for name in [name for name in systems if name != teacher] or systems:
+        for metric in METRICS:
+            mine, theirs = (systems.get(one, {}).get(metric) for one in (name, teacher))
+            best = theirs or [100.0] * len(mine)
+            shortfalls = [expected - score for expected, score in zip(best, mine)]
+            kept.update(sorted(range(len(shortfalls)), key=shortfalls.__getitem__, reverse=True)[:most])
+    return sorted(kept)

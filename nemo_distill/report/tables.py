@@ -1,0 +1,169 @@
+"""The tables of a study: a row a method, a column a test set or temperature, parameters and compression last."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nemo_distill.report.evaluation import Evaluation
+from nemo_distill.report.runs import Run
+from nemo_distill.report.sweep import Sweep
+
+SIGNIFICANT = 0.05  # a p-value below it gets a star
+DIGITS = {"COMET": 4}  # after the point; other metrics have 2
+SPEEDS = {
+    "sentences_per_second": "sentences/s",
+    "tokens_per_second": "tokens/s",
+    "latency_ms_median": "ms, median",
+    "latency_ms_p95": "ms, 95 %",
+    "peak_memory_mb": "MB, peak",
+}
+
+
+class Cell(NamedTuple):
+    """A table's cell: its text, a smaller `note` after it, and a `title` for whoever points at it."""
+
+    text: str
+    note: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of a row says what the row is."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
+    """Returns every group's scores on every test set, and their change relative to the group called `baseline`.
+
+    The seeds of a group are averaged, with their standard deviation; a star says that each differs significantly from
+    the baseline.
+    """
+    sets, groups = list(evaluation.test_sets), evaluation.groups
+    rows = []
+    for group, names in groups.items():
+        cells = [Cell(group)]
+        for test_set in sets:
+            mine, theirs = (_scores(evaluation, of, test_set, metric) for of in (names, groups[baseline]))
+            p_values = _p_values(evaluation, names, test_set, metric, (baseline, *groups[baseline]))
+            theirs = [] if group == baseline else theirs
+            cells.append(_score_cell(mine, theirs, p_values, DIGITS.get(metric, 2)))
+        system = evaluation.systems[names[0]]
+        rows.append([*cells, _count(system.get("parameters")), _compression(system.get("compression"))])
+    caption = f"{metric}, and its change relative to {baseline}"
+    return Table(caption, ("system", *sets, "parameters", "compression"), rows)
+
+
+def speed_table(evaluation: Evaluation) -> Table | None:
+    """Returns sizes and speeds of all systems; None if no speed was measured."""
+    if not any(system.get("speed") for system in evaluation.systems.values()):
+        return None
+    rows = [
+        [
+            Cell(name),
+            Cell(system["engine"]),
+            Cell(f"{system['bytes'] / 1e6:,.1f}"),
+            *(_number((system.get("speed") or {}).get(key)) for key in SPEEDS),
+        ]
+        for name, system in evaluation.systems.items()
+    ]
+    return Table("Size and speed", ("system", "engine", "MB", *SPEEDS.values()), rows)
+
+
+def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
+    """Returns the scores of a sweep: a row a method, a column a value of the key that it is looked along.
+
+    Args:
+        sweep: the sweep.
+        baseline: the name of a training that scores are compared with; no other name compares any.
+    """
+    theirs = [sweep.scores[baseline]] if baseline in sweep.scores else []
+    rows = []
+    for method, points in sweep.methods.items():
+        cells = [_score_cell(points.get(value, ()), theirs) for value in sweep.values]
+        run = next(run for run in sweep.runs if sweep.method(run) == method)
+        size, teacher = run.record.get("parameters"), run.record.get("teacher_parameters")
+        compression = teacher / size if size and teacher else None
+        rows.append([Cell(method), *cells, _count(size), _compression(compression)])
+    columns = [f"{sweep.short(sweep.key)} {value}" if sweep.key else sweep.score_name for value in sweep.values]
+    note = f", and its change relative to {baseline}" if theirs else ""
+    return Table(f"{sweep.score_name}{note}", ("method", *columns, "parameters", "compression"), rows)
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """Returns how each training was made and how it ended."""
+    columns = ("training", "status", "best", "steps", "wall time", "seed", "device", "revision", "made")
+    return Table("Trainings", columns, [_run_row(run) for run in runs])
+
+
+def _run_row(run: Run) -> list[Cell]:
+    record, made_with = run.record, run.record.get("made_with") or {}
+    best = record.get("best")
+    versions = ", ".join(f"{name} {version}" for name, version in (made_with.get("versions") or {}).items())
+    return [
+        Cell(run.name, title=" ".join(record.get("overrides") or ())),
+        Cell(record.get("status", "unknown")),
+        Cell(f"{best['value']:.4g}", best["monitor"]) if best else Cell(""),
+        _count(record.get("steps")),
+        Cell(_duration(record.get("seconds"))),
+        Cell(str(record.get("seed", ""))),
+        Cell(made_with.get("device") or ""),
+        Cell((made_with.get("git_revision") or "")[:8], title=made_with.get("git_revision") or ""),
+        Cell(made_with.get("date") or "", title=versions),
+    ]
+
+
+def _scores(evaluation: Evaluation, names: Iterable[str], test_set: str, metric: str) -> list[float]:
+    scores = (evaluation.score(name, test_set, metric) for name in names)
+    return [score for score in scores if score is not None]
+
+
+def _p_values(
+    evaluation: Evaluation, names: Sequence[str], test_set: str, metric: str, baselines: Sequence[str]
+) -> Mapping[str, float]:
+    comparisons: Sequence[Mapping[str, Any]] = evaluation.test_sets[test_set].get("comparisons") or ()
+    return {
+        f"{one['system']} against {one['baseline']}": one["p_value"]
+        for one in comparisons
+        if one["system"] in names and one["baseline"] in baselines and one["metric"] == metric
+    }
+
+
+def _score_cell(
+    scores: Sequence[float], baseline: Sequence[float], p_values: Mapping[str, float] | None = None, digits: int = 2
+) -> Cell:
+    if not scores:
+        return Cell("–")
+    text = f"{statistics.mean(scores):.{digits}f}"
+    if len(scores) > 1:
+        text += f" ± {statistics.stdev(scores):.{digits}f}"
+    if p_values and max(p_values.values()) < SIGNIFICANT:
+        text += "*"
+    title = ", ".join(f"{pair}: p = {value:.3g}" for pair, value in (p_values or {}).items())
+    if not baseline or not statistics.mean(baseline):
+        return Cell(text, title=title)
+    change = statistics.mean(scores) / statistics.mean(baseline) - 1
+    return Cell(text, f"{100 * change:+.1f} %", title)
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("–" if value is None else f"{value:,.1f}")
+
+
+def _count(value: int | None) -> Cell:
+    return Cell("–" if value is None else f"{value:,}")
+
+
+def _compression(value: float | None) -> Cell:
+    return Cell("–" if value is None else f"{value:.1f}x")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,67 @@
+"""Writes a small evaluation and small trainings, as evaluate.py and trainings write them."""
+
+import json
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+SOURCE = ["Der Hund sieht den Mann.", "Das Haus ist rot.", "Der Mann schläft jetzt."]
+REFERENCE = ["The dog sees the man.", "The house is red.", "The man is sleeping now."]
+TRANSLATIONS = {
+    "teacher": REFERENCE,
+    "baseline": ["The cat sees a <script>alert(1)</script>.", "A", "The man is sleeping now."],
+    "student_seed0": ["The dog sees the man.", "The house is read.", "It rains."],
+    "student_seed1": ["The dog sees the man.", "The house is red.", "The man sleeps now."],
+}
+BLEU = {"teacher": 40.0, "baseline": 30.0, "student_seed0": 33.0, "student_seed1": 36.0}
+
+
+def system(name: str, parameters: int, speed: float) -> dict:
+    return {
+        "model": f"{name}.nemo", "sha256": name, "engine": "nemo_distill", "parameters": parameters,
+        "parameters_without_embeddings": parameters // 2, "bytes": 4 * parameters, "compression": 1000 / parameters,
+        "group": name.partition("_seed")[0], "seed": None,
+        "speed": {"sentences_per_second": speed, "tokens_per_second": 9 * speed, "latency_ms_median": 5.0,
+                  "latency_ms_p95": 9.0, "peak_memory_mb": 100.0},
+    }  # fmt: skip
+
+
+def write_evaluation(folder: Path) -> Path:
+    """Writes an evaluation of a teacher, a baseline and two seeds of a student on one test set."""
+    (folder / "texts").mkdir(parents=True)
+    texts = {"src": SOURCE, "ref": REFERENCE} | {f"{name}.txt": lines for name, lines in TRANSLATIONS.items()}
+    for suffix, lines in texts.items():
+        (folder / "texts" / f"flickr.{suffix}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    scores = {name: {"BLEU": {"value": value, "signature": SIGNATURE}} for name, value in BLEU.items()}
+    comparisons = [
+        {"system": f"student_seed{seed}", "baseline": "baseline", "metric": "BLEU", "difference": 3.0,
+         "p_value": p_value, "test": "bootstrap", "samples": 1000}
+        for seed, p_value in enumerate((0.01, 0.04))
+    ]  # fmt: skip
+    record = {
+        "made_with": {"date": "today", "device": "cpu: small", "threads": 2},
+        "systems": {
+            name: system(name, *size)
+            for name, size in zip(TRANSLATIONS, ((1000, 10.0), (100, 50.0), (100, 60.0), (100, 55.0)))
+        },
+        "test_sets": {
+            "flickr": {"lines": 3, "source": "f.de", "reference": "f.en", "scores": scores, "comparisons": comparisons}
+        },
+    }
+    (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+def write_run(folder: Path, overrides: list[str], bleu: list[float], **more: object) -> None:
+    """Writes a training that has validated every ten steps; without scores, one that has failed."""
+    folder.mkdir(parents=True)
+    record = {
+        "status": "finished" if bleu else "failed", "seed": 0, "overrides": overrides, "parameters": 100,
+        "teacher_parameters": 1000, "seconds": 3725.0, "steps": 10 * len(bleu),
+        "made_with": {"device": "1 x cpu", "versions": {"torch": "2.13.0"}, "git_revision": "a" * 40},
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record | more), encoding="utf-8")
+    with SummaryWriter(str(folder)) as writer:
+        for index, value in enumerate(bleu):
+            writer.add_scalar("val_sacreBLEU", value, 10 * (index + 1))

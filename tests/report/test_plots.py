@@ -1,0 +1,41 @@
+import pytest
+
+from nemo_distill.report.plots import MOST_POINTS, front, front_plot, line_plot, thinned
+
+LABELS = ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("points", "smaller_is_better", "names"),
+    [
+        ({"small": (1, 10), "large": (5, 20), "worse": (4, 9)}, True, ["small", "large"]),
+        ({"slow": (1, 20), "fast": (5, 10), "worse": (4, 9)}, False, ["fast", "slow"]),
+        ({"one": (1, 10), "other": (1, 11)}, True, ["other"]),
+        ({"one": (1, 10), "larger": (2, 10)}, True, ["one"]),
+    ],
+)
+def test_a_front_holds_what_nothing_else_beats(points, smaller_is_better, names):
+    assert front(points, smaller_is_better) == names
+
+
+def test_a_long_curve_is_thinned_to_means_of_neighbours():
+    assert thinned([(1, 2.0), (2, 4.0)]) == [(1, 2.0), (2, 4.0)]
+    points = thinned([(step, float(step % 2)) for step in range(2 * MOST_POINTS)])
+    assert len(points) == MOST_POINTS and set(points) == {(2 * index + 1, 0.5) for index in range(MOST_POINTS)}
+
+
+def test_a_plot_takes_the_pages_colours_and_gives_the_same_bytes_again():
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    points = {"$a_1$ <script>alert(1)</script>": (1000, 30.0), "b": (100, 20.0)}
+    first, second = (front_plot("front", "Front", LABELS, points, True) for _ in range(2))
+    assert first == second
+    assert first.svg.startswith("<svg") and "currentColor" in first.svg and "#1d2733" not in first.svg
+    assert "<script" not in first.svg and "$a_1$ &lt;script&gt;" in first.svg
+    assert first.png.startswith(b"\x89PNG")
+
+
+def test_each_line_has_its_name():
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    lines = {"slim": [(0.5, 20.0), (1.0, 21.0)], "wide": [(0.5, 22.0)]}
+    svg = line_plot("sweep", "Sweep", LABELS, lines, marker="o").svg
+    assert "slim" in svg and "wide" in svg

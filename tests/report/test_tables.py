@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from nemo_distill.report.evaluation import Evaluation
+from nemo_distill.report.runs import Run
+from nemo_distill.report.tables import quality_table, runs_table, speed_table
+
+
+@pytest.fixture
+def evaluation(evaluation_folder):
+    return Evaluation.read(evaluation_folder)
+
+
+def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
+    table = quality_table(evaluation, "BLEU", "baseline")
+    assert table.columns == ("system", "flickr", "parameters", "compression")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["teacher", "40.00", "1,000", "1.0x"],
+        ["baseline", "30.00", "100", "10.0x"],
+        ["student", "34.50 ± 2.12*", "100", "10.0x"],
+    ]
+    assert [row[1].note for row in table.rows] == ["+33.3 %", "", "+15.0 %"]
+    assert (
+        table.rows[2][1].title == "student_seed0 against baseline: p = 0.01, student_seed1 against baseline: p = 0.04"
+    )
+
+
+def test_one_seed_that_does_not_differ_takes_the_star_away(evaluation):
+    record = json.loads(json.dumps(evaluation.test_sets))
+    record["flickr"]["comparisons"][1]["p_value"] = 0.2
+    table = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline")
+    assert table.rows[2][1].text == "34.50 ± 2.12"
+
+
+def test_the_baseline_is_what_systems_were_compared_with_or_the_first(evaluation):
+    assert evaluation.default_baseline == "baseline"
+    alone = {"flickr": {**evaluation.test_sets["flickr"], "comparisons": []}}
+    assert Evaluation(evaluation.folder, evaluation.systems, alone).default_baseline == "teacher"
+
+
+def test_speeds_are_shown_where_they_were_measured(evaluation):
+    assert [cell.text for cell in speed_table(evaluation).rows[1]][:4] == ["baseline", "nemo_distill", "0.0", "50.0"]
+    unmeasured = {name: {**system, "speed": None} for name, system in evaluation.systems.items()}
+    assert speed_table(Evaluation(evaluation.folder, unmeasured, evaluation.test_sets)) is None
+
+
+def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_is_known():
+    record = {
+        "status": "failed", "seconds": 3725.4, "seed": 4, "best": {"monitor": "val_loss", "value": 1.23456},
+        "made_with": {"device": "1 x cpu", "versions": {"torch": "2.13.0"}, "git_revision": "0123456789", "date": "now"},
+    }  # fmt: skip
+    known, unknown = runs_table([Run("a", record, {}), Run("b", {}, {})]).rows
+    assert [cell.text for cell in known] == ["a", "failed", "1.235", "–", "1:02:05", "4", "1 x cpu", "01234567", "now"]
+    assert known[-1].title == "torch 2.13.0"
+    assert [cell.text for cell in unknown][:2] == ["b", "unknown"]

@@ -1,0 +1,115 @@
+"""Sweeps over a training that is over at once, under Hydra's own launcher and under joblib."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import SCRIPTS
+
+TRAIN = """
+import os
+import sys
+import time
+from pathlib import Path
+import hydra
+from nemo_distill.run_record import RUNNING, job_settings, new_record, recorded_run
+from nemo_distill.sweep import run_in_sweep
+
+@hydra.main(version_base=None, config_path=".", config_name="training")
+def main(cfg):
+    if run_in_sweep(cfg, __file__):
+        return
+    folder = Path(cfg.exp_manager.explicit_log_dir)
+    with recorded_run(folder, new_record(job_settings(cfg), RUNNING), dict):
+        print(f"trained at {cfg.temperature} with resume_if_exists={cfg.exp_manager.resume_if_exists}")
+        if cfg.temperature == 2 and not Path("repaired").exists():
+            sys.exit(3)
+        if cfg.temperature == 4:
+            Path("pid").write_text(str(os.getpid()))
+            time.sleep(300)
+
+main()
+"""
+CONFIG = """
+defaults: [console, _self_]
+seed: 0
+temperature: 1
+text: null
+exp_manager: {}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Starts the script with the arguments and, unless `wait` is false, waits for its end."""
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "training.yaml").write_text(CONFIG)
+
+    def run(*arguments, wait=True):
+        command = [sys.executable, "train.py", f"--config-dir={SCRIPTS / 'conf'}", "-m", *arguments]
+        if not wait:
+            return subprocess.Popen(command, cwd=tmp_path)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    return run
+
+
+def statuses(folder):
+    return {path.parent.name: json.loads(path.read_text())["status"] for path in folder.rglob("run.json")}
+
+
+def test_a_second_call_runs_what_is_missing_of_a_sweep(sweep, tmp_path):
+    failed = sweep("temperature=1,2", "text=corpus/a.de")
+    assert failed.returncode == 1 and "temperature=2 did not finish (exit code 3)" in failed.stderr, failed.stderr
+    assert statuses(tmp_path / "sweep") == {"temperature=1": "finished", "temperature=2": "failed"}
+    (tmp_path / "repaired").touch()
+    repaired = sweep("temperature=1,2", "text=corpus/a.de")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "temperature=1: finished before" in repaired.stdout
+    assert [line for line in repaired.stdout.splitlines() if line.startswith("trained")] == [
+        "trained at 2 with resume_if_exists=True"
+    ]
+    assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
+
+
+def test_a_training_with_other_settings_is_not_taken_for_finished(sweep, tmp_path):
+    folder = tmp_path / "sweep" / "temperature=1"
+    (folder / "checkpoints").mkdir(parents=True)
+    record = {"status": "finished", "settings": {"config": {"seed": 7}}}
+    (folder / "run.json").write_text(json.dumps(record))
+    refused = sweep("temperature=1,3")
+    assert refused.returncode == 1
+    assert "holds a training with other settings" in refused.stderr and "config.seed was 7 and is 0" in refused.stderr
+    assert json.loads((folder / "run.json").read_text()) == record
+    assert statuses(tmp_path / "sweep")["temperature=3"] == "finished"
+
+
+def test_the_trainings_of_a_sweep_cannot_share_a_folder(sweep, tmp_path):
+    refused = sweep("temperature=1,2", "+exp_manager.explicit_log_dir=runs/mine")
+    assert refused.returncode == 2
+    assert "exp_manager.explicit_log_dir=runs/mine" in refused.stderr and "hydra.sweep.dir" in refused.stderr
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_that_is_terminated_ends_its_training_and_starts_no_other(sweep, tmp_path):
+    running = sweep("temperature=4,5", wait=False)
+    pid = tmp_path / "pid"
+    while running.poll() is None and not (pid.exists() and pid.read_text()):
+        time.sleep(0.1)
+    running.terminate()
+    assert running.wait(timeout=120) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert statuses(tmp_path / "sweep") == {"temperature=4": "running"}
+
+
+def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    found = sweep("temperature=1,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=mine")
+    assert found.returncode == 0, found.stderr
+    assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=3": "finished"}
