@@ -59,8 +59,11 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
         return
     mix, _ = _build(plain, Path(folder) / "mixed")
     record = write_mix(mix)
+    files = {"source": plain["train_ds"]["src_file_name"], "target": plain["train_ds"]["tgt_file_name"]}
     with open_dict(model):
-        model.distillation.mix = record  # the student's .nemo keeps it
+        model.distillation.mix.made = record  # the student's .nemo keeps it
+        if REAL in model.distillation.mix.corpora:
+            model.distillation.mix.corpora[REAL] = {**files, **plain["distillation"]["mix"]["corpora"][REAL]}
         model.train_ds.src_file_name, model.train_ds.tgt_file_name = (str(mix.path(side)) for side in ("src", "tgt"))
     counts = ", ".join(f"{part['lines']:,} of {name}" for name, part in record["corpora"].items())
     console.info(f"Training on a mix of {record['lines']:,} pairs: {counts}")

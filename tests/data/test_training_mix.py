@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.training_mix import mix_training_data, training_mix_problems
+from nemo_distill.data.training_mix import mix_training_data, mixed_files, training_mix_problems
 from nemo_distill.models.mt_config import check_distillation_job
 from tests.conftest import SCRIPTS
 
@@ -71,8 +71,11 @@ def test_monolingual_pseudo_labels_are_one_corpus_more(files):
 
 def test_the_students_config_keeps_what_was_mixed(files):
     cfg = config(files, "distillation=low_data", *pseudo(files))
+    read = mixed_files(OmegaConf.to_container(cfg.model))
     mix_training_data(cfg.model, files)
-    record = cfg.model.distillation.mix
+    assert mixed_files(OmegaConf.to_container(cfg.model)) == read  # which a teacher cache must have been made of
+    assert [path.name for path in read] == ["train.src", "train.tgt", "pseudo.src", "pseudo.tgt"]
+    record = cfg.model.distillation.mix.made
     assert record.corpora.real == {"pairs": 40, "used": 2, "lines": 2, "left_out": {}}
     assert [file.name for file in record.settings.corpora.pseudo.sources] == ["pseudo.src"]
 
