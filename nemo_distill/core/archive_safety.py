@@ -20,6 +20,7 @@ MOST_EXPANSION = 20  # of packed archives: unpacked bytes over packed ones, beyo
 MOST_ALIASES = 100  # of YAML, each of which may stand for a copy of something large
 # Packages whose classes a config may name: those that NeMo's own configs name.
 ALLOWED_TARGETS = ("nemo.collections.", "nemo.core.", "torch.nn.", "torch.optim.")
+RECORDS = ("distilled_with", "started_from")  # how a student was made
 TARGET_KEYS = ("_target_", "target", "cls")
 
 
@@ -61,11 +62,12 @@ def forbidden_targets(config: Mapping[str, Any], own_classes: Collection[str] = 
     """Returns the classes and functions that a config names and may not: whoever builds it would import and call them.
 
     Args:
-        config: as plain containers.
+        config: as plain containers; nothing is built of its `RECORDS`.
         own_classes: full names that are allowed besides NeMo's.
     """
+    built = {key: value for key, value in config.items() if key not in RECORDS}
     return [
-        name for name in _targets(config) if name not in own_classes and not name.startswith(tuple(ALLOWED_TARGETS))
+        name for name in _targets(built) if name not in own_classes and not name.startswith(tuple(ALLOWED_TARGETS))
     ]
 
 

@@ -107,6 +107,11 @@ def test_classes_that_are_not_nemos_are_refused(tmp_path, config):
         NemoArchive(path).check_targets()
 
 
+def test_the_record_of_how_a_student_was_made_may_name_anything(tmp_path):
+    config = CONFIG + b"distilled_with: {distillation: {mix: {corpora: {real: {target: data/train.en}}}}}\n"
+    NemoArchive(write(tmp_path / "student.nemo", config=config)).check_targets()
+
+
 def test_a_trusted_file_may_name_any_class(tmp_path, monkeypatch):
     path = write(tmp_path / "mine.nemo", config=b"target: mine.Model\n")
     monkeypatch.setenv(TRUST, "0" * 64)
