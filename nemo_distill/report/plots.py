@@ -11,6 +11,7 @@ COLOURS = ("#5a9e00", "#2f7ed8", "#d9541e", "#8e5bd0", "#0f9b8e", "#b8860b", "#c
 DASHES = ("-", "--", ":")
 WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
 LONG_NAME = 32  # characters; two longer names do not fit side by side
+MOST_LABELS = 10  # of a plot whose points are all named
 MOST_POINTS = 300  # of a line; more are averaged
 STYLE = {
     "svg.fonttype": "none",
@@ -60,7 +61,9 @@ def front(points: Mapping[str, Point], smaller_is_better: bool) -> list[str]:
 def front_plot(
     name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: bool
 ) -> Plot:
-    """Draws systems by x, in powers of ten, and quality, and a line through those of the front.
+    """Draws systems by x, in powers of ten, and quality, and a line through those of the front, which are named.
+
+    The others are named where there are few.
 
     Args:
         name: see `Plot`.
@@ -81,7 +84,8 @@ def front_plot(
         axes.plot(*zip(*(points[one] for one in names)), color=COLOURS[0], alpha=0.6)
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
-            axes.annotate(one, (x, y), xytext=(5, 5), textcoords="offset points", fontsize="small")
+            if one in names or len(points) <= MOST_LABELS:
+                axes.annotate(one, (x, y), xytext=(5, 5), textcoords="offset points", fontsize="small")
         axes.margins(0.15)
 
     return _plot(name, title, labels, draw)
