@@ -4,7 +4,6 @@ A `.nemo` is a tar of a config, weights and artifacts such as tokenizers. NeMo u
 to import; a check of the config needs a few kilobytes and must answer at once.
 """
 
-import hashlib
 import tarfile
 import zlib
 from collections.abc import Collection
@@ -14,7 +13,8 @@ from typing import BinaryIO
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.archive_safety import TRUST, config_problem, forbidden_targets, member_problem, trusted_hashes
+from nemo_distill.core.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
+from nemo_distill.data.output_files import sha256_of
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHTS = "model_weights"  # what the names of their files hold
@@ -68,7 +68,7 @@ class NemoArchive:
             ValueError: in one sentence.
         """
         found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
-        if found and not self.is_trusted():
+        if found and not is_trusted(self.path):
             raise ValueError(
                 f"'{self.path}' is not opened: its config names '{found[0]}', which is neither NeMo's nor the model's "
                 f"own class and would be run; if you trust its author, set {TRUST}={self.sha256()}"
@@ -96,14 +96,9 @@ class NemoArchive:
                 if member.isfile() and WEIGHTS not in member.name:
                     copy.addfile(member, tar.extractfile(member))
 
-    def is_trusted(self) -> bool:
-        """True if the user says that the file may run code."""
-        return bool(hashes := trusted_hashes()) and self.sha256() in hashes
-
     def sha256(self) -> str:
         """Returns the file's SHA-256 in hexadecimal."""
-        with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(self.path)
 
     def _read(self, name: str) -> bytes:
         with tarfile.open(self.path) as tar:

@@ -9,7 +9,7 @@ from nemo.core.classes import ModelPT
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 from omegaconf import open_dict
 
-from nemo_distill.core.archive_safety import TRUST
+from nemo_distill.core.archive_safety import TRUST, is_trusted
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.nemo_archive import NemoArchive
 
@@ -53,7 +53,7 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
             str(archive.path),
             override_config_path=config,
             map_location=torch.device("cpu"),
-            save_restore_connector=SaveRestoreConnector() if archive.is_trusted() else WeightsOnlyConnector(),
+            save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
         )
     except CodeInWeightsError as error:
         raise ConfigurationError(

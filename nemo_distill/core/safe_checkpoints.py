@@ -11,7 +11,7 @@ import omegaconf
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from nemo_distill.core.archive_safety import TRUST, trusted_hashes
+from nemo_distill.core.archive_safety import TRUST, is_trusted
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.data.output_files import sha256_of
 
@@ -34,7 +34,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             ConfigurationError: if it holds more than data.
         """
-        if not Path(path).is_file() or (trusted_hashes() and sha256_of(Path(path)) in trusted_hashes()):
+        if not Path(path).is_file() or is_trusted(Path(path)):
             return super().load_checkpoint(path, map_location)
         try:
             with torch.serialization.safe_globals(list(DATA_CLASSES)):
