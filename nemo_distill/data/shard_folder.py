@@ -58,6 +58,10 @@ class ShardFolder:
         """Returns the file of the shard of this number; where a shard is of several files, the one written last."""
         raise NotImplementedError
 
+    def lacks(self, index: int, rank: int, world_size: int) -> bool:
+        """True if the shard of this number is for process `rank` of `world_size` to make, and is not there."""
+        return index % world_size == rank and not self.shard(index).is_file()
+
     def conflicts(self) -> list[str]:
         """Says in what the settings differ from those that the folder was begun with, if it was."""
         begun = read_json(self.settings_path)

@@ -114,7 +114,7 @@ def generate(
         return manifest
     shards, begin = 0, 0
     for index, raw_lines in enumerate(_batches(files, generation.shard_lines)):
-        if index % world_size == rank and not folder.shard(index).is_file():
+        if folder.lacks(index, rank, world_size):
             translator = translator or build_translator()
             _make_shard(
                 generation, index, raw_lines, translator, partial(_between, on_progress, begin, files.position)

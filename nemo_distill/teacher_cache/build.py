@@ -92,7 +92,7 @@ def build(
     shards, done = 0, 0.0
     for index, (keys, batches, number) in enumerate(_shards(teacher, job.shard_pairs)):
         share = number / teacher.num_batches
-        if index % world_size == rank and not job.folder.shard(index).is_file():
+        if job.folder.lacks(index, rank, world_size):
             tokens = []
             for part, batch in enumerate(batches, start=1):
                 tokens.append(_records(teacher, batch, layout))
