@@ -194,7 +194,7 @@ class CTranslate2Engine:
 
     def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
         if settings.method == "beam":
-            penalty = settings.length_penalty if _ranks_by_itself(settings) else 0.0
+            penalty = settings.length_penalty if settings.follows_a_beam else 0.0
             return {
                 "beam_size": settings.beam_size,
                 "num_hypotheses": settings.n_best,
@@ -221,7 +221,7 @@ class CTranslate2Engine:
         special = self._record.target.special_ids
         ids = [self._target_ids[token] for token in tokens]
         ids = [index if index < self._record.target.pieces else special["unk"] for index in ids]
-        if not _ranks_by_itself(settings):
+        if not settings.follows_a_beam:
             score /= settings.penalty(len(ids))
         finished = ids[-1] == special["eos"]
         text = self._target_tokenizer.decode(ids[:-1] if finished else ids)
@@ -230,19 +230,9 @@ class CTranslate2Engine:
         return Hypothesis(text, score, finished)
 
 
-def _ranks_by_itself(settings: SearchSettings) -> bool:
-    """Whether the length penalty has a say in which hypotheses are found, so that CTranslate2 must apply it."""
-    return settings.method == "beam" and settings.beam_size > 1
-
-
 def beyond_ctranslate2(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that CTranslate2 cannot follow."""
-    if not _ranks_by_itself(settings) or settings.length_penalty_form == "power" or not settings.length_penalty:
-        return []
-    return [
-        f"length_penalty_form={settings.length_penalty_form}: CTranslate2 ranks a beam by power alone; set it to "
-        f"power, or length_penalty={settings.length_penalty} to 0."
-    ]
+    return settings.beyond_power("CTranslate2")
 
 
 def _read_record(folder: Path) -> ExportRecord:

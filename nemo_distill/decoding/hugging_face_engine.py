@@ -102,8 +102,8 @@ class HuggingFaceEngine:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=limit,
             num_return_sequences=settings.n_best,
-            output_scores=_is_beam(settings),
-            output_logits=not _is_beam(settings),
+            output_scores=settings.follows_a_beam,
+            output_logits=not settings.follows_a_beam,
             return_dict_in_generate=True,
             **_search_options(settings),
             **self._forced,
@@ -120,7 +120,7 @@ class HuggingFaceEngine:
 
     def _scores(self, output: Any, settings: SearchSettings) -> list[float]:
         """Returns log p(y|x) / lp(|y|) of each hypothesis."""
-        if _is_beam(settings):
+        if settings.follows_a_beam:
             steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
         else:  # the logits, since the scores are those that samples are drawn from
             steps = self._model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
@@ -130,13 +130,9 @@ class HuggingFaceEngine:
         return (totals / settings.penalty(tokens.sum(-1))).tolist()
 
 
-def _is_beam(settings: SearchSettings) -> bool:
-    return settings.method == "beam" and settings.beam_size > 1
-
-
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
     if settings.method == "beam":
-        penalty = settings.length_penalty if _is_beam(settings) else 1.0
+        penalty = settings.length_penalty if settings.follows_a_beam else 1.0
         return {
             "do_sample": False,
             "num_beams": settings.beam_size,
@@ -177,12 +173,7 @@ def _positions(config: Any) -> int:
 
 def beyond_hugging_face(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that Hugging Face's search cannot follow."""
-    if not _is_beam(settings) or settings.length_penalty_form == "power" or not settings.length_penalty:
-        return []
-    return [
-        f"length_penalty_form={settings.length_penalty_form}: Hugging Face ranks a beam by power alone; set it to "
-        f"power, or length_penalty={settings.length_penalty} to 0."
-    ]
+    return settings.beyond_power("Hugging Face")
 
 
 def folder_problems(path: str | Path) -> list[str]:

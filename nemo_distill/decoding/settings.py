@@ -66,6 +66,20 @@ class SearchSettings:
         demand(self.temperature > 0, "temperature", "above 0")
         return found
 
+    @property
+    def follows_a_beam(self) -> bool:
+        """True if the length penalty has a say in which hypotheses are found."""
+        return self.method == "beam" and self.beam_size > 1
+
+    def beyond_power(self, engine: str) -> list[str]:
+        """Returns a sentence if an engine of this name, which ranks a beam by `power` alone, cannot follow."""
+        if not self.follows_a_beam or self.length_penalty_form == "power" or not self.length_penalty:
+            return []
+        return [
+            f"length_penalty_form={self.length_penalty_form}: {engine} ranks a beam by power alone; set it to "
+            f"power, or length_penalty={self.length_penalty} to 0."
+        ]
+
     def penalty(self, lengths):
         """Returns lp of `lengths`, a number or a tensor of numbers of tokens with the end included."""
         if self.length_penalty_form == "wu":
