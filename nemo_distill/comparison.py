@@ -94,12 +94,17 @@ def compare(cfg: DictConfig, scripts: Path) -> list[Result]:
     Raises:
         SystemExit: if a step fails or is interrupted, with what to do next.
     """
-    runs = waiting = list(plan_runs(cfg, scripts))
-    console.info(f"{sum(run.is_done for run in runs)} of {len(runs)} steps have finished before.")
+    waiting = list(plan_runs(cfg, scripts))
+    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
     while waiting := [run for run in waiting if not run.is_done]:
         if not any(_take(run, cfg) for run in waiting if run.is_ready):
             time.sleep(POLL_SECONDS)
-    return [score(run, cfg) for run in runs if run.model_path]
+    return finished_results(cfg, scripts)
+
+
+def finished_results(cfg: DictConfig, scripts: Path) -> list[Result]:
+    """Returns what those models score whose trainings have finished, in the order of the plan."""
+    return [score(run, cfg) for run in plan_runs(cfg, scripts) if run.model_path and run.is_done]
 
 
 def _take(run: Run, cfg: DictConfig) -> bool:

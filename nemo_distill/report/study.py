@@ -4,13 +4,14 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, Spread, joint_verdict, pooled_spread
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spread
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.tables import markdown_table
 
 Scores = Mapping[str, Sequence[float]]
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
+NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
 def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> list[str]:
@@ -40,7 +41,7 @@ def study_markdown(experiments: Mapping[str, Any], results: Sequence[Result]) ->
 
     Args:
         experiments: of the study's config, resolved.
-        results: of all models, the teacher first.
+        results: of the models that have been trained, the teacher first.
     """
     scores: dict[str, list[float]] = {}
     for result in results:
@@ -73,18 +74,22 @@ class _StudyTable:
         return markdown_table(["BLEU (over its baseline)", *grid["columns"]], rows)
 
     def _row(self, group: str) -> list[str]:
+        if group not in self._scores:
+            return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
         scores, size = self._scores[group], self._sizes[group]
         ratio = f"{self._teacher / size:.1f}x"
         return [group, _mean(scores), str(len(scores)), *self._gains(group), f"{size:,}", ratio]
 
     def _cell(self, group: str) -> str:
+        if group not in self._scores:
+            return NOT_YET
         gain, _ = self._gains(group)
         return _mean(self._scores[group]) + (f" ({gain})" if gain else "")
 
     def _gains(self, group: str) -> tuple[str, str]:
         """What a group has more than the model of its size without a teacher, in BLEU and in percent of it."""
         baseline = self._baselines.get(self._sizes[group], group)
-        if baseline == group:
+        if baseline == group:  # or it has not finished
             return "", ""
         mine, theirs = (statistics.mean(self._scores[name]) for name in (group, baseline))
         return _signed(mine - theirs), f"{_signed(100 * (mine / theirs - 1), 1)} %"
@@ -104,7 +109,7 @@ def _verdicts(experiments: Mapping[str, Any], scores: Scores, spread: Spread | N
     rows = []
     for experiment in experiments.values():
         for claim, contrasts in _claims(experiment):
-            verdict = joint_verdict([contrast.verdict(scores, spread) for contrast in contrasts])
+            verdict = joint_verdict([_verdict(contrast, scores, spread) for contrast in contrasts])
             rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(one, scores, spread) for one in contrasts)])
     return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
 
@@ -112,10 +117,20 @@ def _verdicts(experiments: Mapping[str, Any], scores: Scores, spread: Spread | N
 def _evidence(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
     sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
     said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
+    if missing := _missing(contrast, scores):
+        return f"{said}: not trained yet: {', '.join(missing)}"
     margin = "" if spread is None else f" ± {contrast.margin(scores, spread):.2f}"
     limit = f"{contrast.above:g}".replace("-", MINUS)
     found = f"{_signed(contrast.estimate(scores))}{margin}, claimed above {limit}"
-    return f"{said} = {found}: {contrast.verdict(scores, spread)}"
+    return f"{said} = {found}: {_verdict(contrast, scores, spread)}"
+
+
+def _verdict(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
+    return OPEN if _missing(contrast, scores) else contrast.verdict(scores, spread)
+
+
+def _missing(contrast: Contrast, scores: Scores) -> list[str]:
+    return [group for group in (*contrast.plus, *contrast.minus) if group not in scores]
 
 
 def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:

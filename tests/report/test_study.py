@@ -43,6 +43,12 @@ def test_one_seed_each_leaves_all_open():
     assert "every verdict is open" in text and "cool − hot = +20.00, claimed above 1: open" in text
 
 
+def test_what_is_not_trained_yet_is_said():
+    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30]))
+    assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet: hot" in text
+    assert "| slim | – |" in study_markdown(EXPERIMENTS, results(teacher=[40], cool=[30]))
+
+
 def test_models_that_there_are_not_are_told_before_anything_is_trained():
     wrong = {
         "heat": {**EXPERIMENTS["heat"], "claims": {"So.": [{"plus": ["warm"], "minus": "slim", "above": 0}]}},

@@ -6,7 +6,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.comparison import check_comparison, compare
+from nemo_distill.comparison import check_comparison, compare, finished_results
+from nemo_distill.comparison_plan import plan_runs
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
@@ -22,7 +23,7 @@ def main(cfg: DictConfig) -> None:
         cfg.methods = OmegaConf.merge(*(experiment.methods for experiment in cfg.experiments.values()))
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
-    results = compare(cfg, scripts)
+    results = (finished_results if cfg.report_only else compare)(cfg, scripts)
     write_results(results, folder)
     with whole_file(folder / "study.md") as file:
         file.write(study_markdown(experiments, results).encode())
@@ -30,7 +31,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
-    if problems := study_problems(experiments, list(cfg.baselines)):
+    problems = study_problems(experiments, list(cfg.baselines))
+    if cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
+        problems.append(f"report_only=true, but output_dir={cfg.output_dir} holds no teacher that has been trained.")
+    if problems:
         raise ConfigurationError(problems)
     check_comparison(cfg, scripts)
 
