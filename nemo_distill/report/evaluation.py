@@ -75,6 +75,11 @@ class Evaluation:
         scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
         return None if None in scores else sum(scores) / len(scores)
 
+    def measured(self, system: str, key: str) -> float | None:
+        """Returns a number of a system's size or speed; None if it is not known."""
+        found = self.systems[system]
+        return (found | (found.get("speed") or {})).get(key)
+
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
 

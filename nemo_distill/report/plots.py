@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ DASHES = ("-", "--", ":")
 WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
 LONG_NAME = 32  # characters; two longer names do not fit side by side
 MOST_LABELS = 10  # of a plot whose points are all named
+PLACES = [(x, y) for y in (5, -5, 16, -16) for x in (5, -5)]  # points from a name's corner to what it names
 MOST_POINTS = 300  # of a line; more are averaged
 STYLE = {
     "svg.fonttype": "none",
@@ -84,11 +85,36 @@ def front_plot(
         axes.plot(*zip(*(points[one] for one in names)), color=COLOURS[0], alpha=0.6)
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
-            if one in names or len(points) <= MOST_LABELS:
-                axes.annotate(one, (x, y), xytext=(5, 5), textcoords="offset points", fontsize="small")
-        axes.margins(0.15)
+        axes.margins(0.2)
+        others = [one for one in points if one not in names and len(points) <= MOST_LABELS]
+        _name_points(axes, {one: points[one] for one in (*names, *others)}, points.values())
 
     return _plot(name, title, labels, draw)
+
+
+def _name_points(axes: Any, named: Mapping[str, Point], points: Iterable[Point]) -> None:
+    """Writes each name beside its point, where it covers the fewest other names and points and stays inside."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # lays it out, so that what is where is known
+    inside = axes.get_window_extent()
+    taken = [Bbox([(x, y), (x, y)]).padded(4) for x, y in map(axes.transData.transform, points)]
+    for name, point in named.items():
+        texts = []
+        for x, y in PLACES:
+            alignment = {"ha": "left" if x > 0 else "right", "va": "bottom" if y > 0 else "top"}
+            place = {"xytext": (x, y), "textcoords": "offset points", "fontsize": "small", **alignment}
+            texts.append(axes.annotate(name, point, **place, in_layout=False))
+        boxes = [text.get_window_extent() for text in texts]
+        best = min(range(len(PLACES)), key=lambda place: _cover(boxes[place], taken, inside))
+        taken.append(boxes[best])
+        for text in texts[:best] + texts[best + 1 :]:
+            text.remove()
+
+
+def _cover(box: Any, taken: Sequence[Any], inside: Any) -> int:
+    """How many of what is there a name would cover; sticking out counts as one."""
+    return box.count_overlaps(taken) + (inside.count_contains(box.corners()) < 4)
 
 
 def line_plot(

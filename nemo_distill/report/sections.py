@@ -66,15 +66,13 @@ def _signatures(evaluation: Evaluation) -> Table:
 
 
 def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
-    quality = {name: evaluation.average(name, metric) for name in evaluation.systems}
-    measured = {name: {**system, **(system.get("speed") or {})} for name, system in evaluation.systems.items()}
     y_label = metric if len(evaluation.test_sets) == 1 else f"{metric}, mean over the test sets"
     for key, title, x_label, smaller_is_better in FRONTS:
-        points = {
-            name: (measured[name][key], score)
-            for name, score in quality.items()
-            if score is not None and measured[name].get(key)
-        }
+        points = {}
+        for group, names in evaluation.groups.items():
+            pairs = [(evaluation.measured(name, key), evaluation.average(name, metric)) for name in names]
+            if all(x and y is not None for x, y in pairs):
+                points[group] = tuple(map(statistics.mean, zip(*pairs)))
         if len(points) > 1:
             yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller_is_better)
 

@@ -113,7 +113,7 @@ def _run_row(run: Run) -> list[Cell]:
         Cell(str(record.get("seed", ""))),
         Cell(made_with.get("device") or ""),
         Cell((made_with.get("git_revision") or "")[:8], title=made_with.get("git_revision") or ""),
-        Cell(made_with.get("date") or "", title=versions),
+        Cell((made_with.get("date") or "")[:10], title=f"{made_with.get('date')}; {versions}" if made_with else ""),
     ]
 
 

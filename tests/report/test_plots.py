@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from nemo_distill.report.plots import MOST_POINTS, front, front_plot, line_plot, thinned
@@ -39,3 +41,14 @@ def test_each_line_has_its_name():
     lines = {"slim": [(0.5, 20.0), (1.0, 21.0)], "wide": [(0.5, 22.0)]}
     svg = line_plot("sweep", "Sweep", LABELS, lines, marker="o").svg
     assert "slim" in svg and "wide" in svg
+
+
+def test_the_names_of_two_points_at_one_place_stand_apart():
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    points = {"hybrid": (1000, 30.0), "interpolation": (1001, 30.01), "small": (10, 20.0)}
+    svg = front_plot("front", "Front", LABELS, points, True).svg
+    places = {name: re.search(rf"<text ([^>]*)>{name}</text>", svg)[1] for name in points}
+    anchors = {name: re.search(r"text-anchor: (\w+)", place)[1] for name, place in places.items()}
+    heights = {name: float(re.search(r' y="(\S+)"', place)[1]) for name, place in places.items()}
+    same_side = anchors["hybrid"] == anchors["interpolation"]
+    assert abs(heights["hybrid"] - heights["interpolation"]) > 8 or not same_side

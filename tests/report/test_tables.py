@@ -52,5 +52,5 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
     }  # fmt: skip
     known, unknown = runs_table([Run("a", record, {}), Run("b", {}, {})]).rows
     assert [cell.text for cell in known] == ["a", "failed", "1.235", "–", "1:02:05", "4", "1 x cpu", "01234567", "now"]
-    assert known[-1].title == "torch 2.13.0"
+    assert known[-1].title == "now; torch 2.13.0"
     assert [cell.text for cell in unknown][:2] == ["b", "unknown"]
