@@ -22,8 +22,8 @@ from nemo_distill.sweep import run_in_sweep
 
 @hydra.main(version_base=None, config_path=".", config_name="training")
 def main(cfg):
-    if run_in_sweep(cfg, __file__):
-        return
+    if outcome := run_in_sweep(cfg, __file__):
+        return outcome
     folder = Path(cfg.exp_manager.explicit_log_dir)
     with recorded_run(folder, new_record(job_settings(cfg), RUNNING), dict):
         print(f"trained at {cfg.temperature} with resume_if_exists={cfg.exp_manager.resume_if_exists}")
@@ -64,13 +64,18 @@ def statuses(folder):
 
 
 def test_a_second_call_runs_what_is_missing_of_a_sweep(sweep, tmp_path):
-    failed = sweep("temperature=1,2", "text=corpus/a.de")
-    assert failed.returncode == 1 and "temperature=2 did not finish (exit code 3)" in failed.stderr, failed.stderr
+    failed = sweep("temperature=2,1", "text=corpus/a.de")
+    assert failed.returncode == 1, failed.stderr
+    assert failed.stderr.splitlines()[-2:] == [
+        "temperature=2 did not finish (exit code 3).", "The same command does again what is missing.",
+    ]  # fmt: skip
+    assert "Traceback" not in failed.stderr and "2 trainings: 1 failed, 1 finished." in failed.stdout
     assert statuses(tmp_path / "sweep") == {"temperature=1": "finished", "temperature=2": "failed"}
     (tmp_path / "repaired").touch()
     repaired = sweep("temperature=1,2", "text=corpus/a.de")
     assert repaired.returncode == 0, repaired.stderr
-    assert "temperature=1: finished before" in repaired.stdout
+    assert "2 trainings: 1 finished before, 1 finished." in repaired.stdout
+    assert not list((tmp_path / "sweep").glob(".outcomes_*"))
     assert [line for line in repaired.stdout.splitlines() if line.startswith("trained")] == [
         "trained at 2 with resume_if_exists=True"
     ]
@@ -84,6 +89,7 @@ def test_a_training_with_other_settings_is_not_taken_for_finished(sweep, tmp_pat
     (folder / "run.json").write_text(json.dumps(record))
     refused = sweep("temperature=1,3")
     assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr and "temperature=1 was refused: " in refused.stderr
     assert "holds a training with other settings" in refused.stderr and "config.seed was 7 and is 0" in refused.stderr
     assert json.loads((folder / "run.json").read_text()) == record
     assert statuses(tmp_path / "sweep")["temperature=3"] == "finished"
@@ -110,6 +116,8 @@ def test_a_sweep_that_is_terminated_ends_its_training_and_starts_no_other(sweep,
 
 def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
-    found = sweep("temperature=1,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=mine")
-    assert found.returncode == 0, found.stderr
-    assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=3": "finished"}
+    found = sweep("temperature=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=mine")
+    assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
+    assert "temperature=2 did not finish (exit code 3)." in found.stderr
+    assert "2 trainings: 1 finished, 1 failed." in found.stdout
+    assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=2": "failed"}
