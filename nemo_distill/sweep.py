@@ -27,7 +27,16 @@ from nemo_distill.core.console import console, set_up_console
 from nemo_distill.data.output_files import differences, read_json, write_json
 from nemo_distill.data.text_lines import DataError, numeric_order
 from nemo_distill.evaluation.tables import print_table
-from nemo_distill.run_record import FAILED, FINISHED, RUN_NAME, RUNNING, Interrupted, job_settings, new_record
+from nemo_distill.run_record import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUN_NAME,
+    RUNNING,
+    Interrupted,
+    job_settings,
+    new_record,
+)
 
 OWN_FOLDER = (
     "exp_manager.explicit_log_dir={}: the trainings of a sweep would share it; leave it out, and say with "
@@ -100,7 +109,11 @@ def run_in_sweep(cfg: DictConfig, script: str) -> dict[str, str] | None:
     except DataError as error:
         return _outcome(folder, REFUSED, f"was refused: {error}")
     console.info(f"\n{folder.name}")
-    if code := _exit_code([sys.executable, script, *_command_line(added)]):
+    try:
+        code = _exit_code([sys.executable, script, *_command_line(added)])
+    except Exception as error:  # of a launcher that ends its job, such as submitit's when its time is up
+        return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
+    if code:
         record = read_json(folder / RUN_NAME)
         if record is None or record["status"] == RUNNING:  # it was refused, or killed
             write_json(folder / RUN_NAME, new_record(settings, FAILED))
@@ -154,12 +167,12 @@ def _exit_code(command: list[str]) -> int:
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return process.wait()
-    except SystemExit:
-        process.terminate()
-        process.wait()
-        raise
     except KeyboardInterrupt as interruption:  # which the training has got as well
         process.wait()
         raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -13,12 +13,18 @@ from tests.conftest import SCRIPTS
 
 TRAIN = """
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 import hydra
 from nemo_distill.run_record import RUNNING, job_settings, new_record, recorded_run
 from nemo_distill.sweep import run_in_sweep
+
+def out_of_time(number, frame):
+    raise RuntimeError("its time is up.")
+
+signal.signal(signal.SIGUSR2, out_of_time)  # as submitit does
 
 @hydra.main(version_base=None, config_path=".", config_name="training")
 def main(cfg):
@@ -53,7 +59,7 @@ def sweep(tmp_path):
     def run(*arguments, wait=True):
         command = [sys.executable, "train.py", f"--config-dir={SCRIPTS / 'conf'}", "-m", *arguments]
         if not wait:
-            return subprocess.Popen(command, cwd=tmp_path)
+            return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return run
@@ -102,16 +108,33 @@ def test_the_trainings_of_a_sweep_cannot_share_a_folder(sweep, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+def wait_for_training(running, folder):
+    """Returns the process id of a training of a sweep that does not end by itself."""
+    while running.poll() is None and not ((folder / "pid").exists() and (folder / "pid").read_text()):
+        time.sleep(0.1)
+    return int((folder / "pid").read_text())
+
+
 def test_a_sweep_that_is_terminated_ends_its_training_and_starts_no_other(sweep, tmp_path):
     running = sweep("temperature=4,5", wait=False)
-    pid = tmp_path / "pid"
-    while running.poll() is None and not (pid.exists() and pid.read_text()):
-        time.sleep(0.1)
+    pid = wait_for_training(running, tmp_path)
     running.terminate()
     assert running.wait(timeout=120) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        os.kill(pid, 0)
     assert statuses(tmp_path / "sweep") == {"temperature=4": "running"}
+
+
+def test_a_launcher_that_ends_a_job_ends_its_training_and_no_other(sweep, tmp_path):
+    running = sweep("temperature=4,5", wait=False)
+    pid = wait_for_training(running, tmp_path)
+    running.send_signal(signal.SIGUSR2)
+    _, errors = running.communicate(timeout=120)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert running.returncode == 1 and "temperature=4 was interrupted: its time is up." in errors, errors
+    assert "Traceback" not in errors
+    assert statuses(tmp_path / "sweep")["temperature=5"] == "finished"
 
 
 def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
