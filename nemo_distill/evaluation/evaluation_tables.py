@@ -9,9 +9,11 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.significance import group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
 
+EVALUATION_NAME = "evaluation.json"
 CHANCE = 0.05  # the p-value from which on a difference is not told from chance
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
@@ -23,6 +25,10 @@ SPEED_COLUMNS = {
     "peak_memory_mb": "peak MB",
 }
 BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
+UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
+SEEDS = """\
+± is the standard deviation over seeds. Each p is of the choice of sentences, for one seed by itself; none says what
+another seed would give."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
@@ -131,11 +137,29 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
                     f"{set_name}: {group} has {mean:.{digits}f} ± {deviation:.{digits}f} {metric} over "
                     f"{spread['systems']} seeds."
                 )
+            yield from _group_findings(evaluation, set_name, group)
+
+
+def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
+    members = [name for name, system in evaluation["systems"].items() if system["group"] == group]
+    compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in evaluation["test_sets"][set_name]["comparisons"]:
+        if one["system"] in members and one["baseline"] not in members:
+            compared.setdefault((one["baseline"], one["metric"]), []).append(one)
+    for (baseline, metric), found in compared.items():
+        p_value = group_p_value(found)
+        verdict = "more than chance with every seed" if p_value < CHANCE else "not told from chance with every seed"
+        difference = statistics.mean(one["difference"] for one in found)
+        yield (
+            f"{set_name}: {group} has {difference:+.2f} {metric} against {baseline} on average over {len(found)} "
+            f"seeds, {verdict} (largest p = {p_value:.4f})."
+        )
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Says how the numbers came about: signatures, and what was timed on what."""
     scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
+    yield UNITS
     for metric in scores[0]:
         for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
             yield f"{metric}: `{signature}`"
@@ -143,6 +167,8 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if comparisons > 1:
         expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
         yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
+    if any(one["groups"] for one in evaluation["test_sets"].values()):
+        yield SEEDS
     if "COMET" not in scores[0]:
         yield NOT_COMPUTED
     if any(system["speed"] for system in evaluation["systems"].values()):
@@ -161,7 +187,7 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     for name, text in (("evaluation.md", as_markdown(evaluation)), ("evaluation.csv", as_csv(evaluation))):
         with whole_file(folder / name) as stream:
             stream.write(text.encode())
-    write_json(folder / "evaluation.json", evaluation)
+    write_json(folder / EVALUATION_NAME, evaluation)
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import read_json
 from nemo_distill.data.text_lines import DataError
-
-EVALUATION_NAME = "evaluation.json"
+from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig
 
+from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot
@@ -17,6 +18,10 @@ FRONTS = (
     ("parameters", "Quality against size", "parameters", True),
     ("bytes", "Quality against the size of the files", "bytes", True),
     ("sentences_per_second", "Quality against speed", "sentences a second", False),
+)
+STARS = (
+    f"Seeds are averaged, ± their standard deviation. * differs from the baseline with p < {CHANCE}, each seed by "
+    "itself and all in one direction. Point at a score for its p, which is of the choice of sentences, not of seeds."
 )
 
 
@@ -42,8 +47,7 @@ def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation
 def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     baseline = baseline if baseline in evaluation.groups else evaluation.default_baseline
     tables = [quality_table(evaluation, metric, baseline) for metric in evaluation.metrics]
-    note = "Corpus scores; seeds are averaged (± standard deviation); * differs from the baseline with p < 0.05."
-    return Section("Quality", note, [*tables, _signatures(evaluation)])
+    return Section("Quality", f"{UNITS} {STARS}", [*tables, _signatures(evaluation)])
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
