@@ -43,24 +43,25 @@ class Plot:
     png: bytes
 
 
-def front(points: Mapping[str, Point], smaller_is_better: bool) -> list[str]:
+def front(points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]) -> list[str]:
     """Returns the names of the points that no other is at least as good as in both x and y, from the best x on.
 
     Args:
-        points: x, and y, of which larger is better.
-        smaller_is_better: of x.
+        points: by their names.
+        smaller_is_better: of x and of y.
     """
-    sign = 1 if smaller_is_better else -1
-    best, names = float("-inf"), []
-    for name, (_, y) in sorted(points.items(), key=lambda item: (sign * item[1][0], -item[1][1])):
-        if y > best:
+    signs = [1 if smaller else -1 for smaller in smaller_is_better]
+    costs = {name: (signs[0] * x, signs[1] * y) for name, (x, y) in points.items()}
+    best, names = float("inf"), []
+    for name, (_, y) in sorted(costs.items(), key=lambda item: item[1]):
+        if y < best:
             best = y
             names.append(name)
     return names
 
 
 def front_plot(
-    name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: bool
+    name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]
 ) -> Plot:
     """Draws systems by x, in powers of ten, and quality, and a line through those of the front, which are named.
 
@@ -71,7 +72,7 @@ def front_plot(
         title: see `Plot`.
         labels: of both axes.
         points: by the systems' names.
-        smaller_is_better: of x.
+        smaller_is_better: of x and of y.
     """
     names = front(points, smaller_is_better)
 
@@ -120,14 +121,15 @@ def _cover(box: Any, taken: Sequence[Any], inside: Any) -> int:
 def line_plot(
     name: str, title: str, labels: tuple[str, str], lines: Mapping[str, Sequence[Point]], marker: str = ""
 ) -> Plot:
-    """Draws a line for each name, with matplotlib's `marker` at each point (default: none)."""
+    """Draws a line for each name, with matplotlib's `marker` at each point (default: at a point that is alone)."""
 
     columns = 1 if any(len(label) > LONG_NAME for label in lines) else 2
 
     def draw(axes: Any) -> None:
         for index, (label, points) in enumerate(lines.items()):
             dashes, colour = divmod(index, len(COLOURS))
-            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "marker": marker}
+            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)]}
+            style["marker"] = marker or ("o" if len(points) == 1 else "")
             axes.plot(*zip(*thinned(points)), label=label, **style)
         if len(lines) > 1:
             axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small", frameon=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from omegaconf import DictConfig
 
 from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
+from nemo_distill.evaluation.scores import FEWER_IS_BETTER
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot
@@ -52,7 +53,7 @@ def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
     table, made = speed_table(evaluation), evaluation.made_with
-    note = f"Measured on {made['device']} with {made['threads']} threads, {made['date']}." if table and made else ""
+    note = f"Measured on {made['device']} with {made['threads']} thread(s), {made['date']}." if table and made else ""
     return Section("Quality against size and speed", note, [table] if table else [], [*_fronts(evaluation, metric)])
 
 
@@ -78,7 +79,8 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
             if all(x and y is not None for x, y in pairs):
                 points[group] = tuple(map(statistics.mean, zip(*pairs)))
         if len(points) > 1:
-            yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller_is_better)
+            smaller = (smaller_is_better, metric in FEWER_IS_BETTER)
+            yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)
 
 
 def _sweep_plots(sweep: Sweep, number: int) -> list[Plot]:

@@ -37,7 +37,7 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
         "34.50 ± 2.12*",
         "Quality against speed",
         "Quality by temperature",
-        "on cpu: small with 2 threads",
+        "on cpu: small with 2 thread(s)",
         "val_sacreBLEU",
         "failed",
     ):
