@@ -68,6 +68,7 @@ class SweepFolders(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         self.outcomes = Path(tempfile.mkdtemp(prefix=".outcomes_", dir=folder))
         atexit.register(shutil.rmtree, self.outcomes, ignore_errors=True)
+        signal.signal(signal.SIGINT, _interrupt)  # else launchers would show where they were waiting
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.outcomes and job_return.status is JobStatus.COMPLETED and job_return.return_value:
@@ -84,6 +85,10 @@ class SweepFolders(Callback):
         if reasons:
             print(*reasons, "The same command does again what is missing.", sep="\n", file=sys.stderr)
             sys.exit(1)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise Interrupted("\nInterrupted; the same command goes on from there.")
 
 
 def run_in_sweep(cfg: DictConfig, script: str) -> dict[str, str] | None:
@@ -167,9 +172,9 @@ def _exit_code(command: list[str]) -> int:
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return process.wait()
-    except KeyboardInterrupt as interruption:  # which the training has got as well
+    except (KeyboardInterrupt, Interrupted):  # which the training has got as well
         process.wait()
-        raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+        raise
     except BaseException:
         process.terminate()
         process.wait()

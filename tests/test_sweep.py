@@ -25,6 +25,7 @@ def out_of_time(number, frame):
     raise RuntimeError("its time is up.")
 
 signal.signal(signal.SIGUSR2, out_of_time)  # as submitit does
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
 @hydra.main(version_base=None, config_path=".", config_name="training")
 def main(cfg):
@@ -59,7 +60,7 @@ def sweep(tmp_path):
     def run(*arguments, wait=True):
         command = [sys.executable, "train.py", f"--config-dir={SCRIPTS / 'conf'}", "-m", *arguments]
         if not wait:
-            return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+            return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return run
@@ -115,14 +116,20 @@ def wait_for_training(running, folder):
     return int((folder / "pid").read_text())
 
 
-def test_a_sweep_that_is_terminated_ends_its_training_and_starts_no_other(sweep, tmp_path):
+@pytest.mark.parametrize(
+    ("send", "number", "code", "status"),
+    [(os.kill, signal.SIGTERM, 128 + signal.SIGTERM, "running"), (os.killpg, signal.SIGINT, 1, "interrupted")],
+)
+def test_a_sweep_that_is_ended_ends_its_training_and_starts_no_other(sweep, tmp_path, send, number, code, status):
     running = sweep("temperature=4,5", wait=False)
     pid = wait_for_training(running, tmp_path)
-    running.terminate()
-    assert running.wait(timeout=120) == 128 + signal.SIGTERM
+    send(running.pid, number)  # Ctrl-C reaches the training as well
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == code
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert statuses(tmp_path / "sweep") == {"temperature=4": "running"}
+    assert statuses(tmp_path / "sweep") == {"temperature=4": status}
+    assert number == signal.SIGTERM or errors.endswith("\nInterrupted; the same command goes on from there.\n")
 
 
 def test_a_launcher_that_ends_a_job_ends_its_training_and_no_other(sweep, tmp_path):
