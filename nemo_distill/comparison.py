@@ -2,12 +2,16 @@
 trains baselines and distilled students, and compares them on a test set.
 
 Every step is a command that could be typed; it runs in a process of its own and is left out when it has finished
-before. An interrupted one goes on where it was.
+before. An interrupted one goes on where it was. Several comparisons in one folder share the work.
 """
 
+import fcntl
 import json
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,11 +21,13 @@ from nemo_distill.comparison_plan import Run, plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
-from nemo_distill.data.output_files import write_json
+from nemo_distill.data.output_files import differences, fingerprint, read_json, whole_file, write_json
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.scores import bleu
+
+POLL_SECONDS = 5.0  # between looks at what other processes have finished
 
 
 def check_comparison(cfg: DictConfig, scripts: Path) -> None:
@@ -76,8 +82,64 @@ def _corpus_files(corpus: DictConfig) -> list[Path]:
     return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
 
 
-def execute(run: Run) -> float:
+def compare(cfg: DictConfig, scripts: Path) -> list[Result]:
+    """Does all steps that have not been done before, and scores the models.
+
+    The same command, started again beside itself or on a machine that sees the same folder, takes those steps that no
+    other does and whose needs have been met, and waits for the rest at the end.
+
+    Returns:
+        What the models scored, in the order of the plan.
+
+    Raises:
+        SystemExit: if a step fails or is interrupted, with what to do next.
+    """
+    waiting = list(plan_runs(cfg, scripts))
+    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
+    while waiting := [run for run in waiting if not run.is_done]:
+        if not any(_take(run, cfg) for run in waiting if run.is_ready):
+            time.sleep(POLL_SECONDS)
+    return finished_results(cfg, scripts)
+
+
+def finished_results(cfg: DictConfig, scripts: Path) -> list[Result]:
+    """Returns what those models score whose trainings have finished, in the order of the plan."""
+    return [score(run, cfg) for run in plan_runs(cfg, scripts) if run.model_path and run.is_done]
+
+
+def _take(run: Run, cfg: DictConfig) -> bool:
+    """Does a step and scores its model, unless another process is at it; returns whether it did."""
+    with _claim(run) as claim:
+        if claim is not None:
+            execute(run, claim)
+            if run.model_path:
+                score(run, cfg)
+    return claim is not None
+
+
+@contextmanager
+def _claim(run: Run) -> Iterator[int | None]:
+    """Locks a step, so that no other process does it, and yields the lock's file descriptor; None if one does.
+
+    The lock ends with the last process that has the descriptor: with the step's own, if this one is killed.
+    """
+    locks = run.folder.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with open(locks / run.folder.name, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield stream.fileno()
+
+
+def execute(run: Run, claim: int | None = None) -> float:
     """Does a step unless it has been done before, and returns its wall time in seconds.
+
+    Args:
+        run: the step.
+        claim: a file descriptor that the step's process keeps open.
 
     Raises:
         SystemExit: if the step fails or is interrupted, with what to do next.
@@ -85,12 +147,11 @@ def execute(run: Run) -> float:
     if not run.command:
         return 0.0
     if record := run.finished():
-        console.info(f"{run.folder.name}: finished before")
         return record["seconds"]
     console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
     started = time.monotonic()
     try:
-        subprocess.run(run.command, check=True)
+        subprocess.run(run.command, check=True, pass_fds=() if claim is None else (claim,))
     except (subprocess.CalledProcessError, KeyboardInterrupt) as error:
         raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.") from error
     seconds = time.monotonic() - started
@@ -102,14 +163,28 @@ def execute(run: Run) -> float:
     return seconds
 
 
-def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
-    """Restores a run's model as NeMo's own class, translates the test set and scores it against the raw references."""
+def score(run: Run, cfg: DictConfig) -> Result:
+    """Restores a run's model as NeMo's own class, translates the test set and scores it against the raw references.
+
+    What the same model scored before on the same test set is read from its folder.
+    """
+    test_set = [
+        Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{side}" for side in (cfg.corpus.source, cfg.corpus.target)
+    ]
+    scored = {"of": [fingerprint(path) for path in (run.model_path, *test_set)], "beam_size": cfg.beam_size}
+    record_path = run.folder / "scored.json"
+    record = read_json(record_path)
+    if record is None or differences(record["scored"], scored):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        record = {"scored": scored, "result": asdict(_score(run, test_set, cfg))}
+        write_json(record_path, record)
+    return Result(**record["result"])
+
+
+def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
     from nemo_distill.decoding.engines import load_engine
 
-    sources, references = (
-        _read_lines(Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{language}")
-        for language in (cfg.corpus.source, cfg.corpus.target)
-    )
+    sources, references = map(_read_lines, test_set)
     engine = load_engine("nemo_distill", [run.model_path])
     settings = SearchSettings(beam_size=cfg.beam_size)
     started = time.monotonic()
@@ -118,19 +193,13 @@ def score(run: Run, training_seconds: float, cfg: DictConfig) -> Result:
     )
     translations = [translation.text for translation in stream]
     seconds = time.monotonic() - started
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "test.translations").write_text("".join(f"{line}\n" for line in translations), encoding="utf-8")
+    with whole_file(run.folder / "test.translations") as file:
+        file.write("".join(f"{line}\n" for line in translations).encode())
     result = bleu(translations, references)
     parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    distilled, training_seconds = run.group in cfg.methods, (run.finished() or {"seconds": 0.0})["seconds"]
     return Result(
-        run.group,
-        run.seed,
-        run.group in cfg.methods,
-        parameters,
-        result.value,
-        result.signature,
-        training_seconds,
-        seconds,
+        run.group, run.seed, distilled, parameters, result.value, result.signature, training_seconds, seconds
     )
 
 

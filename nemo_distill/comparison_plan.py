@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ class Run:
         folder: for what the step leaves.
         command: what does it; nothing, for a teacher that is there.
         model_path: the `.nemo` that a training leaves; None for a step that translates.
+        needs: steps that must have finished before.
     """
 
     group: str
@@ -30,6 +31,17 @@ class Run:
     folder: Path
     command: tuple[str, ...]
     model_path: Path | None
+    needs: tuple["Run", ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """True if there is nothing to do, or no more."""
+        return not self.command or self.record_path.is_file()
+
+    @property
+    def is_ready(self) -> bool:
+        """True if all is done that the step needs."""
+        return all(run.is_done for run in self.needs)
 
     @property
     def record_path(self) -> Path:
@@ -41,8 +53,8 @@ class Run:
         return json.loads(self.record_path.read_text(encoding="utf-8")) if self.record_path.is_file() else None
 
 
-class Preparation(NamedTuple):
-    """A step that methods need, and what of it their overrides name: the text of labels, or a teacher cache."""
+class Step(NamedTuple):
+    """A step, and what of it other steps' overrides name: a model, the text of labels, or a teacher cache."""
 
     made: str
     run: Run
@@ -57,60 +69,67 @@ def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
 
     Each of `cfg.labels` and of `cfg.caches` comes before the first step that reads what it makes.
     """
+    earlier: list[Step] = []
+    for step in _steps(cfg, scripts):
+        # Of the teacher all need at least the tokenizers, wherever it has them from.
+        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.run.command)]
+        earlier.append(step._replace(run=replace(step.run, needs=tuple(other.run for other in needs))))
+        yield earlier[-1].run
+
+
+def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
     output = Path(cfg.output_dir)
     shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
     plain = (sys.executable, str(scripts / "enc_dec_nmt.py"), "--config-name", "aayn_base")
     distil = (sys.executable, str(scripts / "enc_dec_nmt_distill.py"), "--config-name", "aayn_base_distill")
 
-    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Run:
+    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Step:
         folder = output / (group if group == "teacher" else f"{group}_seed{seed}")
         command = (*command, *shared, *overrides, f"seed={seed}", *_logging_overrides(folder))
-        return Run(group, seed, folder, command, folder / "model.nemo")
+        return Step(str(folder / "model.nemo"), Run(group, seed, folder, command, folder / "model.nemo"))
 
     if isinstance(cfg.teacher, str):
-        teacher = Run("teacher", 0, output / "teacher", (), Path(cfg.teacher))
+        teacher = Step(cfg.teacher, Run("teacher", 0, output / "teacher", (), Path(cfg.teacher)))
         alone, alone_overrides = distil, [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
     else:
-        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *cfg.teacher])
+        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *_flat(cfg.teacher)])
         alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)
     yield teacher
-    preparations = [_labels(name, node, teacher, output, scripts) for name, node in cfg.labels.items()]
-    preparations += [_cache(name, node, teacher, output, scripts, shared) for name, node in cfg.caches.items()]
-    from_teacher = f"model.distillation.model_path={teacher.model_path}"
+    preparations = [_labels(name, node, teacher.made, output, scripts) for name, node in cfg.labels.items()]
+    preparations += [_cache(name, node, teacher.made, output, scripts, shared) for name, node in cfg.caches.items()]
+    from_teacher = f"model.distillation.model_path={teacher.made}"
     for seed in cfg.seeds:
         for group, overrides in cfg.baselines.items():
-            yield run(group, seed, alone, [*alone_overrides, *cfg.students, *_flat(overrides)])
+            yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
         for group, overrides in cfg.methods.items():
-            overrides = [*cfg.students, from_teacher, *_flat(overrides)]
+            overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
             yield from _needed(overrides, preparations)
             yield run(group, seed, distil, overrides)
 
 
-def _needed(overrides: Sequence[str], preparations: list[Preparation]) -> Iterator[Run]:
+def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:
     """Yields those of the preparations that a step names, after those that they name, and takes them off the list."""
     while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
         preparations.remove(preparation)
         yield from _needed(preparation.run.command, preparations)
-        yield preparation.run
+        yield preparation
 
 
-def _labels(name: str, overrides: ListConfig, teacher: Run, output: Path, scripts: Path) -> Preparation:
+def _labels(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path) -> Step:
     folder = output / f"labels_{name}"
-    given = [f"model={teacher.model_path}", f"output_dir={folder}", "name=pseudo", *_flat(overrides)]
+    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *_flat(overrides)]
     values = dict(override.split("=", 1) for override in given)
     command = (sys.executable, str(scripts / "generate_pseudo_labels.py"), *given)
     run = Run(f"labels_{name}", 0, folder, command, None)
-    return Preparation(f"{values['output_dir']}/{values['name']}.src", run)
+    return Step(f"{values['output_dir']}/{values['name']}.src", run)
 
 
-def _cache(
-    name: str, overrides: ListConfig, teacher: Run, output: Path, scripts: Path, shared: Sequence[str]
-) -> Preparation:
+def _cache(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path, shared: Sequence[str]) -> Step:
     folder = output / f"cache_{name}"
     where = f"model.distillation.teacher_cache={folder}"
-    given = [*shared, f"model.distillation.model_path={teacher.model_path}", where, *_flat(overrides)]
+    given = [*shared, f"model.distillation.model_path={teacher}", where, *_flat(overrides)]
     command = (sys.executable, str(scripts / "cache_teacher.py"), *given)
-    return Preparation(where, Run(f"cache_{name}", 0, folder, command, None))
+    return Step(where, Run(f"cache_{name}", 0, folder, command, None))
 
 
 def _preprocessing_overrides(cfg: DictConfig, output: Path) -> list[str]:

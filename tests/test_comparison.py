@@ -1,14 +1,19 @@
 """The driver of the demo, with trainings that are one line of Python."""
 
 import json
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.comparison import Run, check_comparison, execute, plan_runs, prepare_corpus
+from nemo_distill import comparison
+from nemo_distill.comparison import _claim, _take, check_comparison, compare, execute, prepare_corpus, score
+from nemo_distill.comparison_plan import Run, plan_runs
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.evaluation.results_table import Result
 from nemo_distill.models.mt_config import check_training
 from tests.conftest import SCRIPTS
 
@@ -163,3 +168,59 @@ def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
     assert run.finished()["arguments"] == list(run.command[1:])
+
+
+def counting_run(folder, log, needs=()):
+    command = f"open({str(log)!r}, 'a').write({folder.name!r} + chr(10)); __import__('time').sleep(0.2)"
+    return Run(folder.name, 0, folder, (sys.executable, "-c", command), None, tuple(needs))
+
+
+def test_comparisons_in_one_folder_share_the_steps(demo, tmp_path, monkeypatch):
+    first = counting_run(tmp_path / "first", tmp_path / "log")
+    runs = [first, *(counting_run(tmp_path / f"after{number}", tmp_path / "log", [first]) for number in range(4))]
+    monkeypatch.setattr(comparison, "plan_runs", lambda cfg, scripts: iter(runs))
+    monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: compare(demo, SCRIPTS), range(3))) == [[], [], []]
+    done = (tmp_path / "log").read_text().split()
+    assert done[0] == "first" and sorted(done) == sorted(run.group for run in runs)
+
+
+def test_a_step_whose_driver_was_killed_is_not_started_beside_itself(demo, tmp_path):
+    run = counting_run(tmp_path / "run", tmp_path / "log")
+    with _claim(run) as claim:
+        orphan = subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE, pass_fds=(claim,))
+    assert not _take(run, demo) and not run.is_done
+    orphan.communicate(b"\n")
+    assert _take(run, demo) and run.is_done
+
+
+def test_each_step_needs_what_it_names(demo):
+    demo.labels = {"second": ["source=mono.de", "model=${output_dir}/hybrid_seed0/model.nemo"]}
+    demo.methods = {
+        "hybrid": [],
+        "second": ["model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_second/pseudo.src"],
+    }
+    needs = {run.folder.name: [other.folder.name for other in run.needs] for run in plan_runs(demo, SCRIPTS)}
+    assert needs["teacher"] == []
+    assert needs["baseline_seed0"] == needs["hybrid_seed0"] == ["teacher"]
+    assert needs["labels_second"] == ["teacher", "hybrid_seed0"]
+    assert needs["second_seed0"] == ["teacher", "labels_second"]
+
+
+def test_a_model_is_scored_once_for_each_test_set_and_search(demo, tmp_path, monkeypatch):
+    def scored(run, test_set, cfg):
+        calls.append(cfg.beam_size)
+        return Result(run.group, run.seed, False, 1, 50.0, "v:1", 0.0, 0.0)
+
+    calls = []
+    monkeypatch.setattr(comparison, "_score", scored)
+    prepare_corpus(demo.corpus)
+    run = Run("teacher", 0, tmp_path / "teacher", (), tmp_path / "model.nemo")
+    run.model_path.write_bytes(b"weights")
+    assert score(run, demo) == score(run, demo)
+    run.model_path.write_bytes(b"others")
+    score(run, demo)
+    demo.beam_size = 7
+    score(run, demo)
+    assert calls == [1, 1, 7]

@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from nemo_distill.comparison import check_comparison, execute, plan_runs, prepare_corpus, score
+from nemo_distill.comparison import check_comparison, compare, prepare_corpus
 from nemo_distill.evaluation.results_table import print_results, write_results
 from nemo_distill.training import check
 
@@ -16,9 +16,7 @@ def main(cfg: DictConfig) -> None:
     scripts = Path(__file__).parent
     check(cfg, partial(check_comparison, scripts=scripts))
     prepare_corpus(cfg.corpus)
-    runs = list(plan_runs(cfg, scripts))
-    seconds = [execute(run) for run in runs]
-    results = [score(run, run_seconds, cfg) for run, run_seconds in zip(runs, seconds) if run.model_path]
+    results = compare(cfg, scripts)
     write_results(results, Path(cfg.output_dir))
     print_results(results)
 

@@ -1,0 +1,163 @@
+"""What a study found, as Markdown: a table an experiment, and the verdicts on what it was to show."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spread
+from nemo_distill.evaluation.results_table import Result
+from nemo_distill.evaluation.tables import markdown_table
+
+Scores = Mapping[str, Sequence[float]]
+COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
+MINUS = "\N{MINUS SIGN}"
+NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
+
+
+def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> list[str]:
+    """Returns a sentence for each model that an experiment's table or claims name and that there is not.
+
+    Args:
+        experiments: of the study's config, resolved.
+        baselines: names of the models without a teacher.
+    """
+    known = {
+        "teacher",
+        *baselines,
+        *(name for experiment in experiments.values() for name in experiment.get("methods") or {}),
+    }
+    problems = []
+    for key, experiment in experiments.items():
+        named = {*_names(experiment), *(name for one in _contrasts(experiment) for name in (*one.plus, *one.minus))}
+        problems += [f"experiments.{key} names the model '{name}', which there is not." for name in named - known]
+        for row, names in (experiment.get("grid") or {"rows": {}})["rows"].items():
+            if len(names) != (columns := len(experiment["grid"]["columns"])):
+                problems.append(f"experiments.{key}.grid.rows.{row} has {len(names)} models for {columns} columns.")
+    return problems
+
+
+def study_markdown(experiments: Mapping[str, Any], results: Sequence[Result]) -> str:
+    """Returns a section with a table for each experiment, after the verdicts on all claims.
+
+    Args:
+        experiments: of the study's config, resolved.
+        results: of the models that have been trained, the teacher first.
+    """
+    scores: dict[str, list[float]] = {}
+    for result in results:
+        scores.setdefault(result.group, []).append(result.bleu)
+    spread = pooled_spread(scores)
+    table = _StudyTable(results, scores)
+    sections = ["## Verdicts", _explanation(spread), _verdicts(experiments, scores, spread)]
+    sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
+    for experiment in experiments.values():
+        sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
+        grid = experiment.get("grid")
+        sections.append(table.of_grid(grid) if grid else table.of_rows(_names(experiment)))
+    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{results[0].signature}`\n"
+
+
+class _StudyTable:
+    """Makes the tables of a study."""
+
+    def __init__(self, results: Sequence[Result], scores: Scores):
+        self._scores = scores
+        self._sizes = {result.group: result.parameters for result in results}
+        self._teacher = results[0].parameters
+        self._baselines = {result.parameters: result.group for result in results if not result.distilled}
+
+    def of_rows(self, groups: Sequence[str]) -> str:
+        return markdown_table(COLUMNS, [self._row(group) for group in groups])
+
+    def of_grid(self, grid: Mapping[str, Any]) -> str:
+        rows = [[row, *(self._cell(group) for group in groups)] for row, groups in grid["rows"].items()]
+        return markdown_table(["BLEU (over its baseline)", *grid["columns"]], rows)
+
+    def _row(self, group: str) -> list[str]:
+        if group not in self._scores:
+            return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
+        scores, size = self._scores[group], self._sizes[group]
+        ratio = f"{self._teacher / size:.1f}x"
+        return [group, _mean(scores), str(len(scores)), *self._gains(group), f"{size:,}", ratio]
+
+    def _cell(self, group: str) -> str:
+        if group not in self._scores:
+            return NOT_YET
+        gain, _ = self._gains(group)
+        return _mean(self._scores[group]) + (f" ({gain})" if gain else "")
+
+    def _gains(self, group: str) -> tuple[str, str]:
+        """What a group has more than the model of its size without a teacher, in BLEU and in percent of it."""
+        baseline = self._baselines.get(self._sizes[group], group)
+        if baseline == group:  # or it has not finished
+            return "", ""
+        mine, theirs = (statistics.mean(self._scores[name]) for name in (group, baseline))
+        return _signed(mine - theirs), f"{_signed(100 * (mine / theirs - 1), 1)} %"
+
+
+def _explanation(spread: Spread | None) -> str:
+    if spread is None:
+        return "One seed of each model: how much chance is in a difference is not known, and every verdict is open."
+    return (
+        f"A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, "
+        "one-sided, each by itself), and does not hold if one is on the other side by more than chance. Seeds of "
+        f"one model have a standard deviation of {spread.deviation:.2f} BLEU ({spread.freedom} degrees of freedom)."
+    )
+
+
+def _verdicts(experiments: Mapping[str, Any], scores: Scores, spread: Spread | None) -> str:
+    rows = []
+    for experiment in experiments.values():
+        for claim, contrasts in _claims(experiment):
+            verdict = joint_verdict([_verdict(contrast, scores, spread) for contrast in contrasts])
+            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(one, scores, spread) for one in contrasts)])
+    return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
+
+
+def _evidence(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
+    sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
+    said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
+    if missing := _missing(contrast, scores):
+        return f"{said}: not trained yet: {', '.join(missing)}"
+    margin = "" if spread is None else f" ± {contrast.margin(scores, spread):.2f}"
+    limit = f"{contrast.above:g}".replace("-", MINUS)
+    found = f"{_signed(contrast.estimate(scores))}{margin}, claimed above {limit}"
+    return f"{said} = {found}: {_verdict(contrast, scores, spread)}"
+
+
+def _verdict(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
+    return OPEN if _missing(contrast, scores) else contrast.verdict(scores, spread)
+
+
+def _missing(contrast: Contrast, scores: Scores) -> list[str]:
+    return [group for group in (*contrast.plus, *contrast.minus) if group not in scores]
+
+
+def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:
+    for claim, contrasts in (experiment.get("claims") or {}).items():
+        yield claim, [Contrast(_listed(one["plus"]), _listed(one["minus"]), one["above"]) for one in contrasts]
+
+
+def _contrasts(experiment: Mapping[str, Any]) -> Iterator[Contrast]:
+    for _, contrasts in _claims(experiment):
+        yield from contrasts
+
+
+def _names(experiment: Mapping[str, Any]) -> list[str]:
+    """The models of an experiment's table."""
+    if grid := experiment.get("grid"):
+        return [name for names in grid["rows"].values() for name in names]
+    return list(experiment.get("rows") or experiment["methods"])
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _mean(scores: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.2f}{deviation}"
+
+
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", MINUS)

@@ -1,0 +1,67 @@
+"""The tables and verdicts of a study."""
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill.evaluation.results_table import Result
+from nemo_distill.report.study import study_markdown, study_problems
+from tests.conftest import SCRIPTS
+
+EXPERIMENTS = {
+    "heat": {
+        "title": "Temperature",
+        "text": "Half and half.",
+        "methods": {"cool": [], "hot": []},
+        "grid": {"columns": ["T = 1", "T = 9"], "rows": {"slim": ["cool", "hot"]}},
+        "claims": {"Heat harms.": [{"plus": "cool", "minus": ["hot"], "above": 1}]},
+    },
+    "sizes": {"title": "Sizes", "methods": {}, "rows": ["slim", "cool"]},
+}
+
+
+def results(**scores):
+    sizes = {"teacher": 1000}
+    return [
+        Result(group, seed, group in ("cool", "hot"), sizes.get(group, 100), score, "v:1", 0.0, 0.0)
+        for group, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+
+
+def test_each_experiment_has_its_table_and_each_claim_its_verdict():
+    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11]))
+    assert "| slim | 30.50 ± 0.71 (+10.00) | 10.50 ± 0.71 (−10.00) |" in text
+    assert "| cool | 30.50 ± 0.71 | 2 | +10.00 | +48.8 % | 100 | 10.0x |" in text
+    assert "| slim | 20.50 ± 0.71 | 2 |  |  | 100 | 10.0x |" in text
+    # The 95 % quantile of t with 3 degrees of freedom is 2.3534.
+    assert "| Heat harms. | **holds** | cool − hot = +20.00 ± 1.66, claimed above 1: holds |" in text
+    assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
+
+
+def test_one_seed_each_leaves_all_open():
+    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20], cool=[30], hot=[10]))
+    assert "every verdict is open" in text and "cool − hot = +20.00, claimed above 1: open" in text
+
+
+def test_what_is_not_trained_yet_is_said():
+    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30]))
+    assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet: hot" in text
+    assert "| slim | – |" in study_markdown(EXPERIMENTS, results(teacher=[40], cool=[30]))
+
+
+def test_models_that_there_are_not_are_told_before_anything_is_trained():
+    wrong = {
+        "heat": {**EXPERIMENTS["heat"], "claims": {"So.": [{"plus": ["warm"], "minus": "slim", "above": 0}]}},
+        "grid": {"title": "", "methods": {}, "grid": {"columns": ["a"], "rows": {"r": ["slim", "cool"]}}},
+    }
+    assert study_problems(EXPERIMENTS, ["slim"]) == []
+    assert study_problems(wrong, ["slim"]) == [
+        "experiments.heat names the model 'warm', which there is not.",
+        "experiments.grid.grid.rows.r has 2 models for 1 columns.",
+    ]
+
+
+def test_the_study_names_no_model_that_it_does_not_train():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        study = compose("study", ["corpus.folder=text"])
+    assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
