@@ -9,6 +9,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, pooled_spread
 from nemo_distill.evaluation.significance import group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
@@ -26,9 +27,10 @@ SPEED_COLUMNS = {
 }
 BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
-SEEDS = """\
-± is the standard deviation over seeds. Each p is of the choice of sentences, for one seed by itself; none says what
-another seed would give."""
+SEEDS = f"""\
+After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
+({CONFIDENCE:.0%}, one-sided, by the spread of all groups' seeds together). A p is of the choice of sentences, for one
+seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
@@ -123,7 +125,7 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Says of each comparison how large the difference is and whether it may be chance, and of groups their spread."""
     for set_name, one in evaluation["test_sets"].items():
         for found in one["comparisons"]:
-            verdict = "not told from chance" if found["p_value"] >= CHANCE else "more than chance"
+            verdict = _verdict(found["p_value"] < CHANCE)
             test = found["test"].replace("_", " ")
             yield (
                 f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
@@ -141,19 +143,29 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
-    members = [name for name, system in evaluation["systems"].items() if system["group"] == group]
+    """Says of a group of seeds how it compares, by its worst seed's sentences and by the spread of seeds."""
+    one = evaluation["test_sets"][set_name]
+    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for one in evaluation["test_sets"][set_name]["comparisons"]:
-        if one["system"] in members and one["baseline"] not in members:
-            compared.setdefault((one["baseline"], one["metric"]), []).append(one)
-    for (baseline, metric), found in compared.items():
-        p_value = group_p_value(found)
-        verdict = "more than chance with every seed" if p_value < CHANCE else "not told from chance with every seed"
-        difference = statistics.mean(one["difference"] for one in found)
+    for found in one["comparisons"]:
+        if groups[found["system"]] == group != groups[found["baseline"]]:
+            compared.setdefault((found["baseline"], found["metric"]), []).append(found)
+    for (baseline, metric), comparisons in compared.items():
+        scores: dict[str, list[float]] = {}
+        for name, of_system in one["scores"].items():
+            scores.setdefault(groups[name], []).append(of_system[metric]["value"])
+        contrast, spread = Contrast([group], [groups[baseline]]), pooled_spread(scores)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, spread)
+        p_value = group_p_value(comparisons)
+        sentences, seeds = p_value < CHANCE, contrast.verdict(scores, spread) != OPEN
         yield (
-            f"{set_name}: {group} has {difference:+.2f} {metric} against {baseline} on average over {len(found)} "
-            f"seeds, {verdict} (largest p = {p_value:.4f})."
+            f"{set_name}: {group} against {groups[baseline]}, {excess:+.2f} ± {margin:.2f} {metric} over seeds: "
+            f"{_verdict(seeds)} as to seeds, {_verdict(sentences)} as to sentences (largest p = {p_value:.4f})."
         )
+
+
+def _verdict(differs: bool) -> str:
+    return "more than chance" if differs else "not told from chance"
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
