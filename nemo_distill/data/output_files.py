@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -140,3 +140,19 @@ def earlier_record(path: Path, settings: Mapping[str, Any], overwrite: bool = Fa
     if changes and not overwrite:
         raise DataError(f"'{path}' is of other settings: {'; '.join(changes)}")
     return None if changes else record
+
+
+def kept(path: Path, settings: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the record at `path` if it was made with the same settings; else what `make` gives, which is kept there.
+
+    Args:
+        path: of the record; its folder need not exist.
+        settings: all that the result depends on.
+        make: does the work.
+    """
+    record = earlier_record(path, settings, overwrite=True)
+    if record is None:
+        record = {"settings": settings, **make()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+    return record

@@ -1,8 +1,9 @@
 """The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.output_files import earlier_record, fingerprint, write_json
+from nemo_distill.data.output_files import earlier_record, fingerprint, kept, versions
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
@@ -81,7 +82,6 @@ class EvaluationJob:
         """Measures all systems, unless just these have been measured before on such a machine."""
         if self.speed is None:
             return [None] * len(self.systems)
-        path = self.folder / "speed.json"
         settings = {
             "systems": [system_settings(system) for system in self.systems],
             "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
@@ -90,14 +90,13 @@ class EvaluationJob:
             "device": f"{self.device}: {device_name(self.device)}",
             "threads": self.threads,
         }
-        record = earlier_record(path, settings, overwrite=True)
-        if record is None:
-            console.info("timing all systems, in turns")
-            lines = [line for line in self.texts.read(self.sets[0], "src") if line]
-            found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads)
-            record = {"settings": settings, "speeds": [asdict(speed) for speed in found]}
-            write_json(path, record)
-        return record["speeds"]
+        return kept(self.folder / "speed.json", settings, self._measured)["speeds"]
+
+    def _measured(self) -> dict[str, Any]:
+        console.info("timing all systems, in turns")
+        lines = [line for line in self.texts.read(self.sets[0], "src") if line]
+        found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads)
+        return {"speeds": [asdict(speed) for speed in found]}
 
     def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
         counts = [system.parameters() for system in self.systems]
@@ -124,23 +123,68 @@ class EvaluationJob:
     def _test_set(self, one: EvaluationSet) -> dict[str, Any]:
         sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
-        scores: dict[str, dict[str, Score]] = {name: {} for name in texts}
-        for name, lines in texts.items():
-            for metric in self.metrics:
-                scores[name][metric] = corpus_score(metric, lines, references, one.language)
+        scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
         if self.comet.checkpoint:
-            for name, score in comet_scores(self.comet, sources, texts, references, self.device).items():
+            for name, score in self._comet(one, sources, texts, references).items():
                 scores[name]["COMET"] = score
-        plain = {name: {metric: asdict(score) for metric, score in found.items()} for name, found in scores.items()}
-        comparisons = compare(texts, references, self.significance, one.language)
         return {
             "lines": len(sources),
             "source": one.source.name,
             "reference": one.reference.name,
-            "scores": plain,
-            "groups": group_spreads(plain, {system.name: system.group for system in self.systems}),
-            "comparisons": [asdict(comparison) for comparison in comparisons],
+            "scores": scores,
+            "groups": group_spreads(scores, {system.name: system.group for system in self.systems}),
+            "comparisons": self._comparisons(one, texts, references),
         }
+
+    def _scores(
+        self, one: EvaluationSet, name: str, lines: Sequence[str], references: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
+        settings = self._scored(one, f"{name}.txt") | {"language": one.language, "versions": versions(["sacrebleu"])}
+        scores = {}
+        for metric in self.metrics:
+            make = partial(corpus_score, metric, lines, references, one.language)
+            scores[metric] = _score(self._kept_score(metric, one, name), settings, make)
+        return scores
+
+    def _comet(
+        self, one: EvaluationSet, sources: Sequence[str], texts: Mapping[str, Sequence[str]], references: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
+        made_by = {"checkpoint": fingerprint(Path(self.comet.checkpoint).expanduser()), "python": self.comet.python}
+        paths = {name: self._kept_score("COMET", one, name) for name in texts}
+        settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
+        missing = [name for name in texts if earlier_record(paths[name], settings[name], overwrite=True) is None]
+        found = {}
+        if missing:
+            new = {name: texts[name] for name in missing}
+            found = comet_scores(self.comet, sources, new, references, self.device)
+        return {name: _score(paths[name], settings[name], partial(found.get, name)) for name in texts}
+
+    def _comparisons(
+        self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        settings = self._scored(one, *(f"{name}.txt" for name in texts))
+        settings |= {"language": one.language, "versions": versions(["sacrebleu"]), "test": asdict(self.significance)}
+
+        def make() -> dict[str, Any]:
+            found = compare(texts, references, self.significance, one.language)
+            return {"comparisons": [asdict(comparison) for comparison in found]}
+
+        return kept(self.folder / "scores" / f"{one.name}.comparisons.json", settings, make)["comparisons"]
+
+    def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
+        return self.folder / "scores" / metric / f"{one.name}.{name}.json"
+
+    def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
+        """What scores depend on: the SHA-256 of the references and of the texts with these endings."""
+        files = [self.texts.folder / f"{one.name}.{ending}" for ending in ("ref", *endings)]
+        return {"texts": [fingerprint(file) for file in files]}
+
+
+def _score(path: Path, settings: Mapping[str, Any], make: Callable[[], Score]) -> dict[str, Any]:
+    record = kept(path, settings, lambda: asdict(make()))
+    return {"value": record["value"], "signature": record["signature"]}
 
 
 def check_evaluation(cfg: DictConfig) -> None:

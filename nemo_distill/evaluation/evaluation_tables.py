@@ -9,9 +9,12 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, pooled_spread
+from nemo_distill.evaluation.significance import group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
 
+EVALUATION_NAME = "evaluation.json"
 CHANCE = 0.05  # the p-value from which on a difference is not told from chance
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
@@ -23,6 +26,11 @@ SPEED_COLUMNS = {
     "peak_memory_mb": "peak MB",
 }
 BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
+UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
+SEEDS = f"""\
+After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
+({CONFIDENCE:.0%}, one-sided, by the spread of all groups' seeds together). A p is of the choice of sentences, for one
+seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
@@ -117,7 +125,7 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Says of each comparison how large the difference is and whether it may be chance, and of groups their spread."""
     for set_name, one in evaluation["test_sets"].items():
         for found in one["comparisons"]:
-            verdict = "not told from chance" if found["p_value"] >= CHANCE else "more than chance"
+            verdict = _verdict(found["p_value"] < CHANCE)
             test = found["test"].replace("_", " ")
             yield (
                 f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
@@ -131,11 +139,39 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
                     f"{set_name}: {group} has {mean:.{digits}f} ± {deviation:.{digits}f} {metric} over "
                     f"{spread['systems']} seeds."
                 )
+            yield from _group_findings(evaluation, set_name, group)
+
+
+def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
+    """Says of a group of seeds how it compares, by its worst seed's sentences and by the spread of seeds."""
+    one = evaluation["test_sets"][set_name]
+    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
+    compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for found in one["comparisons"]:
+        if groups[found["system"]] == group != groups[found["baseline"]]:
+            compared.setdefault((found["baseline"], found["metric"]), []).append(found)
+    for (baseline, metric), comparisons in compared.items():
+        scores: dict[str, list[float]] = {}
+        for name, of_system in one["scores"].items():
+            scores.setdefault(groups[name], []).append(of_system[metric]["value"])
+        contrast, spread = Contrast([group], [groups[baseline]]), pooled_spread(scores)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, spread)
+        p_value = group_p_value(comparisons)
+        sentences, seeds = p_value < CHANCE, contrast.verdict(scores, spread) != OPEN
+        yield (
+            f"{set_name}: {group} against {groups[baseline]}, {excess:+.2f} ± {margin:.2f} {metric} over seeds: "
+            f"{_verdict(seeds)} as to seeds, {_verdict(sentences)} as to sentences (largest p = {p_value:.4f})."
+        )
+
+
+def _verdict(differs: bool) -> str:
+    return "more than chance" if differs else "not told from chance"
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Says how the numbers came about: signatures, and what was timed on what."""
     scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
+    yield UNITS
     for metric in scores[0]:
         for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
             yield f"{metric}: `{signature}`"
@@ -143,6 +179,8 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if comparisons > 1:
         expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
         yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
+    if any(one["groups"] for one in evaluation["test_sets"].values()):
+        yield SEEDS
     if "COMET" not in scores[0]:
         yield NOT_COMPUTED
     if any(system["speed"] for system in evaluation["systems"].values()):
@@ -161,7 +199,7 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     for name, text in (("evaluation.md", as_markdown(evaluation)), ("evaluation.csv", as_csv(evaluation))):
         with whole_file(folder / name) as stream:
             stream.write(text.encode())
-    write_json(folder / "evaluation.json", evaluation)
+    write_json(folder / EVALUATION_NAME, evaluation)
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:

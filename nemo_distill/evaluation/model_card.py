@@ -17,8 +17,8 @@ from nemo_distill.evaluation.evaluation_tables import findings, notes, table
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.models.mt_config import SIDES, translation_archive
+from nemo_distill.run_record import RUN_NAME
 
-RUN_RECORD = "run.json"  # that training leaves in its run's folder
 FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # before a file's name, also behind the key of an override
 USE = """\
 ```python
@@ -47,9 +47,9 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
     if made := config.get("distilled_with"):
         sections += ["## How it was distilled", *_distillation(made)]
     if run is not None:
-        record = read_json(run / RUN_RECORD)
+        record = read_json(run / RUN_NAME)
         if record is None:
-            raise ValueError(f"there is no {RUN_RECORD} in '{run}'")
+            raise ValueError(f"there is no {RUN_NAME} in '{run}'")
         sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
     if evaluation is not None:
         sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]

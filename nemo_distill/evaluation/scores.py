@@ -7,6 +7,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
 METRICS = ("BLEU", "chrF", "TER")
+FEWER_IS_BETTER = ("TER",)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacrebleu.significance import PairedTest
 
@@ -82,6 +83,19 @@ def compare(
         if others:
             found += _against(baseline, others, translations, references, settings, language)
     return found
+
+
+def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the largest p-value of a group's seeds against one baseline; 1 if not all differ in one direction.
+
+    A small one says that each of these seeds differs from the baseline by more than the choice of sentences explains;
+    what another seed would give it does not say.
+
+    Args:
+        comparisons: of each seed, `difference` and `p_value`.
+    """
+    one_direction = len({one["difference"] > 0 for one in comparisons}) == 1
+    return max(one["p_value"] for one in comparisons) if one_direction else 1.0
 
 
 def _against(

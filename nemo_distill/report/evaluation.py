@@ -7,8 +7,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import read_json
 from nemo_distill.data.text_lines import DataError
-
-EVALUATION_NAME = "evaluation.json"
+from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,11 @@ class Evaluation:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
         scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
         return None if None in scores else sum(scores) / len(scores)
+
+    def measured(self, system: str, key: str) -> float | None:
+        """Returns a number of a system's size or speed; None if it is not known."""
+        found = self.systems[system]
+        return (found | (found.get("speed") or {})).get(key)
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.

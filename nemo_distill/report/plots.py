@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ DASHES = ("-", "--", ":")
 WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
 LONG_NAME = 32  # characters; two longer names do not fit side by side
 MOST_LABELS = 10  # of a plot whose points are all named
+PLACES = [(x, y) for y in (5, -5, 16, -16) for x in (5, -5)]  # points from a name's corner to what it names
 MOST_POINTS = 300  # of a line; more are averaged
 STYLE = {
     "svg.fonttype": "none",
@@ -42,24 +43,25 @@ class Plot:
     png: bytes
 
 
-def front(points: Mapping[str, Point], smaller_is_better: bool) -> list[str]:
+def front(points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]) -> list[str]:
     """Returns the names of the points that no other is at least as good as in both x and y, from the best x on.
 
     Args:
-        points: x, and y, of which larger is better.
-        smaller_is_better: of x.
+        points: by their names.
+        smaller_is_better: of x and of y.
     """
-    sign = 1 if smaller_is_better else -1
-    best, names = float("-inf"), []
-    for name, (_, y) in sorted(points.items(), key=lambda item: (sign * item[1][0], -item[1][1])):
-        if y > best:
+    signs = [1 if smaller else -1 for smaller in smaller_is_better]
+    costs = {name: (signs[0] * x, signs[1] * y) for name, (x, y) in points.items()}
+    best, names = float("inf"), []
+    for name, (_, y) in sorted(costs.items(), key=lambda item: item[1]):
+        if y < best:
             best = y
             names.append(name)
     return names
 
 
 def front_plot(
-    name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: bool
+    name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]
 ) -> Plot:
     """Draws systems by x, in powers of ten, and quality, and a line through those of the front, which are named.
 
@@ -70,7 +72,7 @@ def front_plot(
         title: see `Plot`.
         labels: of both axes.
         points: by the systems' names.
-        smaller_is_better: of x.
+        smaller_is_better: of x and of y.
     """
     names = front(points, smaller_is_better)
 
@@ -84,24 +86,50 @@ def front_plot(
         axes.plot(*zip(*(points[one] for one in names)), color=COLOURS[0], alpha=0.6)
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
-            if one in names or len(points) <= MOST_LABELS:
-                axes.annotate(one, (x, y), xytext=(5, 5), textcoords="offset points", fontsize="small")
-        axes.margins(0.15)
+        axes.margins(0.2)
+        others = [one for one in points if one not in names and len(points) <= MOST_LABELS]
+        _name_points(axes, {one: points[one] for one in (*names, *others)}, points.values())
 
     return _plot(name, title, labels, draw)
+
+
+def _name_points(axes: Any, named: Mapping[str, Point], points: Iterable[Point]) -> None:
+    """Writes each name beside its point, where it covers the fewest other names and points and stays inside."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # lays it out, so that what is where is known
+    inside = axes.get_window_extent()
+    taken = [Bbox([(x, y), (x, y)]).padded(4) for x, y in map(axes.transData.transform, points)]
+    for name, point in named.items():
+        texts = []
+        for x, y in PLACES:
+            alignment = {"ha": "left" if x > 0 else "right", "va": "bottom" if y > 0 else "top"}
+            place = {"xytext": (x, y), "textcoords": "offset points", "fontsize": "small", **alignment}
+            texts.append(axes.annotate(name, point, **place, in_layout=False))
+        boxes = [text.get_window_extent() for text in texts]
+        best = min(range(len(PLACES)), key=lambda place: _cover(boxes[place], taken, inside))
+        taken.append(boxes[best])
+        for text in texts[:best] + texts[best + 1 :]:
+            text.remove()
+
+
+def _cover(box: Any, taken: Sequence[Any], inside: Any) -> int:
+    """How many of what is there a name would cover; sticking out counts as one."""
+    return box.count_overlaps(taken) + (inside.count_contains(box.corners()) < 4)
 
 
 def line_plot(
     name: str, title: str, labels: tuple[str, str], lines: Mapping[str, Sequence[Point]], marker: str = ""
 ) -> Plot:
-    """Draws a line for each name, with matplotlib's `marker` at each point (default: none)."""
+    """Draws a line for each name, with matplotlib's `marker` at each point (default: at a point that is alone)."""
 
     columns = 1 if any(len(label) > LONG_NAME for label in lines) else 2
 
     def draw(axes: Any) -> None:
         for index, (label, points) in enumerate(lines.items()):
             dashes, colour = divmod(index, len(COLOURS))
-            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)], "marker": marker}
+            style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)]}
+            style["marker"] = marker or ("o" if len(points) == 1 else "")
             axes.plot(*zip(*thinned(points)), label=label, **style)
         if len(lines) > 1:
             axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small", frameon=False)

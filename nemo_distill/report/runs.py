@@ -38,8 +38,9 @@ class Run:
         return {key: value for key, _, value in pairs if not key.startswith("exp_manager")}
 
     def best(self, tag: str) -> float | None:
-        """Returns the highest value that it logged under this name."""
-        return max((value for _, value in self.curves.get(tag, ())), default=None)
+        """Returns the highest value that it logged under this name; of a loss, the lowest."""
+        better = min if "loss" in tag else max
+        return better((value for _, value in self.curves.get(tag, ())), default=None)
 
 
 def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig
 
+from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
+from nemo_distill.evaluation.scores import FEWER_IS_BETTER
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot
@@ -17,6 +19,10 @@ FRONTS = (
     ("parameters", "Quality against size", "parameters", True),
     ("bytes", "Quality against the size of the files", "bytes", True),
     ("sentences_per_second", "Quality against speed", "sentences a second", False),
+)
+STARS = (
+    f"Seeds are averaged, ± their standard deviation. * differs from the baseline with p < {CHANCE}, each seed by "
+    "itself and all in one direction. Point at a score for its p, which is of the choice of sentences, not of seeds."
 )
 
 
@@ -42,13 +48,12 @@ def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation
 def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     baseline = baseline if baseline in evaluation.groups else evaluation.default_baseline
     tables = [quality_table(evaluation, metric, baseline) for metric in evaluation.metrics]
-    note = "Corpus scores; seeds are averaged (± standard deviation); * differs from the baseline with p < 0.05."
-    return Section("Quality", note, [*tables, _signatures(evaluation)])
+    return Section("Quality", f"{UNITS} {STARS}", [*tables, _signatures(evaluation)])
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
     table, made = speed_table(evaluation), evaluation.made_with
-    note = f"Measured on {made['device']} with {made['threads']} threads, {made['date']}." if table and made else ""
+    note = f"Measured on {made['device']} with {made['threads']} thread(s), {made['date']}." if table and made else ""
     return Section("Quality against size and speed", note, [table] if table else [], [*_fronts(evaluation, metric)])
 
 
@@ -66,17 +71,16 @@ def _signatures(evaluation: Evaluation) -> Table:
 
 
 def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
-    quality = {name: evaluation.average(name, metric) for name in evaluation.systems}
-    measured = {name: {**system, **(system.get("speed") or {})} for name, system in evaluation.systems.items()}
     y_label = metric if len(evaluation.test_sets) == 1 else f"{metric}, mean over the test sets"
     for key, title, x_label, smaller_is_better in FRONTS:
-        points = {
-            name: (measured[name][key], score)
-            for name, score in quality.items()
-            if score is not None and measured[name].get(key)
-        }
+        points = {}
+        for group, names in evaluation.groups.items():
+            pairs = [(evaluation.measured(name, key), evaluation.average(name, metric)) for name in names]
+            if all(x and y is not None for x, y in pairs):
+                points[group] = tuple(map(statistics.mean, zip(*pairs)))
         if len(points) > 1:
-            yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller_is_better)
+            smaller = (smaller_is_better, metric in FEWER_IS_BETTER)
+            yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)
 
 
 def _sweep_plots(sweep: Sweep, number: int) -> list[Plot]:

@@ -5,19 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nemo_distill.evaluation.evaluation_tables import CHANCE, DIGITS, SPEED_COLUMNS
+from nemo_distill.evaluation.significance import group_p_value
+from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep
-
-SIGNIFICANT = 0.05  # a p-value below it gets a star
-DIGITS = {"COMET": 4}  # after the point; other metrics have 2
-SPEEDS = {
-    "sentences_per_second": "sentences/s",
-    "tokens_per_second": "tokens/s",
-    "latency_ms_median": "ms, median",
-    "latency_ms_p95": "ms, 95 %",
-    "peak_memory_mb": "MB, peak",
-}
 
 
 class Cell(NamedTuple):
@@ -41,7 +34,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """Returns every group's scores on every test set, and their change relative to the group called `baseline`.
 
     The seeds of a group are averaged, with their standard deviation; a star says that each differs significantly from
-    the baseline.
+    the baseline, and all in one direction.
     """
     sets, groups = list(evaluation.test_sets), evaluation.groups
     rows = []
@@ -49,9 +42,10 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
         cells = [Cell(group)]
         for test_set in sets:
             mine, theirs = (_scores(evaluation, of, test_set, metric) for of in (names, groups[baseline]))
-            p_values = _p_values(evaluation, names, test_set, metric, (baseline, *groups[baseline]))
-            theirs = [] if group == baseline else theirs
-            cells.append(_score_cell(mine, theirs, p_values, DIGITS.get(metric, 2)))
+            compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
+            if group == baseline:
+                theirs = compared = []
+            cells.append(_score_cell(mine, theirs, compared, DIGITS.get(metric, 2)))
         system = evaluation.systems[names[0]]
         rows.append([*cells, _count(system.get("parameters")), _compression(system.get("compression"))])
     caption = f"{metric}, and its change relative to {baseline}"
@@ -66,12 +60,12 @@ def speed_table(evaluation: Evaluation) -> Table | None:
         [
             Cell(name),
             Cell(system["engine"]),
-            Cell(f"{system['bytes'] / 1e6:,.1f}"),
-            *(_number((system.get("speed") or {}).get(key)) for key in SPEEDS),
+            Cell(f"{system['bytes'] / MEGABYTE:,.1f}"),
+            *(_number((system.get("speed") or {}).get(key)) for key in SPEED_COLUMNS),
         ]
         for name, system in evaluation.systems.items()
     ]
-    return Table("Size and speed", ("system", "engine", "MB", *SPEEDS.values()), rows)
+    return Table("Size and speed", ("system", "engine", "MB", *SPEED_COLUMNS.values()), rows)
 
 
 def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
@@ -96,7 +90,7 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """Returns how each training was made and how it ended."""
-    columns = ("training", "status", "best", "steps", "wall time", "seed", "device", "revision", "made")
+    columns = ("training", "status", "best", "steps", "wall time, h:mm:ss", "seed", "device", "revision", "made")
     return Table("Trainings", columns, [_run_row(run) for run in runs])
 
 
@@ -113,7 +107,7 @@ def _run_row(run: Run) -> list[Cell]:
         Cell(str(record.get("seed", ""))),
         Cell(made_with.get("device") or ""),
         Cell((made_with.get("git_revision") or "")[:8], title=made_with.get("git_revision") or ""),
-        Cell(made_with.get("date") or "", title=versions),
+        Cell((made_with.get("date") or "")[:10], title=f"{made_with.get('date')}; {versions}" if made_with else ""),
     ]
 
 
@@ -122,28 +116,27 @@ def _scores(evaluation: Evaluation, names: Iterable[str], test_set: str, metric:
     return [score for score in scores if score is not None]
 
 
-def _p_values(
+def _comparisons(
     evaluation: Evaluation, names: Sequence[str], test_set: str, metric: str, baselines: Sequence[str]
-) -> Mapping[str, float]:
-    comparisons: Sequence[Mapping[str, Any]] = evaluation.test_sets[test_set].get("comparisons") or ()
-    return {
-        f"{one['system']} against {one['baseline']}": one["p_value"]
-        for one in comparisons
+) -> list[Mapping[str, Any]]:
+    return [
+        one
+        for one in evaluation.test_sets[test_set].get("comparisons") or ()
         if one["system"] in names and one["baseline"] in baselines and one["metric"] == metric
-    }
+    ]
 
 
 def _score_cell(
-    scores: Sequence[float], baseline: Sequence[float], p_values: Mapping[str, float] | None = None, digits: int = 2
+    scores: Sequence[float], baseline: Sequence[float], compared: Sequence[Mapping[str, Any]] = (), digits: int = 2
 ) -> Cell:
     if not scores:
         return Cell("–")
     text = f"{statistics.mean(scores):.{digits}f}"
     if len(scores) > 1:
         text += f" ± {statistics.stdev(scores):.{digits}f}"
-    if p_values and max(p_values.values()) < SIGNIFICANT:
+    if compared and group_p_value(compared) < CHANCE:
         text += "*"
-    title = ", ".join(f"{pair}: p = {value:.3g}" for pair, value in (p_values or {}).items())
+    title = ", ".join(f"{one['system']} against {one['baseline']}: p = {one['p_value']:.3g}" for one in compared)
     if not baseline or not statistics.mean(baseline):
         return Cell(text, title=title)
     change = statistics.mean(scores) / statistics.mean(baseline) - 1

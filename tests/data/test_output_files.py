@@ -9,6 +9,7 @@ from nemo_distill.data.output_files import (
     earlier_record,
     fingerprint,
     folder_lock,
+    kept,
     read_json,
     remove_leftovers,
     sha256_of,
@@ -102,3 +103,14 @@ def test_work_done_with_other_settings_is_refused(tmp_path):
     with pytest.raises(ValueError, match="record.json' is of other settings: a was 1 and is 3"):
         earlier_record(path, {"a": 3})
     assert earlier_record(path, {"a": 3}, overwrite=True) is None
+
+
+def test_work_with_the_same_settings_is_done_once(tmp_path):
+    path, made = tmp_path / "new" / "score.json", []
+
+    def make():
+        made.append(1)
+        return {"value": len(made)}
+
+    values = [kept(path, {"metric": metric}, make)["value"] for metric in ("BLEU", "BLEU", "TER")]
+    assert values == [1, 1, 2]

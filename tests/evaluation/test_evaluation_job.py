@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,7 +11,7 @@ from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_job import check_evaluation, evaluation_job
 from nemo_distill.evaluation.evaluation_tables import as_markdown, write_evaluation
-from nemo_distill.evaluation.scores import bleu
+from nemo_distill.evaluation.scores import Score, bleu
 from nemo_distill.evaluation.speed import Speed, SpeedSettings
 from tests.conftest import SCRIPTS, reversing_sentences
 
@@ -72,11 +73,40 @@ def test_the_record_holds_comparisons_and_spreads(evaluated):
     assert one["groups"]["raw"]["systems"] == 2 and one["groups"]["raw"]["BLEU"]["standard_deviation"] == 0
 
 
-def test_the_same_command_translates_nothing_again_and_gives_the_same(evaluated, monkeypatch):
+def test_the_same_command_translates_and_scores_nothing_again_and_gives_the_same(evaluated, monkeypatch):
     _, overrides, record = evaluated
-    monkeypatch.setattr(systems_module, "load_engine", None)  # cannot be called
+    called = []
+    monkeypatch.setattr(systems_module, "load_engine", called.append)
+    for name in ("corpus_score", "compare"):
+        monkeypatch.setattr(evaluation_module, name, lambda *arguments: called.append(arguments))
     again = json.loads(json.dumps(evaluation_job(config(*overrides)).run()))
-    assert again["systems"] == record["systems"] and again["test_sets"] == record["test_sets"]
+    assert again["systems"] == record["systems"] and again["test_sets"] == record["test_sets"] and not called
+
+
+def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
+    folder, overrides, record = evaluated
+    (folder / "model.ckpt").write_text("weights")
+    asked = []
+
+    def comet_scores(settings, sources, translations, references, device):
+        asked.append(list(translations))
+        return {name: Score(0.5, "comet") for name in translations}
+
+    monkeypatch.setattr(evaluation_module, "comet_scores", comet_scores)
+    for some in ([override for override in overrides if "small" not in override], overrides):
+        job = replace(evaluation_job(config(*some)), comet=CometSettings(str(folder / "model.ckpt")))
+        scores = job.run()["test_sets"]["mine"]["scores"]
+    assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
+    assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}
+
+
+def test_other_references_give_other_scores(evaluated):
+    folder, overrides, record = evaluated
+    (folder / "other.en").write_text("".join((folder / "test.en").read_text().splitlines(keepends=True)[::-1]))
+    again = [override.replace("test.en", "other.en") for override in overrides]
+    one = evaluation_job(config(*again)).run()["test_sets"]["mine"]
+    assert one["scores"]["teacher"]["TER"]["value"] > record["test_sets"]["mine"]["scores"]["teacher"]["TER"]["value"]
+    assert one["comparisons"] != record["test_sets"]["mine"]["comparisons"]
 
 
 def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):

@@ -1,6 +1,7 @@
 import gzip
 
 import pytest
+from sacrebleu.dataset import DATASETS
 
 from nemo_distill.evaluation import evaluation_sets
 from nemo_distill.evaluation.evaluation_sets import read_evaluation_sets
@@ -25,11 +26,13 @@ def test_each_line_of_a_pair_of_files_stays_one_line(files):
         assert one.read() == (["eins", "", "zwei \ufffd drei"], ["one", "", "three"])
 
 
-def test_a_set_of_sacrebleu_goes_by_its_name_and_pair(files, monkeypatch):
-    monkeypatch.setattr(evaluation_sets, "get_source_file", lambda name, pair: str(files / "test.de"))
-    monkeypatch.setattr(evaluation_sets, "get_reference_files", lambda name, pair: [str(files / "test.en")])
+def test_a_set_in_sacrebleus_cache_goes_by_its_name_and_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS["wmt14"], "_outdir", str(tmp_path))
+    for field in DATASETS["wmt14"].fieldnames("de-en"):
+        (tmp_path / f"wmt14.de-en.{field}").write_text(f"{field} one\n{field} two\n")
     (one,), problems = read_evaluation_sets({"wmt14": {"sacrebleu": "wmt14", "pair": "de-en"}})
-    assert problems == [] and one.source == files / "test.de" and one.language == "en"
+    assert problems == [] and one.language == "en"
+    assert one.read() == (["src one", "src two"], ["ref one", "ref two"])
 
 
 def test_a_set_that_cannot_be_fetched_is_told_with_the_command_that_fetches_it(monkeypatch):

@@ -69,6 +69,37 @@ def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
     assert spreads == {"a": {"systems": 2, "BLEU": {"mean": 31.0, "standard_deviation": pytest.approx(2**0.5)}}}
 
 
+@pytest.mark.parametrize(
+    ("scores", "p_values", "said"),
+    [
+        (
+            (39.0, 38.0),
+            (0.01, 0.04),
+            "-1.50 ± 5.47 BLEU over seeds: not told from chance as to seeds, more than chance",
+        ),
+        (
+            (39.0, 38.9),
+            (0.01, 0.3),
+            "-1.05 ± 0.55 BLEU over seeds: more than chance as to seeds, not told from chance",
+        ),
+    ],
+)
+def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_values, said):
+    record = evaluation()
+    one, groups = record["test_sets"]["flickr"], ("teacher", "student", "student")
+    names = ("teacher", "student_seed0", "student_seed1")
+    record["systems"] = {name: system(100) | {"group": group} for name, group in zip(names, groups)}
+    one["scores"] = {name: score(value) for name, value in zip(names, (40.0, *scores))}
+    one["groups"] = group_spreads(one["scores"], dict(zip(names, groups)))
+    one["comparisons"] = [
+        one["comparisons"][0] | {"system": name, "p_value": p_value} for name, p_value in zip(names[1:], p_values)
+    ]
+    assert list(findings(record))[-1] == (
+        f"flickr: student against teacher, {said} as to sentences (largest p = {p_values[1]:.4f})."
+    )
+    assert "one-sided, by the spread of all groups" in as_markdown(record)
+
+
 def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
     record = evaluation()
     for scores in record["test_sets"]["flickr"]["scores"].values():

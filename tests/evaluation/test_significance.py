@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.evaluation.significance import SignificanceSettings, compare
+from nemo_distill.evaluation.significance import SignificanceSettings, compare, group_p_value
 
 REFERENCES = [f"the dog number {index} sees the red house of the man" for index in range(60)]
 WORSE = [line.replace("red house", "house") if index % 2 else line for index, line in enumerate(REFERENCES)]
@@ -32,3 +32,11 @@ def test_one_system_alone_is_compared_with_nothing():
 def test_values_that_are_not_allowed_are_told():
     problems = SignificanceSettings("t-test", samples=0, metrics=["COMET"]).problems()
     assert [problem.partition("=")[0] for problem in problems] == ["test", "samples", "metrics"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [([(3.0, 0.01), (2.0, 0.04)], 0.04), ([(3.0, 0.01)], 0.01), ([(3.0, 0.01), (-3.0, 0.01)], 1.0)],
+)
+def test_a_group_differs_as_much_as_its_worst_seed_does_and_in_one_direction(seeds, expected):
+    assert group_p_value([{"difference": one, "p_value": p_value} for one, p_value in seeds]) == expected

@@ -37,11 +37,12 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
         "34.50 ± 2.12*",
         "Quality against speed",
         "Quality by temperature",
-        "on cpu: small with 2 threads",
+        "on cpu: small with 2 thread(s)",
         "val_sacreBLEU",
         "failed",
     ):
         assert text in page
+    assert ">student</text>" in page and ">student_seed0</text>" not in page  # fronts show the mean of seeds
     assert not re.findall(r"(?:src|href)=[\"']?[^#\"'][^>]*|@import|url\([^#][^)]*", page)
     assert sorted(path.name for path in (report / "plots").iterdir()) == [
         "curve_val_sacreBLEU.png", "front_bytes.png", "front_parameters.png", "front_sentences_per_second.png",
@@ -55,15 +56,52 @@ def test_text_of_a_translation_is_never_the_pages_own(report):
     assert page.count("</script>") == 2
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def browse(report, script, width=1280):
+    """Returns the page as Chromium has it after some JavaScript."""
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    page = report / "script.html"
+    page.write_text((report / "report.html").read_text(encoding="utf-8") + f"<script>{script}</script>")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=5000",
+        f"--window-size={width},900",
+    ]
+    done = subprocess.run(
+        [BROWSER, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shown(page):
+    return re.findall(r"<dt>source (\d+)</dt>", page)
+
+
 def test_a_browser_shows_first_where_the_student_falls_shortest(report):
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
-    page = subprocess.run([*command, (report / "report.html").as_uri()], capture_output=True, text=True, timeout=120)
-    assert page.returncode == 0, page.stderr
-    shown = re.findall(r"<dt>source (\d+)</dt>", page.stdout)
-    assert shown == ["2", "1", "3"]  # of the baseline, which is the first that is no teacher
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.stdout
-    assert "3 sentences" in page.stdout
+    page = browse(report, "")
+    assert shown(page) == ["2", "1", "3"]  # of the baseline, which is the first that is no teacher
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "3 sentences" in page
+
+
+def test_the_reader_shows_the_student_and_the_words_that_are_asked_for(report):
+    choose = """
+    student.value = "student_seed0"; metric.value = "chrF";
+    student.dispatchEvent(new Event("change"));
+    """
+    page = browse(report, choose)
+    assert shown(page) == ["3", "2", "1"]
+    assert '<dd class="student">It rains.</dd>' in page and ">The cat sees" not in page
+    page = browse(report, choose + "filter.value = 'HAUS'; filter.dispatchEvent(new Event('input'));")
+    assert shown(page) == ["2"] and "1 sentences" in page
+
+
+def test_a_page_is_no_wider_than_a_small_screen(report):
+    page = browse(report, "document.title = document.documentElement.scrollWidth - window.innerWidth;", width=500)
+    assert int(re.search(r"<title>(-?\d+)</title>", page)[1]) <= 0
 
 
 def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.report.runs import find_runs, read_curves
+from nemo_distill.report.runs import Run, find_runs, read_curves
 from tests.report.fakes import write_run
 
 
@@ -53,3 +53,8 @@ def test_a_broken_record_is_told_with_its_name(tmp_path):
         find_runs(tmp_path, [])
     (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
     assert find_runs(tmp_path, [])[0].record == {"status": "finished"}
+
+
+def test_the_best_loss_is_the_lowest():
+    run = Run("a", {}, {"val_loss": [(1, 2.0), (2, 3.0)], "val_sacreBLEU": [(1, 20.0), (2, 30.0)]})
+    assert (run.best("val_loss"), run.best("val_sacreBLEU"), run.best("train_loss")) == (2.0, 30.0, None)

@@ -26,11 +26,21 @@ def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
     )
 
 
-def test_one_seed_that_does_not_differ_takes_the_star_away(evaluation):
+@pytest.mark.parametrize("change", [{"p_value": 0.2}, {"difference": -3.0}])
+def test_one_seed_that_does_not_differ_or_differs_the_other_way_takes_the_star_away(evaluation, change):
     record = json.loads(json.dumps(evaluation.test_sets))
-    record["flickr"]["comparisons"][1]["p_value"] = 0.2
+    record["flickr"]["comparisons"][1] |= change
     table = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline")
     assert table.rows[2][1].text == "34.50 ± 2.12"
+
+
+def test_a_baselines_own_seeds_get_no_star(evaluation):
+    record = json.loads(json.dumps(evaluation.test_sets))
+    record["flickr"]["comparisons"] = [
+        one | {"baseline": "student_seed0"} for one in record["flickr"]["comparisons"][1:]
+    ]
+    table = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "student")
+    assert [row[1].text for row in table.rows] == ["40.00", "30.00", "34.50 ± 2.12"]
 
 
 def test_the_baseline_is_what_systems_were_compared_with_or_the_first(evaluation):
@@ -52,5 +62,5 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
     }  # fmt: skip
     known, unknown = runs_table([Run("a", record, {}), Run("b", {}, {})]).rows
     assert [cell.text for cell in known] == ["a", "failed", "1.235", "–", "1:02:05", "4", "1 x cpu", "01234567", "now"]
-    assert known[-1].title == "torch 2.13.0"
+    assert known[-1].title == "now; torch 2.13.0"
     assert [cell.text for cell in unknown][:2] == ["b", "unknown"]

@@ -9,9 +9,9 @@ from nemo_distill.training import check, plain_errors, preprocess_data, run_job,
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
-def main(cfg: DictConfig) -> None:
-    if run_in_sweep(cfg, __file__):
-        return
+def main(cfg: DictConfig) -> dict[str, str] | None:
+    if outcome := run_in_sweep(cfg, __file__):
+        return outcome
     check(cfg, check_training)
     with training_run(cfg) as trainer, plain_errors():
         preprocess_data(cfg.model, trainer)

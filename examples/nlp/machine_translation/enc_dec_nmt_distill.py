@@ -12,9 +12,9 @@ from nemo_distill.training import check, plain_errors, preprocess_data, run_job,
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
-def main(cfg: DictConfig) -> None:
-    if run_in_sweep(cfg, __file__):
-        return
+def main(cfg: DictConfig) -> dict[str, str] | None:
+    if outcome := run_in_sweep(cfg, __file__):
+        return outcome
     check(cfg, check_distillation_job)
     with training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
