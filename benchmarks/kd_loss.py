@@ -107,8 +107,9 @@ def torchtune_chunked(batch: Batch) -> Any:
     import torch
     from torchtune.modules.loss import ForwardKLWithChunkedOutputLoss
 
-    student, teacher = ([chunk / TEMPERATURE for chunk in logits.chunk(8)] for logits in batch.logits())
-    labels = torch.zeros(batch.sizes.tokens, dtype=torch.long, device=batch.states.device)
+    # As one sentence, since it wants (B, T, V).
+    student, teacher = ([chunk[None] / TEMPERATURE for chunk in logits.chunk(8)] for logits in batch.logits())
+    labels = torch.zeros(1, batch.sizes.tokens, dtype=torch.long, device=batch.states.device)
     return TEMPERATURE**2 * ForwardKLWithChunkedOutputLoss(num_output_chunks=8)(student, teacher, labels)
 
 
@@ -126,13 +127,12 @@ def liger_chunked(batch: Batch) -> Any:
 
         @classmethod
         def forward(cls, ctx, *tensors):
-            return super().forward(
-                cls, ctx, *tensors, weight_hard_loss=0.0, weight_soft_loss=1.0, temperature=TEMPERATURE, compiled=False
-            )
+            soft_alone = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "compute_ce_loss": False}
+            return super().forward(cls, ctx, *tensors, **soft_alone, temperature=TEMPERATURE, compiled=False)
 
         @staticmethod
         def backward(ctx, upstream):
-            return LigerFusedLinearDistillationBase.backward(ctx, upstream)[:7]
+            return (*LigerFusedLinearDistillationBase.backward(ctx, upstream)[:6], None)  # the teacher's bias
 
     labels = torch.zeros(batch.sizes.tokens, dtype=torch.long, device=batch.states.device)
     teacher = (batch.teacher_states, batch.teacher_weight)
