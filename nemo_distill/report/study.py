@@ -36,6 +36,23 @@ def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> 
     return problems
 
 
+def study_models(experiments: Mapping[str, Any], claimed_alone: bool = False) -> dict[str, Any]:
+    """Returns the overrides of each model of the experiments, by its name.
+
+    Args:
+        experiments: of the study's config, resolved.
+        claimed_alone: leave out those that no claim compares.
+    """
+    models = {name: one for experiment in experiments.values() for name, one in experiment["methods"].items()}
+    claimed = {
+        name
+        for experiment in experiments.values()
+        for contrast in _contrasts(experiment)
+        for name in (*contrast.plus, *contrast.minus)
+    }
+    return {name: one for name, one in models.items() if name in claimed or not claimed_alone}
+
+
 def study_markdown(experiments: Mapping[str, Any], results: Sequence[Result]) -> str:
     """Returns a section with a table for each experiment, after the verdicts on all claims.
 

@@ -12,16 +12,16 @@ from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.results_table import write_results
-from nemo_distill.report.study import study_markdown, study_problems
+from nemo_distill.report.study import study_markdown, study_models, study_problems
 from nemo_distill.training import check
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="study")
 def main(cfg: DictConfig) -> None:
     scripts, folder = Path(__file__).parents[1], Path(cfg.output_dir)
-    with open_dict(cfg):
-        cfg.methods = OmegaConf.merge(*(experiment.methods for experiment in cfg.experiments.values()))
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
+    with open_dict(cfg):
+        cfg.methods = study_models(experiments, claimed_alone=cfg.models == "claims")
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
     results = (finished_results if cfg.report_only else compare)(cfg, scripts)
     write_results(results, folder)
@@ -32,6 +32,8 @@ def main(cfg: DictConfig) -> None:
 
 def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
     problems = study_problems(experiments, list(cfg.baselines))
+    if cfg.models not in ("all", "claims"):
+        problems.append(f"models={cfg.models}: must be one of all, claims.")
     if cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
         problems.append(f"report_only=true, but output_dir={cfg.output_dir} holds no teacher that has been trained.")
     if problems:
