@@ -62,6 +62,8 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
 
 def _outcome(trainer: Any) -> dict[str, Any]:
     """What a training has reached: its best and last scores, the models' sizes, and the `.nemo` that it wrote."""
+    from nemo_distill.core.distillation_model import number_of_parameters  # NeMo, which has been imported by now
+
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     best = checkpoint.best_model_score if checkpoint else None
     written = sorted((Path(trainer.default_root_dir) / "checkpoints").glob("*.nemo"))
@@ -69,15 +71,10 @@ def _outcome(trainer: Any) -> dict[str, Any]:
         "steps": trainer.global_step,
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": best.item()},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        "parameters": _parameters(getattr(model, "student", model)),
-        "teacher_parameters": _parameters(getattr(model, "teacher", None)),
+        "parameters": number_of_parameters(getattr(model, "student", model)),
+        "teacher_parameters": getattr(model, "teacher_parameters", None),
         "models": [fingerprint(path) for path in written],
     }
-
-
-def _parameters(model: Any) -> int | None:
-    """The number of a model's parameters; None without a model, or of a teacher that is but a cache."""
-    return sum(parameter.numel() for parameter in model.parameters()) if hasattr(model, "parameters") else None
 
 
 def build_trainer(cfg: DictConfig) -> Any:

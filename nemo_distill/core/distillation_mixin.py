@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_distill.core.config import ConfigurationError, Widths
-from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.registry import DistillationRegistry, Registered, Role
 from nemo_distill.losses.labels import SmoothedLabels
 
 
@@ -54,6 +54,11 @@ class DistillationMixin:
         """True if some loss of the running step takes `name` of this model; computing it would be wasted otherwise."""
         step = self._distillation_pass
         return step is not None and (step.role, name) in step.registry.wanted
+
+    def teachers_tensor(self, name: str) -> Registered | None:
+        """Returns what the teacher of the running step has registered as `name`, if `read_from_teacher` says so."""
+        registry = self._distillation_pass.registry
+        return registry.get(Role.TEACHER, name) if registry.has(Role.TEACHER, name) else None
 
     def register_distillation_tensor(self, name: str, tensor: Tensor | list[Tensor]) -> None:
         """Hands a tensor, or one for each layer, to the losses that take `name`; does nothing where none does."""
@@ -106,6 +111,10 @@ class DistillationMixin:
     def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: Mapping[str, Any]) -> dict | None:
         """Called on a new student: copies what the config asks for from the teacher, and returns a record of it."""
         return None
+
+    def read_from_teacher(self) -> tuple[str, ...]:
+        """Returns the names of what a student's own `forward` takes from its teacher. Default: nothing."""
+        return ()
 
     def cached_teacher(self, distillation: Mapping[str, Any]) -> "DistillationMixin":
         """Called on a new student: returns what plays the teacher from the config's `teacher_cache`.

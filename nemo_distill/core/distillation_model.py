@@ -84,6 +84,9 @@ class DistillationModelPT(ModelPT):
         if copied is not None:
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
+        self.teacher_parameters = number_of_parameters(self.teacher)
+        if not self.loss_terms and not self.student.read_from_teacher():
+            self.teachers = ()  # which no step would run
         if backend := distillation.get("compile"):
             self._compile_models(backend)
 
@@ -124,9 +127,9 @@ class DistillationModelPT(ModelPT):
                 module.compile(backend=backend, dynamic=True)
 
     @property
-    def teacher(self) -> ModelPT:
-        """The frozen teacher, or the first of several, always in eval mode, on the student's device."""
-        return self.teachers[0]
+    def teacher(self) -> ModelPT | None:
+        """The frozen teacher, or the first of several, in eval mode, on the student's device; None if none is run."""
+        return self.teachers[0] if self.teachers else None
 
     def _apply(self, fn: Any, recurse: bool = True) -> "DistillationModelPT":
         for teacher in self.teachers:
@@ -186,7 +189,8 @@ class DistillationModelPT(ModelPT):
         the student's own training loss; where all weights are 0, it alone is there.
         """
         terms = StepLosses(self.loss_terms, step, self.fused)
-        registry = DistillationRegistry(terms.wanted(), self.temperature.at(step))
+        shared = {(Role.TEACHER, name) for name in self.student.read_from_teacher()}
+        registry = DistillationRegistry(terms.wanted() | shared, self.temperature.at(step))
         if terms.terms:
             self._run_teachers(batch, registry)
         with self.student.distillation_pass(Role.STUDENT, registry):
@@ -254,6 +258,11 @@ class DistillationModelPT(ModelPT):
     def list_available_models(cls) -> None:
         """There are no published models of this class."""
         return None
+
+
+def number_of_parameters(model: Any) -> int | None:
+    """Returns the number of a model's parameters; None of what has none to show, as a teacher cache."""
+    return sum(parameter.numel() for parameter in model.parameters()) if hasattr(model, "parameters") else None
 
 
 def _without(cfg: DictConfig, sections: tuple[str, ...]) -> DictConfig:

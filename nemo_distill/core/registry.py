@@ -79,6 +79,10 @@ class DistillationRegistry:
             raise KeyError(f"The {role.value} registered no '{name}'; it registered {found}.")
         return self._tensors[role, name]
 
+    def has(self, role: Role, name: str) -> bool:
+        """True if `role` has registered something as `name`."""
+        return (role, name) in self._tensors
+
     def mask(self, name: str) -> Tensor | None:
         """Returns the mask of the tensors called `name`, or None where every position counts."""
         return self._masks.get(name)

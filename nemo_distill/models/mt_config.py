@@ -27,6 +27,7 @@ from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
+from nemo_distill.models.shared_encoder import shared_encoder_problems
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
 from nemo_distill.teacher_cache.cache import cached_teacher_path
 
@@ -46,6 +47,7 @@ STUDY_KEYS = (
     "distilbert_initialization",
     "initialization",
     "same_size_as_teacher",
+    "share_encoder",
     "mix",
     "noise",
 )
@@ -206,9 +208,11 @@ def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
         for key in ("num_layers", *SAME_IN_A_STACK)
         if (start[side].get(key) or False) != (model[side].get(key) or False)
     ]
-    if (model.get("distillation") or {}).get("distilbert_initialization"):
-        problems.append("init_from_nemo_model and distillation.distilbert_initialization both set the first weights.")
-    return problems
+    return problems + [
+        f"init_from_nemo_model and distillation.{key} both set the first weights."
+        for key in ("distilbert_initialization", "share_encoder")
+        if (model.get("distillation") or {}).get(key)
+    ]
 
 
 def _size_problems(model: Mapping[str, Any]) -> list[str]:
@@ -269,6 +273,9 @@ def _check_teachers(
     if distillation.get("distilbert_initialization"):
         initialization = distillation.get("initialization") or {}
         problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
+    if distillation.get("share_encoder"):
+        losses = distillation_losses(distillation)
+        problems += [f"model.{problem}" for problem in shared_encoder_problems(model, len(paths), first, losses)]
     return problems, (registered_widths(model), registered_widths(first))
 
 

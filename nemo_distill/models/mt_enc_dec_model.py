@@ -35,6 +35,7 @@ from nemo_distill.models.mt_config import (
     tokenizer_problems,
 )
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
+from nemo_distill.models.shared_encoder import share_encoder
 from nemo_distill.models.tokenizer_files import Vocabulary
 
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
@@ -56,6 +57,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     distillation_tensors = REGISTERED_TENSORS
     _noisy_source: NoisySource | None = None  # what a student reads in place of the source
+    _shares_encoder = False  # with its teacher, frozen
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         super().__init__(cfg, trainer=trainer)
@@ -74,7 +76,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         if not self.is_being_distilled():
             return super().forward(src, src_mask, tgt, tgt_mask)
         with self._captured() as inside:
-            encoder_hidden_states = self.encoder(input_ids=src, encoder_mask=src_mask)  # (B, S, D)
+            encoder_hidden_states = self._encode(src, src_mask)  # (B, S, D)
             decoder_hidden_states = self.decoder(
                 input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoder_hidden_states, encoder_mask=src_mask
             )  # (B, T, D)
@@ -94,6 +96,12 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         self.distillation_registration_step(log_probs=log_probs)
         return log_probs
 
+    def _encode(self, src: Tensor, src_mask: Tensor) -> Tensor:
+        """Returns the encoder's output (B, S, D), which is the teacher's where both have one encoder."""
+        if self._shares_encoder and (states := self.teachers_tensor("encoder_hidden_states")) is not None:
+            return states
+        return self.encoder(input_ids=src, encoder_mask=src_mask)
+
     def _needs_log_probs(self) -> bool:
         """Whether some loss does, or the student's own, which comes from the projection where that is wanted."""
         own = self.is_student_model() and not self.wants_distillation_tensor("projection")
@@ -103,6 +111,16 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         """Of the decoder's output (B, T, D) by NeMo's head, whose one layer shares its weight with the embedding."""
         layer = self.log_softmax.mlp.layer0
         return Projection(self.log_softmax.dropout(hidden_states), layer.weight, layer.bias)
+
+    def read_from_teacher(self) -> tuple[str, ...]:
+        return ("encoder_hidden_states",) if self._shares_encoder else ()
+
+    def train(self, mode: bool = True) -> "DistillableMTEncDecModel":
+        """Sets the mode of all but an encoder that is the teacher's, which has no dropout."""
+        super().train(mode)
+        if self._shares_encoder:
+            self.encoder.eval()
+        return self
 
     @contextmanager
     def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
@@ -208,6 +226,10 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def initialize_from_teacher(
         self, teacher: "DistillableMTEncDecModel", distillation: Mapping[str, Any]
     ) -> dict[str, Any] | None:
+        if distillation.get("share_encoder"):
+            share_encoder(self, teacher)
+            self._shares_encoder = True
+            return {"encoder": "shared"}
         if not distillation.get("distilbert_initialization"):
             return None
         initialization = distillation.get("initialization") or {}

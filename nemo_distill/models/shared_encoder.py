@@ -1,0 +1,55 @@
+"""A student that keeps its teacher's encoder: frozen, and run once for both.
+
+Deep encoders and shallow decoders translate as well as even depths and faster (Kasai et al. 2021), and an encoder that
+has been learned need not be learned again: what is distilled is the decoder, whose steps are what decoding waits for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nemo_distill.models.initialization import FALSE, SAME_IN_A_STACK
+
+SAME = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
+SWITCH = "distillation.share_encoder"
+
+
+def shared_encoder_problems(
+    model: Mapping[str, Any], teachers: int, teacher: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Returns what keeps a student from sharing its teacher's encoder, a sentence each.
+
+    Args:
+        model: the student's config with its section `distillation`, resolved.
+        teachers: how many there are.
+        teacher: the first one's config.
+        losses: the nodes of all losses, by name.
+    """
+    distillation = model["distillation"]
+    pairs = {key: (model["encoder"].get(key), teacher["encoder"].get(key)) for key in SAME}
+    problems = [
+        f"{SWITCH}: model.encoder has {key}={ours}, the teacher's {theirs}."
+        for key, (ours, theirs) in pairs.items()
+        if ours != theirs and not (ours in FALSE and theirs in FALSE)
+    ]
+    if model.get("shared_embeddings"):
+        problems.append(f"{SWITCH} would freeze the decoder's words too; set model.shared_embeddings=false.")
+    if teachers > 1:
+        problems.append(f"{SWITCH}: of {teachers} teachers none is the one to share with.")
+    if any((distillation.get("noise") or {}).values()):
+        problems.append(f"{SWITCH}: with distillation.noise the student would read another source than its teacher.")
+    for key in ("teacher_cache", "teacher_precision", "distilbert_initialization"):
+        if value := distillation.get(key):
+            problems.append(f"{SWITCH} does not go with distillation.{key}={value}.")
+    return problems + [
+        f"{SWITCH}: the encoders are one, so that distillation.loss.{name}, which compares their '{value}', has "
+        "nothing to teach."
+        for name, node in losses.items()
+        for value in node.values()
+        if node.get("weight", 1) != 0 and isinstance(value, str) and value.startswith("encoder")
+    ]
+
+
+def share_encoder(student: Any, teacher: Any) -> None:
+    """Gives a student, an `MTEncDecModel`, the weights of its teacher's encoder, and freezes them."""
+    student.encoder.load_state_dict(teacher.encoder.state_dict())
+    student.encoder.requires_grad_(False)
