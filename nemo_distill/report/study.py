@@ -53,24 +53,30 @@ def study_models(experiments: Mapping[str, Any], claimed_alone: bool = False) ->
     return {name: one for name, one in models.items() if name in claimed or not claimed_alone}
 
 
-def study_markdown(experiments: Mapping[str, Any], results: Sequence[Result]) -> str:
-    """Returns a section with a table for each experiment, after the verdicts on all claims.
+def study_markdown(
+    experiments: Mapping[str, Any], results: Sequence[Result], introduction: str, record: Mapping[str, Any]
+) -> str:
+    """Returns a page: how it was made, the verdicts on all claims, and a section with a table for each experiment.
 
     Args:
         experiments: of the study's config, resolved.
         results: of the models that have been trained, the teacher first.
+        introduction: what was done, as Markdown.
+        record: what the page was made with, as `made_with` returns it.
     """
     scores: dict[str, list[float]] = {}
     for result in results:
         scores.setdefault(result.group, []).append(result.bleu)
     spread = pooled_spread(scores)
     table = _StudyTable(results, scores)
-    sections = ["## Verdicts", _explanation(spread), _verdicts(experiments, scores, spread)]
+    sections = ["# The study, in kind", introduction.strip(), _provenance(results, record)]
+    sections += ["## Verdicts", _explanation(spread), _verdicts(experiments, scores, spread)]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
     for experiment in experiments.values():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
         sections.append(table.of_grid(grid) if grid else table.of_rows(_names(experiment)))
+        sections += filter(None, [experiment.get("found")])
     return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{results[0].signature}`\n"
 
 
@@ -110,6 +116,16 @@ class _StudyTable:
             return "", ""
         mine, theirs = (statistics.mean(self._scores[name]) for name in (group, baseline))
         return _signed(mine - theirs), f"{_signed(100 * (mine / theirs - 1), 1)} %"
+
+
+def _provenance(results: Sequence[Result], record: Mapping[str, Any]) -> str:
+    hours = sum(result.training_seconds for result in results) / 3600
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    where = f"{record['device']}, threads each: {record['threads']}"
+    return (
+        f"{len(results)} models, {hours:.1f} hours of training on {where}. "
+        f"Written {record['date'][:10]} by revision {(record['git_revision'] or 'unknown')[:8]}; {versions}."
+    )
 
 
 def _explanation(spread: Spread | None) -> str:

@@ -12,11 +12,22 @@ EXPERIMENTS = {
         "title": "Temperature",
         "text": "Half and half.",
         "methods": {"cool": [], "hot": []},
+        "found": "Cold it is.",
         "grid": {"columns": ["T = 1", "T = 9"], "rows": {"slim": ["cool", "hot"]}},
         "claims": {"Heat harms.": [{"plus": "cool", "minus": ["hot"], "above": 1}]},
     },
     "sizes": {"title": "Sizes", "methods": {}, "rows": ["slim", "cool"]},
 }
+
+
+RECORD = {
+    "device": "cpu: a machine", "threads": 1, "date": "2026-01-02T03:04:05", "git_revision": "a" * 40,
+    "versions": {"torch": "2.0"},
+}  # fmt: skip
+
+
+def page(**scores):
+    return study_markdown(EXPERIMENTS, results(**scores), "What was done.", RECORD)
 
 
 def results(**scores):
@@ -35,24 +46,26 @@ def test_the_models_are_those_of_all_experiments_or_those_that_a_claim_compares(
 
 
 def test_each_experiment_has_its_table_and_each_claim_its_verdict():
-    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11]))
+    text = page(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11])
     assert "| slim | 30.50 ± 0.71 (+10.00) | 10.50 ± 0.71 (−10.00) |" in text
     assert "| cool | 30.50 ± 0.71 | 2 | +10.00 | +48.8 % | 100 | 10.0x |" in text
     assert "| slim | 20.50 ± 0.71 | 2 |  |  | 100 | 10.0x |" in text
     # The 95 % quantile of t with 3 degrees of freedom is 2.3534.
     assert "| Heat harms. | **holds** | cool − hot = +20.00 ± 1.66, claimed above 1: holds |" in text
     assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
+    assert text.index("What was done.") < text.index("## Verdicts") < text.index("Cold it is.")
+    assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
 
 
 def test_one_seed_each_leaves_all_open():
-    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20], cool=[30], hot=[10]))
+    text = page(teacher=[40], slim=[20], cool=[30], hot=[10])
     assert "every verdict is open" in text and "cool − hot = +20.00, claimed above 1: open" in text
 
 
 def test_what_is_not_trained_yet_is_said():
-    text = study_markdown(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30]))
+    text = page(teacher=[40], slim=[20, 21], cool=[30])
     assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet: hot" in text
-    assert "| slim | – |" in study_markdown(EXPERIMENTS, results(teacher=[40], cool=[30]))
+    assert "| slim | – |" in page(teacher=[40], cool=[30])
 
 
 def test_models_that_there_are_not_are_told_before_anything_is_trained():

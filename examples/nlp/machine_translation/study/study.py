@@ -1,5 +1,6 @@
 """Runs the study's experiments, and writes their tables and the verdicts on its claims. See conf/study.yaml."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nemo_distill.comparison_plan import plan_runs
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
+from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.results_table import write_results
 from nemo_distill.report.study import study_markdown, study_models, study_problems
 from nemo_distill.training import check
@@ -26,7 +28,9 @@ def main(cfg: DictConfig) -> None:
     results = (finished_results if cfg.report_only else compare)(cfg, scripts)
     write_results(results, folder)
     with whole_file(folder / "study.md") as file:
-        file.write(study_markdown(experiments, results).encode())
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+        page = study_markdown(experiments, results, cfg.introduction, made_with("cpu", threads))
+        file.write(page.encode())
     console.info(str(folder / "study.md"))
 
 
