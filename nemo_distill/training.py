@@ -15,6 +15,7 @@ from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, read_json
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.evaluation.made_with import device_name
+from nemo_distill.evaluation.model_card import model_card, write_card
 from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
 
 INTERRUPTED = """
@@ -46,7 +47,7 @@ def plain_errors() -> Iterator[None]:
 
 @contextmanager
 def training_run(cfg: DictConfig) -> Iterator[Any]:
-    """Builds the trainer of a training, and keeps `run.json` in its folder until the training ends."""
+    """Builds a training's trainer, keeps `run.json` in its folder until it ends, then writes its model's card."""
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
     earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
@@ -56,8 +57,15 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
         return
     record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
-    with recorded_run(Path(trainer.default_root_dir), record, lambda: _outcome(trainer), seconds):
+    folder = Path(trainer.default_root_dir)
+    with recorded_run(folder, record, lambda: _outcome(trainer), seconds):
         yield trainer
+    for written in _models_in(folder):
+        write_card(written.with_suffix(".md"), model_card(written, folder))
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("*.nemo"))
 
 
 def _outcome(trainer: Any) -> dict[str, Any]:
@@ -66,14 +74,13 @@ def _outcome(trainer: Any) -> dict[str, Any]:
 
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     best = checkpoint.best_model_score if checkpoint else None
-    written = sorted((Path(trainer.default_root_dir) / "checkpoints").glob("*.nemo"))
     return {
         "steps": trainer.global_step,
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": best.item()},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": number_of_parameters(getattr(model, "student", model)),
         "teacher_parameters": getattr(model, "teacher_parameters", None),
-        "models": [fingerprint(path) for path in written],
+        "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
     }
 
 

@@ -84,6 +84,11 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
     assert records[0]["settings"]["teachers"] == [fingerprint(teacher_path)]
     assert records[0]["models"] == [fingerprint(next((tmp_path / "whole").rglob("*.nemo")))]
     assert records[0]["best"]["monitor"] == "val_loss" and records[0]["seconds"] > 0
+    (card,) = (tmp_path / "whole").rglob("*.md")
+    assert (
+        f"SHA-256: `{records[0]['models'][0]['sha256']}`" in card.read_text()
+        and "status: finished" in card.read_text()
+    )
     assert records[0]["parameters"] > 0 and records[0]["teacher_parameters"] > 0
     weights = [
         torch.load(next((tmp_path / name).rglob("*-last.ckpt")), weights_only=False)["state_dict"]

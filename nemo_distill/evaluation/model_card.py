@@ -130,11 +130,16 @@ def check_card(cfg: DictConfig) -> None:
         raise ConfigurationError(problems)
 
 
-def write_card(cfg: DictConfig) -> None:
+def card_job(cfg: DictConfig) -> None:
     """Writes the card of `cfg.model`, beside it unless `cfg.output` names another file."""
-    with whole_file(_output(cfg)) as stream:
-        stream.write(_card(cfg).encode())
+    write_card(_output(cfg), _card(cfg))
     console.info(f"wrote {_output(cfg)}")
+
+
+def write_card(path: Path, card: str) -> None:
+    """Writes a card as a whole file."""
+    with whole_file(path) as stream:
+        stream.write(card.encode())
 
 
 def _card(cfg: DictConfig) -> str:

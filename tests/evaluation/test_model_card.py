@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.data.output_files import sha256_of
-from nemo_distill.evaluation.model_card import check_card, model_card, write_card
+from nemo_distill.evaluation.model_card import card_job, check_card, model_card
 from tests.conftest import SCRIPTS, tiny_config
 from tests.evaluation.test_evaluation_tables import evaluation
 
@@ -64,7 +64,7 @@ def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
 def test_the_card_is_written_beside_the_model_and_not_over_another(student):
     cfg = config(f"model={student}")
     check_card(cfg)
-    write_card(cfg)
+    card_job(cfg)
     assert student.with_suffix(".md").read_text() == model_card(student)
     with pytest.raises(ConfigurationError, match="which exists; set overwrite=true"):
         check_card(cfg)

@@ -3,14 +3,14 @@
 import hydra
 from omegaconf import DictConfig
 
-from nemo_distill.evaluation.model_card import check_card, write_card
+from nemo_distill.evaluation.model_card import card_job, check_card
 from nemo_distill.training import check
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="model_card")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_card)
-    write_card(cfg)
+    card_job(cfg)
 
 
 if __name__ == "__main__":
