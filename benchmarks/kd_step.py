@@ -179,19 +179,20 @@ def measure(sizes: Sizes) -> dict[str, float]:
         building = build_cache(folder, sizes, device)
         steps = {
             "NLL": own_training(folder, sizes, device),
-            "online, plain": distillation(folder, sizes, device, cached=False, fused=False),
-            "online": distillation(folder, sizes, device, cached=False, fused=True),
-            "cached": distillation(folder, sizes, device, cached=True, fused=True),
+            "online, usual form": distillation(folder, sizes, device, cached=False, fused=False),
+            "online, fused": distillation(folder, sizes, device, cached=False, fused=True),
+            "from the cache": distillation(folder, sizes, device, cached=True, fused=True),
         }
         seconds = least_seconds(steps, sizes.rounds, device)
-    for step, value in {**seconds, "building": building}.items():
-        print(f"{step:>13}: {value * 1000:8.1f} ms a batch, {value / seconds['NLL']:5.2f} times the NLL step")
-    saved = seconds["online"] - seconds["cached"]
-    print(f"The cache pays after {building / saved:.1f} epochs" if saved > 0 else "The cache does not pay")
+    print("| step | ms a batch | over the NLL step |\n| --- | ---: | ---: |")
+    for step, value in {**seconds, "building the cache": building}.items():
+        print(f"| {step} | {value * 1000:.0f} | {value / seconds['NLL']:.2f} |")
+    saved = seconds["online, fused"] - seconds["from the cache"]
+    print(f"\n- The cache pays after {building / saved:.1f} epochs." if saved > 0 else "\n- The cache does not pay.")
     return {
-        "cached_over_nll": seconds["cached"] / seconds["NLL"],
-        "cached_speedup_over_plain": seconds["online, plain"] / seconds["cached"],
-        "fused_speedup_over_plain": seconds["online, plain"] / seconds["online"],
+        "cached_over_nll": seconds["from the cache"] / seconds["NLL"],
+        "cached_speedup_over_plain": seconds["online, usual form"] / seconds["from the cache"],
+        "fused_speedup_over_plain": seconds["online, usual form"] / seconds["online, fused"],
     }
 
 

@@ -1,0 +1,58 @@
+"""Puts what commands print into the documentation, so that no number there is typed by hand.
+
+    python benchmarks/record.py docs/results.md                # every measured block anew
+    python benchmarks/record.py docs/results.md kd_loss decode # those whose command holds one of these words
+
+A block begins with `<!-- measured: COMMAND -->` and ends with `<!-- end -->`. The command is run in the repository's
+root; what it prints in Markdown, tables and lists, replaces what stands between, with date, machine and revision.
+Other load on the machine falsifies seconds: let it rest.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_distill.data.output_files import whole_file
+from nemo_distill.evaluation.made_with import made_with
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKDOWN = ("| ", "- ", "> ")
+
+
+def measured(command: str) -> str:
+    """Runs a command and returns a block: the command, what it was run on, and its tables."""
+    record = made_with("cpu", 0)
+    print(f"\n{command}\n", flush=True)
+    with subprocess.Popen(["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+    if process.returncode:
+        raise SystemExit(f"'{command}' ended with code {process.returncode}; its block stays as it was.")
+    shown = "\n".join(line for line in lines if line.startswith(MARKDOWN))
+    if not shown:
+        raise SystemExit(f"'{command}' printed neither a table nor a list; its block stays as it was.")
+    revision = (record["git_revision"] or "unknown")[:8]
+    return f"```\n{command}\n```\n\n{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}\n"
+
+
+def renew(page: Path, words: Sequence[str]) -> None:
+    """Renews the blocks of a page whose command holds one of the words; all, where there are none."""
+    text = page.read_text(encoding="utf-8")
+    commands = [block["command"] for block in BLOCK.finditer(text)]
+    chosen = [command for command in commands if not words or any(word in command for word in words)]
+    if not chosen:
+        raise SystemExit(f"{page}: no block's command holds {' or '.join(words) or 'anything'}; there are {commands}.")
+    for command in chosen:
+        new = measured(command)
+        text = BLOCK.sub(lambda b, c=command, n=new: f"{b[1]}{n}{b[3]}" if b["command"] == c else b[0], text)
+        with whole_file(page) as stream:
+            stream.write(text.encode())
+
+
+if __name__ == "__main__":
+    renew(Path(sys.argv[1]), sys.argv[2:])
