@@ -12,6 +12,7 @@ import resource
 import runpy
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,37 +73,34 @@ class Kill:
         resource.setrlimit(resource.RLIMIT_FSIZE, (TORN_BYTES, TORN_BYTES))
 
 
-def attempt(script: Script, folder: Path, kill: Kill | None = None, uid: int | None = None) -> Attempt:
+def attempt(script: Script, folder: Path, kill: Kill | None = None) -> Attempt:
     """Runs a script in a child.
 
     Args:
         script: what to run.
-        folder: whose changes are counted; `FOLDER.log` and `FOLDER.changes` are written beside it.
+        folder: whose changes are counted.
         kill: when to kill the child, if at all.
-        uid: the user that the child runs as.
     """
-    log, changes = (folder.with_name(f"{folder.name}.{ending}") for ending in ("log", "changes"))
-    changes.write_text("")
-    child = context.Process(target=_child, args=(script, folder, log, changes, kill, uid))
-    child.start()
-    child.join()
-    return Attempt(child.exitcode, log.read_text(errors="replace"), changes.read_text().splitlines())
+    with tempfile.TemporaryDirectory() as elsewhere:
+        log, changes = (Path(elsewhere) / name for name in ("log", "changes"))
+        changes.touch()
+        child = context.Process(target=_child, args=(script, folder, log, changes, kill))
+        child.start()
+        child.join()
+        return Attempt(child.exitcode, log.read_text(errors="replace"), changes.read_text().splitlines())
 
 
-def _child(script: Script, folder: Path, log: Path, changes: Path, kill: Kill | None, uid: int | None) -> None:
+def _child(script: Script, folder: Path, log: Path, changes: Path, kill: Kill | None) -> None:
     with log.open("w") as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
-    with changes.open("w") as stream:
-        if uid is not None:
-            os.setuid(uid)
-        script.prepare()
-        sys.argv = [str(SCRIPTS / script.name), *script.arguments]
-        seen = _watch(str(folder), kill)
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        finally:
-            stream.writelines(f"{change}\n" for change in seen)
+    script.prepare()
+    sys.argv = [str(SCRIPTS / script.name), *script.arguments]
+    seen = _watch(str(folder), kill)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        changes.write_text("".join(f"{change}\n" for change in list(seen)))
 
 
 def _watch(folder: str, kill: Kill | None) -> list[str]:

@@ -75,4 +75,10 @@ def training(corpus: Path, folder: Path) -> Script:
     return Script("enc_dec_nmt_distill.py", arguments)
 
 
-SCRIPTS_OF = {"labelling": labelling, "caching": caching, "exporting": exporting, "evaluating": evaluating, "training": training}
+SCRIPTS_OF = {
+    "labelling": labelling,
+    "caching": caching,
+    "exporting": exporting,
+    "evaluating": evaluating,
+    "training": training,
+}
