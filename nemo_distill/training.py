@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 def plain_errors() -> Iterator[None]:
     """Ends the program with a sentence, and no stack trace, where data or a disk cannot be used or at Ctrl-C."""
     try:
-        yield
+        with mock.patch.object(threading, "excepthook", _show_thread):
+            yield
     except (ConfigurationError, DataError) as error:
         raise SystemExit(f"\n{error}") from error
     except OSError as error:
@@ -51,6 +53,12 @@ def plain_errors() -> Iterator[None]:
         raise SystemExit(f"\n{where}{error.strerror}. {DISK_REMEDY}") from error
     except KeyboardInterrupt as interruption:
         raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+
+
+def _show_thread(ended: threading.ExceptHookArgs) -> None:
+    """Shows why a thread has ended, but for a disk: those that write hand its errors on, as TensorBoard's does."""
+    if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in DISK_ERRORS):
+        threading.__excepthook__(ended)
 
 
 @contextmanager

@@ -3,6 +3,7 @@ runs nothing that a file in its folder was made to run.
 """
 
 import collections
+import io
 import typing
 from pathlib import Path
 from pickle import UnpicklingError
@@ -36,12 +37,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes a checkpoint beside its place; Lightning's goes through /tmp, and is copied if that is another disk."""
+        """Writes a checkpoint beside its place; Lightning copies it there from /tmp, not in one go."""
         if storage_options is not None:
             raise TypeError("SafeCheckpointIO takes no storage_options")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # into a file torch writes by itself, and does not say why it cannot
+        torch.save(checkpoint, content)
         with whole_file(Path(path)) as stream:
-            torch.save(checkpoint, stream)
+            stream.write(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None) -> dict[str, Any]:
         """Returns what a checkpoint holds.
@@ -66,8 +69,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
 def settle_checkpoints(folder: Path) -> None:
     """Leaves, of what a kill has left in a folder of checkpoints, one `-last.ckpt`: the latest.
 
-    NeMo does not choose from two, one of which was about to be deleted; and one that has not lost its mark yet it takes
-    for half written, though `SafeCheckpointIO` writes whole ones alone.
+    NeMo refuses to choose from two, one of which was about to be deleted, and one that still has its mark it takes for
+    half written, though `SafeCheckpointIO` writes none but whole ones.
     """
     remove_leftovers(folder)
     *older, _ = sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns) or [None]

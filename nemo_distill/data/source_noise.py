@@ -122,9 +122,9 @@ class NoisySource:
 
 
 class _SentencePieceSampler:
-    """SentencePiece's merges, each left out when its turn comes with a probability, as SentencePiece's own sampling does.
+    """SentencePiece's merges, each of which is left out with a probability when its turn comes.
 
-    SentencePiece's own cannot be repeated: since 0.2.3 the same seed gives each process other pieces.
+    SentencePiece samples so too, but cannot be made to repeat it: in 0.2.3 a seed gives each process other pieces.
     """
 
     def __init__(self, tokenizer: Any, dropout: float):
