@@ -1,6 +1,8 @@
 """The steps of a training job that its Hydra scripts share, in NeMo's order."""
 
+import errno
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, read_json
+from nemo_distill.data.output_files import fingerprint, read_json, writing
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.evaluation.made_with import device_name
 from nemo_distill.evaluation.model_card import model_card, write_card
 from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
 
+# A disk that is full, read-only, somebody else's or broken; other errors of the system are ours.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+DISK_REMEDY = "What was finished before is intact; the same command goes on once that is mended."
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -36,13 +41,25 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where data cannot be used or Ctrl-C was pressed."""
+    """Ends the program with a sentence, and no stack trace, where data or a disk cannot be used or at Ctrl-C."""
     try:
-        yield
+        with mock.patch.object(threading, "excepthook", _show_thread):
+            yield
     except (ConfigurationError, DataError) as error:
         raise SystemExit(f"\n{error}") from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = f"'{error.filename}': " if error.filename else ""
+        raise SystemExit(f"\n{where}{error.strerror}. {DISK_REMEDY}") from error
     except KeyboardInterrupt as interruption:
         raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+
+
+def _show_thread(ended: threading.ExceptHookArgs) -> None:
+    """Shows why a thread has ended, but for a disk: those that write hand its errors on, as TensorBoard's does."""
+    if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in DISK_ERRORS):
+        threading.__excepthook__(ended)
 
 
 @contextmanager
@@ -51,6 +68,11 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
     earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
+    with writing(Path(folder or ".")):
+        yield from _recorded(cfg, record, earlier)
+
+
+def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: dict[str, Any] | None) -> Iterator[Any]:
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
@@ -90,17 +112,31 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo.utils.exp_manager import exp_manager
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
-    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO
+    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, settle_checkpoints
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
     trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()], plugins=[SafeCheckpointIO()])
+    resumes = (cfg.get("exp_manager") or {}).get("resume_if_exists")
+    if resumes and trainer.is_global_zero:
+        settle_checkpoints(_checkpoint_folder(cfg.exp_manager))
     exp_manager(trainer, cfg.get("exp_manager"))
+    if resumes and trainer.checkpoint_callback:
+        # What a killed attempt has written after the checkpoint is written again, under the same names.
+        trainer.checkpoint_callback._enable_version_counter = False
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
+
+
+def _checkpoint_folder(section: DictConfig) -> Path:
+    """Where exp_manager puts the checkpoints of a training that may be resumed."""
+    if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
+        return Path(chosen)
+    named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
+    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
@@ -140,5 +176,22 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
             trainer.fit(model)
         except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
+        _complete(trainer, model)
     if cfg.get("do_testing", False):
         trainer.test(model)
+
+
+def _complete(trainer: Any, model: Any) -> None:
+    """Writes the `.nemo` of a training that was killed between its last checkpoint and that.
+
+    Of a training that has done all of its steps Lightning restores the checkpoint, and does not come to its end again.
+    """
+    callback = trainer.checkpoint_callback
+    if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
+        return
+    path = Path(callback._format_nemo_checkpoint_name())
+    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
+        return
+    if callback.save_best_model and callback.best_model_path:
+        model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
+    model.save_to(str(path))

@@ -60,6 +60,7 @@ def set_up_console(stream: TextIO | None = None) -> None:
         warnings.filterwarnings("ignore", category=category)
     for text in IRRELEVANT:
         warnings.filterwarnings("ignore", message=f"(?s).*({text})")
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, would show stack traces
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -1,6 +1,9 @@
-"""Checkpoints are read as data: a training that resumes runs nothing that a file in its folder was made to run."""
+"""Checkpoints are written whole or not at all, and read as data: a training that was killed at any point resumes, and
+runs nothing that a file in its folder was made to run.
+"""
 
 import collections
+import io
 import typing
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from nemo_distill.core.archive_safety import TRUST, is_trusted
 from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.output_files import sha256_of
+from nemo_distill.data.output_files import remove_leftovers, sha256_of, whole_file
 
 _AN_ARRAY = np.zeros(1, np.uint32)  # as the states of random generators are
 # What checkpoints hold besides tensors: configs and arrays. None of these runs what it is given.
@@ -24,9 +27,24 @@ DATA_CLASSES = (
     *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
 )
 
+LAST = "-last.ckpt"  # what the name of the checkpoint to resume from ends with
+
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Lightning's own, but for what it accepts; a file whose SHA-256 is in `NEMO_DISTILL_TRUST` may hold anything."""
+    """Lightning's own, but for how it writes and what it accepts.
+
+    A file whose SHA-256 is in `NEMO_DISTILL_TRUST` may hold anything.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes a checkpoint beside its place; Lightning copies it there from /tmp, not in one go."""
+        if storage_options is not None:
+            raise TypeError("SafeCheckpointIO takes no storage_options")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # into a file torch writes by itself, and does not say why it cannot
+        torch.save(checkpoint, content)
+        with whole_file(Path(path)) as stream:
+            stream.write(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None) -> dict[str, Any]:
         """Returns what a checkpoint holds.
@@ -46,3 +64,17 @@ class SafeCheckpointIO(TorchCheckpointIO):
                     f"it, or if you trust its author, set {TRUST}={sha256_of(Path(path))}."
                 ]
             ) from error
+
+
+def settle_checkpoints(folder: Path) -> None:
+    """Leaves, of what a kill has left in a folder of checkpoints, one `-last.ckpt`: the latest.
+
+    NeMo refuses to choose from two, one of which was about to be deleted, and one that still has its mark it takes for
+    half written, though `SafeCheckpointIO` writes none but whole ones.
+    """
+    remove_leftovers(folder)
+    *older, _ = sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns) or [None]
+    for path in older:
+        path.unlink()
+    for mark in folder.glob(f"*{LAST.removesuffix('.ckpt')}-unfinished"):
+        mark.unlink()

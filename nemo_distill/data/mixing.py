@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from nemo_distill.data.output_files import earlier_record, fingerprint, remove_leftovers, whole_file, write_json
+from nemo_distill.data.output_files import earlier_record, fingerprint, remove_leftovers, whole_files, write_json
 from nemo_distill.data.text_lines import DataError, LinePolicy, clean_line, parallel_lines
 
 Item = TypeVar("Item")
@@ -103,16 +103,16 @@ def write_mix(
     record_path = mix.path("json")
     if record := earlier_record(record_path, mix.settings(), overwrite):
         return record
-    record_path.unlink(missing_ok=True)
     remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
     parts = _plan(mix)
     lines = sum(part.lines for part in parts.values())
-    with whole_file(mix.path("src")) as source_file, whole_file(mix.path("tgt")) as target_file:
+    texts = [mix.path(ending) for ending in ("src", "tgt")]
+    with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):
         for number, (source, target) in enumerate(_pairs(mix, parts), start=1):
             source_file.write(source.encode() + b"\n")
             target_file.write(target.encode() + b"\n")
             on_line(number, lines)
-    files = [fingerprint(mix.path(ending)) for ending in ("src", "tgt")]
+    files = [fingerprint(path) for path in texts]
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
     record = {"settings": mix.settings(), "lines": lines, "corpora": corpora, "files": files}
     write_json(record_path, record)

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,19 +18,48 @@ TEMPORARY = ".tmp"
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Has the errors of the disk name `path`: Python's do not say where a write failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).endswith(TEMPORARY):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a file that takes the name `path` when all of it is on the disk, and leaves nothing if that fails."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    with whole_files([path]) as (stream,):
+        yield stream
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[list[BinaryIO]]:
+    """Opens files that belong together, and take their names when all of them are on the disk.
+
+    Args:
+        paths: of one folder.
+        outdated: what is deleted first of all when they do, so that a kill leaves no old file beside a new one.
+    """
+    temporaries = [path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}") for path in paths]
     try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with writing(paths[0]), ExitStack() as stack:
+            streams = [stack.enter_context(temporary.open("xb")) for temporary in temporaries]
+            yield streams
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path in outdated:
+            path.unlink(missing_ok=True)
+        for temporary, path in zip(temporaries, paths):
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _sync_folder(paths[0].parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from nemo_distill.core.config import ConfigurationError
 
 WORD_START = "▁"  # that pieces of SentencePiece and youtokentome begin a word with
 SEEDS = 1 << 31
+NO_MERGE = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,6 @@ class NoisySource:
             src_mask: (B, S), true at real tokens.
         """
         random = Random(int(torch.randint(SEEDS, ())))
-        self._sampler.seed(random.randrange(SEEDS))
         rows = [self._row(row[mask.bool()].tolist(), random) for row, mask in zip(src_ids.cpu(), src_mask.cpu())]
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, S')
@@ -109,39 +109,62 @@ class NoisySource:
             places = [index + random.uniform(0, noise.swap_distance + 1) for index in range(len(kept))]
             kept = [word for _, word in sorted(zip(places, kept), key=lambda pair: pair[0])]
         if noise.bpe_dropout:
-            kept = [self._cut_anew(word) for word in kept]
+            kept = [self._cut_anew(word, random) for word in kept]
         return [[self.tokenizer.unk_id] if random.random() < noise.mask else word for word in kept]
 
-    def _cut_anew(self, word: list[int]) -> list[int]:
+    def _cut_anew(self, word: list[int], random: Random) -> list[int]:
         if self.tokenizer.unk_id in word:  # whose text is not known
             return word
         text = "".join(self.tokenizer.ids_to_tokens(word))
         if not text.startswith(WORD_START) or text == WORD_START:  # what the tokenizer would not give back
             return word
-        return self._sampler.encode(text.removeprefix(WORD_START)) or word
+        return self._sampler.encode(text.removeprefix(WORD_START), random) or word
 
 
 class _SentencePieceSampler:
+    """SentencePiece's merges, each of which is left out with a probability when its turn comes.
+
+    SentencePiece samples so too, but cannot be made to repeat it: in 0.2.3 a seed gives each process other pieces.
+    """
+
     def __init__(self, tokenizer: Any, dropout: float):
-        self._model, self._dropout = tokenizer.tokenizer, dropout
+        model = tokenizer.tokenizer
+        self._ids = {model.id_to_piece(index): index for index in range(len(model)) if _is_plain(model, index)}
+        self._scores = {piece: model.get_score(index) for piece, index in self._ids.items()}
+        self._dropout = dropout
 
-    def seed(self, seed: int) -> None:
-        import sentencepiece
+    def encode(self, text: str, random: Random) -> list[int]:
+        """Returns the ids of a word's pieces; none if a character of it is no piece."""
+        pieces = list(WORD_START + text)
+        if not all(piece in self._ids for piece in pieces):
+            return []
+        scores = [self._score(pieces, place) for place in range(len(pieces) - 1)]  # of each piece with the next
+        while scores and (best := max(scores)) > NO_MERGE:
+            place = scores.index(best)
+            if random.random() < self._dropout:
+                scores[place] = NO_MERGE
+                continue
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+            del scores[place]
+            for changed in (place - 1, place):
+                if 0 <= changed < len(scores):
+                    scores[changed] = self._score(pieces, changed)
+        return [self._ids[piece] for piece in pieces]
 
-        sentencepiece.set_random_generator_seed(seed)
+    def _score(self, pieces: Sequence[str], place: int) -> float:
+        return self._scores.get(pieces[place] + pieces[place + 1], NO_MERGE)
 
-    def encode(self, text: str) -> list[int]:
-        return self._model.encode(text, out_type=int, enable_sampling=True, alpha=self._dropout, nbest_size=-1)
+
+def _is_plain(model: Any, index: int) -> bool:
+    return not (model.is_control(index) or model.is_unknown(index) or model.is_byte(index) or model.is_unused(index))
 
 
 class _YouTokenToMeSampler:
     def __init__(self, tokenizer: Any, dropout: float):
         self._model, self._dropout = tokenizer.tokenizer, dropout
 
-    def seed(self, seed: int) -> None:
-        """Nothing can seed youtokentome."""
-
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, random: Random) -> list[int]:
+        """Returns the ids of a word's pieces, which `random` does not decide: nothing can seed youtokentome."""
         return self._model.encode([text], dropout_prob=self._dropout)[0]
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.output_files import earlier_record, fingerprint, kept, versions
+from nemo_distill.data.output_files import earlier_record, fingerprint, kept, remove_leftovers, versions
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
@@ -66,6 +66,8 @@ class EvaluationJob:
         It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
         deviation over the seeds of each group that has several.
         """
+        for folder in (self.folder, *self.folder.rglob("*/")):
+            remove_leftovers(folder)
         for one in self.sets:
             self.texts.write_set(one)
         for system in self.systems:

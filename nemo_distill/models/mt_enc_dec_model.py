@@ -6,6 +6,7 @@ Outside distillation it is `MTEncDecModel`, output for output, and the `.nemo` t
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -240,7 +241,11 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def save_to(self, save_path: str) -> None:
         """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted."""
         unfinished = f"{save_path}.unfinished"
-        super().save_to(unfinished)
+        try:
+            super().save_to(unfinished)
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
         if self.global_rank == 0:
             os.replace(unfinished, save_path)
             if "yttm" in (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library")):

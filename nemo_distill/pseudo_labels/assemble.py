@@ -8,7 +8,6 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,8 +17,9 @@ from nemo_distill.data.output_files import (
     fingerprint,
     folder_lock,
     remove_leftovers,
-    whole_file,
+    whole_files,
     write_json,
+    writing,
 )
 from nemo_distill.data.shard_folder import ShardError, used_versions
 from nemo_distill.data.text_lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
@@ -27,6 +27,8 @@ from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
 from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import read_rows
+
+ENDINGS = ("src", "tgt", "dropped.tsv")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Assembly:
 
     def files(self) -> list[Path]:
         """Returns the files that are written before the manifest."""
-        endings = ("src", "tgt", "dropped.tsv") if self.keep_dropped else ("src", "tgt")
+        endings = ENDINGS if self.keep_dropped else ENDINGS[:2]
         return [self.labels.path / f"{self.name}.{ending}" for ending in endings]
 
 
@@ -94,10 +96,8 @@ def assemble(
 def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]:
     assembly.labels.verify()
     folder = assembly.labels.path
-    for path in (assembly.record_path, folder / f"{assembly.name}.dropped.tsv"):
-        path.unlink(missing_ok=True)
     remove_leftovers(folder, f"{assembly.name}.*")
-    with tempfile.TemporaryFile(dir=folder) as spool:
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as spool:
         ranking = Ranking(assembly.criteria.filters, folder)
         for outcome in judge_all(candidates(assembly), assembly.criteria, assembly.workers):
             spool.write(json.dumps(outcome).encode() + b"\n")
@@ -152,8 +152,8 @@ def _place(sources: Sequence[Path], number: int) -> str:
 
 def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
     counts = Counter()
-    with ExitStack() as stack:
-        source, target, *dropped = [stack.enter_context(whole_file(path)) for path in assembly.files()]
+    every = [assembly.labels.path / f"{assembly.name}.{ending}" for ending in ENDINGS]
+    with whole_files(assembly.files(), outdated=(assembly.record_path, *every)) as (source, target, *dropped):
         for outcome in outcomes:
             reason = outcome.dropped or ranking.reason(outcome)
             counts[reason] += 1

@@ -8,6 +8,7 @@ tokenizers. `manifest.json` closes the folder.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ def _pairs_path(shards: Path, index: int) -> Path:
 
 def _write_array(path: Path, array: np.ndarray) -> None:
     with whole_file(path) as stream:
-        np.save(stream, array, allow_pickle=False)
+        # No file in numpy's eyes: into files it writes by itself, and does not say why it cannot.
+        np.save(SimpleNamespace(write=stream.write), array, allow_pickle=False)
 
 
 def _index(pairs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,5 @@
 import collections
+import random
 
 import pytest
 import torch
@@ -84,6 +85,29 @@ def test_merges_are_left_out_and_the_text_stays(pieces):
     cut, cut_mask = source(SourceNoise(bpe_dropout=0.5), pieces)(ids, mask)
     assert texts(pieces, cut, cut_mask) == [TEXT] * 50
     assert int(cut_mask.sum()) > int(mask.sum())
+
+
+def test_with_all_merges_the_pieces_are_the_tokenizers(tokenizer_of):
+    tokenizer = tokenizer_of["sentencepiece"]
+    sampler = source(SourceNoise(), tokenizer)._sampler
+    for word in ("der", "Hund", "Mann", "sieht", "rothaus", "undundhundmann", "r"):
+        assert sampler.encode(word, random.Random(0)) == tokenizer.text_to_ids(word)
+    assert sampler.encode("Übung", random.Random(0)) == []
+
+
+def test_the_random_numbers_alone_decide_about_merges(tokenizer_of):
+    """Not the process: an interrupted training goes on in another one."""
+
+    class Drawn:
+        def __init__(self, *numbers):
+            self.numbers = iter(numbers)
+
+        def random(self):
+            return next(self.numbers)
+
+    sampler = source(SourceNoise(bpe_dropout=0.5), tokenizer_of["sentencepiece"])._sampler
+    cut = sampler.encode("der", Drawn(*[0.4] * 4))
+    assert tokenizer_of["sentencepiece"].ids_to_tokens(cut) == ["▁", "d", "e", "r"]
 
 
 def test_torchs_seed_decides(tokenizer_of):

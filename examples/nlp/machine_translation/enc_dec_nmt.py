@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, __file__):
         return outcome
     check(cfg, check_training)
-    with training_run(cfg) as trainer, plain_errors():
+    with plain_errors(), training_run(cfg) as trainer:
         preprocess_data(cfg.model, trainer)
         if not (cfg.do_training or cfg.do_testing):
             return
