@@ -9,7 +9,7 @@ from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, read_json
@@ -35,10 +35,10 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where data cannot be used or Ctrl-C was pressed."""
+    """Ends the program with a sentence, and no stack trace, where its input is bad or Ctrl-C was pressed."""
     try:
         yield
-    except (ConfigurationError, DataError) as error:
+    except (ConfigurationError, DataError, NotFiniteError) as error:
         raise SystemExit(f"\n{error}") from error
     except KeyboardInterrupt as interruption:
         raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
@@ -50,7 +50,8 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
     earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
-    trainer = build_trainer(cfg)
+    with plain_errors():
+        trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
         return
@@ -83,16 +84,22 @@ def _parameters(model: Any) -> int | None:
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns the Lightning trainer of the config, seeded, with exp_manager's logs, checkpoints and resuming."""
     import lightning.pytorch as pl
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from nemo.utils.exp_manager import exp_manager
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
+    from nemo_distill.core.finite import FiniteTraining
     from nemo_distill.core.safe_checkpoints import SafeCheckpointIO
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()], plugins=[SafeCheckpointIO()])
+    callbacks = [ExactResumeCallback(), FiniteTraining()]
+    try:
+        trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigurationError([f"trainer: {error}"]) from error
     exp_manager(trainer, cfg.get("exp_manager"))
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")

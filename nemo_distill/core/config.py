@@ -55,6 +55,10 @@ class ConfigurationError(ValueError):
         )
 
 
+class NotFiniteError(ArithmeticError):
+    """NaN or infinity in weights, a loss or gradients; the sentence says where."""
+
+
 @dataclass(frozen=True)
 class LossTerm:
     """One summand of the distillation objective: `weight` times `loss`, logged as `name`."""

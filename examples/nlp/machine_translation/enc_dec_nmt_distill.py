@@ -16,10 +16,9 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, __file__):
         return outcome
     check(cfg, check_distillation_job)
-    with training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
+    with training_run(cfg) as trainer, plain_errors(), tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
-        with plain_errors():
-            mix_training_data(cfg.model, folder)
+        mix_training_data(cfg.model, folder)
         preprocess_data(cfg.model, trainer)
         if not (cfg.do_training or cfg.do_testing):
             return
@@ -28,8 +27,7 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
 
         model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
         start_from_nemo(cfg, model.student)
-        with plain_errors():
-            run_job(cfg, trainer, model)
+        run_job(cfg, trainer, model)
 
 
 if __name__ == "__main__":
