@@ -91,6 +91,9 @@ def build_loss_terms(
     """
     terms, problems = [], []
     for name, node in nodes.items():
+        if not isinstance(node, Mapping):
+            problems.append(f"distillation.loss.{name}={node}: must be a section with _target_ and weight.")
+            continue
         try:
             term = _build_loss_term(name, dict(node), (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
         except ValueError as error:
@@ -168,6 +171,8 @@ def check_distillation(
         widths: the student's and the teacher's, where they are known.
     """
     known = CORE_KEYS | set(task_keys)
+    if not isinstance(distillation.get("loss") or {}, Mapping):
+        return [f"distillation.loss={distillation['loss']}: must be a section, with a node for each loss."]
     problems = [
         f"distillation has the unknown key '{key}'{suggestion(key, known)}."
         for key in distillation

@@ -1,12 +1,13 @@
 """Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
 
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import TextFiles, expand_paths
+from nemo_distill.data.text_lines import TextFiles, count_plain_lines, expand_paths
 
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
@@ -22,8 +23,9 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         section: the section, resolved.
     """
     if section.get("use_tarred_dataset"):
-        files = [path for path in as_list(section.get("metadata_file")) if path != "???"]
-        return [f"{where}.metadata_file names '{path}', which does not exist." for path in files if not is_file(path)]
+        return _tarred_problems(f"{where}.metadata_file", section)
+    if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
+        return problems
     sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
     if "???" in sources + targets:
         return []
@@ -40,6 +42,36 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems
+
+
+def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"{where}.{key}={value}: must be a file, or a list of files."
+        for key in keys
+        if (value := section.get(key)) is not None
+        if not isinstance(value, str | list) or not all(isinstance(name, str) for name in as_list(value))
+    ]
+
+
+def _tarred_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """What keeps tarred data from being read; those that text is still to be made into are not there yet."""
+    files = [path for path in as_list(section.get("metadata_file")) if path != "???"]
+    if not files and not section.get("src_file_name"):
+        return [f"{where} has no value; it names what describes the tar files, or src_file_name names text."]
+    problems = []
+    for path in files:
+        if not is_file(path):
+            problems.append(f"{where} names '{path}', which does not exist.")
+        elif not _is_metadata(Path(path).expanduser()):
+            problems.append(f"{where}: '{path}' is no metadata of tarred data, which is JSON with num_batches.")
+    return problems
+
+
+def _is_metadata(path: Path) -> bool:
+    try:
+        return "num_batches" in json.loads(path.read_bytes())
+    except (ValueError, TypeError):
+        return False
 
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
@@ -109,7 +141,7 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
         return []
     counts, problems = [], []
     for path in paths:
-        lines, problem = _read_through(path)
+        lines, problem = count_plain_lines(path)
         counts.append(lines)
         problems += [f"{where}: '{path}' {problem}."] if problem else []
     if problems:
@@ -117,15 +149,3 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     if counts[0] != counts[1]:
         return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
     return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []
-
-
-def _read_through(path: Path) -> tuple[int, str | None]:
-    """Returns the number of a file's lines, as NeMo counts them, and what keeps it from reading them."""
-    number = 0
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number, f"is not UTF-8 in line {number}"
-    return number, None

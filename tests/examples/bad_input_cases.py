@@ -33,7 +33,7 @@ def distil(text: str, code: int, sentence: str) -> tuple[str, str, int, str]:
 
 def odd_text(name: str, place: str) -> tuple[str, str, int, str]:
     """A training file with a line that other programs read otherwise than NeMo does."""
-    return distil(f"model.train_ds.src_file_name={name}", CONFIG, f"model.train_ds: '{name}', {place}")
+    return distil(f"model.train_ds.src_file_name={name}", CONFIG, f"model.train_ds: '{name}' {place}")
 
 
 SOURCE = "model.train_ds.src_file_name"
@@ -114,18 +114,18 @@ TEXT = [
     distil(f"{SOURCE}=short.de", CONFIG, "'short.de' has 39 lines and 'train.en' has 40; they must be parallel."),
     distil(f"{SOURCE}=empty.de", CONFIG, "'empty.de' is empty."),
     distil(f"{SOURCE}=torn.de.gz", CONFIG, "'torn.de.gz' is packed"),
-    odd_text("latin1.de", "line 3: is not UTF-8"),
-    odd_text("utf16.de", "line 1: is not UTF-8"),
-    odd_text("windows.de", "line 1: ends in CR LF"),
-    odd_text("bom.de", "line 1: holds U+FEFF (byte order mark)"),
-    odd_text("nul.de", "line 3: holds U+0000 (NUL)"),
-    odd_text("return.de", "line 3: holds U+000D (carriage return)"),
-    odd_text("vertical_tab.de", "line 3: holds U+000B (vertical tab)"),
-    odd_text("form_feed.de", "line 3: holds U+000C (form feed)"),
-    odd_text("file_separator.de", "line 3: holds U+001C (file separator)"),
-    odd_text("next_line.de", "line 3: holds U+0085 (next line)"),
-    odd_text("line_separator.de", "line 3: holds U+2028 (line separator)"),
-    odd_text("paragraph_separator.de", "line 3: holds U+2029 (paragraph separator)"),
+    odd_text("latin1.de", "is not UTF-8 in line 3"),
+    odd_text("utf16.de", "is not UTF-8 in line 1"),
+    odd_text("windows.de", "ends line 1 with CR LF, as Windows does"),
+    odd_text("bom.de", "holds U+FEFF (byte order mark) in line 1"),
+    odd_text("nul.de", "holds U+0000 (NUL) in line 3"),
+    odd_text("return.de", "holds U+000D (carriage return) in line 3"),
+    odd_text("vertical_tab.de", "holds U+000B (vertical tab) in line 3"),
+    odd_text("form_feed.de", "holds U+000C (form feed) in line 3"),
+    odd_text("file_separator.de", "holds U+001C (file separator) in line 3"),
+    odd_text("next_line.de", "holds U+0085 (next line) in line 3"),
+    odd_text("line_separator.de", "holds U+2028 (line separator) in line 3"),
+    odd_text("paragraph_separator.de", "holds U+2029 (paragraph separator) in line 3"),
     distil("model.train_ds.use_tarred_dataset=true model.train_ds.metadata_file=nowhere.json", CONFIG,
            "model.train_ds.metadata_file names 'nowhere.json', which does not exist."),
     distil("model.train_ds.use_tarred_dataset=true model.train_ds.metadata_file=torn.json", CONFIG,

@@ -7,9 +7,11 @@ line, and forks a process for each. That one runs the script as `python script a
 import json
 import os
 import runpy
+import signal
 import sys
 import time
 import traceback
+from importlib.abc import MetaPathFinder
 
 import lightning.fabric  # noqa: F401
 import torch  # noqa: F401
@@ -24,8 +26,23 @@ import nemo_distill.teacher_cache.job  # noqa: F401
 import nemo_distill.training  # noqa: F401
 
 
+MOST_SECONDS = 60
+NEMO_IMPORTED = 99
+
+
+class NoNeMo(MetaPathFinder):
+    """Ends a process that is about to import NeMo, which a mistake must be told before."""
+
+    def find_spec(self, name, path, target=None):
+        if name == "nemo":
+            print("NeMo is imported", file=sys.stderr, flush=True)
+            os._exit(NEMO_IMPORTED)
+
+
 def run(script: str, arguments: list[str], cwd: str, output: str, stdin: str) -> None:
-    """Becomes the script's process and ends as it does; a file `nemo` says whether NeMo was imported."""
+    """Becomes the script's process and ends as it does."""
+    signal.alarm(MOST_SECONDS)
+    sys.meta_path.insert(0, NoNeMo())
     os.chdir(cwd)
     for number, name in enumerate((stdin, f"{output}/stdout", f"{output}/stderr")):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT if number else os.O_RDONLY), number)
@@ -40,8 +57,6 @@ def run(script: str, arguments: list[str], cwd: str, output: str, stdin: str) ->
     except BaseException:
         traceback.print_exc()
         code = 1
-    with open(f"{output}/nemo", "w") as file:
-        file.write(str("nemo" in sys.modules))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
