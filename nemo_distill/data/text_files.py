@@ -3,11 +3,12 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import TextFiles, count_plain_lines, expand_paths
+from nemo_distill.data.text_lines import GZIP_START, DataError, TextFiles, count_plain_lines, expand_paths
 
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
@@ -22,8 +23,8 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         where: the section's name, for the sentences.
         section: the section, resolved.
     """
-    if section.get("use_tarred_dataset"):
-        return _tarred_problems(f"{where}.metadata_file", section)
+    if section.get("use_tarred_dataset") and section.get("metadata_file"):
+        return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
     if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
         return problems
     sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
@@ -53,13 +54,10 @@ def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]
     ]
 
 
-def _tarred_problems(where: str, section: Mapping[str, Any]) -> list[str]:
-    """What keeps tarred data from being read; those that text is still to be made into are not there yet."""
-    files = [path for path in as_list(section.get("metadata_file")) if path != "???"]
-    if not files and not section.get("src_file_name"):
-        return [f"{where} has no value; it names what describes the tar files, or src_file_name names text."]
+def _tarred_problems(where: str, metadata: Any) -> list[str]:
+    """What keeps tarred data from being read."""
     problems = []
-    for path in files:
+    for path in as_list(metadata):
         if not is_file(path):
             problems.append(f"{where} names '{path}', which does not exist.")
         elif not _is_metadata(Path(path).expanduser()):
@@ -111,13 +109,28 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
         value: a path or several; see `expand_paths`.
     """
     files, problems = [], []
+    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
+        return [], [f"{where}={value}: must be a file, or a list of files."]
     for pattern in as_list(value):
         found = expand_paths(str(pattern))
         files += found
         if not all(path.is_file() for path in found) or not found:
             problems.append(f"{where} names '{pattern}', which does not exist.")
-        problems += [f"{where}: '{path}' is empty." for path in found if path.is_file() and not path.stat().st_size]
+        for path in filter(Path.is_file, found):
+            problems += _unreadable(where, path) if path.stat().st_size else [f"{where}: '{path}' is empty."]
     return files, problems
+
+
+def _unreadable(where: str, path: Path) -> list[str]:
+    """Says if a packed file is torn; large ones are not read for that."""
+    with path.open("rb") as stream:
+        if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
+            return []
+    try:
+        deque(TextFiles([path]), maxlen=0)
+    except DataError as error:
+        return [f"{where}: {error}."]
+    return []
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
@@ -132,7 +145,7 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
 
 def as_list(value: Any) -> list[Any]:
     """Returns the entries of a config's value that may be one, several or none."""
-    return [value] if isinstance(value, str) else list(value or [])
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * (value is not None)
 
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Tells source and target that were swapped, by what a teacher makes of a few pairs."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ SAMPLED_PAIRS, OF_LINES = 32, 3200
 LEAST_DIFFERENCE = 0.5
 
 
-def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:
+def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:
     """Prints a warning for each data section whose sources are the teacher's target language.
 
     Args:
         model: a `DistillationModelPT`; without a teacher that runs, nothing is told.
         trainer: of its processes, one does it.
+        say: prints.
     """
     if not hasattr(model.teacher, "encoder_tokenizer") or model.teacher.multilingual or not trainer.is_global_zero:
         return
@@ -31,7 +32,7 @@ def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:
     for name in ("train_ds", "validation_ds", "test_ds"):
         if pairs := sampled_pairs(config.get(name) or {}):
             for warning in reversed_pairs(f"model.{name}", model.teacher, pairs):
-                console.warning(f"Warning: {warning}")
+                say(f"Warning: {warning}")
 
 
 def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:

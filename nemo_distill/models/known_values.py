@@ -129,4 +129,6 @@ def _wrong_devices(devices: Any) -> list[str]:
     fits = devices == "auto" or all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
     if fits and numbers not in ([], [0]) and (len(numbers) > 1 or numbers[0] == "auto" or numbers[0] >= -1):
         return []
-    return [f"trainer.devices={devices}: must be a whole number of at least 1, -1 or auto for all, or a list of devices."]
+    return [
+        f"trainer.devices={devices}: must be a whole number of at least 1, -1 or auto for all, or a list of devices."
+    ]

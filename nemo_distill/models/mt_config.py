@@ -184,15 +184,14 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
     model = _plain(cfg.model)
     sections = _plain(cfg)
-    problems = _section_problems(model)
-    if problems:  # other checks read what these lack
-        return problems
+    _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections)
     if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
         problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
+    problems += tarred_problems(model)
     if cfg.get("do_training", True) and not model.get("train_ds"):
         problems.append("model.train_ds is missing, and do_training=true needs it.")
     if cfg.get("do_testing", False) and not model.get("test_ds"):
@@ -202,6 +201,17 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     if path := cfg.get("init_from_nemo_model"):
         problems += _start_problems(model, path)
     return problems + _size_problems(model)
+
+
+def tarred_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if tarred data is wanted that neither is there nor will be written."""
+    train = model.get("train_ds") or {}
+    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+        return []
+    return [
+        "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
+        "let model.preproc_out_dir make tarred data of text."
+    ]
 
 
 def _section_problems(model: Mapping[str, Any]) -> list[str]:

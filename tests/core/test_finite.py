@@ -91,7 +91,9 @@ def test_infinite_gradients_that_a_scaler_will_leave_out_stop_nothing(tmp_path):
 def test_a_training_does_not_start_from_weights_that_are_not_finite(tmp_path):
     model = Line()
     model.layer.weight.data.fill_(NAN)
-    with pytest.raises(NotFiniteError, match="Training did not start: the model has NaN or infinity in 'layer.weight'"):
+    with pytest.raises(
+        NotFiniteError, match="Training did not start: the model has NaN or infinity in 'layer.weight'"
+    ):
         fit(model, tmp_path)
 
 

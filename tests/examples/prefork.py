@@ -16,15 +16,14 @@ from importlib.abc import MetaPathFinder
 import lightning.fabric  # noqa: F401
 import torch  # noqa: F401
 
-import nemo_distill.comparison  # noqa: F401
-import nemo_distill.evaluation.evaluation_job  # noqa: F401
-import nemo_distill.models.mt_config  # noqa: F401
-import nemo_distill.pseudo_labels.job  # noqa: F401
-import nemo_distill.report.job  # noqa: F401
-import nemo_distill.sweep  # noqa: F401
-import nemo_distill.teacher_cache.job  # noqa: F401
+import nemo_distill.comparison
+import nemo_distill.evaluation.evaluation_job
+import nemo_distill.models.mt_config
+import nemo_distill.pseudo_labels.job
+import nemo_distill.report.job
+import nemo_distill.sweep
+import nemo_distill.teacher_cache.job
 import nemo_distill.training  # noqa: F401
-
 
 MOST_SECONDS = 60
 NEMO_IMPORTED = 99

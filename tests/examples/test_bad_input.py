@@ -71,7 +71,9 @@ def said(ended: Ended) -> str:
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "code", "sentence"), CASES, ids=[f"{number}-{case[0]}" for number, case in enumerate(CASES)]
+    ("script", "arguments", "code", "sentence"),
+    CASES,
+    ids=[f"{number}-{case[0]}" for number, case in enumerate(CASES)],
 )
 def test_bad_input_ends_with_a_sentence_and_leaves_nothing(command, folder, script, arguments, code, sentence):
     before = snapshot(folder)

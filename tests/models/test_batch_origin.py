@@ -22,7 +22,9 @@ def test_a_batch_is_traced_to_its_lines(corpus, tokenizer):
     for batch, indices in zip(map(dataset.__getitem__, range(len(dataset))), dataset.batch_indices):
         lines = sorted({pairs.index(pairs[index]) + 1 for index in indices})  # of several that are equal, the first
         said = model.batch_origin([torch.as_tensor(array) for array in batch])
-        assert said.startswith(f"The batch is of line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}")
+        assert said.startswith(
+            f"The batch is of line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}"
+        )
         assert said.endswith(f"of '{corpus}/train.de' and '{corpus}/train.en'.")
 
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from nemo_distill.comparison import check_comparison, compare, prepare_corpus
 from nemo_distill.evaluation.results_table import print_results, write_results
-from nemo_distill.training import check
+from nemo_distill.training import check, plain_errors
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="demo")
@@ -16,7 +16,8 @@ def main(cfg: DictConfig) -> None:
     scripts = Path(__file__).parent
     check(cfg, partial(check_comparison, scripts=scripts))
     prepare_corpus(cfg.corpus)
-    results = compare(cfg, scripts)
+    with plain_errors():
+        results = compare(cfg, scripts)
     write_results(results, Path(cfg.output_dir))
     print_results(results)
 

@@ -6,14 +6,15 @@ from omegaconf import DictConfig
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.settings import check_export, read_settings
 from nemo_distill.export.summary import print_export
-from nemo_distill.training import check
+from nemo_distill.training import check, plain_errors
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_export)
     settings = read_settings(cfg)
-    export_model(settings)
+    with plain_errors():
+        export_model(settings)
     print_export(settings.model, settings.output)
 
 
