@@ -22,6 +22,7 @@ from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
 from nemo_distill.data.output_files import differences, fingerprint, read_json, whole_file, write_json
+from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
@@ -42,6 +43,8 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
         for group in cfg.methods
         if group in (*cfg.baselines, "teacher")
     ]
+    if not cfg.seeds or not all(isinstance(seed, int) and seed >= 0 for seed in cfg.seeds):
+        problems.append(f"seeds={cfg.seeds}: must be a list of whole numbers, at least one.")
     if isinstance(cfg.teacher, str) and not Path(cfg.teacher).is_file():
         problems.append(f"teacher names '{cfg.teacher}', which does not exist.")
     if not problems and not cfg.corpus.get("generate"):
@@ -204,4 +207,4 @@ def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
 
 
 def _read_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    return [clean_text(line.decode("utf-8", "replace")) for line in TextFiles([path])]

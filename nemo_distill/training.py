@@ -11,7 +11,7 @@ from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, read_json, writing
@@ -41,11 +41,11 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where data or a disk cannot be used or at Ctrl-C."""
+    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C."""
     try:
         with mock.patch.object(threading, "excepthook", _show_thread):
             yield
-    except (ConfigurationError, DataError) as error:
+    except (ConfigurationError, DataError, NotFiniteError) as error:
         raise SystemExit(f"\n{error}") from error
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -109,16 +109,22 @@ def _outcome(trainer: Any) -> dict[str, Any]:
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns the Lightning trainer of the config, seeded, with exp_manager's logs, checkpoints and resuming."""
     import lightning.pytorch as pl
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from nemo.utils.exp_manager import exp_manager
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
+    from nemo_distill.core.finite import FiniteTraining
     from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, settle_checkpoints
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    trainer = pl.Trainer(**options, callbacks=[ExactResumeCallback()], plugins=[SafeCheckpointIO()])
+    callbacks = [ExactResumeCallback(), FiniteTraining()]
+    try:
+        trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigurationError([f"trainer: {error}"]) from error
     resumes = (cfg.get("exp_manager") or {}).get("resume_if_exists")
     if resumes and trainer.is_global_zero:
         settle_checkpoints(_checkpoint_folder(cfg.exp_manager))

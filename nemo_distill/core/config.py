@@ -55,6 +55,10 @@ class ConfigurationError(ValueError):
         )
 
 
+class NotFiniteError(ArithmeticError):
+    """NaN or infinity in weights, a loss or gradients; the sentence says where."""
+
+
 @dataclass(frozen=True)
 class LossTerm:
     """One summand of the distillation objective: `weight` times `loss`, logged as `name`."""
@@ -87,6 +91,9 @@ def build_loss_terms(
     """
     terms, problems = [], []
     for name, node in nodes.items():
+        if not isinstance(node, Mapping):
+            problems.append(f"distillation.loss.{name}={node}: must be a section with _target_ and weight.")
+            continue
         try:
             term = _build_loss_term(name, dict(node), (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
         except ValueError as error:
@@ -164,6 +171,8 @@ def check_distillation(
         widths: the student's and the teacher's, where they are known.
     """
     known = CORE_KEYS | set(task_keys)
+    if not isinstance(distillation.get("loss") or {}, Mapping):
+        return [f"distillation.loss={distillation['loss']}: must be a section, with a node for each loss."]
     problems = [
         f"distillation has the unknown key '{key}'{suggestion(key, known)}."
         for key in distillation

@@ -130,6 +130,10 @@ class DistillationMixin:
         """Returns what `distillation.compile` compiles. Default: the whole of the model."""
         return [self]
 
+    def batch_origin(self, batch: Any) -> str:
+        """Says in a sentence where a training batch comes from, for the user to look at it. Default: nothing."""
+        return ""
+
     def distillation_forward(self, batch: Any) -> Any:
         """Runs the model on a training batch, so that its `forward` registers. Default: `training_step`."""
         return self.training_step(batch, 0)

@@ -16,6 +16,7 @@ from nemo_distill.core.config import (
     cached_teacher_problems,
     nothing_to_train_on,
 )
+from nemo_distill.core.finite import check_weights
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
@@ -75,6 +76,7 @@ class DistillationModelPT(ModelPT):
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
         self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
+        self.step_losses: dict[str, Tensor] = {}  # the unweighted ones of the last batch
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         distillation = OmegaConf.to_container(cfg.distillation)
         if cached:
@@ -148,6 +150,7 @@ class DistillationModelPT(ModelPT):
         """
         step = self.trainer.global_step
         losses = self.distillation_losses(batch, step)
+        self.step_losses = {name: value.detach() for name, value in losses.items()}
         weights = {term.name: term.weight for term in self.loss_terms} | {STUDENT_LOSS: self.student_weight}
         total = sum(weights[name].at(step) * value for name, value in losses.items())
         batch_weight = (
@@ -249,6 +252,13 @@ class DistillationModelPT(ModelPT):
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         self.student.setup_validation_data(val_data_config)
+
+    def batch_origin(self, batch: Any) -> str:
+        """Says where a training batch comes from."""
+        return self.student.batch_origin(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_weights(self, "No checkpoint is written: the student")
 
     def save_to(self, save_path: str) -> Any:
         """Writes the student's `.nemo`, which is a model of NeMo's own class."""

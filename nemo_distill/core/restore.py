@@ -11,6 +11,7 @@ from omegaconf import open_dict
 
 from nemo_distill.core.archive_safety import TRUST, is_trusted
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.finite import check_weights
 from nemo_distill.core.nemo_archive import NemoArchive
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
@@ -41,6 +42,7 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
 
     Raises:
         ValueError: if the file is no `.nemo`, or holds code; see `archive_safety` for how to trust it.
+        NotFiniteError: if its weights hold NaN or infinity.
     """
     archive = NemoArchive(path)
     archive.check_targets([f"{base.__module__}.{base.__qualname__}" for base in model_class.__mro__])
@@ -59,4 +61,5 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         raise ConfigurationError(
             [f"'{path}' is not opened: {error}; if you trust its author, set {TRUST}={archive.sha256()}."]
         ) from error
+    check_weights(model, f"'{path}' is not used: it")
     return model.eval().requires_grad_(False)

@@ -1,5 +1,6 @@
 """A mixing job from its configuration."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _corpus(where: str, section: Any) -> tuple[Corpus | None, list[str]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _mix_problems(mix: Mix) -> list[str]:

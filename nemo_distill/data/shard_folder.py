@@ -63,7 +63,13 @@ class ShardFolder:
         return index % world_size == rank and not self.shard(index).is_file()
 
     def conflicts(self) -> list[str]:
-        """Says in what the settings differ from those that the folder was begun with, if it was."""
+        """Says in what the settings differ from those that the folder was begun with, if it was.
+
+        Raises:
+            DataError: if it can be no such folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"'{self.path}' is a file, where a folder is needed")
         begun = read_json(self.settings_path)
         return differences(begun, self.settings) if begun is not None else []
 

@@ -1,12 +1,14 @@
 """Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
 
 import itertools
+import json
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import TextFiles, expand_paths
+from nemo_distill.data.text_lines import GZIP_START, DataError, TextFiles, count_plain_lines, expand_paths
 
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
@@ -21,9 +23,10 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         where: the section's name, for the sentences.
         section: the section, resolved.
     """
-    if section.get("use_tarred_dataset"):
-        files = [path for path in as_list(section.get("metadata_file")) if path != "???"]
-        return [f"{where}.metadata_file names '{path}', which does not exist." for path in files if not is_file(path)]
+    if section.get("use_tarred_dataset") and section.get("metadata_file"):
+        return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
+    if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
+        return problems
     sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
     if "???" in sources + targets:
         return []
@@ -40,6 +43,33 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems
+
+
+def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"{where}.{key}={value}: must be a file, or a list of files."
+        for key in keys
+        if (value := section.get(key)) is not None
+        if not isinstance(value, str | list) or not all(isinstance(name, str) for name in as_list(value))
+    ]
+
+
+def _tarred_problems(where: str, metadata: Any) -> list[str]:
+    """What keeps tarred data from being read."""
+    problems = []
+    for path in as_list(metadata):
+        if not is_file(path):
+            problems.append(f"{where} names '{path}', which does not exist.")
+        elif not _is_metadata(Path(path).expanduser()):
+            problems.append(f"{where}: '{path}' is no metadata of tarred data, which is JSON with num_batches.")
+    return problems
+
+
+def _is_metadata(path: Path) -> bool:
+    try:
+        return "num_batches" in json.loads(path.read_bytes())
+    except (ValueError, TypeError):
+        return False
 
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
@@ -79,13 +109,28 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
         value: a path or several; see `expand_paths`.
     """
     files, problems = [], []
+    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
+        return [], [f"{where}={value}: must be a file, or a list of files."]
     for pattern in as_list(value):
         found = expand_paths(str(pattern))
         files += found
         if not all(path.is_file() for path in found) or not found:
             problems.append(f"{where} names '{pattern}', which does not exist.")
-        problems += [f"{where}: '{path}' is empty." for path in found if path.is_file() and not path.stat().st_size]
+        for path in filter(Path.is_file, found):
+            problems += _unreadable(where, path) if path.stat().st_size else [f"{where}: '{path}' is empty."]
     return files, problems
+
+
+def _unreadable(where: str, path: Path) -> list[str]:
+    """Says if a packed file is torn; large ones are not read for that."""
+    with path.open("rb") as stream:
+        if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
+            return []
+    try:
+        deque(TextFiles([path]), maxlen=0)
+    except DataError as error:
+        return [f"{where}: {error}."]
+    return []
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
@@ -100,7 +145,7 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
 
 def as_list(value: Any) -> list[Any]:
     """Returns the entries of a config's value that may be one, several or none."""
-    return [value] if isinstance(value, str) else list(value or [])
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * (value is not None)
 
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
@@ -109,7 +154,7 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
         return []
     counts, problems = [], []
     for path in paths:
-        lines, problem = _read_through(path)
+        lines, problem = count_plain_lines(path)
         counts.append(lines)
         problems += [f"{where}: '{path}' {problem}."] if problem else []
     if problems:
@@ -117,15 +162,3 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     if counts[0] != counts[1]:
         return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
     return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []
-
-
-def _read_through(path: Path) -> tuple[int, str | None]:
-    """Returns the number of a file's lines, as NeMo counts them, and what keeps it from reading them."""
-    number = 0
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number, f"is not UTF-8 in line {number}"
-    return number, None

@@ -29,6 +29,24 @@ _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
+# What is taken for the end of a line by `splitlines` or by other programs, or is no text at all.
+MISLEADING = {
+    "\0": "NUL",
+    "\v": "vertical tab",
+    "\f": "form feed",
+    "\r": "carriage return",
+    "\x1c": "file separator",
+    "\x1d": "group separator",
+    "\x1e": "record separator",
+    "\x85": "next line",
+    "\u2028": "line separator",
+    "\u2029": "paragraph separator",
+    "\ufeff": "byte order mark",
+}
+_CHUNK = 1 << 20
+GZIP_START = b"\x1f\x8b"
+
+
 class DataError(ValueError):
     """Text, or what was made of it, that cannot be used as it is; the sentence names the file."""
 
@@ -126,9 +144,46 @@ class TextFiles:
         self._passed = 0
         for path in self.paths:
             with path.open("rb") as self._file:
-                packed = self._file.peek(2)[:2] == b"\x1f\x8b"
+                packed = self._file.peek(2)[:2] == GZIP_START
                 yield from _lines(gzip.GzipFile(fileobj=self._file) if packed else self._file, path)
                 self._passed, self._file = self._passed + self._file.tell(), None
+
+
+def count_plain_lines(path: Path) -> tuple[int, str | None]:
+    """Returns the number of a file's lines, and what keeps them from being trained on as they are, if anything does.
+
+    It reads a gigabyte in seconds, since it looks at lines by themselves only where something is found.
+    """
+    lines, last = 0, b"\n"
+    with path.open("rb") as stream:
+        if stream.peek(2)[:2] == GZIP_START:
+            return 0, "is packed, and NeMo reads plain text alone; unpack it"
+        while chunk := stream.read(_CHUNK):
+            chunk += stream.readline()
+            if _oddity(chunk):
+                return lines, next(_described(chunk, lines))
+            lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+    return lines + (last != b"\n"), None
+
+
+def _described(chunk: bytes, lines: int) -> Iterator[str]:
+    for number, line in enumerate(chunk.split(b"\n"), start=lines + 1):
+        if oddity := _oddity(line):
+            yield oddity.format(line=number)
+
+
+def _oddity(raw: bytes) -> str | None:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 in line {line}"
+    found = next((character for character in MISLEADING if character in text), None)
+    if found is None:
+        return None
+    what = f"holds U+{ord(found):04X} ({MISLEADING[found]}) in line {{line}}"
+    if found == "\r" and text.rstrip("\n").find("\r") == len(text.rstrip("\n")) - 1:
+        what = "ends line {line} with CR LF, as Windows does"
+    return f"{what}; mix_corpora.py writes a corpus without such characters"
 
 
 def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:

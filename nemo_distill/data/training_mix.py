@@ -4,7 +4,7 @@ It is written as text before NeMo reads any, so that NeMo's loaders, and its pre
 corpus whose every stretch has the proportions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.core.config import suggestion
 from nemo_distill.core.console import console
-from nemo_distill.data.mixing import Mix, write_mix
+from nemo_distill.data.mixing import Corpus, Mix, write_mix
 from nemo_distill.data.mixing_job import MIX_KEYS, build_mix
+from nemo_distill.data.text_files import as_list
 
 REAL = "real"  # the corpus that takes its files from train_ds
 MISSING = "???"
@@ -42,10 +43,28 @@ def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:
     """Returns the files that `distillation.mix` is made of; none where nothing is mixed."""
-    if not _corpora(model):
+    return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
+
+
+def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
+    """Returns the files of sources and of targets that are trained on, a mix's or else `train_ds`'; no tarred ones.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    if corpora := _mixed_corpora(model):
+        return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
+    train_ds = model.get("train_ds") or {}
+    if train_ds.get("use_tarred_dataset"):
         return []
-    corpora = _build(model, Path("mixed"))[0].corpora.values()
-    return [path for corpus in corpora for path in (*corpus.sources, *corpus.targets)]
+    return [
+        (Path(source).expanduser(), Path(target).expanduser())
+        for source, target in zip(as_list(train_ds.get("src_file_name")), as_list(train_ds.get("tgt_file_name")))
+    ]
+
+
+def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
+    return _build(model, Path("mixed"))[0].corpora.values() if _corpora(model) else ()
 
 
 def mix_training_data(model: DictConfig, folder: str | Path) -> None:

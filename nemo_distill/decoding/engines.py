@@ -1,9 +1,14 @@
 """From a word in a config to the engine that it names."""
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_hugging_face, folder_problems
@@ -29,9 +34,29 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
     elif name == "ctranslate2":
         problems += [] if find_spec("ctranslate2") else [missing_package("ctranslate2")]
     else:
-        folders = [path for path in paths if Path(path).is_dir()]
-        problems += [f"model names '{path}', a folder; engine={name} takes a .nemo." for path in folders]
+        for path in paths:
+            problems += _archive_problems(name, Path(path))
     return problems
+
+
+def _archive_problems(name: str, path: Path) -> list[str]:
+    if path.is_dir():
+        return [f"model names '{path}', a folder; engine={name} takes a .nemo."]
+    try:
+        if path.exists():
+            NemoArchive(path)
+    except ValueError as error:
+        return [f"model: {error}."]
+    return []
+
+
+def device_problems(device: Any) -> list[str]:
+    """Returns a sentence if torch knows or finds no such device."""
+    if device == "cpu":
+        return []
+    if not re.fullmatch(r"cuda(:\d+)?", str(device)):
+        return [f"device={device}: must be cpu, cuda, or one GPU such as cuda:1."]
+    return [] if torch.cuda.is_available() else [f"device={device}: torch finds no GPU here."]
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:
@@ -83,7 +108,6 @@ def load_engine(
     if name == "hugging_face":
         (path,) = paths
         return HuggingFaceEngine(path, device, dtype or "float32", source_language, target_language)
-    import torch
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
     import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)

@@ -1,9 +1,9 @@
 """The job of `translate.py`: lines of text in, their translations out, in order, as they come."""
 
-import gzip
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,8 +13,11 @@ from rich.progress import track
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.output_files import whole_file
+from nemo_distill.data.text_files import named_files
+from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
-from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 
 
@@ -48,12 +51,23 @@ def check_translation(cfg: DictConfig) -> None:
     except ConfigurationError as error:
         problems += error.problems
     problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
-    if cfg.input is not None and not Path(cfg.input).is_file():
-        problems.append(f"input names '{cfg.input}', which does not exist.")
-    if cfg.output is not None and Path(cfg.output).exists() and not cfg.overwrite:
-        problems.append(f"output names '{cfg.output}', which exists; set overwrite=true, or name another.")
+    problems += device_problems(cfg.device)
+    if not isinstance(cfg.chunk, int) or cfg.chunk < 1:
+        problems.append(f"chunk={cfg.chunk}: must be a whole number of at least 1.")
+    if cfg.input is not None:
+        problems += [problem for problem in named_files("input", cfg.input)[1] if "is empty" not in problem]
+    problems += _output_problems(cfg) if cfg.output is not None else []
     if problems:
         raise ConfigurationError(problems)
+
+
+def _output_problems(cfg: DictConfig) -> list[str]:
+    output = Path(cfg.output)
+    if not output.parent.is_dir():
+        return [f"output names '{output}', but there is no folder '{output.parent}'."]
+    if output.is_dir() or (output.exists() and not cfg.overwrite):
+        return [f"output names '{output}', which exists; set overwrite=true, or name another."]
+    return []
 
 
 def run_translation(cfg: DictConfig) -> None:
@@ -98,13 +112,12 @@ def _translations(
 
 @contextmanager
 def _lines(path: str | None) -> Iterator[Iterator[str]]:
-    """Opens a file, plain or gzip, or standard input; bytes that are no UTF-8 become U+FFFD, and no line is lost."""
-    opened = sys.stdin.buffer if path is None else (gzip.open if path.endswith(".gz") else open)(path, "rb")
-    try:
-        yield (line.rstrip(b"\r\n").decode("utf-8", errors="replace") for line in opened)
-    finally:
-        if path is not None:
-            opened.close()
+    """Opens a file, plain or gzip, or standard input.
+
+    Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
+    """
+    raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if path is None else TextFiles([Path(path)])
+    yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
 
 
 @contextmanager
@@ -112,7 +125,7 @@ def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    unfinished = Path(f"{path}.unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="\n") as stream:
+    with whole_file(Path(path)) as file, TextIOWrapper(file, encoding="utf-8", newline="\n") as stream:
         yield stream
-    unfinished.replace(path)
+        stream.flush()
+        stream.detach()  # the file is synchronized, and closed, by its own

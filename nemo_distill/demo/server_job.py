@@ -7,7 +7,7 @@ from rich.progress import track
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
-from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.translation_job import model_paths, read_settings
 from nemo_distill.demo.page import build_page
 
@@ -21,7 +21,8 @@ def check_server(cfg: DictConfig) -> None:
     problems = check_missing(cfg)
     if not cfg.models:
         problems.append("models is empty; give at least one: '+models.student=student.nemo'.")
-    if not 0 < cfg.port < 65536:
+    problems += device_problems(cfg.device)
+    if not isinstance(cfg.port, int) or not 0 < cfg.port < 65536:
         problems.append(f"port={cfg.port}: must be from 1 to 65535.")
     if not find_spec("flask") or not find_spec("waitress"):
         problems.append("demo_server.py needs flask and waitress: pip install 'nemo_distill[demo]'.")

@@ -14,6 +14,7 @@ from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint, kept, remove_leftovers, versions
+from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
@@ -250,12 +251,7 @@ def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
     metrics = values["metrics"]
     if not isinstance(metrics, list) or not metrics or not set(metrics) <= set(METRICS):
         problems.append(f"metrics={metrics}: must be a list of {', '.join(METRICS)}.")
-    device = str(values["device"])
-    if device != "cpu" and not device.startswith("cuda"):
-        problems.append(f"device={device}: must be cpu, cuda, or one GPU such as cuda:1.")
-    elif device != "cpu" and not torch.cuda.is_available():
-        problems.append(f"device={device}: torch finds no GPU here.")
-    return problems
+    return problems + device_problems(values["device"])
 
 
 def _name_problems(values: Mapping[str, Any]) -> list[str]:

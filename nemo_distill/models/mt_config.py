@@ -21,12 +21,14 @@ from nemo_distill.core.config import (
 from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
 from nemo_distill.core.teacher_ensemble import teacher_paths, teacher_weights
 from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.overlap import evaluation_pairs_in_training
 from nemo_distill.data.source_noise import SourceNoise
 from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
 from nemo_distill.models.known_keys import unknown_keys
+from nemo_distill.models.known_values import wrong_values
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
 from nemo_distill.teacher_cache.cache import cached_teacher_path
@@ -59,8 +61,11 @@ MT_TARGET = "MTEncDecModel"
 
 def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The loss nodes of the study's config: with `distill_encoder`, `cosine` also compares the encoders' states."""
-    nodes = dict(distillation.get("loss") or {})
-    if distillation.get("distill_encoder") and "cosine" in nodes:
+    nodes = distillation.get("loss") or {}
+    if not isinstance(nodes, Mapping):  # told by the core's check
+        return nodes
+    nodes = dict(nodes)
+    if distillation.get("distill_encoder") and isinstance(nodes.get("cosine"), Mapping):
         states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
         nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": states.replace("decoder", "encoder")}
     return nodes
@@ -112,7 +117,9 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not teacher_problems and (archives := _teacher_archives(distillation)):
         teacher_problems, widths = _check_teachers(model, distillation, archives)
     elif not distillation.get("teacher_cache"):
-        problems.append("model.distillation.model_path has no value; it names the teacher's .nemo.")
+        given = distillation.get("model_path")
+        said = "has no value" if given in (None, "???", []) else f"={given}: must be a path or a list of paths"
+        problems.append(f"model.distillation.model_path {said}; it names the teacher's .nemo.".replace(" =", "="))
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     problems += training_mix_problems(model) + _noise_problems(distillation)
@@ -146,7 +153,7 @@ def _teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
     if distillation.get("teacher_cache"):
         return [cached_teacher_path(distillation["teacher_cache"])]
     path = distillation.get("model_path")
-    return [] if path in (None, "???") else teacher_paths(path)
+    return teacher_paths(path) if isinstance(path, str | list) and path != "???" else []
 
 
 def _sizes_of(archive: NemoArchive) -> dict[str, Any]:
@@ -161,7 +168,7 @@ def _noise_problems(distillation: Mapping[str, Any]) -> list[str]:
     return [
         f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
         f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
-        for name, node in distillation_losses(distillation).items()
+        for name, node in dict(distillation_losses(distillation)).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
     ]
@@ -179,11 +186,14 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
     model = _plain(cfg.model)
     sections = _plain(cfg)
+    _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
+    problems += wrong_values(sections)
     if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
         problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
+    problems += tarred_problems(model)
     if cfg.get("do_training", True) and not model.get("train_ds"):
         problems.append("model.train_ds is missing, and do_training=true needs it.")
     if cfg.get("do_testing", False) and not model.get("test_ds"):
@@ -193,6 +203,28 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     if path := cfg.get("init_from_nemo_model"):
         problems += _start_problems(model, path)
     return problems + _size_problems(model)
+
+
+def tarred_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if tarred data is wanted that neither is there nor will be written."""
+    train = model.get("train_ds") or {}
+    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+        return []
+    return [
+        "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
+        "let model.preproc_out_dir make tarred data of text."
+    ]
+
+
+def _section_problems(model: Mapping[str, Any]) -> list[str]:
+    wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")
+    problems = [f"model.{name} is missing." for name in wanted if model.get(name) is None]
+    sections = (*wanted, "distillation", *DATA_SECTIONS)
+    return problems + [
+        f"model.{name}={model[name]}: must be a section of keys."
+        for name in sections
+        if model.get(name) is not None and not isinstance(model[name], dict)
+    ]
 
 
 def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
@@ -220,7 +252,7 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
     sizes = {side: model[side].get("hidden_size") for side in SIDES if isinstance(model.get(side), dict)}
     for side, hidden_size in sizes.items():
         heads = model[side].get("num_attention_heads")
-        if hidden_size and heads and hidden_size % heads:
+        if isinstance(hidden_size, int) and isinstance(heads, int) and heads > 0 and hidden_size % heads:
             problems.append(
                 f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
             )
@@ -236,9 +268,13 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
         return [
             f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
             "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
-            *untokenized_text(model),
+            *_odd_data(model),
         ]
-    return untokenized_text(model)
+    return _odd_data(model)
+
+
+def _odd_data(model: Mapping[str, Any]) -> list[str]:
+    return untokenized_text(model) + evaluation_pairs_in_training(model)
 
 
 def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
@@ -252,8 +288,20 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
         return [f"model.{side}_tokenizer.library=yttm does not go with model.preproc_out_dir; {remedy}."]
     if path is None:
         remedy = "give it, or let model.preproc_out_dir train one"
+        if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
+            return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
         return [f"{where} has no value; {remedy}."] if required else []
-    return [] if is_file(path) else [f"{where} names '{path}', which does not exist."]
+    return _file_problems(where, path)
+
+
+def _file_problems(where: str, path: Any) -> list[str]:
+    if not isinstance(path, str) or not is_file(path):
+        return [f"{where} names '{path}', which does not exist."]
+    try:
+        read_vocabulary(Path(path).expanduser())
+    except ValueError as error:
+        return [f"{where}: {error}."]
+    return []
 
 
 def _check_teachers(
@@ -310,6 +358,8 @@ def _vocabulary_pairs(
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         theirs = archived_vocabulary(archive, side)
+        if path and _file_problems("", path):  # told by itself
+            continue
         if path and is_file(path) and theirs:
             yield side, read_vocabulary(Path(path).expanduser()), theirs
         elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):

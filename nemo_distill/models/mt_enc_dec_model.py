@@ -18,12 +18,14 @@ import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x nee
 from nemo_distill.core.config import ConfigurationError, Widths
 from nemo_distill.core.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
+from nemo_distill.core.finite import check_weights
 from nemo_distill.data.resumable_loader import resumable_loader
 from nemo_distill.data.source_noise import NoisySource, SourceNoise
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.top_k import TAILS
+from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.capture import capture
@@ -238,8 +240,19 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
             raise ConfigurationError(problems)
         return initialize_from_teacher(self, teacher, initialization)
 
+    def batch_origin(self, batch: list[Tensor]) -> str:
+        return batch_origin(self, squeeze_batch(batch))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_weights(self, "No checkpoint is written: the model")
+
     def save_to(self, save_path: str) -> None:
-        """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted."""
+        """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted.
+
+        Raises:
+            NotFiniteError: if the weights hold NaN or infinity; then nothing is written.
+        """
+        check_weights(self, f"'{save_path}' is not written: the model")
         unfinished = f"{save_path}.unfinished"
         try:
             super().save_to(unfinished)

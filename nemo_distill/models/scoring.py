@@ -12,22 +12,16 @@ from nemo_distill.core.restore import restore_for_inference
 from nemo_distill.decoding.batching import batches_by_length
 
 
-class NeMoScorer:
+class PairScorer:
     """Scores pairs of raw text with a translation model, which runs its own processors and tokenizers over them.
 
     Args:
-        model_path: the `.nemo`.
-        device: where it runs.
+        model: of one pair of languages, in eval mode.
         batch_characters: source and target characters in a batch, padding included.
-
-    Raises:
-        ValueError: if the model is multilingual.
     """
 
-    def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
-        self.model = restore_for_inference(MTEncDecModel, model_path).to(device)
-        if self.model.multilingual:
-            raise ValueError(f"'{model_path}' is multilingual; scoring knows no languages")
+    def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000):
+        self.model = model
         self.batch_characters = batch_characters
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
@@ -68,3 +62,21 @@ class NeMoScorer:
             device=self.model.device,
         )
         return ids[:, :most], mask[:, :most]
+
+
+class NeMoScorer(PairScorer):
+    """Scores pairs with the model of a `.nemo`.
+
+    Args:
+        model_path: the file.
+        device: where it runs.
+        batch_characters: see `PairScorer`.
+
+    Raises:
+        ValueError: if the model is multilingual.
+    """
+
+    def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
+        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters)
+        if self.model.multilingual:
+            raise ValueError(f"'{model_path}' is multilingual; scoring knows no languages")

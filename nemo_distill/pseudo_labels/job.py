@@ -156,9 +156,6 @@ def _model_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"engine={engine}: must be one of {', '.join(LABELLERS)}.")
     elif engine != FILE:
         problems += engine_problems(engine, paths, values["dtype"])
-        for path in paths:
-            if Path(path).is_file():
-                problems += _archive_problems("model", path)
     if values["reverse_model"]:
         problems += _archive_problems("reverse_model", values["reverse_model"])
     try:

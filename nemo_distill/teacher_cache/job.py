@@ -18,7 +18,7 @@ from nemo_distill.data.text_files import data_problems
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.known_keys import unknown_keys
-from nemo_distill.models.mt_config import SIDES, translation_archive
+from nemo_distill.models.mt_config import SIDES, tarred_problems, translation_archive
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -110,6 +110,7 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
     problems += [problem for problem in unknown_keys(values) if problem.startswith("model.train_ds ")]
     problems += data_problems("model.train_ds", model.get("train_ds") or {})
+    problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
     if not model.get("train_ds"):
         problems.append("model.train_ds is missing; it names the pairs that the teacher runs over.")
     problems += training_mix_problems(model)

@@ -94,7 +94,7 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     ("text", "sentence"),
     [
         (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
-        (b"\x1f\x8b\x08\x00packed", "is not UTF-8 in line 1"),
+        (b"\x1f\x8b\x08\x00packed", "is packed, and NeMo reads plain text alone"),
     ],
 )
 def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
@@ -103,10 +103,39 @@ def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentenc
     assert sentence in problem
 
 
-def test_windows_line_ends_and_line_separators_shift_nothing(job, corpus, tmp_path):
-    lines = (corpus / "train.de").read_text().split("\n")
-    (tmp_path / "odd.de").write_bytes("\u2028 \x85 \r \x0b\r\n".join(lines).encode())
-    check_distillation_job(job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+def test_lines_that_other_programs_would_end_elsewhere_are_told_with_the_first_place(job, tmp_path):
+    (tmp_path / "odd.de").write_bytes(b"Hund\n" * 300_000 + "Hund\u2028rot\r\n\0\n".encode() + b"rot\n" * 300_000)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+    assert "holds U+2028 (line separator) in line 300001; mix_corpora.py writes" in problem
+
+
+def test_values_that_no_library_could_use_are_told_by_key_and_range(job):
+    found = problems(
+        check_distillation_job, job("model.train_ds.tokens_in_batch=0", "model.optim.lr=nan", "trainer.devices=-2")
+    )
+    assert found == [
+        "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1.",
+        "model.optim.lr=nan: must be a number above 0.",
+        "trainer.devices=-2: must be at least 1, -1 or auto for all, or a list of the devices' numbers.",
+    ]
+
+
+def test_a_test_set_in_the_training_data_is_warned_of_with_number_and_line(job, corpus, tmp_path):
+    lines = {side: (corpus / f"train.{side}").read_text().splitlines() for side in ("de", "en")}
+    new = {"de": "Haus Haus Haus Haus", "en": "house house house house"}
+    for side in ("de", "en"):
+        known = [*lines[side][:10], "rot" if side == "de" else "something else", *lines[side][10:]]
+        (tmp_path / f"train.{side}").write_text("\n".join(known) + "\n")
+        (tmp_path / f"val.{side}").write_text("\n".join([new[side], *lines[side][40:43]]) + "\n")
+    sources = [f"model.{section}.src_file_name={tmp_path}/{name}.de" for section, name in PARTS]
+    targets = [f"model.{section}.tgt_file_name={tmp_path}/{name}.en" for section, name in PARTS]
+    (warning,) = check_distillation_job(job(*sources, *targets))
+    pairs = list(zip(*lines.values()))
+    first = min(pairs.index(pair) + (2 if pairs.index(pair) >= 10 else 1) for pair in pairs[40:43])
+    assert warning == (
+        "model.validation_ds: 3 of its 4 pairs are in the training data too, the first in line "
+        f"{first} of '{tmp_path}/train.de'; scores on them say little about other text."
+    )
 
 
 def test_another_tokenizer_than_the_teachers_is_told(job, corpus, tmp_path):
@@ -161,6 +190,7 @@ def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
     assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning
 
 
+PARTS = (("train_ds", "train"), ("validation_ds", "val"))
 GROUPS = {
     group: sorted(path.stem for path in (SCRIPTS / "conf" / group).glob("*.yaml"))
     for group in ("distillation", "student", "schedule")

@@ -24,8 +24,10 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
             return
 
         from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
+        from nemo_distill.models.direction import warn_of_reversed_pairs
 
         model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
+        warn_of_reversed_pairs(model, trainer)
         start_from_nemo(cfg, model.student)
         run_job(cfg, trainer, model)
 

@@ -4,13 +4,14 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.evaluation.sizing_job import check_sizing, run_sizing
-from nemo_distill.training import check
+from nemo_distill.training import check, plain_errors
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="size_student")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_sizing)
-    run_sizing(cfg)
+    with plain_errors():
+        run_sizing(cfg)
 
 
 if __name__ == "__main__":

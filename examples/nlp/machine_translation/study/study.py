@@ -9,13 +9,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.comparison import check_comparison, compare, finished_results
 from nemo_distill.comparison_plan import plan_runs
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.results_table import write_results
 from nemo_distill.report.study import study_markdown, study_models, study_problems
-from nemo_distill.training import check
+from nemo_distill.training import check, plain_errors
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="study")
@@ -25,20 +25,21 @@ def main(cfg: DictConfig) -> None:
     with open_dict(cfg):
         cfg.methods = study_models(experiments, claimed_alone=cfg.models == "claims")
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
-    results = (finished_results if cfg.report_only else compare)(cfg, scripts)
-    write_results(results, folder)
-    with whole_file(folder / "study.md") as file:
+    with plain_errors():
+        results = (finished_results if cfg.report_only else compare)(cfg, scripts)
+        write_results(results, folder)
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
         page = study_markdown(experiments, results, cfg.introduction, made_with("cpu", threads))
-        file.write(page.encode())
+        with whole_file(folder / "study.md") as file:
+            file.write(page.encode())
     console.info(str(folder / "study.md"))
 
 
 def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
-    problems = study_problems(experiments, list(cfg.baselines))
+    problems = check_missing(cfg) + study_problems(experiments, list(cfg.baselines))
     if cfg.models not in ("all", "claims"):
         problems.append(f"models={cfg.models}: must be one of all, claims.")
-    if cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
+    if not problems and cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
         problems.append(f"report_only=true, but output_dir={cfg.output_dir} holds no teacher that has been trained.")
     if problems:
         raise ConfigurationError(problems)

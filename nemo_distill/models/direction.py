@@ -1,0 +1,66 @@
+"""Tells source and target that were swapped, by what a teacher makes of a few pairs."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nemo_distill.core.console import console
+from nemo_distill.data.text_files import as_list
+from nemo_distill.data.text_lines import TextFiles
+from nemo_distill.models.scoring import PairScorer
+
+SAMPLED_PAIRS, OF_LINES = 32, 3200
+# Nats a token by which the other direction must be likelier: a teacher that knows neither finds both alike.
+LEAST_DIFFERENCE = 0.5
+
+
+def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:
+    """Prints a warning for each data section whose sources are the teacher's target language.
+
+    Args:
+        model: a `DistillationModelPT`; without a teacher that runs, nothing is told.
+        trainer: of its processes, one does it.
+        say: prints.
+    """
+    if not hasattr(model.teacher, "encoder_tokenizer") or model.teacher.multilingual or not trainer.is_global_zero:
+        return
+    config = OmegaConf.to_container(model.student.cfg, resolve=True)
+    for name in ("train_ds", "validation_ds", "test_ds"):
+        if pairs := sampled_pairs(config.get(name) or {}):
+            for warning in reversed_pairs(f"model.{name}", model.teacher, pairs):
+                say(f"Warning: {warning}")
+
+
+def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns some pairs from the beginning of a data section's first files; none of tarred data."""
+    names = [as_list(section.get(f"{side}_file_name"))[:1] for side in ("src", "tgt")]
+    if section.get("use_tarred_dataset") or not all(names):
+        return []
+    files = [TextFiles([Path(name).expanduser()]) for (name,) in names]
+    lines = [pair for pair in islice(zip(*files), OF_LINES) if all(side.strip() for side in pair)]
+    step = max(1, len(lines) // SAMPLED_PAIRS)
+    chosen = lines[::step][:SAMPLED_PAIRS]
+    return [(source.decode("utf-8", "replace"), target.decode("utf-8", "replace")) for source, target in chosen]
+
+
+def reversed_pairs(where: str, teacher: Any, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns a sentence if a teacher finds the sources likelier as translations than the targets.
+
+    Args:
+        where: the data section, for the sentence.
+        teacher: an `MTEncDecModel`.
+        pairs: sources and targets.
+    """
+    scorer = PairScorer(teacher)
+    sources, targets = zip(*pairs)
+    forward, backward = (-statistics.mean(scorer.score(*sides)) for sides in ((sources, targets), (targets, sources)))
+    if forward < backward + LEAST_DIFFERENCE:
+        return []
+    return [
+        f"{where} seems to have source and target swapped: of {len(pairs)} pairs, the teacher's negative "
+        f"log-likelihood of a target token is {forward:.2f}, and {backward:.2f} of a source token the other way round."
+    ]

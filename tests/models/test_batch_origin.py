@@ -1,0 +1,105 @@
+import io
+import json
+import tarfile
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.models.mt_config import complete_student
+from nemo_distill.training import run_job, training_run
+from tests.conftest import SCRIPTS, tiny_config
+
+LAST = -1
+
+
+def test_a_batch_is_traced_to_its_lines(corpus, tokenizer):
+    model = DistillableMTEncDecModel(tiny_config(tokenizer, corpus))
+    pairs = list(zip(*((corpus / f"train.{side}").read_text().splitlines() for side in ("de", "en"))))
+    dataset = model._train_ds
+    for batch, indices in zip(map(dataset.__getitem__, range(len(dataset))), dataset.batch_indices):
+        lines = sorted({pairs.index(pairs[index]) + 1 for index in indices})  # of several that are equal, the first
+        said = model.batch_origin([torch.as_tensor(array) for array in batch])
+        assert said.startswith(
+            f"The batch is of line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}"
+        )
+        assert said.endswith(f"of '{corpus}/train.de' and '{corpus}/train.en'.")
+
+
+def test_lines_that_the_tokenizer_reads_otherwise_are_found_and_tarred_data_is_named_by_its_text(tokenizer, tmp_path):
+    config = tiny_config(tokenizer)
+    (tmp_path / "odd.de").write_text("rot\nHund  Ω Haus\n")
+    (tmp_path / "odd.en").write_text("red\ndog ⅷ house\n")
+    config.train_ds = {
+        "src_file_name": str(tmp_path / "odd.de"), "tgt_file_name": str(tmp_path / "odd.en"),
+        "tokens_in_batch": 1, "shuffle": False, "use_tarred_dataset": False,
+    }  # fmt: skip
+    model = DistillableMTEncDecModel(config)
+    batch = [torch.as_tensor(array) for array in model._train_ds[LAST + len(model._train_ds)]]
+    assert model.batch_origin(batch) == f"The batch is of line 2 of '{tmp_path}/odd.de' and '{tmp_path}/odd.en'."
+    model.cfg.train_ds.use_tarred_dataset = True
+    assert model.batch_origin(batch).startswith("The batch's first source sentence is 'Hund")
+
+
+@pytest.fixture
+def spoilt_job(corpus, teacher_path, tmp_path):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose(
+            "aayn_base_distill",
+            [
+                f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
+                f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+                "~model.validation_ds", "~model.test_ds", "model.encoder.hidden_size=16", "trainer.accelerator=cpu",
+                "model.decoder.hidden_size=16", "model.encoder.num_layers=1", "model.decoder.num_layers=1",
+                "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "+trainer.max_steps=5",
+                "+trainer.enable_progress_bar=false", f"+exp_manager.explicit_log_dir={tmp_path}/run",
+            ],
+        )  # fmt: skip
+
+
+def test_a_distillation_stops_at_a_loss_that_is_not_finite_and_leaves_no_model(spoilt_job, tmp_path):
+    with pytest.raises(SystemExit) as ended, training_run(spoilt_job) as trainer:
+        complete_student(spoilt_job.model, tmp_path)
+        model = DistillationModelPT(spoilt_job.model, trainer, model_class=DistillableMTEncDecModel)
+        model.losses["primary"].register_forward_hook(lambda loss, inputs, value: value / (trainer.global_step != 2))
+        model.fused = False
+        run_job(spoilt_job, trainer, model)
+    message = ended.value.code
+    assert "optimizer step 3: the loss is not finite: primary is inf. The batch is of line" in message
+    assert f"of '{spoilt_job.model.train_ds.src_file_name}'" in message and "There is no checkpoint" in message
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".ckpt", ".nemo")]
+
+
+def test_a_model_with_such_weights_is_neither_saved_nor_restored(teacher_path, tmp_path):
+    model = restore_for_inference(DistillableMTEncDecModel, teacher_path)
+    name, weight = list(model.named_parameters())[LAST]
+    good = weight.data.clone()
+    weight.data.fill_(float("nan"))
+    with pytest.raises(ArithmeticError, match=f"bad.nemo' is not written: the model has NaN or infinity in '{name}'"):
+        model.save_to(str(tmp_path / "bad.nemo"))
+    with pytest.raises(ArithmeticError, match="No checkpoint is written: the model has NaN or infinity in"):
+        model.on_save_checkpoint({})
+    assert list(tmp_path.iterdir()) == []
+    weight.data.copy_(good)
+    model.save_to(str(tmp_path / "good.nemo"))
+    _write_nan(tmp_path / "good.nemo", tmp_path / "bad.nemo", name)
+    with pytest.raises(ArithmeticError, match=f"bad.nemo' is not used: it has NaN or infinity in '{name}'"):
+        restore_for_inference(DistillableMTEncDecModel, tmp_path / "bad.nemo")
+
+
+def _write_nan(good, bad, name):
+    """Copies a `.nemo` with NaN in one of its weights."""
+
+    with tarfile.open(good) as tar, tarfile.open(bad, "w") as copy:
+        for member in tar:
+            content = tar.extractfile(member).read() if member.isfile() else b""
+            if "weights" in member.name:
+                weights = torch.load(io.BytesIO(content), weights_only=True)
+                weights[name].fill_(float("nan"))
+                stream = io.BytesIO()
+                torch.save(weights, stream)
+                content, member.size = stream.getvalue(), stream.tell()
+            copy.addfile(member, io.BytesIO(content))

@@ -1,0 +1,57 @@
+"""Source and target that were swapped are told by what the teacher makes of them."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.models.direction import SAMPLED_PAIRS, reversed_pairs, sampled_pairs, warn_of_reversed_pairs
+from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
+from tests.conftest import reversing_sentences
+
+
+@pytest.fixture
+def section(tmp_path):
+    """A data section of text that the trained teacher translates well."""
+    for name, lines in zip(("src", "tgt"), reversing_sentences(200, seed=5)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    return {"src_file_name": str(tmp_path / "src"), "tgt_file_name": [str(tmp_path / "tgt")]}
+
+
+def swapped(section):
+    return {"src_file_name": section["tgt_file_name"], "tgt_file_name": section["src_file_name"]}
+
+
+def test_swapped_sides_are_warned_of_with_both_numbers_and_right_ones_are_not(section, trained_path):
+    teacher = restore_for_inference(DistillableMTEncDecModel, trained_path)
+    assert reversed_pairs("model.train_ds", teacher, sampled_pairs(section)) == []
+    (warning,) = reversed_pairs("model.train_ds", teacher, sampled_pairs(swapped(section)))
+    forward, backward = map(float, re.findall(r"\d+\.\d\d", warning))
+    assert warning.startswith(f"model.train_ds seems to have source and target swapped: of {SAMPLED_PAIRS} pairs")
+    assert forward > 2 > 0.5 > backward
+
+
+def test_a_teacher_that_knows_neither_direction_says_nothing(section, teacher_path):
+    teacher = restore_for_inference(DistillableMTEncDecModel, teacher_path)
+    assert reversed_pairs("model.train_ds", teacher, sampled_pairs(swapped(section))) == []
+
+
+def test_each_section_of_a_distillation_is_looked_at_by_one_process(section, trained_path):
+    teacher = restore_for_inference(DistillableMTEncDecModel, trained_path)
+    config = OmegaConf.create({"train_ds": section, "validation_ds": swapped(section)})
+    model = SimpleNamespace(teacher=teacher, student=SimpleNamespace(cfg=config))
+    messages = []
+    for rank_zero in (False, True):
+        warn_of_reversed_pairs(model, SimpleNamespace(is_global_zero=rank_zero), messages.append)
+    (message,) = messages
+    assert message.startswith("Warning: model.validation_ds seems to have source and target swapped")
+
+
+def test_of_tarred_data_nothing_is_sampled_and_of_text_no_empty_line(tmp_path):
+    (tmp_path / "src").write_text("a\n\nb\n" * 20)
+    (tmp_path / "tgt").write_text("A\nx\n\n" * 20)
+    section = {"src_file_name": str(tmp_path / "src"), "tgt_file_name": str(tmp_path / "tgt")}
+    assert sampled_pairs(section) == [("a", "A")] * 20
+    assert sampled_pairs(section | {"use_tarred_dataset": True}) == sampled_pairs({}) == []
