@@ -7,7 +7,7 @@ The real jobs with a teacher that costs nothing, so that what is left is what th
 gives a line back in upper case, and random log-probabilities over 1,000 words. Each measurement has a process and a
 folder of its own. The last line is a JSON object: for each job the seconds per 10⁵ lines at each size, the exponent of
 a fit of log time against log lines, the peak memory at the largest size over that at the smallest, and how many bytes
-a line it rose by between the two. Files are read as text by Python here, where a training has NeMo's data sets.
+a line it rose by between the two (with --quick the smallest does not fill a shard). Files are read as text by Python here, where a training has NeMo's data sets.
 """
 
 import argparse
@@ -20,13 +20,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 SIZES, QUICK_SIZES = (10**4, 10**5, 10**6), (10**3, 10**4)
 WORDS = 1000  # of both languages
 BATCH = 250  # pairs that the cache's teacher sees, and a training reads, at a time
-SHARD = 1000  # lines or pairs; small, so that the least size fills one
+SHARD = 5000  # lines or pairs; small, so that the least of SIZES fills two
 K = 8
 
 
@@ -141,7 +142,7 @@ class RandomTeacher:
             for _ in range(self.num_batches):
                 sides = []
                 for stream in (source, target):
-                    rows = [[int(word[1:]) + 1 for word in line.split()] for line, _ in zip(stream, range(BATCH))]
+                    rows = [[int(word[1:]) + 1 for word in line.split()] for line in islice(stream, BATCH)]
                     sides.append(pad_sequence([torch.tensor(row) for row in rows], batch_first=True))
                 src_ids, labels = sides
                 yield [src_ids, src_ids != 0, labels, labels != 0, labels]
