@@ -4,10 +4,10 @@
     python benchmarks/scale.py --quick    # 10³ and 10⁴ lines, in under a minute
 
 The real jobs with a teacher that costs nothing, so that what is left is what the pipeline itself takes: an engine that
-gives a line back in upper case, and random log-probabilities over 1,000 words. Each measurement has a process and a
-folder of its own. The last line is a JSON object: for each job the seconds per 10⁵ lines at each size, the exponent of
-a fit of log time against log lines, the peak memory at the largest size over that at the smallest, and how many bytes
-a line it rose by between the two (with --quick the smallest does not fill a shard). Files are read as text by Python here, where a training has NeMo's data sets.
+gives a line back in upper case, and random log-probabilities over 1,000 words of text that is read without NeMo. Each
+measurement has a process of its own. The last line is a JSON object: for each job the seconds per 10⁵ lines at each
+size, the exponent of a fit of log time against log lines, the peak memory at the largest size over that at the
+smallest, which with --quick fills no shard, and the bytes for each line that it rose by between the two.
 """
 
 import argparse

@@ -93,19 +93,10 @@ def page() -> str:
 
 def entry(thing: griffe.Object) -> str:
     """Returns what is said of a class or a function, and of a class's public methods."""
-    lines = [f"### `{thing.path}`\n", f"```python\n{heading(thing)}\n```\n", *described(thing)]
+    lines = [f"### `{thing.path}`\n", *described(thing)]
     for member in thing.members.values() if thing.is_class else ():
-        if (
-            not member.is_alias
-            and member.is_public
-            and member.docstring
-            and (member.is_function or is_property(member))
-        ):
-            lines += [
-                f"#### `{thing.name}.{member.name}`\n",
-                f"```python\n{heading(member)}\n```\n",
-                *described(member),
-            ]
+        if not member.is_alias and member.is_public and member.docstring and is_called(member):
+            lines += [f"#### `{thing.name}.{member.name}`\n", *described(member)]
     return "\n".join(lines)
 
 
@@ -120,6 +111,7 @@ def heading(thing: griffe.Object) -> str:
 
 
 def is_called(thing: griffe.Object) -> bool:
+    """True for a function or a property."""
     return thing.is_function or is_property(thing)
 
 
