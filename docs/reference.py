@@ -149,9 +149,9 @@ def described(thing: griffe.Object) -> list[str]:
         elif kind in ("parameters", "attributes"):
             lines += [f"- `{item.name}`: {one_line(item.description)}" for item in section.value] + [""]
         elif kind == "raises":
-            lines += [f"Raises `{item.annotation}` {one_line(item.description)}\n" for item in section.value]
+            lines += [f"Raises `{item.annotation}`: {one_line(item.description)}\n" for item in section.value]
         elif kind == "returns":
-            lines += [f"Returns {one_line(item.description)}\n" for item in section.value]
+            lines += [f"Returns: {one_line(item.description)}\n" for item in section.value]
         else:
             raise ValueError(f"{thing.path}: its docstring has a section of the kind '{kind}', which has no form here")
     return lines
