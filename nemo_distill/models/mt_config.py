@@ -115,15 +115,18 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     problems += training_mix_problems(model) + _noise_problems(distillation)
     _raise(problems + teacher_problems)
-    return _oddities(model)
+    return _oddities(model | _languages_left_to(_teacher_archives(distillation)[0], model))
 
 
 def complete_student(model: DictConfig, folder: str | Path) -> None:
     """Fills in what a student's config leaves to its teacher.
 
-    These are its tokenizers, as copies of the teacher's files in `folder`, and with `same_size_as_teacher` its sizes.
+    These are its tokenizers, as copies of the teacher's files in `folder`, languages that are null, and with
+    `same_size_as_teacher` its sizes.
     """
     archive = NemoArchive(_teacher_archives(model.distillation)[0])
+    with open_dict(model):
+        model.update(_languages_left_to(archive.path, model))
     if model.distillation.get("same_size_as_teacher"):
         with open_dict(model):
             model.update(_sizes_of(archive))
@@ -137,6 +140,12 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
             taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
         with open_dict(model):
             model[f"{side}_tokenizer"] = taken
+
+
+def _languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher's languages where the student's are null; how text is treated before and after depends on them."""
+    config = NemoArchive(teacher).config
+    return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}
 
 
 def _teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
