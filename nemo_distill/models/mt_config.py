@@ -52,6 +52,7 @@ STUDY_KEYS = (
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
+SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim")
 MT_TARGET = "MTEncDecModel"
 
 
@@ -91,6 +92,7 @@ def check_training(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigurationError: with every problem found.
     """
+    _raise(_replaced_sections(cfg))
     _raise(_job_problems(cfg))
     return _oddities(_plain(cfg.model))
 
@@ -101,6 +103,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigurationError: with every problem found.
     """
+    _raise(_replaced_sections(cfg))
     model = _plain(cfg.model)
     distillation = model.get("distillation") or {}
     problems = _job_problems(cfg, tokenizers_required=False)
@@ -181,6 +184,15 @@ def _raise(problems: list[str]) -> None:
 
 def _plain(node: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+
+
+def _replaced_sections(cfg: DictConfig) -> list[str]:
+    """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
+    return [
+        f"model.{key}={value}: must be a section of keys; in a shell, braces want quotes: 'model.{key}={{...}}'."
+        for key, value in _plain(cfg.model).items()
+        if key in SECTIONS and value is not None and not isinstance(value, dict)
+    ]
 
 
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:

@@ -137,6 +137,14 @@ def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
         assert read_vocabulary(taken.tokenizer_model) == read_vocabulary(tokenizer)
 
 
+def test_a_section_that_a_shell_has_made_a_word_of_is_told(job):
+    """As of model.encoder={num_layers:1,hidden_size:48} without quotes."""
+    words = ["model.encoder=num_layers:1", "model.encoder=hidden_size:48", "model.optim=adam"]
+    found = sorted(problems(check_distillation_job, job(*words)))
+    assert [problem.split(":")[0] for problem in found] == ["model.encoder=hidden_size", "model.optim=adam"]
+    assert found[0].endswith("must be a section of keys; in a shell, braces want quotes: 'model.encoder={...}'.")
+
+
 def test_the_teachers_languages_are_the_default(job, teacher_path, tmp_path):
     archived = NemoArchive(teacher_path).config
     model, other = job().model, job("model.tgt_language=fr").model
