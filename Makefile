@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint reference clean
 
 demo: .venv/ready
 	$(BIN)/python examples/nlp/machine_translation/compare_students.py --config-name demo
@@ -15,6 +15,10 @@ test: lint
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# docs/reference.md from the docstrings
+reference: .venv/ready
+	$(BIN)/python docs/reference.py
 
 # torch comes first, so that nothing else chooses a build of it. youtokentome needs Cython to build and does not say so.
 .venv/ready: setup.py constraints.txt

@@ -51,6 +51,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "griffelib>=2,<3",
             "youtokentome>=1.0.6",
             "flask>=3",
             "waitress>=3",

@@ -7,7 +7,7 @@ from nemo_distill.core.console import console
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
-from nemo_distill.evaluation.student_sizes import Candidate, SizeTarget, candidates, meets
+from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
 from nemo_distill.evaluation.tables import print_table
 from nemo_distill.models.mt_config import SIDES, archived_vocabulary, translation_archive
 
@@ -83,7 +83,7 @@ def _row(candidate: Candidate, teacher: ParameterCount) -> list[str]:
 
 def _print_nothing(smaller: list[Candidate]) -> None:
     if not smaller:
-        console.info("No student of the grid is smaller than this teacher.")
+        console.info(f"No student of the grid is smaller than this teacher; its least width is {WIDTHS[0]}.")
         return
     least = smaller[-1]
     console.info(

@@ -18,7 +18,8 @@ class JensenShannonLoss(WordLevelLoss):
 
     Args:
         beta: between 0 and 1; 0.5 is the symmetric Jensen-Shannon divergence.
-        scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
+        scale_by_temperature_squared: False leaves out the factor T².
+        log_probs: the name under which log-probabilities are registered.
 
     Raises:
         ValueError: if beta is outside [0, 1].

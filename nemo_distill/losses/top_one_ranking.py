@@ -16,7 +16,8 @@ class TopOneRankingLoss(WordLevelLoss):
 
     Args:
         k: published: 5.
-        scale_by_temperature_squared, log_probs: see `WordLevelLoss`.
+        scale_by_temperature_squared: False leaves out the factor T².
+        log_probs: the name under which log-probabilities are registered.
 
     Raises:
         ValueError: if k is below 2.

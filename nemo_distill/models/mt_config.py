@@ -56,6 +56,7 @@ STUDY_KEYS = (
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
+SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim")
 MT_TARGET = "MTEncDecModel"
 
 
@@ -98,6 +99,7 @@ def check_training(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigurationError: with every problem found.
     """
+    _raise(_replaced_sections(cfg))
     _raise(_job_problems(cfg))
     return _oddities(_plain(cfg.model))
 
@@ -108,6 +110,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigurationError: with every problem found.
     """
+    _raise(_replaced_sections(cfg))
     model = _plain(cfg.model)
     distillation = model.get("distillation") or {}
     problems = _job_problems(cfg, tokenizers_required=False)
@@ -124,15 +127,18 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     problems += training_mix_problems(model) + _noise_problems(distillation)
     _raise(problems + teacher_problems)
-    return _oddities(model)
+    return _oddities(model | _languages_left_to(_teacher_archives(distillation)[0], model))
 
 
 def complete_student(model: DictConfig, folder: str | Path) -> None:
     """Fills in what a student's config leaves to its teacher.
 
-    These are its tokenizers, as copies of the teacher's files in `folder`, and with `same_size_as_teacher` its sizes.
+    These are its tokenizers, as copies of the teacher's files in `folder`, languages that are null, and with
+    `same_size_as_teacher` its sizes.
     """
     archive = NemoArchive(_teacher_archives(model.distillation)[0])
+    with open_dict(model):
+        model.update(_languages_left_to(archive.path, model))
     if model.distillation.get("same_size_as_teacher"):
         with open_dict(model):
             model.update(_sizes_of(archive))
@@ -146,6 +152,12 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
             taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
         with open_dict(model):
             model[f"{side}_tokenizer"] = taken
+
+
+def _languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher's languages where the student's are null; how text is treated before and after depends on them."""
+    config = NemoArchive(teacher).config
+    return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}
 
 
 def _teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
@@ -181,6 +193,15 @@ def _raise(problems: list[str]) -> None:
 
 def _plain(node: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+
+
+def _replaced_sections(cfg: DictConfig) -> list[str]:
+    """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
+    return [
+        f"model.{key}={value}: must be a section of keys; in a shell, braces want quotes: 'model.{key}={{...}}'."
+        for key, value in _plain(cfg.model).items()
+        if key in SECTIONS and value is not None and not isinstance(value, dict)
+    ]
 
 
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:

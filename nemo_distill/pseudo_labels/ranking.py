@@ -1,25 +1,22 @@
 """Filters that compare a pair with all others: they are shown every pair, and only then know which to drop.
 
-Their memory does not grow with the number of pairs, apart from 8 bytes for each duplicate.
+Their memory hardly grows with the number of pairs: by 8 bytes for each duplicate, and while duplicates are found by an
+eighth of a byte for each pair.
 """
 
 import hashlib
-import tempfile
-from array import array
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from struct import Struct
-from typing import BinaryIO
 
+import numpy as np
+
+from nemo_distill.data.sorted_on_disk import SortedOnDisk
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.judge import Outcome
 
 STEPS = 1000  # of a score's unit that are told apart
-BUCKETS = 64
-RECORD = Struct(">QQ")  # a pair's hash and its line
+RECORD = np.dtype([("key", "S8"), ("line", "<u8")])
+WAITING = 4096  # pairs that are written at a time
 
 
 class LowestScores:
@@ -60,38 +57,30 @@ class Duplicates:
     """
 
     def __init__(self, folder: Path):
-        self._files = ExitStack()
-        buckets = (tempfile.TemporaryFile(dir=folder) for _ in range(BUCKETS))  # noqa: SIM115 (closed by `close`)
-        self._buckets = [self._files.enter_context(bucket) for bucket in buckets]
-        self._lines = array("Q")
+        self._pairs = SortedOnDisk(RECORD, folder)
+        self._waiting: list[tuple[bytes, int]] = []
+        self._lines = np.array([], "u8")
 
     def see(self, line: int, source: str, target: str) -> None:
         """Takes a pair into account; lines grow from call to call."""
-        digest = hashlib.blake2b(f"{source}\t{target}".encode(), digest_size=8).digest()
-        key = int.from_bytes(digest)
-        self._buckets[key % BUCKETS].write(RECORD.pack(key, line))
+        self._waiting.append((hashlib.blake2b(f"{source}\t{target}".encode(), digest_size=8).digest(), line))
+        if len(self._waiting) == WAITING:
+            self._add()
+
+    def _add(self) -> None:
+        self._pairs.add(np.array(self._waiting, RECORD))
+        self._waiting.clear()
 
     def close(self) -> None:
         """Finds the duplicates, when all pairs have been seen."""
-        with self._files:
-            for bucket in self._buckets:
-                self._lines.extend(_repeated(bucket))
-        self._lines = array("Q", sorted(self._lines))
+        with self._pairs:
+            self._add()
+            self._lines = self._pairs.repeated("line")
 
     def drops(self, line: int) -> bool:
         """Whether the pair of this line came before."""
-        index = bisect_left(self._lines, line)
-        return index < len(self._lines) and self._lines[index] == line
-
-
-def _repeated(bucket: BinaryIO) -> Iterator[int]:
-    seen = set()
-    bucket.seek(0)
-    while record := bucket.read(RECORD.size):
-        key, line = RECORD.unpack(record)
-        if key in seen:
-            yield line
-        seen.add(key)
+        index = int(np.searchsorted(self._lines, line))
+        return index < len(self._lines) and int(self._lines[index]) == line
 
 
 class Ranking:

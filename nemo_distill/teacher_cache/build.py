@@ -1,22 +1,27 @@
 """Building: the teacher runs over each pair once, shard by shard, in as many processes as there are.
 
-Each process goes through all of the data, which is quick, and lets the teacher run for every n-th shard. A pair that
-came before is left out. A shard depends on the data and the settings alone, so that whoever makes it, and however
-often the job was killed, it is the same bytes. The process that finds all shards there closes the folder.
+The first process finds out which pairs came before; they are left out. Then each process goes through all of the data,
+which is quick, and lets the teacher run for every n-th shard. A shard depends on the data and the settings alone, so
+that whoever makes it, and however often the job was killed, it is the same bytes. The process that finds all shards
+there closes the folder. What a process holds in memory does not grow with the data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from nemo_distill.data.sorted_on_disk import SortedOnDisk
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.keys import KEY, pair_keys
 from nemo_distill.teacher_cache.records import PAIR, token_records, token_type
 
+NUMBERED = np.dtype([("key", KEY), ("number", "<i8")])
+GROUP = 10_000  # pairs whose keys are written at a time
 # Called with the share of the batches gone through and the pairs that the teacher has seen since the last call.
 OnProgress = Callable[[float, int], None]
 Batch = Sequence[Tensor]  # src_ids (B, S), src_mask (B, S), tgt_ids (B, T), tgt_mask (B, T), labels (B, T)
@@ -89,15 +94,16 @@ def build(
         return manifest
     teacher = load_teacher()
     layout = job.layout(teacher.vocab_size)
+    repeated = job.folder.repeated(lambda: _repeated_pairs(teacher, job.folder.path))
     shards, done = 0, 0.0
-    for index, (keys, batches, number) in enumerate(_shards(teacher, job.shard_pairs)):
+    for index, (batches, number) in enumerate(_shards(teacher, repeated, job.shard_pairs)):
         share = number / teacher.num_batches
         if job.folder.lacks(index, rank, world_size):
             tokens = []
             for part, batch in enumerate(batches, start=1):
                 tokens.append(_records(teacher, batch, layout))
                 on_progress(done + (share - done) * part / len(batches), len(batch[0]))
-            job.folder.write(index, _pairs(keys, batches, teacher.pad_id), np.concatenate(tokens))
+            job.folder.write(index, _pairs(batches, teacher.pad_id), np.concatenate(tokens))
         shards, done = index + 1, share
         on_progress(done, 0)
     if not shards:
@@ -105,29 +111,47 @@ def build(
     return job.folder.close(shards)
 
 
-def _shards(teacher: TeacherOfPairs, shard_pairs: int) -> Iterator[tuple[np.ndarray, list[Batch], int]]:
-    """Yields the new pairs of each shard, their keys and in batches, and how many batches have been gone through."""
-    seen: set[bytes] = set()
-    keys, batches, number = [], [], 0
+def _repeated_pairs(teacher: TeacherOfPairs, folder: Path) -> np.ndarray:
+    """Returns the numbers, from 0 in the order of the batches, of the pairs that came before."""
+    number = 0
+    with SortedOnDisk(NUMBERED, folder) as pairs:
+        for batches in _groups(teacher.batches(), GROUP):
+            keys = np.concatenate([pair_keys(batch[0], batch[1], batch[-1], teacher.pad_id) for batch in batches])
+            numbered = np.empty(len(keys), NUMBERED)
+            numbered["key"], numbered["number"] = keys, np.arange(number, number + len(keys))
+            pairs.add(numbered)
+            number += len(keys)
+        return pairs.repeated("number")
+
+
+def _groups(batches: Iterator[Batch], pairs: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    size = 0
+    for batch in batches:
+        group.append(batch)
+        size += len(batch[0])
+        if size >= pairs:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _shards(teacher: TeacherOfPairs, repeated: np.ndarray, shard_pairs: int) -> Iterator[tuple[list[Batch], int]]:
+    """Yields the new pairs of each shard in batches, and how many batches have been gone through."""
+    batches, first, number, pairs = [], 0, 0, 0
     for number, batch in enumerate(teacher.batches(), start=1):
-        new_keys, rows = _new_rows(pair_keys(batch[0], batch[1], batch[-1], teacher.pad_id), seen)
-        if rows:
-            keys += new_keys
-            batches.append([tensor[rows] for tensor in batch])
-        if len(keys) >= shard_pairs:
-            yield np.array(keys, KEY), batches, number
-            keys, batches = [], []
-    if keys:
-        yield np.array(keys, KEY), batches, number
-
-
-def _new_rows(keys: np.ndarray, seen: set[bytes]) -> tuple[list[bytes], list[int]]:
-    new = {}
-    for row, key in enumerate(keys.tolist()):
-        if key not in seen:
-            seen.add(key)
-            new[key] = row
-    return list(new), list(new.values())
+        begin, end = np.searchsorted(repeated, [first, first + len(batch[0])])
+        rows = np.delete(np.arange(len(batch[0])), repeated[begin:end] - first)
+        first += len(batch[0])
+        if len(rows):
+            batches.append([tensor[rows] for tensor in batch] if end > begin else batch)
+            pairs += len(rows)
+        if pairs >= shard_pairs:
+            yield batches, number
+            batches, pairs = [], 0
+    if batches:
+        yield batches, number
 
 
 def _records(teacher: TeacherOfPairs, batch: Batch, layout: np.dtype) -> np.ndarray:
@@ -138,8 +162,8 @@ def _records(teacher: TeacherOfPairs, batch: Batch, layout: np.dtype) -> np.ndar
     return token_records(log_probs[mask.to(log_probs.device)], labels[mask].to(log_probs.device), layout)
 
 
-def _pairs(keys: np.ndarray, batches: Sequence[Batch], pad_id: int) -> np.ndarray:
-    pairs = np.empty(len(keys), PAIR)
-    pairs["key"] = keys
+def _pairs(batches: Sequence[Batch], pad_id: int) -> np.ndarray:
+    pairs = np.empty(sum(len(batch[0]) for batch in batches), PAIR)
+    pairs["key"] = np.concatenate([pair_keys(batch[0], batch[1], batch[-1], pad_id) for batch in batches])
     pairs["tokens"] = np.concatenate([(batch[-1] != pad_id).sum(dim=1).numpy() for batch in batches])
     return pairs

@@ -1,5 +1,6 @@
 """A finished teacher cache, opened for training: memory-mapped, so that processes share what they read of it."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from nemo_distill.data.output_files import read_json, sha256_of
 from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.teacher_cache.folder import KEYS_FILE, PLACES_FILE, TEACHER_FILE, tokens_path
+
+MAPPED = 256  # shards at a time
 
 
 class MissingPairError(DataError):
@@ -55,16 +58,18 @@ class TeacherCache:
             if sha256_of(self.path / entry["name"]) != entry["sha256"]:
                 raise ShardError(f"'{self.path / entry['name']}' is not the file that manifest.json describes.")
         self._keys, self._places = (np.load(self.path / name, mmap_mode="r") for name in (KEYS_FILE, PLACES_FILE))
-        shards = [self._map(tokens_path(self.path / "shards", i)) for i in range(len(self.manifest["shards"]) // 2)]
-        self._layout = shards[0].dtype
-        # As bytes, which are copied without a look at their fields.
-        self._tokens = [shard.view(np.uint8).reshape(len(shard), -1) for shard in shards]
+        self._map = lru_cache(MAPPED)(self._map_shard)  # a mapped file counts as open, of which there may be 1,024
+        for shard in reversed(range(len(self.manifest["shards"]) // 2)):
+            self._layout = self._map(shard)[1]
 
-    def _map(self, path: Path) -> np.ndarray:
+    def _map_shard(self, shard: int) -> tuple[np.ndarray, np.dtype]:
+        """Returns the tokens' records as bytes (N, size), which are copied without a look at their fields."""
+        path = tokens_path(self.path / "shards", shard)
         try:
-            return np.asarray(np.load(path, mmap_mode="r"))
+            records = np.asarray(np.load(path, mmap_mode="r"))
         except (OSError, ValueError) as error:
             raise ShardError(f"'{path}' is not the file that manifest.json describes: {error}") from error
+        return records.view(np.uint8).reshape(len(records), -1), records.dtype
 
     def records(self, keys: np.ndarray) -> np.ndarray:
         """Returns the records (N,) of all tokens of pairs, in the pairs' order; `token_type` says what they hold.
@@ -76,8 +81,11 @@ class TeacherCache:
             MissingPairError: if a pair is not there.
         """
         places = self._places[self._find(keys)]
-        spans = zip(places["shard"].tolist(), places["start"].tolist(), places["tokens"].tolist())
-        tokens = np.concatenate([self._tokens[shard][start : start + count] for shard, start, count in spans])
+        ends = np.cumsum(places["tokens"]).tolist()
+        tokens = np.empty((ends[-1], self._layout.itemsize), np.uint8)
+        # Copied one by one, since a part of a shard that is kept keeps the shard open.
+        for shard, start, begin, end in zip(places["shard"].tolist(), places["start"].tolist(), [0, *ends], ends):
+            tokens[begin:end] = self._map(shard)[0][start : start + end - begin]
         return tokens.view(self._layout)[:, 0]
 
     def _find(self, keys: np.ndarray) -> np.ndarray:

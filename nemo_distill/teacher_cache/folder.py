@@ -3,23 +3,29 @@
 `shards/` holds numpy files, each shard `shard-000000.pairs.npy` (the pairs' keys and numbers of tokens) and
 `shard-000000.tokens.npy` (a record a token, see `records`). `index.keys.npy` holds all keys in order,
 `index.places.npy` for each where its tokens are. `teacher.nemo` is the teacher's without its weights: config and
-tokenizers. `manifest.json` closes the folder.
+tokenizers. `manifest.json` closes the folder; until then, `repeated.npy` holds the numbers of the pairs that came
+before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, sha256_of, whole_file
+from nemo_distill.data.output_files import fingerprint, folder_lock, sha256_of, whole_file
 from nemo_distill.data.shard_folder import ShardError, ShardFolder
+from nemo_distill.data.sorted_on_disk import SortedOnDisk
+from nemo_distill.teacher_cache.keys import KEY
 from nemo_distill.teacher_cache.records import PAIR
 
 PLACE = np.dtype([("shard", "<u4"), ("tokens", "<u4"), ("start", "<u8")])
+ENTRY = np.dtype([("key", KEY), ("place", PLACE)])
 KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.places.npy", "teacher.nemo"
+REPEATED_FILE = "repeated.npy"
 
 
 class CacheFolder(ShardFolder):
@@ -45,18 +51,28 @@ class CacheFolder(ShardFolder):
         for path, records in ((_pairs_path(self.shards, index), pairs), (self.shard(index), tokens)):
             _write_array(path, records)
 
+    def repeated(self, find: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns the numbers of the pairs that came before; what finds them is called by one process, once."""
+        path = self.path / REPEATED_FILE
+        with folder_lock(self.path):
+            if not path.is_file():
+                _write_array(path, find())
+        return np.load(path, mmap_mode="r")
+
+    def _clear(self) -> None:
+        super()._clear()
+        (self.path / REPEATED_FILE).unlink(missing_ok=True)
+
     def described(self, shards: int) -> dict[str, Any]:
         """Writes the index and the teacher's config and tokenizers, too."""
-        pairs = [self._checked_pairs(index) for index in range(shards)]
-        keys, places = _index(pairs)
-        _write_array(self.path / KEYS_FILE, keys)
-        _write_array(self.path / PLACES_FILE, places)
+        pairs, tokens = self._write_index(shards)
         with whole_file(self.path / TEACHER_FILE) as stream:
             NemoArchive(self.teacher).copy_without_weights(stream)
+        (self.path / REPEATED_FILE).unlink(missing_ok=True)
         layout = np.load(self.shard(0), mmap_mode="r").dtype
         return {
-            "pairs": len(keys),
-            "tokens": int(places["tokens"].sum()),
+            "pairs": pairs,
+            "tokens": tokens,
             "bytes_per_token": layout.itemsize,
             "index": [fingerprint(self.path / name) for name in (KEYS_FILE, PLACES_FILE, TEACHER_FILE)],
             "shards": [
@@ -65,6 +81,23 @@ class CacheFolder(ShardFolder):
                 for path in (_pairs_path(self.shards, index), self.shard(index))
             ],
         }
+
+    def _write_index(self, shards: int) -> tuple[int, int]:
+        """Writes all keys in order, and their places; returns the numbers of pairs and of tokens."""
+        pairs = tokens = 0
+        with SortedOnDisk(ENTRY, self.path) as entries:
+            for index in range(shards):
+                of_shard = self._checked_pairs(index)
+                entries.add(_entries(index, of_shard))
+                pairs, tokens = pairs + len(of_shard), tokens + int(of_shard["tokens"].sum())
+            with whole_file(self.path / KEYS_FILE) as keys, whole_file(self.path / PLACES_FILE) as places:
+                for stream, field in ((keys, "key"), (places, "place")):
+                    header = {"shape": (pairs,), "fortran_order": False, "descr": dtype_to_descr(ENTRY[field])}
+                    write_array_header_1_0(stream, header)
+                for part in entries.parts():
+                    keys.write(part["key"].tobytes())
+                    places.write(part["place"].tobytes())
+        return pairs, tokens
 
     def _checked_pairs(self, index: int) -> np.ndarray:
         pairs, tokens = np.load(_pairs_path(self.shards, index)), np.load(self.shard(index), mmap_mode="r")
@@ -88,12 +121,9 @@ def _write_array(path: Path, array: np.ndarray) -> None:
         np.save(SimpleNamespace(write=stream.write), array, allow_pickle=False)
 
 
-def _index(pairs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all keys in order, and their places."""
-    keys = np.concatenate([of_shard["key"] for of_shard in pairs])
-    places = np.empty(len(keys), PLACE)
-    places["shard"] = np.repeat(np.arange(len(pairs)), [len(of_shard) for of_shard in pairs])
-    places["tokens"] = np.concatenate([of_shard["tokens"] for of_shard in pairs])
-    places["start"] = np.concatenate([np.cumsum(of_shard["tokens"]) - of_shard["tokens"] for of_shard in pairs])
-    order = np.argsort(keys, kind="stable")
-    return keys[order], places[order]
+def _entries(shard: int, pairs: np.ndarray) -> np.ndarray:
+    entries = np.empty(len(pairs), ENTRY)
+    entries["key"] = pairs["key"]
+    entries["place"]["shard"], entries["place"]["tokens"] = shard, pairs["tokens"]
+    entries["place"]["start"] = np.cumsum(pairs["tokens"], dtype=np.uint64) - pairs["tokens"]
+    return entries

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.models.mt_config import check_distillation_job, check_training, complete_student
 from nemo_distill.models.tokenizer_files import read_vocabulary
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
@@ -165,14 +166,31 @@ def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
         assert read_vocabulary(taken.tokenizer_model) == read_vocabulary(tokenizer)
 
 
+def test_a_section_that_a_shell_has_made_a_word_of_is_told(job):
+    """As of model.encoder={num_layers:1,hidden_size:48} without quotes."""
+    words = ["model.encoder=num_layers:1", "model.encoder=hidden_size:48", "model.optim=adam"]
+    found = sorted(problems(check_distillation_job, job(*words)))
+    assert [problem.split(":")[0] for problem in found] == ["model.encoder=hidden_size", "model.optim=adam"]
+    assert found[0].endswith("must be a section of keys; in a shell, braces want quotes: 'model.encoder={...}'.")
+
+
+def test_the_teachers_languages_are_the_default(job, teacher_path, tmp_path):
+    archived = NemoArchive(teacher_path).config
+    model, other = job().model, job("model.tgt_language=fr").model
+    for student in (model, other):
+        complete_student(student, tmp_path)
+    assert (model.src_language, model.tgt_language) == (archived.src_language, archived.tgt_language) != (None, None)
+    assert (other.src_language, other.tgt_language) == (archived.src_language, "fr")
+
+
 def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     raw, tokenized = tmp_path / "raw.de", tmp_path / "tokenized.de"
     raw.write_text("Der Hund sieht.\n" * 64, encoding="utf-8")
     tokenized.write_text("Der Hund sieht .\n" * 64, encoding="utf-8")
-    (warning,) = check_distillation_job(job(f"model.train_ds.src_file_name={raw}"))
+    (warning,) = check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=de"))
     assert warning.startswith("model.train_ds.src_file_name") and "model.src_language=ignore" in warning
     assert check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=ignore")) == []
-    assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}")) == []
+    assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}", "model.src_language=de")) == []
 
 
 def test_a_start_from_a_model_of_another_size_is_refused_by_key(job, teacher_path):

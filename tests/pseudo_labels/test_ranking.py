@@ -60,9 +60,9 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path):
         tracemalloc.start()
         for line in range(count):
             ranking.see(Outcome(line, str(line), "x", -(line % 997) / 100, None, None))
+        ranking.close()
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        ranking.close()
     assert peaks[1] < 1.5 * peaks[0]
 
 

@@ -48,6 +48,20 @@ def test_a_pair_that_came_before_is_not_stored_again(tmp_path, batches):
     assert teacher.seen == [5, 5, 1]
 
 
+def test_which_pairs_came_before_is_found_once(tmp_path, batches):
+    """It takes a pass over all data, which a job that goes on, and other processes, need not make again."""
+    passes = []
+    teachers = [FakeTeacher(batches + batches[:2], fail_at) for fail_at in (3, None)]
+    for teacher in teachers:
+        made = teacher.batches
+        teacher.batches = lambda made=made, teacher=teacher: (passes.append(teacher), made())[1]
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(tmp_path / "cache", None, teachers[0])
+    assert build_cache(tmp_path / "cache", None, teachers[1])["pairs"] == 50
+    assert passes == [teachers[0], teachers[0], teachers[1]]
+    assert not (tmp_path / "cache" / "repeated.npy").exists()
+
+
 @pytest.mark.parametrize("fail_at", [0, 1, 3, 7, 9])
 def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(tmp_path, batches, fail_at):
     build_cache(tmp_path / "whole" / "cache", batches)

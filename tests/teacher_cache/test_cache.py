@@ -1,3 +1,6 @@
+import os
+import resource
+
 import numpy as np
 import pytest
 
@@ -36,6 +39,21 @@ def test_a_missing_pair_is_told_by_its_row(folder, key):
     with pytest.raises(MissingPairError) as error:
         TeacherCache(folder).records(keys)
     assert error.value.row == 3
+
+
+def test_a_cache_may_have_more_shards_than_files_may_be_open(tmp_path):
+    """A file that is mapped into memory counts as open."""
+    pairs = random_pairs(400, seed=1)
+    build_cache(tmp_path / "cache", [[pair] for pair in pairs], shard_pairs=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 300, limits[1]))
+    try:
+        cache = TeacherCache(tmp_path / "cache")
+        assert len(cache.manifest["shards"]) > 600
+        backwards = cache.records(keys_of(pairs[::-1]))
+        assert np.array_equal(backwards[-len(pairs[0][1]) + 1 :], cache.records(keys_of(pairs[:1])))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_an_unfinished_cache_is_refused(folder):
