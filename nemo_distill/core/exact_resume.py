@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class ExactResumeCallback(Callback):
     """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
 
-    Where a checkpoint comes between the batches of one optimizer step, their gradients are saved too. Also sets right the step that loggers see: in a checkpoint that follows a validation, Lightning saves it before it
-    has counted the last batch.
+    Where a checkpoint comes between the batches of one optimizer step, their gradients are saved too. The step that
+    loggers see is set right: in a checkpoint that follows a validation, Lightning saves it before it has counted the
+    last batch.
     """
 
     def __init__(self) -> None:
