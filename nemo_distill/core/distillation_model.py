@@ -75,7 +75,7 @@ class DistillationModelPT(ModelPT):
         self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), max(1, len(paths)))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
-        self._step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
+        self.step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
         self.step_losses: dict[str, Tensor] = {}  # the unweighted ones of the last batch
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
         distillation = OmegaConf.to_container(cfg.distillation)
@@ -156,7 +156,7 @@ class DistillationModelPT(ModelPT):
         batch_weight = (
             torch.as_tensor(self.student.distillation_batch_weight(batch), device=total.device) / WEIGHT_UNIT
         )
-        self._step_weight = self._step_weight + batch_weight
+        self.step_weight = self.step_weight + batch_weight
         self._log_losses(
             {f"{name}_loss": value for name, value in losses.items()} | {"train_loss": total}, batch_weight
         )
@@ -166,11 +166,11 @@ class DistillationModelPT(ModelPT):
         """Makes the gradients those of the mean over all tokens of the step, in whatever batch or device they were."""
         # Lightning has divided by the number of accumulated batches, and DDP by that of devices.
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        scale = divided / _sum_over_devices(self._step_weight).clamp(min=SMALLEST_WEIGHT)
+        scale = divided / _sum_over_devices(self.step_weight).clamp(min=SMALLEST_WEIGHT)
         for parameter in self.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
-        self._step_weight = 0.0
+        self.step_weight = 0.0
 
     def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor) -> None:
         """Logs each loss as its mean over the tokens of all devices, and the learning rate.

@@ -1,4 +1,4 @@
-"""Makes a resumed training the same as an uninterrupted one, in its random numbers and in the steps that it logs."""
+"""Makes a resumed training the same as an uninterrupted one: its random numbers, half-done steps and logged steps."""
 
 import random
 from typing import Any
@@ -12,18 +12,24 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class ExactResumeCallback(Callback):
     """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
 
-    Also sets right the step that loggers see: in a checkpoint that follows a validation, Lightning saves it before it
-    has counted the last batch.
+    Where a checkpoint comes between the batches of one optimizer step, their gradients are saved too. The step that
+    loggers see is set right: in a checkpoint that follows a validation, Lightning saves it before it has counted the
+    last batch.
     """
 
     def __init__(self) -> None:
         self._to_restore: list[dict[str, Any]] | None = None
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
 
     def state_dict(self) -> dict[str, Any]:
-        states = [_random_state()]
+        state = _random_state() | {"step": _half_done_step(self._trainer)}
+        states = [state]
         if dist.is_available() and dist.is_initialized():
             states = [None] * dist.get_world_size()
-            dist.all_gather_object(states, _random_state())
+            dist.all_gather_object(states, state)
         return {"states": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -33,9 +39,30 @@ class ExactResumeCallback(Callback):
         if self._to_restore is None:
             return
         if len(self._to_restore) == trainer.world_size:
-            _restore_random_state(self._to_restore[trainer.global_rank])
+            state = self._to_restore[trainer.global_rank]
+            _restore_random_state(state)
+            _restore_half_done_step(pl_module, state.get("step"))
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         self._to_restore = None
+
+
+def _half_done_step(trainer: Trainer | None) -> dict[str, Any] | None:
+    """What the batches since the last optimizer step have left, if more are to come before the next one."""
+    if trainer is None or not trainer.fit_loop.epoch_loop._should_accumulate():
+        return None
+    model = trainer.lightning_module
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    return {"gradients": gradients, "weight": float(getattr(model, "step_weight", 0.0))}
+
+
+def _restore_half_done_step(model: LightningModule, step: dict[str, Any] | None) -> None:
+    if step is None:
+        return
+    for name, parameter in model.named_parameters():
+        if name in step["gradients"]:
+            parameter.grad = step["gradients"][name].to(parameter)
+    if hasattr(model, "step_weight"):
+        model.step_weight = step["weight"]
 
 
 def _random_state() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is left by a job: whether all of it that can be read is whole, and what is the same in every run."""
 
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ def training_of(folder: Path) -> dict[str, Any]:
     record = json.loads((folder / "run.json").read_text())
     return {
         "losses": logged_losses(folder),
-        "files": sorted(path.name for path in (folder / "checkpoints").iterdir()),
+        # Of the last one's name Lightning takes the score from what this attempt has validated, which may be nothing.
+        "files": sorted(re.sub("--.*-last", "-last", path.name) for path in (folder / "checkpoints").iterdir()),
         "weights": {name: value.tolist() for name, value in state["state_dict"].items()},
         "optimizer": repr(state["optimizer_states"]),
         "step": state["global_step"],
