@@ -42,7 +42,8 @@ class NemoArchive:
                 problem = member_problem(tar, self.path.stat().st_size)
             content = b"" if problem else self._read(CONFIG_NAME)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise ValueError(f"'{self.path}' is not a .nemo file: {error}") from error
+            reason = str(error).splitlines()[0].rstrip(":")  # tarfile says in a line each what it has tried
+            raise ValueError(f"'{self.path}' is not a .nemo file: {reason}") from error
         except KeyError as error:
             raise ValueError(f"'{self.path}' is not a .nemo file: it holds no {CONFIG_NAME}") from error
         if problem := problem or config_problem(content):

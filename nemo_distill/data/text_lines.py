@@ -177,7 +177,7 @@ def _oddity(raw: bytes) -> str | None:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return "is not UTF-8 in line {line}"
-    found = next((character for character in MISLEADING if character in text), None)
+    found = min((character for character in MISLEADING if character in text), key=text.index, default=None)
     if found is None:
         return None
     what = f"holds U+{ord(found):04X} ({MISLEADING[found]}) in line {{line}}"

@@ -125,7 +125,9 @@ def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with whole_file(Path(path)) as file, TextIOWrapper(file, encoding="utf-8", newline="\n") as stream:
-        yield stream
-        stream.flush()
-        stream.detach()  # the file is synchronized, and closed, by its own
+    with whole_file(Path(path)) as file:
+        stream = TextIOWrapper(file, encoding="utf-8", newline="\n")
+        try:
+            yield stream
+        finally:
+            stream.detach()  # which flushes; `whole_file` closes the file

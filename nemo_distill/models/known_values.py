@@ -89,7 +89,7 @@ VALUES: dict[str, Mapping[str, Number | Word]] = {
     "model.optim.sched": {
         "name": Word(tuple(SCHEDULES)),
         "warmup_steps": Number(0, whole=True, null=True),
-        "warmup_ratio": SHARE,
+        "warmup_ratio": Number(0, most=1, null=True),
     },
     "trainer": {
         "accelerator": Word(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
@@ -129,6 +129,4 @@ def _wrong_devices(devices: Any) -> list[str]:
     fits = devices == "auto" or all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
     if fits and numbers not in ([], [0]) and (len(numbers) > 1 or numbers[0] == "auto" or numbers[0] >= -1):
         return []
-    return [
-        f"trainer.devices={devices}: must be a whole number of at least 1, -1 or auto for all, or a list of devices."
-    ]
+    return [f"trainer.devices={devices}: must be at least 1, -1 or auto for all, or a list of the devices' numbers."]

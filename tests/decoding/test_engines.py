@@ -30,8 +30,14 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
     ("arguments", "sentences"),
     [
         (("moses", ["."]), ["engine=moses: must be one of nemo_distill, ctranslate2, nemo, hugging_face."]),
-        (("nemo", [__file__, __file__]), ["model names 2 files; engine=nemo takes one."]),
-        (("nemo_distill", [__file__], "int8"), ["dtype=int8: must be null or one of float32, float16, bfloat16."]),
+        (
+            ("nemo", [__file__, __file__], "int8"),
+            [
+                "model names 2 files; engine=nemo takes one.",
+                "dtype=int8: must be null or one of float32, float16, bfloat16.",
+                *[f"model: '{__file__}' is not a .nemo file: file could not be opened successfully."] * 2,
+            ],
+        ),
         (("ctranslate2", [__file__], "int8"), []),
         (("nemo_distill", ["."]), ["model names '.', a folder; engine=nemo_distill takes a .nemo."]),
         (("nemo_distill", ["gone.nemo"]), ["model names 'gone.nemo', which does not exist."]),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import REPOSITORY, SCRIPTS
-from tests.examples.bad_files import write_files
-from tests.examples.bad_input_cases import CASES
+from tests.examples.bad_files import LINES, write_files
+from tests.examples.bad_input_cases import CASES, DISTIL, SOURCE
 
 MOST_SECONDS = 30  # of a busy machine; most take half a second
 
@@ -83,3 +83,23 @@ def test_bad_input_ends_with_a_sentence_and_leaves_nothing(command, folder, scri
     assert "Traceback" not in ended.stderr and "Traceback" not in ended.stdout
     assert snapshot(folder) == before
     assert ended.seconds < MOST_SECONDS
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[-1]])
+def test_a_process_of_its_own_says_the_same(command, folder, case):
+    script, arguments, code, sentence = case
+    alone = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *shlex.split(arguments)], cwd=folder, capture_output=True, text=True
+    )
+    assert (alone.returncode, alone.stderr) == (code, command(script, arguments).stderr)
+    assert sentence in alone.stderr
+
+
+def test_a_line_of_100_000_characters_is_read_in_seconds_by_checks_and_by_a_mix(command, folder):
+    arguments = "output=long_mix corpora.real.source=long.de corpora.real.target=train.en corpora.real.share=1"
+    ended = command("mix_corpora.py", f"{arguments} ~corpora.pseudo")
+    assert ended.code == 0 and ended.seconds < MOST_SECONDS, ended
+    record = json.loads((folder / "long_mix.json").read_text())
+    assert record["corpora"]["real"]["left_out"] == {"source_over_long": 1} and record["lines"] == LINES - 1
+    checked = command("enc_dec_nmt_distill.py", f"{DISTIL} {SOURCE}=long.de model.search=none")
+    assert checked.stderr.count("  - ") == 1 and "model.search=none" in checked.stderr, checked

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.core.restore import restore_for_inference
 from nemo_distill.models.mt_config import complete_student
-from nemo_distill.training import run_job, training_run
+from nemo_distill.training import plain_errors, run_job, training_run
 from tests.conftest import SCRIPTS, tiny_config
 
 LAST = -1
@@ -60,7 +60,7 @@ def spoilt_job(corpus, teacher_path, tmp_path):
 
 
 def test_a_distillation_stops_at_a_loss_that_is_not_finite_and_leaves_no_model(spoilt_job, tmp_path):
-    with pytest.raises(SystemExit) as ended, training_run(spoilt_job) as trainer:
+    with pytest.raises(SystemExit) as ended, training_run(spoilt_job) as trainer, plain_errors():
         complete_student(spoilt_job.model, tmp_path)
         model = DistillationModelPT(spoilt_job.model, trainer, model_class=DistillableMTEncDecModel)
         model.losses["primary"].register_forward_hook(lambda loss, inputs, value: value / (trainer.global_step != 2))
