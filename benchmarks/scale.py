@@ -242,7 +242,7 @@ def told(job: str, costs: list[dict[str, float]], sizes: tuple[int, ...]) -> dic
         result[f"{prefix}exponent"] = round(slope(*logs), 3)
     rise = costs[-1]["bytes"] - costs[0]["bytes"]
     result["memory_ratio"] = round(costs[-1]["bytes"] / costs[0]["bytes"], 3)
-    result["bytes_a_line"] = round(rise / (sizes[-1] - sizes[0]), 1)
+    result["bytes_a_line"] = round(max(0, rise) / (sizes[-1] - sizes[0]), 1)
     spent = zip(result["seconds_per_100k"].values(), result["cpu_seconds_per_100k"].values(), costs)
     cells = " | ".join(f"{wall:.2f}, {cpu:.2f}, {cost['bytes'] / 1e6:.0f}" for wall, cpu, cost in spent)
     fits = " | ".join(f"{result[key]:.2f}" for key in ("exponent", "cpu_exponent", "memory_ratio"))

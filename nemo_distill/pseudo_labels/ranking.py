@@ -1,7 +1,7 @@
 """Filters that compare a pair with all others: they are shown every pair, and only then know which to drop.
 
-Their memory hardly grows with the number of pairs: by 8 bytes for each duplicate, and while duplicates are found by an
-eighth of a byte for each pair.
+Their memory hardly grows with the number of pairs: by 8 bytes for each duplicate, and while duplicates are found by a
+sixth of a byte for each pair.
 """
 
 import hashlib
