@@ -4,8 +4,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from nemo_distill.data.output_files import writing
 
 PARTS = 256  # files that are open at a time, one for each first byte of a key
 
@@ -21,6 +24,7 @@ class SortedOnDisk:
     def __init__(self, layout: np.dtype, folder: Path):
         self.layout = layout
         self._files = ExitStack()
+        self._files.enter_context(writing(folder))
         parts = (tempfile.TemporaryFile(dir=folder) for _ in range(PARTS))  # noqa: SIM115 (closed by `__exit__`)
         self._parts = [self._files.enter_context(part) for part in parts]
 
@@ -48,5 +52,5 @@ class SortedOnDisk:
     def __enter__(self) -> "SortedOnDisk":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._files.close()
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._files.__exit__(*error)

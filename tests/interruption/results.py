@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_distill.core.safe_checkpoints import SafeCheckpointIO
 from tests.pseudo_labels.fakes import contents
 
+PAIRS = 64  # of the corpus that is cached
 NEVER_READ = (".tmp", ".unfinished")  # in the names of files and folders that are being written
 
 
@@ -96,9 +98,19 @@ def check_training(folder: Path, whole: Path) -> None:
             assert json.loads(path.read_text())["status"], name
 
 
+def check_cache(folder: Path, whole: Path) -> None:
+    """Like `check_bytes`; the numbers of the pairs that came before are there until the end."""
+    left_out = PAIRS - json.loads((whole / "manifest.json").read_text())["pairs"]
+    for name, path in readable(folder).items():
+        if name == "repeated.npy":
+            assert not (folder / "manifest.json").exists() and len(set(np.load(path).tolist())) == left_out
+        else:
+            assert path.read_bytes() == (whole / name).read_bytes(), name
+
+
 CHECKS = {
     "labelling": (check_bytes, bytes_of),
-    "caching": (check_bytes, bytes_of),
+    "caching": (check_cache, bytes_of),
     "exporting": (check_bytes, bytes_of),
     "evaluating": (check_evaluation, evaluation_of),
     "training": (check_training, training_of),
