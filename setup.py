@@ -50,6 +50,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
             "ruff>=0.6",
             "youtokentome>=1.0.6",
             "flask>=3",

@@ -1,12 +1,13 @@
 """Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
 
 import itertools
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import TextFiles, expand_paths
+from nemo_distill.data.text_lines import TextFiles, expand_paths, user_path
 
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
@@ -54,7 +55,7 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
         files = as_list(section.get(f"{side}_file_name"))
         if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
             continue
-        with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
+        with user_path(files[0]).open(encoding="utf-8", errors="replace") as stream:
             ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
         attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
         if attached > len(ends) / 2:
@@ -66,9 +67,9 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     return oddities
 
 
-def is_file(path: str) -> bool:
+def is_file(path: str | Path) -> bool:
     """True if a config's path, which may begin with `~`, names a file."""
-    return Path(path).expanduser().is_file()
+    return os.path.isfile(user_path(path))  # which is false, too, of what can be no path
 
 
 def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
@@ -82,9 +83,9 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
     for pattern in as_list(value):
         found = expand_paths(str(pattern))
         files += found
-        if not all(path.is_file() for path in found) or not found:
+        if not all(map(is_file, found)) or not found:
             problems.append(f"{where} names '{pattern}', which does not exist.")
-        problems += [f"{where}: '{path}' is empty." for path in found if path.is_file() and not path.stat().st_size]
+        problems += [f"{where}: '{path}' is empty." for path in found if is_file(path) and not path.stat().st_size]
     return files, problems
 
 
@@ -100,12 +101,14 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
 
 def as_list(value: Any) -> list[Any]:
     """Returns the entries of a config's value that may be one, several or none."""
-    return [value] if isinstance(value, str) else list(value or [])
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [] if value is None else [value]
+    return list(value)
 
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
-    paths = [Path(source).expanduser(), Path(target).expanduser()]
-    if not all(path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+    paths = [user_path(source), user_path(target)]
+    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
         return []
     counts, problems = [], []
     for path in paths:

@@ -7,7 +7,7 @@ import numpy as np
 
 from nemo_distill.data.output_files import read_json, sha256_of
 from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.data.text_lines import DataError, user_path
 from nemo_distill.teacher_cache.folder import KEYS_FILE, PLACES_FILE, TEACHER_FILE, tokens_path
 
 
@@ -25,7 +25,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: if the folder is no finished cache.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     manifest = read_json(folder / "manifest.json")
     if not manifest or "bytes_per_token" not in manifest:
         raise DataError(f"'{folder}' holds no finished teacher cache; cache_teacher.py makes one")
@@ -34,7 +34,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 def cached_teacher_path(path: str | Path) -> Path:
     """Returns where a cache keeps its teacher's config and tokenizers, as a `.nemo` without weights."""
-    return Path(path).expanduser() / TEACHER_FILE
+    return user_path(path) / TEACHER_FILE
 
 
 class TeacherCache:
@@ -49,7 +49,7 @@ class TeacherCache:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         self.manifest = read_manifest(self.path)
         for entry in self.manifest["index"]:
             if sha256_of(self.path / entry["name"]) != entry["sha256"]:
