@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, read_json
+from nemo_distill.data.output_files import fingerprint
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.evaluation.made_with import device_name
-from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
+from nemo_distill.run_record import RUNNING, Interrupted, job_settings, new_record, read_run, recorded_run
 
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
@@ -49,7 +49,8 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     """Builds the trainer of a training, and keeps `run.json` in its folder until the training ends."""
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
-    earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
+    with plain_errors():
+        earlier = read_run(Path(folder)) if folder else None  # exp_manager moves it when it resumes
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer

@@ -60,10 +60,8 @@ def build_mix(section: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]
     """
     policy, problems = build_section(LinePolicy, section["reading"], "reading")
     if not isinstance(section["corpora"], Mapping):
-        return Mix({}, output, policy), [
-            *problems,
-            f"corpora={section['corpora']}: must be a section of corpora by name.",
-        ]
+        problems.append(f"corpora={section['corpora']}: must be a section of corpora by name.")
+        return Mix({}, output, policy), problems
     corpora = {}
     for name, corpus in section["corpora"].items():
         corpora[name], found = _corpus(f"corpora.{name}", corpus)

@@ -8,17 +8,43 @@ tokenizers. `manifest.json` closes the folder.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
+from nemo_distill.core.folder_safety import open_array
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, sha256_of, whole_file
+from nemo_distill.data.records import OPEN, FileEntry
 from nemo_distill.data.shard_folder import ShardError, ShardFolder
 from nemo_distill.teacher_cache.records import PAIR
 
 PLACE = np.dtype([("shard", "<u4"), ("tokens", "<u4"), ("start", "<u8")])
-KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.places.npy", "teacher.nemo"
+INDEX_FILES = KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.places.npy", "teacher.nemo"
+
+
+class CacheSource(TypedDict):
+    """Of what a cache was made with, what whoever opens it reads."""
+
+    __pydantic_config__ = OPEN
+    teacher: FileEntry
+    k: int | None
+    dtype: str
+    precision: NotRequired[str]
+    data: NotRequired[list[FileEntry]]
+
+
+class CacheManifest(TypedDict):
+    """What the manifest of a cache holds."""
+
+    __pydantic_config__ = OPEN
+    settings: CacheSource
+    pairs: int
+    tokens: int
+    bytes_per_token: int
+    index: list[FileEntry]
+    shards: list[FileEntry]
 
 
 class CacheFolder(ShardFolder):
@@ -31,6 +57,7 @@ class CacheFolder(ShardFolder):
     """
 
     holds = "a teacher cache"
+    manifest_shape = CacheManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], teacher: Path):
         super().__init__(path, settings)
@@ -52,24 +79,25 @@ class CacheFolder(ShardFolder):
         _write_array(self.path / PLACES_FILE, places)
         with whole_file(self.path / TEACHER_FILE) as stream:
             NemoArchive(self.teacher).copy_without_weights(stream)
-        layout = np.load(self.shard(0), mmap_mode="r").dtype
+        layout = open_array(self.shard(0)).dtype
         return {
             "pairs": len(keys),
             "tokens": int(places["tokens"].sum()),
             "bytes_per_token": layout.itemsize,
-            "index": [fingerprint(self.path / name) for name in (KEYS_FILE, PLACES_FILE, TEACHER_FILE)],
-            "shards": [
-                {"name": path.name, "sha256": sha256_of(path)}
-                for index in range(shards)
-                for path in (_pairs_path(self.shards, index), self.shard(index))
-            ],
+            "index": [fingerprint(self.path / name) for name in INDEX_FILES],
+            "shards": [{"name": path.name, "sha256": sha256_of(path)} for path in shard_files(self.shards, shards)],
         }
 
     def _checked_pairs(self, index: int) -> np.ndarray:
-        pairs, tokens = np.load(_pairs_path(self.shards, index)), np.load(self.shard(index), mmap_mode="r")
+        pairs, tokens = open_array(_pairs_path(self.shards, index)), open_array(self.shard(index))
         if pairs.dtype != PAIR or pairs["tokens"].sum() != len(tokens):
             raise ShardError(f"'{self.shard(index)}' does not hold the tokens of its pairs; delete it and run again.")
         return pairs
+
+
+def shard_files(shards: Path, count: int) -> list[Path]:
+    """Returns the files of as many shards, of each its pairs and then its tokens."""
+    return [path(shards, index) for index in range(count) for path in (_pairs_path, tokens_path)]
 
 
 def tokens_path(shards: Path, index: int) -> Path:

@@ -3,7 +3,7 @@
 import gzip
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -80,10 +80,8 @@ def test_a_damaged_gzip_file_is_told_or_harmless(lines, place, change):
     with files(cut, bytes(packed)) as (truncated, flipped):
         with pytest.raises(DataError, match="cannot be unpacked after line"):
             list(TextFiles([truncated]))
-        try:
-            assert b"".join(line + b"\n" for line in TextFiles([flipped])) == whole  # it was in a field of no effect
-        except DataError:
-            pass
+        with suppress(DataError):  # there is none where the byte is of no effect, such as that of the system
+            assert b"".join(line + b"\n" for line in TextFiles([flipped])) == whole
 
 
 @given(raw_lines, raw_lines)
