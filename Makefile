@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint reference clean
+.PHONY: demo test test-oldest test-newest lint reference clean
 
 demo: .venv/ready
 	$(BIN)/python examples/nlp/machine_translation/compare_students.py --config-name demo
@@ -29,5 +29,16 @@ reference: .venv/ready
 	$(PIP) --editable ".[dev,plots]"
 	touch $@
 
+# The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
+test-oldest test-newest: test-%: .venv-%/ready
+	.venv-$*/bin/python -m pytest
+
+.venv-oldest/ready .venv-newest/ready: .venv-%/ready: setup.py constraints-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt torch "Cython<3.1" setuptools wheel
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation youtokentome
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --editable ".[dev,plots]"
+	touch $@
+
 clean:
-	rm -rf .venv demo_runs
+	rm -rf .venv .venv-oldest .venv-newest demo_runs

@@ -27,15 +27,18 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
-        "torch>=2.6",
-        "lightning>=2.2,<2.5",
-        "hydra-core>=1.3,<1.4",
+        "torch>=2.6",  # untested below 2.13, of whose predecessors there are no builds for the CPU alone at hand
+        "lightning>=2.2.2,<2.5",  # what NeMo takes, as of the next two
+        "hydra-core>=1.3.1,<1.4",
         "omegaconf>=2.3,<2.4",
+        "numpy>=1.26",
+        "pydantic>=2.7,<3",
+        "typing_extensions>=4.10",
         "sacrebleu>=2.3",
         "sentencepiece>=0.2",
         "rich>=13",
-        "jinja2>=3",  # torch brings it along
-        "tensorboard>=2.10",  # so does NeMo
+        "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2
+        "tensorboard>=2.18",  # older ones do not go with NeMo's protobuf
         *NEMO_TRANSLATION,
     ],
     extras_require={
@@ -50,6 +53,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
             "ruff>=0.6",
             "griffelib>=2,<3",
             "youtokentome>=1.0.6",

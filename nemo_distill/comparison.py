@@ -6,7 +6,6 @@ before. An interrupted one goes on where it was. Several comparisons in one fold
 """
 
 import fcntl
-import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,8 @@ from nemo_distill.comparison_plan import Run, plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.data.demo_corpus import write_demo_corpus
-from nemo_distill.data.output_files import differences, fingerprint, read_json, whole_file, write_json
+from nemo_distill.data.output_files import differences, fingerprint, whole_file, write_json
+from nemo_distill.data.records import read_json
 from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
@@ -66,8 +66,7 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
 
 
 def _generated_with(corpus: DictConfig) -> dict[str, int]:
-    record = Path(corpus.folder) / "generated_with.json"
-    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return read_json(Path(corpus.folder) / "generated_with.json") or {}
 
 
 def prepare_corpus(corpus: DictConfig) -> None:
@@ -76,7 +75,7 @@ def prepare_corpus(corpus: DictConfig) -> None:
         console.info(f"Writing the demo corpus to {corpus.folder}")
         settings = OmegaConf.to_container(corpus.generate)
         write_demo_corpus(corpus.folder, **settings)
-        (Path(corpus.folder) / "generated_with.json").write_text(json.dumps(settings), encoding="utf-8")
+        write_json(Path(corpus.folder) / "generated_with.json", settings)
 
 
 def _corpus_files(corpus: DictConfig) -> list[Path]:

@@ -1,16 +1,25 @@
 """The steps of a comparison, as commands in order: a teacher, what it prepares, baselines and distilled students."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig, ListConfig
+from typing_extensions import TypedDict
+
+from nemo_distill.data.records import read_json
 
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
+
+
+class Finished(TypedDict):
+    """What a step leaves that has finished."""
+
+    arguments: list[str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,9 @@ class Run:
         """What is written when the step has finished."""
         return self.folder / "finished.json"
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> Finished | None:
         """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
-        return json.loads(self.record_path.read_text(encoding="utf-8")) if self.record_path.is_file() else None
+        return read_json(self.record_path, Finished)
 
 
 class Step(NamedTuple):

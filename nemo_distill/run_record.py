@@ -14,14 +14,52 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from typing_extensions import TypedDict
 
 from nemo_distill.core.teacher_ensemble import teacher_paths
-from nemo_distill.data.output_files import fingerprint, read_json, versions, write_json
+from nemo_distill.data.output_files import fingerprint, versions, write_json
+from nemo_distill.data.records import OPEN, FileEntry, read_json
+from nemo_distill.evaluation.evaluation_record import MadeWith
 from nemo_distill.evaluation.made_with import git_revision
+from nemo_distill.teacher_cache.cache import read_manifest
 
 RUN_NAME = "run.json"
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
+
+
+class FoundBest(TypedDict):
+    """The best score of a training, and its name."""
+
+    __pydantic_config__ = OPEN
+    monitor: str
+    value: float
+
+
+class RunRecord(TypedDict, total=False):
+    """What `run.json` holds."""
+
+    __pydantic_config__ = OPEN
+    status: str
+    seed: int | None
+    overrides: list[str]
+    made_with: MadeWith
+    settings: dict[str, Any]
+    seconds: float
+    steps: int
+    best: FoundBest | None
+    parameters: int | None
+    teacher_parameters: int | None
+    models: list[FileEntry]
+
+
+def read_run(folder: Path) -> RunRecord | None:
+    """Returns the record of a training's folder; None if there is none.
+
+    Raises:
+        DataError: if `run.json` is no such record.
+    """
+    return read_json(folder / RUN_NAME, RunRecord)
 
 
 class Interrupted(SystemExit):
@@ -36,8 +74,7 @@ def job_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if cache := distillation.get("teacher_cache"):
-        manifest = read_json(Path(cache).expanduser() / "manifest.json")
-        return [manifest["settings"]["teacher"]] if manifest else []
+        return [read_manifest(cache)["settings"]["teacher"]]
     paths = [Path(path).expanduser() for path in teacher_paths(distillation.get("model_path") or [])]
     return [fingerprint(path) for path in paths if path.is_file()]
 

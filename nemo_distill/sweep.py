@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from nemo_distill.core.console import console, set_up_console
-from nemo_distill.data.output_files import differences, read_json, write_json
+from nemo_distill.data.output_files import differences, write_json
+from nemo_distill.data.records import read_json
 from nemo_distill.data.text_lines import DataError, numeric_order
 from nemo_distill.evaluation.tables import print_table
 from nemo_distill.run_record import (
@@ -36,6 +37,7 @@ from nemo_distill.run_record import (
     Interrupted,
     job_settings,
     new_record,
+    read_run,
 )
 
 OWN_FOLDER = (
@@ -119,15 +121,15 @@ def run_in_sweep(cfg: DictConfig, script: str) -> dict[str, str] | None:
     except Exception as error:  # of a launcher that ends its job, such as submitit's when its time is up
         return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
     if code:
-        record = read_json(folder / RUN_NAME)
-        if record is None or record["status"] == RUNNING:  # it was refused, or killed
+        record = read_run(folder)
+        if record is None or record.get("status") == RUNNING:  # it was refused, or killed
             write_json(folder / RUN_NAME, new_record(settings, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
 
 
 def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
-    best = (read_json(folder / RUN_NAME) or {}).get("best") if outcome in (FINISHED, FINISHED_BEFORE) else None
+    best = (read_run(folder) or {}).get("best") if outcome in (FINISHED, FINISHED_BEFORE) else None
     shown = f"{best['monitor']} {best['value']:.4g}" if best else ""
     return {"training": folder.name, "outcome": outcome, "best": shown, "reason": reason}
 
@@ -142,14 +144,14 @@ def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    record = read_json(folder / RUN_NAME)
-    changes = differences(record["settings"], settings) if record else []
+    record = read_run(folder)
+    changes = differences(record.get("settings", {}), settings) if record else []
     if changes and (folder / "checkpoints").exists():
         raise DataError(
             f"'{folder}' holds a training with other settings: {'; '.join(changes)}; delete it, or give another "
             "hydra.sweep.dir"
         )
-    return bool(record) and not changes and record["status"] == FINISHED
+    return bool(record) and not changes and record.get("status") == FINISHED
 
 
 def _command_line(added: dict[str, Any]) -> Iterator[str]:

@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, read_json, writing
+from nemo_distill.data.output_files import fingerprint, writing
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.evaluation.made_with import device_name
 from nemo_distill.evaluation.model_card import model_card, write_card
-from nemo_distill.run_record import RUN_NAME, RUNNING, Interrupted, job_settings, new_record, recorded_run
+from nemo_distill.run_record import RUNNING, Interrupted, job_settings, new_record, read_run, recorded_run
 
 # A disk that is full, read-only, somebody else's or broken; other errors of the system are ours.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -67,7 +67,7 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     """Builds a training's trainer, keeps `run.json` in its folder until it ends, then writes its model's card."""
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
-    earlier = read_json(Path(folder) / RUN_NAME) if folder else None  # exp_manager moves it when it resumes
+    earlier = read_run(Path(folder)) if folder else None  # exp_manager moves it when it resumes
     with writing(Path(folder or ".")):
         yield from _recorded(cfg, record, earlier)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import hypothesis
 import pytest
 import sentencepiece
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.core.console import set_up_console
 
 set_up_console()
+# Properties: the same few cases every time, or with HYPOTHESIS_PROFILE=long many, and others each time.
+hypothesis.settings.register_profile("short", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = REPOSITORY / "examples" / "nlp" / "machine_translation"

@@ -6,6 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_distill.run_record import Interrupted, job_settings, new_record, recorded_run
+from tests.teacher_cache.fakes import build_cache, random_pairs
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,6 @@ def test_settings_hold_the_resolved_config_and_the_hashes_of_all_teachers(tmp_pa
 
 
 def test_a_teacher_caches_teacher_is_the_one_that_it_was_made_with(tmp_path):
-    teacher = {"name": "a.nemo", "sha256": "0" * 64}
-    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"teacher": teacher}}))
-    cfg = OmegaConf.create({"model": {"distillation": {"model_path": None, "teacher_cache": str(tmp_path)}}})
-    assert job_settings(cfg)["teachers"] == [teacher]
+    made_with = build_cache(tmp_path / "cache", [random_pairs(3, seed=0)])["settings"]
+    cfg = OmegaConf.create({"model": {"distillation": {"model_path": None, "teacher_cache": str(tmp_path / "cache")}}})
+    assert job_settings(cfg)["teachers"] == [made_with["teacher"]]

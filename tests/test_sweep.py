@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from nemo_distill.data.records import read_json
 from tests.conftest import SCRIPTS
 
 TRAIN = """
@@ -98,7 +99,7 @@ def test_a_training_with_other_settings_is_not_taken_for_finished(sweep, tmp_pat
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr and "temperature=1 was refused: " in refused.stderr
     assert "holds a training with other settings" in refused.stderr and "config.seed was 7 and is 0" in refused.stderr
-    assert json.loads((folder / "run.json").read_text()) == record
+    assert read_json(folder / "run.json") == record
     assert statuses(tmp_path / "sweep")["temperature=3"] == "finished"
 
 

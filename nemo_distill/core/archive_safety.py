@@ -32,6 +32,12 @@ def is_trusted(path: Path) -> bool:
     return bool(trusted) and sha256_of(path) in trusted.split(",")
 
 
+def leads_out(name: str) -> bool:
+    """True if a file of this name, put into a folder, could lie outside of it."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
+
+
 def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
     """Returns what is wrong with an archive's members, the first thing that is found, or None."""
     most = min(MOST_BYTES, MOST_EXPANSION * packed_bytes + (1 << 26))
@@ -42,8 +48,7 @@ def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
             return f"it holds more than {MOST_MEMBERS:,} members"
         if unpacked > most:
             return f"it would unpack to more than {most:,} bytes"
-        path = PurePosixPath(member.name)
-        if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+        if leads_out(member.name):
             return f"its member '{member.name}' would be written outside the folder that it is unpacked in"
         if not (member.isreg() or member.isdir()) or member.issparse():
             return f"its member '{member.name}' is neither a plain file nor a folder"

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from nemo_distill.core.plain_types import fits, words
 from nemo_distill.core.registry import Role, consumed_tensors
 from nemo_distill.core.schedule import Schedule, parse_schedule
 
@@ -89,13 +90,17 @@ def build_loss_terms(
     Returns:
         The terms whose weight is not 0 throughout, and the problems found, a sentence each.
     """
+    if not isinstance(nodes, Mapping):
+        return [], [f"distillation.loss={nodes}: must be a section of losses by name."]
+    if not fits(allowed_targets, list) or not all(isinstance(name, str) for name in allowed_targets):
+        return [], [f"distillation.allowed_targets={allowed_targets}: must be a list of the beginnings of names."]
     terms, problems = [], []
     for name, node in nodes.items():
         if not isinstance(node, Mapping):
             problems.append(f"distillation.loss.{name}={node}: must be a section with _target_ and weight.")
             continue
         try:
-            term = _build_loss_term(name, dict(node), (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
+            term = _build_loss_term(name, node, (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
         except ValueError as error:
             problems.append(f"distillation.loss.{name} {error}.")
             continue
@@ -120,22 +125,34 @@ def _prepare(loss: nn.Module, widths: tuple[Widths, Widths] | None) -> None:
         loss.prepare(*(of_model[name] for of_model in widths))
 
 
-def _build_loss_term(name: str, node: dict[str, Any], prefixes: Collection[str]) -> LossTerm | None:
-    weight = parse_schedule(node.pop("weight", 1.0), "weight", minimum=0)
-    loss_class = _loss_class(node.pop("_target_", None), prefixes)
+def _build_loss_term(name: str, node: Any, prefixes: Collection[str]) -> LossTerm | None:
+    if not isinstance(node, Mapping):
+        raise ValueError(f"is {node!r}; a section with _target_ is needed")
+    arguments = dict(node)
+    weight = parse_schedule(arguments.pop("weight", 1.0), "weight", minimum=0)
+    loss_class = _loss_class(arguments.pop("_target_", None), prefixes)
+    _check_arguments(loss_class, arguments)
+    if weight.is_zero:
+        return None
+    try:
+        loss = loss_class(**arguments)
+    except TypeError as error:  # of one that is abstract, or of which an argument is missing
+        raise ValueError(f"has _target_ '{node['_target_']}', which cannot be built: {error}") from error
+    if not hasattr(loss, "consumes"):
+        raise ValueError(f"uses {loss_class.__name__}, which does not say in `consumes` what it reads")
+    return LossTerm(name, weight, loss)
+
+
+def _check_arguments(loss_class: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> None:
     parameters = inspect.signature(loss_class).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    for key in node:
+    for key, value in arguments.items():
         if key not in parameters and not takes_any:
             raise ValueError(
                 f"has the key '{key}', which {loss_class.__name__} does not take{suggestion(key, parameters)}"
             )
-    if weight.is_zero:
-        return None
-    loss = loss_class(**node)
-    if not hasattr(loss, "consumes"):
-        raise ValueError(f"uses {loss_class.__name__}, which does not say in `consumes` what it reads")
-    return LossTerm(name, weight, loss)
+        if key in parameters and not fits(value, parameters[key].annotation):
+            raise ValueError(f"has {key}={value!r}; {words(parameters[key].annotation)} is needed")
 
 
 def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
@@ -145,14 +162,17 @@ def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Modu
         raise ValueError(f"has _target_ '{target}'; allowed are names that begin with {_listing(prefixes)}")
     module_name, _, class_name = target.rpartition(".")
     try:
-        return getattr(import_module(module_name), class_name)
+        found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"has _target_ '{target}', which cannot be imported: {error}") from error
+    if not isinstance(found, type) and not inspect.isroutine(found):
+        raise ValueError(f"has _target_ '{target}', which is no class")
+    return found
 
 
 def suggestion(key: str, known: Collection[str]) -> str:
     """Returns "; did you mean 'x'?" with the closest known key, or ", which takes ..." where none is close."""
-    close = difflib.get_close_matches(key, list(known), n=1)
+    close = difflib.get_close_matches(str(key), list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are {_listing(known)}"
 
 

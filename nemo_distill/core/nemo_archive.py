@@ -4,6 +4,7 @@ A `.nemo` is a tar of a config, weights and artifacts such as tokenizers. NeMo u
 to import; a check of the config needs a few kilobytes and must answer at once.
 """
 
+import os
 import tarfile
 import zlib
 from collections.abc import Collection
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
 from nemo_distill.data.output_files import sha256_of
+from nemo_distill.data.text_lines import user_path
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHTS = "model_weights"  # what the names of their files hold
@@ -34,8 +36,8 @@ class NemoArchive:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
-        if not self.path.is_file():
+        self.path = user_path(path)
+        if not os.path.isfile(self.path):
             raise ValueError(f"there is no file '{self.path}'")
         try:
             with tarfile.open(self.path) as tar:

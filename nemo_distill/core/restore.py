@@ -31,6 +31,8 @@ class WeightsOnlyConnector(SaveRestoreConnector):
             return torch.load(model_weights, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             raise CodeInWeightsError("its weights are no plain tensors, and reading them would run code") from error
+        except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged
+            raise ConfigurationError([f"its weights cannot be read: {' '.join(str(error).split())}"]) from error
 
 
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:

@@ -50,7 +50,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Returns what a checkpoint holds.
 
         Raises:
-            ConfigurationError: if it holds more than data.
+            ConfigurationError: if it holds more than data, or is damaged.
         """
         if not Path(path).is_file() or is_trusted(Path(path)):
             return super().load_checkpoint(path, map_location)
@@ -64,6 +64,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
                     f"it, or if you trust its author, set {TRUST}={sha256_of(Path(path))}."
                 ]
             ) from error
+        except Exception as error:  # whatever torch stumbles over in a file that is damaged
+            problem = f"'{path}' is not resumed from: it cannot be read: {error}; delete it."
+            raise ConfigurationError([problem]) from error
 
 
 def settle_checkpoints(folder: Path) -> None:

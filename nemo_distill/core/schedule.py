@@ -27,7 +27,7 @@ class Schedule:
         progress = min(1.0, step / self.steps) if self.steps else 1.0
         if self.kind == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
-        return self.start + (self.end - self.start) * progress
+        return (1 - progress) * self.start + progress * self.end  # which is exact at both ends
 
     @property
     def is_zero(self) -> bool:
@@ -54,7 +54,8 @@ def parse_schedule(value: Any, key: str, minimum: float, above: bool = False) ->
     if kind not in KINDS:
         raise ValueError(f"has {key}.schedule={kind!r}; allowed are {', '.join(KINDS)}")
     if unknown := set(value) - KEYS:
-        raise ValueError(f"has {key} with the unknown key '{min(unknown)}'; known are {', '.join(sorted(KEYS))}")
+        first = min(map(str, unknown))
+        raise ValueError(f"has {key} with the unknown key '{first}'; known are {', '.join(sorted(KEYS))}")
     start = check_number(value.get("start"), f"{key}.start", minimum, above)
     if kind == "constant":
         return Schedule(start, start)
@@ -72,8 +73,17 @@ def check_number(value: Any, key: str, minimum: float, above: bool = False) -> f
         ValueError: if it is no finite number of at least `minimum` (with `above`: greater than it).
     """
     bound = f"{'above' if above else 'of at least'} {minimum}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = _as_float(value)
+    if not math.isfinite(number) or number < minimum or (above and number == minimum):
         raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
-    if value < minimum or (above and value == minimum):
-        raise ValueError(f"has {key}={value!r}; a number {bound} is needed")
-    return float(value)
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """NaN where it is no number; a whole number may be too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

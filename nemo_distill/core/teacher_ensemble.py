@@ -1,5 +1,6 @@
 """Several teachers that speak as one: their tempered distributions are averaged."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nemo_distill.core.config import LossTerm
+from nemo_distill.core.plain_types import fits
 from nemo_distill.core.registry import Role, consumed_tensors
 from nemo_distill.losses.fused import Teacher
 
@@ -26,10 +28,12 @@ def teacher_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     """
     if weights is None:
         return [1.0 / count] * count
-    numbers = [isinstance(weight, (int, float)) and not isinstance(weight, bool) and weight > 0 for weight in weights]
-    if len(numbers) != count or not all(numbers):
-        raise ValueError(f"has teacher_weights={list(weights)}; {count} numbers above 0 are needed, one a teacher")
-    return [weight / sum(weights) for weight in weights]
+    numbers = weights if fits(weights, list) else ()
+    if len(numbers) != count or not all(fits(number, float) and 0 < number < math.inf for number in numbers):
+        raise ValueError(f"has teacher_weights={weights}; {count} numbers above 0 are needed, one a teacher")
+    largest = max(numbers)  # divided by it, no sum is too large for a float
+    shares = [number / largest for number in numbers]
+    return [share / sum(shares) for share in shares]
 
 
 def average_log_probs(log_probs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -1,6 +1,5 @@
 """A mixing job from its configuration."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.config import ConfigurationError, check_missing, suggestion
+from nemo_distill.core.plain_types import fits
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.mixing import Corpus, Mix, write_mix
 from nemo_distill.data.output_files import earlier_record
@@ -59,6 +59,9 @@ def build_mix(section: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]
         output: what the names of the mix's files begin with.
     """
     policy, problems = build_section(LinePolicy, section["reading"], "reading")
+    if not isinstance(section["corpora"], Mapping):
+        problems.append(f"corpora={section['corpora']}: must be a section of corpora by name.")
+        return Mix({}, output, policy), problems
     corpora = {}
     for name, corpus in section["corpora"].items():
         corpora[name], found = _corpus(f"corpora.{name}", corpus)
@@ -83,25 +86,21 @@ def _corpus(where: str, section: Any) -> tuple[Corpus | None, list[str]]:
         counts = f"{len(files['source'])} source files and {len(files['target'])} target files"
         problems.append(f"{where} has {counts}; they go in pairs.")
     share, fraction = section.get("share"), section.get("fraction", 1.0)
-    if not _is_number(share) or share <= 0:
+    if not fits(share, float) or share <= 0:
         problems.append(f"{where}.share={share}: must be a number above 0.")
-    if not _is_number(fraction) or not 0 < fraction <= 1:
+    if not fits(fraction, float) or not 0 < fraction <= 1:
         problems.append(f"{where}.fraction={fraction}: must be a number above 0 and at most 1.")
     return Corpus(files["source"], files["target"], share, fraction), problems
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _mix_problems(mix: Mix) -> list[str]:
     problems = [] if mix.corpora else ["corpora names no corpus; give at least one."]
-    if not isinstance(mix.seed, int):
+    if not fits(mix.seed, int):
         problems.append(f"seed={mix.seed}: must be a whole number.")
-    if mix.lines is not None and (not isinstance(mix.lines, int) or mix.lines < 1):
+    if mix.lines is not None and (not fits(mix.lines, int) or mix.lines < 1):
         problems.append(f"lines={mix.lines}: must be null or a whole number of at least 1.")
-    if mix.base is not None and mix.base not in mix.corpora:
-        problems.append(f"base={mix.base}: must be null or one of {', '.join(mix.corpora)}.")
+    if mix.base is not None and mix.base not in list(mix.corpora):
+        problems.append(f"base={mix.base}: must be null or one of {', '.join(map(str, mix.corpora))}.")
     if mix.base is not None and mix.lines is not None:
         problems.append(f"base={mix.base} and lines={mix.lines} both say how long the mix is; give one.")
     return problems

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nemo_distill.data.records import read_json, sealed
 from nemo_distill.data.text_lines import DataError
 
 TEMPORARY = ".tmp"
@@ -77,32 +78,24 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes `record` as a whole file that ends in a line end."""
+    """Writes `record`, sealed, as a whole file that ends in a line end."""
     with whole_file(path) as stream:
-        stream.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Returns the record in a file, or None if there is no such file.
-
-    Raises:
-        DataError: if the file holds anything else.
-    """
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"'{path}' cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise DataError(f"'{path}' is no record of how something was made")
-    return record
+        stream.write(json.dumps(sealed(record), indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Lets one process at a time into a section of the work on a folder; a killed one leaves it."""
-    with (folder / ".lock").open("w") as stream:
+    """Lets one process at a time into a section of the work on a folder; a killed one leaves it.
+
+    Raises:
+        DataError: if a stranger has put a link there, whose target would be made or opened.
+    """
+    path = folder / ".lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be locked: {error.strerror}") from error
+    with open(descriptor, "rb+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

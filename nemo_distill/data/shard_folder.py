@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 import nemo_distill
+from nemo_distill.core.folder_safety import inside
 from nemo_distill.data.output_files import (
     differences,
     folder_lock,
-    read_json,
     remove_leftovers,
     sha256_of,
     versions,
     write_json,
 )
+from nemo_distill.data.records import OPEN, FileEntry, read_json
 from nemo_distill.data.text_lines import DataError
 
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
@@ -36,6 +39,14 @@ def used_versions() -> dict[str, str]:
     return own | versions(PACKAGES)
 
 
+class ShardManifest(TypedDict):
+    """What the manifest of every such folder holds."""
+
+    __pydantic_config__ = OPEN
+    settings: dict[str, Any]
+    shards: list[FileEntry]
+
+
 class ShardFolder:
     """Where a job with certain settings writes its shards.
 
@@ -45,6 +56,7 @@ class ShardFolder:
     """
 
     holds = "shards"  # what they are, for sentences
+    manifest_shape: type = ShardManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
@@ -70,7 +82,9 @@ class ShardFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"'{self.path}' is a file, where a folder is needed")
-        begun = read_json(self.settings_path)
+        begun, manifest = read_json(self.settings_path), self._read_manifest()
+        if begun is None and manifest is not None:
+            begun = manifest["settings"]
         return differences(begun, self.settings) if begun is not None else []
 
     def take(self, overwrite: bool = False) -> None:
@@ -82,7 +96,7 @@ class ShardFolder:
         Raises:
             DataError: if the folder was begun with other settings.
         """
-        self.shards.mkdir(parents=True, exist_ok=True)
+        inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
         with folder_lock(self.path):
             remove_leftovers(self.path)
             conflicts = self.conflicts()
@@ -95,13 +109,26 @@ class ShardFolder:
 
     def _clear(self) -> None:
         self.manifest_path.unlink(missing_ok=True)
-        for path in self.shards.glob("shard-*"):
+        for path in self._files():
             path.unlink()
         remove_leftovers(self.shards)
 
+    def _files(self) -> list[Path]:
+        return list(self.shards.glob("shard-*"))
+
     def manifest(self) -> dict[str, Any] | None:
-        """Returns the manifest, or None before the end."""
-        return read_json(self.manifest_path)
+        """Returns the manifest, or None before the end.
+
+        Raises:
+            ShardError: if it is of other settings than the folder was begun with.
+        """
+        manifest = self._read_manifest()
+        if manifest and (changes := differences(manifest["settings"], self.settings)):
+            raise ShardError(f"'{self.manifest_path}' is of other settings: {'; '.join(changes)}; delete it")
+        return manifest
+
+    def _read_manifest(self) -> dict[str, Any] | None:
+        return read_json(self.manifest_path, self.manifest_shape)
 
     def close(self, shards: int) -> dict[str, Any] | None:
         """Writes the manifest if all shards are there, and returns it; None if other processes still make some.
@@ -138,7 +165,10 @@ class ShardFolder:
         manifest = self.manifest()
         if manifest is None:
             raise ShardError(f"'{self.path}' has no manifest.json: not all of its shards are there yet.")
+        listed, there = ({entry["name"] for entry in manifest["shards"]}, {path.name for path in self._files()})
+        if unlisted := sorted(there - listed):
+            raise ShardError(f"'{self.shards / unlisted[0]}' is not among the files that manifest.json describes.")
         for entry in manifest["shards"]:
-            path = self.shards / entry["name"]
+            path = inside(self.shards, entry["name"])
             if not path.is_file() or sha256_of(path) != entry["sha256"]:
                 raise ShardError(f"'{path}' is not the file that manifest.json describes; delete both and run again.")

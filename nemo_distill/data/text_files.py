@@ -2,13 +2,21 @@
 
 import itertools
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import GZIP_START, DataError, TextFiles, count_plain_lines, expand_paths
+from nemo_distill.data.text_lines import (
+    GZIP_START,
+    DataError,
+    TextFiles,
+    count_plain_lines,
+    expand_paths,
+    user_path,
+)
 
 # Larger files are not read through just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
@@ -84,7 +92,7 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
         files = as_list(section.get(f"{side}_file_name"))
         if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
             continue
-        with Path(files[0]).expanduser().open(encoding="utf-8", errors="replace") as stream:
+        with user_path(files[0]).open(encoding="utf-8", errors="replace") as stream:
             ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
         attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
         if attached > len(ends) / 2:
@@ -96,9 +104,9 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     return oddities
 
 
-def is_file(path: str) -> bool:
+def is_file(path: str | Path) -> bool:
     """True if a config's path, which may begin with `~`, names a file."""
-    return Path(path).expanduser().is_file()
+    return os.path.isfile(user_path(path))  # which is false, too, of what can be no path
 
 
 def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
@@ -114,9 +122,9 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
     for pattern in as_list(value):
         found = expand_paths(str(pattern))
         files += found
-        if not all(path.is_file() for path in found) or not found:
+        if not all(map(is_file, found)) or not found:
             problems.append(f"{where} names '{pattern}', which does not exist.")
-        for path in filter(Path.is_file, found):
+        for path in filter(is_file, found):
             problems += _unreadable(where, path) if path.stat().st_size else [f"{where}: '{path}' is empty."]
     return files, problems
 
@@ -145,12 +153,14 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
 
 def as_list(value: Any) -> list[Any]:
     """Returns the entries of a config's value that may be one, several or none."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * (value is not None)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [] if value is None else [value]
+    return list(value)
 
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
-    paths = [Path(source).expanduser(), Path(target).expanduser()]
-    if not all(path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+    paths = [user_path(source), user_path(target)]
+    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
         return []
     counts, problems = [], []
     for path in paths:

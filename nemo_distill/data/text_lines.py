@@ -6,6 +6,7 @@ characters: one of these in one language shifts all that follows against the oth
 
 import gzip
 import hashlib
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -219,5 +220,10 @@ def numeric_order(path: str | Path) -> list[str | int]:
 
 def expand_paths(pattern: str) -> list[Path]:
     """Returns the files that a path names, which may hold `~` and, for many files in numeric order, `*`."""
-    path = str(Path(pattern).expanduser())
+    path = str(user_path(pattern))
     return [Path(name) for name in sorted(glob(path), key=numeric_order)] if has_magic(path) else [Path(path)]
+
+
+def user_path(path: str | Path) -> Path:
+    """Returns a path that a user has typed, with `~` put in full; of a user that nobody knows it stays."""
+    return Path(os.path.expanduser(str(path)))

@@ -1,6 +1,5 @@
 """Translates with CTranslate2, from an exported folder: no NeMo, no torch model, and int8 where the export has it."""
 
-import json
 import shutil
 import tempfile
 import weakref
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.records import parse_json, read_small
+from nemo_distill.data.text_lines import DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.processors import load_processors
 from nemo_distill.decoding.settings import SearchSettings
@@ -90,8 +91,9 @@ class CTranslate2Engine:
         self._ctranslate2 = _import_ctranslate2()
         self._translator = self._load()
         source, target = self._record.source, self._record.target
-        self._source_tokenizer = load_tokenizer(self._folder / source.tokenizer, source.library)
-        self._target_tokenizer = load_tokenizer(self._folder / target.tokenizer, target.library)
+        self._source_tokenizer, self._target_tokenizer = (
+            load_tokenizer(self._folder / side.tokenizer, side.library) for side in (source, target)
+        )
         self._source_processor, self._target_processor = load_processors(source.language, target.language)
         self._source_vocabulary = _read_vocabulary(self._folder, "source")
         self._target_ids = {token: index for index, token in enumerate(_read_vocabulary(self._folder, "target"))}
@@ -140,7 +142,10 @@ class CTranslate2Engine:
         ]
 
     def _load(self) -> Any:
-        return self._ctranslate2.Translator(str(self._folder), **self._options)
+        try:
+            return self._ctranslate2.Translator(str(self._folder), **self._options)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {error}."]) from error
 
     def _read(self, lines: Sequence[str]) -> list[_Source]:
         texts = [line.rstrip("\n") if line.strip() else "" for line in lines]
@@ -257,4 +262,10 @@ def _read_vocabulary(folder: Path, side: str) -> list[str]:
     path = folder / "shared_vocabulary.json"
     if not path.is_file():
         path = folder / f"{side}_vocabulary.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    content = read_small(path)
+    if content is None:
+        raise ConfigurationError([f"'{folder}' is no export: it holds no vocabulary of the {side}."])
+    try:
+        return parse_json(content, list[str], f"'{path}'")
+    except DataError as error:
+        raise ConfigurationError([f"{error}."]) from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from nemo_distill.data.records import CLOSED
 from nemo_distill.decoding.settings import SearchSettings
 
 
@@ -19,6 +20,7 @@ class Hypothesis:
         finished: false if the length limit cut it off.
     """
 
+    __pydantic_config__ = CLOSED  # of the lines of shards
     text: str
     score: float
     finished: bool = True

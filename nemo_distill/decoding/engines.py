@@ -1,5 +1,6 @@
 """From a word in a config to the engine that it names."""
 
+import os
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
 
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
     """Returns a sentence for each reason why `load_engine` could not load this, as far as names tell."""
-    problems = [f"model names '{path}', which does not exist." for path in paths if not Path(path).exists()]
+    problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
     if len(paths) != 1 and name != "nemo_distill":
@@ -30,7 +31,7 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
     if dtype is not None and dtype not in dtypes:
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
     if name == "hugging_face":
-        problems += [problem for path in paths if Path(path).exists() for problem in folder_problems(path)]
+        problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path)]
     elif name == "ctranslate2":
         problems += [] if find_spec("ctranslate2") else [missing_package("ctranslate2")]
     else:

@@ -1,6 +1,5 @@
 """Translates with a sequence-to-sequence model of Hugging Face: Marian and OPUS-MT, NLLB, M2M-100, mBART, T5."""
 
-import json
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,12 +10,16 @@ import torch
 from torch import Tensor
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.records import read_json
+from nemo_distill.data.text_lines import DataError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
+SAFELY = {"local_files_only": True, "trust_remote_code": False}  # nothing is fetched, no code of a folder is run
+ADAPTER = "adapter_config.json"
 
 
 class HuggingFaceEngine:
@@ -48,9 +51,15 @@ class HuggingFaceEngine:
     ):
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        safely = {"local_files_only": True, "trust_remote_code": False}
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, **safely)
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **safely)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **SAFELY)
+        except (
+            Exception
+        ) as error:  # whatever transformers stumbles over, of code that it would have to run or in files
+            raise ConfigurationError(
+                [f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"]
+            ) from error
         self._model = model.to(device).eval()
         self._device = device
         self._forced = _language_options(self._tokenizer, source_language, target_language)
@@ -181,6 +190,12 @@ def folder_problems(path: str | Path) -> list[str]:
     config = Path(path) / "config.json"
     if not Path(path).is_dir() or not config.is_file():
         return [f"model names '{path}'; engine=hugging_face takes a folder with a config.json, weights and tokenizer."]
-    if not json.loads(config.read_text(encoding="utf-8")).get("is_encoder_decoder"):
+    if (Path(path) / ADAPTER).exists():
+        return [f"model names '{path}', which holds {ADAPTER}: the model would be another folder's."]
+    try:
+        kind = read_json(config)
+    except DataError as error:
+        return [f"model: {error}."]
+    if kind.get("is_encoder_decoder") is not True:
         return [f"model names '{path}', whose config.json is of no sequence-to-sequence model."]
     return []

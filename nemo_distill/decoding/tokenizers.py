@@ -6,6 +6,8 @@ from typing import Protocol
 
 import sentencepiece
 
+from nemo_distill.core.config import ConfigurationError
+
 YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
 
@@ -49,5 +51,12 @@ class YouTokenToMe:
 
 
 def load_tokenizer(path: Path, library: str) -> Tokenizer:
-    """Loads a tokenizer of `sentencepiece` or `yttm`."""
-    return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)
+    """Loads a tokenizer of `sentencepiece` or `yttm`.
+
+    Raises:
+        ConfigurationError: if the file is none.
+    """
+    try:
+        return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigurationError([f"'{path}' is no tokenizer of {library}: {error}."]) from error

@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, read_json, whole_file
+from nemo_distill.data.output_files import fingerprint, whole_file
 from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import findings, notes, table
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.models.mt_config import SIDES, translation_archive
-from nemo_distill.run_record import RUN_NAME
+from nemo_distill.run_record import RUN_NAME, read_run
 
 FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # before a file's name, also behind the key of an override
 USE = """\
@@ -47,7 +48,7 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
     if made := config.get("distilled_with"):
         sections += ["## How it was distilled", *_distillation(made)]
     if run is not None:
-        record = read_json(run / RUN_NAME)
+        record = read_run(run)
         if record is None:
             raise ValueError(f"there is no {RUN_NAME} in '{run}'")
         sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
@@ -85,7 +86,7 @@ def _distillation(made: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _evaluation(path: Path, sha256: str) -> Iterator[str]:
-    record = read_json(path)
+    record = read_evaluation(path)
     if record is None:
         raise ValueError(f"there is no file '{path}'")
     mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]

@@ -1,5 +1,6 @@
 """The systems of an evaluation: a model and the engine that translates with it, and how large it is."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.typed_section import build_section
+from nemo_distill.data.text_lines import user_path
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
@@ -104,7 +106,7 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
         section, wrong = build_section(_SystemSection, values, where)
         problems += wrong
         if section and not wrong:
-            path = Path(section.model).expanduser()
+            path = user_path(section.model)
             rest = (section.dtype, section.source_language, section.target_language)
             systems.append(System(str(name), path, section.engine or _engine_of(path), *rest))
             problems += [f"{where}: {problem}" for problem in _problems(systems[-1], search)]
@@ -112,9 +114,9 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
 
 
 def _engine_of(path: Path) -> str:
-    if (path / RECORD_NAME).is_file():
+    if os.path.isfile(path / RECORD_NAME):
         return "ctranslate2"
-    return "hugging_face" if path.is_dir() else "nemo_distill"
+    return "hugging_face" if os.path.isdir(path) else "nemo_distill"
 
 
 def _problems(system: System, search: SearchSettings | None) -> list[str]:
@@ -148,8 +150,10 @@ def _hugging_face_parameters(folder: Path) -> ParameterCount:
     import torch
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+    from nemo_distill.decoding.hugging_face_engine import SAFELY
+
     with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **SAFELY))
     tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
     return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())

@@ -1,12 +1,26 @@
 """How an export was made, and what its user must know to feed it: `nemo_distill.json`, beside the model."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from typing_extensions import TypedDict
+
+from nemo_distill.core.folder_safety import check_links, inside
+from nemo_distill.data.records import CLOSED, read_json
 
 RECORD_NAME = "nemo_distill.json"
+
+
+class SpecialIds(TypedDict):
+    """Of a tokenizer."""
+
+    pad: int
+    unk: int
+    bos: int
+    eos: int
 
 
 @dataclass(frozen=True)
@@ -22,12 +36,13 @@ class TextSide:
         positions: the most ids that the model has positions for; the source's begin with bos and end with eos.
     """
 
+    __pydantic_config__ = CLOSED
     tokenizer: str
-    library: str
+    library: Literal["sentencepiece", "yttm"]
     language: str | None
-    pieces: int
-    special_ids: Mapping[str, int]
-    positions: int
+    pieces: Annotated[int, Ge(1)]
+    special_ids: SpecialIds
+    positions: Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
@@ -45,14 +60,15 @@ class ExportRecord:
         versions: of the packages that made it.
     """
 
+    __pydantic_config__ = CLOSED
     model: str
     sha256: str
     format: str
     quantization: str
-    architecture: Mapping[str, Any]
+    architecture: dict[str, Any]
     source: TextSide
     target: TextSide
-    versions: Mapping[str, str]
+    versions: dict[str, str]
 
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""
@@ -64,11 +80,13 @@ class ExportRecord:
         """Reads the record of an export's folder.
 
         Raises:
-            ValueError: if the folder holds no export.
+            ValueError: if the folder holds no export, or names or links to files outside of it.
         """
         path = folder / RECORD_NAME
         if not path.is_file():
             raise ValueError(f"'{folder}' is no export: it holds no {RECORD_NAME}")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        sides = {side: TextSide(**values.pop(side)) for side in ("source", "target")}
-        return cls(**values, **sides)
+        check_links(folder)
+        record = read_json(path, cls)
+        for side in (record.source, record.target):
+            inside(folder, side.tokenizer)
+        return record

@@ -1,6 +1,7 @@
 """Which layer of the teacher each layer of the student learns from."""
 
 from collections.abc import Sequence
+from typing import Any
 
 LAYER_MAPS = ("uniform", "skip", "last")
 # Pairs of layer numbers, student's and teacher's, from 1; or the name of a rule.
@@ -21,10 +22,8 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
     Raises:
         ValueError: if there is no such rule, a rule leaves no pair, or a pair names a layer that does not exist.
     """
-    if isinstance(layers, str):
-        pairs = _pairs_by_rule(layers, num_student, num_teacher)
-    else:
-        pairs = [(int(student), int(teacher)) for student, teacher in layers]
+    by_rule = isinstance(layers, str)
+    pairs = _pairs_by_rule(layers, num_student, num_teacher) if by_rule else _given_pairs(layers)
     for student, teacher in pairs:
         if not (0 <= student <= num_student and 0 <= teacher <= num_teacher):
             raise ValueError(
@@ -34,6 +33,17 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
     if not pairs:
         raise ValueError(f"has layers='{layers}', which leaves no pair for a student of {num_student} layers")
     return pairs
+
+
+def _given_pairs(layers: Any) -> list[tuple[int, int]]:
+    pairs = [tuple(pair) if isinstance(pair, Sequence) else () for pair in layers] if _is_list(layers) else [()]
+    if not all(len(pair) == 2 and all(type(layer) is int for layer in pair) for pair in pairs):
+        raise ValueError(f"has layers={layers!r}; allowed are {', '.join(LAYER_MAPS)} and a list of pairs of numbers")
+    return pairs
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _pairs_by_rule(rule: str, num_student: int, num_teacher: int) -> list[tuple[int, int]]:

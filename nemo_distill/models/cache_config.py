@@ -24,7 +24,10 @@ def cache_problems(model: Mapping[str, Any]) -> list[str]:
         made_with = read_manifest(distillation["teacher_cache"])["settings"]
     except DataError as error:
         return [f"{WHERE}: {error}."]
-    archive = NemoArchive(cached_teacher_path(distillation["teacher_cache"]))
+    try:
+        archive = NemoArchive(cached_teacher_path(distillation["teacher_cache"]))
+    except ValueError as error:
+        return [f"{WHERE}: {error}."]
     problems = _option_problems(distillation) + _dropout_problems(model, archive)
     problems += _teacher_problems(distillation.get("model_path"), made_with["teacher"])
     return problems + _data_problems(model, made_with)
@@ -77,14 +80,14 @@ def _teacher_problems(model_path: Any, cached: Mapping[str, str]) -> list[str]:
 def _data_problems(model: Mapping[str, Any], made_with: Mapping[str, Any]) -> list[str]:
     train_ds = model.get("train_ds") or {}
     problems = [
-        f"model.train_ds.{key}={value}, but {WHERE} was made with {made_with[key]}; the pairs would differ."
+        f"model.train_ds.{key}={value}, but {WHERE} was made with {made_with.get(key)}; the pairs would differ."
         for key, value in chosen_pairs(train_ds).items()
-        if train_ds and value != made_with[key]
+        if train_ds and value != made_with.get(key)
     ]
     files = data_files(model)
     if not all(path.is_file() for path in files):  # told elsewhere
         return problems
-    cached = {entry["sha256"] for entry in made_with["data"]}
+    cached = {entry["sha256"] for entry in made_with.get("data", ())}
     return problems + [
         f"model.train_ds: '{path}' is not a file that {WHERE} was made of, at least not as it is now."
         for path, entry in zip(files, data_fingerprints(model))

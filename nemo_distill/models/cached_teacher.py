@@ -38,7 +38,7 @@ class CachedTeacher(DistillationMixin):
     def record(self) -> dict[str, Any]:
         """The name and the SHA-256 of the teacher's `.nemo`, and what is kept of its distributions."""
         settings = self.cache.manifest["settings"]
-        return settings["teacher"] | {"cached": {key: settings[key] for key in ("k", "dtype", "precision")}}
+        return settings["teacher"] | {"cached": {key: settings.get(key) for key in ("k", "dtype", "precision")}}
 
     def distillation_forward(self, batch: list[Tensor]) -> None:
         labels = squeeze_batch(batch)[-1]

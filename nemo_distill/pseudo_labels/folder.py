@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.shard_folder import ShardError, ShardFolder
+from nemo_distill.data.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.pseudo_labels.shards import COUNTS, Header, ordered_shards, read_header, shard_path
+
+
+class LabelManifest(ShardManifest):
+    """What the manifest of labels holds besides."""
+
+    lines: int
+    counts: dict[str, int]
 
 
 class LabelFolder(ShardFolder):
@@ -20,6 +27,7 @@ class LabelFolder(ShardFolder):
     """
 
     holds = "labels"
+    manifest_shape = LabelManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
         super().__init__(path, settings)

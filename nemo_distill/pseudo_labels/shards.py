@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.data.output_files import whole_file
+from nemo_distill.data.records import CLOSED, parse_json
 from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.data.text_lines import ODDITIES, DataError, TextFiles
 from nemo_distill.decoding.engine import Hypothesis
@@ -46,6 +47,7 @@ class Row:
         reverse_scores: for each hypothesis, the mean log-probability of a source token given the hypothesis.
     """
 
+    __pydantic_config__ = CLOSED
     line: int
     hash: str
     hypotheses: tuple[Hypothesis, ...]
@@ -58,6 +60,7 @@ class Row:
 class Header:
     """What the first line of a shard says of it; `settings` is the digest of what it was made with."""
 
+    __pydantic_config__ = CLOSED
     shard: int
     first_line: int
     lines: int
@@ -115,12 +118,6 @@ def _row_record(row: Row) -> dict[str, Any]:
     return record
 
 
-def _parse_row(record: dict[str, Any]) -> Row:
-    hypotheses = tuple(Hypothesis(**hypothesis) for hypothesis in record.pop("hypotheses"))
-    reverse_scores = tuple(record.pop("reverse_scores", ()))
-    return Row(hypotheses=hypotheses, reverse_scores=reverse_scores, **record)
-
-
 def ordered_shards(folder: Path) -> list[Path]:
     """Returns the shards of a folder in the order of their numbers, which is not that of their names.
 
@@ -142,11 +139,10 @@ def read_header(path: Path) -> Header:
     Raises:
         ShardError: if it is no shard's header.
     """
-    (first,) = list(islice(_records(path), 1)) or [{}]
     try:
-        return Header(**first)
-    except TypeError as error:
-        raise ShardError(f"'{path}', line 1: is no header of a shard.") from error
+        return parse_json(next(iter(TextFiles([path])), b""), Header, f"'{path}', line 1,")
+    except DataError as error:
+        raise ShardError(f"{error}.") from error
 
 
 def read_shard(path: Path) -> Iterator[Row]:
@@ -158,11 +154,7 @@ def read_shard(path: Path) -> Iterator[Row]:
     header = read_header(path)
     end = header.first_line + header.lines
     expected = header.first_line
-    for position, record in enumerate(islice(_records(path), 1, None), start=2):
-        try:
-            row = _parse_row(record)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ShardError(f"'{path}', line {position}: is no row of a shard.") from error
+    for position, row in enumerate(_rows(path), start=2):
         if row.line != expected or row.line >= end:
             raise ShardError(f"'{path}', line {position}: {_disorder(row.line, expected, end)}.")
         expected += 1
@@ -179,14 +171,12 @@ def _disorder(found: int, expected: int, end: int) -> str:
     return f"source line {found} is doubled or out of order; line {expected} should stand here"
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    read = 0
+def _rows(path: Path) -> Iterator[Row]:
     try:
-        for line in TextFiles([path]):
-            yield json.loads(line)
-            read += 1
-    except ValueError as error:
-        raise ShardError(f"'{path}', line {read + 1}: cannot be read: {error}.") from error
+        for position, line in enumerate(islice(TextFiles([path]), 1, None), start=2):
+            yield parse_json(line, Row, f"'{path}', line {position},")
+    except DataError as error:
+        raise ShardError(f"{error}.") from error
 
 
 def read_rows(folder: Path) -> Iterator[Row]:

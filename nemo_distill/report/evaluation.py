@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import read_json
 from nemo_distill.data.text_lines import DataError
+from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
 
 
@@ -33,8 +33,8 @@ class Evaluation:
         Raises:
             DataError: if it holds none.
         """
-        record = read_json(folder / EVALUATION_NAME)
-        if not record or not record.get("systems") or not record.get("test_sets"):
+        record = read_evaluation(folder / EVALUATION_NAME)
+        if not record or not record["systems"] or not record["test_sets"]:
             raise DataError(f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; evaluate.py makes one")
         return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
 

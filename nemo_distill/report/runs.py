@@ -8,9 +8,8 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill.data.output_files import read_json
 from nemo_distill.data.text_lines import numeric_order
-from nemo_distill.run_record import RUN_NAME
+from nemo_distill.run_record import RUN_NAME, read_run
 
 EVENTS = "events.out.tfevents*"
 ATTEMPT = re.compile(r"run_\d+")  # folders into which NeMo moves the logs of earlier attempts
@@ -58,7 +57,7 @@ def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:
     return [
         Run(
             folder.resolve().name if path == folder else path.relative_to(folder).as_posix(),
-            read_json(path / RUN_NAME) or {},
+            read_run(path) or {},
             read_curves(path, tags),
         )
         for path in sorted(runs, key=numeric_order)

@@ -2,14 +2,26 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nemo_distill.data.output_files import read_json, sha256_of
+from nemo_distill.core.folder_safety import inside, open_array
+from nemo_distill.data.output_files import sha256_of
+from nemo_distill.data.records import read_json
 from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
-from nemo_distill.teacher_cache.folder import KEYS_FILE, PLACES_FILE, TEACHER_FILE, tokens_path
+from nemo_distill.data.text_lines import DataError, user_path
+from nemo_distill.teacher_cache.folder import (
+    INDEX_FILES,
+    KEYS_FILE,
+    PLACE,
+    PLACES_FILE,
+    TEACHER_FILE,
+    CacheManifest,
+    shard_files,
+    tokens_path,
+)
+from nemo_distill.teacher_cache.keys import KEY
+from nemo_distill.teacher_cache.records import is_token_type
 
 MAPPED = 256  # shards at a time
 
@@ -22,22 +34,26 @@ class MissingPairError(DataError):
         self.path, self.row = path, row
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
+def read_manifest(path: str | Path) -> CacheManifest:
     """Returns the manifest of a finished cache.
 
     Raises:
         DataError: if the folder is no finished cache.
     """
-    folder = Path(path).expanduser()
-    manifest = read_json(folder / "manifest.json")
-    if not manifest or "bytes_per_token" not in manifest:
+    folder = user_path(path)
+    manifest = read_json(folder / "manifest.json", CacheManifest)
+    if manifest is None:
         raise DataError(f"'{folder}' holds no finished teacher cache; cache_teacher.py makes one")
+    shards = [path.name for path in shard_files(folder / "shards", len(manifest["shards"]) // 2)]
+    listed = [[entry["name"] for entry in manifest[key]] for key in ("index", "shards")]
+    if not shards or listed != [list(INDEX_FILES), shards]:
+        raise DataError(f"'{folder / 'manifest.json'}' does not list the files of a teacher cache")
     return manifest
 
 
 def cached_teacher_path(path: str | Path) -> Path:
     """Returns where a cache keeps its teacher's config and tokenizers, as a `.nemo` without weights."""
-    return Path(path).expanduser() / TEACHER_FILE
+    return user_path(path) / TEACHER_FILE
 
 
 class TeacherCache:
@@ -52,24 +68,54 @@ class TeacherCache:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         self.manifest = read_manifest(self.path)
         for entry in self.manifest["index"]:
-            if sha256_of(self.path / entry["name"]) != entry["sha256"]:
-                raise ShardError(f"'{self.path / entry['name']}' is not the file that manifest.json describes.")
-        self._keys, self._places = (np.load(self.path / name, mmap_mode="r") for name in (KEYS_FILE, PLACES_FILE))
+            path = inside(self.path, entry["name"])
+            if not path.is_file() or sha256_of(path) != entry["sha256"]:
+                raise ShardError(f"'{path}' is not the file that manifest.json describes.")
+        self._keys, self._places = (self._open(self.path / name) for name in (KEYS_FILE, PLACES_FILE))
         self._map = lru_cache(MAPPED)(self._map_shard)  # a mapped file counts as open, of which there may be 1,024
+        sizes = []
         for shard in reversed(range(len(self.manifest["shards"]) // 2)):
-            self._layout = self._map(shard)[1]
+            tokens, layout = self._map(shard)
+            self._check_layout(layout)
+            sizes.append(len(tokens))
+        self._layout = layout
+        self._check_places(np.array(sizes[::-1], np.uint64))
+
+    def _open(self, path: Path) -> np.ndarray:
+        try:
+            return open_array(inside(self.path, path.relative_to(self.path).as_posix()))
+        except DataError as error:
+            raise ShardError(f"'{path}' is not the file that manifest.json describes: {error}") from error
 
     def _map_shard(self, shard: int) -> tuple[np.ndarray, np.dtype]:
         """Returns the tokens' records as bytes (N, size), which are copied without a look at their fields."""
-        path = tokens_path(self.path / "shards", shard)
-        try:
-            records = np.asarray(np.load(path, mmap_mode="r"))
-        except (OSError, ValueError) as error:
-            raise ShardError(f"'{path}' is not the file that manifest.json describes: {error}") from error
-        return records.view(np.uint8).reshape(len(records), -1), records.dtype
+        records = self._open(tokens_path(self.path / "shards", shard))
+        return records.view(np.uint8).reshape(len(records), records.dtype.itemsize), records.dtype
+
+    def _check_layout(self, layout: np.dtype) -> None:
+        made_with = self.manifest["settings"]
+        if layout.itemsize != self.manifest["bytes_per_token"] or not is_token_type(
+            layout, made_with["k"], made_with["dtype"]
+        ):
+            raise ShardError(f"'{self.path / 'shards'}' holds other records than manifest.json describes.")
+
+    def _check_places(self, sizes: np.ndarray) -> None:
+        """That the index leads nowhere but into the shards.
+
+        Args:
+            sizes: the shards' numbers of tokens.
+        """
+        if (self._keys.dtype, self._places.dtype) != (KEY, PLACE) or len(self._keys) != len(self._places):
+            raise ShardError(f"'{self.path / KEYS_FILE}' and '{PLACES_FILE}' are no index.")
+        places = self._places
+        right = places["shard"] < len(sizes)
+        right &= places["tokens"] <= sizes[places["shard"] * right]
+        right &= places["start"] <= sizes[places["shard"] * right] - places["tokens"] * right
+        if not right.all():
+            raise ShardError(f"'{self.path / PLACES_FILE}' names tokens that no shard holds.")
 
     def records(self, keys: np.ndarray) -> np.ndarray:
         """Returns the records (N,) of all tokens of pairs, in the pairs' order; `token_type` says what they hold.

@@ -10,13 +10,16 @@ before.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+from typing_extensions import TypedDict
 
+from nemo_distill.core.folder_safety import open_array
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.output_files import fingerprint, folder_lock, sha256_of, whole_file
+from nemo_distill.data.records import OPEN, FileEntry
 from nemo_distill.data.shard_folder import ShardError, ShardFolder
 from nemo_distill.data.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.keys import KEY
@@ -24,8 +27,31 @@ from nemo_distill.teacher_cache.records import PAIR
 
 PLACE = np.dtype([("shard", "<u4"), ("tokens", "<u4"), ("start", "<u8")])
 ENTRY = np.dtype([("key", KEY), ("place", PLACE)])
-KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.places.npy", "teacher.nemo"
+INDEX_FILES = KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.places.npy", "teacher.nemo"
 REPEATED_FILE = "repeated.npy"
+
+
+class CacheSource(TypedDict):
+    """Of what a cache was made with, what whoever opens it reads."""
+
+    __pydantic_config__ = OPEN
+    teacher: FileEntry
+    k: int | None
+    dtype: str
+    precision: NotRequired[str]
+    data: NotRequired[list[FileEntry]]
+
+
+class CacheManifest(TypedDict):
+    """What the manifest of a cache holds."""
+
+    __pydantic_config__ = OPEN
+    settings: CacheSource
+    pairs: int
+    tokens: int
+    bytes_per_token: int
+    index: list[FileEntry]
+    shards: list[FileEntry]
 
 
 class CacheFolder(ShardFolder):
@@ -38,6 +64,7 @@ class CacheFolder(ShardFolder):
     """
 
     holds = "a teacher cache"
+    manifest_shape = CacheManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], teacher: Path):
         super().__init__(path, settings)
@@ -69,17 +96,13 @@ class CacheFolder(ShardFolder):
         with whole_file(self.path / TEACHER_FILE) as stream:
             NemoArchive(self.teacher).copy_without_weights(stream)
         (self.path / REPEATED_FILE).unlink(missing_ok=True)
-        layout = np.load(self.shard(0), mmap_mode="r").dtype
+        layout = open_array(self.shard(0)).dtype
         return {
             "pairs": pairs,
             "tokens": tokens,
             "bytes_per_token": layout.itemsize,
-            "index": [fingerprint(self.path / name) for name in (KEYS_FILE, PLACES_FILE, TEACHER_FILE)],
-            "shards": [
-                {"name": path.name, "sha256": sha256_of(path)}
-                for index in range(shards)
-                for path in (_pairs_path(self.shards, index), self.shard(index))
-            ],
+            "index": [fingerprint(self.path / name) for name in INDEX_FILES],
+            "shards": [{"name": path.name, "sha256": sha256_of(path)} for path in shard_files(self.shards, shards)],
         }
 
     def _write_index(self, shards: int) -> tuple[int, int]:
@@ -100,10 +123,15 @@ class CacheFolder(ShardFolder):
         return pairs, tokens
 
     def _checked_pairs(self, index: int) -> np.ndarray:
-        pairs, tokens = np.load(_pairs_path(self.shards, index)), np.load(self.shard(index), mmap_mode="r")
+        pairs, tokens = open_array(_pairs_path(self.shards, index)), open_array(self.shard(index))
         if pairs.dtype != PAIR or pairs["tokens"].sum() != len(tokens):
             raise ShardError(f"'{self.shard(index)}' does not hold the tokens of its pairs; delete it and run again.")
         return pairs
+
+
+def shard_files(shards: Path, count: int) -> list[Path]:
+    """Returns the files of as many shards, of each its pairs and then its tokens."""
+    return [path(shards, index) for index in range(count) for path in (_pairs_path, tokens_path)]
 
 
 def tokens_path(shards: Path, index: int) -> Path:

@@ -27,6 +27,16 @@ def token_type(k: int, vocab_size: int, dtype: str) -> np.dtype:
     return np.dtype([("ids", ids, (k,)), ("log_probs", log_probs, (k,)), ("rest", log_probs), ("label", log_probs)])
 
 
+def is_token_type(layout: np.dtype, k: int | None, dtype: str) -> bool:
+    """True if a layout is what `token_type` returns for this k, or for None any, whatever the vocabulary is."""
+    if layout.names is None or "ids" not in layout.names or layout["ids"].base.kind != "u":
+        return False
+    kept = layout["ids"].shape
+    if len(kept) != 1 or dtype not in DTYPES or (k is not None and kept != (k,)):
+        return False
+    return layout == token_type(kept[0], int(np.iinfo(layout["ids"].base).max) + 1, dtype)
+
+
 def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.ndarray:
     """Returns the records (N,) of tokens.
 
@@ -58,7 +68,14 @@ def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) ->
         mask: (B, T).
         vocab_size: V.
         tail: see `TopK`.
+
+    Raises:
+        DataError: if there are words beyond the vocabulary, or other than N records.
     """
+    if len(records) and int(records["ids"].max()) >= vocab_size:
+        raise DataError(
+            f"the teacher cache holds word {int(records['ids'].max())}; the student knows {vocab_size} words"
+        )
     return TopK(
         padded(records["ids"], mask, torch.int64),
         padded(records["log_probs"], mask, torch.float32),
@@ -69,7 +86,13 @@ def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) ->
 
 
 def padded(values: np.ndarray, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns values (N, ...) at the places (B, T, ...) where `mask` is true, and zeros elsewhere."""
+    """Returns values (N, ...) at the places (B, T, ...) where `mask` is true, and zeros elsewhere.
+
+    Raises:
+        DataError: if the mask is true at other than N places.
+    """
+    if len(values) != (wanted := int(mask.sum())):
+        raise DataError(f"the teacher cache holds {len(values)} tokens of a batch of {wanted}")
     found = torch.from_numpy(np.ascontiguousarray(values)).to(mask.device).to(dtype)
     everywhere = found.new_zeros((*mask.shape, *found.shape[1:]))
     everywhere[mask] = found

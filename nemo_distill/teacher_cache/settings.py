@@ -1,12 +1,14 @@
 """What a teacher cache is made with, and which pairs of the training data it holds."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from nemo_distill.data.output_files import fingerprint
+from nemo_distill.data.records import OPEN, read_json
 from nemo_distill.data.text_files import as_list
 from nemo_distill.data.training_mix import mixed_files
 from nemo_distill.teacher_cache.records import DTYPES
@@ -73,9 +75,16 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
+class TarredData(TypedDict, total=False):
+    """What NeMo's metadata say of tarred data, as far as they are read here."""
+
+    __pydantic_config__ = OPEN
+    tar_files: list[str] | None
+
+
 def _tar_files(metadata: Path) -> list[Path]:
     """As NeMo finds them: where the metadata says, or else beside it."""
-    named = [Path(name) for name in json.loads(metadata.read_text()).get("tar_files") or []]
+    named = [Path(name) for name in read_json(metadata, TarredData).get("tar_files") or []]
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 

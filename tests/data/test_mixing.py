@@ -1,5 +1,4 @@
 import gzip
-import json
 import random
 from collections import Counter
 from fractions import Fraction
@@ -8,6 +7,7 @@ import pytest
 
 from nemo_distill.data.mixing import Corpus, Mix, choose, interleave, plan_lines, write_mix
 from nemo_distill.data.output_files import sha256_of
+from nemo_distill.data.records import read_json
 from nemo_distill.data.text_lines import LinePolicy
 
 POLICY = LinePolicy(max_characters=50, invalid_utf8="skip", control_characters="clean")
@@ -204,7 +204,7 @@ def test_a_mix_is_made_once_and_another_is_refused(tmp_path, corpus):
     corpora = {"real": corpus("real", 10, 1), "pseudo": corpus("pseudo", 10, 2)}
     record, _ = make_mix(tmp_path, corpora)
     stamp = (tmp_path / "mixed.src").stat().st_mtime_ns
-    assert make_mix(tmp_path, corpora)[0] == record == json.loads((tmp_path / "mixed.json").read_text())
+    assert make_mix(tmp_path, corpora)[0] == record == read_json(tmp_path / "mixed.json")
     assert (tmp_path / "mixed.src").stat().st_mtime_ns == stamp
     assert record["files"][0]["sha256"] == sha256_of(tmp_path / "mixed.src")
     other = Mix(corpora, tmp_path / "mixed", POLICY, seed=1)

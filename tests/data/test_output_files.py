@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import time
 
@@ -99,7 +98,7 @@ def test_work_done_with_other_settings_is_refused(tmp_path):
     path = tmp_path / "record.json"
     assert earlier_record(path, {"a": 1}) is None
     write_json(path, {"settings": {"a": 1}, "result": 2})
-    assert earlier_record(path, {"a": 1}) == json.loads(path.read_text())
+    assert earlier_record(path, {"a": 1}) == read_json(path)
     with pytest.raises(ValueError, match="record.json' is of other settings: a was 1 and is 3"):
         earlier_record(path, {"a": 3})
     assert earlier_record(path, {"a": 3}, overwrite=True) is None

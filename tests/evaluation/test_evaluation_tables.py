@@ -28,6 +28,7 @@ def evaluation(**student):
         "systems": {"teacher": system(1000), "student": system(100) | student},
         "test_sets": {
             "flickr": {
+                "lines": 1000,
                 "scores": {"teacher": score(40.126), "student": score(39.626)},
                 "comparisons": [comparison],
                 "groups": {},

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from nemo_distill.core.config import ConfigurationError
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
 from nemo_distill.teacher_cache.settings import CHOOSING_PAIRS, data_fingerprints
 from tests.conftest import SCRIPTS, train_sentencepiece
 
@@ -17,12 +18,17 @@ def cache(corpus, teacher_path, tmp_path):
     data = {"src_file_name": str(corpus / "train.de"), "tgt_file_name": str(corpus / "train.en")}
     settings = {
         "teacher": {"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()},
+        "k": 8,
+        "dtype": "float16",
         **(CHOOSING_PAIRS | {"clean": True}),
         "data": data_fingerprints({"train_ds": data}),
     }
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps({"settings": settings, "bytes_per_token": 20}))
+    files = {"index": INDEX_FILES, "shards": [path.name for path in shard_files(folder, 1)]}
+    listed = {key: [{"name": name, "sha256": "0" * 64} for name in names] for key, names in files.items()}
+    counts = {"pairs": 64, "tokens": 640, "bytes_per_token": 20}
+    (folder / "manifest.json").write_text(json.dumps({"settings": settings, **counts, **listed}))
     shutil.copy(teacher_path, folder / "teacher.nemo")
     return folder
 

@@ -1,4 +1,3 @@
-import json
 import random
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import tracemalloc
 import pytest
 
 from nemo_distill.data.output_files import sha256_of
+from nemo_distill.data.records import read_json
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
@@ -76,7 +76,7 @@ def test_the_manifest_describes_every_file(source, tmp_path):
         assert sha256_of(tmp_path / "out" / "shards" / shard["name"]) == shard["sha256"]
     assert manifest["sources"] == [{"name": "text.de", "bytes": source.stat().st_size, "sha256": sha256_of(source)}]
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
-    assert json.loads((tmp_path / "out" / "settings.json").read_text()) == manifest["settings"]
+    assert read_json(tmp_path / "out" / "settings.json") == manifest["settings"]
 
 
 def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_path):
