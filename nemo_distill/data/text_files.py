@@ -44,7 +44,7 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     if len(sources) != len(targets):
         problems.append(f"{where} has {len(sources)} source files and {len(targets)} target files; they go in pairs.")
     names = section.get("names")
-    if names and (len(names) != len(sources) or len(set(names)) != len(names)):
+    if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one a file.")
     for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
         problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
