@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and the record that says how they were made."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -94,7 +95,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise DataError(f"'{path}' cannot be locked: {error.strerror}") from error
+        if error.errno != errno.ELOOP:
+            raise  # of the disk
+        raise DataError(f"'{path}' cannot be locked: it is a link") from error
     with open(descriptor, "rb+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

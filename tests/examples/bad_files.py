@@ -106,6 +106,7 @@ def _write_folders(folder: Path) -> None:
     (folder / "evaluation").mkdir()
     scores = {"a": {"BLEU": {"value": 1.0, "signature": ""}}}
     record = {
-        "systems": {"a": {"group": "a", "sha256": "0"}}, "test_sets": {"t": {"scores": scores, "comparisons": []}}
-    }  # fmt: skip
+        "systems": {"a": {"group": "a", "sha256": "0", "engine": "nemo_distill"}},
+        "test_sets": {"t": {"lines": 1, "scores": scores, "comparisons": []}},
+    }
     (folder / "evaluation" / "evaluation.json").write_text(json.dumps(record))

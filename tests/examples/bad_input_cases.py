@@ -203,7 +203,7 @@ USES = [
     ("model_card.py", "model=nowhere.nemo", CONFIG, "there is no file 'nowhere.nemo'."),
     ("model_card.py", "model=teacher.nemo output=taken.en", CONFIG, "output names 'taken.en', which exists"),
     ("model_card.py", "model=teacher.nemo run=folder output=new.md", CONFIG, "there is no run.json in 'folder'"),
-    ("model_card.py", "model=teacher.nemo evaluation=list.json output=new.md", CONFIG, "'list.json' is no record"),
+    ("model_card.py", "model=teacher.nemo evaluation=list.json output=new.md", CONFIG, "'list.json' cannot be read: input should be an object"),
     ("model_card.py", "model=teacher.nemo evaluation=torn.json output=new.md", CONFIG, "'torn.json' cannot be read"),
     ("report.py", "output_dir=new", CONFIG, "runs and evaluation have no value"),
     ("report.py", "output_dir=new runs=nowhere", CONFIG, "runs names 'nowhere', which is no folder."),
