@@ -8,6 +8,7 @@ root; what it prints in Markdown, tables and lists, replaces what stands between
 Other load on the machine falsifies seconds: let it rest.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +27,9 @@ def measured(command: str) -> str:
     """Runs a command and returns a block: the command, what it was run on, and its tables."""
     record = made_with("cpu", 0)
     print(f"\n{command}\n", flush=True)
-    with subprocess.Popen(["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # so that `python` is this one
+    shell = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "env": {**os.environ, "PATH": path}}
+    with subprocess.Popen(["bash", "-c", command], **shell) as process:
         lines = []
         for line in process.stdout:
             print(line, end="", flush=True)
