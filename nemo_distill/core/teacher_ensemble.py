@@ -62,6 +62,10 @@ class AveragedTeachers:
         """Returns it with matrices of another precision."""
         return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.weights)
 
+    def reserve(self, tokens: int) -> "AveragedTeachers":
+        """Returns it with memory for the logits of so many tokens, each teacher with its own."""
+        return AveragedTeachers([teacher.reserve(tokens) for teacher in self.teachers], self.weights)
+
     def project(self) -> "AveragedTeachers":
         """Returns it with all products of matrices done."""
         return AveragedTeachers([teacher.project() for teacher in self.teachers], self.weights)

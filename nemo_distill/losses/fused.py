@@ -20,8 +20,8 @@ from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 8_000_000, "cuda": 20_000_000}  # of the logits that exist at a time
-BLOCK_ELEMENTS = {"cpu": 500_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
+CHUNK_ELEMENTS = {"cpu": 16_400_000, "cuda": 20_000_000}  # of the logits that exist at a time
+BLOCK_ELEMENTS = {"cpu": 250_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
 Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
@@ -35,11 +35,14 @@ class Teacher(Protocol):
     def to(self, dtype: torch.dtype) -> "Teacher":
         """Returns it with matrices of another precision."""
 
+    def reserve(self, tokens: int) -> "Teacher":
+        """Returns it with memory for the logits of so many tokens, in which `project` works from then on."""
+
     def project(self) -> "Teacher":
-        """Returns it with all products of matrices done."""
+        """Returns it with all products of matrices done; what it returned before may be overwritten."""
 
     def tempered_log_probs(self, temperature: float) -> Tensor:
-        """Returns the log-probabilities (N, V) at a temperature."""
+        """Returns the log-probabilities (N, V) at a temperature, perhaps in place of the logits: to be called once."""
 
 
 @torch.compiler.disable
@@ -104,9 +107,11 @@ class _Objective:
         inputs = (student.hidden_states, student.weight, student.bias)
         gradients = [torch.zeros_like(tensor, dtype=exact) if need else None for tensor, need in zip(inputs, needed)]
         sums = student.weight.new_zeros(len(weights), dtype=exact)
-        student = student.to(self.precision)
-        for tokens in self.tokens.split(_rows(CHUNK_ELEMENTS, student.weight)):
-            sums += self._evaluate_chunk(student, tokens.unbind(dim=-1), weights, gradients)
+        rows = min(_rows(CHUNK_ELEMENTS, student.weight), max(1, len(self.tokens)))
+        student, teacher = student.to(self.precision).reserve(rows), self.teacher and self.teacher.reserve(rows)
+        objective = replace(self, teacher=teacher)
+        for tokens in self.tokens.split(rows):
+            sums += objective._evaluate_chunk(student, tokens.unbind(dim=-1), weights, gradients)
         return sums, gradients
 
     def _evaluate_chunk(
@@ -204,13 +209,13 @@ class _FusedLosses(torch.autograd.Function):
                 "The fused losses have no second derivative, which create_graph=True asks for; "
                 "use the plain ones (distillation.fused: false)."
             )
-        inputs, gradients = ctx.saved_tensors, ctx.gradients
-        factor = _common_factor(upstream.tolist(), ctx.weights)
-        if factor is None:
+        inputs, factor = ctx.saved_tensors, _common_factor(upstream.tolist(), ctx.weights)
+        gradients, ctx.gradients = ctx.gradients, None  # given away, and not copied
+        if factor is None or gradients is None:
             _, gradients = ctx.objective.evaluate(Projection(*inputs), upstream.tolist(), ctx.needs_input_grad[:3])
             factor = 1.0
         factor /= max(1, len(ctx.objective.tokens))
-        of_inputs = [g if g is None else (g * factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
+        of_inputs = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
         return *of_inputs, None, None
 
 

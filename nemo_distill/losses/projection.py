@@ -1,6 +1,6 @@
 """Logits, before and after they are computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,29 +17,46 @@ class Projection:
         hidden_states: (B, T, D), or (N, D) of N tokens.
         weight: (V, D).
         bias: (V,), or None.
+        memory: (M, V), where `project` puts the logits of up to M tokens; None for a new tensor each time.
     """
 
     hidden_states: Tensor
     weight: Tensor
     bias: Tensor | None = None
+    memory: Tensor | None = None
 
     def select(self, tokens: tuple[Tensor, ...]) -> "Projection":
         """Returns the projection of some tokens, given by their indices in each of the dimensions (B, T)."""
-        return Projection(self.hidden_states[tokens], self.weight, self.bias)
+        return replace(self, hidden_states=self.hidden_states[tokens])
 
     def to(self, dtype: torch.dtype) -> "Projection":
         """Returns the projection with its tensors in another precision."""
         bias = None if self.bias is None else self.bias.to(dtype)
         return Projection(self.hidden_states.to(dtype), self.weight.to(dtype), bias)
 
+    def reserve(self, tokens: int) -> "Projection":
+        """Returns the projection with memory for the logits of so many tokens, which each `project` overwrites.
+
+        To have the operating system find that memory anew for each chunk takes as long as a softmax.
+        """
+        precision = torch.promote_types(self.weight.dtype, torch.float32)
+        return replace(self, memory=self.weight.new_empty((tokens, len(self.weight)), dtype=precision))
+
     def project(self) -> "Logits":
         """Returns the logits (..., V), in float32 where models use less."""
-        logits = F.linear(self.hidden_states, self.weight, self.bias)
-        return Logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+        if self.memory is None:
+            logits = F.linear(self.hidden_states, self.weight, self.bias)
+            return Logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+        logits = self.memory[: len(self.hidden_states)]
+        if logits.dtype != self.weight.dtype:
+            return Logits(logits.copy_(F.linear(self.hidden_states, self.weight, self.bias)))
+        if self.bias is None:
+            return Logits(torch.mm(self.hidden_states, self.weight.t(), out=logits))
+        return Logits(torch.addmm(self.bias, self.hidden_states, self.weight.t(), out=logits))
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Returns log softmax(logits / T), (..., V)."""
-        return self.project().tempered_log_probs(temperature)
+        """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V)."""
+        return torch.log_softmax(self.project().values / temperature, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -53,9 +70,10 @@ class Logits:
     values: Tensor
 
     def select(self, tokens: tuple[Tensor, ...] | slice) -> "Logits":
-        """Returns those of some tokens."""
+        """Returns those of some tokens; of a slice, a view."""
         return Logits(self.values[tokens])
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V)."""
-        return torch.log_softmax(self.values if temperature == 1 else self.values / temperature, dim=-1)
+        """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V), in place of the logits."""
+        values = self.values if temperature == 1 else self.values.div_(temperature)
+        return torch.log_softmax(values, dim=-1, out=values)

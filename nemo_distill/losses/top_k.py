@@ -76,6 +76,10 @@ class TopK:
         """Returns itself: there is no matrix product whose precision could be lower."""
         return self
 
+    def reserve(self, tokens: int) -> "TopK":
+        """Returns itself: it has no logits."""
+        return self
+
     def project(self) -> "TopK":
         """Returns itself, likewise."""
         return self
