@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, pooled_spread
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, pooled_spreads
 from nemo_distill.evaluation.significance import group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
@@ -29,8 +29,8 @@ BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, 
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
 SEEDS = f"""\
 After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
-({CONFIDENCE:.0%}, one-sided, by the spread of all groups' seeds together). A p is of the choice of sentences, for one
-seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
+({CONFIDENCE:.0%}, one-sided, by the spread of seeds, pooled over the groups of one size). A p is of the choice of
+sentences, for one seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
@@ -154,10 +154,11 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
         scores: dict[str, list[float]] = {}
         for name, of_system in one["scores"].items():
             scores.setdefault(groups[name], []).append(of_system[metric]["value"])
-        contrast, spread = Contrast([group], [groups[baseline]]), pooled_spread(scores)
-        excess, margin = contrast.estimate(scores), contrast.margin(scores, spread)
+        sizes = {groups[name]: system.get("parameters") for name, system in evaluation["systems"].items()}
+        contrast, spreads = Contrast([group], [groups[baseline]]), pooled_spreads(scores, sizes)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, spreads)
         p_value = group_p_value(comparisons)
-        sentences, seeds = p_value < CHANCE, contrast.verdict(scores, spread) != OPEN
+        sentences, seeds = p_value < CHANCE, contrast.verdict(scores, spreads) != OPEN
         yield (
             f"{set_name}: {group} against {groups[baseline]}, {excess:+.2f} ± {margin:.2f} {metric} over seeds: "
             f"{_verdict(seeds)} as to seeds, {_verdict(sentences)} as to sentences (largest p = {p_value:.4f})."

@@ -4,11 +4,12 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spread
+from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spreads
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.tables import markdown_table
 
 Scores = Mapping[str, Sequence[float]]
+Spreads = Mapping[str, Spread]
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
@@ -67,10 +68,10 @@ def study_markdown(
     scores: dict[str, list[float]] = {}
     for result in results:
         scores.setdefault(result.group, []).append(result.bleu)
-    spread = pooled_spread(scores)
+    spreads = pooled_spreads(scores, {result.group: result.parameters for result in results})
     table = _StudyTable(results, scores)
     sections = ["# The study, in kind", introduction.strip(), _provenance(results, record)]
-    sections += ["## Verdicts", _explanation(spread), _verdicts(experiments, scores, spread)]
+    sections += ["## Verdicts", _explanation(spreads, results), _verdicts(experiments, scores, spreads)]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
     for experiment in experiments.values():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
@@ -128,38 +129,40 @@ def _provenance(results: Sequence[Result], record: Mapping[str, Any]) -> str:
     )
 
 
-def _explanation(spread: Spread | None) -> str:
-    if spread is None:
+def _explanation(spreads: Spreads, results: Sequence[Result]) -> str:
+    if not spreads:
         return "One seed of each model: how much chance is in a difference is not known, and every verdict is open."
+    sizes = {result.parameters: spreads[result.group] for result in results if result.group in spreads}
+    deviations = ", ".join(f"{sizes[size].deviation:.2f} with {size:,} parameters" for size in sorted(sizes))
     return (
         f"A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, "
         "one-sided, each by itself), and does not hold if one is on the other side by more than chance. Seeds of "
-        f"one model have a standard deviation of {spread.deviation:.2f} BLEU ({spread.freedom} degrees of freedom)."
+        f"one model have a standard deviation, in BLEU and pooled over models of one size, of {deviations}."
     )
 
 
-def _verdicts(experiments: Mapping[str, Any], scores: Scores, spread: Spread | None) -> str:
+def _verdicts(experiments: Mapping[str, Any], scores: Scores, spreads: Spreads) -> str:
     rows = []
     for experiment in experiments.values():
         for claim, contrasts in _claims(experiment):
-            verdict = joint_verdict([_verdict(contrast, scores, spread) for contrast in contrasts])
-            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(one, scores, spread) for one in contrasts)])
+            verdict = joint_verdict([_verdict(contrast, scores, spreads) for contrast in contrasts])
+            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(one, scores, spreads) for one in contrasts)])
     return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
 
 
-def _evidence(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
+def _evidence(contrast: Contrast, scores: Scores, spreads: Spreads) -> str:
     sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
     said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
     if missing := _missing(contrast, scores):
         return f"{said}: not trained yet: {', '.join(missing)}"
-    margin = "" if spread is None else f" ± {contrast.margin(scores, spread):.2f}"
+    margin = "" if not spreads else f" ± {contrast.margin(scores, spreads):.2f}"
     limit = f"{contrast.above:g}".replace("-", MINUS)
     found = f"{_signed(contrast.estimate(scores))}{margin}, claimed above {limit}"
-    return f"{said} = {found}: {_verdict(contrast, scores, spread)}"
+    return f"{said} = {found}: {_verdict(contrast, scores, spreads)}"
 
 
-def _verdict(contrast: Contrast, scores: Scores, spread: Spread | None) -> str:
-    return OPEN if _missing(contrast, scores) else contrast.verdict(scores, spread)
+def _verdict(contrast: Contrast, scores: Scores, spreads: Spreads) -> str:
+    return OPEN if _missing(contrast, scores) else contrast.verdict(scores, spreads)
 
 
 def _missing(contrast: Contrast, scores: Scores) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_value
     assert list(findings(record))[-1] == (
         f"flickr: student against teacher, {said} as to sentences (largest p = {p_values[1]:.4f})."
     )
-    assert "one-sided, by the spread of all groups" in as_markdown(record)
+    assert "pooled over the groups of one size" in as_markdown(record)
 
 
 def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
