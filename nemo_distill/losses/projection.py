@@ -76,4 +76,4 @@ class Logits:
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V), in place of the logits."""
         values = self.values if temperature == 1 else self.values.div_(temperature)
-        return torch.log_softmax(values, dim=-1, out=values)
+        return values.sub_(values.logsumexp(dim=-1, keepdim=True))

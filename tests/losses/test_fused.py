@@ -203,6 +203,13 @@ def test_a_second_derivative_is_refused(student, teacher, mask):
         torch.autograd.grad(value, student.weight, create_graph=True)
 
 
+def test_a_second_backward_pass_gives_the_gradients_again(student, teacher, mask):
+    value = fused_losses(student, teacher, mask, [LOSSES["kl"]], [0.7]).sum()
+    first, second = (gradients_of(value, student) for _ in range(2))
+    assert_close(first, second)
+    assert all(one.data_ptr() != two.data_ptr() for one, two in zip(first, second))
+
+
 def test_without_gradients_there_are_the_same_values(student, teacher, mask):
     expected = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
     with torch.no_grad():
