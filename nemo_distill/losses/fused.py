@@ -20,8 +20,8 @@ from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 16_400_000, "cuda": 20_000_000}  # of the logits that exist at a time
-BLOCK_ELEMENTS = {"cpu": 250_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
+CHUNK_ELEMENTS = {"cpu": 16_384_000, "cuda": 20_000_000}  # of the logits that exist at a time
+BLOCK_ELEMENTS = {"cpu": 256_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
 Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
