@@ -17,7 +17,7 @@ import os, signal, sys
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 from nemo_distill.training import run_job, training_run
-from nemo_distill.models.mt_config import complete_student
+from nemo_distill.models.student_config import complete_student
 
 class KilledAt(Callback):
     def on_train_batch_end(self, trainer, *args):

@@ -18,7 +18,8 @@ from nemo_distill.data.text_files import data_problems
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.known_keys import unknown_keys
-from nemo_distill.models.mt_config import SIDES, tarred_problems, translation_archive
+from nemo_distill.models.mt_config import tarred_problems
+from nemo_distill.models.translation_archive import SIDES, translation_archive
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder

@@ -6,7 +6,8 @@ import hydra
 from omegaconf import DictConfig
 
 from nemo_distill.data.training_mix import mix_training_data
-from nemo_distill.models.mt_config import check_distillation_job, complete_student
+from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.models.student_config import complete_student
 from nemo_distill.sweep import run_in_sweep
 from nemo_distill.training import check, plain_errors, preprocess_data, run_job, start_from_nemo, training_run
 
