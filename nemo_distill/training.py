@@ -114,7 +114,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
     from nemo_distill.core.finite import FiniteTraining
-    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, settle_checkpoints
+    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
@@ -127,7 +127,7 @@ def build_trainer(cfg: DictConfig) -> Any:
         raise ConfigurationError([f"trainer: {error}"]) from error
     resumes = (cfg.get("exp_manager") or {}).get("resume_if_exists")
     if resumes and trainer.is_global_zero:
-        settle_checkpoints(_checkpoint_folder(cfg.exp_manager))
+        settle_checkpoints(checkpoint_folder(cfg.exp_manager))
     exp_manager(trainer, cfg.get("exp_manager"))
     if resumes and trainer.checkpoint_callback:
         # What a killed attempt has written after the checkpoint is written again, under the same names.
@@ -135,14 +135,6 @@ def build_trainer(cfg: DictConfig) -> Any:
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
-
-
-def _checkpoint_folder(section: DictConfig) -> Path:
-    """Where exp_manager puts the checkpoints of a training that may be resumed."""
-    if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
-        return Path(chosen)
-    named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
-    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
@@ -177,27 +169,13 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     Raises:
         Interrupted: with code 1, if training was interrupted.
     """
+    from nemo_distill.core.safe_checkpoints import complete_training
+
     if cfg.get("do_training", True):
         try:
             trainer.fit(model)
         except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
-        _complete(trainer, model)
+        complete_training(trainer, model)
     if cfg.get("do_testing", False):
         trainer.test(model)
-
-
-def _complete(trainer: Any, model: Any) -> None:
-    """Writes the `.nemo` of a training that was killed between its last checkpoint and that.
-
-    Of a training that has done all of its steps Lightning restores the checkpoint, and does not come to its end again.
-    """
-    callback = trainer.checkpoint_callback
-    if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
-        return
-    path = Path(callback._format_nemo_checkpoint_name())
-    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
-        return
-    if callback.save_best_model and callback.best_model_path:
-        model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
-    model.save_to(str(path))
