@@ -22,7 +22,6 @@ from nemo_distill.run_record import RUNNING, Interrupted, job_settings, new_reco
 
 # A disk that is full, read-only, somebody else's or broken; other errors of the system are ours.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-DISK_REMEDY = "What was finished before is intact; the same command goes on once that is mended."
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -40,8 +39,12 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C."""
+def plain_errors(goes_on: bool = False) -> Iterator[None]:
+    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C.
+
+    Args:
+        goes_on: whether the same command, given again, goes on from what was done; else it starts over.
+    """
     try:
         with mock.patch.object(threading, "excepthook", _show_thread):
             yield
@@ -51,9 +54,16 @@ def plain_errors() -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         where = f"'{error.filename}': " if error.filename else ""
-        raise SystemExit(f"\n{where}{error.strerror}. {DISK_REMEDY}") from error
+        remedy = f"the same command {'goes on' if goes_on else 'starts over'} once that is mended."
+        raise SystemExit(f"\n{where}{error.strerror}. What was finished before is intact; {remedy}") from error
     except KeyboardInterrupt as interruption:
-        raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+        again = "goes on from there" if goes_on else "starts over"
+        raise Interrupted(f"\nInterrupted; the same command {again}.") from interruption
+
+
+def resumes(cfg: DictConfig) -> bool:
+    """True if a training goes on from its last checkpoint when its command is given again."""
+    return bool((cfg.get("exp_manager") or {}).get("resume_if_exists"))
 
 
 def _show_thread(ended: threading.ExceptHookArgs) -> None:
@@ -125,11 +135,10 @@ def build_trainer(cfg: DictConfig) -> Any:
         trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
-    resumes = (cfg.get("exp_manager") or {}).get("resume_if_exists")
-    if resumes and trainer.is_global_zero:
+    if resumes(cfg) and trainer.is_global_zero:
         settle_checkpoints(checkpoint_folder(cfg.exp_manager))
     exp_manager(trainer, cfg.get("exp_manager"))
-    if resumes and trainer.checkpoint_callback:
+    if resumes(cfg) and trainer.checkpoint_callback:
         # What a killed attempt has written after the checkpoint is written again, under the same names.
         trainer.checkpoint_callback._enable_version_counter = False
     if trainer.ckpt_path:

@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
 
     trainer = cfg.trainer
     where = (trainer.accelerator, trainer.devices, trainer.num_nodes)
-    with plain_errors(), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
+    with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
         mix_training_data(cfg.model, folder)
         job = job.reading(cfg.model.train_ds)
         cache_teacher(job, process.rank, process.world_size, process.device)

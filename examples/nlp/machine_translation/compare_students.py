@@ -15,7 +15,7 @@ from nemo_distill.training import check, plain_errors
 def main(cfg: DictConfig) -> None:
     scripts = Path(__file__).parent
     check(cfg, partial(check_comparison, scripts=scripts))
-    with plain_errors():
+    with plain_errors(goes_on=True):
         prepare_corpus(cfg.corpus)
         results = compare(cfg, scripts)
         write_results(results, Path(cfg.output_dir))

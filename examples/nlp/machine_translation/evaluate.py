@@ -12,7 +12,7 @@ from nemo_distill.training import check, plain_errors
 def main(cfg: DictConfig) -> None:
     check(cfg, check_evaluation)
     job = evaluation_job(cfg)
-    with plain_errors():
+    with plain_errors(goes_on=True):
         evaluation = job.run()
         write_evaluation(evaluation, job.folder)
     print_evaluation(evaluation)

@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
 
     from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
 
-    with plain_errors(), processes(cfg.accelerator, cfg.devices, cfg.num_nodes) as process:
+    with plain_errors(goes_on=True), processes(cfg.accelerator, cfg.devices, cfg.num_nodes) as process:
         if translate(job, process.rank, process.world_size, process.device):
             write_text(job)
 

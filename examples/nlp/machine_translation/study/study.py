@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     with open_dict(cfg):
         cfg.methods = study_models(experiments, claimed_alone=cfg.models == "claims")
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
-    with plain_errors():
+    with plain_errors(goes_on=True):
         results = (finished_results if cfg.report_only else compare)(cfg, scripts)
         write_results(results, folder)
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
