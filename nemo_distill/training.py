@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
 from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
@@ -32,6 +33,9 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
         warnings = check_job(cfg) or []
     except ConfigurationError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
+        print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
         sys.exit(2)
     set_up_console()
     for warning in warnings:

@@ -2,15 +2,15 @@
 
 import tempfile
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.data.training_mix import mix_training_data
 from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="cache_teacher")
+@hydra_main("conf", "cache_teacher")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_caching)
     job = caching_job(cfg)

@@ -2,9 +2,9 @@
 
 import tempfile
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.data.training_mix import mix_training_data
 from nemo_distill.models.mt_config import check_distillation_job
 from nemo_distill.models.student_config import complete_student
@@ -12,7 +12,7 @@ from nemo_distill.sweep import run_in_sweep
 from nemo_distill.training import check, plain_errors, preprocess_data, resumes, run_job, start_from_nemo, training_run
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
+@hydra_main("conf", "aayn_base_distill")
 def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, __file__):
         return outcome
