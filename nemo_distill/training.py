@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
 from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
@@ -22,7 +23,6 @@ from nemo_distill.run_record import RUNNING, Interrupted, job_settings, new_reco
 
 # A disk that is full, read-only, somebody else's or broken; other errors of the system are ours.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-DISK_REMEDY = "What was finished before is intact; the same command goes on once that is mended."
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -34,14 +34,21 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
+        print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
+        sys.exit(2)
     set_up_console()
     for warning in warnings:
         console.warning(f"Warning: {warning}")
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C."""
+def plain_errors(goes_on: bool = False) -> Iterator[None]:
+    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C.
+
+    Args:
+        goes_on: whether the same command, given again, goes on from what was done; else it starts over.
+    """
     try:
         with mock.patch.object(threading, "excepthook", _show_thread):
             yield
@@ -51,9 +58,16 @@ def plain_errors() -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         where = f"'{error.filename}': " if error.filename else ""
-        raise SystemExit(f"\n{where}{error.strerror}. {DISK_REMEDY}") from error
+        remedy = f"the same command {'goes on' if goes_on else 'starts over'} once that is mended."
+        raise SystemExit(f"\n{where}{error.strerror}. What was finished before is intact; {remedy}") from error
     except KeyboardInterrupt as interruption:
-        raise Interrupted("\nInterrupted; the same command goes on from there.") from interruption
+        again = "goes on from there" if goes_on else "starts over"
+        raise Interrupted(f"\nInterrupted; the same command {again}.") from interruption
+
+
+def resumes(cfg: DictConfig) -> bool:
+    """True if a training goes on from its last checkpoint when its command is given again."""
+    return bool((cfg.get("exp_manager") or {}).get("resume_if_exists"))
 
 
 def _show_thread(ended: threading.ExceptHookArgs) -> None:
@@ -114,7 +128,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
     from nemo_distill.core.finite import FiniteTraining
-    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, settle_checkpoints
+    from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
@@ -125,24 +139,15 @@ def build_trainer(cfg: DictConfig) -> Any:
         trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
-    resumes = (cfg.get("exp_manager") or {}).get("resume_if_exists")
-    if resumes and trainer.is_global_zero:
-        settle_checkpoints(_checkpoint_folder(cfg.exp_manager))
+    if resumes(cfg) and trainer.is_global_zero:
+        settle_checkpoints(checkpoint_folder(cfg.exp_manager))
     exp_manager(trainer, cfg.get("exp_manager"))
-    if resumes and trainer.checkpoint_callback:
+    if resumes(cfg) and trainer.checkpoint_callback:
         # What a killed attempt has written after the checkpoint is written again, under the same names.
         trainer.checkpoint_callback._enable_version_counter = False
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
-
-
-def _checkpoint_folder(section: DictConfig) -> Path:
-    """Where exp_manager puts the checkpoints of a training that may be resumed."""
-    if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
-        return Path(chosen)
-    named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
-    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
@@ -177,27 +182,13 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     Raises:
         Interrupted: with code 1, if training was interrupted.
     """
+    from nemo_distill.core.safe_checkpoints import complete_training
+
     if cfg.get("do_training", True):
         try:
             trainer.fit(model)
         except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
-        _complete(trainer, model)
+        complete_training(trainer, model)
     if cfg.get("do_testing", False):
         trainer.test(model)
-
-
-def _complete(trainer: Any, model: Any) -> None:
-    """Writes the `.nemo` of a training that was killed between its last checkpoint and that.
-
-    Of a training that has done all of its steps Lightning restores the checkpoint, and does not come to its end again.
-    """
-    callback = trainer.checkpoint_callback
-    if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
-        return
-    path = Path(callback._format_nemo_checkpoint_name())
-    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
-        return
-    if callback.save_best_model and callback.best_model_path:
-        model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
-    model.save_to(str(path))

@@ -1,15 +1,19 @@
 """A training that was killed goes on as if nothing had happened."""
 
+import errno
 import json
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_distill.data.output_files import fingerprint
+from nemo_distill.training import plain_errors, resumes
 from tests.conftest import SCRIPTS
 
 TRAIN = """
@@ -17,7 +21,7 @@ import os, signal, sys
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 from nemo_distill.training import run_job, training_run
-from nemo_distill.models.mt_config import complete_student
+from nemo_distill.models.student_config import complete_student
 
 class KilledAt(Callback):
     def on_train_batch_end(self, trainer, *args):
@@ -120,3 +124,29 @@ def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train,
     )  # fmt: skip
     assert stopped.returncode == 0, stopped.stderr
     assert sorted(logged_losses(tmp_path / "run")) == list(range(8))
+
+
+@pytest.mark.parametrize(("goes_on", "again"), [(True, "goes on"), (False, "starts over")])
+def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
+    with pytest.raises(SystemExit, match=f"the same command {again}( from there)?[.]$"), plain_errors(goes_on):
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit, match=f"^\nNo space left.* the same command {again} once"), plain_errors(goes_on):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [(None, False), ({"name": "x"}, False), ({"resume_if_exists": False}, False), ({"resume_if_exists": True}, True)],
+)
+def test_a_training_goes_on_where_its_config_says_so(section, expected):
+    assert resumes(OmegaConf.create({"exp_manager": section})) is expected
+
+
+SCRIPTS_THAT_GO_ON = ("cache_teacher", "compare_students", "evaluate", "generate_pseudo_labels", "study")
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_script_promises_to_go_on_only_if_it_does(path):
+    promised = re.search(r"with plain_errors\((.*?)\)[,:]", path.read_text())[1]
+    trains = path.stem.startswith("enc_dec_nmt")
+    assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in SCRIPTS_THAT_GO_ON else "")

@@ -16,6 +16,7 @@ from nemo_distill.data.output_files import sha256_of
 
 TRUST = "NEMO_DISTILL_TRUST"
 MOST_MEMBERS = 10_000
+MOST_NAME_BYTES = 255  # of a file or folder, on the usual file systems
 MOST_BYTES = 1 << 37  # unpacked
 MOST_CONFIG_BYTES = 1 << 24
 MOST_EXPANSION = 20  # of packed archives: unpacked bytes over packed ones, beyond the first 64 MiB
@@ -49,10 +50,18 @@ def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
         if unpacked > most:
             return f"it would unpack to more than {most:,} bytes"
         if leads_out(member.name):
-            return f"its member '{member.name}' would be written outside the folder that it is unpacked in"
+            return f"its member {member.name!r} would be written outside the folder that it is unpacked in"
         if not (member.isreg() or member.isdir()) or member.issparse():
-            return f"its member '{member.name}' is neither a plain file nor a folder"
+            return f"its member {member.name!r} is neither a plain file nor a folder"
+        if not _can_be_written(member):
+            return f"its member {member.name[:80]!r} has no name that a file can have"
     return None
+
+
+def _can_be_written(member: tarfile.TarInfo) -> bool:
+    parts = PurePosixPath(member.name).parts
+    longest = max((len(os.fsencode(part)) for part in parts), default=0)
+    return longest <= MOST_NAME_BYTES and (bool(parts) or member.isdir())
 
 
 def config_problem(content: bytes) -> str | None:

@@ -5,6 +5,7 @@ runs nothing that a file in its folder was made to run.
 import collections
 import io
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -83,3 +84,27 @@ def settle_checkpoints(folder: Path) -> None:
         path.unlink()
     for mark in folder.glob(f"*{LAST.removesuffix('.ckpt')}-unfinished"):
         mark.unlink()
+
+
+def checkpoint_folder(section: Mapping[str, Any]) -> Path:
+    """Where exp_manager puts the checkpoints of a training that may be resumed."""
+    if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
+        return Path(chosen)
+    named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
+    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
+
+
+def complete_training(trainer: Any, model: Any) -> None:
+    """Writes the `.nemo` of a training that was killed between its last checkpoint and that.
+
+    Of a training that has done all of its steps Lightning restores the checkpoint, and does not come to its end again.
+    """
+    callback = trainer.checkpoint_callback
+    if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
+        return
+    path = Path(callback._format_nemo_checkpoint_name())
+    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
+        return
+    if callback.save_best_model and callback.best_model_path:
+        model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
+    model.save_to(str(path))

@@ -12,8 +12,8 @@ from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.export.new_folder import new_folder
 from nemo_distill.export.record import ExportRecord, TextSide
 from nemo_distill.export.settings import ExportSettings
-from nemo_distill.models.mt_config import SIDES
 from nemo_distill.models.tokenizer_files import read_vocabulary
+from nemo_distill.models.translation_archive import SIDES
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"

@@ -11,7 +11,7 @@ from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
-from nemo_distill.models.mt_config import SIDES
+from nemo_distill.models.translation_archive import SIDES
 
 FORMATS = ("ctranslate2", "onnx")  # each the name of the package that it needs, and of the extra that installs it
 QUANTIZATIONS = (

@@ -11,7 +11,7 @@ from nemo_distill.core.config import Widths
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.models.mt_config import registered_widths
+from nemo_distill.models.distillation_section import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.keys import pair_keys

@@ -26,13 +26,29 @@ def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] 
         trainer: of its processes, one does it.
         say: prints.
     """
-    if not hasattr(model.teacher, "encoder_tokenizer") or model.teacher.multilingual or not trainer.is_global_zero:
+    if not hasattr(model.teacher, "encoder_tokenizer") or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)
     for name in ("train_ds", "validation_ds", "test_ds"):
-        if pairs := sampled_pairs(config.get(name) or {}):
-            for warning in reversed_pairs(f"model.{name}", model.teacher, pairs):
-                say(f"Warning: {warning}")
+        warn_of_reversed_section(f"model.{name}", model.teacher, config.get(name) or {}, say)
+
+
+def warn_of_reversed_section(
+    where: str, teacher: Any, section: Mapping[str, Any], say: Callable[[str], None] = console.warning
+) -> None:
+    """Prints a warning if a data section's sources are the teacher's target language.
+
+    Args:
+        where: the section, for the sentence.
+        teacher: an `MTEncDecModel`; with a multilingual one nothing is told.
+        section: names the files by `src_file_name` and `tgt_file_name`.
+        say: prints.
+    """
+    if teacher.multilingual:
+        return
+    if pairs := sampled_pairs(section):
+        for warning in reversed_pairs(where, teacher, pairs):
+            say(f"Warning: {warning}")
 
 
 def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,93 +4,36 @@ The entry points are `check_training`, for a model trained on its own, and `chec
 `ConfigurationError` with everything that they found.
 """
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.config import (
-    ConfigurationError,
-    Widths,
-    check_distillation,
-    check_missing,
-    check_trainer,
-)
-from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.core.teacher_ensemble import teacher_paths, teacher_weights
-from nemo_distill.core.typed_section import build_section
+from nemo_distill.core.config import ConfigurationError, check_distillation, check_missing, check_trainer
+from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.overlap import evaluation_pairs_in_training
-from nemo_distill.data.source_noise import SourceNoise
-from nemo_distill.data.text_files import data_problems, is_file, untokenized_text
+from nemo_distill.data.text_files import data_problems, untokenized_text
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.cache_config import cache_problems
-from nemo_distill.models.initialization import SAME_IN_A_STACK, initialization_problems
+from nemo_distill.models.distillation_section import (
+    REGISTERED_TENSORS,
+    STUDY_KEYS,
+    distillation_losses,
+    noise_problems,
+)
+from nemo_distill.models.initialization import SAME_IN_A_STACK
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.known_values import wrong_values
-from nemo_distill.models.shared_encoder import shared_encoder_problems
-from nemo_distill.models.tokenizer_files import Vocabulary, read_vocabulary, tokenizer_library, vocabulary_differences
-from nemo_distill.teacher_cache.cache import cached_teacher_path
+from nemo_distill.models.pairing import check_teachers
+from nemo_distill.models.student_config import languages_left_to, teacher_archives
+from nemo_distill.models.tokenizer_files import tokenizer_file_problems
+from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.models.translation_archive import archived_vocabulary as archived_vocabulary
+from nemo_distill.models.translation_archive import translation_archive as translation_archive
 
-REGISTERED_TENSORS = (
-    "log_probs",
-    "projection",
-    "nll",
-    *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
-    "decoder_cross_attention",
-)
-SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
-# Of the study's config; the rest of a `distillation` section is the core's.
-STUDY_KEYS = (
-    "distillation_loss_weight",
-    "cosine_loss_weight",
-    "distill_encoder",
-    "distilbert_initialization",
-    "initialization",
-    "same_size_as_teacher",
-    "share_encoder",
-    "mix",
-    "noise",
-)
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
-SIDES = ("encoder", "decoder")
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim")
-MT_TARGET = "MTEncDecModel"
-
-
-def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The loss nodes of the study's config: with `distill_encoder`, `cosine` also compares the encoders' states."""
-    nodes = distillation.get("loss") or {}
-    if not isinstance(nodes, Mapping):  # told by the core's check
-        return nodes
-    nodes = dict(nodes)
-    if distillation.get("distill_encoder") and isinstance(nodes.get("cosine"), Mapping):
-        states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
-        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": states.replace("decoder", "encoder")}
-    return nodes
-
-
-def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vocabulary]) -> list[str]:
-    """What keeps a student from learning from a teacher token by token; vocabularies are keyed by side."""
-    return [problem for side in SIDES for problem in vocabulary_differences(side, student[side], teacher[side])]
-
-
-def registered_widths(model: Mapping[str, Any]) -> Widths:
-    """The widths of the hidden states and the heads of the attention maps that a model of this config registers."""
-    widths: dict[str, list[int]] = {}
-    for side in SIDES:
-        sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if None in sizes:  # a pretrained encoder, which does not say
-            return {}
-        width, layers, heads = sizes
-        widths |= {
-            f"{side}_hidden_states": [width],
-            f"{side}_layers": [width] * (layers + 1),
-            f"{side}_self_attention": [heads] * layers,
-        }
-    return widths | {"decoder_cross_attention": widths["decoder_self_attention"]}
 
 
 def check_training(cfg: DictConfig) -> list[str]:
@@ -117,73 +60,17 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not isinstance(distillation, dict) or not distillation:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
-    if not teacher_problems and (archives := _teacher_archives(distillation)):
-        teacher_problems, widths = _check_teachers(model, distillation, archives)
+    if not teacher_problems and (archives := teacher_archives(distillation)):
+        teacher_problems, widths = check_teachers(model, distillation, archives)
     elif not distillation.get("teacher_cache"):
         given = distillation.get("model_path")
         said = "has no value" if given in (None, "???", []) else f"={given}: must be a path or a list of paths"
         problems.append(f"model.distillation.model_path {said}; it names the teacher's .nemo.".replace(" =", "="))
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
-    problems += training_mix_problems(model) + _noise_problems(distillation)
+    problems += training_mix_problems(model) + noise_problems(distillation)
     _raise(problems + teacher_problems)
-    return _oddities(model | _languages_left_to(_teacher_archives(distillation)[0], model))
-
-
-def complete_student(model: DictConfig, folder: str | Path) -> None:
-    """Fills in what a student's config leaves to its teacher.
-
-    These are its tokenizers, as copies of the teacher's files in `folder`, languages that are null, and with
-    `same_size_as_teacher` its sizes.
-    """
-    archive = NemoArchive(_teacher_archives(model.distillation)[0])
-    with open_dict(model):
-        model.update(_languages_left_to(archive.path, model))
-    if model.distillation.get("same_size_as_teacher"):
-        with open_dict(model):
-            model.update(_sizes_of(archive))
-    for side in SIDES:
-        tokenizer = model[f"{side}_tokenizer"]
-        if tokenizer.get("tokenizer_model"):
-            continue
-        taken = OmegaConf.to_container(archive.config[f"{side}_tokenizer"])
-        if taken.get("tokenizer_model"):
-            path = archive.extract_artifact(taken["tokenizer_model"], folder)
-            taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
-        with open_dict(model):
-            model[f"{side}_tokenizer"] = taken
-
-
-def _languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The teacher's languages where the student's are null; how text is treated before and after depends on them."""
-    config = NemoArchive(teacher).config
-    return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}
-
-
-def _teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
-    """The files that tell of the teachers: each one's `.nemo`, or what a teacher cache keeps of it."""
-    if distillation.get("teacher_cache"):
-        return [cached_teacher_path(distillation["teacher_cache"])]
-    path = distillation.get("model_path")
-    return teacher_paths(path) if isinstance(path, str | list) and path != "???" else []
-
-
-def _sizes_of(archive: NemoArchive) -> dict[str, Any]:
-    config = OmegaConf.to_container(archive.config)
-    return {key: config[key] for key in ("encoder", "decoder", "head", "shared_embeddings") if key in config}
-
-
-def _noise_problems(distillation: Mapping[str, Any]) -> list[str]:
-    noise, problems = build_section(SourceNoise, distillation.get("noise") or {}, "model.distillation.noise")
-    if problems or noise.is_none:
-        return problems
-    return [
-        f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
-        f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
-        for name, node in dict(distillation_losses(distillation)).items()
-        for value in node.values()
-        if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
-    ]
+    return _oddities(model | languages_left_to(teacher_archives(distillation)[0], model))
 
 
 def _raise(problems: list[str]) -> None:
@@ -312,85 +199,4 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
         if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
             return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
         return [f"{where} has no value; {remedy}."] if required else []
-    return _file_problems(where, path)
-
-
-def _file_problems(where: str, path: Any) -> list[str]:
-    if not isinstance(path, str) or not is_file(path):
-        return [f"{where} names '{path}', which does not exist."]
-    try:
-        read_vocabulary(Path(path).expanduser())
-    except ValueError as error:
-        return [f"{where}: {error}."]
-    return []
-
-
-def _check_teachers(
-    model: Mapping[str, Any], distillation: Mapping[str, Any], paths: Sequence[str | Path]
-) -> tuple[list[str], tuple[Widths, Widths] | None]:
-    """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
-    try:
-        teacher_weights(distillation.get("teacher_weights"), len(paths))
-        archives = [translation_archive(path) for path in paths]
-        pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
-    except ValueError as error:
-        return [f"model.distillation.model_path: {error}."], None
-    first = archives[0].config
-    problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
-    if distillation.get("same_size_as_teacher"):
-        model = {**model, **_sizes_of(archives[0])}
-    if distillation.get("distilbert_initialization"):
-        initialization = distillation.get("initialization") or {}
-        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
-    if distillation.get("share_encoder"):
-        losses = distillation_losses(distillation)
-        problems += [f"model.{problem}" for problem in shared_encoder_problems(model, len(paths), first, losses)]
-    return problems, (registered_widths(model), registered_widths(first))
-
-
-def translation_archive(path: str | Path) -> NemoArchive:
-    """Opens a `.nemo` of a translation model.
-
-    Raises:
-        ValueError: in one sentence, if it is none.
-    """
-    archive = NemoArchive(path)
-    target = str(archive.config.get("target", ""))
-    if target.rpartition(".")[2] != MT_TARGET:
-        raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
-    archive.check_targets()
-    return archive
-
-
-def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
-    """Returns what makes a student's ids mean other things than its teacher's, a sentence each."""
-    return [
-        problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
-    ]
-
-
-def _vocabulary_pairs(
-    model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
-) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields side, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
-
-    The student's is the one that its config names, or else the first teacher's.
-    """
-    for side in SIDES:
-        path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        theirs = archived_vocabulary(archive, side)
-        if path and _file_problems("", path):  # told by itself
-            continue
-        if path and is_file(path) and theirs:
-            yield side, read_vocabulary(Path(path).expanduser()), theirs
-        elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):
-            yield side, ours, theirs
-
-
-def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
-    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none."""
-    artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
-    if not artifact.startswith(ARTIFACT_PREFIX):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        return read_vocabulary(archive.extract_artifact(artifact, folder))
+    return tokenizer_file_problems(where, path)

@@ -29,15 +29,10 @@ from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.capture import capture
+from nemo_distill.models.distillation_section import REGISTERED_TENSORS, distillation_losses, registered_widths
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
-from nemo_distill.models.mt_config import (
-    REGISTERED_TENSORS,
-    distillation_losses,
-    pairing_problems,
-    registered_widths,
-    tokenizer_problems,
-)
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
+from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
 from nemo_distill.models.shared_encoder import share_encoder
 from nemo_distill.models.tokenizer_files import Vocabulary
 

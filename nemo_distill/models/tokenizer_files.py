@@ -3,6 +3,9 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from nemo_distill.data.text_files import is_file
 
 # A youtokentome model is text that opens with two counts; a SentencePiece model is a protobuf.
 YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
@@ -84,3 +87,14 @@ def vocabulary_differences(side: str, student: Vocabulary, teacher: Vocabulary) 
     if student.special_ids != teacher.special_ids:
         problems.append(f"{where} has special ids {student.special_ids}, the teacher's {teacher.special_ids}.")
     return problems
+
+
+def tokenizer_file_problems(where: str, path: Any) -> list[str]:
+    """Says, in a sentence that begins with the key `where`, if `path` is no tokenizer's file."""
+    if not isinstance(path, str) or not is_file(path):
+        return [f"{where} names '{path}', which does not exist."]
+    try:
+        read_vocabulary(Path(path).expanduser())
+    except ValueError as error:
+        return [f"{where}: {error}."]
+    return []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nemo_distill.data.output_files import earlier_record, fingerprint
 from nemo_distill.data.progress import print_counts, shown_progress
 from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
 from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles
+from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
@@ -53,18 +55,33 @@ class LabellingJob:
     reverse_model: str | None
     overwrite: bool | str
 
-    def build_translator(self, device: str) -> Translator:
-        """Loads the teacher, and the reverse model if there is one."""
+    def build_translator(self, device: str, warns: bool = False) -> Translator:
+        """Loads the teacher, and the reverse model if there is one; `warns` if source and reference seem swapped."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
             translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
         else:
-            translate = searching(load_engine(device=device, **self.engine), self.search)
+            engine = load_engine(device=device, **self.engine)
+            if warns:
+                self._warn_if_reversed(engine)
+            translate = searching(engine, self.search)
         if self.reverse_model:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
             reverse = NeMoScorer(self.reverse_model, device)
         return Translator(translate, policy, reverse)
+
+    def _warn_if_reversed(self, engine: Engine) -> None:
+        """Asks an engine's model, if it is NeMo's: CTranslate2's and Hugging Face's give no scores of references."""
+        pairs = [pair for pair in zip(self.assembly.sources, self.assembly.references) if pair[1]]
+        teacher = getattr(engine, "model", None)
+        if not pairs or not hasattr(teacher, "encoder_tokenizer"):
+            return
+        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+
+        source, reference = pairs[0]
+        where, files = f"source='{source}' with its reference", {"src_file_name": source, "tgt_file_name": reference}
+        warn_of_reversed_section(where, teacher, files)
 
 
 def check_labelling(cfg: DictConfig) -> None:
@@ -247,7 +264,7 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
     with shown_progress("translating", total, shown=rank == 0) as on_progress:
         manifest = generate(
             job.generation,
-            lambda: job.build_translator(device),
+            partial(job.build_translator, device, warns=rank == 0),
             rank,
             world_size,
             job.overwrite is True,

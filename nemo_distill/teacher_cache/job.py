@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from nemo_distill.data.text_files import data_problems
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.known_keys import unknown_keys
-from nemo_distill.models.mt_config import SIDES, tarred_problems, translation_archive
+from nemo_distill.models.mt_config import tarred_problems
+from nemo_distill.models.translation_archive import SIDES, translation_archive
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -48,11 +50,15 @@ class CachingJob:
         files = {key: train_ds[key] for key in ("src_file_name", "tgt_file_name")}
         return replace(self, train_ds={**self.train_ds, **files})
 
-    def load_teacher(self, device: str) -> TeacherOfPairs:
-        """Loads the teacher and the training data."""
-        from nemo_distill.models.translation_teacher import TranslationTeacher  # NeMo's import takes many seconds
+    def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
+        """Loads the teacher and the training data, and `warns` if source and target seem to be swapped."""
+        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+        from nemo_distill.models.translation_teacher import TranslationTeacher
 
-        return TranslationTeacher(self.teacher, OmegaConf.create(dict(self.train_ds)), device, self.precision)
+        teacher = TranslationTeacher(self.teacher, OmegaConf.create(dict(self.train_ds)), device, self.precision)
+        if warns:
+            warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
+        return teacher
 
 
 def check_caching(cfg: DictConfig) -> None:
@@ -154,7 +160,8 @@ def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> N
     if folder.manifest() and not job.overwrite:
         folder.verify()
     with shown_progress("caching", 1.0, shown=rank == 0) as on_progress:
-        manifest = build(job.cache, lambda: job.load_teacher(device), rank, world_size, job.overwrite, on_progress)
+        load_teacher = partial(job.load_teacher, device, warns=rank == 0)
+        manifest = build(job.cache, load_teacher, rank, world_size, job.overwrite, on_progress)
     if manifest is None:
         console.info("This process has made its shards; others have not yet.")
         return

@@ -53,6 +53,8 @@ def write(path, *members, config=CONFIG):
         ([member("link", type_=tarfile.SYMTYPE, linkname="/etc/passwd")], "'link' is neither a plain file nor a folder"),
         ([member("link", type_=tarfile.LNKTYPE, linkname="model_config.yaml")], "is neither a plain file nor a folder"),
         ([member("device", type_=tarfile.CHRTYPE)], "is neither a plain file nor a folder"),
+        ([member("")], "its member '' has no name that a file can have"),
+        ([member("ä" * 128)], "has no name that a file can have"),
         ([member("pipe", type_=tarfile.FIFOTYPE)], "is neither a plain file nor a folder"),
         ([member(f"{number}") for number in range(10_001)], "it holds more than 10,000 members"),
     ],

@@ -17,7 +17,7 @@ from nemo_distill.data.source_noise import SourceNoise
 from nemo_distill.data.text_lines import LinePolicy
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import read_systems
-from nemo_distill.models.mt_config import REGISTERED_TENSORS
+from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.teacher_cache.settings import CacheSettings
 from tests.json_values import KEYS, VALUES, sections

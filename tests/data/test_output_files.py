@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import time
 
@@ -14,6 +15,7 @@ from nemo_distill.data.output_files import (
     sha256_of,
     whole_file,
     write_json,
+    writing,
 )
 from nemo_distill.data.text_lines import DataError
 
@@ -113,3 +115,19 @@ def test_work_with_the_same_settings_is_done_once(tmp_path):
 
     values = [kept(path, {"metric": metric}, make)["value"] for metric in ("BLEU", "BLEU", "TER")]
     assert values == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [((), "out"), ((".out.0a1b.tmp",), "out"), (("elsewhere",), "elsewhere")], ids=str
+)
+def test_a_disks_error_names_the_file_that_was_to_be_written(tmp_path, named, told):
+    with pytest.raises(OSError, match="No space") as error, writing(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device", *(str(tmp_path / name) for name in named))
+    assert error.value.filename == str(tmp_path / told)
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    raised = ValueError("wrong")
+    with pytest.raises(ValueError, match="wrong") as error, writing(tmp_path / "out"):
+        raise raised
+    assert error.value is raised

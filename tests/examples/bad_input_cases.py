@@ -1,7 +1,7 @@
 """What users type wrongly: a script, its arguments, the exit code and the sentence that they must read.
 
 The files that the arguments name are those of `bad_files.py`. Exit code 2: a mistake in the configuration, told before
-anything is loaded. Code 1: data that turn out to be unusable while they are read; Hydra's own refusals have it too.
+anything is loaded, also one that Hydra refuses. Code 1: data that turn out to be unusable while they are read.
 """
 
 CONFIG, DATA = 2, 1
@@ -39,11 +39,13 @@ def odd_text(name: str, place: str) -> tuple[str, str, int, str]:
 SOURCE = "model.train_ds.src_file_name"
 KEYS = [
     distil("+model.distillation.temprature=2", CONFIG, "unknown key 'temprature'; did you mean 'temperature'?"),
-    distil("model.distillation.temprature=2", DATA, "Could not override 'model.distillation.temprature'"),
-    distil("model.distillation.temperature", DATA, "missing EQUAL at"),
-    distil("model.distillation.temperature=[1", DATA, "no viable alternative at input"),
-    distil("distillation=word_levle", DATA, "Could not find 'distillation/word_levle'"),
-    distil("--config-name=aayn_distil", DATA, "Cannot find primary config 'aayn_distil'"),
+    distil("model.distillation.temprature=2", CONFIG, "Could not override 'model.distillation.temprature'"),
+    distil("model.distillation.temperature", CONFIG, "missing EQUAL at"),
+    distil("model.distillation.temperature=[1", CONFIG, "no viable alternative at input"),
+    distil("distillation=word_levle", CONFIG, "Could not find 'distillation/word_levle'"),
+    distil("--config-name=aayn_distil", CONFIG, "Cannot find primary config 'aayn_distil'"),
+    distil("model.beam_size='${nope}'", CONFIG, "model.beam_size: Interpolation key 'nope' not found."),
+    distil("model.beam_size='${nope:1}'", CONFIG, "model.beam_size: Unsupported interpolation type nope."),
     distil("--temperature 2", CONFIG, "unrecognized arguments: --temperature"),
     distil("+trainer.max_step=10", CONFIG, "trainer has the unknown key 'max_step'; did you mean 'max_steps'?"),
     distil("+trainer.gpus=1", CONFIG, "trainer.gpus is called trainer.devices now."),

@@ -94,7 +94,9 @@ def refused(kind: str, corpus: Path, folder: Path, reason: str) -> None:
     ended = attempt(SCRIPTS_OF[kind](corpus, folder), folder)
     assert ended.code == 1, ended.printed
     said = ended.printed.strip().splitlines()[-1]
-    assert str(folder) in said and reason in said and said.endswith("the same command goes on once that is mended.")
+    again = "starts over" if kind == "exporting" else "goes on"
+    assert str(folder) in said and reason in said
+    assert said.endswith(f"the same command {again} once that is mended.")
     assert "Traceback" not in ended.printed and "Error" not in ended.printed, ended.printed
 
 

@@ -13,7 +13,7 @@ from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.losses.top_k import top_k_of
-from nemo_distill.models.mt_config import complete_student
+from nemo_distill.models.student_config import complete_student
 from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 

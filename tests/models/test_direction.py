@@ -4,12 +4,21 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.core.restore import restore_for_inference
-from nemo_distill.models.direction import SAMPLED_PAIRS, reversed_pairs, sampled_pairs, warn_of_reversed_pairs
+from nemo_distill.models.direction import (
+    SAMPLED_PAIRS,
+    reversed_pairs,
+    sampled_pairs,
+    warn_of_reversed_pairs,
+    warn_of_reversed_section,
+)
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
-from tests.conftest import reversing_sentences
+from nemo_distill.pseudo_labels.job import labelling_job, translate
+from nemo_distill.teacher_cache.job import cache_teacher, caching_job
+from tests.conftest import SCRIPTS, reversing_sentences
 
 
 @pytest.fixture
@@ -55,3 +64,39 @@ def test_of_tarred_data_nothing_is_sampled_and_of_text_no_empty_line(tmp_path):
     section = {"src_file_name": str(tmp_path / "src"), "tgt_file_name": str(tmp_path / "tgt")}
     assert sampled_pairs(section) == [("a", "A")] * 20
     assert sampled_pairs(section | {"use_tarred_dataset": True}) == sampled_pairs({}) == []
+
+
+def test_with_a_multilingual_teacher_nothing_is_told(section, trained_path):
+    messages = []
+    warn_of_reversed_section("here", SimpleNamespace(multilingual=True), swapped(section), messages.append)
+    assert messages == []
+
+
+def caching_of(section, teacher, folder):
+    data = [f"model.train_ds.{key}={value}" for key, value in section.items()]
+    places = [f"model.distillation.model_path={teacher}", f"model.distillation.teacher_cache={folder}"]
+    small = ["cache.k=2", "cache.shard_pairs=100", "cache.tokens_in_batch=500"]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return caching_job(compose("cache_teacher", [*data, *places, *small]))
+
+
+def test_a_teacher_cache_of_swapped_text_is_warned_of_by_its_first_process(section, trained_path, tmp_path, caplog):
+    for number, (files, rank, expected) in enumerate(
+        [(section, 0, 0), (swapped(section), 1, 0), (swapped(section), 0, 1)]
+    ):
+        cache_teacher(caching_of(files, trained_path, tmp_path / str(number)), rank, 2, "cpu")
+        warnings = caplog.text.count("seems to have source and target swapped: of 32 pairs")
+        assert warnings == expected
+
+
+@pytest.mark.parametrize(("reference", "expected"), [("src", 1), ("null", 0)])
+def test_labelling_of_a_swapped_source_with_a_reference_is_warned_of(
+    section, trained_path, tmp_path, caplog, reference, expected
+):
+    files = [f"source={tmp_path}/tgt", f"reference={tmp_path}/src" if reference == "src" else "reference=null"]
+    rest = [f"model={trained_path}", f"output_dir={tmp_path}/labels", "search.beam_size=1", "search.max_delta=2"]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        job = labelling_job(compose("generate_pseudo_labels", [*files, *rest]))
+    translate(job, 0, 1, "cpu")
+    warnings = caplog.text.count("seems to have source and target swapped: of 32 pairs")
+    assert warnings == expected

@@ -7,34 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.mt_config import check_distillation_job, check_training, complete_student
-from nemo_distill.models.tokenizer_files import read_vocabulary
-from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
-
-
-@pytest.fixture
-def job(corpus, teacher_path):
-    """Composes a distillation job as the command line would, from the overrides that make it complete and more."""
-
-    def compose_job(*overrides, name="aayn_base_distill"):
-        files = [
-            f"model.{section}.{key}_file_name={corpus}/{part}.{language}"
-            for section, part in (("train_ds", "train"), ("validation_ds", "val"))
-            for key, language in (("src", "de"), ("tgt", "en"))
-        ]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            teacher = [f"model.distillation.model_path={teacher_path}"] if "distill" in name else []
-            return compose(name, [*files, "~model.test_ds", *teacher, *overrides])
-
-    return compose_job
-
-
-def problems(check, cfg):
-    with pytest.raises(ConfigurationError) as error:
-        check(cfg)
-    return error.value.problems
+from nemo_distill.models.mt_config import check_distillation_job, check_training
+from tests.conftest import SCRIPTS, write_corpus
+from tests.models.conftest import TINY, problems
 
 
 def test_a_complete_job_passes(job):
@@ -139,48 +114,12 @@ def test_a_test_set_in_the_training_data_is_warned_of_with_number_and_line(job, 
     )
 
 
-def test_another_tokenizer_than_the_teachers_is_told(job, corpus, tmp_path):
-    other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
-    found = problems(check_distillation_job, job(f"model.encoder_tokenizer.tokenizer_model={other}"))
-    assert len(found) == 1 and "model.encoder_tokenizer has" in found[0] and "the teacher's" in found[0]
-
-
-def test_other_special_ids_than_the_teachers_are_told(job, corpus, tmp_path):
-    import sentencepiece
-
-    prefix = tmp_path / "moved"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=60, model_type="bpe",
-        pad_id=0, unk_id=3, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    found = problems(check_distillation_job, job(f"model.decoder_tokenizer.tokenizer_model={prefix}.model"))
-    assert any("has special ids" in problem for problem in found)
-
-
-def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):
-    model = job().model
-    complete_student(model, tmp_path)
-    for side in ("encoder", "decoder"):
-        taken = model[f"{side}_tokenizer"]
-        assert taken.library == "sentencepiece"
-        assert read_vocabulary(taken.tokenizer_model) == read_vocabulary(tokenizer)
-
-
 def test_a_section_that_a_shell_has_made_a_word_of_is_told(job):
     """As of model.encoder={num_layers:1,hidden_size:48} without quotes."""
     words = ["model.encoder=num_layers:1", "model.encoder=hidden_size:48", "model.optim=adam"]
     found = sorted(problems(check_distillation_job, job(*words)))
     assert [problem.split(":")[0] for problem in found] == ["model.encoder=hidden_size", "model.optim=adam"]
     assert found[0].endswith("must be a section of keys; in a shell, braces want quotes: 'model.encoder={...}'.")
-
-
-def test_the_teachers_languages_are_the_default(job, teacher_path, tmp_path):
-    archived = NemoArchive(teacher_path).config
-    model, other = job().model, job("model.tgt_language=fr").model
-    for student in (model, other):
-        complete_student(student, tmp_path)
-    assert (model.src_language, model.tgt_language) == (archived.src_language, archived.tgt_language) != (None, None)
-    assert (other.src_language, other.tgt_language) == (archived.src_language, "fr")
 
 
 def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
@@ -214,7 +153,6 @@ GROUPS = {
     for group in ("distillation", "student", "schedule")
 }
 SIZES = {"slim_1x1": (1, 1, 256), "slim_3x3": (3, 3, 256), "wide_1x1": (1, 1, 1024), "wide_3x4": (3, 4, 1024)}
-TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", GROUPS["distillation"])
@@ -234,35 +172,10 @@ def test_every_size_of_the_study_is_one_word(job, student):
     assert encoder.hidden_size == decoder.hidden_size and encoder.inner_size == 4 * encoder.hidden_size
 
 
-def test_the_triple_loss_has_every_subset_of_its_terms(job):
-    weights = ("distillation_loss_weight", "student_train_loss_weight", "cosine_loss_weight")
-    for off in weights:
-        check_distillation_job(job("distillation=triple", f"model.distillation.{off}=0", *TINY))
-    found = problems(
-        check_distillation_job, job("distillation=triple", *(f"model.distillation.{key}=0" for key in weights))
-    )
-    assert found == ["model.distillation has no loss of a weight above 0, so there is nothing to train on."]
-
-
 def test_the_studys_schedule_is_one_word(job):
     cfg = job("schedule=study")
     check_distillation_job(cfg)
     assert (cfg.trainer.max_steps, cfg.model.optim.sched.warmup_steps, cfg.model.optim.lr) == (150_000, 15_000, 4e-4)
-
-
-def test_a_student_of_its_teachers_size_takes_it_from_the_teacher(job, tmp_path):
-    cfg = job("student=self", "distillation=distilbert")
-    check_distillation_job(cfg)
-    complete_student(cfg.model, tmp_path)
-    assert cfg.model.encoder.hidden_size == 16 and cfg.model.decoder.num_layers == 1
-
-
-def test_a_distilbert_student_of_another_width_is_refused_with_the_reason(job):
-    found = problems(check_distillation_job, job("distillation=distilbert", "student=slim_1x1"))
-    assert (
-        "model.distillation.initialization copies from the teacher's encoder, which has hidden_size=16; the student has 256."
-        in found
-    )
 
 
 def test_every_key_of_the_teachers_config_is_in_the_students():

@@ -194,7 +194,7 @@ def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
 
 
 def test_ctrl_c_says_how_to_go_on():
-    with pytest.raises(SystemExit, match="the same command goes on from there"), plain_errors():
+    with pytest.raises(SystemExit, match="the same command goes on from there"), plain_errors(goes_on=True):
         raise KeyboardInterrupt
 
 

@@ -2,15 +2,15 @@
 
 import tempfile
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.data.training_mix import mix_training_data
 from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="cache_teacher")
+@hydra_main("conf", "cache_teacher")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_caching)
     job = caching_job(cfg)
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
 
     trainer = cfg.trainer
     where = (trainer.accelerator, trainer.devices, trainer.num_nodes)
-    with plain_errors(), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
+    with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
         mix_training_data(cfg.model, folder)
         job = job.reading(cfg.model.train_ds)
         cache_teacher(job, process.rank, process.world_size, process.device)

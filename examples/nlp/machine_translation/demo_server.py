@@ -1,13 +1,13 @@
 """Serves a page to try models on. See conf/demo_server.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.demo.server_job import check_server, run_server
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="demo_server")
+@hydra_main("conf", "demo_server")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_server)
     with plain_errors():

@@ -1,19 +1,19 @@
 """Trains a translation model on its own: a teacher, or the baseline of a student. See conf/aayn_base.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.models.mt_config import check_training
 from nemo_distill.sweep import run_in_sweep
-from nemo_distill.training import check, plain_errors, preprocess_data, run_job, start_from_nemo, training_run
+from nemo_distill.training import check, plain_errors, preprocess_data, resumes, run_job, start_from_nemo, training_run
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="aayn_base")
+@hydra_main("conf", "aayn_base")
 def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, __file__):
         return outcome
     check(cfg, check_training)
-    with plain_errors(), training_run(cfg) as trainer:
+    with plain_errors(resumes(cfg)), training_run(cfg) as trainer:
         preprocess_data(cfg.model, trainer)
         if not (cfg.do_training or cfg.do_testing):
             return

@@ -2,21 +2,22 @@
 
 import tempfile
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.data.training_mix import mix_training_data
-from nemo_distill.models.mt_config import check_distillation_job, complete_student
+from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.models.student_config import complete_student
 from nemo_distill.sweep import run_in_sweep
-from nemo_distill.training import check, plain_errors, preprocess_data, run_job, start_from_nemo, training_run
+from nemo_distill.training import check, plain_errors, preprocess_data, resumes, run_job, start_from_nemo, training_run
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="aayn_base_distill")
+@hydra_main("conf", "aayn_base_distill")
 def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, __file__):
         return outcome
     check(cfg, check_distillation_job)
-    with plain_errors(), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
+    with plain_errors(resumes(cfg)), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
         mix_training_data(cfg.model, folder)
         preprocess_data(cfg.model, trainer)

@@ -1,18 +1,18 @@
 """Scores, compares and times models on test sets. See conf/evaluate.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.evaluation.evaluation_job import check_evaluation, evaluation_job
 from nemo_distill.evaluation.evaluation_tables import print_evaluation, write_evaluation
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="evaluate")
+@hydra_main("conf", "evaluate")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_evaluation)
     job = evaluation_job(cfg)
-    with plain_errors():
+    with plain_errors(goes_on=True):
         evaluation = job.run()
         write_evaluation(evaluation, job.folder)
     print_evaluation(evaluation)

@@ -1,15 +1,15 @@
 """Writes a model in a format that is served without NeMo. See conf/export.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.settings import check_export, read_settings
 from nemo_distill.export.summary import print_export
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="export")
+@hydra_main("conf", "export")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_export)
     settings = read_settings(cfg)

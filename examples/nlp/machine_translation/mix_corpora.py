@@ -1,13 +1,13 @@
 """Mixes real and pseudo-labelled text in given proportions. See conf/mix_corpora.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.data.mixing_job import check_mixing, mix_corpora
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="mix_corpora")
+@hydra_main("conf", "mix_corpora")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_mixing)
     with plain_errors():

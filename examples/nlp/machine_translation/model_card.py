@@ -1,13 +1,13 @@
 """Writes a model's card. See conf/model_card.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.evaluation.model_card import card_job, check_card
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="model_card")
+@hydra_main("conf", "model_card")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_card)
     with plain_errors():

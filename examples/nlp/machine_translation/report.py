@@ -1,13 +1,13 @@
 """Gathers trainings and an evaluation into a page. See conf/report.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.report.job import check_report, write_report
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="report")
+@hydra_main("conf", "report")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_report)
     with plain_errors():

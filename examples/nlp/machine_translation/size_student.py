@@ -1,13 +1,13 @@
 """Says which students are small enough, before any is trained. See conf/size_student.yaml."""
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.evaluation.sizing_job import check_sizing, run_sizing
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="size_student")
+@hydra_main("conf", "size_student")
 def main(cfg: DictConfig) -> None:
     check(cfg, check_sizing)
     with plain_errors():

@@ -2,15 +2,15 @@
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.core.console import set_up_console
 from nemo_distill.decoding.translation_job import check_translation, run_translation
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="translate")
+@hydra_main("conf", "translate")
 def main(cfg: DictConfig) -> None:
     set_up_console(sys.stderr)  # standard output is for translations
     check(cfg, check_translation)

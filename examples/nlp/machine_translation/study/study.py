@@ -4,9 +4,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_distill.command_line import hydra_main
 from nemo_distill.comparison import check_comparison, compare, finished_results
 from nemo_distill.comparison_plan import plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
@@ -18,14 +18,14 @@ from nemo_distill.report.study import study_markdown, study_models, study_proble
 from nemo_distill.training import check, plain_errors
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="study")
+@hydra_main("../conf", "study")
 def main(cfg: DictConfig) -> None:
     scripts, folder = Path(__file__).parents[1], Path(cfg.output_dir)
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
     with open_dict(cfg):
         cfg.methods = study_models(experiments, claimed_alone=cfg.models == "claims")
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
-    with plain_errors():
+    with plain_errors(goes_on=True):
         results = (finished_results if cfg.report_only else compare)(cfg, scripts)
         write_results(results, folder)
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())

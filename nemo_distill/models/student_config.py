@@ -1,0 +1,57 @@
+"""A student's config, and what it leaves to its teacher."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.teacher_ensemble import teacher_paths
+from nemo_distill.models.tokenizer_files import tokenizer_library
+from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.teacher_cache.cache import cached_teacher_path
+
+
+def complete_student(model: DictConfig, folder: str | Path) -> None:
+    """Fills in what a student's config leaves to its teacher.
+
+    These are its tokenizers, as copies of the teacher's files in `folder`, languages that are null, and with
+    `same_size_as_teacher` its sizes.
+    """
+    archive = NemoArchive(teacher_archives(model.distillation)[0])
+    with open_dict(model):
+        model.update(languages_left_to(archive.path, model))
+    if model.distillation.get("same_size_as_teacher"):
+        with open_dict(model):
+            model.update(sizes_of(archive))
+    for side in SIDES:
+        tokenizer = model[f"{side}_tokenizer"]
+        if tokenizer.get("tokenizer_model"):
+            continue
+        taken = OmegaConf.to_container(archive.config[f"{side}_tokenizer"])
+        if taken.get("tokenizer_model"):
+            path = archive.extract_artifact(taken["tokenizer_model"], folder)
+            taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
+        with open_dict(model):
+            model[f"{side}_tokenizer"] = taken
+
+
+def languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher's languages where the student's are null; how text is treated before and after depends on them."""
+    config = NemoArchive(teacher).config
+    return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}
+
+
+def sizes_of(archive: NemoArchive) -> dict[str, Any]:
+    """The sections of a teacher's config that say how large it is."""
+    config = OmegaConf.to_container(archive.config)
+    return {key: config[key] for key in ("encoder", "decoder", "head", "shared_embeddings") if key in config}
+
+
+def teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
+    """The files that tell of the teachers: each one's `.nemo`, or what a teacher cache keeps of it."""
+    if distillation.get("teacher_cache"):
+        return [cached_teacher_path(distillation["teacher_cache"])]
+    path = distillation.get("model_path")
+    return teacher_paths(path) if isinstance(path, str | list) and path != "???" else []

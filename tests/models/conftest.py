@@ -1,0 +1,32 @@
+"""A distillation job whose configuration is whole, and what is wrong with one that is not."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.core.config import ConfigurationError
+from tests.conftest import SCRIPTS
+
+TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
+
+
+@pytest.fixture
+def job(corpus, teacher_path):
+    """Composes a distillation job as the command line would, from the overrides that make it complete and more."""
+
+    def compose_job(*overrides, name="aayn_base_distill"):
+        files = [
+            f"model.{section}.{key}_file_name={corpus}/{part}.{language}"
+            for section, part in (("train_ds", "train"), ("validation_ds", "val"))
+            for key, language in (("src", "de"), ("tgt", "en"))
+        ]
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            teacher = [f"model.distillation.model_path={teacher_path}"] if "distill" in name else []
+            return compose(name, [*files, "~model.test_ds", *teacher, *overrides])
+
+    return compose_job
+
+
+def problems(check, cfg):
+    with pytest.raises(ConfigurationError) as error:
+        check(cfg)
+    return error.value.problems

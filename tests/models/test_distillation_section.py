@@ -1,0 +1,41 @@
+"""What a section `distillation` may hold, and how its losses and widths are read."""
+
+from nemo_distill.models.distillation_section import distillation_losses, registered_widths
+from nemo_distill.models.mt_config import check_distillation_job
+from tests.models.conftest import TINY, problems
+
+
+def test_the_triple_loss_has_every_subset_of_its_terms(job):
+    weights = ("distillation_loss_weight", "student_train_loss_weight", "cosine_loss_weight")
+    for off in weights:
+        check_distillation_job(job("distillation=triple", f"model.distillation.{off}=0", *TINY))
+    found = problems(
+        check_distillation_job, job("distillation=triple", *(f"model.distillation.{key}=0" for key in weights))
+    )
+    assert found == ["model.distillation has no loss of a weight above 0, so there is nothing to train on."]
+
+
+def test_distilling_the_encoder_too_adds_the_cosine_of_its_states():
+    node = {"weight": 2, "hidden_states": "decoder_hidden_states"}
+    found = distillation_losses({"distill_encoder": True, "loss": {"cosine": node}})
+    assert found == {"cosine": node, "cosine_encoder": {**node, "hidden_states": "encoder_hidden_states"}}
+    assert distillation_losses({"loss": {"cosine": node}}) == {"cosine": node}
+
+
+def test_widths_count_the_embeddings_as_a_layer_and_the_heads_by_layer():
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_attention_heads": 4}
+    found = registered_widths({"encoder": {**sizes, "num_layers": 1}, "decoder": sizes})
+    assert found == {
+        "encoder_hidden_states": [16],
+        "encoder_layers": [16, 16],
+        "encoder_self_attention": [4],
+        "decoder_hidden_states": [16],
+        "decoder_layers": [16, 16, 16],
+        "decoder_self_attention": [4, 4],
+        "decoder_cross_attention": [4, 4],
+    }
+
+
+def test_the_widths_of_a_pretrained_encoder_are_left_open():
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_attention_heads": 4}
+    assert registered_widths({"encoder": {"model_name": "bert"}, "decoder": sizes}) == {}

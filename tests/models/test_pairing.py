@@ -1,0 +1,31 @@
+"""A student that its teacher cannot teach is refused with the reason."""
+
+from nemo_distill.models.mt_config import check_distillation_job
+from tests.conftest import train_sentencepiece
+from tests.models.conftest import problems
+
+
+def test_another_tokenizer_than_the_teachers_is_told(job, corpus, tmp_path):
+    other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
+    found = problems(check_distillation_job, job(f"model.encoder_tokenizer.tokenizer_model={other}"))
+    assert len(found) == 1 and "model.encoder_tokenizer has" in found[0] and "the teacher's" in found[0]
+
+
+def test_other_special_ids_than_the_teachers_are_told(job, corpus, tmp_path):
+    import sentencepiece
+
+    prefix = tmp_path / "moved"
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=60, model_type="bpe",
+        pad_id=0, unk_id=3, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    found = problems(check_distillation_job, job(f"model.decoder_tokenizer.tokenizer_model={prefix}.model"))
+    assert any("has special ids" in problem for problem in found)
+
+
+def test_a_distilbert_student_of_another_width_is_refused_with_the_reason(job):
+    found = problems(check_distillation_job, job("distillation=distilbert", "student=slim_1x1"))
+    assert (
+        "model.distillation.initialization copies from the teacher's encoder, which has hidden_size=16; the student has 256."
+        in found
+    )
