@@ -189,6 +189,8 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
             trainer.fit(model)
         except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
+        if trainer.interrupted:  # Lightning's way before 2.3
+            raise Interrupted(INTERRUPTED)
         complete_training(trainer, model)
     if cfg.get("do_testing", False):
         trainer.test(model)

@@ -56,6 +56,7 @@ def set_up_console(stream: TextIO | None = None) -> None:
     logging.getLogger().handlers.clear()  # Hydra's, which would repeat every library's INFO lines
     for name in LIBRARY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of GPUs, where an older Lightning imports it
     for category in (DeprecationWarning, FutureWarning, SyntaxWarning):
         warnings.filterwarnings("ignore", category=category)
     for text in IRRELEVANT:

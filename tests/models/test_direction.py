@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nemo_distill.core.console import console
 from nemo_distill.core.restore import restore_for_inference
 from nemo_distill.models.direction import (
     SAMPLED_PAIRS,
@@ -72,6 +73,15 @@ def test_with_a_multilingual_teacher_nothing_is_told(section, trained_path):
     assert messages == []
 
 
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """What the console is told, whether or not an earlier test has set it up."""
+    monkeypatch.setattr(console, "propagate", False)
+    console.addHandler(caplog.handler)
+    yield caplog
+    console.removeHandler(caplog.handler)
+
+
 def caching_of(section, teacher, folder):
     data = [f"model.train_ds.{key}={value}" for key, value in section.items()]
     places = [f"model.distillation.model_path={teacher}", f"model.distillation.teacher_cache={folder}"]
@@ -80,23 +90,23 @@ def caching_of(section, teacher, folder):
         return caching_job(compose("cache_teacher", [*data, *places, *small]))
 
 
-def test_a_teacher_cache_of_swapped_text_is_warned_of_by_its_first_process(section, trained_path, tmp_path, caplog):
+def test_a_teacher_cache_of_swapped_text_is_warned_of_by_its_first_process(section, trained_path, tmp_path, said):
     for number, (files, rank, expected) in enumerate(
         [(section, 0, 0), (swapped(section), 1, 0), (swapped(section), 0, 1)]
     ):
         cache_teacher(caching_of(files, trained_path, tmp_path / str(number)), rank, 2, "cpu")
-        warnings = caplog.text.count("seems to have source and target swapped: of 32 pairs")
+        warnings = said.text.count("seems to have source and target swapped: of 32 pairs")
         assert warnings == expected
 
 
 @pytest.mark.parametrize(("reference", "expected"), [("src", 1), ("null", 0)])
 def test_labelling_of_a_swapped_source_with_a_reference_is_warned_of(
-    section, trained_path, tmp_path, caplog, reference, expected
+    section, trained_path, tmp_path, said, reference, expected
 ):
     files = [f"source={tmp_path}/tgt", f"reference={tmp_path}/src" if reference == "src" else "reference=null"]
     rest = [f"model={trained_path}", f"output_dir={tmp_path}/labels", "search.beam_size=1", "search.max_delta=2"]
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         job = labelling_job(compose("generate_pseudo_labels", [*files, *rest]))
     translate(job, 0, 1, "cpu")
-    warnings = caplog.text.count("seems to have source and target swapped: of 32 pairs")
+    warnings = said.text.count("seems to have source and target swapped: of 32 pairs")
     assert warnings == expected
