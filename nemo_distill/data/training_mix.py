@@ -26,19 +26,24 @@ def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
     Args:
         model: the model's config, resolved.
     """
-    corpora = _corpora(model)
-    if not corpora or MISSING in str(corpora):
+    section, train = _section(model), model.get("train_ds")
+    if not isinstance(section, Mapping):
+        return [f"model.distillation.mix={section}: must be a section with {', '.join(MIX_KEYS)}."]
+    corpora = section.get("corpora") or {}
+    if not isinstance(corpora, Mapping):
+        return [f"model.distillation.mix.corpora={corpora}: must be a section of corpora by name."]
+    if not corpora or not train or MISSING in str(corpora):
         return []
-    if model["train_ds"].get("metadata_file"):
+    if train.get("metadata_file"):
         return [
             "model.distillation.mix mixes text, but model.train_ds.metadata_file names tarred data: name text, of "
             "which model.preproc_out_dir makes tarred data once it is mixed, or sample from several tarred sets by "
             "model.train_ds.concat_sampling_probabilities."
         ]
-    unknown = [key for key in model["distillation"]["mix"] if key not in MIX_KEYS]
-    if unknown:
-        return [f"model.distillation.mix has the unknown key '{key}'{suggestion(key, MIX_KEYS)}." for key in unknown]
-    return [f"model.distillation.mix.{problem}" for problem in _build(model, Path("mixed"))[1]]
+    unknown = [key for key in section if key not in MIX_KEYS]
+    problems = [f"model.distillation.mix has the unknown key '{key}'{suggestion(key, MIX_KEYS)}." for key in unknown]
+    problems += [f"model.distillation.mix.{key} has no value; give it." for key in MIX_KEYS if key not in section]
+    return problems or [f"model.distillation.mix.{problem}" for problem in _build(model, Path("mixed"))[1]]
 
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:
@@ -88,8 +93,12 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
     console.info(f"Training on a mix of {record['lines']:,} pairs: {counts}")
 
 
+def _section(model: Mapping[str, Any]) -> Any:
+    return (model.get("distillation") or {}).get("mix") or {}
+
+
 def _corpora(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    return ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    return _section(model).get("corpora") or {}
 
 
 def _build(model: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 from nemo_distill.core.config import Widths
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.source_noise import SourceNoise
+from nemo_distill.models.known_values import COUNT
 from nemo_distill.models.translation_archive import SIDES
 
 REGISTERED_TENSORS = (
@@ -47,7 +48,7 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
     widths: dict[str, list[int]] = {}
     for side in SIDES:
         sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if None in sizes:  # a pretrained encoder, which does not say
+        if not all(COUNT.takes(size) for size in sizes):  # wrong, or of a pretrained encoder, which does not say
             return {}
         width, layers, heads = sizes
         widths |= {

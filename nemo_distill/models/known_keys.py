@@ -91,4 +91,6 @@ def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
 def _new_keys(cfg: Mapping[str, Any], section: str, known: list[str]) -> Iterator[str]:
     for name in section.split("."):
         cfg = cfg.get(name) or {}
+        if not isinstance(cfg, Mapping):  # told elsewhere
+            return iter(())
     return (key for key in cfg if key not in known)

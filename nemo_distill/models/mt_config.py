@@ -84,10 +84,16 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 def _replaced_sections(cfg: DictConfig) -> list[str]:
     """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
+    if cfg.get("model") is None:
+        return ["model is missing; it is a section of keys."]
+    sections, model = _plain(cfg), _plain(cfg).get("model")
+    held = {key: sections.get(key) for key in ("model", "trainer", "exp_manager")}
+    if isinstance(model, dict):
+        held |= {f"model.{key}": model.get(key) for key in SECTIONS}
     return [
-        f"model.{key}={value}: must be a section of keys; in a shell, braces want quotes: 'model.{key}={{...}}'."
-        for key, value in _plain(cfg.model).items()
-        if key in SECTIONS and value is not None and not isinstance(value, dict)
+        f"{key}={value}: must be a section of keys; in a shell, braces want quotes: '{key}={{...}}'."
+        for key, value in held.items()
+        if value is not None and not isinstance(value, dict)
     ]
 
 
@@ -164,7 +170,7 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
             )
-    if len(set(sizes.values())) > 1:
+    if len(set(map(str, sizes.values()))) > 1:
         problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
     return problems
 
