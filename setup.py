@@ -26,7 +26,8 @@ setup(
     package_data={"nemo_distill.report": ["page.html"]},
     python_requires=">=3.11",
     install_requires=[
-        "nemo_toolkit[common]>=2.4,<2.5",  # 2.5 removed MTEncDecModel
+        # 2.5 removed MTEncDecModel; 2.3 cannot import it without Transformer Engine, which wants CUDA.
+        "nemo_toolkit[common]>=2.4,<2.5",
         "torch>=2.6",  # untested below 2.13, of whose predecessors there are no builds for the CPU alone at hand
         "lightning>=2.2.2,<2.5",  # what NeMo takes, as of the next two
         "hydra-core>=1.3.1,<1.4",
