@@ -104,6 +104,22 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     return oddities
 
 
+def unread_files(model: Mapping[str, Any]) -> list[str]:
+    """Warns of training text that is too large to be read through before a job.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    section = model.get("train_ds") or {}
+    return [
+        f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not looked through; where its lines may hold "
+        "characters that count as line ends, or not be as many as the other side's, let mix_corpora.py write it anew."
+        for key in ("src_file_name", "tgt_file_name")
+        for name in as_list(section.get(key))
+        if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT
+    ]
+
+
 def is_file(path: str | Path) -> bool:
     """True if a config's path, which may begin with `~`, names a file."""
     return os.path.isfile(user_path(path))  # which is false, too, of what can be no path

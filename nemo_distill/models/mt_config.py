@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.core.config import ConfigurationError, check_distillation, check_missing, check_trainer
 from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.data.overlap import evaluation_pairs_in_training
-from nemo_distill.data.text_files import data_problems, untokenized_text
+from nemo_distill.data.text_files import data_problems, unread_files, untokenized_text
 from nemo_distill.data.training_mix import training_mix_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
@@ -188,7 +188,7 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
 
 
 def _odd_data(model: Mapping[str, Any]) -> list[str]:
-    return untokenized_text(model) + evaluation_pairs_in_training(model)
+    return unread_files(model) + untokenized_text(model) + evaluation_pairs_in_training(model)
 
 
 def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
