@@ -146,6 +146,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
     """Says of a group of seeds how it compares, by its worst seed's sentences and by the spread of seeds."""
     one = evaluation["test_sets"][set_name]
     groups = {name: system["group"] for name, system in evaluation["systems"].items()}
+    sizes = {groups[name]: system.get("parameters") for name, system in evaluation["systems"].items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for found in one["comparisons"]:
         if groups[found["system"]] == group != groups[found["baseline"]]:
@@ -154,7 +155,6 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
         scores: dict[str, list[float]] = {}
         for name, of_system in one["scores"].items():
             scores.setdefault(groups[name], []).append(of_system[metric]["value"])
-        sizes = {groups[name]: system.get("parameters") for name, system in evaluation["systems"].items()}
         contrast, spreads = Contrast([group], [groups[baseline]]), pooled_spreads(scores, sizes)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, spreads)
         p_value = group_p_value(comparisons)

@@ -17,7 +17,7 @@ from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import findings, notes, table
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.tables import markdown_table
-from nemo_distill.models.mt_config import SIDES, translation_archive
+from nemo_distill.models.translation_archive import SIDES, translation_archive
 from nemo_distill.run_record import RUN_NAME, read_run
 
 FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # before a file's name, also behind the key of an override

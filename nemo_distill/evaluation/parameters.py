@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.mt_config import SIDES, archived_vocabulary
+from nemo_distill.models.translation_archive import SIDES, archived_vocabulary
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nemo_distill.core.typed_section import build_section
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
 from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
 from nemo_distill.evaluation.tables import print_table
-from nemo_distill.models.mt_config import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
 
 COLUMNS = ("layers", "width", "parameters", "without embeddings", "bytes", "compression")
 

@@ -28,8 +28,6 @@ from nemo_distill.models.pairing import check_teachers
 from nemo_distill.models.student_config import languages_left_to, teacher_archives
 from nemo_distill.models.tokenizer_files import tokenizer_file_problems
 from nemo_distill.models.translation_archive import SIDES
-from nemo_distill.models.translation_archive import archived_vocabulary as archived_vocabulary
-from nemo_distill.models.translation_archive import translation_archive as translation_archive
 
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
@@ -86,10 +84,10 @@ def _replaced_sections(cfg: DictConfig) -> list[str]:
     """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
     if cfg.get("model") is None:
         return ["model is missing; it is a section of keys."]
-    sections, model = _plain(cfg), _plain(cfg).get("model")
+    sections = _plain(cfg)
     held = {key: sections.get(key) for key in ("model", "trainer", "exp_manager")}
-    if isinstance(model, dict):
-        held |= {f"model.{key}": model.get(key) for key in SECTIONS}
+    if isinstance(held["model"], dict):
+        held |= {f"model.{key}": held["model"].get(key) for key in SECTIONS}
     return [
         f"{key}={value}: must be a section of keys; in a shell, braces want quotes: '{key}={{...}}'."
         for key, value in held.items()
