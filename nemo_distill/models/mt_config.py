@@ -31,7 +31,7 @@ from nemo_distill.models.translation_archive import SIDES
 
 SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
-SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim")
+SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
 
 
 def check_training(cfg: DictConfig) -> list[str]:
@@ -55,7 +55,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     model = _plain(cfg.model)
     distillation = model.get("distillation") or {}
     problems = _job_problems(cfg, tokenizers_required=False)
-    if not isinstance(distillation, dict) or not distillation:
+    if not distillation:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
     if not teacher_problems and (archives := teacher_archives(distillation)):
@@ -130,13 +130,7 @@ def tarred_problems(model: Mapping[str, Any]) -> list[str]:
 
 def _section_problems(model: Mapping[str, Any]) -> list[str]:
     wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")
-    problems = [f"model.{name} is missing." for name in wanted if model.get(name) is None]
-    sections = (*wanted, "distillation", *DATA_SECTIONS)
-    return problems + [
-        f"model.{name}={model[name]}: must be a section of keys."
-        for name in sections
-        if model.get(name) is not None and not isinstance(model[name], dict)
-    ]
+    return [f"model.{name} is missing." for name in wanted if model.get(name) is None]
 
 
 def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
