@@ -112,7 +112,7 @@ def _outcome(trainer: Any) -> dict[str, Any]:
     best = checkpoint.best_model_score if checkpoint else None
     return {
         "steps": trainer.global_step,
-        "best": None if best is None else {"monitor": checkpoint.monitor, "value": best.item()},
+        "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": number_of_parameters(getattr(model, "student", model)),
         "teacher_parameters": getattr(model, "teacher_parameters", None),

@@ -99,6 +99,11 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
         for name in ("whole", "killed")
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    (tmp_path / "killed").rename(tmp_path / "moved")  # from where the best score is read from the checkpoints' names
+    again = train(tmp_path / "moved")
+    assert again.returncode == 0, again.stderr
+    assert recorded(tmp_path / "moved")["status"] == "finished"
+    assert recorded(tmp_path / "moved")["best"]["value"] == pytest.approx(records[1]["best"]["value"], abs=1e-4)
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
