@@ -1,4 +1,4 @@
-"""What a study found, as Markdown: a table an experiment, and the verdicts on what it was to show."""
+"""What a study found, as Markdown and plots: a table an experiment, and the verdicts on what it was to show."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spreads
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.tables import markdown_table
+from nemo_distill.report.plots import Plot, line_plot
 
 Scores = Mapping[str, Sequence[float]]
 Spreads = Mapping[str, Spread]
@@ -65,27 +66,52 @@ def study_markdown(
         introduction: what was done, as Markdown.
         record: what the page was made with, as `made_with` returns it.
     """
-    scores: dict[str, list[float]] = {}
-    for result in results:
-        scores.setdefault(result.group, []).append(result.bleu)
+    scores = _scores(results)
     spreads = pooled_spreads(scores, {result.group: result.parameters for result in results})
-    table = _StudyTable(results, scores)
+    table = _StudyTable(results)
     sections = ["# The study, in kind", introduction.strip(), _provenance(results, record)]
     sections += ["## Verdicts", _explanation(spreads, results), _verdicts(experiments, scores, spreads)]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
-    for experiment in experiments.values():
+    for key, experiment in experiments.items():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
         sections.append(table.of_grid(grid) if grid else table.of_rows(_names(experiment)))
+        if _is_plotted(experiment):
+            sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
         sections += filter(None, [experiment.get("found")])
     return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{results[0].signature}`\n"
+
+
+def study_plots(experiments: Mapping[str, Any], results: Sequence[Result]) -> list[Plot]:
+    """Returns a plot of each experiment whose grid says what its columns are (`x`): a line a row, of mean scores.
+
+    Baselines of the models in it are level lines.
+
+    Args:
+        experiments: of the study's config, resolved.
+        results: of the models that have been trained, the teacher first.
+    """
+    table = _StudyTable(results)
+    return [
+        line_plot(_plot_name(key), one["title"], (one["grid"]["x"], "BLEU"), lines, marker="o")
+        for key, one in experiments.items()
+        if _is_plotted(one) and (lines := table.lines(one["grid"]))
+    ]
+
+
+def _is_plotted(experiment: Mapping[str, Any]) -> bool:
+    return "x" in (experiment.get("grid") or {})
+
+
+def _plot_name(experiment: str) -> str:
+    return f"study_{experiment}"
 
 
 class _StudyTable:
     """Makes the tables of a study."""
 
-    def __init__(self, results: Sequence[Result], scores: Scores):
-        self._scores = scores
+    def __init__(self, results: Sequence[Result]):
+        self._scores = _scores(results)
         self._sizes = {result.group: result.parameters for result in results}
         self._teacher = results[0].parameters
         self._baselines = {result.parameters: result.group for result in results if not result.distilled}
@@ -96,6 +122,21 @@ class _StudyTable:
     def of_grid(self, grid: Mapping[str, Any]) -> str:
         rows = [[row, *(self._cell(group) for group in groups)] for row, groups in grid["rows"].items()]
         return markdown_table(["BLEU (over its baseline)", *grid["columns"]], rows)
+
+    def lines(self, grid: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
+        """Returns the columns and mean scores of each row, and those of the baselines, of what has been trained."""
+        named = {group for groups in grid["rows"].values() for group in groups if group in self._scores}
+        alone = {self._baselines.get(self._sizes[group]) for group in named} - {None} - named
+        rows = dict(grid["rows"]) | {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)}
+        points = {
+            row: [
+                (column, statistics.mean(self._scores[group]))
+                for column, group in zip(grid["columns"], groups)
+                if group in self._scores
+            ]
+            for row, groups in rows.items()
+        }
+        return {row: line for row, line in points.items() if line}
 
     def _row(self, group: str) -> list[str]:
         if group not in self._scores:
@@ -188,6 +229,13 @@ def _names(experiment: Mapping[str, Any]) -> list[str]:
 
 def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _scores(results: Sequence[Result]) -> dict[str, list[float]]:
+    scores: dict[str, list[float]] = {}
+    for result in results:
+        scores.setdefault(result.group, []).append(result.bleu)
+    return scores
 
 
 def _mean(scores: Sequence[float]) -> str:

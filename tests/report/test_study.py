@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.evaluation.results_table import Result
-from nemo_distill.report.study import study_markdown, study_models, study_problems
+from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems
 from tests.conftest import SCRIPTS
 
 EXPERIMENTS = {
@@ -13,7 +13,7 @@ EXPERIMENTS = {
         "text": "Half and half.",
         "methods": {"cool": [], "hot": []},
         "found": "Cold it is.",
-        "grid": {"columns": ["T = 1", "T = 9"], "rows": {"slim": ["cool", "hot"]}},
+        "grid": {"x": "degrees", "columns": ["T = 1", "T = 9"], "rows": {"slim": ["cool", "hot"]}},
         "claims": {"Heat harms.": [{"plus": "cool", "minus": ["hot"], "above": 1}]},
     },
     "sizes": {"title": "Sizes", "methods": {}, "rows": ["slim", "cool"]},
@@ -84,3 +84,10 @@ def test_the_study_names_no_model_that_it_does_not_train():
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose("study", ["corpus.folder=text"])
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
+
+
+def test_a_grid_that_says_what_its_columns_are_has_a_plot_beside_the_page():
+    (plot,) = study_plots(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11]))
+    assert f"![Temperature]({plot.name}.png)" in page(teacher=[40], slim=[20], cool=[30])
+    assert "degrees" in plot.svg and "slim, no teacher" in plot.svg and plot.png.startswith(b"\x89PNG")
+    assert study_plots(EXPERIMENTS, results(teacher=[40])) == []

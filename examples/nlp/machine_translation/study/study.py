@@ -14,7 +14,7 @@ from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.results_table import write_results
-from nemo_distill.report.study import study_markdown, study_models, study_problems
+from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems
 from nemo_distill.training import check, plain_errors
 
 
@@ -30,8 +30,10 @@ def main(cfg: DictConfig) -> None:
         write_results(results, folder)
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
         page = study_markdown(experiments, results, cfg.introduction, made_with("cpu", threads))
-        with whole_file(folder / "study.md") as file:
-            file.write(page.encode())
+        plots = {f"{plot.name}.png": plot.png for plot in study_plots(experiments, results)}
+        for name, content in {**plots, "study.md": page.encode()}.items():
+            with whole_file(folder / name) as file:
+                file.write(content)
     console.info(str(folder / "study.md"))
 
 
