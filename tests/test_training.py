@@ -23,6 +23,8 @@ from lightning.pytorch import Callback
 from nemo_distill.training import run_job, training_run
 from nemo_distill.models.student_config import complete_student
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+
 class KilledAt(Callback):
     def on_train_batch_end(self, trainer, *args):
         if trainer.global_step == int(sys.argv[3]):
