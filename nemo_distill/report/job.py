@@ -1,6 +1,5 @@
 """The job of `report.py`: what trainings logged and an evaluation found, as a page and as PNG files."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from nemo_distill.data.output_files import whole_file
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import render_page
+from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.runs import find_runs
 from nemo_distill.report.sections import report_sections
 from nemo_distill.report.sentences import reader_data
@@ -22,9 +22,7 @@ def check_report(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg)
-    if not find_spec("matplotlib"):
-        problems.append("report.py needs matplotlib: pip install 'nemo_distill[plots]'.")
+    problems = check_missing(cfg) + plotting_problems("report.py")
     if cfg.runs is None and cfg.evaluation is None:
         problems.append("runs and evaluation have no value; give a folder of trainings, an evaluation's, or both.")
     if cfg.runs is not None and not Path(cfg.runs).is_dir():

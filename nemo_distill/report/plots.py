@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 INK = "#1d2733"  # becomes the page's text colour
@@ -41,6 +42,11 @@ class Plot:
     title: str
     svg: str
     png: bytes
+
+
+def plotting_problems(script: str) -> list[str]:
+    """Returns a sentence if what a script needs for its plots is not installed."""
+    return [] if find_spec("matplotlib") else [f"{script} needs matplotlib: pip install 'nemo_distill[plots]'."]
 
 
 def front(points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]) -> list[str]:

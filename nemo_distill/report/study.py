@@ -11,6 +11,7 @@ from nemo_distill.report.plots import Plot, line_plot
 
 Scores = Mapping[str, Sequence[float]]
 Spreads = Mapping[str, Spread]
+Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
@@ -69,6 +70,7 @@ def study_markdown(
     scores = _scores(results)
     spreads = pooled_spreads(scores, {result.group: result.parameters for result in results})
     table = _StudyTable(results)
+    plotted = _plotted(experiments, table)
     sections = ["# The study, in kind", introduction.strip(), _provenance(results, record)]
     sections += ["## Verdicts", _explanation(spreads, results), _verdicts(experiments, scores, spreads)]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
@@ -76,7 +78,7 @@ def study_markdown(
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
         sections.append(table.of_grid(grid) if grid else table.of_rows(_names(experiment)))
-        if _is_plotted(experiment):
+        if key in plotted:
             sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
         sections += filter(None, [experiment.get("found")])
     return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{results[0].signature}`\n"
@@ -91,16 +93,16 @@ def study_plots(experiments: Mapping[str, Any], results: Sequence[Result]) -> li
         experiments: of the study's config, resolved.
         results: of the models that have been trained, the teacher first.
     """
-    table = _StudyTable(results)
-    return [
-        line_plot(_plot_name(key), one["title"], (one["grid"]["x"], "BLEU"), lines, marker="o")
-        for key, one in experiments.items()
-        if _is_plotted(one) and (lines := table.lines(one["grid"]))
-    ]
+    plots = []
+    for key, lines in _plotted(experiments, _StudyTable(results)).items():
+        labels = (experiments[key]["grid"]["x"], "BLEU")
+        plots.append(line_plot(_plot_name(key), experiments[key]["title"], labels, lines, marker="o"))
+    return plots
 
 
-def _is_plotted(experiment: Mapping[str, Any]) -> bool:
-    return "x" in (experiment.get("grid") or {})
+def _plotted(experiments: Mapping[str, Any], table: "_StudyTable") -> dict[str, Lines]:
+    grids = {key: grid for key, one in experiments.items() if "x" in (grid := one.get("grid") or {})}
+    return {key: lines for key, grid in grids.items() if (lines := table.lines(grid))}
 
 
 def _plot_name(experiment: str) -> str:
@@ -123,11 +125,12 @@ class _StudyTable:
         rows = [[row, *(self._cell(group) for group in groups)] for row, groups in grid["rows"].items()]
         return markdown_table(["BLEU (over its baseline)", *grid["columns"]], rows)
 
-    def lines(self, grid: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
-        """Returns the columns and mean scores of each row, and those of the baselines, of what has been trained."""
+    def lines(self, grid: Mapping[str, Any]) -> Lines:
+        """Returns the columns and mean scores of the baselines and of each row, of what has been trained."""
         named = {group for groups in grid["rows"].values() for group in groups if group in self._scores}
         alone = {self._baselines.get(self._sizes[group]) for group in named} - {None} - named
-        rows = dict(grid["rows"]) | {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)}
+        # Baselines first: they have all columns, which a plot takes in the order in which it meets them.
+        rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
         points = {
             row: [
                 (column, statistics.mean(self._scores[group]))

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from nemo_distill.report.plots import MOST_POINTS, front, front_plot, line_plot, thinned
+from nemo_distill.report.plots import MOST_POINTS, front, front_plot, line_plot, plotting_problems, thinned
 
 LABELS = ("x", "y")
 
@@ -63,3 +63,9 @@ def test_the_names_of_two_points_at_one_place_stand_apart():
     heights = {name: float(re.search(r' y="(\S+)"', place)[1]) for name, place in places.items()}
     same_side = anchors["hybrid"] == anchors["interpolation"]
     assert abs(heights["hybrid"] - heights["interpolation"]) > 8 or not same_side
+
+
+def test_a_missing_library_is_told_before_anything_is_drawn(monkeypatch):
+    assert plotting_problems("report.py") == []
+    monkeypatch.setattr("nemo_distill.report.plots.find_spec", lambda name: None)
+    assert plotting_problems("report.py") == ["report.py needs matplotlib: pip install 'nemo_distill[plots]'."]

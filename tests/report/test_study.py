@@ -90,4 +90,4 @@ def test_a_grid_that_says_what_its_columns_are_has_a_plot_beside_the_page():
     (plot,) = study_plots(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11]))
     assert f"![Temperature]({plot.name}.png)" in page(teacher=[40], slim=[20], cool=[30])
     assert "degrees" in plot.svg and "slim, no teacher" in plot.svg and plot.png.startswith(b"\x89PNG")
-    assert study_plots(EXPERIMENTS, results(teacher=[40])) == []
+    assert study_plots(EXPERIMENTS, results(teacher=[40])) == [] and "![" not in page(teacher=[40])

@@ -14,6 +14,7 @@ from nemo_distill.core.console import console
 from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.results_table import write_results
+from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems
 from nemo_distill.training import check, plain_errors
 
@@ -38,7 +39,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
-    problems = check_missing(cfg) + study_problems(experiments, list(cfg.baselines))
+    problems = check_missing(cfg) + plotting_problems("study.py") + study_problems(experiments, list(cfg.baselines))
     if cfg.models not in ("all", "claims"):
         problems.append(f"models={cfg.models}: must be one of all, claims.")
     if not problems and cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
