@@ -31,7 +31,7 @@ reference: .venv/ready
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/ready
-	.venv-$*/bin/python -m pytest
+	.venv-$*/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 .venv-oldest/ready .venv-newest/ready: .venv-%/ready: setup.py constraints-%.txt
 	$(PYTHON) -m venv .venv-$*
