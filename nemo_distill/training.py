@@ -11,6 +11,7 @@ from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
+from rich.console import Console
 
 from nemo_distill.core.config import ConfigurationError, NotFiniteError
 from nemo_distill.core.console import console, set_up_console
@@ -128,6 +129,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.core.exact_resume import ExactResumeCallback
     from nemo_distill.core.finite import FiniteTraining
+    from nemo_distill.core.logged_progress import LoggedProgress
     from nemo_distill.core.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
@@ -135,6 +137,8 @@ def build_trainer(cfg: DictConfig) -> Any:
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
     callbacks = [ExactResumeCallback(), FiniteTraining()]
+    if options.get("enable_progress_bar", True) and not Console().is_terminal:
+        callbacks.append(LoggedProgress())
     try:
         trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
     except (MisconfigurationException, TypeError, ValueError) as error:

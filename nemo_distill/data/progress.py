@@ -1,5 +1,6 @@
 """What a job on text says while it works and when it is done."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,27 +21,32 @@ class Meter:
     """Rate and time left, from the first line on that was translated now and not before.
 
     Args:
-        total: where the work ends, in whatever unit positions have.
+        total: where the work ends, in whatever unit positions have; infinite where nobody knows.
+        unit: what is counted.
     """
 
-    def __init__(self, total: float):
+    def __init__(self, total: float, unit: str = "lines"):
         self.total = total
+        self.unit = unit
         self.position = 0.0
-        self.lines = 0
+        self.done = 0
         self._began_at, self._began = 0.0, time.monotonic()
 
-    def advance(self, position: float, lines: int) -> None:
-        """Takes note of `lines` more, and of the position reached."""
-        if not self.lines and not lines:  # what was done before is passed over quickly
+    def advance(self, position: float, done: int) -> None:
+        """Takes note of `done` more, and of the position reached."""
+        if not self.done and not done:  # what was done before is passed over quickly
             self._began_at, self._began = position, time.monotonic()
-        self.position, self.lines = position, self.lines + lines
+        self.position, self.done = position, self.done + done
 
     def __str__(self) -> str:
         seconds, gained = time.monotonic() - self._began, self.position - self._began_at
-        if not self.lines or gained <= 0:
+        if not self.done or gained <= 0:
             return ""
-        left = timedelta(seconds=round(seconds * (self.total - self.position) / gained))
-        return f"{self.lines / max(seconds, 1e-3):,.0f} lines/s, {left} left"
+        rate = self.done / max(seconds, 1e-3)
+        shown = f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2g} {self.unit}/s"
+        if math.isinf(self.total):
+            return shown
+        return f"{shown}, {timedelta(seconds=round(seconds * (self.total - self.position) / gained))} left"
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def shown_progress(label: str, total: float, shown: bool = True) -> Iterator[Cal
         with _bar() as bar:
             yield partial(_draw, meter, bar, bar.add_task(label, total=total, rate=""))
     else:
-        yield _Log(label, meter)
+        yield MinuteLog(label, meter)
 
 
 def _bar() -> Progress:
@@ -67,23 +73,36 @@ def _bar() -> Progress:
     return Progress(*columns, transient=True)
 
 
-def _draw(meter: Meter, bar: Progress, task: Any, position: float, lines: int) -> None:
-    meter.advance(position, lines)
+def _draw(meter: Meter, bar: Progress, task: Any, position: float, done: int) -> None:
+    meter.advance(position, done)
     bar.update(task, completed=position, rate=str(meter))
 
 
-class _Log:
-    """Prints a line a minute, where a bar would fill the log."""
+class MinuteLog:
+    """Prints a line a minute, where a bar would fill the log.
+
+    Args:
+        label: what is being done.
+        meter: of the work.
+    """
 
     def __init__(self, label: str, meter: Meter):
         self.label, self.meter = label, meter
         self._said = time.monotonic()
 
-    def __call__(self, position: float, lines: int) -> None:
-        self.meter.advance(position, lines)
+    def __call__(self, position: float, done: int, also: Callable[[], str] = str) -> None:
+        """Takes note of the position reached and of what was done since the last call.
+
+        Args:
+            position: reached.
+            done: units of the meter.
+            also: what the line ends with.
+        """
+        self.meter.advance(position, done)
         if time.monotonic() - self._said > LOG_SECONDS:
             self._said = time.monotonic()
-            console.info(f"{self.label}: {position / self.meter.total:.1%}, {self.meter}")
+            share = "" if math.isinf(self.meter.total) else f"{position / self.meter.total:.1%}"
+            console.info(f"{self.label}: {', '.join(filter(None, [share, str(self.meter), also()]))}")
 
 
 def print_counts(title: str, counts: Mapping[str, int], lines: int) -> None:
