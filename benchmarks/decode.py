@@ -126,11 +126,12 @@ def ctranslate2_search(
     tokens = tuple(f"t{index}" for index in range(shape.vocabulary))
     names = Vocabularies(tokens, tokens, {"unk": tokens[3], "bos": tokens[BOS], "eos": tokens[EOS]})
     NemoConverter(model, names, (512, 512)).convert(str(folder / quantization), quantization=quantization)
-    translator = ctranslate2.Translator(str(folder / quantization), intra_threads=threads)
+    translator = ctranslate2.Translator(str(folder / quantization), inter_threads=threads, intra_threads=1)
 
     def decode(src_ids):
         results = translator.translate_batch(
             [[tokens[index] for index in row[1:-1]] for row in src_ids.tolist()],  # it adds bos and eos itself
+            max_batch_size=-(-len(src_ids) // threads),
             beam_size=BEAM_SIZE,
             length_penalty=0.0,
             min_decoding_length=shape.target,

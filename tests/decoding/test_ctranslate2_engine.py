@@ -1,6 +1,7 @@
 """CTranslate2 as an engine: against NeMo's search, against forced scores, and against itself in other company."""
 
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def exported(trained_path, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(exported):
-    return CTranslate2Engine(exported, intra_threads=1)
+    return CTranslate2Engine(exported, inter_threads=1)
 
 
 def plain_nemo(path):
@@ -83,7 +84,7 @@ def rambler(tokenizer, tmp_path_factory):
     model.log_softmax.mlp.layer0.bias[model.decoder_tokenizer.eos_id] = -1e4
     path = tmp_path_factory.mktemp("rambler") / "rambler.nemo"
     model.save_to(str(path))
-    return plain_nemo(path), CTranslate2Engine.from_nemo(path, intra_threads=1)
+    return plain_nemo(path), CTranslate2Engine.from_nemo(path, inter_threads=1)
 
 
 def texts(translations):
@@ -189,6 +190,17 @@ def test_every_line_has_its_own_limit(rambler, max_delta, beam_size):
     translations = engine.translate(LINES[:30], settings)
     assert texts(translations) == by_nemo(model, LINES[:30], beam_size, max_delta)
     assert not any(translation.hypotheses[0].finished for translation in translations)
+
+
+@pytest.mark.parametrize(("threads", "workers"), [("3", 3), ("2,1", 2), (None, len(os.sched_getaffinity(0)))])
+def test_each_thread_of_a_cpu_has_a_batch_of_its_own(exported, engine, monkeypatch, threads, workers):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    several = CTranslate2Engine(exported)
+    assert several._translator.num_translators == workers
+    found = [[translation.text for translation in one.translate(LINES, SUM)] for one in (several, engine)]
+    assert found[0] == found[1]
 
 
 def test_empty_lines_stay_empty_and_in_their_places(engine):
