@@ -38,10 +38,10 @@ def caching_config(teacher_path, folder, sources, *overrides):
         return compose("cache_teacher", [*data, *teacher, *small, *overrides])
 
 
-def make_cache(teacher_path, folder, sources, *overrides):
+def make_cache(teacher_path, folder, sources, *overrides, device="cpu"):
     cfg = caching_config(teacher_path, folder, sources, *overrides)
     check_caching(cfg)
-    cache_teacher(caching_job(cfg), 0, 1, "cpu")
+    cache_teacher(caching_job(cfg), 0, 1, device)
     return folder
 
 
