@@ -1,17 +1,17 @@
 """What a training says where there is no terminal to draw Lightning's bar on."""
 
+import math
 from typing import Any
 
 from lightning.pytorch.callbacks import ProgressBar
 
-from nemo_distill.core.console import console
 from nemo_distill.data.progress import Meter, MinuteLog
 
 
 class LoggedProgress(ProgressBar):
     """Takes the bar's place in a log, which would hold each of its states.
 
-    A line a minute tells how far the training or a validation is, and a line after each validation its scores.
+    A line a minute tells how far the training or a validation is.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,8 @@ class LoggedProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._training = MinuteLog("training", Meter(trainer.estimated_stepping_batches, "steps"))
+        steps = trainer.estimated_stepping_batches  # -1 for epochs of data without a length
+        self._training = MinuteLog("training", Meter(steps if steps >= 0 else math.inf, "steps"))
         self._training(trainer.global_step, 0)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
@@ -45,20 +46,9 @@ class LoggedProgress(ProgressBar):
             self._validated += 1
             self._validation(self._validated, 1)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if self._enabled and not trainer.sanity_checking:
-            scores = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val")}
-            console.info(f"step {trainer.global_step:,}: {_shown(scores)}")
-
     def _step(self, trainer: Any, pl_module: Any) -> str:
-        shown = self.get_metrics(trainer, pl_module)
-        return f"epoch {trainer.current_epoch}, step {trainer.global_step:,}, {_shown(shown)}"
-
-
-def _shown(values: dict[str, Any]) -> str:
-    """Losses, scores and rates; neither the number of a log's folder nor times, which the rate tells."""
-    return ", ".join(
-        f"{name} {float(value):.4g}"
-        for name, value in values.items()
-        if name != "v_num" and not name.endswith("timing in s")
-    )
+        shown = [f"epoch {trainer.current_epoch}", f"step {trainer.global_step:,}"]
+        for name, value in self.get_metrics(trainer, pl_module).items():
+            if name != "v_num" and not name.endswith("timing in s"):  # the rate tells the time
+                shown.append(f"{name} {float(value):.4g}")
+        return ", ".join(shown)

@@ -1,5 +1,7 @@
 """Where there is no terminal, a training says a line a minute."""
 
+import itertools
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -53,8 +55,13 @@ def said(monkeypatch):
     return lines
 
 
-def fit(model, checkpoint=None, validation=None, **options):
-    loader = torch.utils.data.DataLoader(torch.ones(100, 1))
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return itertools.repeat(torch.ones(1))
+
+
+def fit(model, checkpoint=None, validation=None, data=None, **options):
+    loader = torch.utils.data.DataLoader(torch.ones(100, 1) if data is None else data)
     trainer = pl.Trainer(
         logger=False, accelerator="cpu", enable_checkpointing=False, enable_model_summary=False,
         num_sanity_val_steps=0, callbacks=[LoggedProgress()], **options,
@@ -82,22 +89,23 @@ def test_a_resumed_training_leaves_out_what_was_done_before(clock, said, tmp_pat
     assert said[0].startswith("training: 75.0%, 0.04 steps/s, 0:01:15 left, epoch 1, step 9,")
 
 
-def test_a_training_that_only_the_clock_ends_has_no_share_and_no_time_left(clock, said):
+@pytest.mark.parametrize("endless", [{"max_steps": -1, "max_epochs": -1}, {"data": Endless(), "max_epochs": 2}])
+def test_a_training_whose_end_nobody_knows_has_no_share_and_no_time_left(clock, said, endless):
     class Stop(pl.Callback):
         def on_train_batch_end(self, trainer, *_):
             trainer.should_stop = trainer.global_step == 3
 
     model = Line(clock)
     model.configure_callbacks = lambda: [Stop()]
-    fit(model, max_steps=-1, max_epochs=-1)
+    fit(model, **endless)
     assert said == ["training: 0.04 steps/s, epoch 0, step 3, train_loss 1.5"]
 
 
-def test_a_long_validation_says_how_far_it_is_and_each_ends_with_its_scores(clock, said):
+def test_a_long_validation_says_how_far_it_is(clock, said):
     validation = torch.utils.data.DataLoader(torch.ones(5, 1))
     fit(Line(clock, validation_seconds=61), validation=[validation, validation], max_steps=2, val_check_interval=2)
     assert "validating: 10.0%, 0.016 batches/s, 0:09:09 left" in said
-    assert said[-1] == "step 2: val_sacreBLEU/dataloader_idx_0 12.35, val_sacreBLEU/dataloader_idx_1 12.35"
+    assert said[-1].startswith("validating: 100.0%")
 
 
 def test_processes_but_the_first_say_nothing(clock, said, monkeypatch):
