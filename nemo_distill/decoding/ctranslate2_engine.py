@@ -59,9 +59,9 @@ class CTranslate2Engine:
     slow with large models. Other versions and devices draw other samples from a seed.
 
     On a CPU, each thread translates a batch of its own by default. Threads that share one wait for each other in every
-    product, which takes longer than the product itself in a small student: with two of them, one of width 48 took 20
-    times as long for a sentence as with one. A large model on many cores may answer a single sentence sooner with
-    `inter_threads=1` and more `intra_threads`: measure both.
+    product, which takes longer than the product itself in a small student: with two of them, one of width 48 took more
+    than ten times as long for a sentence as with one. A large model on many cores may answer a single sentence sooner
+    with `inter_threads=1` and more `intra_threads`: measure both.
 
     Args:
         folder: the export.
