@@ -9,6 +9,7 @@ from nemo_distill.core.restore import restore_for_inference
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.models.scoring import PairScorer
+from nemo_distill.models.translation_teacher import TranslationTeacher
 from tests.another_device import another_device
 from tests.conftest import SCRIPTS, tiny_config
 from tests.models.test_cached_teacher import make_cache
@@ -22,10 +23,10 @@ METHODS = (
 
 
 @pytest.fixture
-def batch(corpus, tokenizer, tmp_path):
-    """Of 17 pairs: some of it is padding."""
-    model = DistillableMTEncDecModel(tiny_config(tokenizer, corpus), quiet_trainer(tmp_path))
-    return max(model.train_dataloader(), key=lambda batch: batch[0].numel())
+def batch(corpus, tokenizer, teacher_path):
+    """The longest of the training data."""
+    teacher = TranslationTeacher(teacher_path, tiny_config(tokenizer, corpus).train_ds, "cpu", "float32")
+    return max(teacher.batches(), key=lambda batch: batch[0].numel())
 
 
 def loss_and_gradients(config, folder, batch, device=None):
