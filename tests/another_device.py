@@ -70,10 +70,8 @@ def another_device() -> Iterator[torch.device]:
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied
     makers = {name: partial(_made, getattr(torch, name)) for name in ("tensor", "as_tensor")}
-    no_autocast = {
-        "is_autocast_enabled": lambda *device: False,
-        "autocast": mock.MagicMock(),
-    }  # it knows no such device
+    # Autocast knows no such device.
+    no_autocast = {"is_autocast_enabled": lambda *device: False, "autocast": mock.MagicMock()}
     try:
         with mock.patch.multiple(torch, **makers, **no_autocast), _Factories():
             yield DEVICE

@@ -13,6 +13,7 @@ import sentencepiece
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.console import set_up_console
+from nemo_distill.data import progress
 
 set_up_console()
 # Properties: the same few cases every time, or with HYPOTHESIS_PROFILE=long many, and others each time.
@@ -80,6 +81,17 @@ def tiny_config(tokenizer: Path, corpus: Path | None = None, seed_size: dict | N
             files = {"src_file_name": str(corpus / f"{name}.de"), "tgt_file_name": str(corpus / f"{name}.en")}
             model[section] = OmegaConf.merge(data[section], files, {"num_workers": 0, "tokens_in_batch": 128})
     return model
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type:
+    """The time that progress is measured by, which stands still until a test moves `now`."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    return Clock
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from torch import nn
 
 from nemo_distill.core.console import console
 from nemo_distill.core.logged_progress import LoggedProgress
-from nemo_distill.data import progress
 from nemo_distill.training import build_trainer
 
 BATCH_SECONDS = 25  # training
@@ -37,15 +36,6 @@ class Line(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = 100.0
-
-    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
-    return Clock
 
 
 @pytest.fixture

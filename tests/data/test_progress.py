@@ -1,17 +1,6 @@
-import pytest
 
 from nemo_distill.core.console import console
-from nemo_distill.data import progress
 from nemo_distill.data.progress import Meter, print_counts, shown_progress
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = 100.0
-
-    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
-    return Clock
 
 
 def test_rate_and_time_left_leave_out_what_was_done_before(clock):
