@@ -1,4 +1,3 @@
-
 from nemo_distill.core.console import console
 from nemo_distill.data.progress import Meter, print_counts, shown_progress
 
