@@ -251,6 +251,7 @@ def compare_trained_model(path: str, source: str, reference: str) -> None:
         "nemo_distill": load_engine("nemo_distill", [path]),
         "CTranslate2 float32": CTranslate2Engine.from_nemo(path, "float32"),
         "CTranslate2 int8": CTranslate2Engine.from_nemo(path, "int8"),
+        "CTranslate2 int8, one batch": CTranslate2Engine.from_nemo(path, "int8", inter_threads=1, intra_threads=0),
     }
     rows = []
     for name, engine in engines.items():

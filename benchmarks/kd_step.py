@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aims import print_aims
+
+AIMS = {"cached_over_nll": ("at most", 1.15), "cached_speedup_over_plain": ("at least", 3.0)}
 CONF = Path(__file__).parent.parent / "examples" / "nlp" / "machine_translation" / "conf"
 
 
@@ -201,6 +204,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     ratios = measure(QUICK if arguments.quick else Sizes())
+    if not arguments.quick:
+        print_aims(ratios, AIMS)
     print(json.dumps({name: value and round(value, 3) for name, value in ratios.items()}))
 
 

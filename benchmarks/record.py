@@ -4,8 +4,8 @@
     python benchmarks/record.py docs/results.md kd_loss decode # those whose command holds one of these words
 
 A block begins with `<!-- measured: COMMAND -->` and ends with `<!-- end -->`. The command is run in the repository's
-root; what it prints in Markdown, tables and lists, replaces what stands between, with date, machine and revision.
-Other load on the machine falsifies seconds: let it rest.
+root; what it prints in Markdown, tables and lists, replaces what stands between of the same kind of machine, with date
+and revision; what was measured on others stays. Other load on the machine falsifies seconds: let it rest.
 """
 
 import os
@@ -19,12 +19,13 @@ from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.made_with import made_with
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, (?P<device>.+), revision \w+\.$", re.MULTILINE)
 MARKDOWN = ("| ", "- ", "> ")
 
 
 def measured(command: str) -> str:
-    """Runs a command and returns a block: the command, what it was run on, and its tables."""
+    """Runs a command and returns what it was run on, and its tables."""
     record = made_with("cpu", 0)
     print(f"\n{command}\n", flush=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # so that `python` is this one
@@ -40,7 +41,21 @@ def measured(command: str) -> str:
     if not shown:
         raise SystemExit(f"'{command}' printed neither a table nor a list; its block stays as it was.")
     revision = (record["git_revision"] or "unknown")[:8]
-    return f"```\n{command}\n```\n\n{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}\n"
+    return f"{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}"
+
+
+def by_machine(text: str) -> dict[str, str]:
+    """Returns what a block holds of each machine, by the machine's name."""
+    found = list(MACHINE.finditer(text))
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return {match["device"]: text[match.start() : end].strip() for match, end in zip(found, ends)}
+
+
+def renewed(block: re.Match[str], new: dict[str, str]) -> str:
+    """Returns a block that holds of one machine what is new, and of others what it held, the former last."""
+    tables = {device: text for device, text in by_machine(block["body"]).items() if device not in new} | new
+    parts = [f"```\n{block['command']}\n```", *tables.values()]
+    return block[1] + "\n\n".join(parts) + "\n" + block[4]
 
 
 def renew(page: Path, words: Sequence[str]) -> None:
@@ -51,8 +66,8 @@ def renew(page: Path, words: Sequence[str]) -> None:
     if not chosen:
         raise SystemExit(f"{page}: no block's command holds {' or '.join(words) or 'anything'}; there are {commands}.")
     for command in chosen:
-        new = measured(command)
-        text = BLOCK.sub(lambda b, c=command, n=new: f"{b[1]}{n}{b[3]}" if b["command"] == c else b[0], text)
+        new = by_machine(measured(command))
+        text = BLOCK.sub(lambda b, c=command, n=new: renewed(b, n) if b["command"] == c else b[0], text)
         with whole_file(page) as stream:
             stream.write(text.encode())
 

@@ -76,7 +76,7 @@ class Step(NamedTuple):
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
 
-    Each of `cfg.labels` and of `cfg.caches` comes before the first step that reads what it makes.
+    Methods that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before the first step that reads what it makes.
     """
     earlier: list[Step] = []
     for step in _steps(cfg, scripts):
@@ -111,6 +111,8 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
         for group, overrides in cfg.baselines.items():
             yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
         for group, overrides in cfg.methods.items():
+            if seed != cfg.seeds[0] and group in cfg.get("one_seed", ()):
+                continue
             overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
             yield from _needed(overrides, preparations)
             yield run(group, seed, distil, overrides)

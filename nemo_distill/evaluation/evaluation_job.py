@@ -1,6 +1,5 @@
 """The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -220,7 +219,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
         metrics=values["metrics"],
         **sections,
         device=values["device"],
-        threads=values["threads"] or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()),
+        threads=values["threads"] or torch.get_num_threads(),
         chunk=values["chunk"],
     )
 

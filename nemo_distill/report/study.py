@@ -39,21 +39,24 @@ def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> 
     return problems
 
 
-def study_models(experiments: Mapping[str, Any], claimed_alone: bool = False) -> dict[str, Any]:
+def study_models(experiments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the overrides of each model of the experiments, by its name.
 
     Args:
         experiments: of the study's config, resolved.
-        claimed_alone: leave out those that no claim compares.
     """
-    models = {name: one for experiment in experiments.values() for name, one in experiment["methods"].items()}
-    claimed = {
-        name
-        for experiment in experiments.values()
-        for contrast in _contrasts(experiment)
-        for name in (*contrast.plus, *contrast.minus)
-    }
-    return {name: one for name, one in models.items() if name in claimed or not claimed_alone}
+    return {name: one for experiment in experiments.values() for name, one in experiment["methods"].items()}
+
+
+def unclaimed_models(experiments: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the experiments' models that no claim compares.
+
+    Args:
+        experiments: of the study's config, resolved.
+    """
+    contrasts = [contrast for experiment in experiments.values() for contrast in _contrasts(experiment)]
+    claimed = {name for contrast in contrasts for name in (*contrast.plus, *contrast.minus)}
+    return [name for name in study_models(experiments) if name not in claimed]
 
 
 def study_markdown(

@@ -32,6 +32,16 @@ def test_a_block_takes_over_the_tables_of_its_command_and_says_how_it_was_made(t
     assert "kept" not in page.read_text() and "- b\n<!-- end -->" in page.read_text()
 
 
+def test_what_was_measured_on_other_machines_stays(tmp_path):
+    page = tmp_path / "page.md"
+    other = "2026-01-02, cpu: Abacus, revision 0a1b.\n\n| beads |"
+    page.write_text(PAGE.replace("old", other).replace("{second}", "true"))
+    for _ in range(2):
+        assert record(page, "'| a |'").returncode == 0
+        text = page.read_text()
+        assert text.count(other) == 1 and text.count("\n| a |\n") == 1 and text.count("```\necho") == 1
+
+
 def test_a_command_that_fails_or_says_nothing_leaves_its_block_as_it_was(tmp_path):
     page = tmp_path / "page.md"
     for command, said in {"echo '| a |'; exit 3": "ended with code 3", "true": "printed neither a table nor"}.items():

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.evaluation.results_table import Result
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems
+from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from tests.conftest import SCRIPTS
 
 EXPERIMENTS = {
@@ -39,10 +39,10 @@ def results(**scores):
     ]
 
 
-def test_the_models_are_those_of_all_experiments_or_those_that_a_claim_compares():
+def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
     experiments = EXPERIMENTS | {"more": {"title": "More", "methods": {"cold": ["lr=0"]}}}
     assert study_models(experiments) == {"cool": [], "hot": [], "cold": ["lr=0"]}
-    assert study_models(experiments, claimed_alone=True) == {"cool": [], "hot": []}
+    assert unclaimed_models(experiments) == ["cold"]
 
 
 def test_each_experiment_has_its_table_and_each_claim_its_verdict():

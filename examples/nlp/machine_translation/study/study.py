@@ -1,9 +1,9 @@
 """Runs the study's experiments, and writes their tables and the verdicts on its claims. See conf/study.yaml."""
 
-import os
 from functools import partial
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.command_line import hydra_main
@@ -15,7 +15,7 @@ from nemo_distill.data.output_files import whole_file
 from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.results_table import write_results
 from nemo_distill.report.plots import plotting_problems
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems
+from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from nemo_distill.training import check, plain_errors
 
 
@@ -24,12 +24,13 @@ def main(cfg: DictConfig) -> None:
     scripts, folder = Path(__file__).parents[1], Path(cfg.output_dir)
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
     with open_dict(cfg):
-        cfg.methods = study_models(experiments, claimed_alone=cfg.models == "claims")
+        cfg.methods = study_models(experiments)
+        cfg.one_seed = unclaimed_models(experiments) if cfg.repeated == "claimed" else []
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
     with plain_errors(goes_on=True):
         results = (finished_results if cfg.report_only else compare)(cfg, scripts)
         write_results(results, folder)
-        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+        threads = torch.get_num_threads()
         page = study_markdown(experiments, results, cfg.introduction, made_with("cpu", threads))
         plots = {f"{plot.name}.png": plot.png for plot in study_plots(experiments, results)}
         for name, content in {**plots, "study.md": page.encode()}.items():
@@ -40,8 +41,8 @@ def main(cfg: DictConfig) -> None:
 
 def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
     problems = check_missing(cfg) + plotting_problems("study.py") + study_problems(experiments, list(cfg.baselines))
-    if cfg.models not in ("all", "claims"):
-        problems.append(f"models={cfg.models}: must be one of all, claims.")
+    if cfg.repeated not in ("claimed", "all"):
+        problems.append(f"repeated={cfg.repeated}: must be one of claimed, all.")
     if not problems and cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
         problems.append(f"report_only=true, but output_dir={cfg.output_dir} holds no teacher that has been trained.")
     if problems:

@@ -1,0 +1,19 @@
+"""Whether a benchmark's ratios are what we aimed at."""
+
+import operator
+from collections.abc import Mapping
+
+COMPARISONS = {"at most": operator.le, "at least": operator.ge}
+
+
+def print_aims(ratios: Mapping[str, float], aims: Mapping[str, tuple[str, float]]) -> None:
+    """Prints a line an aim: what was found, the limit, and whether it was met.
+
+    Args:
+        ratios: what was found, by name.
+        aims: by the same names, "at most" or "at least" and the limit.
+    """
+    print()
+    for name, (comparison, limit) in aims.items():
+        met = "met" if COMPARISONS[comparison](ratios[name], limit) else "**not met**"
+        print(f"- {name.replace('_', ' ')}: {ratios[name]:.2g} (aim: {comparison} {limit:g}): {met}")
