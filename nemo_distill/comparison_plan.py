@@ -76,7 +76,8 @@ class Step(NamedTuple):
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
 
-    Methods that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before the first step that reads what it makes.
+    Methods that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before
+    the first step that reads what it makes.
     """
     earlier: list[Step] = []
     for step in _steps(cfg, scripts):
