@@ -76,7 +76,7 @@ class Step(NamedTuple):
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
 
-    Methods that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before
+    Models that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before
     the first step that reads what it makes.
     """
     earlier: list[Step] = []
@@ -109,14 +109,15 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
     preparations += [_cache(name, node, teacher.made, output, scripts, shared) for name, node in cfg.caches.items()]
     from_teacher = f"model.distillation.model_path={teacher.made}"
     for seed in cfg.seeds:
+        left_out = cfg.get("one_seed", ()) if seed != cfg.seeds[0] else ()
         for group, overrides in cfg.baselines.items():
-            yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
+            if group not in left_out:
+                yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
         for group, overrides in cfg.methods.items():
-            if seed != cfg.seeds[0] and group in cfg.get("one_seed", ()):
-                continue
-            overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
-            yield from _needed(overrides, preparations)
-            yield run(group, seed, distil, overrides)
+            if group not in left_out:
+                overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
+                yield from _needed(overrides, preparations)
+                yield run(group, seed, distil, overrides)
 
 
 def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:

@@ -1,7 +1,7 @@
 """What a study found, as Markdown and plots: a table an experiment, and the verdicts on what it was to show."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spreads
@@ -48,15 +48,16 @@ def study_models(experiments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one for experiment in experiments.values() for name, one in experiment["methods"].items()}
 
 
-def unclaimed_models(experiments: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the experiments' models that no claim compares.
+def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Returns those of the models that no claim compares.
 
     Args:
         experiments: of the study's config, resolved.
+        names: of the models.
     """
     contrasts = [contrast for experiment in experiments.values() for contrast in _contrasts(experiment)]
     claimed = {name for contrast in contrasts for name in (*contrast.plus, *contrast.minus)}
-    return [name for name in study_models(experiments) if name not in claimed]
+    return [name for name in names if name not in claimed]
 
 
 def study_markdown(

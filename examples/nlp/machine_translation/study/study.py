@@ -25,7 +25,8 @@ def main(cfg: DictConfig) -> None:
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
     with open_dict(cfg):
         cfg.methods = study_models(experiments)
-        cfg.one_seed = unclaimed_models(experiments) if cfg.repeated == "claimed" else []
+        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *cfg.methods])
+        cfg.one_seed = unclaimed if cfg.repeated == "claimed" else []
     check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
     with plain_errors(goes_on=True):
         results = (finished_results if cfg.report_only else compare)(cfg, scripts)
