@@ -76,8 +76,8 @@ class Step(NamedTuple):
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
 
-    Models that `cfg.one_seed` names have the first seed alone. Each of `cfg.labels` and of `cfg.caches` comes before
-    the first step that reads what it makes.
+    Models that `cfg.one_seed` names have the first seed alone, and come last. Each of `cfg.labels` and of `cfg.caches`
+    comes before the first step that reads what it makes.
     """
     earlier: list[Step] = []
     for step in _steps(cfg, scripts):
@@ -108,13 +108,14 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
     preparations = [_labels(name, node, teacher.made, output, scripts) for name, node in cfg.labels.items()]
     preparations += [_cache(name, node, teacher.made, output, scripts, shared) for name, node in cfg.caches.items()]
     from_teacher = f"model.distillation.model_path={teacher.made}"
-    for seed in cfg.seeds:
-        left_out = cfg.get("one_seed", ()) if seed != cfg.seeds[0] else ()
+    once = set(cfg.get("one_seed", ()))
+    several = {*cfg.baselines, *cfg.methods} - once
+    for seed, groups in [*((seed, several) for seed in cfg.seeds), (cfg.seeds[0], once)]:
         for group, overrides in cfg.baselines.items():
-            if group not in left_out:
+            if group in groups:
                 yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
         for group, overrides in cfg.methods.items():
-            if group not in left_out:
+            if group in groups:
                 overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
                 yield from _needed(overrides, preparations)
                 yield run(group, seed, distil, overrides)

@@ -62,11 +62,11 @@ def test_the_plan_holds_every_baseline_and_every_method(demo):
     ]  # fmt: skip
 
 
-def test_some_models_have_one_seed_alone(demo):
+def test_some_models_have_one_seed_alone_and_come_last(demo):
     demo = OmegaConf.merge(OmegaConf.create({"one_seed": ["cold", "wide"]}), demo)
     demo.baselines, demo.methods = {"slim": [], "wide": []}, {"hot": [], "cold": []}
     folders = [run.folder.name for run in plan_runs(demo, SCRIPTS)]
-    assert folders == ["teacher", "slim_seed0", "wide_seed0", "hot_seed0", "cold_seed0", "slim_seed1", "hot_seed1"]
+    assert folders == ["teacher", "slim_seed0", "hot_seed0", "slim_seed1", "hot_seed1", "wide_seed0", "cold_seed0"]
 
 
 def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
