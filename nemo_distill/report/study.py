@@ -75,7 +75,7 @@ def study_markdown(
     spreads = pooled_spreads(scores, {result.group: result.parameters for result in results})
     table = _StudyTable(results)
     plotted = _plotted(experiments, table)
-    sections = ["# The study, in kind", introduction.strip(), _provenance(results, record)]
+    sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(results, record)]
     sections += ["## Verdicts", _explanation(spreads, results), _verdicts(experiments, scores, spreads)]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
     for key, experiment in experiments.items():
