@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
-CONFIDENCE = 0.95  # that a verdict other than open is right, of one contrast by itself
+CONFIDENCE = 0.95  # of one contrast by itself: that a verdict other than open is right
 
 
 class Spread(NamedTuple):
@@ -41,12 +41,15 @@ class Contrast:
         means = [statistics.mean(scores[group]) for group in self.plus]
         return sum(means) - sum(statistics.mean(scores[group]) for group in self.minus)
 
-    def margin(self, scores: Mapping[str, Sequence[float]], spreads: Mapping[str, Spread]) -> float:
-        """Returns how far the true value may be from the estimate, on either side; infinity where a spread is missing.
+    def margin(
+        self, scores: Mapping[str, Sequence[float]], spreads: Mapping[str, Spread], two_sided: bool = False
+    ) -> float:
+        """Returns how far the true value may be from the estimate; infinity where a spread is missing.
 
         Args:
             scores: of each group, one a seed.
             spreads: of each group, as `pooled_spreads` returns them.
+            two_sided: on both sides; else on one that is given beforehand, as by a claim.
         """
         variances: dict[Spread, float] = {}
         for group in (*self.plus, *self.minus):
@@ -59,7 +62,8 @@ class Contrast:
         from scipy.stats import t  # a second, which configs can be checked without
 
         freedom = variance**2 / sum(part**2 / spread.freedom for spread, part in variances.items())
-        return float(t.ppf(CONFIDENCE, freedom)) * math.sqrt(variance)
+        error = (1 - CONFIDENCE) / (2 if two_sided else 1)
+        return float(t.ppf(1 - error, freedom)) * math.sqrt(variance)
 
     def verdict(self, scores: Mapping[str, Sequence[float]], spreads: Mapping[str, Spread]) -> str:
         """Returns `HOLDS` or `FAILS` where that is more than chance, and `OPEN` elsewhere."""

@@ -1,7 +1,7 @@
 """The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
 from nemo_distill.evaluation.evaluation_tables import group_spreads
-from nemo_distill.evaluation.made_with import device_name, made_with
+from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.scores import METRICS, Score, corpus_score
 from nemo_distill.evaluation.significance import SignificanceSettings, compare
 from nemo_distill.evaluation.speed import SpeedSettings, measure
@@ -81,16 +81,19 @@ class EvaluationJob:
         }
 
     def _speeds(self) -> list[dict[str, float] | None]:
-        """Measures all systems, unless just these have been measured before on such a machine."""
+        """Measures all systems, unless these have been measured before, on such a machine and by this revision."""
         if self.speed is None:
             return [None] * len(self.systems)
+        made = made_with(self.device, self.threads)
         settings = {
             "systems": [system_settings(system) for system in self.systems],
             "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
             "search": asdict(self.search),
             "timed": asdict(self.speed),
-            "device": f"{self.device}: {device_name(self.device)}",
+            "device": made["device"],
             "threads": self.threads,
+            "versions": made["versions"],
+            "git_revision": made["git_revision"],
         }
         return kept(self.folder / "speed.json", settings, self._measured)["speeds"]
 
@@ -210,6 +213,12 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
     systems, system_problems = read_systems(values["models"], sections["search"])
     sets, set_problems = read_evaluation_sets(values["test_sets"])
     problems += system_problems + set_problems + _name_problems(values)
+    significance = sections["significance"]
+    if significance and not problems:
+        tested = significance.metrics or values["metrics"][:1]
+        if unscored := [name for name in tested if name not in values["metrics"]]:
+            problems.append(f"significance.metrics={unscored}: must be of metrics={values['metrics']}.")
+        sections["significance"] = replace(significance, metrics=tested)
     if problems:
         raise ConfigurationError(problems)
     return EvaluationJob(

@@ -9,8 +9,8 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, pooled_spreads
-from nemo_distill.evaluation.significance import group_p_value
+from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, pooled_spreads
+from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
 
@@ -29,11 +29,12 @@ BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, 
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
 SEEDS = f"""\
 After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
-({CONFIDENCE:.0%}, one-sided, by the spread of seeds, pooled over the groups of one size). A p is of the choice of
+({CONFIDENCE:.0%}, by the spread of seeds, pooled over the groups of one size). A p is of the choice of
 sentences, for one seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
-in turns, each in a process of its own, with {threads} thread(s) on {device}. Tokens are counted by sacrebleu's 13a.
+in turns, each in a process of its own, with {threads} thread(s) on {device}; CTranslate2 has a batch for each thread,
+and so one for a sentence alone. Tokens are counted by sacrebleu's 13a.
 Peak MB is that process's main memory, libraries included; MB are megabytes on disk."""
 
 
@@ -148,7 +149,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
     groups = {name: system["group"] for name, system in evaluation["systems"].items()}
     sizes = {groups[name]: system.get("parameters") for name, system in evaluation["systems"].items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for found in one["comparisons"]:
+    for found in both_ways(one["comparisons"]):
         if groups[found["system"]] == group != groups[found["baseline"]]:
             compared.setdefault((found["baseline"], found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
@@ -156,9 +157,9 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
         for name, of_system in one["scores"].items():
             scores.setdefault(groups[name], []).append(of_system[metric]["value"])
         contrast, spreads = Contrast([group], [groups[baseline]]), pooled_spreads(scores, sizes)
-        excess, margin = contrast.estimate(scores), contrast.margin(scores, spreads)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, spreads, two_sided=True)
         p_value = group_p_value(comparisons)
-        sentences, seeds = p_value < CHANCE, contrast.verdict(scores, spreads) != OPEN
+        sentences, seeds = p_value < CHANCE, abs(excess) > margin
         yield (
             f"{set_name}: {group} against {groups[baseline]}, {excess:+.2f} ± {margin:.2f} {metric} over seeds: "
             f"{_verdict(seeds)} as to seeds, {_verdict(sentences)} as to sentences (largest p = {p_value:.4f})."

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import earlier_record, fingerprint, sha256_of, whole_file, write_json
+from nemo_distill import __version__
+from nemo_distill.data.output_files import earlier_record, fingerprint, sha256_of, versions, whole_file, write_json
 from nemo_distill.data.progress import shown_progress
 from nemo_distill.data.text_lines import clean_text
 from nemo_distill.decoding.engine import translate_stream
@@ -13,13 +14,15 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System
 
+DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
+
 
 @dataclass(frozen=True)
 class Texts:
     """A folder of texts, `SET.src`, `SET.ref` and `SET.NAME.txt`, a sentence a line.
 
-    Beside each translation is a record of what it was made with, `SET.NAME.json`. With the same model, settings and
-    source, and a text that nobody has changed, it is not made again.
+    Beside each translation is a record of what it was made with, `SET.NAME.json`. With the same model, settings,
+    versions and source, and a text that nobody has changed, it is not made again.
 
     Args:
         folder: where they are.
@@ -68,7 +71,8 @@ class Texts:
 
     def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
         source = sha256_of(self.folder / f"{one.name}.src")
-        return {**system_settings(system), "search": asdict(self.search), "source": source}
+        made_by = {"nemo_distill": __version__, **versions(DECODERS)}
+        return {**system_settings(system), "search": asdict(self.search), "source": source, "versions": made_by}
 
 
 def system_settings(system: System) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nemo_distill.evaluation.evaluation_tables import CHANCE, DIGITS, SPEED_COLUMNS
-from nemo_distill.evaluation.significance import group_p_value
+from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
@@ -79,8 +79,12 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
     rows = []
     for method, points in sweep.methods.items():
         cells = [_score_cell(points.get(value, ()), theirs) for value in sweep.values]
-        run = next(run for run in sweep.runs if sweep.method(run) == method)
-        size, teacher = run.record.get("parameters"), run.record.get("teacher_parameters")
+        sizes = {
+            (run.record.get("parameters"), run.record.get("teacher_parameters"))
+            for run in sweep.runs
+            if sweep.method(run) == method
+        }
+        size, teacher = sizes.pop() if len(sizes) == 1 else (None, None)  # a row may hold models of several sizes
         compression = teacher / size if size and teacher else None
         rows.append([Cell(method), *cells, _count(size), _compression(compression)])
     columns = [f"{sweep.short(sweep.key)} {value}" if sweep.key else sweep.score_name for value in sweep.values]
@@ -121,7 +125,7 @@ def _comparisons(
 ) -> list[Mapping[str, Any]]:
     return [
         one
-        for one in evaluation.test_sets[test_set].get("comparisons") or ()
+        for one in both_ways(evaluation.test_sets[test_set].get("comparisons") or ())
         if one["system"] in names and one["baseline"] in baselines and one["metric"] == metric
     ]
 

@@ -42,6 +42,9 @@ def test_the_margin_across_kinds_is_that_of_welch():
     welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval(0.9)
     margin = Contrast(["b"], ["a"]).margin(scores, pooled_spreads(scores, {"a": 1, "b": 2}))
     assert margin == pytest.approx((welch.high - welch.low) / 2)
+    welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval(0.95)
+    margin = Contrast(["b"], ["a"]).margin(scores, pooled_spreads(scores, {"a": 1, "b": 2}), two_sided=True)
+    assert margin == pytest.approx((welch.high - welch.low) / 2)
 
 
 def test_scores_that_never_differ_leave_no_margin():

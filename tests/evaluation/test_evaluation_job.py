@@ -131,13 +131,23 @@ def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, m
     assert evaluation_job(config(*again)).run()["systems"] == record["systems"]
     assert record["systems"]["teacher"]["speed"]["tokens_per_second"] == 2.0
     evaluation_job(config(*again, "threads=3")).run()
-    assert timed == [["teacher", "small", "raw_seed0", "raw_seed1"]] * 2
+    monkeypatch.setattr("nemo_distill.evaluation.made_with.git_revision", lambda: "another")
+    evaluation_job(config(*again, "threads=3")).run()
+    assert timed == [["teacher", "small", "raw_seed0", "raw_seed1"]] * 3
 
 
 def test_the_config_holds_the_defaults_of_the_settings():
     cfg = config("output_dir=x")
     assert SpeedSettings(**cfg.speed) == SpeedSettings()
     assert CometSettings(**cfg.comet) == CometSettings()
+
+
+def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):
+    _, overrides, _ = evaluated
+    job = evaluation_job(config(*overrides, "metrics=[chrF]"))
+    assert job.significance.metrics == ["chrF"]
+    with pytest.raises(ConfigurationError, match=r"significance.metrics=\['BLEU'\]: must be of metrics=\['chrF'\]"):
+        check_evaluation(config(*overrides, "metrics=[chrF]", "significance.metrics=[BLEU]"))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):

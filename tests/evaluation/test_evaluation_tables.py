@@ -76,12 +76,12 @@ def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
         (
             (39.0, 38.0),
             (0.01, 0.04),
-            "-1.50 ± 5.47 BLEU over seeds: not told from chance as to seeds, more than chance",
+            "-1.50 ± 11.00 BLEU over seeds: not told from chance as to seeds, more than chance",
         ),
         (
-            (39.0, 38.9),
+            (39.02, 38.98),
             (0.01, 0.3),
-            "-1.05 ± 0.55 BLEU over seeds: more than chance as to seeds, not told from chance",
+            "-1.00 ± 0.44 BLEU over seeds: more than chance as to seeds, not told from chance",
         ),
     ],
 )
@@ -99,6 +99,20 @@ def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_value
         f"flickr: student against teacher, {said} as to sentences (largest p = {p_values[1]:.4f})."
     )
     assert "pooled over the groups of one size" in as_markdown(record)
+
+
+def test_a_seed_that_a_baseline_was_compared_with_counts_among_its_group():
+    record = evaluation()
+    one, names = record["test_sets"]["flickr"], ("a_seed0", "a_seed1", "b")
+    record["systems"] = {name: system(100) | {"group": name[0]} for name in names}
+    one["scores"] = {name: score(value) for name, value in zip(names, (39.0, 41.0, 40.0))}
+    one["groups"] = group_spreads(one["scores"], dict(zip(names, "aab")))
+    found = one["comparisons"][0] | {"p_value": 0.01}
+    one["comparisons"] = [
+        found | {"system": "b", "baseline": "a_seed0", "difference": 1.0},
+        found | {"system": "a_seed1", "baseline": "b", "difference": 1.0},
+    ]
+    assert "a against b, +0.00" in (last := list(findings(record))[-1]) and "(largest p = 1.0000)" in last
 
 
 def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():

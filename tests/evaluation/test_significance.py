@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from nemo_distill.evaluation.significance import SignificanceSettings, compare, group_p_value
@@ -13,6 +15,21 @@ def test_a_real_difference_is_told_from_none(test):
     assert set(found) == {"bad", "same"}
     assert found["bad"].difference < -1 and found["bad"].p_value < 0.05 and found["bad"].samples == 200
     assert found["same"].difference == 0 and found["same"].p_value > 0.5
+
+
+def test_systems_that_are_alike_differ_by_chance_as_often_as_the_level_says():
+    def noisy(seed):
+        chosen = random.Random(seed)
+        return [line.replace(chosen.choice(["red", "sees", "dog"]), "x") for line in REFERENCES]
+
+    p_values = [
+        compare({"a": noisy(2 * seed), "b": noisy(2 * seed + 1)}, REFERENCES, SignificanceSettings(samples=100))
+        for seed in range(60)
+    ]
+    p_values = [found.p_value for (found,) in p_values]
+    assert sum(p_value < 0.1 for p_value in p_values) <= 12 and sum(p_value < 0.5 for p_value in p_values) in range(
+        18, 43
+    )
 
 
 def test_any_two_systems_are_compared_once():
