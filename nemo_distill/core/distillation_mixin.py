@@ -76,10 +76,10 @@ class DistillationMixin:
         Args:
             logits: (..., V).
             is_normalized: they are log-probabilities, which serve as well, since a softmax ignores a constant added to
-                its logits; at T = 1 they are returned as they are.
+                its logits; at T = 1 they are returned as they are, unless half precision has rounded them.
         """
         temperature = self._distillation_pass.registry.temperature
-        if is_normalized and temperature == 1:
+        if is_normalized and temperature == 1 and torch.finfo(logits.dtype).bits >= 32:
             return logits
         return torch.log_softmax(logits.float() / temperature, dim=-1)
 

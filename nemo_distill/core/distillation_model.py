@@ -87,7 +87,7 @@ class DistillationModelPT(ModelPT):
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
         self.teacher_parameters = number_of_parameters(self.teacher)
-        if not self.loss_terms and not self.student.read_from_teacher():
+        if not self.loss_terms:
             self.teachers = ()  # which no step would run
         if backend := distillation.get("compile"):
             self._compile_models(backend)

@@ -1,7 +1,5 @@
 """Word-level distillation of the words that the student finds hard."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,8 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
     Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation": batch-level
     selection takes the hardest share of each batch; global-level selection takes the words that would belong to the
     hardest share of a queue of the latest ones, so that a hard batch gets more distillation than an easy one. The sum
-    is divided by the number of all real words, and meant to stand beside the student's own loss.
+    is divided by the number of all real words, and meant to stand beside the student's own loss. Of several devices
+    each has a queue of its own words; a checkpoint holds the first one's.
 
     Args:
         share: of the words, between 0 and 1; published: 0.5.
@@ -43,8 +42,7 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
             raise ValueError(f"has queue_size={queue_size}; 0 or more is needed")
         self.consumes["nll"] = nll
         self.share, self.queue_size = share, queue_size
-        # In checkpoints, so that a resumed training selects as it would have.
-        self.register_buffer("queue", torch.empty(0))
+        self.queue = torch.empty(0)  # no buffer: DDP would overwrite each device's with the first one's
 
     def forward(
         self,
@@ -78,6 +76,9 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
             return nll.new_tensor(torch.inf)
         return pool.topk(max(1, round(self.share * len(pool)))).values[-1]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Sequence) -> None:
-        self.queue = self.queue.new_empty(len(state_dict.get(f"{prefix}queue", ())))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def get_extra_state(self) -> Tensor:
+        """Returns what checkpoints hold, so that a resumed training selects as it would have: the queue."""
+        return self.queue
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.queue = state

@@ -31,9 +31,11 @@ class WordLevelLoss(nn.Module, ABC):
     def consumes_projection(self) -> bool:
         """True if `fused_losses` can compute it from hidden states and their projection, a few tokens at a time.
 
-        False for a class whose `forward` does more than to average `per_token`, and where `log_probs` was renamed.
+        False for a class whose `forward` does more than to average `per_token`, for one with parameters of its own,
+        and where `log_probs` was renamed.
         """
-        return type(self).forward is WordLevelLoss.forward and self.consumes == {"log_probs": "log_probs"}
+        averages = type(self).forward is WordLevelLoss.forward and next(self.parameters(), None) is None
+        return averages and self.consumes == {"log_probs": "log_probs"}
 
     def forward(
         self,

@@ -21,6 +21,7 @@ SAME_IN_A_STACK = (
     "learn_positional_encodings",
 )
 SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings")
+LENGTH = ("max_sequence_length",)  # of learned positions
 FALSE = (None, False)
 
 
@@ -39,7 +40,9 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
     if rule is None:
         return []
     if not isinstance(rule, str):
-        layers = [int(layer) for layer in rule]
+        layers = list(rule) if isinstance(rule, Sequence) else rule
+        if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
+            raise ValueError(f"has {rule!r}; allowed are {', '.join(RULES)}, a list of layers and null")
         if len(layers) != num_student or not all(1 <= layer <= num_teacher for layer in layers):
             raise ValueError(f"has {layers}; {num_student} numbers from 1 to {num_teacher} are needed")
         return layers
@@ -73,7 +76,10 @@ def initialization_problems(
         rule = initialization.get(side)
         if rule is None and not initialization.get("embeddings"):
             continue
-        for key in SAME_IN_A_STACK if rule is not None else SAME_IN_EMBEDDINGS:
+        same = set(SAME_IN_A_STACK if rule is not None else ())
+        if initialization.get("embeddings"):
+            same |= {*SAME_IN_EMBEDDINGS, *(LENGTH if teacher[side].get("learn_positional_encodings") else ())}
+        for key in sorted(same):
             ours, theirs = student[side].get(key), teacher[side].get(key)
             if ours != theirs and not (ours in FALSE and theirs in FALSE):
                 problems.append(

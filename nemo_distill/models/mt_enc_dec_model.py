@@ -227,6 +227,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         if distillation.get("share_encoder"):
             share_encoder(self, teacher)
             self._shares_encoder = True
+            self.encoder.eval()
             return {"encoder": "shared"}
         if not distillation.get("distilbert_initialization"):
             return None

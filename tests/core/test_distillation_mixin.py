@@ -36,6 +36,15 @@ def test_logits_and_their_log_softmax_give_the_same_tempered_distribution():
     assert torch.allclose(from_logits, from_log_probs, atol=1e-6)
 
 
+def test_log_probabilities_that_half_precision_has_rounded_are_normalized_anew():
+    model, rounded = Model(), torch.randn(4, 60, generator=torch.Generator().manual_seed(0)).log_softmax(-1).bfloat16()
+    with model.distillation_pass(Role.TEACHER, DistillationRegistry(product(Role, ["log_probs"]))):
+        sums = model.tempered_log_probs(rounded, is_normalized=True).exp().sum(-1)
+        kept = model.tempered_log_probs(rounded.float(), is_normalized=True)
+    assert torch.allclose(sums, torch.ones(4), atol=1e-5) and torch.equal(kept, rounded.float())
+    assert not torch.allclose(kept.exp().sum(-1), torch.ones(4), atol=1e-4)
+
+
 def test_the_role_ends_with_the_pass_even_if_the_forward_fails():
     model = Model()
     try:

@@ -328,6 +328,15 @@ def test_kl_makes_no_whole_distribution_of_a_teacher_of_few_words(student, teach
     fused_losses(student, cut, mask, [LOSSES["kl"], LOSSES["cross_entropy"]], [1.0, 1.0])
 
 
+class Learned(KLDivergenceLoss):
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def per_token(self, student_log_probs, teacher_log_probs):
+        return self.factor * super().per_token(student_log_probs, teacher_log_probs)
+
+
 class Doubled(KLDivergenceLoss):
     def forward(self, *args, **kwargs):
         return 2 * super().forward(*args, **kwargs)
@@ -341,6 +350,7 @@ class Doubled(KLDivergenceLoss):
         (SelectiveDistillationLoss(), False),
         (Doubled(), False),
         (KLDivergenceLoss(log_probs="other"), False),
+        (Learned(), False),
     ],
 )
 def test_a_loss_that_does_more_than_average_is_not_fused(loss, expected):

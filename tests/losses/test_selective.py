@@ -47,6 +47,7 @@ def test_the_queue_is_in_the_checkpoint(log_probs):
     saved(*log_probs, student_nll=NLL, mask=MASK)
     restored.load_state_dict(saved.state_dict())
     assert torch.equal(restored.queue, saved.queue) and len(saved.queue) == 3
+    assert not list(saved.buffers())  # which DDP would make those of the first device
 
 
 def test_a_batch_of_padding_alone_is_zero(log_probs):

@@ -52,6 +52,25 @@ def test_what_cannot_be_copied_is_refused_with_the_reason(changes, sentence):
     assert sentence in problem
 
 
+def test_learned_positions_are_copied_if_there_are_as_many():
+    student, teacher = (
+        {name: side(learn_positional_encodings=learned, max_sequence_length=length) for name in ("encoder", "decoder")}
+        for learned, length in ((True, 32), (True, 64))
+    )
+    problems = initialization_problems(ALL, student, teacher)
+    assert len(problems) == 2 and "has max_sequence_length=64; the student has 32" in problems[0]
+    fixed = [{name: one[name] | {"learn_positional_encodings": False} for name in one} for one in (student, teacher)]
+    assert initialization_problems(ALL, *fixed) == []
+    assert initialization_problems(ALL | {"embeddings": False}, student, teacher) == []
+
+
+@pytest.mark.parametrize("rule", [3, [1.5, 2], {"a": 1}, True])
+def test_a_rule_that_is_neither_a_word_nor_a_list_is_told(rule):
+    one = {"encoder": side(), "decoder": side()}
+    (problem,) = initialization_problems({"encoder": rule}, one, one)
+    assert f"initialization.encoder has {rule!r}; allowed are uniform" in problem
+
+
 def test_a_key_that_is_false_and_one_that_is_missing_are_the_same():
     assert (
         initialization_problems(

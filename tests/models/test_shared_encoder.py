@@ -47,6 +47,22 @@ def test_the_encoder_runs_once_a_step_and_without_dropout(sharing_config, tmp_pa
     assert runs == [model.teacher]
 
 
+def test_where_the_teacher_does_not_run_the_encoder_has_no_dropout_either(sharing_config, tmp_path):
+    sharing_config.distillation.distillation_loss_weight = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 1}
+    sharing_config.distillation.student_train_loss_weight = 1
+    model = DistillationModelPT(sharing_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    modes = []
+    model.student.encoder.register_forward_hook(lambda encoder, *_: modes.append(encoder.training))
+    model.distillation_losses(next(iter(model.train_dataloader())), step=1)
+    assert modes == [False]
+
+
+def test_a_teacher_that_only_lends_its_encoder_is_not_kept(sharing_config):
+    sharing_config.distillation.update({"distillation_loss_weight": 0, "student_train_loss_weight": 1})
+    model = DistillationModelPT(sharing_config, model_class=DistillableMTEncDecModel)
+    assert model.teachers == () and not model.student.encoder.training
+
+
 def test_the_losses_are_those_of_an_encoder_of_its_own_with_the_same_weights(sharing_config, tmp_path):
     model = DistillationModelPT(sharing_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel).eval()
     batch = next(iter(model.train_dataloader()))
