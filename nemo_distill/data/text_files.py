@@ -86,22 +86,31 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     Args:
         model: the model's config, resolved.
     """
-    oddities = []
     section = model.get("train_ds") or {}
-    for side, language in (("src", "src_language"), ("tgt", "tgt_language")):
-        files = as_list(section.get(f"{side}_file_name"))
-        if model.get(language) == "ignore" or section.get("use_tarred_dataset") or not files:
+    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    oddities = []
+    for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
+        if model.get(language) in (None, "ignore"):
             continue
-        with user_path(files[0]).open(encoding="utf-8", errors="replace") as stream:
-            ends = [line.rstrip() for line in itertools.islice(stream, SAMPLED_LINES)]
-        attached = sum(bool(ATTACHED_STOP.search(line)) for line in ends)
-        if attached > len(ends) / 2:
-            oddities.append(
-                f"model.train_ds.{side}_file_name: '{files[0]}' seems to be raw text, but with model.{language}="
-                f"{model[language]} translation splits off punctuation, which the model would then see for the first "
-                f"time. Set model.{language}=ignore, or tokenize the text with Moses before training."
-            )
+        named = {f"model.distillation.mix.corpora.{name}.{end}": corpus.get(end) for name, corpus in corpora.items()}
+        if not section.get("use_tarred_dataset"):
+            named[f"model.train_ds.{side}_file_name"] = section.get(f"{side}_file_name")
+        for key, value in named.items():
+            files = [path for pattern in as_list(value) for path in expand_paths(pattern)]
+            if files and _seems_raw(files[0]):
+                oddities.append(
+                    f"{key}: '{files[0]}' seems to be raw text, but with model.{language}={model[language]} "
+                    "translation splits off punctuation, which the model would then see for the first time. Set "
+                    f"model.{language}=ignore, or tokenize the text with Moses before training."
+                )
     return oddities
+
+
+def _seems_raw(path: Path) -> bool:
+    """True if most lines end with a stop that no space divides from their last word."""
+    ends = [line.rstrip() for line in itertools.islice(TextFiles([path]), SAMPLED_LINES)]
+    attached = sum(bool(ATTACHED_STOP.search(line.decode("utf-8", "replace"))) for line in ends)
+    return attached > len(ends) / 2
 
 
 def unread_files(model: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_c
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_hugging_face, folder_problems
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 
 ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
@@ -37,6 +38,20 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
     else:
         for path in paths:
             problems += _archive_problems(name, Path(path))
+        if not problems and len(paths) > 1:
+            problems += _different_vocabularies(paths)
+    return problems
+
+
+def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
+    """Says which of several models has other words than the first, so that their distributions cannot be averaged."""
+    from nemo_distill.models.translation_archive import archived_vocabulary
+
+    archives, problems = [NemoArchive(path) for path in paths], []
+    for path, archive in list(zip(paths, archives))[1:]:
+        for side in ("encoder", "decoder"):
+            if archived_vocabulary(archive, side) != archived_vocabulary(archives[0], side):
+                problems.append(f"model names '{path}', whose {side}'s words are not those of '{paths[0]}'.")
     return problems
 
 
@@ -58,6 +73,30 @@ def device_problems(device: Any) -> list[str]:
     if not re.fullmatch(r"cuda(:\d+)?", str(device)):
         return [f"device={device}: must be cpu, cuda, or one GPU such as cuda:1."]
     return [] if torch.cuda.is_available() else [f"device={device}: torch finds no GPU here."]
+
+
+def model_languages(
+    name: str, path: str | Path, source_language: str | None = None, target_language: str | None = None
+) -> list[str | None]:
+    """Returns the languages of source and target whose processors an engine runs over raw text; None for none.
+
+    Args:
+        name: one of `ENGINES`.
+        path: of the model, or the first of several.
+        source_language: of a multilingual model.
+        target_language: likewise.
+    """
+    if name == "hugging_face":
+        return [None, None]
+    if Path(path).is_dir():
+        record = ExportRecord.read(Path(path))
+        languages = [record.source.language, record.target.language]
+    else:
+        config = NemoArchive(path).config
+        languages = [config.get("src_language"), config.get("tgt_language")]
+        if config.get("multilingual"):
+            languages = [source_language, target_language]
+    return [None if language == "ignore" else language for language in languages]
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:

@@ -9,10 +9,12 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from torch import Tensor
 
+from nemo_distill.core.config import ConfigurationError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.ensemble import EnsembleDecoder
+from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
 
@@ -47,7 +49,7 @@ class TextEngine(ABC):
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model
         if source is None or target is None:
-            raise ValueError("The model is multilingual: source_language and target_language must be given.")
+            raise ConfigurationError(["model is multilingual: set source_language and target_language."])
         self.source_processor, self.target_processor = MTEncDecModel.setup_pre_and_post_processing_utils(
             source, target, model.encoder_tokenizer_library, model.decoder_tokenizer_library
         )
@@ -71,8 +73,7 @@ class TextEngine(ABC):
 
     def source_ids(self, line: str) -> list[int]:
         """Returns the ids of a line, special ones included."""
-        if self.source_processor is not None:
-            line = self.source_processor.tokenize(self.source_processor.normalize(line))
+        line = tokenized(line, self.source_processor)
         tokenizer = self.model.encoder_tokenizer
         return [*self.prefix, tokenizer.bos_id, *tokenizer.text_to_ids(line), tokenizer.eos_id]
 

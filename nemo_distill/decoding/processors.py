@@ -1,5 +1,6 @@
 """What NeMo does to text before its tokenizer and after it, chosen by language, and without NeMo where that can be."""
 
+from functools import cache
 from typing import Protocol
 
 # NeMo has processors of its own for these; Japanese changes the other side's, too.
@@ -34,6 +35,7 @@ class Moses:
         return self._detokenizer.detokenize(tokens)
 
 
+@cache
 def load_processors(
     source_language: str | None, target_language: str | None
 ) -> tuple[Processor | None, Processor | None]:
@@ -45,3 +47,8 @@ def load_processors(
     languages = (source_language, target_language)
     source, target = (None if language in (None, "ignore") else Moses(language) for language in languages)
     return source, target
+
+
+def tokenized(text: str, processor: Processor | None) -> str:
+    """Returns a line as a model reads it, which was trained on text that the processor has tokenized."""
+    return text if processor is None else processor.tokenize(processor.normalize(text))

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import track
 
 from nemo_distill.core.config import ConfigurationError, check_missing
+from nemo_distill.core.teacher_ensemble import teacher_weights
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import whole_file
-from nemo_distill.data.text_files import named_files
-from nemo_distill.data.text_lines import TextFiles, clean_text
+from nemo_distill.data.text_files import as_list, named_files
+from nemo_distill.data.text_lines import TextFiles, clean_text, user_path
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
 from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
@@ -34,8 +35,8 @@ def read_settings(section: DictConfig) -> SearchSettings:
 
 
 def model_paths(model: Any) -> list[str]:
-    """Returns the files that a config's `model` names: one, or a list of them."""
-    return [model] if isinstance(model, str) else list(model)
+    """Returns the paths that a config's `model` names: one, or a list of them."""
+    return [str(user_path(path)) for path in as_list(model)]
 
 
 def check_translation(cfg: DictConfig) -> None:
@@ -51,6 +52,10 @@ def check_translation(cfg: DictConfig) -> None:
     except ConfigurationError as error:
         problems += error.problems
     problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
+    try:
+        teacher_weights(as_list(cfg.weights) or None, len(model_paths(cfg.model)))
+    except ValueError as error:
+        problems.append(f"weights {error}.")
     problems += device_problems(cfg.device)
     if not isinstance(cfg.chunk, int) or cfg.chunk < 1:
         problems.append(f"chunk={cfg.chunk}: must be a whole number of at least 1.")
@@ -107,16 +112,20 @@ def _translations(
         return stream
     with _lines(cfg.input) as counted:
         total = sum(1 for _ in counted)
-    return track(stream, Path(cfg.input).name, total, console=Console(stderr=True), transient=True)
+    return track(stream, "translating", total, console=Console(stderr=True), transient=True)
 
 
 @contextmanager
-def _lines(path: str | None) -> Iterator[Iterator[str]]:
-    """Opens a file, plain or gzip, or standard input.
+def _lines(paths: Any) -> Iterator[Iterator[str]]:
+    """Opens files, plain or gzip, or standard input.
 
     Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
     """
-    raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if path is None else TextFiles([Path(path)])
+    raw = (
+        (line.removesuffix(b"\n") for line in sys.stdin.buffer)
+        if paths is None
+        else TextFiles(named_files("input", paths)[0])
+    )
     yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
 
 

@@ -17,9 +17,9 @@ from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint
 from nemo_distill.data.progress import print_counts, shown_progress
 from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
-from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles
+from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, user_path
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
+from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, model_languages, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
@@ -31,6 +31,7 @@ from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 
 FILE = "file"  # in place of an engine: translations that are there
 LABELLERS = (*ENGINES, FILE)
+TEACHER = "teacher"  # in place of languages: the teacher's
 OVERWRITE = (False, "text", True)
 RESERVED_NAMES = ("manifest", "settings")
 
@@ -207,6 +208,9 @@ def _scalar_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list
         for key in ("shard_lines", "chunk_lines", "workers")
         if not isinstance(values[key], int) or values[key] < 1
     ]
+    moses = values["moses"]
+    if moses not in (None, TEACHER) and (len(as_list(moses)) != 2 or isinstance(moses, str)):
+        problems.append(f"moses={moses}: must be {TEACHER}, null, or the languages of source and target, as [de,en].")
     if values["overwrite"] not in OVERWRITE:
         problems.append(f"overwrite={values['overwrite']}: must be one of false, text, true.")
     name = str(values["name"])
@@ -231,11 +235,14 @@ def _build(
 ) -> LabellingJob:
     engine = {key: values[key] for key in ("dtype", "weights", "source_language", "target_language")}
     teachers = model_paths(values["model"])
+    if values["engine"] == FILE:
+        teachers = [str(path) for path in named_files("model", values["model"])[0]]
+    reverse_model = values["reverse_model"] and str(user_path(values["reverse_model"]))
     settings = {
         "engine": values["engine"],
         **engine,
         "teachers": [fingerprint(Path(path)) for path in teachers],
-        "reverse_model": fingerprint(Path(values["reverse_model"])) if values["reverse_model"] else None,
+        "reverse_model": fingerprint(Path(reverse_model)) if reverse_model else None,
         "search": asdict(sections["search"]),
         "reading": asdict(sections["reading"]),
         "shard_lines": values["shard_lines"],
@@ -243,7 +250,8 @@ def _build(
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
     }
     folder = LabelFolder(Path(values["output_dir"]).expanduser(), settings, sources)
-    criteria = Criteria(values["selection"], values["metric"], values["metric_language"], sections["filters"])
+    given = (values["selection"], values["metric"], values["metric_language"], sections["filters"])
+    criteria = Criteria(*given, _moses(values, teachers))
     assembly = Assembly(
         folder, sources, references, sections["reading"], criteria,
         values["name"], values["keep_dropped"], values["workers"],
@@ -253,9 +261,18 @@ def _build(
         assembly,
         sections["search"],
         {"name": values["engine"], "paths": teachers, **engine},
-        values["reverse_model"],
+        reverse_model,
         values["overwrite"],
     )
+
+
+def _moses(values: Mapping[str, Any], teachers: Sequence[str]) -> list[str | None]:
+    """The languages whose tokenization the text is written in."""
+    if values["moses"] != TEACHER:
+        return values["moses"] or [None, None]
+    if values["engine"] == FILE:
+        return [None, None]
+    return model_languages(values["engine"], teachers[0], values["source_language"], values["target_language"])
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:

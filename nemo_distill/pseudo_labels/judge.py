@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from nemo_distill.data.text_lines import clean_text
+from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import FilterSettings, Pair, first_reason
 from nemo_distill.pseudo_labels.select import METRICS, SELECTIONS, nearest_to, sentence_similarity
 from nemo_distill.pseudo_labels.shards import Row
@@ -46,12 +47,15 @@ class Criteria:
         metric: what near means: `bleu` or `chrf`. Of no effect on the one-best.
         metric_language: the target's; decides BLEU's tokenization.
         filters: which pairs are dropped.
+        moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
+            a model of these languages is trained on; None for raw text. Filters see raw text.
     """
 
     selection: str = "one_best"
     metric: str = "bleu"
     metric_language: str | None = None
     filters: FilterSettings = field(default_factory=FilterSettings)
+    moses: list = field(default_factory=lambda: [None, None])
 
     def problems(self) -> list[str]:
         """Returns a sentence for each value that is not allowed."""
@@ -75,7 +79,8 @@ def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
     pair = Pair(source, target, hypothesis.finished, row.source_cut)
     reverse_score = row.reverse_scores[index] if row.reverse_scores else None
     reason = first_reason(pair, criteria.filters)
-    return Outcome(row.line, source, target, hypothesis.score, reverse_score, reason)
+    texts = map(tokenized, (source, target), load_processors(*criteria.moses))
+    return Outcome(row.line, *texts, hypothesis.score, reverse_score, reason)
 
 
 def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[Outcome]:

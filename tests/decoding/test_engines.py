@@ -1,7 +1,11 @@
+import shutil
+
 import pytest
 
+from nemo_distill import DistillableMTEncDecModel
 from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
+from tests.conftest import tiny_config
 
 LINES = ["der Hund sieht", "", "Mann und Haus"]
 
@@ -45,6 +49,14 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
 )
 def test_what_cannot_be_loaded_is_told_from_the_names(arguments, sentences):
     assert engine_problems(*arguments) == sentences
+
+
+def test_models_of_other_words_are_not_averaged(teacher_path, yttm_tokenizer, tmp_path):
+    shutil.copy(teacher_path, tmp_path / "again.nemo")
+    assert engine_problems("nemo_distill", [teacher_path, tmp_path / "again.nemo"]) == []
+    DistillableMTEncDecModel(tiny_config(yttm_tokenizer)).save_to(str(tmp_path / "other.nemo"))
+    problems = engine_problems("nemo_distill", [teacher_path, tmp_path / "other.nemo"])
+    assert [problem.partition("whose ")[2][:7] for problem in problems] == ["encoder", "decoder"]
 
 
 def test_what_an_engine_cannot_search_for_is_told():

@@ -71,6 +71,19 @@ def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "DER HUND\nZWEI\n"
 
 
+def test_several_files_are_translated_one_after_the_other(translate, tmp_path):
+    for part, line in {"part.2": "zwei", "part.10": "zehn"}.items():
+        (tmp_path / part).write_text(f"{line}\n")
+    assert translate(f"input={tmp_path}/part.*") == "ZWEI\nZEHN\n"
+    assert translate(f"input=[{tmp_path}/part.10,{tmp_path}/part.2]", "overwrite=true") == "ZEHN\nZWEI\n"
+
+
+def test_weights_must_be_as_many_as_models(tmp_path):
+    with pytest.raises(ConfigurationError) as raised:
+        check_translation(config("model=[a.nemo,b.nemo]", "weights=[1]"))
+    assert any("2 numbers above 0 are needed" in problem for problem in raised.value.problems)
+
+
 def test_an_interrupted_job_leaves_no_output(translate, tmp_path, monkeypatch):
     class Broken(Echo):
         def translate(self, lines, settings):

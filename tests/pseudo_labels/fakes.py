@@ -50,11 +50,12 @@ class Shouting:
         return Translation(tuple(hypotheses), source_cut=len(words) > 14)
 
 
-def write_model(path, name="model_config.yaml"):
+def write_model(path, name="model_config.yaml", content=b"{}"):
     """Writes a file that looks like a `.nemo` from outside."""
     with tarfile.open(path, "w") as archive:
         entry = tarfile.TarInfo(name)
-        archive.addfile(entry, io.BytesIO())
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
     return path
 
 

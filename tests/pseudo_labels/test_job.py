@@ -234,6 +234,34 @@ def test_translations_made_elsewhere_are_labels_too(files):
     assert json.loads((files / "labels" / "settings.json").read_text())["teachers"][0]["name"] == "text.en"
 
 
+def test_translations_made_elsewhere_may_lie_in_many_files(files):
+    for part in (1, 2):
+        (files / f"part.{part}").write_text("translation\n" * 65)
+    run_job(config(files, "engine=file", f"model={files}/part.*"))
+    assert len(list(read_rows(files / "labels" / "shards"))) == 130
+
+
+RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."
+
+
+@pytest.mark.parametrize(
+    ("languages", "moses", "written"),
+    [
+        (("de", "en"), "teacher", TOKENIZED),
+        (("ignore", "ignore"), "teacher", RAW),
+        (("de", "en"), "null", RAW),
+        (("ignore", "ignore"), "[de,en]", TOKENIZED),
+    ],
+)
+def test_text_is_written_as_a_student_of_the_teachers_languages_reads_it(files, languages, moses, written):
+    content = "src_language: {}\ntgt_language: {}\n".format(*languages).encode()
+    write_model(files / "teacher.nemo", content=content)
+    (files / "text.de").write_text(f"{RAW}\n")
+    run_job(config(files, f"moses={moses}"))
+    texts = [(files / "labels" / f"pseudo.{side}").read_text() for side in ("src", "tgt")]
+    assert texts == [f"{written}\n", f"{written.upper()}\n"]
+
+
 def test_the_parts_that_need_no_model_import_neither_torch_nor_nemo():
     modules = "nemo_distill.pseudo_labels.generate, nemo_distill.pseudo_labels.assemble, nemo_distill.data.mixing"
     command = f"import sys, {modules}; print([name for name in ('torch', 'nemo') if name in sys.modules])"
