@@ -16,6 +16,7 @@ from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
+from nemo_distill.models.translation_archive import SIDES, archived_vocabulary
 
 ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
 DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
@@ -45,11 +46,9 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
 
 def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     """Says which of several models has other words than the first, so that their distributions cannot be averaged."""
-    from nemo_distill.models.translation_archive import archived_vocabulary
-
     archives, problems = [NemoArchive(path) for path in paths], []
     for path, archive in list(zip(paths, archives))[1:]:
-        for side in ("encoder", "decoder"):
+        for side in SIDES:
             if archived_vocabulary(archive, side) != archived_vocabulary(archives[0], side):
                 problems.append(f"model names '{path}', whose {side}'s words are not those of '{paths[0]}'.")
     return problems
