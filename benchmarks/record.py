@@ -24,8 +24,8 @@ MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, (?P<device>.+), revision \w+\.$", re.MU
 MARKDOWN = ("| ", "- ", "> ")
 
 
-def measured(command: str) -> str:
-    """Runs a command and returns what it was run on, and its tables."""
+def measured(command: str) -> dict[str, str]:
+    """Runs a command and returns its tables, and what they were made with, by the machine's name."""
     record = made_with("cpu", 0)
     print(f"\n{command}\n", flush=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # so that `python` is this one
@@ -41,7 +41,7 @@ def measured(command: str) -> str:
     if not shown:
         raise SystemExit(f"'{command}' printed neither a table nor a list; its block stays as it was.")
     revision = (record["git_revision"] or "unknown")[:8]
-    return f"{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}"
+    return {record["device"]: f"{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}"}
 
 
 def by_machine(text: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ def by_machine(text: str) -> dict[str, str]:
 
 
 def renewed(block: re.Match[str], new: dict[str, str]) -> str:
-    """Returns a block that holds of one machine what is new, and of others what it held, the former last."""
+    """Returns a block that holds what is new of one machine, after what it held of others."""
     tables = {device: text for device, text in by_machine(block["body"]).items() if device not in new} | new
     parts = [f"```\n{block['command']}\n```", *tables.values()]
     return block[1] + "\n\n".join(parts) + "\n" + block[4]
@@ -66,7 +66,7 @@ def renew(page: Path, words: Sequence[str]) -> None:
     if not chosen:
         raise SystemExit(f"{page}: no block's command holds {' or '.join(words) or 'anything'}; there are {commands}.")
     for command in chosen:
-        new = by_machine(measured(command))
+        new = measured(command)
         text = BLOCK.sub(lambda b, c=command, n=new: renewed(b, n) if b["command"] == c else b[0], text)
         with whole_file(page) as stream:
             stream.write(text.encode())

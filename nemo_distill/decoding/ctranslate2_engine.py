@@ -15,7 +15,7 @@ from nemo_distill.core.config import ConfigurationError
 from nemo_distill.data.records import parse_json, read_small
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
-from nemo_distill.decoding.processors import load_processors
+from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord
@@ -155,10 +155,7 @@ class CTranslate2Engine:
             raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {error}."]) from error
 
     def _read(self, lines: Sequence[str]) -> list[_Source]:
-        texts = [line.rstrip("\n") if line.strip() else "" for line in lines]
-        if self._source_processor is not None:
-            process = self._source_processor
-            texts = [process.tokenize(process.normalize(text)) if text else "" for text in texts]
+        texts = [tokenized(line.rstrip("\n"), self._source_processor) if line.strip() else "" for line in lines]
         longest = self._record.source.positions - 2  # bos and eos
         return [
             _Source([self._source_vocabulary[index] for index in ids[:longest]], len(ids) > longest)

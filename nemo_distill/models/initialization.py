@@ -21,7 +21,6 @@ SAME_IN_A_STACK = (
     "learn_positional_encodings",
 )
 SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings")
-LENGTH = ("max_sequence_length",)  # of learned positions
 FALSE = (None, False)
 
 
@@ -76,10 +75,10 @@ def initialization_problems(
         rule = initialization.get(side)
         if rule is None and not initialization.get("embeddings"):
             continue
-        same = set(SAME_IN_A_STACK if rule is not None else ())
-        if initialization.get("embeddings"):
-            same |= {*SAME_IN_EMBEDDINGS, *(LENGTH if teacher[side].get("learn_positional_encodings") else ())}
-        for key in sorted(same):
+        same = SAME_IN_A_STACK if rule is not None else SAME_IN_EMBEDDINGS
+        if initialization.get("embeddings") and teacher[side].get("learn_positional_encodings"):
+            same = (*same, "max_sequence_length")
+        for key in same:
             ours, theirs = student[side].get(key), teacher[side].get(key)
             if ours != theirs and not (ours in FALSE and theirs in FALSE):
                 problems.append(
