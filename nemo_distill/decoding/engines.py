@@ -46,12 +46,16 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
 
 def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     """Says which of several models has other words than the first, so that their distributions cannot be averaged."""
-    archives, problems = [NemoArchive(path) for path in paths], []
-    for path, archive in list(zip(paths, archives))[1:]:
-        for side in SIDES:
-            if archived_vocabulary(archive, side) != archived_vocabulary(archives[0], side):
-                problems.append(f"model names '{path}', whose {side}'s words are not those of '{paths[0]}'.")
-    return problems
+    try:
+        vocabularies = [[archived_vocabulary(archive, side) for side in SIDES] for archive in map(NemoArchive, paths)]
+    except ValueError as error:
+        return [f"model: {error}."]
+    return [
+        f"model names '{path}', whose {side}'s words are not those of '{paths[0]}'."
+        for path, theirs in list(zip(paths, vocabularies))[1:]
+        for side, own, first in zip(SIDES, theirs, vocabularies[0])
+        if own != first
+    ]
 
 
 def _archive_problems(name: str, path: Path) -> list[str]:

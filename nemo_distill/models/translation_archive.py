@@ -25,9 +25,17 @@ def translation_archive(path: str | Path) -> NemoArchive:
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
-    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none."""
+    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none.
+
+    Raises:
+        ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
+    """
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
     if not artifact.startswith(ARTIFACT_PREFIX):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return read_vocabulary(archive.extract_artifact(artifact, folder))
+        path = archive.extract_artifact(artifact, folder)
+        try:
+            return read_vocabulary(path)
+        except ValueError as error:
+            raise ValueError(f"'{archive.path}' holds a damaged tokenizer: {error.__cause__}") from error

@@ -1,4 +1,6 @@
+import io
 import shutil
+import tarfile
 
 import pytest
 
@@ -57,6 +59,18 @@ def test_models_of_other_words_are_not_averaged(teacher_path, yttm_tokenizer, tm
     DistillableMTEncDecModel(tiny_config(yttm_tokenizer)).save_to(str(tmp_path / "other.nemo"))
     problems = engine_problems("nemo_distill", [teacher_path, tmp_path / "other.nemo"])
     assert [problem.partition("whose ")[2][:7] for problem in problems] == ["encoder", "decoder"]
+
+
+def test_a_damaged_tokenizer_of_one_of_several_models_is_told(teacher_path, tmp_path):
+    damaged = tmp_path / "damaged.nemo"
+    with tarfile.open(teacher_path) as whole, tarfile.open(damaged, "w") as tar:
+        for member in whole:
+            content = whole.extractfile(member).read() if member.isfile() else b""
+            content = content[:20] if "tokenizer" in member.name else content
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    (problem,) = engine_problems("nemo_distill", [teacher_path, damaged])
+    assert problem.startswith(f"model: '{damaged}' holds a damaged tokenizer: ")
 
 
 def test_what_an_engine_cannot_search_for_is_told():
