@@ -38,6 +38,8 @@ class WeightsOnlyConnector(SaveRestoreConnector):
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
     """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, with no parameter that wants a gradient.
 
+    It draws no random numbers, so that with one seed a student starts with the same weights beside any teacher and alone.
+
     Args:
         model_class: the class to build, which may be a subclass of the one that the file names.
         path: the `.nemo`.
@@ -53,12 +55,13 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         for section in TRAINING_SECTIONS:
             config.pop(section, None)
     try:
-        model = model_class.restore_from(
-            str(archive.path),
-            override_config_path=config,
-            map_location=torch.device("cpu"),
-            save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
-        )
+        with torch.random.fork_rng(devices=[]):  # NeMo draws weights before it loads those of the file
+            model = model_class.restore_from(
+                str(archive.path),
+                override_config_path=config,
+                map_location=torch.device("cpu"),
+                save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
+            )
     except CodeInWeightsError as error:
         raise ConfigurationError(
             [f"'{path}' is not opened: {error}; if you trust its author, set {TRUST}={archive.sha256()}."]

@@ -57,6 +57,13 @@ def test_a_distilled_student_is_a_model_that_plain_nemo_restores(distillation_co
     assert f"TRANSLATIONS {expected} MTEncDecModel" in result.stdout, result.stderr
 
 
+def test_a_student_starts_with_the_weights_that_its_seed_gives_it_without_a_teacher(model, tokenizer, corpus):
+    pl.seed_everything(0)
+    alone = DistillableMTEncDecModel(tiny_config(tokenizer, corpus)).state_dict()
+    beside = model.student.state_dict()
+    assert alone.keys() == beside.keys() and all(torch.equal(weight, beside[name]) for name, weight in alone.items())
+
+
 def test_outside_distillation_it_is_nemos_model(teacher_path):
     ours = DistillableMTEncDecModel.restore_from(str(teacher_path)).eval()
     nemos = MTEncDecModel.restore_from(str(teacher_path)).eval()
