@@ -38,7 +38,7 @@ class WeightsOnlyConnector(SaveRestoreConnector):
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
     """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, with no parameter that wants a gradient.
 
-    It draws no random numbers, so that with one seed a student starts with the same weights beside any teacher and alone.
+    It draws no random numbers: with one seed, a student starts with the same weights beside any teacher and alone.
 
     Args:
         model_class: the class to build, which may be a subclass of the one that the file names.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, pooled_spreads
+from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast
 from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
@@ -29,7 +30,7 @@ BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, 
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
 SEEDS = f"""\
 After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
-({CONFIDENCE:.0%}, by the spread of seeds, pooled over the groups of one size). A p is of the choice of
+({CONFIDENCE:.0%}, by Student's t of the differences seed by seed). A p is of the choice of
 sentences, for one seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
@@ -146,23 +147,24 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
     """Says of a group of seeds how it compares, by its worst seed's sentences and by the spread of seeds."""
     one = evaluation["test_sets"][set_name]
-    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
-    sizes = {groups[name]: system.get("parameters") for name, system in evaluation["systems"].items()}
+    systems = evaluation["systems"]
+    groups = {name: system["group"] for name, system in systems.items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for found in both_ways(one["comparisons"]):
         if groups[found["system"]] == group != groups[found["baseline"]]:
-            compared.setdefault((found["baseline"], found["metric"]), []).append(found)
+            compared.setdefault((groups[found["baseline"]], found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
-        scores: dict[str, list[float]] = {}
+        scores: dict[str, dict[int | None, float]] = {}
         for name, of_system in one["scores"].items():
-            scores.setdefault(groups[name], []).append(of_system[metric]["value"])
-        contrast, spreads = Contrast([group], [groups[baseline]]), pooled_spreads(scores, sizes)
-        excess, margin = contrast.estimate(scores), contrast.margin(scores, spreads, two_sided=True)
-        p_value = group_p_value(comparisons)
-        sentences, seeds = p_value < CHANCE, abs(excess) > margin
+            scores.setdefault(groups[name], {})[systems[name]["seed"]] = of_system[metric]["value"]
+        contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
+        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {_verdict(abs(excess) > margin)} as to seeds"
+        if math.isinf(margin):
+            seeds = f"{metric} over seeds: fewer than two of them in common"
         yield (
-            f"{set_name}: {group} against {groups[baseline]}, {excess:+.2f} ± {margin:.2f} {metric} over seeds: "
-            f"{_verdict(seeds)} as to seeds, {_verdict(sentences)} as to sentences (largest p = {p_value:.4f})."
+            f"{set_name}: {group} against {baseline}, {seeds}, {_verdict(p_value < CHANCE)} as to sentences "
+            f"(largest p = {p_value:.4f})."
         )
 
 

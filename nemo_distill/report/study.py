@@ -4,16 +4,18 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.contrasts import CONFIDENCE, OPEN, Contrast, Spread, joint_verdict, pooled_spreads
+from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.report.plots import Plot, line_plot
 
-Scores = Mapping[str, Sequence[float]]
-Spreads = Mapping[str, Spread]
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
+EXPLANATION = f"""\
+A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, one-sided, each by
+itself), and does not hold if one is on the other side by more than chance. Differences are taken seed by seed, for
+models of one seed and size start with the same weights; ± is by Student's t."""
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
@@ -71,12 +73,10 @@ def study_markdown(
         introduction: what was done, as Markdown.
         record: what the page was made with, as `made_with` returns it.
     """
-    scores = _scores(results)
-    spreads = pooled_spreads(scores, {result.group: result.parameters for result in results})
     table = _StudyTable(results)
     plotted = _plotted(experiments, table)
     sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(results, record)]
-    sections += ["## Verdicts", _explanation(spreads, results), _verdicts(experiments, scores, spreads)]
+    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, _scores(results))]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
     for key, experiment in experiments.items():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
@@ -117,7 +117,7 @@ class _StudyTable:
     """Makes the tables of a study."""
 
     def __init__(self, results: Sequence[Result]):
-        self._scores = _scores(results)
+        self._scores = {group: list(scores.values()) for group, scores in _scores(results).items()}
         self._sizes = {result.group: result.parameters for result in results}
         self._teacher = results[0].parameters
         self._baselines = {result.parameters: result.group for result in results if not result.distilled}
@@ -177,44 +177,23 @@ def _provenance(results: Sequence[Result], record: Mapping[str, Any]) -> str:
     )
 
 
-def _explanation(spreads: Spreads, results: Sequence[Result]) -> str:
-    if not spreads:
-        return "One seed of each model: how much chance is in a difference is not known, and every verdict is open."
-    sizes = {result.parameters: spreads[result.group] for result in results if result.group in spreads}
-    deviations = ", ".join(f"{sizes[size].deviation:.2f} with {size:,} parameters" for size in sorted(sizes))
-    return (
-        f"A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, "
-        "one-sided, each by itself), and does not hold if one is on the other side by more than chance. Seeds of "
-        f"one model have a standard deviation, in BLEU and pooled over models of one size, of {deviations}."
-    )
-
-
-def _verdicts(experiments: Mapping[str, Any], scores: Scores, spreads: Spreads) -> str:
+def _verdicts(experiments: Mapping[str, Any], scores: Scores) -> str:
     rows = []
     for experiment in experiments.values():
         for claim, contrasts in _claims(experiment):
-            verdict = joint_verdict([_verdict(contrast, scores, spreads) for contrast in contrasts])
-            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(one, scores, spreads) for one in contrasts)])
+            verdict = joint_verdict([contrast.verdict(scores) for contrast in contrasts])
+            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(contrast, scores) for contrast in contrasts)])
     return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
 
 
-def _evidence(contrast: Contrast, scores: Scores, spreads: Spreads) -> str:
+def _evidence(contrast: Contrast, scores: Scores) -> str:
     sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
     said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
-    if missing := _missing(contrast, scores):
-        return f"{said}: not trained yet: {', '.join(missing)}"
-    margin = "" if not spreads else f" ± {contrast.margin(scores, spreads):.2f}"
+    if not (seeds := len(contrast.by_seed(scores))):
+        return f"{said}: not trained yet"
+    margin = f" ± {contrast.margin(scores):.2f}" if seeds > 1 else ""
     limit = f"{contrast.above:g}".replace("-", MINUS)
-    found = f"{_signed(contrast.estimate(scores))}{margin}, claimed above {limit}"
-    return f"{said} = {found}: {_verdict(contrast, scores, spreads)}"
-
-
-def _verdict(contrast: Contrast, scores: Scores, spreads: Spreads) -> str:
-    return OPEN if _missing(contrast, scores) else contrast.verdict(scores, spreads)
-
-
-def _missing(contrast: Contrast, scores: Scores) -> list[str]:
-    return [group for group in (*contrast.plus, *contrast.minus) if group not in scores]
+    return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {contrast.verdict(scores)}"
 
 
 def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:
@@ -238,10 +217,10 @@ def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _scores(results: Sequence[Result]) -> dict[str, list[float]]:
-    scores: dict[str, list[float]] = {}
+def _scores(results: Sequence[Result]) -> dict[str, dict[int | None, float]]:
+    scores: dict[str, dict[int | None, float]] = {}
     for result in results:
-        scores.setdefault(result.group, []).append(result.bleu)
+        scores.setdefault(result.group, {})[result.seed] = result.bleu
     return scores
 
 

@@ -1,54 +1,54 @@
-"""Contrasts of mean scores over seeds."""
+"""Contrasts of scores over seeds."""
 
 import math
 
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_rel
 
-from nemo_distill.evaluation.contrasts import FAILS, HOLDS, OPEN, Contrast, Spread, joint_verdict, pooled_spreads
+from nemo_distill.evaluation.contrasts import FAILS, HOLDS, OPEN, Contrast, joint_verdict
 
-SCORES = {"a": [10.0, 12.0], "b": [20.0, 20.0, 23.0], "c": [30.0]}
-
-
-def test_the_spread_is_pooled_over_groups_with_their_degrees_of_freedom():
-    # Squares about the means: 1 + 1 in a, 1 + 1 + 4 in b; 1 + 2 degrees of freedom.
-    assert pooled_spreads(SCORES) == dict.fromkeys("abc", Spread(pytest.approx(math.sqrt(8 / 3)), 3))
-
-
-def test_each_kind_has_a_spread_of_its_own_and_one_without_seeds_that_of_all():
-    found = pooled_spreads(SCORES, {"a": "slim", "b": "wide", "c": "teacher"})
-    overall = Spread(pytest.approx(math.sqrt(8 / 3)), 3)
-    assert found == {
-        "a": Spread(pytest.approx(math.sqrt(2)), 1),
-        "b": Spread(pytest.approx(math.sqrt(3)), 2),
-        "c": overall,
-    }
+SCORES = {
+    "a": {0: 10.0, 1: 12.0, 2: 14.5},
+    "b": {0: 20.0, 1: 21.0, 2: 25.0, 3: 60.0},
+    "one": {0: 1.0},
+    "others": {7: 1.0},
+    "teacher": {None: 30.0},
+}
 
 
-def test_one_seed_each_has_no_spread_and_decides_nothing():
-    scores = {"a": [10.0], "b": [20.0]}
-    assert pooled_spreads(scores) == {}
-    assert Contrast(["b"], ["a"]).verdict(scores, {}) == OPEN
+@pytest.mark.parametrize(
+    ("plus", "minus", "differences"),
+    [
+        (["b"], ["a"], [10.0, 9.0, 10.5]),
+        (["b", "a"], ["a", "a"], [10.0, 9.0, 10.5]),
+        (["teacher"], ["a"], [20.0, 18.0, 15.5]),
+        (["a"], ["one"], [9.0]),
+        (["a"], ["others"], []),
+        (["a"], ["not trained"], []),
+    ],
+)
+def test_differences_are_taken_seed_by_seed(plus, minus, differences):
+    assert Contrast(plus, minus).by_seed(SCORES) == differences
 
 
-def test_the_margin_is_students_t_times_the_standard_error():
-    # The 95 % quantile of t with 3 degrees of freedom is 2.3534; variances 1/2 + 1/3 + 1 of the spread's.
-    margin = Contrast(["b", "a"], ["c"]).margin(SCORES, dict.fromkeys("abc", Spread(2.0, 3)))
-    assert margin == pytest.approx(2.3534 * 2 * math.sqrt(11 / 6), rel=1e-4)
+@pytest.mark.parametrize(("two_sided", "confidence"), [(False, 0.9), (True, 0.95)])
+def test_the_margin_is_that_of_a_paired_t_test(two_sided, confidence):
+    of_seeds = {group: [SCORES[group][seed] for seed in range(3)] for group in "ab"}
+    interval = ttest_rel(of_seeds["b"], of_seeds["a"]).confidence_interval(confidence)
+    contrast = Contrast(["b"], ["a"])
+    assert contrast.estimate(SCORES) == pytest.approx((interval.high + interval.low) / 2)
+    assert contrast.margin(SCORES, two_sided) == pytest.approx((interval.high - interval.low) / 2)
 
 
-def test_the_margin_across_kinds_is_that_of_welch():
-    scores = {"a": [27.5, 21.0, 19.0, 23.7], "b": [27.1, 22.0, 20.8, 23.4, 24.0]}
-    welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval(0.9)
-    margin = Contrast(["b"], ["a"]).margin(scores, pooled_spreads(scores, {"a": 1, "b": 2}))
-    assert margin == pytest.approx((welch.high - welch.low) / 2)
-    welch = ttest_ind(scores["b"], scores["a"], equal_var=False).confidence_interval(0.95)
-    margin = Contrast(["b"], ["a"]).margin(scores, pooled_spreads(scores, {"a": 1, "b": 2}), two_sided=True)
-    assert margin == pytest.approx((welch.high - welch.low) / 2)
+def test_what_a_seed_does_to_all_groups_leaves_no_margin():
+    moved = {"a": {0: 1.0, 1: 5.0}, "b": {0: 2.0, 1: 6.0}}
+    assert Contrast(["b"], ["a"]).margin(moved) == 0
 
 
-def test_scores_that_never_differ_leave_no_margin():
-    assert Contrast(["a"], ["b"]).margin({"a": [1.0, 1.0], "b": [2.0]}, dict.fromkeys("ab", Spread(0.0, 1))) == 0
+@pytest.mark.parametrize("minus", ["one", "others", "not trained"])
+def test_fewer_than_two_seeds_decide_nothing(minus):
+    contrast = Contrast(["b"], [minus])
+    assert contrast.margin(SCORES) == math.inf and contrast.verdict(SCORES) == OPEN
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_scores_that_never_differ_leave_no_margin():
         (["a"], ["b"], 0.0, FAILS),
         (["b"], ["a"], 10.0, OPEN),
         (["b"], ["a"], 20.0, FAILS),
-        (["c", "a"], ["b", "b"], -20.0, HOLDS),
+        (["teacher", "a"], ["b", "b"], -20.0, HOLDS),
     ],
 )
 def test_a_verdict_needs_more_than_chance(plus, minus, above, verdict):
-    assert Contrast(plus, minus, above).verdict(SCORES, dict.fromkeys("abc", Spread(1.0, 30))) == verdict
+    assert Contrast(plus, minus, above).verdict(SCORES) == verdict
 
 
 def test_a_claim_holds_if_all_of_its_contrasts_do():

@@ -76,12 +76,12 @@ def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
         (
             (39.0, 38.0),
             (0.01, 0.04),
-            "-1.50 ± 11.00 BLEU over seeds: not told from chance as to seeds, more than chance",
+            "-1.50 ± 6.35 BLEU over seeds: not told from chance as to seeds, more than chance",
         ),
         (
             (39.02, 38.98),
             (0.01, 0.3),
-            "-1.00 ± 0.44 BLEU over seeds: more than chance as to seeds, not told from chance",
+            "-1.00 ± 0.25 BLEU over seeds: more than chance as to seeds, not told from chance",
         ),
     ],
 )
@@ -89,7 +89,10 @@ def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_value
     record = evaluation()
     one, groups = record["test_sets"]["flickr"], ("teacher", "student", "student")
     names = ("teacher", "student_seed0", "student_seed1")
-    record["systems"] = {name: system(100) | {"group": group} for name, group in zip(names, groups)}
+    seeds = (None, 0, 1)
+    record["systems"] = {
+        name: system(100) | {"group": group, "seed": seed} for name, group, seed in zip(names, groups, seeds)
+    }
     one["scores"] = {name: score(value) for name, value in zip(names, (40.0, *scores))}
     one["groups"] = group_spreads(one["scores"], dict(zip(names, groups)))
     one["comparisons"] = [
@@ -98,21 +101,44 @@ def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_value
     assert list(findings(record))[-1] == (
         f"flickr: student against teacher, {said} as to sentences (largest p = {p_values[1]:.4f})."
     )
-    assert "pooled over the groups of one size" in as_markdown(record)
+    assert "differences seed by seed" in as_markdown(record)
+
+
+def of_two_groups(names, scores, comparisons):
+    """An evaluation of systems called a_seed0 and so on, or b; a comparison: system, baseline, difference and p."""
+    record = evaluation()
+    one, groups = record["test_sets"]["flickr"], [name[0] for name in names]
+    record["systems"] = {
+        name: system(100) | {"group": name[0], "seed": int(name[-1]) if "_seed" in name else None} for name in names
+    }
+    one["scores"] = {name: score(value) for name, value in zip(names, scores)}
+    one["groups"] = group_spreads(one["scores"], dict(zip(names, groups)))
+    keys = ("system", "baseline", "difference", "p_value")
+    one["comparisons"] = [one["comparisons"][0] | dict(zip(keys, found)) for found in comparisons]
+    return record
 
 
 def test_a_seed_that_a_baseline_was_compared_with_counts_among_its_group():
-    record = evaluation()
-    one, names = record["test_sets"]["flickr"], ("a_seed0", "a_seed1", "b")
-    record["systems"] = {name: system(100) | {"group": name[0]} for name in names}
-    one["scores"] = {name: score(value) for name, value in zip(names, (39.0, 41.0, 40.0))}
-    one["groups"] = group_spreads(one["scores"], dict(zip(names, "aab")))
-    found = one["comparisons"][0] | {"p_value": 0.01}
-    one["comparisons"] = [
-        found | {"system": "b", "baseline": "a_seed0", "difference": 1.0},
-        found | {"system": "a_seed1", "baseline": "b", "difference": 1.0},
-    ]
+    comparisons = [("b", "a_seed0", 1.0, 0.01), ("a_seed1", "b", 1.0, 0.01)]
+    record = of_two_groups(("a_seed0", "a_seed1", "b"), (39.0, 41.0, 40.0), comparisons)
     assert "a against b, +0.00" in (last := list(findings(record))[-1]) and "(largest p = 1.0000)" in last
+
+
+def test_several_seeds_of_a_baseline_make_one_comparison_of_groups():
+    names, baselines = ("a_seed0", "a_seed1", "b_seed0", "b_seed1"), ("b_seed0", "b_seed1")
+    comparisons = [(name, other, 2.0, p) for name, p in zip(names[:2], (0.001, 0.2)) for other in baselines]
+    said = list(findings(of_two_groups(names, (42.0, 45.0, 40.0, 43.0), comparisons)))
+    (sentence,) = [sentence for sentence in said if "a against b" in sentence]
+    assert "+2.00 ± 0.00 BLEU over seeds: more than chance as to seeds" in sentence and "p = 0.2000" in sentence
+
+
+def test_groups_without_seeds_in_common_are_compared_by_their_sentences_alone():
+    comparisons = [(name, "b_seed5", 2.0, 0.01) for name in ("a_seed0", "a_seed1")]
+    record = of_two_groups(("a_seed0", "a_seed1", "b_seed5"), (42.0, 45.0, 40.0), comparisons)
+    assert (
+        "a against b, BLEU over seeds: fewer than two of them in common, more than chance as to sentences"
+        in (list(findings(record))[-1])
+    )
 
 
 def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():

@@ -46,12 +46,12 @@ def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
 
 
 def test_each_experiment_has_its_table_and_each_claim_its_verdict():
-    text = page(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11])
-    assert "| slim | 30.50 ± 0.71 (+10.00) | 10.50 ± 0.71 (−10.00) |" in text
+    text = page(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
+    assert "| slim | 30.50 ± 0.71 (+10.00) | 10.00 ± 0.00 (−10.50) |" in text
     assert "| cool | 30.50 ± 0.71 | 2 | +10.00 | +48.8 % | 100 | 10.0x |" in text
     assert "| slim | 20.50 ± 0.71 | 2 |  |  | 100 | 10.0x |" in text
-    # The 95 % quantile of t with 3 degrees of freedom is 2.3534.
-    assert "| Heat harms. | **holds** | cool − hot = +20.00 ± 1.66, claimed above 1: holds |" in text
+    # The 95 % quantile of t with 1 degree of freedom is 6.3138; the seeds' differences are 20 and 21.
+    assert "| Heat harms. | **holds** | cool − hot = +20.50 ± 3.16, claimed above 1: holds |" in text
     assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
     assert text.index("What was done.") < text.index("## Verdicts") < text.index("Cold it is.")
     assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
@@ -59,12 +59,12 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
 
 def test_one_seed_each_leaves_all_open():
     text = page(teacher=[40], slim=[20], cool=[30], hot=[10])
-    assert "every verdict is open" in text and "cool − hot = +20.00, claimed above 1: open" in text
+    assert "| Heat harms. | **open** | cool − hot = +20.00, claimed above 1: open |" in text
 
 
 def test_what_is_not_trained_yet_is_said():
     text = page(teacher=[40], slim=[20, 21], cool=[30])
-    assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet: hot" in text
+    assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet" in text
     assert "| slim | – |" in page(teacher=[40], cool=[30])
 
 
