@@ -6,6 +6,7 @@ before. An interrupted one goes on where it was. Several comparisons in one fold
 """
 
 import fcntl
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -13,20 +14,23 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import track
 
-from nemo_distill.comparison_plan import Run, plan_runs
+from nemo_distill.comparison_plan import Run, flat_overrides, known_arguments, plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
+from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.demo_corpus import write_demo_corpus
 from nemo_distill.data.output_files import differences, fingerprint, whole_file, write_json
 from nemo_distill.data.records import read_json
+from nemo_distill.data.text_files import named_files
 from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.scores import bleu
+from nemo_distill.run_record import read_run
 
 POLL_SECONDS = 5.0  # between looks at what other processes have finished
 
@@ -37,45 +41,80 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg)
-    problems += [
-        f"methods.{group}: another model of the comparison has this name; take another."
-        for group in cfg.methods
-        if group in (*cfg.baselines, "teacher")
-    ]
-    if not cfg.seeds or not all(isinstance(seed, int) and seed >= 0 for seed in cfg.seeds):
-        problems.append(f"seeds={cfg.seeds}: must be a list of whole numbers, at least one.")
+    problems = check_missing(cfg) + _plan_problems(cfg)
     if isinstance(cfg.teacher, str) and not Path(cfg.teacher).is_file():
         problems.append(f"teacher names '{cfg.teacher}', which does not exist.")
-    if not problems and not cfg.corpus.get("generate"):
-        missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
-        problems += [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
+    if not problems:
+        problems += _generated_problems(cfg.corpus) if cfg.corpus.get("generate") else _text_problems(cfg)
     if not problems:
         problems += [
-            f"'{run.folder}' holds the model of another command; delete it, or set another output_dir."
+            f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
             for run in plan_runs(cfg, scripts)
-            if (record := run.finished()) and record["arguments"] != list(run.command[1:])
+            if run.folder.is_dir() and any(known_arguments(begun) != run.arguments for begun in run.begun_with())
         ]
-    if not problems and (written := _generated_with(cfg.corpus)) and written != dict(cfg.corpus.get("generate") or {}):
-        problems.append(
-            f"corpus.folder={cfg.corpus.folder} holds a corpus generated with {written}; delete it, or set another "
-            "output_dir."
-        )
     if problems:
         raise ConfigurationError(problems)
 
 
-def _generated_with(corpus: DictConfig) -> dict[str, int]:
-    return read_json(Path(corpus.folder) / "generated_with.json") or {}
+def _plan_problems(cfg: DictConfig) -> list[str]:
+    """Says what is wrong with the keys that the plan is made of."""
+    problems = [
+        f"{section}.{name}={overrides}: must be a list of overrides."
+        for section in ("baselines", "methods", "labels", "caches")
+        for name, overrides in cfg[section].items()
+        if not isinstance(overrides, ListConfig)
+    ]
+    taken = {"teacher"}
+    for section in ("baselines", "methods"):
+        for group in cfg[section]:
+            if group in taken:
+                problems.append(f"{section}.{group}: another model of the comparison has this name; take another.")
+            taken.add(group)
+    seeds = cfg.seeds if isinstance(cfg.seeds, ListConfig) else []
+    if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        problems.append(f"seeds={cfg.seeds}: must be a list of different whole numbers, at least one.")
+    _, search_problems = build_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
+    return problems + [problem.removeprefix("search.") for problem in search_problems]
+
+
+def _generated_problems(corpus: DictConfig) -> list[str]:
+    """Says what else than the corpus to be generated is in its folder."""
+    written = _generated_with(corpus)
+    if written is None and any(file.exists() for file in _generated_files(corpus)):
+        return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
+    if written not in (None, OmegaConf.to_container(corpus.generate)):
+        remedy = "delete it, or set another output_dir"
+        return [f"corpus.folder={corpus.folder} holds a corpus generated with {written}; {remedy}."]
+    return []
+
+
+def _text_problems(cfg: DictConfig) -> list[str]:
+    """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
+    missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
+    problems = [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
+    for name, overrides in cfg.labels.items():
+        for key, _, value in (override.partition("=") for override in flat_overrides(overrides)):
+            if key == "source" and not value.startswith("[") and not Path(value).is_relative_to(cfg.output_dir):
+                problems += named_files(f"labels.{name}: source", value)[1]
+    return problems
+
+
+def _generated_with(corpus: DictConfig) -> dict[str, int] | None:
+    return read_json(Path(corpus.folder) / "generated_with.json")
 
 
 def prepare_corpus(corpus: DictConfig) -> None:
     """Writes the demo corpus, where the config asks for one and it is not there yet."""
-    if corpus.get("generate") and not _generated_with(corpus):
+    settings = OmegaConf.to_container(corpus.generate) if corpus.get("generate") else None
+    if settings and not all(file.is_file() for file in _generated_files(corpus)):
         console.info(f"Writing the demo corpus to {corpus.folder}")
-        settings = OmegaConf.to_container(corpus.generate)
+        Path(corpus.folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(corpus.folder) / "generated_with.json", settings)  # first: what is there of it is ours
         write_demo_corpus(corpus.folder, **settings)
-        write_json(Path(corpus.folder) / "generated_with.json", settings)
+
+
+def _generated_files(corpus: DictConfig) -> list[Path]:
+    return [*_corpus_files(corpus), Path(corpus.folder) / f"mono.{corpus.source}"]
 
 
 def _corpus_files(corpus: DictConfig) -> list[Path]:
@@ -125,9 +164,8 @@ def _claim(run: Run) -> Iterator[int | None]:
 
     The lock ends with the last process that has the descriptor: with the step's own, if this one is killed.
     """
-    locks = run.folder.parent / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with open(locks / run.folder.name, "w") as stream:
+    run.lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with open(run.lock_path, "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,17 +189,22 @@ def execute(run: Run, claim: int | None = None) -> float:
     if record := run.finished():
         return record["seconds"]
     console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
+    run.begun_path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(run.begun_path, {"arguments": run.arguments})
     started = time.monotonic()
+    process = subprocess.Popen(run.command, pass_fds=() if claim is None else (claim,))
     try:
-        subprocess.run(run.command, check=True, pass_fds=() if claim is None else (claim,))
-    except (subprocess.CalledProcessError, KeyboardInterrupt) as error:
-        raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.") from error
-    seconds = time.monotonic() - started
+        code = process.wait()
+    except KeyboardInterrupt:  # which the step has got as well, and ends in its own way
+        code = process.wait() or signal.SIGINT
+    if code:
+        raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.")
+    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # earlier attempts too
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.record_path, {"arguments": run.command[1:], "seconds": seconds})
+    write_json(run.record_path, {"arguments": run.arguments, "seconds": seconds})
     return seconds
 
 
@@ -197,7 +240,7 @@ def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
     seconds = time.monotonic() - started
     with whole_file(run.folder / "test.translations") as file:
         file.write("".join(f"{line}\n" for line in translations).encode())
-    result = bleu(translations, references)
+    result = bleu(translations, references, cfg.corpus.target)
     parameters = sum(parameter.numel() for parameter in engine.model.parameters())
     distilled, training_seconds = run.group in cfg.methods, (run.finished() or {"seconds": 0.0})["seconds"]
     return Result(

@@ -1,5 +1,6 @@
 """The steps of a comparison, as commands in order: a teacher, what it prepares, baselines and distilled students."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,15 @@ from nemo_distill.data.records import read_json
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
 
-class Finished(TypedDict):
-    """What a step leaves that has finished."""
+class Begun(TypedDict):
+    """What a step leaves that begins."""
 
     arguments: list[str]
+
+
+class Finished(Begun):
+    """What a step leaves that has finished."""
+
     seconds: float
 
 
@@ -53,13 +59,41 @@ class Run:
         return all(run.is_done for run in self.needs)
 
     @property
+    def arguments(self) -> list[str]:
+        """The command, wherever the project lies."""
+        return known_arguments(self.command[1:])
+
+    @property
     def record_path(self) -> Path:
         """What is written when the step has finished."""
         return self.folder / "finished.json"
 
+    @property
+    def lock_path(self) -> Path:
+        """What the process that does the step has locked."""
+        return self.folder.parent / ".locks" / self.folder.name
+
+    @property
+    def begun_path(self) -> Path:
+        """What is written when the step begins: outside its folder, where NeMo moves files when it resumes."""
+        return self.lock_path.with_name(f"{self.folder.name}.json")
+
+    def begun_with(self) -> Iterator[list[str]]:
+        """Yields the arguments of what began in the folder and of what has finished there, as far as there is any."""
+        yield from (
+            record["arguments"]
+            for record in (read_json(self.begun_path, Begun), self.finished())
+            if record is not None
+        )
+
     def finished(self) -> Finished | None:
         """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
         return read_json(self.record_path, Finished)
+
+
+def known_arguments(arguments: Sequence[str]) -> list[str]:
+    """Returns a command's arguments with the script's name in place of its path."""
+    return [Path(argument).name if not place else argument for place, argument in enumerate(arguments)]
 
 
 class Step(NamedTuple):
@@ -70,7 +104,8 @@ class Step(NamedTuple):
 
     def is_named_in(self, overrides: Sequence[str]) -> bool:
         """True if one of a step's overrides names what this one makes."""
-        return any(override.endswith(self.made) for override in overrides)
+        named = re.compile(re.escape(self.made) + r"(?![\w.-])")
+        return any(named.search(override) for override in overrides)
 
 
 def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
@@ -102,7 +137,7 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
         teacher = Step(cfg.teacher, Run("teacher", 0, output / "teacher", (), Path(cfg.teacher)))
         alone, alone_overrides = distil, [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
     else:
-        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *_flat(cfg.teacher)])
+        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *flat_overrides(cfg.teacher)])
         alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)
     yield teacher
     preparations = [_labels(name, node, teacher.made, output, scripts) for name, node in cfg.labels.items()]
@@ -113,10 +148,12 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
     for seed, groups in [*((seed, several) for seed in cfg.seeds), (cfg.seeds[0], once)]:
         for group, overrides in cfg.baselines.items():
             if group in groups:
-                yield run(group, seed, alone, [*alone_overrides, *_flat(cfg.students), *_flat(overrides)])
+                yield run(
+                    group, seed, alone, [*alone_overrides, *flat_overrides(cfg.students), *flat_overrides(overrides)]
+                )
         for group, overrides in cfg.methods.items():
             if group in groups:
-                overrides = [*_flat(cfg.students), from_teacher, *_flat(overrides)]
+                overrides = [*flat_overrides(cfg.students), from_teacher, *flat_overrides(overrides)]
                 yield from _needed(overrides, preparations)
                 yield run(group, seed, distil, overrides)
 
@@ -131,8 +168,8 @@ def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step
 
 def _labels(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path) -> Step:
     folder = output / f"labels_{name}"
-    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *_flat(overrides)]
-    values = dict(override.split("=", 1) for override in given)
+    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *flat_overrides(overrides)]
+    values = dict(override.split("=", 1) for override in given if "=" in override)
     command = (sys.executable, str(scripts / "generate_pseudo_labels.py"), *given)
     run = Run(f"labels_{name}", 0, folder, command, None)
     return Step(f"{values['output_dir']}/{values['name']}.src", run)
@@ -141,7 +178,7 @@ def _labels(name: str, overrides: ListConfig, teacher: str, output: Path, script
 def _cache(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path, shared: Sequence[str]) -> Step:
     folder = output / f"cache_{name}"
     where = f"model.distillation.teacher_cache={folder}"
-    given = [*shared, f"model.distillation.model_path={teacher}", where, *_flat(overrides)]
+    given = [*shared, f"model.distillation.model_path={teacher}", where, *flat_overrides(overrides)]
     command = (sys.executable, str(scripts / "cache_teacher.py"), *given)
     return Step(where, Run(f"cache_{name}", 0, folder, command, None))
 
@@ -156,11 +193,11 @@ def _tokenizer_overrides(cfg: DictConfig, output: Path) -> list[str]:
     return [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
 
 
-def _flat(overrides: ListConfig) -> Iterator[str]:
+def flat_overrides(overrides: ListConfig) -> Iterator[str]:
     """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
     for override in overrides:
         if isinstance(override, ListConfig):
-            yield from _flat(override)
+            yield from flat_overrides(override)
         else:
             yield override
 

@@ -1,9 +1,13 @@
 """The driver of the demo, with trainings that are one line of Python."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -122,9 +126,34 @@ def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
     assert "model.distillation.distillation_loss_weight=0" in baseline.command
 
 
-def test_two_models_of_one_name_are_refused(demo):
-    demo.methods = {"baseline": []}
-    with pytest.raises(ConfigurationError, match="methods.baseline: another model"):
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("methods", {"baseline": []}, "methods.baseline: another model"),
+        ("baselines", {"teacher": []}, "baselines.teacher: another model"),
+        ("methods", {"hot": "temperature=5"}, "methods.hot=temperature=5: must be a list of overrides"),
+        ("seeds", 3, "seeds=3: must be a list of different whole numbers"),
+        ("seeds", [0, 0], "must be a list of different whole numbers"),
+        ("beam_size", 0, "beam_size=0: must be"),
+        ("beam_size", "four", "beam_size=four: must be"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(demo, key, value, sentence):
+    demo[key] = value
+    with pytest.raises(ConfigurationError, match=sentence):
+        check_comparison(demo, SCRIPTS)
+
+
+def test_text_to_be_labelled_that_is_not_there_is_told_before_anything_is_trained(demo):
+    prepare_corpus(demo.corpus)
+    demo.corpus.generate = None
+    demo.labels = {
+        "mono": ["source=${corpus.folder}/mono.de"],
+        "second": ["source=${output_dir}/labels_mono/pseudo.src"],
+    }
+    check_comparison(demo, SCRIPTS)
+    demo.labels.mono = ["source=news.de", "~filters.repetitions"]
+    with pytest.raises(ConfigurationError, match="labels.mono: source names 'news.de', which does not exist"):
         check_comparison(demo, SCRIPTS)
 
 
@@ -146,8 +175,49 @@ def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path
     folder = tmp_path / "distilled_seed1"
     folder.mkdir()
     (folder / "finished.json").write_text(json.dumps({"arguments": ["another"], "seconds": 1.0}))
-    with pytest.raises(ConfigurationError, match="distilled_seed1' holds the model of another command"):
+    with pytest.raises(ConfigurationError, match="distilled_seed1' holds what another command made, or began"):
         check_comparison(demo, SCRIPTS)
+
+
+def test_what_another_command_began_is_not_gone_on_with(demo, tmp_path):
+    baseline = list(plan_runs(demo, SCRIPTS))[1]
+    stopped = (sys.executable, "-c", "raise SystemExit(3)", *baseline.command[2:])
+    with pytest.raises(SystemExit):
+        execute(replace(baseline, command=stopped))
+    check_comparison(demo, SCRIPTS)  # there is no folder to go on with
+    baseline.folder.mkdir()
+    with pytest.raises(ConfigurationError, match="baseline_seed0' holds what another command made, or began"):
+        check_comparison(demo, SCRIPTS)
+
+
+def test_a_project_that_was_moved_goes_on(demo, tmp_path):
+    baseline = list(plan_runs(demo, SCRIPTS))[1]
+    baseline.folder.mkdir()
+    baseline.record_path.write_text(json.dumps({"arguments": baseline.command[1:], "seconds": 1.0}))
+    check_comparison(demo, tmp_path / "elsewhere")
+
+
+def test_the_time_of_earlier_attempts_counts(tmp_path):
+    run = run_in(tmp_path / "run")
+    run.folder.mkdir()
+    (run.folder / "run.json").write_text(json.dumps({"seconds": 1000.0}))
+    assert execute(run) == 1000.0
+
+
+def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
+    step = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); f.touch(); time.sleep(1); f.write_text('ended')"
+    driver = (
+        "import sys; from pathlib import Path; from nemo_distill.comparison import execute, Run; "
+        f"execute(Run('a', 0, Path(sys.argv[1]), (sys.executable, '-c', {step!r}, sys.argv[2]), None))"
+    )
+    started = tmp_path / "started"
+    process = subprocess.Popen((sys.executable, "-c", driver, tmp_path / "run", started), stderr=subprocess.PIPE)
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert b"run did not finish" in process.communicate()[1]
+    assert started.read_text() == "ended"
 
 
 def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
@@ -163,6 +233,17 @@ def test_a_corpus_that_lacks_a_file_is_told(demo):
         check_comparison(demo, SCRIPTS)
 
 
+def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
+    prepare_corpus(demo.corpus)
+    (Path(demo.corpus.folder) / "mono.de").unlink()
+    check_comparison(demo, SCRIPTS)  # half a corpus of ours
+    (Path(demo.corpus.folder) / "generated_with.json").unlink()
+    with pytest.raises(ConfigurationError, match="holds other text; for that one, set corpus.generate=null"):
+        check_comparison(demo, SCRIPTS)
+    demo.corpus.generate = None
+    check_comparison(demo, SCRIPTS)
+
+
 def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
     prepare_corpus(demo.corpus)
     check_comparison(demo, SCRIPTS)
@@ -174,7 +255,7 @@ def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
-    assert run.finished()["arguments"] == list(run.command[1:])
+    assert run.finished()["arguments"] == run.arguments == list(run.command[1:])
 
 
 def counting_run(folder, log, needs=()):
