@@ -29,7 +29,7 @@ from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.results_table import Result
-from nemo_distill.evaluation.scores import bleu
+from nemo_distill.evaluation.scores import bleu, language_problems
 from nemo_distill.run_record import read_run
 
 POLL_SECONDS = 5.0  # between looks at what other processes have finished
@@ -74,7 +74,8 @@ def _plan_problems(cfg: DictConfig) -> list[str]:
     if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         problems.append(f"seeds={cfg.seeds}: must be a list of different whole numbers, at least one.")
     _, search_problems = build_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
-    return problems + [problem.removeprefix("search.") for problem in search_problems]
+    problems += [problem.removeprefix("search.") for problem in search_problems]
+    return problems + language_problems("corpus.target", cfg.corpus.target)
 
 
 def _generated_problems(corpus: DictConfig) -> list[str]:

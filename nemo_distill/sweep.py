@@ -115,7 +115,7 @@ def run_in_sweep(cfg: DictConfig, script: str) -> dict[str, str] | None:
             return _outcome(folder, FINISHED_BEFORE)
     except DataError as error:
         return _outcome(folder, REFUSED, f"was refused: {error}")
-    console.info(f"\n{folder.name}")
+    console.info(f"\n{_training(folder)}")
     try:
         code = _exit_code([sys.executable, script, *_command_line(added)])
     except Exception as error:  # of a launcher that ends its job, such as submitit's when its time is up
@@ -131,7 +131,12 @@ def run_in_sweep(cfg: DictConfig, script: str) -> dict[str, str] | None:
 def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
     best = (read_run(folder) or {}).get("best") if outcome in (FINISHED, FINISHED_BEFORE) else None
     shown = f"{best['monitor']} {best['value']:.4g}" if best else ""
-    return {"training": folder.name, "outcome": outcome, "best": shown, "reason": reason}
+    return {"training": _training(folder), "outcome": outcome, "best": shown, "reason": reason}
+
+
+def _training(folder: Path) -> str:
+    """The values that name a training's folder, which is more than one deep where they hold slashes."""
+    return str(folder.relative_to(Path(HydraConfig.get().sweep.dir).absolute()))
 
 
 def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The job of `demo_server.py`: a page with the models of a config."""
 
+import socket
 from importlib.util import find_spec
 
 from omegaconf import DictConfig
@@ -19,21 +20,34 @@ def check_server(cfg: DictConfig) -> None:
         ConfigurationError: with every problem found.
     """
     problems = check_missing(cfg)
-    if not cfg.models:
-        problems.append("models is empty; give at least one: '+models.student=student.nemo'.")
+    models = cfg.models if isinstance(cfg.models, DictConfig) else {}
+    if not models:
+        problems.append(f"models={cfg.models}: give at least one: '+models.student=student.nemo'.")
     problems += device_problems(cfg.device)
     if not isinstance(cfg.port, int) or not 0 < cfg.port < 65536:
         problems.append(f"port={cfg.port}: must be from 1 to 65535.")
+    elif not _is_free(cfg.port):
+        problems.append(f"port={cfg.port}: another program has it; take another.")
     if not find_spec("flask") or not find_spec("waitress"):
         problems.append("demo_server.py needs flask and waitress: pip install 'nemo_distill[demo]'.")
     try:
         problems += search_problems(cfg.engine, read_settings(cfg.search))
     except ConfigurationError as error:
         problems += error.problems
-    for name, path in cfg.models.items():
+    for name, path in models.items():
         problems += [f"models.{name}: {problem}" for problem in engine_problems(cfg.engine, model_paths(path))]
     if problems:
         raise ConfigurationError(problems)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as waitress does
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def run_server(cfg: DictConfig) -> None:

@@ -66,7 +66,8 @@ class EvaluationJob:
         It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
         deviation over the seeds of each group that has several.
         """
-        for folder in (self.folder, *self.folder.rglob("*/")):
+        scores = self.folder / "scores"
+        for folder in (self.folder, self.texts.folder, scores, *scores.glob("*/")):
             remove_leftovers(folder)
         for one in self.sets:
             self.texts.write_set(one)
@@ -263,11 +264,12 @@ def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _name_problems(values: Mapping[str, Any]) -> list[str]:
-    baselines = (values["significance"] or {}).get("baselines")
-    if not isinstance(baselines, list):  # null, or told by its section
+    significance, models = values["significance"], values["models"]
+    baselines = significance.get("baselines") if isinstance(significance, Mapping) else None
+    if not isinstance(baselines, list) or not isinstance(models, Mapping):  # null, or told by its section
         return []
     return [
-        f"significance.baselines names '{name}'; models has {', '.join(values['models'] or ()) or 'none'}."
+        f"significance.baselines names '{name}'; models has {', '.join(models) or 'none'}."
         for name in baselines
-        if name not in (values["models"] or ())
+        if name not in models
     ]

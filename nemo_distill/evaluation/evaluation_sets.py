@@ -17,7 +17,7 @@ from sacrebleu.utils import (
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.text_files import named_files, unequal_lengths
 from nemo_distill.data.text_lines import TextFiles, clean_text
-from nemo_distill.evaluation.scores import build_metric
+from nemo_distill.evaluation.scores import language_problems
 
 NAME = re.compile(r"[\w+-]+")  # becomes the beginning of file names, up to their first dot
 
@@ -67,6 +67,10 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
     One of sacrebleu's that is not on this machine is fetched, by sacrebleu.
     """
     found, problems = [], []
+    if not isinstance(sections, Mapping):
+        return [], [
+            f"test_sets={sections}: must be a section, as '+test_sets.mine={{source: test.de, reference: test.en}}'."
+        ]
     if not sections:
         problems.append("test_sets is empty: give one, '+test_sets.mine={source: test.de, reference: test.en}'.")
     for name, values in sections.items():
@@ -78,7 +82,7 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
         if section and not wrong:
             files, wrong = _sacrebleu_files(where, section) if section.sacrebleu else _files(where, section)
             language = section.language or (section.pair or "").rpartition("-")[2] or None
-            wrong += _language_problems(where, language)
+            wrong += language_problems(where, language)
             problems += wrong
             if not wrong:
                 found.append(EvaluationSet(str(name), *files, language))
@@ -112,14 +116,6 @@ def _sacrebleu_files(where: str, section: _SetSection) -> tuple[list[Path], list
     if len(references) > 1:
         return [], [f"{where}: {name} has {len(references)} references a sentence; one is needed, take another set."]
     return files, []
-
-
-def _language_problems(where: str, language: str | None) -> list[str]:
-    try:
-        build_metric("BLEU", language)
-    except RuntimeError:  # of sacrebleu, for a language whose words it cannot part by itself
-        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{language[:2]}]'."]
-    return []
 
 
 def _read(path: Path) -> list[str]:

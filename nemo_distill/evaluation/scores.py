@@ -21,9 +21,27 @@ class Score:
     signature: str
 
 
+TOKENIZATIONS = {"ja": "ja-mecab", "ja-mecab": "ja-mecab", "zh": "zh", "ko": "ko-mecab"}  # sacrebleu's, of languages
+
+
 def bleu_tokenization(language: str | None) -> str:
     """Returns sacrebleu's tokenization for a target language; `13a` where the language needs none of its own."""
-    return {"ja": "ja-mecab", "ja-mecab": "ja-mecab", "zh": "zh", "ko": "ko-mecab"}.get(language or "", "13a")
+    return TOKENIZATIONS.get(language or "", "13a")
+
+
+def signed_tokenization(signature: str) -> str:
+    """Returns the tokenization in a signature of BLEU, there perhaps with a version; `13a` if it names none."""
+    signed = dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get("tok", "13a")
+    return next((name for name in TOKENIZATIONS.values() if signed.startswith(f"{name}-")), signed)
+
+
+def language_problems(where: str, language: str | None) -> list[str]:
+    """Returns a sentence, which begins with `where`, if sacrebleu cannot part the words of a language here."""
+    try:
+        build_metric("BLEU", language)
+    except RuntimeError:
+        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{language[:2]}]'."]
+    return []
 
 
 def build_metric(name: str, language: str | None = None) -> Metric:

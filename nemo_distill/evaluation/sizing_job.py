@@ -21,7 +21,7 @@ def check_sizing(cfg: DictConfig) -> None:
         ConfigurationError: with every problem found.
     """
     problems = check_missing(cfg)
-    _, target_problems = build_section(SizeTarget, OmegaConf.to_container(cfg.target), "target")
+    _, target_problems = build_section(SizeTarget, OmegaConf.to_container(cfg).get("target"), "target")
     problems += target_problems
     if not isinstance(cfg.shown, int) or cfg.shown < 1:
         problems.append(f"shown={cfg.shown}: must be a whole number of at least 1.")

@@ -93,6 +93,8 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
         search: what the engines are to follow; None if it is wrong itself.
     """
     systems, problems = [], []
+    if not isinstance(models, Mapping):
+        return [], [f"models={models}: must be a section, as '+models.student=student.nemo'."]
     if not models:
         problems.append("models is empty: give at least one, '+models.student=student.nemo'.")
     for name, values in models.items():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 FILE_WIDTH = 240  # columns, where there is no terminal to tell its own
@@ -20,6 +21,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     screen = Console()
     (screen if screen.is_terminal else Console(width=FILE_WIDTH)).print(table)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
@@ -25,12 +25,12 @@ def check_report(cfg: DictConfig) -> None:
     problems = check_missing(cfg) + plotting_problems("report.py")
     if cfg.runs is None and cfg.evaluation is None:
         problems.append("runs and evaluation have no value; give a folder of trainings, an evaluation's, or both.")
-    if cfg.runs is not None and not Path(cfg.runs).is_dir():
+    if cfg.runs is not None and not Path(str(cfg.runs)).is_dir():
         problems.append(f"runs names '{cfg.runs}', which is no folder.")
     if not isinstance(cfg.sentences, int) or cfg.sentences < 0:
         problems.append(f"sentences={cfg.sentences}: must be a whole number of at least 0.")
-    if not cfg.curves:
-        problems.append("curves is empty; the last of its scalars is what trainings are compared by.")
+    if not cfg.curves or not isinstance(cfg.curves, ListConfig):
+        problems.append(f"curves={cfg.curves}: must be a list of scalars; by the last of them trainings are compared.")
     problems += _evaluation_problems(cfg)
     if problems:
         raise ConfigurationError(problems)

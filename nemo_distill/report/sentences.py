@@ -6,6 +6,7 @@ from typing import Any
 from rich.progress import track
 from sacrebleu.metrics import BLEU, CHRF
 
+from nemo_distill.evaluation.scores import signed_tokenization
 from nemo_distill.report.evaluation import Evaluation
 
 METRICS = ("BLEU", "chrF")  # that the page can sort by
@@ -50,8 +51,7 @@ def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, An
 
 def tokenization(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the tokenization in the signature of a system's corpus BLEU; `13a` where there is none."""
-    signature = (scores.get("BLEU") or {}).get("signature") or ""
-    return dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get("tok", "13a")
+    return signed_tokenization((scores.get("BLEU") or {}).get("signature") or "")
 
 
 def _scored(lines: Sequence[str], references: Sequence[str], tokenize: str) -> dict[str, list[Any]]:

@@ -47,7 +47,9 @@ def study_models(experiments: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         experiments: of the study's config, resolved.
     """
-    return {name: one for experiment in experiments.values() for name, one in experiment["methods"].items()}
+    return {
+        name: one for experiment in experiments.values() for name, one in (experiment.get("methods") or {}).items()
+    }
 
 
 def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> list[str]:

@@ -63,7 +63,8 @@ class Sweep:
         """Returns the last parts of a key's name, as many as tell it from the other keys."""
         parts = key.split(".")
         endings = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
-        return next(ending for ending in endings if sum(f".{one}".endswith(f".{ending}") for one in self.keys) <= 1)
+        tells = (ending for ending in endings if sum(f".{one}".endswith(f".{ending}") for one in self.keys) <= 1)
+        return next(tells, key)  # all of it may be the end of another
 
     def _values(self, key: str) -> set[str]:
         return {run.overrides[key] for run in self.runs}

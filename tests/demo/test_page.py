@@ -1,4 +1,5 @@
 import shutil
+import socket
 import subprocess
 import threading
 from html import unescape
@@ -63,6 +64,16 @@ def test_a_browser_shows_the_answers(page, tmp_path):
     finally:
         server.close()
     assert "<td>student</td>" in shown and "short ein Hund" in shown
+
+
+def test_a_port_that_another_program_has_is_told():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        initialize_config_dir(str(SCRIPTS / "conf"), version_base=None),
+    ):
+        cfg = compose("demo_server", [f"port={taken.getsockname()[1]}"])
+        with pytest.raises(ConfigurationError, match="another program has it; take another"):
+            check_server(cfg)
 
 
 def test_all_mistakes_are_told_at_once():

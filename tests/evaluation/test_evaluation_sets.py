@@ -3,7 +3,7 @@ import gzip
 import pytest
 from sacrebleu.dataset import DATASETS
 
-from nemo_distill.evaluation import evaluation_sets
+from nemo_distill.evaluation import evaluation_sets, scores
 from nemo_distill.evaluation.evaluation_sets import read_evaluation_sets
 
 
@@ -65,7 +65,7 @@ def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(f
     def fail(name, language):
         raise RuntimeError
 
-    monkeypatch.setattr(evaluation_sets, "build_metric", fail)
+    monkeypatch.setattr(scores, "build_metric", fail)
     section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
     assert read_evaluation_sets({"a": section})[1] == [
         "test_sets.a: BLEU of language=ja needs pip install 'sacrebleu[ja]'."

@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.evaluation.scores import bleu, bleu_tokenization, corpus_score
+from nemo_distill.evaluation.scores import bleu, bleu_tokenization, corpus_score, signed_tokenization
 
 
 def test_bleu_comes_with_the_signature_that_reproduces_it():
@@ -18,6 +18,13 @@ def test_bleu_agrees_with_a_count_by_hand():
 @pytest.mark.parametrize(("language", "expected"), [("en", "13a"), ("zh", "zh"), ("ja", "ja-mecab"), (None, "13a")])
 def test_the_language_chooses_the_tokenization(language, expected):
     assert bleu_tokenization(language) == expected
+
+
+@pytest.mark.parametrize("tokenization", ["13a", "zh", "ja-mecab", "ko-mecab"])
+def test_a_signature_tells_the_tokenization_without_its_version(tokenization):
+    version = "-0.996-IPA" if "mecab" in tokenization else ""
+    assert signed_tokenization(f"nrefs:1|tok:{tokenization}{version}|version:2.6.0") == tokenization
+    assert signed_tokenization("") == "13a"
 
 
 def test_texts_of_different_length_are_refused():

@@ -113,7 +113,7 @@ def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigurationError) as missing:
         check_report(config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]"))
     assert [problem.split(" ")[0] for problem in missing.value.problems] == [
-        "runs", "sentences=-1:", "curves", "evaluation:",
+        "runs", "sentences=-1:", "curves=[]:", "evaluation:",
     ]  # fmt: skip
 
 

@@ -52,6 +52,8 @@ def test_a_key_is_called_by_as_much_of_its_name_as_tells_it_from_others():
     runs = [run(str(n), 1.0, f"model.encoder.layers={n}", f"model.decoder.layers={n}", f"seed={n}") for n in (1, 2)]
     (sweep,) = find_sweeps(runs, TAG, None, "BLEU")
     assert sweep.method(runs[0]) == "decoder.layers=1" and sweep.short("model.encoder.layers") == "encoder.layers"
+    runs = [run(str(n), 1.0, f"a.b={n}", f"b={n}") for n in (1, 2)]
+    assert find_sweeps(runs, TAG, None, "BLEU")[0].short("b") == "b"
 
 
 @pytest.mark.parametrize(

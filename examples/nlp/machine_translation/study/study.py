@@ -22,12 +22,8 @@ from nemo_distill.training import check, plain_errors
 @hydra_main("../conf", "study")
 def main(cfg: DictConfig) -> None:
     scripts, folder = Path(__file__).parents[1], Path(cfg.output_dir)
+    check(cfg, partial(check_study, scripts=scripts))
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
-    with open_dict(cfg):
-        cfg.methods = study_models(experiments)
-        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *cfg.methods])
-        cfg.one_seed = unclaimed if cfg.repeated == "claimed" else []
-    check(cfg, partial(check_study, experiments=experiments, scripts=scripts))
     with plain_errors(goes_on=True):
         results = (finished_results if cfg.report_only else compare)(cfg, scripts)
         write_results(results, folder)
@@ -40,7 +36,13 @@ def main(cfg: DictConfig) -> None:
     console.info(str(folder / "study.md"))
 
 
-def check_study(cfg: DictConfig, experiments: dict, scripts: Path) -> None:
+def check_study(cfg: DictConfig, scripts: Path) -> None:
+    """Checks the study, and gives its config the plan of a comparison."""
+    experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
+    with open_dict(cfg):
+        cfg.methods = study_models(experiments)
+        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *cfg.methods])
+        cfg.one_seed = unclaimed if cfg.repeated == "claimed" else []
     problems = check_missing(cfg) + plotting_problems("study.py") + study_problems(experiments, list(cfg.baselines))
     if cfg.repeated not in ("claimed", "all"):
         problems.append(f"repeated={cfg.repeated}: must be one of claimed, all.")
