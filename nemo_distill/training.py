@@ -1,6 +1,7 @@
 """The steps of a training job that its Hydra scripts share, in NeMo's order."""
 
 import errno
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -55,6 +56,9 @@ def plain_errors(goes_on: bool = False) -> Iterator[None]:
             yield
     except (ConfigurationError, DataError, NotFiniteError) as error:
         raise SystemExit(f"\n{error}") from error
+    except BrokenPipeError as error:  # whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from error
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -112,7 +116,7 @@ def _outcome(trainer: Any) -> dict[str, Any]:
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     best = checkpoint.best_model_score if checkpoint else None
     return {
-        "steps": trainer.global_step,
+        "steps": getattr(trainer, "last_step", trainer.global_step),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": number_of_parameters(getattr(model, "student", model)),
@@ -136,15 +140,20 @@ def build_trainer(cfg: DictConfig) -> Any:
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    callbacks = [ExactResumeCallback(), FiniteTraining()]
+    # NeMo goes back to the best checkpoint at the end, and takes the step's number with it.
+    keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
+    callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:
         trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
-    if resumes(cfg) and trainer.is_global_zero:
-        settle_checkpoints(checkpoint_folder(cfg.exp_manager))
+    if resumes(cfg):
+        if trainer.is_global_zero:
+            settle_checkpoints(checkpoint_folder(cfg.exp_manager))
+        with open_dict(cfg):  # the first attempt has nothing to resume, which NeMo takes for a mistake
+            cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     exp_manager(trainer, cfg.get("exp_manager"))
     if resumes(cfg) and trainer.checkpoint_callback:
         # What a killed attempt has written after the checkpoint is written again, under the same names.

@@ -55,7 +55,6 @@ def train(corpus, teacher_path, tmp_path):
             "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "+trainer.enable_progress_bar=false",
             "+trainer.max_steps=14", "+trainer.val_check_interval=4", "trainer.log_every_n_steps=1",
             f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
-            "+exp_manager.resume_ignore_no_checkpoint=true",
         ]  # fmt: skip
         arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides, *more]
         return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
@@ -126,11 +125,14 @@ def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train,
     stopping = "{monitor: val_sacreBLEU_flickr, mode: max, patience: 1, min_delta: 100}"
     stopped = train(
         tmp_path / "run", *files, "model.validation_ds.names=[newstest,flickr]",
-        "+exp_manager.create_early_stopping_callback=true",
+        "+exp_manager.create_early_stopping_callback=true", "+exp_manager.checkpoint_callback_params.mode=max",
+        "+exp_manager.checkpoint_callback_params.save_best_model=true",
+        "+exp_manager.checkpoint_callback_params.monitor=val_sacreBLEU_flickr",
         f"+exp_manager.early_stopping_callback_params={stopping}",
     )  # fmt: skip
     assert stopped.returncode == 0, stopped.stderr
     assert sorted(logged_losses(tmp_path / "run")) == list(range(8))
+    assert recorded(tmp_path / "run")["steps"] == 8  # and not the best checkpoint's
 
 
 @pytest.mark.parametrize(("goes_on", "again"), [(True, "goes on"), (False, "starts over")])

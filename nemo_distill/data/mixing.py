@@ -15,7 +15,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from nemo_distill.data.output_files import earlier_record, fingerprint, remove_leftovers, whole_files, write_json
+from nemo_distill.data.output_files import (
+    earlier_record,
+    fingerprint,
+    remove_leftovers,
+    sha256_of,
+    whole_files,
+    write_json,
+)
 from nemo_distill.data.text_lines import DataError, LinePolicy, clean_line, parallel_lines
 
 Item = TypeVar("Item")
@@ -101,18 +108,23 @@ def write_mix(
         DataError: if a mix of other settings is there, if files are not parallel, or if a corpus has no usable pair.
     """
     record_path = mix.path("json")
-    if record := earlier_record(record_path, mix.settings(), overwrite):
+    texts = [mix.path(ending) for ending in ("src", "tgt")]
+    record = earlier_record(record_path, mix.settings(), overwrite)
+    if record and all(path.is_file() for path in texts):
         return record
     remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
     parts = _plan(mix)
     lines = sum(part.lines for part in parts.values())
-    texts = [mix.path(ending) for ending in ("src", "tgt")]
     with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):
         for number, (source, target) in enumerate(_pairs(mix, parts), start=1):
             source_file.write(source.encode() + b"\n")
             target_file.write(target.encode() + b"\n")
             on_line(number, lines)
-    files = [fingerprint(path) for path in texts]
+        # While they have no names yet: an interruption in these minutes leaves nothing.
+        for stream in (source_file, target_file):
+            stream.flush()
+        written = zip(texts, (source_file, target_file))
+        files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
     record = {"settings": mix.settings(), "lines": lines, "corpora": corpora, "files": files}
     write_json(record_path, record)

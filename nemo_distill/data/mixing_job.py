@@ -13,7 +13,7 @@ from nemo_distill.data.mixing import Corpus, Mix, write_mix
 from nemo_distill.data.output_files import earlier_record
 from nemo_distill.data.progress import print_counts, shown_progress
 from nemo_distill.data.text_files import named_files
-from nemo_distill.data.text_lines import DataError, LinePolicy
+from nemo_distill.data.text_lines import DataError, LinePolicy, user_path
 
 CORPUS_KEYS = ("source", "target", "share", "fraction")
 MIX_KEYS = ("corpora", "seed", "lines", "base", "reading")
@@ -45,7 +45,7 @@ def mixing_job(cfg: DictConfig) -> Mix:
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     if problems := check_missing(cfg):
         raise ConfigurationError(problems)
-    mix, problems = build_mix({key: values[key] for key in MIX_KEYS}, Path(values["output"]).expanduser())
+    mix, problems = build_mix({key: values[key] for key in MIX_KEYS}, user_path(values["output"]))
     if problems := problems or _overwritten(mix):
         raise ConfigurationError(problems)
     return mix
@@ -107,6 +107,8 @@ def _mix_problems(mix: Mix) -> list[str]:
 
 
 def _overwritten(mix: Mix) -> list[str]:
+    if not mix.output.name:
+        return [f"output={mix.output}: must be what the names of files begin with."]
     written = {mix.path(ending).resolve() for ending in ("src", "tgt", "json")}
     read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets)]
     return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]

@@ -26,6 +26,7 @@ from nemo_distill.data.output_files import (
 from nemo_distill.data.records import OPEN, FileEntry, read_json
 from nemo_distill.data.text_lines import DataError
 
+SETTINGS_FILE = "settings.json"
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
 
 
@@ -63,7 +64,7 @@ class ShardFolder:
         self.settings = json.loads(json.dumps(settings))
         self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.shards = path / "shards"
-        self.settings_path = path / "settings.json"
+        self.settings_path = path / SETTINGS_FILE
         self.manifest_path = path / "manifest.json"
 
     def shard(self, index: int) -> Path:

@@ -51,6 +51,15 @@ def mixed_files(model: Mapping[str, Any]) -> list[Path]:
     return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
 
 
+def mixed_how(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what decides which pairs of its files `distillation.mix` holds; None where nothing is mixed."""
+    if not _corpora(model):
+        return None
+    mix, _ = _build(model, Path("mixed"))
+    corpora = {name: {"share": corpus.share, "fraction": corpus.fraction} for name, corpus in mix.corpora.items()}
+    return {**mix.settings(), "corpora": corpora}
+
+
 def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
     """Returns the files of sources and of targets that are trained on, a mix's or else `train_ds`'; no tarred ones.
 

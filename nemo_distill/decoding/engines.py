@@ -16,7 +16,7 @@ from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary
+from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
 
 ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
 DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
@@ -34,11 +34,11 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
     if name == "hugging_face":
         problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path)]
-    elif name == "ctranslate2":
-        problems += [] if find_spec("ctranslate2") else [missing_package("ctranslate2")]
+    elif name == "ctranslate2" and not find_spec("ctranslate2"):
+        problems.append(missing_package("ctranslate2"))
     else:
-        for path in paths:
-            problems += _archive_problems(name, Path(path))
+        for path in filter(os.path.exists, paths):
+            problems += _file_problems(name, Path(path))
         if not problems and len(paths) > 1:
             problems += _different_vocabularies(paths)
     return problems
@@ -58,12 +58,14 @@ def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def _archive_problems(name: str, path: Path) -> list[str]:
-    if path.is_dir():
-        return [f"model names '{path}', a folder; engine={name} takes a .nemo."]
+def _file_problems(name: str, path: Path) -> list[str]:
     try:
-        if path.exists():
-            NemoArchive(path)
+        if not path.is_dir():
+            translation_archive(path)
+        elif name == "ctranslate2":
+            ExportRecord.read(path)
+        else:
+            return [f"model names '{path}', a folder; engine={name} takes a .nemo."]
     except ValueError as error:
         return [f"model: {error}."]
     return []

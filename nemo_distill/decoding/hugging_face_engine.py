@@ -25,10 +25,10 @@ ADAPTER = "adapter_config.json"
 class HuggingFaceEngine:
     """An `Engine` over a folder that Hugging Face's `save_pretrained` wrote, or that was fetched from its hub.
 
-    Nothing is fetched, and no code of the folder is run. What the model's own generation config forbids or forces
-    (`bad_words_ids`, `forced_eos_token_id`) holds; how to search is said by `SearchSettings` alone. Length penalties
-    are `power`. Only sources of one length, in tokens, go into a batch, so that a translation does not depend on the
-    lines beside it; each sample is drawn by itself for the same reason.
+    Nothing is fetched, and no code of the folder is run. What the model's own generation config forbids
+    (`bad_words_ids`) holds, but no end is forced on what the limit of length cuts; how to search is said by
+    `SearchSettings` alone. Length penalties are `power`. Only sources of one length, in tokens, go into a batch, so
+    that a translation does not depend on the lines beside it; each sample is drawn by itself for the same reason.
 
     Args:
         folder: with `config.json`, weights and tokenizer.
@@ -114,6 +114,7 @@ class HuggingFaceEngine:
             output_scores=settings.follows_a_beam,
             output_logits=not settings.follows_a_beam,
             return_dict_in_generate=True,
+            forced_eos_token_id=None,  # which would end what the limit cuts
             **_search_options(settings),
             **self._forced,
         )

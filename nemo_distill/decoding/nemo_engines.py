@@ -10,6 +10,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from torch import Tensor
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.text_files import as_list
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
@@ -50,6 +51,16 @@ class TextEngine(ABC):
         model = self.model
         if source is None or target is None:
             raise ConfigurationError(["model is multilingual: set source_language and target_language."])
+        problems = [
+            f"{side}_language={language}: the model knows {', '.join(known)}."
+            for side, language, known in (
+                ("source", source, as_list(model.cfg.get("src_language"))),
+                ("target", target, as_list(model.cfg.get("tgt_language"))),
+            )
+            if len(known) > 1 and language not in known
+        ]
+        if problems:
+            raise ConfigurationError(problems)
         self.source_processor, self.target_processor = MTEncDecModel.setup_pre_and_post_processing_utils(
             source, target, model.encoder_tokenizer_library, model.decoder_tokenizer_library
         )

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
@@ -67,7 +66,7 @@ def check_translation(cfg: DictConfig) -> None:
 
 
 def _output_problems(cfg: DictConfig) -> list[str]:
-    output = Path(cfg.output)
+    output = user_path(cfg.output)
     if not output.parent.is_dir():
         return [f"output names '{output}', but there is no folder '{output.parent}'."]
     if output.is_dir() or (output.exists() and not cfg.overwrite):
@@ -97,9 +96,10 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
     format of Moses, `number ||| hypothesis ||| score`.
     """
     if settings.n_best > 1:
-        return [f"{number} ||| {found.text} ||| {found.score:.4f}" for found in translation.hypotheses]
+        return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
     best = translation.hypotheses[0]
-    return [f"{best.score:.4f}\t{best.text}" if scores else best.text]
+    text = clean_text(best.text)
+    return [f"{best.score:.4f}\t{text}" if scores else text]
 
 
 def _translations(
@@ -134,7 +134,7 @@ def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with whole_file(Path(path)) as file:
+    with whole_file(user_path(path)) as file:
         stream = TextIOWrapper(file, encoding="utf-8", newline="\n")
         try:
             yield stream

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.data.text_lines import user_path
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
 from nemo_distill.models.translation_archive import SIDES
@@ -103,7 +104,7 @@ def missing_package(name: str) -> str:
 def read_settings(cfg: DictConfig) -> ExportSettings:
     """Returns the settings of a script's config."""
     values = {name: cfg[name] for name in ExportSettings.__dataclass_fields__}
-    return ExportSettings(**values | {name: Path(values[name]).expanduser() for name in ("model", "output")})
+    return ExportSettings(**values | {name: user_path(values[name]) for name in ("model", "output")})
 
 
 def check_export(cfg: DictConfig) -> None:

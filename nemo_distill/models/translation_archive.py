@@ -19,7 +19,7 @@ def translation_archive(path: str | Path) -> NemoArchive:
     archive = NemoArchive(path)
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
-        raise ValueError(f"'{archive.path}' holds a '{target}'; only {MT_TARGET} can be distilled here")
+        raise ValueError(f"'{archive.path}' holds a '{target}', and no {MT_TARGET}")
     archive.check_targets()
     return archive
 

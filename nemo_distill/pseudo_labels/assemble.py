@@ -90,7 +90,9 @@ def assemble(
     """
     with folder_lock(assembly.labels.path):
         record = earlier_record(assembly.record_path, assembly.settings(), overwrite)
-        return record or _assemble(assembly, on_line)
+        if record and all(path.is_file() for path in assembly.files()):
+            return record
+        return _assemble(assembly, on_line)
 
 
 def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]:

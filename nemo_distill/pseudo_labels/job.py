@@ -16,13 +16,14 @@ from nemo_distill.core.teacher_ensemble import teacher_weights
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint
 from nemo_distill.data.progress import print_counts, shown_progress
+from nemo_distill.data.shard_folder import SETTINGS_FILE
 from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
 from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, user_path
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, model_languages, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
-from nemo_distill.pseudo_labels.assemble import Assembly, assemble
+from nemo_distill.pseudo_labels.assemble import ENDINGS, Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
@@ -129,7 +130,8 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         raise ConfigurationError(problems)
     sources, references, problems = _files(values)
     sections, section_problems = _sections(values)
-    problems += section_problems + _model_problems(values) + _scalar_problems(values, sources)
+    problems += section_problems + _model_problems(values) + _scalar_problems(values)
+    problems += _overwritten(values, [*sources, *filter(None, references)])
     if values["engine"] == FILE:
         problems += _translated_elsewhere_problems(values, sources)
     if not problems and values["selection"] == "interpolation":
@@ -185,8 +187,8 @@ def _model_problems(values: Mapping[str, Any]) -> list[str]:
 
 def _translated_elsewhere_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list[str]:
     files, problems = named_files("model", values["model"])
-    given = [values["filters"].get("score_quantile"), values["search"].get("n_best", 1) > 1]
-    if any(given):
+    filters, search = values["filters"] or {}, values["search"] or {}
+    if filters.get("score_quantile") or search.get("n_best", 1) > 1:
         problems.append("engine=file has one translation a line, and no scores: set n_best=1, score_quantile=null.")
     if problems or not sources:
         return problems
@@ -202,7 +204,7 @@ def _archive_problems(key: str, path: str) -> list[str]:
     return []
 
 
-def _scalar_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list[str]:
+def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
     problems = [
         f"{key}={values[key]}: must be a whole number of at least 1."
         for key in ("shard_lines", "chunk_lines", "workers")
@@ -216,9 +218,18 @@ def _scalar_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list
     name = str(values["name"])
     if not name or "/" in name or name.startswith(".") or name in RESERVED_NAMES:
         problems.append(f"name={name}: must be the beginning of a file name, and none of {', '.join(RESERVED_NAMES)}.")
-    written = [Path(values["output_dir"]).expanduser() / f"{name}.{ending}" for ending in ("src", "tgt")]
-    problems += [f"name={name} would overwrite the source '{path}'." for path in written if path in sources]
     return problems
+
+
+def _overwritten(values: Mapping[str, Any], read: list[Path]) -> list[str]:
+    """Says which file that is read, or that no earlier job left, would be replaced by the text."""
+    if values["engine"] == FILE:
+        read = read + named_files("model", values["model"])[0]
+    folder, name, known = user_path(values["output_dir"]), values["name"], {path.resolve() for path in read}
+    written = [folder / f"{name}.{ending}" for ending in ENDINGS]
+    ours = (folder / SETTINGS_FILE).is_file()
+    taken = [path for path in written if path.resolve() in known or (path.exists() and not ours)]
+    return [f"name={name} would overwrite '{path}'; give another name, or another output_dir." for path in taken]
 
 
 def _interpolation_problems(references: list[Path | None], search: SearchSettings) -> list[str]:
@@ -249,7 +260,7 @@ def _build(
         "chunk_lines": values["chunk_lines"],
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
     }
-    folder = LabelFolder(Path(values["output_dir"]).expanduser(), settings, sources)
+    folder = LabelFolder(user_path(values["output_dir"]), settings, sources)
     given = (values["selection"], values["metric"], values["metric_language"], sections["filters"])
     criteria = Criteria(*given, _moses(values, teachers))
     assembly = Assembly(

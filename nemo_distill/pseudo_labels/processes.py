@@ -1,14 +1,19 @@
 """The processes that share a job, as Lightning starts or finds them: on this machine, under torchrun or under SLURM.
 
-They need nothing from each other, so that no process group is set up: one that is lost makes no other wait.
+They need nothing from each other, so that no process group is set up. Of those that Lightning starts, one that is lost
+ends the others, and the same command makes what is missing; what SLURM and torchrun do then is theirs to say.
 """
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
+
+from nemo_distill.core.config import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,15 @@ def processes(accelerator: str = "auto", devices: int | str = 1, num_nodes: int 
     The arguments are Lightning's. A process that has started others waits for them at the end.
 
     Raises:
+        ConfigurationError: if there are no such devices.
         SystemExit: if one of them failed.
     """
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=UngroupedStrategy())
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=UngroupedStrategy())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigurationError([f"accelerator={accelerator}, devices={devices}: {error}"]) from error
+    # SIGTERM becomes an exception, so that it ends the others, too.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     fabric.launch()
     started = getattr(fabric.strategy.launcher, "procs", [])
     try:
@@ -45,5 +56,7 @@ def processes(accelerator: str = "auto", devices: int | str = 1, num_nodes: int 
         for process in started:
             process.terminate()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if any([process.wait() for process in started]):
         raise SystemExit("A process of the job failed; the same command goes on from there.")

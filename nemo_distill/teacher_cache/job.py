@@ -17,10 +17,10 @@ from nemo_distill.data.output_files import fingerprint, sha256_of
 from nemo_distill.data.progress import shown_progress
 from nemo_distill.data.text_files import data_problems
 from nemo_distill.data.text_lines import DataError
-from nemo_distill.data.training_mix import training_mix_problems
+from nemo_distill.data.training_mix import mixed_how, training_mix_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.mt_config import tarred_problems
-from nemo_distill.models.translation_archive import SIDES, translation_archive
+from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -89,6 +89,8 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     overwrite = options.pop("overwrite", False)
     settings, problems = build_section(CacheSettings, options, "cache")
     problems += _job_problems(cfg, values)
+    if settings and not problems:
+        problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
     if problems:
         raise ConfigurationError(problems)
     teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
@@ -98,6 +100,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         **asdict(settings),
         **chosen_pairs(train_ds),
         "data": data_fingerprints(model),
+        "mix": mixed_how(model),
     }
     folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
     return CachingJob(
@@ -139,6 +142,15 @@ def _teacher_problems(path: Any) -> list[str]:
     return []
 
 
+def _vocabulary_problems(path: str, k: int | None) -> list[str]:
+    try:
+        vocabulary = archived_vocabulary(NemoArchive(path), "decoder")
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    most = -(-len(vocabulary.pieces) // 8) * 8 if vocabulary else k  # NeMo rounds the head's outputs up
+    return [] if k is None or k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
+
+
 def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
     """The SHA-256 of each side's tokenizer file, where it has one."""
     hashes = {}
@@ -157,7 +169,7 @@ def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> N
         DataError: if the data or a finished cache cannot be used.
     """
     folder = job.cache.folder
-    if folder.manifest() and not job.overwrite:
+    if not job.overwrite and folder.manifest():
         folder.verify()
     with shown_progress("caching", 1.0, shown=rank == 0) as on_progress:
         load_teacher = partial(job.load_teacher, device, warns=rank == 0)

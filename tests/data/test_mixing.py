@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from nemo_distill.data import mixing
 from nemo_distill.data.mixing import Corpus, Mix, choose, interleave, plan_lines, write_mix
 from nemo_distill.data.output_files import sha256_of
 from nemo_distill.data.records import read_json
@@ -211,6 +212,24 @@ def test_a_mix_is_made_once_and_another_is_refused(tmp_path, corpus):
     with pytest.raises(ValueError, match="mixed.json' is of other settings: seed was 0 and is 1"):
         write_mix(other)
     assert write_mix(other, overwrite=True)["settings"]["seed"] == 1
+
+
+def test_a_mix_whose_text_was_deleted_is_made_again(tmp_path, corpus):
+    corpora = {"real": corpus("real", 10, 1)}
+    record, expected = make_mix(tmp_path, corpora)
+    (tmp_path / "mixed.src").unlink()
+    assert make_mix(tmp_path, corpora) == (record, expected)
+
+
+def test_a_mix_that_is_interrupted_in_its_checksums_leaves_nothing(tmp_path, corpus, monkeypatch):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    real = corpus("real", 10, 1)
+    monkeypatch.setattr(mixing, "sha256_of", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_mix(tmp_path, {"real": real})
+    assert not list(tmp_path.glob("*mixed*"))
 
 
 def test_an_interrupted_mix_is_made_again(tmp_path, corpus):

@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -81,6 +84,19 @@ def test_a_long_line_is_cut_and_says_so(engine):
     cut, whole = engine.translate(["rot " * 20, "rot"], GREEDY)
     assert cut.source_cut and not whole.source_cut
     assert cut.text == engine.translate(["rot " * 7], GREEDY)[0].text
+
+
+def test_what_the_limit_cuts_is_not_given_an_end(tmp_path):
+    """As OPUS-MT's generation config would have it."""
+    folder = write_model(tmp_path)
+    free = HuggingFaceEngine(folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"forced_eos_token_id": 1}))
+    forced = HuggingFaceEngine(folder)
+    for settings in (replace(GREEDY, max_delta=0), replace(BEAM, max_delta=0)):
+        found = forced.translate(LINES, settings)
+        assert found == free.translate(LINES, settings)
+        assert not all(best.finished for translation in found for best in translation.hypotheses)
 
 
 def test_what_it_cannot_do_is_told(tmp_path, folder):

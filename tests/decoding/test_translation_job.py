@@ -9,7 +9,7 @@ from nemo_distill.core.config import ConfigurationError
 from nemo_distill.decoding import translation_job
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.decoding.translation_job import check_translation, read_settings, run_translation
+from nemo_distill.decoding.translation_job import check_translation, format_translation, read_settings, run_translation
 from tests.conftest import SCRIPTS
 from tests.pseudo_labels.fakes import write_model
 
@@ -55,6 +55,12 @@ def test_scores_and_several_hypotheses_are_written(translate):
     assert translate("scores=true").splitlines()[0] == "-0.5000\tDER HUND"
     lines = translate("search.n_best=2", output="other").split("\n")
     assert lines[:3] == ["0 ||| DER HUND ||| -0.5000", "0 ||| der Hund ||| -1.0000", "1 |||  ||| -0.5000"]
+
+
+def test_a_line_end_in_a_translation_shifts_no_line():
+    translation = Translation((Hypothesis("a\nb", -1.0),))
+    assert format_translation(0, translation, SearchSettings(), scores=False) == ["a b"]
+    assert format_translation(3, translation, SearchSettings(n_best=2), scores=False) == ["3 ||| a b ||| -1.0000"]
 
 
 def test_cut_lines_are_counted(translate, capsys):

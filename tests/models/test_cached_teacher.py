@@ -14,6 +14,7 @@ from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.data.text_lines import DataError
 from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.models.student_config import complete_student
+from nemo_distill.teacher_cache.cache import read_manifest
 from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 
@@ -198,6 +199,7 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
     ("overrides", "sentence"),
     [
         (["cache.k=0"], "cache.k=0: must be at least 1."),
+        (["cache.k=100000"], "words; null keeps all of them."),
         (["cache.dtype=int8"], "cache.dtype=int8: must be one of float16, float32."),
         (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16."),
         (["+cache.top_k=4"], "cache has the unknown key 'top_k'"),
@@ -212,6 +214,21 @@ def test_a_mistake_in_a_caching_job_is_told(teacher_path, corpus, tmp_path, over
     with pytest.raises(ConfigurationError) as error:
         check_caching(caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], *overrides))
     assert any(sentence in problem for problem in error.value.problems), error.value.problems
+
+
+def test_a_finished_cache_of_other_settings_can_be_replaced(teacher_path, corpus, tmp_path):
+    folder = make_cache(teacher_path, tmp_path / "cache", [corpus / "val.de"])
+    make_cache(teacher_path, folder, [corpus / "val.de"], "cache.k=4", "cache.overwrite=true")
+    assert read_manifest(folder)["settings"]["k"] == 4
+
+
+def test_a_cache_of_another_mix_of_the_same_text_is_told(teacher_path, corpus, tmp_path):
+    pseudo = [f"model.distillation.mix.corpora.pseudo.{key}={corpus}/val.de" for key in ("source", "target")]
+    low_data = ["distillation=low_data", *pseudo]
+    folder = make_cache(teacher_path, tmp_path / "cache", [corpus / "train.de"], *low_data)
+    more = "model.distillation.mix.corpora.real.fraction=0.9"
+    with pytest.raises(ConfigurationError, match="mix.corpora.real.fraction was 0.05 and is 0.9"):
+        check_caching(caching_config(teacher_path, folder, [corpus / "train.de"], *low_data, more))
 
 
 def test_a_cache_of_other_settings_is_told_before_the_teacher_is_loaded(teacher_path, corpus, cut_cache):

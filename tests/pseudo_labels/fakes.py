@@ -50,7 +50,10 @@ class Shouting:
         return Translation(tuple(hypotheses), source_cut=len(words) > 14)
 
 
-def write_model(path, name="model_config.yaml", content=b"{}"):
+TRANSLATOR = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
+
+
+def write_model(path, name="model_config.yaml", content=TRANSLATOR):
     """Writes a file that looks like a `.nemo` from outside."""
     with tarfile.open(path, "w") as archive:
         entry = tarfile.TarInfo(name)

@@ -191,6 +191,14 @@ def test_the_same_assembly_is_not_made_again_and_another_is_refused(labels, sour
     assert contents(labels.path).keys() - before.keys() == {"unfiltered.json", "unfiltered.src", "unfiltered.tgt"}
 
 
+def test_text_that_was_deleted_is_written_again(labels, source):
+    make(labels, source)
+    expected = contents(labels.path)
+    (labels.path / "pseudo.tgt").unlink()
+    make(labels, source)
+    assert contents(labels.path) == expected
+
+
 def test_an_interrupted_assembly_starts_again_and_ends_with_the_same_bytes(labels, source):
     make(labels, source)
     expected = contents(labels.path)

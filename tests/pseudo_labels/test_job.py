@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from nemo_distill.pseudo_labels.job import check_labelling, labelling_job, trans
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.training import plain_errors
 from tests.conftest import REPOSITORY, SCRIPTS
-from tests.pseudo_labels.fakes import Shouting, contents, write_model, write_source
+from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,22 @@ def test_one_command_leads_from_text_to_pairs(files, capsys):
     assert [line.upper().split() for line in lines[0]] == [line.split() for line in lines[1]]
     shown = capsys.readouterr().out
     assert "invalid utf8" in shown and "dropped: duplicates" in shown and "kept" in shown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "taken"),
+    [
+        (["output_dir={files}", "name=text", "source={files}/text.src"], "text.src"),
+        (["output_dir={files}/../{name}", "name=text", "reference={files}/text.tgt"], "text.tgt"),
+        (["output_dir={files}", "name=other"], "other.src"),
+    ],
+)
+def test_no_text_of_the_users_is_replaced(files, overrides, taken):
+    for copy, name in (("text.src", "text.de"), ("text.tgt", "text.en"), ("other.src", "text.en")):
+        shutil.copy(files / name, files / copy)
+    overrides = [override.format(files=files, name=files.name) for override in overrides]
+    with pytest.raises(ConfigurationError, match=f"would overwrite '.*{taken}'; give another name"):
+        check_labelling(config(files, *overrides))
 
 
 def test_two_processes_write_the_same_bytes_as_one(files):
@@ -162,7 +179,7 @@ MISTAKES = [
     (["overwrite=yes_please"], "overwrite=yes_please: must be one of false, text, true"),
     (["name=manifest"], "name=manifest: must be the beginning of a file name, and none of manifest, settings"),
     (["name=a/b"], "name=a/b: must be the beginning of a file name"),
-    (["output_dir={files}", "name=text", "source={files}/text.src"], "name=text would overwrite the source"),
+    (["output_dir={files}", "name=text", "source={files}/text.src"], "name=text would overwrite"),
 ]  # fmt: skip
 
 
@@ -254,7 +271,7 @@ RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."
     ],
 )
 def test_text_is_written_as_a_student_of_the_teachers_languages_reads_it(files, languages, moses, written):
-    content = "src_language: {}\ntgt_language: {}\n".format(*languages).encode()
+    content = TRANSLATOR + "src_language: {}\ntgt_language: {}\n".format(*languages).encode()
     write_model(files / "teacher.nemo", content=content)
     (files / "text.de").write_text(f"{RAW}\n")
     run_job(config(files, f"moses={moses}"))
