@@ -1,7 +1,7 @@
 """What a study found, as Markdown and plots: a table an experiment, and the verdicts on what it was to show."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
@@ -119,7 +119,7 @@ class _StudyTable:
     """Makes the tables of a study."""
 
     def __init__(self, results: Sequence[Result]):
-        self._scores = {group: list(scores.values()) for group, scores in _scores(results).items()}
+        self._scores = _scores(results)
         self._sizes = {result.group: result.parameters for result in results}
         self._teacher = results[0].parameters
         self._baselines = {result.parameters: result.group for result in results if not result.distilled}
@@ -139,7 +139,7 @@ class _StudyTable:
         rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
         points = {
             row: [
-                (column, statistics.mean(self._scores[group]))
+                (column, statistics.mean(self._scores[group].values()))
                 for column, group in zip(grid["columns"], groups)
                 if group in self._scores
             ]
@@ -152,20 +152,21 @@ class _StudyTable:
             return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
         scores, size = self._scores[group], self._sizes[group]
         ratio = f"{self._teacher / size:.1f}x"
-        return [group, _mean(scores), str(len(scores)), *self._gains(group), f"{size:,}", ratio]
+        return [group, _mean(scores.values()), str(len(scores)), *self._gains(group), f"{size:,}", ratio]
 
     def _cell(self, group: str) -> str:
         if group not in self._scores:
             return NOT_YET
         gain, _ = self._gains(group)
-        return _mean(self._scores[group]) + (f" ({gain})" if gain else "")
+        return _mean(self._scores[group].values()) + (f" ({gain})" if gain else "")
 
     def _gains(self, group: str) -> tuple[str, str]:
-        """What a group has more than the model of its size without a teacher, in BLEU and in percent of it."""
+        """What a group has more than the model of its size without a teacher, seed by seed, in BLEU and in percent."""
         baseline = self._baselines.get(self._sizes[group], group)
-        if baseline == group:  # or it has not finished
+        seeds = self._scores[group].keys() & self._scores[baseline].keys()
+        if baseline == group or not seeds:  # or it has not finished
             return "", ""
-        mine, theirs = (statistics.mean(self._scores[name]) for name in (group, baseline))
+        mine, theirs = (statistics.mean(self._scores[name][seed] for seed in seeds) for name in (group, baseline))
         return _signed(mine - theirs), f"{_signed(100 * (mine / theirs - 1), 1)} %"
 
 
@@ -226,7 +227,7 @@ def _scores(results: Sequence[Result]) -> dict[str, dict[int | None, float]]:
     return scores
 
 
-def _mean(scores: Sequence[float]) -> str:
+def _mean(scores: Collection[float]) -> str:
     deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     return f"{statistics.mean(scores):.2f}{deviation}"
 

@@ -57,6 +57,12 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
     assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
 
 
+def test_gains_are_over_the_baseline_of_the_same_seeds():
+    text = page(teacher=[40], slim=[20, 26], cool=[30], hot=[10, 11])
+    assert "| slim | 30.00 (+10.00) | 10.50 ± 0.71 (−12.50) |" in text
+    assert "| cool | 30.00 | 1 | +10.00 | +50.0 % | 100 | 10.0x |" in text
+
+
 def test_one_seed_each_leaves_all_open():
     text = page(teacher=[40], slim=[20], cool=[30], hot=[10])
     assert "| Heat harms. | **open** | cool − hot = +20.00, claimed above 1: open |" in text
@@ -64,7 +70,7 @@ def test_one_seed_each_leaves_all_open():
 
 def test_what_is_not_trained_yet_is_said():
     text = page(teacher=[40], slim=[20, 21], cool=[30])
-    assert "| slim | 30.00 (+9.50) | – |" in text and "cool − hot: not trained yet" in text
+    assert "| slim | 30.00 (+10.00) | – |" in text and "cool − hot: not trained yet" in text
     assert "| slim | – |" in page(teacher=[40], cool=[30])
 
 
