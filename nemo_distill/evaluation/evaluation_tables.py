@@ -194,7 +194,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
     """Returns the table, the findings and the notes."""
-    lists = [[f"- {line}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
+    lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
     return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
 
