@@ -41,7 +41,9 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg) + _plan_problems(cfg)
+    if problems := check_missing(cfg):
+        raise ConfigurationError(problems)
+    problems = _plan_problems(cfg)
     if isinstance(cfg.teacher, str) and not Path(cfg.teacher).is_file():
         problems.append(f"teacher names '{cfg.teacher}', which does not exist.")
     if not problems:

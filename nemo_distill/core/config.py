@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -275,11 +275,21 @@ def nothing_to_train_on(terms: Collection[LossTerm], student_weight: Schedule) -
 def check_missing(cfg: DictConfig) -> list[str]:
     """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
     problems = []
-    for key in sorted(OmegaConf.missing_keys(cfg)):
+    for key in sorted(_missing_keys(OmegaConf.to_container(cfg, resolve=False))):
         section = key.rpartition(".")[0]
         remedy = f"; give it, or leave the section out with '~{section}'" if section.endswith("_ds") else "; give it"
         problems.append(f"{key} has no value{remedy}.")
     return problems
+
+
+def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yields what `OmegaConf.missing_keys` does, which ends at the first list that names one of them."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        name = f"{prefix}[{key}]" if isinstance(node, list) else f"{prefix}.{key}" if prefix else str(key)
+        if value == "???":
+            yield name
+        yield from _missing_keys(value, name)
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> list[str]:

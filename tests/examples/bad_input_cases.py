@@ -230,6 +230,7 @@ USES = [
     ("demo_server.py", "port=http +models.a=teacher.nemo", CONFIG, "port=http: must be from 1 to 65535."),
     ("demo_server.py", "", CONFIG, "models={}: give at least one"),
     ("demo_server.py", "models=teacher.nemo", CONFIG, "models=teacher.nemo: give at least one: '+models.student="),
+    ("compare_students.py", "--config-name=pipeline", CONFIG, "corpus.monolingual has no value; give it."),
     ("compare_students.py", f"{PIPELINE} teacher=nowhere.nemo", CONFIG, "teacher names 'nowhere.nemo'"),
     ("compare_students.py", f"{PIPELINE} corpus.folder=folder", CONFIG, "corpus.folder=folder lacks folder/train.de"),
     ("compare_students.py", f"{COMPARE} +methods.baseline=[]", CONFIG, "another model of the comparison has this name"),
