@@ -207,7 +207,8 @@ def test_the_time_of_earlier_attempts_counts(tmp_path):
 def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
     step = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); f.touch(); time.sleep(1); f.write_text('ended')"
     driver = (
-        "import sys; from pathlib import Path; from nemo_distill.comparison import execute, Run; "
+        "import signal, sys; from pathlib import Path; from nemo_distill.comparison import execute, Run; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in a shell's background
         f"execute(Run('a', 0, Path(sys.argv[1]), (sys.executable, '-c', {step!r}, sys.argv[2]), None))"
     )
     started = tmp_path / "started"
