@@ -1,8 +1,10 @@
 """A script's command line: Hydra's, but that a mistake in it ends with the exit code of all other mistakes, 2."""
 
 import functools
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -37,3 +39,13 @@ def hydra_main(config_path: str, config_name: str) -> Callable[[Callable[..., An
         return main
 
     return decorated
+
+
+@contextmanager
+def sigterm_as_exception() -> Iterator[None]:
+    """Lets SIGTERM end this process by a `SystemExit`, so that what it has started can be ended first."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

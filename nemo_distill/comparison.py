@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import track
 
-from nemo_distill.comparison_plan import Run, flat_overrides, known_arguments, plan_runs
+from nemo_distill.comparison_plan import Run, flat_overrides, plan_runs
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
 from nemo_distill.core.typed_section import build_section
@@ -52,7 +52,7 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
         problems += [
             f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
             for run in plan_runs(cfg, scripts)
-            if run.folder.is_dir() and any(known_arguments(begun) != run.arguments for begun in run.begun_with())
+            if run.folder.is_dir() and any(begun != run.arguments for begun in run.begun_with())
         ]
     if problems:
         raise ConfigurationError(problems)

@@ -61,7 +61,7 @@ class Run:
     @property
     def arguments(self) -> list[str]:
         """The command, wherever the project lies."""
-        return known_arguments(self.command[1:])
+        return _named(self.command[1:])
 
     @property
     def record_path(self) -> Path:
@@ -81,7 +81,7 @@ class Run:
     def begun_with(self) -> Iterator[list[str]]:
         """Yields the arguments of what began in the folder and of what has finished there, as far as there is any."""
         yield from (
-            record["arguments"]
+            _named(record["arguments"])
             for record in (read_json(self.begun_path, Begun), self.finished())
             if record is not None
         )
@@ -91,9 +91,10 @@ class Run:
         return read_json(self.record_path, Finished)
 
 
-def known_arguments(arguments: Sequence[str]) -> list[str]:
+def _named(arguments: Sequence[str]) -> list[str]:
     """Returns a command's arguments with the script's name in place of its path."""
-    return [Path(argument).name if not place else argument for place, argument in enumerate(arguments)]
+    script, *others = arguments
+    return [Path(script).name, *others]
 
 
 class Step(NamedTuple):

@@ -23,6 +23,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from nemo_distill.command_line import sigterm_as_exception
 from nemo_distill.core.console import console, set_up_console
 from nemo_distill.data.output_files import differences, write_json
 from nemo_distill.data.records import read_json
@@ -176,15 +177,13 @@ def _command_line(added: dict[str, Any]) -> Iterator[str]:
 def _exit_code(command: list[str]) -> int:
     """Runs a command; whatever ends this process ends the command first."""
     process = subprocess.Popen(command)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        return process.wait()
-    except (KeyboardInterrupt, Interrupted):  # which the training has got as well
-        process.wait()
-        raise
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with sigterm_as_exception():
+        try:
+            return process.wait()
+        except (KeyboardInterrupt, Interrupted):  # which the training has got as well
+            process.wait()
+            raise
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise

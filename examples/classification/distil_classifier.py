@@ -51,12 +51,8 @@ def main():
     train(Classifier, "classifier_teacher.nemo", width=256)
     losses = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss"}}
     distillation = {"model_path": "classifier_teacher.nemo", "temperature": 2.0, "loss": losses}
-    train(
-        partial(DistillationModelPT, model_class=Classifier),
-        "classifier_student.nemo",
-        width=16,
-        distillation=distillation,
-    )
+    student = partial(DistillationModelPT, model_class=Classifier)
+    train(student, "classifier_student.nemo", width=16, distillation=distillation)
 
 
 if __name__ == "__main__":

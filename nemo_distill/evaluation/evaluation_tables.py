@@ -145,7 +145,7 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
-    """Says of a group of seeds how it compares, by its worst seed's sentences and by the spread of seeds."""
+    """Says of a group of seeds how it compares, seed by seed and by its worst seed's sentences."""
     one = evaluation["test_sets"][set_name]
     systems = evaluation["systems"]
     groups = {name: system["group"] for name, system in systems.items()}

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.config import ConfigurationError, check_missing
 from nemo_distill.core.console import console
-from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.teacher_ensemble import teacher_weights
 from nemo_distill.core.typed_section import build_section
 from nemo_distill.data.output_files import earlier_record, fingerprint
@@ -23,6 +22,7 @@ from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, model_languages, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
+from nemo_distill.models.translation_archive import translation_archive
 from nemo_distill.pseudo_labels.assemble import ENDINGS, Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
@@ -198,7 +198,7 @@ def _translated_elsewhere_problems(values: Mapping[str, Any], sources: Sequence[
 
 def _archive_problems(key: str, path: str) -> list[str]:
     try:
-        NemoArchive(path)
+        translation_archive(path)
     except ValueError as error:
         return [f"{key}: {error}."]
     return []

@@ -4,8 +4,6 @@ They need nothing from each other, so that no process group is set up. Of those 
 ends the others, and the same command makes what is missing; what SLURM and torchrun do then is theirs to say.
 """
 
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
+from nemo_distill.command_line import sigterm_as_exception
 from nemo_distill.core.config import ConfigurationError
 
 
@@ -46,17 +45,14 @@ def processes(accelerator: str = "auto", devices: int | str = 1, num_nodes: int 
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=UngroupedStrategy())
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError([f"accelerator={accelerator}, devices={devices}: {error}"]) from error
-    # SIGTERM becomes an exception, so that it ends the others, too.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    fabric.launch()
-    started = getattr(fabric.strategy.launcher, "procs", [])
-    try:
-        yield Process(fabric.global_rank, fabric.world_size, str(fabric.device))
-    except BaseException:
-        for process in started:
-            process.terminate()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with sigterm_as_exception():
+        fabric.launch()
+        started = getattr(fabric.strategy.launcher, "procs", [])
+        try:
+            yield Process(fabric.global_rank, fabric.world_size, str(fabric.device))
+        except BaseException:
+            for process in started:
+                process.terminate()
+            raise
     if any([process.wait() for process in started]):
         raise SystemExit("A process of the job failed; the same command goes on from there.")
