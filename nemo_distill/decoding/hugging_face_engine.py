@@ -225,6 +225,17 @@ def beyond_hugging_face(settings: SearchSettings) -> list[str]:
     return settings.beyond_power("Hugging Face")
 
 
+def folder_language(path: str | Path) -> str | None:
+    """Returns the target language in a folder's `tokenizer_config.json`, as Marian's and others have it."""
+    file = Path(path) / "tokenizer_config.json"
+    try:
+        config = read_json(file) if file.is_file() else {}
+    except DataError:
+        return None
+    language = config.get("target_lang") or config.get("tgt_lang")
+    return language if isinstance(language, str) else None
+
+
 def folder_problems(path: str | Path) -> list[str]:
     """Returns a sentence if a path is no folder of a sequence-to-sequence model."""
     config = Path(path) / "config.json"

@@ -19,9 +19,17 @@ from nemo_distill.data.shard_folder import SETTINGS_FILE
 from nemo_distill.data.text_files import as_list, named_files, unequal_lengths
 from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, user_path
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, model_languages, search_problems
+from nemo_distill.decoding.engines import (
+    ENGINES,
+    engine_problems,
+    load_engine,
+    model_languages,
+    search_problems,
+    written_language,
+)
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.translation_job import model_paths
+from nemo_distill.evaluation.scores import bleu_tokenization, language_problems
 from nemo_distill.models.translation_archive import translation_archive
 from nemo_distill.pseudo_labels.assemble import ENDINGS, Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
@@ -136,6 +144,10 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         problems += _translated_elsewhere_problems(values, sources)
     if not problems and values["selection"] == "interpolation":
         problems += _interpolation_problems(references, sections["search"])
+    if not problems:
+        values["metric_language"] = _metric_language(values)
+        if values["metric"] == "bleu":
+            problems = language_problems("metric_language", values["metric_language"])
     if problems:
         raise ConfigurationError(problems)
     return _build(values, sections, sources, references)
@@ -275,6 +287,15 @@ def _build(
         reverse_model,
         values["overwrite"],
     )
+
+
+def _metric_language(values: Mapping[str, Any]) -> str | None:
+    """The language given, or else the teacher's where BLEU needs to know it."""
+    asked = values["selection"] == "interpolation" and values["metric"] == "bleu"
+    if values["metric_language"] or not asked or values["engine"] == FILE:
+        return values["metric_language"]
+    language = written_language(values["engine"], model_paths(values["model"])[0], values["target_language"])
+    return None if bleu_tokenization(language) == bleu_tokenization(None) else language
 
 
 def _moses(values: Mapping[str, Any], teachers: Sequence[str]) -> list[str | None]:
