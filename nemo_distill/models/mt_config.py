@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.core.config import ConfigurationError, check_distillation, check_missing, check_trainer
 from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.plain_types import fits
 from nemo_distill.data.overlap import evaluation_pairs_in_training
 from nemo_distill.data.text_files import data_problems, unread_files, untokenized_text
 from nemo_distill.data.training_mix import training_mix_problems
@@ -118,14 +119,35 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
 
 
 def tarred_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if tarred data is wanted that neither is there nor will be written."""
+    """Returns a sentence if tarred data is wanted that neither is there nor will be written as the config has it."""
     train = model.get("train_ds") or {}
-    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+    if not train.get("use_tarred_dataset") or train.get("metadata_file"):
         return []
+    if model.get("preproc_out_dir"):
+        return _tarring_problems(train)
     return [
         "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
         "let model.preproc_out_dir make tarred data of text."
     ]
+
+
+def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
+    """A sentence for each limit on pairs that NeMo, when it writes tarred data, replaces by one of its own."""
+    longest = train.get("max_seq_length", 512)
+    taken = {"min_seq_length": 1, "max_seq_length_diff": longest, "max_seq_length_ratio": longest}
+    return [
+        f"model.train_ds.{key}={train[key]}: where NeMo writes tarred data it takes {value} for it; set {value}, or "
+        "leave the pairs out of the text."
+        for key, value in taken.items()
+        if train.get("clean") and _is_stricter(key, train.get(key), value)
+    ]
+
+
+def _is_stricter(key: str, value: Any, than: Any) -> bool:
+    """Whether a limit leaves out pairs that another keeps; what is no number is told elsewhere."""
+    if not (fits(value, float) and fits(than, float)):
+        return False
+    return value > than if key.startswith("min") else value < than
 
 
 def _section_problems(model: Mapping[str, Any]) -> list[str]:
