@@ -10,7 +10,7 @@ from typing import Any
 
 from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast
+from nemo_distill.evaluation.contrasts import CONFIDENCE, EXACTNESS, Contrast
 from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
@@ -160,7 +160,8 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
             scores.setdefault(groups[name], {})[systems[name]["seed"]] = of_system[metric]["value"]
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
-        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {_verdict(abs(excess) > margin)} as to seeds"
+        verdict = _verdict(abs(excess) > margin + EXACTNESS)
+        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {verdict} as to seeds"
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
         yield (

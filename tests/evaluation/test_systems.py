@@ -60,6 +60,12 @@ def test_seeds_of_one_model_are_a_group(tmp_path, name, group, seed):
     assert (system.group, system.seed) == (group, seed)
 
 
+@pytest.mark.parametrize("names", [("kl", "kl_seed0"), ("kl_seed1", "kl"), ("kl_seed0", "kl_seed00")])
+def test_a_group_has_each_seed_once_and_no_system_without_one_beside_them(teacher_path, names):
+    _, problems = read_systems({name: str(teacher_path) for name in (*names, "other", "other2_seed0")}, SEARCH)
+    assert len(problems) == 1 and all(f"models.{name} " in problems[0] + " " for name in names[1:])
+
+
 def test_all_mistakes_are_told(teacher_path, tmp_path):
     (tmp_path / "text").write_text("text")
     models = {

@@ -146,7 +146,7 @@ def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
     (warning,) = check_distillation_job(job("model.label_smoothing=0.1"))
     assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning
     weights = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
-    assert check_distillation_job(job("model.label_smoothing=0.1", *weights)) == []  # no teacher's distribution is read
+    assert check_distillation_job(job("model.label_smoothing=0.1", *weights)) == []  # of a baseline
 
 
 PARTS = (("train_ds", "train"), ("validation_ds", "val"))
