@@ -28,7 +28,7 @@ from nemo_distill.data.text_files import named_files
 from nemo_distill.data.text_lines import TextFiles, clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.results_table import Result
+from nemo_distill.evaluation.results import Result
 from nemo_distill.evaluation.scores import bleu, language_problems
 from nemo_distill.run_record import read_run
 
@@ -246,9 +246,9 @@ def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
     result = bleu(translations, references, cfg.corpus.target)
     parameters = sum(parameter.numel() for parameter in engine.model.parameters())
     distilled, training_seconds = run.group in cfg.methods, (run.finished() or {"seconds": 0.0})["seconds"]
-    return Result(
-        run.group, run.seed, distilled, parameters, result.value, result.signature, training_seconds, seconds
-    )
+    smoothing = float(engine.model.cfg.get("label_smoothing") or 0.0)
+    times = (training_seconds, seconds)
+    return Result(run.group, run.seed, distilled, parameters, result.value, result.signature, *times, smoothing)
 
 
 def _read_lines(path: Path) -> list[str]:

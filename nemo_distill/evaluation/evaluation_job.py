@@ -20,7 +20,7 @@ from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluati
 from nemo_distill.evaluation.evaluation_tables import group_spreads
 from nemo_distill.evaluation.made_with import made_with
 from nemo_distill.evaluation.scores import METRICS, Score, corpus_score
-from nemo_distill.evaluation.significance import SignificanceSettings, compare
+from nemo_distill.evaluation.significance import REVISION, SignificanceSettings, compare
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, read_systems
 from nemo_distill.evaluation.translations import Texts, system_settings
@@ -174,6 +174,7 @@ class EvaluationJob:
     ) -> list[dict[str, Any]]:
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= {"language": one.language, "versions": versions(["sacrebleu"]), "test": asdict(self.significance)}
+        settings["revision"] = REVISION
 
         def make() -> dict[str, Any]:
             found = compare(texts, references, self.significance, one.language)

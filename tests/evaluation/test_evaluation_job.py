@@ -6,6 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.core.config import ConfigurationError
+from nemo_distill.data.output_files import write_json
+from nemo_distill.data.records import read_json
 from nemo_distill.evaluation import evaluation_job as evaluation_module
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
@@ -98,6 +100,17 @@ def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
         scores = job.run()["test_sets"]["mine"]["scores"]
     assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
     assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}
+
+
+def test_p_values_that_an_earlier_revision_of_the_tests_gave_are_computed_again(evaluated):
+    folder, overrides, record = evaluated
+    kept = folder / "out" / "scores" / "mine.comparisons.json"
+    earlier = read_json(kept)
+    earlier["settings"].pop("revision", None)
+    for comparison in earlier["comparisons"]:
+        comparison["p_value"] = 0.0196
+    write_json(kept, earlier)
+    assert evaluation_job(config(*overrides)).run()["test_sets"] == record["test_sets"]
 
 
 def test_other_references_give_other_scores(evaluated):
