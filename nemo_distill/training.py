@@ -183,8 +183,7 @@ def start_from_nemo(cfg: DictConfig, model: Any) -> None:
     if path := cfg.get("init_from_nemo_model"):
         from nemo_distill.core.restore import restore_for_inference
 
-        started = restore_for_inference(type(model), path)
-        model.load_state_dict(started.state_dict())
+        model.start_from(restore_for_inference(type(model), path), str(path))
         with open_dict(model.cfg):
             model.cfg.started_from = {"model": str(path), "sha256": NemoArchive(path).sha256()}
 

@@ -132,10 +132,14 @@ def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}", "model.src_language=de")) == []
 
 
+START = [*TINY, *(f"model.{side}.max_sequence_length=64" for side in ("encoder", "decoder"))]
+
+
 def test_a_start_from_a_model_of_another_size_is_refused_by_key(job, teacher_path):
-    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *TINY))
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *START))
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", "student=self"))
     found = problems(
-        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *TINY, "model.encoder.num_layers=2")
+        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *START, "model.encoder.num_layers=2")
     )
     assert found == [f"init_from_nemo_model: '{teacher_path}' has encoder.num_layers=1, model.encoder has 2."]
     (problem,) = problems(check_distillation_job, job("init_from_nemo_model=nowhere.nemo"))
