@@ -20,6 +20,7 @@ from nemo_distill.models.distillation_section import (
     distillation_losses,
     noise_problems,
 )
+from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.known_keys import unknown_keys
 from nemo_distill.models.known_values import wrong_values
 from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
@@ -107,6 +108,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections)
+    problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
     if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
         problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
