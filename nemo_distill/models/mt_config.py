@@ -158,7 +158,7 @@ def _head_problems(head: Mapping[str, Any]) -> list[str]:
     problems = []
     if (layers := head.get("num_layers", 1)) != 1:
         problems.append(
-            f"model.head.num_layers={layers}: NeMo's model makes a head of 1 layer all the same; set it to 1."
+            f"model.head.num_layers={layers}: NeMo's model has a head of 1 layer all the same; set it to 1."
         )
     if not head.get("log_softmax", True):
         problems.append("model.head.log_softmax=false: losses and searches need log-probabilities; it must be true.")
