@@ -48,7 +48,7 @@ class DistillationModelPT(ModelPT):
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
             or instead `teacher_cache`, a folder that holds what a teacher said of the training data, and
             `teacher_cache_tail`, what is made of the words that it left out (default `renormalize`);
-            `teacher_precision`, `bfloat16` for teachers at half the memory (default: that of their weights);
+            `teacher_precision`, `bfloat16` for teachers at half the memory (default: float32);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
             the name of a backend of torch.compile; `fused` (default true): losses on distributions are computed from
