@@ -30,7 +30,7 @@ CORE_KEYS = {
     "fused",
 }
 CACHED_TENSORS = ("log_probs", "nll")  # of the teacher, in a teacher cache
-TEACHER_PRECISIONS = (None, "bfloat16")  # None: that of its weights
+TEACHER_PRECISIONS = (None, "bfloat16")  # None: float32, also of a file in half precision
 # What Lightning called these when NeMo's first translation scripts were written.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",

@@ -48,7 +48,7 @@ class DistillationModelPT(ModelPT):
             or a list of them, whose distributions are averaged with the shares in `teacher_weights` (default: equal);
             or instead `teacher_cache`, a folder that holds what a teacher said of the training data, and
             `teacher_cache_tail`, what is made of the words that it left out (default `renormalize`);
-            `teacher_precision`, `bfloat16` for teachers at half the memory (default: that of their weights);
+            `teacher_precision`, `bfloat16` for teachers at half the memory (default: float32);
             `temperature` (default 1); `student_train_loss_weight` (default 0), the weight of the student's own loss;
             `loss`, a mapping from names to loss nodes (`_target_`, `weight`, arguments); `allowed_targets`; `compile`,
             the name of a backend of torch.compile; `fused` (default true): losses on distributions are computed from
@@ -69,9 +69,6 @@ class DistillationModelPT(ModelPT):
         paths = [] if cached else teacher_paths(cfg.distillation.model_path)
         # In a tuple, which hides them from torch: no gradient, no optimizer, no checkpoint, no train mode, no DDP.
         self.teachers = tuple(restore_for_inference(model_class, path) for path in paths)
-        if cfg.distillation.get("teacher_precision"):
-            for teacher in self.teachers:
-                teacher.bfloat16()
         self.teacher_weights = teacher_weights(cfg.distillation.get("teacher_weights"), max(1, len(paths)))
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student._distillation_owner = (self,)
@@ -86,6 +83,9 @@ class DistillationModelPT(ModelPT):
         if copied is not None:
             with open_dict(self.student.cfg):
                 self.student.cfg.distilled_with.initialized_from_teacher = copied
+        if distillation.get("teacher_precision"):  # after the student has copied what it starts from
+            for teacher in self.teachers:
+                teacher.bfloat16()
         self.teacher_parameters = number_of_parameters(self.teacher)
         if not self.loss_terms:
             self.teachers = ()  # which no step would run
