@@ -80,7 +80,10 @@ def _monitor_problems(name: str, params: Mapping[str, Any], validation: Mapping[
 
 def _validation_scores(validation: Mapping[str, Any]) -> list[str]:
     """The names of the scores that validation logs; none where it is not known which sets there are."""
-    if validation.get("src_file_name") in (None, MISSING, []):
+    files, names = validation.get("src_file_name"), validation.get("names")
+    files = files if isinstance(files, list) else [files]
+    known = files and all(isinstance(file, str) and file != MISSING for file in files)
+    if not known or not isinstance(names, list | None):  # told elsewhere
         return []
     names = set_names(OmegaConf.create(dict(validation)))
     kinds = ["", *(f"_{name}" for name in names), "_avg"] if len(names) > 1 else [""]

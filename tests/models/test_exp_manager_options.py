@@ -68,6 +68,13 @@ def test_what_ends_in_a_stack_trace_or_in_other_weights_is_told(section, words):
     assert problem.startswith("exp_manager") and all(word in problem for word in words), problem
 
 
+@pytest.mark.parametrize(
+    "validation", [{}, {"src_file_name": "???"}, {"src_file_name": 5}, {"src_file_name": "a", "names": 5}]
+)
+def test_sets_that_are_not_known_leave_every_score_possible(validation):
+    assert exp_manager_problems(checkpoints(monitor="val_bleu"), validation) == []
+
+
 def test_a_job_is_told_all_of_it_at_once(job):
     found = problems(
         check_distillation_job,
