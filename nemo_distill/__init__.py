@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ConfigurationError": "nemo_distill.core.config",
+    "ConfigurationError": "nemo_distill.config.errors",
     "DistillableMTEncDecModel": "nemo_distill.models.mt_enc_dec_model",
     "DistillationMixin": "nemo_distill.core.distillation_mixin",
     "DistillationModelPT": "nemo_distill.core.distillation_model",

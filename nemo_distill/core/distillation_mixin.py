@@ -7,7 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nemo_distill.core.config import ConfigurationError, Widths
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.registry import DistillationRegistry, Registered, Role
 from nemo_distill.losses.labels import SmoothedLabels
 

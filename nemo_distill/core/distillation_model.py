@@ -10,17 +10,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from nemo_distill import __version__
-from nemo_distill.core.config import (
-    ConfigurationError,
-    build_loss_terms,
-    cached_teacher_problems,
-    nothing_to_train_on,
-)
-from nemo_distill.core.finite import check_weights
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.schedule import parse_schedule
+from nemo_distill.core.loss_terms import build_loss_terms, cached_teacher_problems, nothing_to_train_on
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
-from nemo_distill.core.restore import TRAINING_SECTIONS, restore_for_inference
-from nemo_distill.core.schedule import parse_schedule
 from nemo_distill.core.step_losses import STUDENT_LOSS, StepLosses
 from nemo_distill.core.teacher_ensemble import (
     AVERAGED,
@@ -31,6 +24,9 @@ from nemo_distill.core.teacher_ensemble import (
     teacher_weights,
 )
 from nemo_distill.losses.projection import Projection
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.restore import TRAINING_SECTIONS, restore_for_inference
+from nemo_distill.nemo_files.weights import check_weights
 
 WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
 SMALLEST_WEIGHT = 1e-12  # of a step without any token, whose gradients are zero

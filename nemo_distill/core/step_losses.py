@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nemo_distill.core.config import LossTerm
+from nemo_distill.core.loss_terms import LossTerm
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
 from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels

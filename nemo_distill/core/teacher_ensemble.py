@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nemo_distill.core.config import LossTerm
-from nemo_distill.core.plain_types import fits
+from nemo_distill.config.plain_types import fits
+from nemo_distill.core.loss_terms import LossTerm
 from nemo_distill.core.registry import Role, consumed_tensors
 from nemo_distill.losses.fused import Teacher
 

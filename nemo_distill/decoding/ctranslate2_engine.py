@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.records import parse_json, read_small
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, missing_package
+from nemo_distill.storage.records import parse_json, read_small
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # more make a thread of a CPU no faster, and each has its own batch
 SEEDS = 1 << 31

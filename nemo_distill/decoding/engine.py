@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from nemo_distill.data.records import CLOSED
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.records import CLOSED
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_hugging_face, folder_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
 
 ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
 DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
@@ -155,9 +155,9 @@ def load_engine(
         return HuggingFaceEngine(path, device, dtype or "float32", source_language, target_language)
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
-    import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-    from nemo_distill.core.restore import restore_for_inference
+    import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
     from nemo_distill.decoding.nemo_engines import CachedEngine, NeMoEngine
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     to = (device, getattr(torch, dtype or "float32"))
     models = [restore_for_inference(MTEncDecModel, path).to(*to) for path in paths]

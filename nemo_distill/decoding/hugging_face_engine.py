@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.records import read_json
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.records import read_json
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31

@@ -9,8 +9,7 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from torch import Tensor
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.text_files import as_list
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
@@ -18,6 +17,7 @@ from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.text.files import as_list
 
 # Hypotheses times source tokens that are decoded at a time: on a CPU more gains little, a GPU needs more to be busy.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import sentencepiece
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 
 YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.output_files import fingerprint
-from nemo_distill.data.text_lines import DataError
-from nemo_distill.evaluation.scores import Score
+from nemo_distill.config.errors import DataError
+from nemo_distill.metrics.scores import Score
+from nemo_distill.storage.ledger import fingerprint
 
 NOT_COMPUTED = "COMET: not computed; give comet.checkpoint and comet.python, see conf/evaluate.yaml."
 INSTALL = (

@@ -5,18 +5,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from nemo_distill.data.records import OPEN, read_json
-
-
-class MadeWith(TypedDict, total=False):
-    """When, on what and by what something was made."""
-
-    __pydantic_config__ = OPEN
-    date: str
-    device: str | None
-    threads: int
-    versions: dict[str, str]
-    git_revision: str | None
+from nemo_distill.storage.made_with import MadeWith
+from nemo_distill.storage.records import OPEN, read_json
 
 
 class SystemRecord(TypedDict):

@@ -14,10 +14,10 @@ from sacrebleu.utils import (
     get_source_file,
 )
 
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.text_files import named_files, unequal_lengths
-from nemo_distill.data.text_lines import TextFiles, clean_text
-from nemo_distill.evaluation.scores import language_problems
+from nemo_distill.config.typed_section import build_section
+from nemo_distill.metrics.scores import language_problems
+from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.lines import TextFiles, clean_text
 
 NAME = re.compile(r"[\w+-]+")  # becomes the beginning of file names, up to their first dot
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast
-from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
+from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast
+from nemo_distill.metrics.significance import both_ways, group_p_value
+from nemo_distill.storage.files import whole_file, write_json
 
 EVALUATION_NAME = "evaluation.json"
 CHANCE = 0.05  # the p-value from which on a difference is not told from chance

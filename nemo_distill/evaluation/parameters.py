@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from nemo_distill.core.console import set_up_console
+from nemo_distill.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.text_lines import user_path
+from nemo_distill.config.typed_section import build_section
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.files import user_path
 
 NAME = re.compile(r"[\w.+-]+")  # becomes a part of file names
 SEED_SUFFIX = re.compile(r"(.+)_seed(\d+)")

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill import __version__
-from nemo_distill.data.output_files import earlier_record, fingerprint, sha256_of, versions, whole_file, write_json
-from nemo_distill.data.progress import shown_progress
-from nemo_distill.data.text_lines import clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System
+from nemo_distill.progress import shown_progress
+from nemo_distill.storage.files import versions, whole_file, write_json
+from nemo_distill.storage.ledger import earlier_record, fingerprint, sha256_of
+from nemo_distill.text.lines import clean_text
 
 DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.vocabulary import Vocabularies, name_ids
-from nemo_distill.models.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 
 ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 

@@ -7,13 +7,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nemo_distill import __version__
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.new_folder import new_folder
 from nemo_distill.export.record import ExportRecord, TextSide
 from nemo_distill.export.settings import ExportSettings
-from nemo_distill.models.tokenizer_files import read_vocabulary
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.translation_archive import SIDES
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"
@@ -29,11 +29,12 @@ def export_model(settings: ExportSettings) -> ExportRecord:
     """
     if problems := settings.problems():
         raise ConfigurationError(problems)
-    from nemo_distill.core.restore import restore_for_inference
-    from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     archive = NemoArchive(settings.model)
-    model = restore_for_inference(DistillableMTEncDecModel, archive.path)
+    model = restore_for_inference(MTEncDecModel, archive.path)
     with new_folder(settings.output) as folder:
         record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_distill.data.output_files import writing
+from nemo_distill.storage.files import writing
 
 
 @contextmanager

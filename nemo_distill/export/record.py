@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
-from nemo_distill.core.folder_safety import check_links, inside
-from nemo_distill.data.records import CLOSED, read_json
+from nemo_distill.storage.folder_safety import check_links, inside
+from nemo_distill.storage.records import CLOSED, read_json
 
 RECORD_NAME = "nemo_distill.json"
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.config import ConfigurationError, check_missing
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.text_lines import user_path
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import user_path
 
 FORMATS = ("ctranslate2", "onnx")  # each the name of the package that it needs, and of the extra that installs it
 QUANTIZATIONS = (

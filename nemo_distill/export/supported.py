@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nemo_distill.core.nemo_archive import ARTIFACT_PREFIX
-from nemo_distill.models.translation_archive import MT_TARGET, SIDES
+from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX
+from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
 
 ACTIVATIONS = ("relu", "gelu")
 TOKENIZERS = (None, "sentencepiece", "yttm")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nemo_distill.models.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 
 NAMED = ("unk", "bos", "eos")
 

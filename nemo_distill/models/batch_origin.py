@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from nemo_distill.data.text_lines import TextFiles
-from nemo_distill.data.training_mix import training_pairs
+from nemo_distill.text.lines import TextFiles
+from nemo_distill.text.training_mix import training_pairs
 
 SHOWN_LINES = 10
 Pair = tuple[str, str]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.teacher_ensemble import teacher_paths
-from nemo_distill.data.text_lines import DataError
 from nemo_distill.losses.top_k import TAILS
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_fingerprints
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nemo_distill.core.config import Widths
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.distillation_mixin import DistillationMixin
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.models.distillation_section import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.keys import pair_keys
 from nemo_distill.teacher_cache.records import kept_words, padded

@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_distill.core.console import console
-from nemo_distill.data.text_files import as_list
-from nemo_distill.data.text_lines import TextFiles
+from nemo_distill.console import console
 from nemo_distill.models.scoring import PairScorer
+from nemo_distill.text.files import as_list
+from nemo_distill.text.lines import TextFiles
 
 SAMPLED_PAIRS, OF_LINES = 32, 3200
 # Nats a token by which the other direction must be likelier: a teacher that knows neither finds both alike.

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_distill.core.config import Widths
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.source_noise import SourceNoise
-from nemo_distill.models.known_values import COUNT
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.config.known_values import COUNT
+from nemo_distill.config.typed_section import build_section
+from nemo_distill.core.loss_terms import Widths
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.text.source_noise import SourceNoise
 
 REGISTERED_TENSORS = (
     "log_probs",

@@ -14,13 +14,11 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-from nemo_distill.core.config import ConfigurationError, Widths
-from nemo_distill.core.console import console
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
-from nemo_distill.core.finite import check_weights
-from nemo_distill.data.resumable_loader import resumable_loader
-from nemo_distill.data.source_noise import NoisySource, SourceNoise
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
@@ -34,7 +32,10 @@ from nemo_distill.models.initialization import initialization_problems, initiali
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
 from nemo_distill.models.shared_encoder import share_encoder
-from nemo_distill.models.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.weights import check_weights
+from nemo_distill.text.source_noise import NoisySource, SourceNoise
+from nemo_distill.trainer.resumable_loader import resumable_loader
 
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 
@@ -258,7 +259,9 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         if self.global_rank == 0:
             os.replace(unfinished, save_path)
             if "yttm" in (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library")):
-                console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.models.youtokentome'.")
+                console.info(
+                    f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'."
+                )
 
     def _vocabularies(self) -> dict[str, Vocabulary]:
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, ListConfig
 from sacrebleu import corpus_bleu
 from torch import Tensor
 
-from nemo_distill.core.console import console
-from nemo_distill.evaluation.scores import bleu_tokenization
+from nemo_distill.console import console
+from nemo_distill.metrics.scores import bleu_tokenization
 
 
 def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:

@@ -4,21 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.core.config import Widths
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.teacher_ensemble import teacher_weights
-from nemo_distill.data.text_files import is_file
 from nemo_distill.models.distillation_section import distillation_losses, registered_widths
 from nemo_distill.models.initialization import initialization_problems
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from nemo_distill.models.student_config import sizes_of
-from nemo_distill.models.tokenizer_files import (
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import (
     Vocabulary,
     read_vocabulary,
     tokenizer_file_problems,
     vocabulary_differences,
 )
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.text.files import is_file
 
 
 def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vocabulary]) -> list[str]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.core.teacher_ensemble import teacher_paths
-from nemo_distill.models.tokenizer_files import tokenizer_library
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
+from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.teacher_cache.cache import cached_teacher_path
 
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-from nemo_distill.core.restore import restore_for_inference
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
 
 # For a stream of tar files: all of them, in their order.

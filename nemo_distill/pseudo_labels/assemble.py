@@ -12,21 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_distill.data.output_files import (
-    earlier_record,
-    fingerprint,
-    folder_lock,
-    remove_leftovers,
-    whole_files,
-    write_json,
-    writing,
-)
-from nemo_distill.data.shard_folder import ShardError, used_versions
-from nemo_distill.data.text_lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
 from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import read_rows
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_files, write_json, writing
+from nemo_distill.storage.ledger import earlier_record, fingerprint
+from nemo_distill.storage.shard_folder import ShardError, used_versions
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 
 ENDINGS = ("src", "tgt", "dropped.tsv")
 

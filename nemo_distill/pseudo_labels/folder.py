@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.pseudo_labels.shards import COUNTS, Header, ordered_shards, read_header, shard_path
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 
 
 class LabelManifest(ShardManifest):

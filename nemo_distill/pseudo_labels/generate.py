@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from nemo_distill.data.text_lines import DataError, Line, LinePolicy, TextFiles, clean_line, line_hash
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
+from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
 
 # Called with the position in the source, in bytes, and the lines that were translated since the last call.
 OnProgress = Callable[[float, int], None]

@@ -9,11 +9,11 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from nemo_distill.data.text_lines import clean_text
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import FilterSettings, Pair, first_reason
 from nemo_distill.pseudo_labels.select import METRICS, SELECTIONS, nearest_to, sentence_similarity
 from nemo_distill.pseudo_labels.shards import Row
+from nemo_distill.text.lines import clean_text
 
 CHUNK = 500  # lines that go to a worker at a time
 _similarity = cache(sentence_similarity)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
-from nemo_distill.command_line import sigterm_as_exception
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import sigterm_as_exception
 
 
 @dataclass(frozen=True)

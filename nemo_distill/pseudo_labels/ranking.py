@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.judge import Outcome
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 
 STEPS = 1000  # of a score's unit that are told apart
 RECORD = np.dtype([("key", "S8"), ("line", "<u8")])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from sacrebleu.metrics import BLEU, CHRF
 
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.evaluation.scores import bleu_tokenization
+from nemo_distill.metrics.scores import bleu_tokenization
 
 SELECTIONS = ("one_best", "interpolation")
 METRICS = ("bleu", "chrf")

@@ -23,11 +23,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import whole_file
-from nemo_distill.data.records import CLOSED, parse_json
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import ODDITIES, DataError, TextFiles
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis
+from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.records import CLOSED, parse_json
+from nemo_distill.storage.shard_folder import ShardError
+from nemo_distill.text.lines import ODDITIES, TextFiles
 
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
 COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all that is counted

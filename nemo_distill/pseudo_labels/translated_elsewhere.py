@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, clean_line
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 
 NO_SCORE = 0.0
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
 

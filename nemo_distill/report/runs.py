@@ -8,8 +8,8 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill.data.text_lines import numeric_order
-from nemo_distill.run_record import RUN_NAME, read_run
+from nemo_distill.storage.files import numeric_order
+from nemo_distill.storage.run_record import RUN_NAME, read_run
 
 EVENTS = "events.out.tfevents*"
 ATTEMPT = re.compile(r"run_\d+")  # folders into which NeMo moves the logs of earlier attempts

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from omegaconf import DictConfig
 
 from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
-from nemo_distill.evaluation.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot

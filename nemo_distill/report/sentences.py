@@ -6,7 +6,7 @@ from typing import Any
 from rich.progress import track
 from sacrebleu.metrics import BLEU, CHRF
 
-from nemo_distill.evaluation.scores import signed_tokenization
+from nemo_distill.metrics.scores import signed_tokenization
 from nemo_distill.report.evaluation import Evaluation
 
 METRICS = ("BLEU", "chrF")  # that the page can sort by

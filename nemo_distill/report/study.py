@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
-from nemo_distill.evaluation.results_table import Result
 from nemo_distill.evaluation.tables import markdown_table
+from nemo_distill.experiments.results_table import Result
+from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.report.plots import Plot, line_plot
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
-from nemo_distill.run_record import FINISHED
+from nemo_distill.storage.run_record import FINISHED
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nemo_distill.evaluation.evaluation_tables import CHANCE, DIGITS, SPEED_COLUMNS
-from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.metrics.significance import both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.keys import KEY, pair_keys
 from nemo_distill.teacher_cache.records import PAIR, token_records, token_type

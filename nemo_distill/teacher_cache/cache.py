@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.core.folder_safety import inside, open_array
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.records import read_json
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError, user_path
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import user_path
+from nemo_distill.storage.folder_safety import inside, open_array
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.records import read_json
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.folder import (
     INDEX_FILES,
     KEYS_FILE,

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from typing_extensions import TypedDict
 
-from nemo_distill.core.folder_safety import open_array
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, folder_lock, sha256_of, whole_file
-from nemo_distill.data.records import OPEN, FileEntry
-from nemo_distill.data.shard_folder import ShardError, ShardFolder
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.files import folder_lock, whole_file
+from nemo_distill.storage.folder_safety import open_array
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.records import OPEN, FileEntry
+from nemo_distill.storage.shard_folder import ShardError, ShardFolder
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.keys import KEY
 from nemo_distill.teacher_cache.records import PAIR
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import TopK, top_k_of
 from nemo_distill.teacher_cache.keys import KEY
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from nemo_distill.data.output_files import fingerprint
-from nemo_distill.data.records import OPEN, read_json
-from nemo_distill.data.text_files import as_list
-from nemo_distill.data.training_mix import mixed_files
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.teacher_cache.records import DTYPES
+from nemo_distill.text.files import as_list
+from nemo_distill.text.training_mix import mixed_files
 
 PRECISIONS = ("float32", "bfloat16")
 # Keys of `model.train_ds` that decide which pairs are trained on, with NeMo's defaults.

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nemo_distill import losses
-from nemo_distill.core.config import CORE_KEYS, build_loss_terms, check_distillation
-from nemo_distill.core.schedule import KINDS, parse_schedule
+from nemo_distill.config.schedule import KINDS, parse_schedule
+from nemo_distill.config.typed_section import build_section
+from nemo_distill.core.loss_terms import CORE_KEYS, build_loss_terms, check_distillation
 from nemo_distill.core.teacher_ensemble import teacher_weights
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.source_noise import SourceNoise
-from nemo_distill.data.text_lines import LinePolicy
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import read_systems
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.teacher_cache.settings import CacheSettings
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.source_noise import SourceNoise
 from tests.json_values import KEYS, VALUES, sections
 
 SECTIONS = {

@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.scores import bleu
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.settings import ExportSettings
+from nemo_distill.metrics.scores import bleu
 from tests.conftest import reversing_sentences, tiny_config
 
 SUM = SearchSettings(length_penalty=0.0)
@@ -49,8 +49,8 @@ def plain_nemo(path):
     """NeMo's own class, whose `translate` runs NeMo's own search."""
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
-    import nemo_distill.models.youtokentome  # noqa: F401
-    from nemo_distill.core.restore import restore_for_inference
+    import nemo_distill.nemo_files.youtokentome  # noqa: F401
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     return restore_for_inference(MTEncDecModel, path)
 

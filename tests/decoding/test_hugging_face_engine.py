@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
 

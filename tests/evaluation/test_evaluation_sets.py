@@ -3,8 +3,9 @@ import gzip
 import pytest
 from sacrebleu.dataset import DATASETS
 
-from nemo_distill.evaluation import evaluation_sets, scores
+from nemo_distill.evaluation import evaluation_sets
 from nemo_distill.evaluation.evaluation_sets import read_evaluation_sets
+from nemo_distill.metrics import scores
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 
-from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.systems import System, read_systems
+from nemo_distill.nemo_files.archive import NemoArchive
 
 SEARCH = SearchSettings(length_penalty=0.0)
 

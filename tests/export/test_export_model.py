@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 from omegaconf import OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, check_export

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 import yaml
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export import settings as settings_module
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import RECORD_NAME

@@ -7,9 +7,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.commands.training import plain_errors, run_job, training_run
 from nemo_distill.models.student_config import complete_student
-from nemo_distill.training import plain_errors, run_job, training_run
+from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, tiny_config
 
 LAST = -1

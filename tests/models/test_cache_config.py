@@ -4,9 +4,9 @@ import shutil
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
 from nemo_distill.teacher_cache.settings import CHOOSING_PAIRS, data_fingerprints
 from tests.conftest import SCRIPTS, train_sentencepiece

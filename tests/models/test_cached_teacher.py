@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
-from nemo_distill.data.text_lines import DataError
 from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.models.student_config import complete_student
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
-from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 
 PREFIX = "nemo_distill.losses."

@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.core.console import console
-from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
+from nemo_distill.commands.generate_pseudo_labels import labelling_job, translate
+from nemo_distill.console import console
 from nemo_distill.models.direction import (
     SAMPLED_PAIRS,
     reversed_pairs,
@@ -17,8 +18,7 @@ from nemo_distill.models.direction import (
     warn_of_reversed_section,
 )
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
-from nemo_distill.pseudo_labels.job import labelling_job, translate
-from nemo_distill.teacher_cache.job import cache_teacher, caching_job
+from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, reversing_sentences
 
 

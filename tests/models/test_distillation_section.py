@@ -1,7 +1,7 @@
 """What a section `distillation` may hold, and how its losses and widths are read."""
 
+from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.models.distillation_section import distillation_losses, registered_widths
-from nemo_distill.models.mt_config import check_distillation_job
 from tests.models.conftest import TINY, problems
 
 

@@ -9,10 +9,10 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.commands.training import start_from_nemo
 from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.models.named_evaluation import squeeze_batch
-from nemo_distill.training import start_from_nemo
+from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
 
 RESTORE_WITHOUT_US = """

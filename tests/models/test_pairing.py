@@ -1,6 +1,6 @@
 """A student that its teacher cannot teach is refused with the reason."""
 
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
 from tests.conftest import train_sentencepiece
 from tests.models.conftest import problems
 

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.text_lines import LinePolicy
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
+from nemo_distill.text.lines import LinePolicy
 
 POLICY = LinePolicy(max_characters=200, invalid_utf8="skip", control_characters="clean")
 SEARCH = SearchSettings(beam_size=4, n_best=3)

@@ -3,12 +3,12 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.judge import Criteria
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.shard_folder import ShardError
 from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, generation, run, write_source
 
 ALL = FilterSettings(empty=True, identical=True, unfinished=True, source_cut=True, length_ratio=3.0, duplicates=True)

@@ -7,11 +7,11 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.records import read_json
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.records import read_json
 from tests.conftest import REPOSITORY
 from tests.pseudo_labels.fakes import (
     POLICY,

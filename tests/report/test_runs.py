@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.report.runs import Run, find_runs, read_curves
 from tests.report.fakes import write_run
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import top_k_of
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.build import build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.keys import pair_keys

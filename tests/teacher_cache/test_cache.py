@@ -4,8 +4,8 @@ import resource
 import numpy as np
 import pytest
 
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, read_manifest
 from nemo_distill.teacher_cache.keys import pair_keys
 from tests.teacher_cache.fakes import PAD, batch_of, build_cache, random_pairs

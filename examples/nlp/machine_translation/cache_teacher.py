@@ -4,10 +4,10 @@ import tempfile
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.data.training_mix import mix_training_data
-from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.text.training_mix import mix_training_data
 
 
 @hydra_main("conf", "cache_teacher")

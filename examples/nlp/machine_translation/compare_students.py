@@ -5,10 +5,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.comparison import check_comparison, compare, prepare_corpus
-from nemo_distill.evaluation.results_table import print_results, write_results
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.experiments.comparison import check_comparison, compare, prepare_corpus
+from nemo_distill.experiments.results_table import print_results, write_results
 
 
 @hydra_main("conf", "demo")

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.demo.server_job import check_server, run_server
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.demo_server import check_server, run_server
+from nemo_distill.commands.training import check, plain_errors
 
 
 @hydra_main("conf", "demo_server")

@@ -4,12 +4,20 @@ import tempfile
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.data.training_mix import mix_training_data
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import (
+    check,
+    plain_errors,
+    preprocess_data,
+    resumes,
+    run_job,
+    start_from_nemo,
+    training_run,
+)
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.experiments.sweep import run_in_sweep
 from nemo_distill.models.student_config import complete_student
-from nemo_distill.sweep import run_in_sweep
-from nemo_distill.training import check, plain_errors, preprocess_data, resumes, run_job, start_from_nemo, training_run
+from nemo_distill.text.training_mix import mix_training_data
 
 
 @hydra_main("conf", "aayn_base_distill")

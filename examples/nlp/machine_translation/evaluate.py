@@ -2,10 +2,10 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.evaluation.evaluation_job import check_evaluation, evaluation_job
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.evaluate import check_evaluation, evaluation_job
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.evaluation.evaluation_tables import print_evaluation, write_evaluation
-from nemo_distill.training import check, plain_errors
 
 
 @hydra_main("conf", "evaluate")

@@ -2,11 +2,11 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.settings import check_export, read_settings
 from nemo_distill.export.summary import print_export
-from nemo_distill.training import check, plain_errors
 
 
 @hydra_main("conf", "export")

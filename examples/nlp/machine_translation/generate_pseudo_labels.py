@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.pseudo_labels.job import check_labelling, labelling_job, translate, write_text
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.generate_pseudo_labels import check_labelling, labelling_job, translate, write_text
+from nemo_distill.commands.training import check, plain_errors
 
 
 @hydra_main("conf", "generate_pseudo_labels")

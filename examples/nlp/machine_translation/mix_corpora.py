@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.data.mixing_job import check_mixing, mix_corpora
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.mix_corpora import check_mixing, mix_corpora
+from nemo_distill.commands.training import check, plain_errors
 
 
 @hydra_main("conf", "mix_corpora")

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.evaluation.model_card import card_job, check_card
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.report.model_card import card_job, check_card
 
 
 @hydra_main("conf", "model_card")

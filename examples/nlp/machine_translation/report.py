@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.report.job import check_report, write_report
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.report import check_report, write_report
+from nemo_distill.commands.training import check, plain_errors
 
 
 @hydra_main("conf", "report")

@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.evaluation.sizing_job import check_sizing, run_sizing
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.size_student import check_sizing, run_sizing
+from nemo_distill.commands.training import check, plain_errors
 
 
 @hydra_main("conf", "size_student")

@@ -4,10 +4,10 @@ import sys
 
 from omegaconf import DictConfig
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.core.console import set_up_console
-from nemo_distill.decoding.translation_job import check_translation, run_translation
-from nemo_distill.training import check, plain_errors
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.translate import check_translation, run_translation
+from nemo_distill.console import set_up_console
 
 
 @hydra_main("conf", "translate")

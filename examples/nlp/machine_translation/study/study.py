@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.comparison import check_comparison, compare, finished_results
-from nemo_distill.comparison_plan import plan_runs
-from nemo_distill.core.config import ConfigurationError, check_missing
-from nemo_distill.core.console import console
-from nemo_distill.data.output_files import whole_file
-from nemo_distill.evaluation.made_with import made_with
-from nemo_distill.evaluation.results_table import write_results
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
+from nemo_distill.experiments.comparison import check_comparison, compare, finished_results
+from nemo_distill.experiments.comparison_plan import plan_runs
+from nemo_distill.experiments.results_table import write_results
 from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
-from nemo_distill.training import check, plain_errors
+from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.made_with import made_with
 
 
 @hydra_main("../conf", "study")

@@ -1,0 +1,1 @@
+"""One file a job: what its configuration must satisfy, and the job itself."""

@@ -1,0 +1,185 @@
+"""A caching job from a training's configuration: what it must satisfy, and the job itself."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.commands.training_check import tarred_problems
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.known_keys import unknown_keys
+from nemo_distill.config.typed_section import build_section
+from nemo_distill.console import console
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.progress import shown_progress
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
+from nemo_distill.teacher_cache.cache import TeacherCache
+from nemo_distill.teacher_cache.folder import CacheFolder
+from nemo_distill.teacher_cache.settings import CacheSettings, chosen_pairs, data_fingerprints
+from nemo_distill.text.files import data_problems
+from nemo_distill.text.training_mix import mixed_how, training_mix_problems
+
+
+@dataclass(frozen=True)
+class CachingJob:
+    """A job whose configuration has been checked.
+
+    Args:
+        cache: what is built, and where.
+        teacher: the `.nemo`.
+        train_ds: the training's data section, in the cache's own batches.
+        precision: that the teacher computes in.
+        overwrite: replace a cache of other settings.
+    """
+
+    cache: CacheJob
+    teacher: Path
+    train_ds: Mapping[str, Any]
+    precision: str
+    overwrite: bool
+
+    def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
+        """Returns the same job over a mix that was written since."""
+        files = {key: train_ds[key] for key in ("src_file_name", "tgt_file_name")}
+        return replace(self, train_ds={**self.train_ds, **files})
+
+    def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
+        """Loads the teacher and the training data, and `warns` if source and target seem to be swapped."""
+        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+        from nemo_distill.models.translation_teacher import TranslationTeacher
+
+        teacher = TranslationTeacher(self.teacher, OmegaConf.create(dict(self.train_ds)), device, self.precision)
+        if warns:
+            warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
+        return teacher
+
+
+def check_caching(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the cache's folder holds nothing of other settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    job = caching_job(cfg)
+    try:
+        changes = job.cache.folder.conflicts()
+    except DataError as error:
+        raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error
+    if changes and not job.overwrite:
+        said = f"'{job.cache.folder.path}' holds a teacher cache of other settings: {'; '.join(changes)}"
+        remedy = "give another folder, or start over with cache.overwrite=true"
+        raise ConfigurationError([f"model.distillation.teacher_cache: {said}; {remedy}."])
+
+
+def caching_job(cfg: DictConfig) -> CachingJob:
+    """Returns the job that a configuration describes: a distillation's, with a section `cache`.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    model, options = values["model"], dict(values["cache"])
+    overwrite = options.pop("overwrite", False)
+    settings, problems = build_section(CacheSettings, options, "cache")
+    problems += _job_problems(cfg, values)
+    if settings and not problems:
+        problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
+    if problems:
+        raise ConfigurationError(problems)
+    teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
+    recorded = {
+        "teacher": fingerprint(teacher),
+        "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
+        **asdict(settings),
+        **chosen_pairs(train_ds),
+        "data": data_fingerprints(model),
+        "mix": mixed_how(model),
+    }
+    folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
+    return CachingJob(
+        CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
+        teacher,
+        {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
+        settings.precision,
+        bool(overwrite),
+    )
+
+
+def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
+    model = values["model"]
+    distillation = model.get("distillation") or {}
+    # Of a training's other mistakes the training will tell.
+    problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
+    problems += [problem for problem in unknown_keys(values) if problem.startswith("model.train_ds ")]
+    problems += data_problems("model.train_ds", model.get("train_ds") or {})
+    problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
+    if not model.get("train_ds"):
+        problems.append("model.train_ds is missing; it names the pairs that the teacher runs over.")
+    problems += training_mix_problems(model)
+    if model.get("preproc_out_dir"):
+        problems.append(
+            "model.preproc_out_dir: a cache is of data that is there; write it first, with do_training=false."
+        )
+    if not distillation.get("teacher_cache"):
+        problems.append("model.distillation.teacher_cache has no value; it names the folder that is made.")
+    return problems + _teacher_problems(distillation.get("model_path"))
+
+
+def _teacher_problems(path: Any) -> list[str]:
+    if not isinstance(path, str) or path == "???":
+        return [f"model.distillation.model_path={path}: must be one teacher's .nemo."]
+    try:
+        translation_archive(path)
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    return []
+
+
+def _vocabulary_problems(path: str, k: int | None) -> list[str]:
+    try:
+        vocabulary = archived_vocabulary(NemoArchive(path), "decoder")
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    most = -(-len(vocabulary.pieces) // 8) * 8 if vocabulary else k  # NeMo rounds the head's outputs up
+    return [] if k is None or k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
+
+
+def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
+    """The SHA-256 of each side's tokenizer file, where it has one."""
+    hashes = {}
+    for side in SIDES:
+        name = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
+        if name:
+            with tempfile.TemporaryDirectory() as folder:
+                hashes[side] = sha256_of(archive.extract_artifact(name, folder))
+    return hashes
+
+
+def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> None:
+    """Makes this process's share of the shards; of a finished cache, compares all checksums.
+
+    Raises:
+        DataError: if the data or a finished cache cannot be used.
+    """
+    folder = job.cache.folder
+    if not job.overwrite and folder.manifest():
+        folder.verify()
+    with shown_progress("caching", 1.0, shown=rank == 0) as on_progress:
+        load_teacher = partial(job.load_teacher, device, warns=rank == 0)
+        manifest = build(job.cache, load_teacher, rank, world_size, job.overwrite, on_progress)
+    if manifest is None:
+        console.info("This process has made its shards; others have not yet.")
+        return
+    TeacherCache(folder.path)
+    size = manifest["tokens"] * manifest["bytes_per_token"] / 1e6
+    console.info(
+        f"Teacher cache in {folder.path}: {manifest['pairs']:,} pairs, {manifest['tokens']:,} tokens of "
+        f"{manifest['bytes_per_token']} bytes, {size:,.0f} MB."
+    )

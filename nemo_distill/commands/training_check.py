@@ -1,0 +1,202 @@
+"""What a translation job's configuration must satisfy, told before NeMo is imported.
+
+The entry points are `check_training`, for a model trained on its own, and `check_distillation_job`. Both raise one
+`ConfigurationError` with everything that they found.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.known_keys import check_trainer, unknown_keys
+from nemo_distill.config.known_values import wrong_values
+from nemo_distill.core.loss_terms import check_distillation
+from nemo_distill.models.cache_config import cache_problems
+from nemo_distill.models.distillation_section import (
+    REGISTERED_TENSORS,
+    STUDY_KEYS,
+    distillation_losses,
+    noise_problems,
+)
+from nemo_distill.models.initialization import SAME_IN_A_STACK
+from nemo_distill.models.pairing import check_teachers
+from nemo_distill.models.student_config import languages_left_to, teacher_archives
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.text.files import data_problems, unread_files, untokenized_text
+from nemo_distill.text.overlap import evaluation_pairs_in_training
+from nemo_distill.text.training_mix import training_mix_problems
+
+SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
+DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
+SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
+
+
+def check_training(cfg: DictConfig) -> list[str]:
+    """Checks the config of a model that is trained on its own, and returns what may be meant but is odd.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    _raise(_replaced_sections(cfg))
+    _raise(_job_problems(cfg))
+    return _oddities(_plain(cfg.model))
+
+
+def check_distillation_job(cfg: DictConfig) -> list[str]:
+    """Checks the config of a distillation, including that its teacher and student can be paired, and returns oddities.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    _raise(_replaced_sections(cfg))
+    model = _plain(cfg.model)
+    distillation = model.get("distillation") or {}
+    problems = _job_problems(cfg, tokenizers_required=False)
+    if not distillation:
+        _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
+    teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
+    if not teacher_problems and (archives := teacher_archives(distillation)):
+        teacher_problems, widths = check_teachers(model, distillation, archives)
+    elif not distillation.get("teacher_cache"):
+        given = distillation.get("model_path")
+        said = "has no value" if given in (None, "???", []) else f"={given}: must be a path or a list of paths"
+        problems.append(f"model.distillation.model_path {said}; it names the teacher's .nemo.".replace(" =", "="))
+    nodes = {**distillation, "loss": distillation_losses(distillation)}
+    problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
+    problems += training_mix_problems(model) + noise_problems(distillation)
+    _raise(problems + teacher_problems)
+    return _oddities(model | languages_left_to(teacher_archives(distillation)[0], model))
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+
+
+def _replaced_sections(cfg: DictConfig) -> list[str]:
+    """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
+    if cfg.get("model") is None:
+        return ["model is missing; it is a section of keys."]
+    sections = _plain(cfg)
+    held = {key: sections.get(key) for key in ("model", "trainer", "exp_manager")}
+    if isinstance(held["model"], dict):
+        held |= {f"model.{key}": held["model"].get(key) for key in SECTIONS}
+    return [
+        f"{key}={value}: must be a section of keys; in a shell, braces want quotes: '{key}={{...}}'."
+        for key, value in held.items()
+        if value is not None and not isinstance(value, dict)
+    ]
+
+
+def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
+    model = _plain(cfg.model)
+    sections = _plain(cfg)
+    _raise(_section_problems(model))  # without these, nothing else can be checked
+    problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
+    problems += wrong_values(sections)
+    if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
+        problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
+    for section in DATA_SECTIONS:
+        problems += data_problems(f"model.{section}", model.get(section) or {})
+    problems += tarred_problems(model)
+    if cfg.get("do_training", True) and not model.get("train_ds"):
+        problems.append("model.train_ds is missing, and do_training=true needs it.")
+    if cfg.get("do_testing", False) and not model.get("test_ds"):
+        problems.append("model.test_ds is missing, and do_testing=true needs it.")
+    for side in SIDES:
+        problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+    if path := cfg.get("init_from_nemo_model"):
+        problems += _start_problems(model, path)
+    return problems + _size_problems(model)
+
+
+def tarred_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if tarred data is wanted that neither is there nor will be written."""
+    train = model.get("train_ds") or {}
+    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+        return []
+    return [
+        "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
+        "let model.preproc_out_dir make tarred data of text."
+    ]
+
+
+def _section_problems(model: Mapping[str, Any]) -> list[str]:
+    wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")
+    return [f"model.{name} is missing." for name in wanted if model.get(name) is None]
+
+
+def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
+    """What keeps a model of this config from starting with the weights of a `.nemo`."""
+    try:
+        start = NemoArchive(path).config
+    except ValueError as error:
+        return [f"init_from_nemo_model: {error}."]
+    problems = [
+        f"init_from_nemo_model: '{path}' has {side}.{key}={start[side].get(key)}, "
+        f"model.{side} has {model[side].get(key)}."
+        for side in SIDES
+        for key in ("num_layers", *SAME_IN_A_STACK)
+        if (start[side].get(key) or False) != (model[side].get(key) or False)
+    ]
+    return problems + [
+        f"init_from_nemo_model and distillation.{key} both set the first weights."
+        for key in ("distilbert_initialization", "share_encoder")
+        if (model.get("distillation") or {}).get(key)
+    ]
+
+
+def _size_problems(model: Mapping[str, Any]) -> list[str]:
+    problems = []
+    sizes = {side: model[side].get("hidden_size") for side in SIDES if isinstance(model.get(side), dict)}
+    for side, hidden_size in sizes.items():
+        heads = model[side].get("num_attention_heads")
+        if isinstance(hidden_size, int) and isinstance(heads, int) and heads > 0 and hidden_size % heads:
+            problems.append(
+                f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
+            )
+    if len(set(map(str, sizes.values()))) > 1:
+        problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
+    return problems
+
+
+def _oddities(model: Mapping[str, Any]) -> list[str]:
+    """What may be meant but costs quality."""
+    smoothing = model.get("label_smoothing") or 0.0
+    if smoothing and "distillation" in model:
+        return [
+            f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
+            "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
+            *_odd_data(model),
+        ]
+    return _odd_data(model)
+
+
+def _odd_data(model: Mapping[str, Any]) -> list[str]:
+    return unread_files(model) + untokenized_text(model) + evaluation_pairs_in_training(model)
+
+
+def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
+    where = f"model.{side}_tokenizer.tokenizer_model"
+    tokenizer = model.get(f"{side}_tokenizer") or {}
+    path = tokenizer.get("tokenizer_model")
+    if tokenizer.get("library") not in ("sentencepiece", "yttm", None):
+        return []
+    if tokenizer.get("library") == "yttm" and model.get("preproc_out_dir"):
+        remedy = "train the tokenizer with 'yttm bpe' and leave preproc_out_dir null"
+        return [f"model.{side}_tokenizer.library=yttm does not go with model.preproc_out_dir; {remedy}."]
+    if path is None:
+        remedy = "give it, or let model.preproc_out_dir train one"
+        if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
+            return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
+        return [f"{where} has no value; {remedy}."] if required else []
+    return tokenizer_file_problems(where, path)

@@ -1,0 +1,143 @@
+"""The job of `translate.py`: lines of text in, their translations out, in order, as they come."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Any, TextIO
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.typed_section import build_section
+from nemo_distill.core.teacher_ensemble import teacher_weights
+from nemo_distill.decoding.engine import Engine, Translation, translate_stream
+from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.files import user_path, whole_file
+from nemo_distill.text.files import as_list, named_files
+from nemo_distill.text.lines import TextFiles, clean_text
+
+
+def read_settings(section: DictConfig) -> SearchSettings:
+    """Returns the search settings of a config's section.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    settings, problems = build_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def model_paths(model: Any) -> list[str]:
+    """Returns the paths that a config's `model` names: one, or a list of them."""
+    return [str(user_path(path)) for path in as_list(model)]
+
+
+def check_translation(cfg: DictConfig) -> None:
+    """Checks everything that can be known before a model is loaded.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    if problems := check_missing(cfg):
+        raise ConfigurationError(problems)
+    try:
+        problems += search_problems(cfg.engine, read_settings(cfg.search))
+    except ConfigurationError as error:
+        problems += error.problems
+    problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
+    try:
+        teacher_weights(as_list(cfg.weights) or None, len(model_paths(cfg.model)))
+    except ValueError as error:
+        problems.append(f"weights {error}.")
+    problems += device_problems(cfg.device)
+    if not isinstance(cfg.chunk, int) or cfg.chunk < 1:
+        problems.append(f"chunk={cfg.chunk}: must be a whole number of at least 1.")
+    if cfg.input is not None:
+        problems += [problem for problem in named_files("input", cfg.input)[1] if "is empty" not in problem]
+    problems += _output_problems(cfg) if cfg.output is not None else []
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _output_problems(cfg: DictConfig) -> list[str]:
+    output = user_path(cfg.output)
+    if not output.parent.is_dir():
+        return [f"output names '{output}', but there is no folder '{output.parent}'."]
+    if output.is_dir() or (output.exists() and not cfg.overwrite):
+        return [f"output names '{output}', which exists; set overwrite=true, or name another."]
+    return []
+
+
+def run_translation(cfg: DictConfig) -> None:
+    """Translates `cfg.input` into `cfg.output`, or standard input into standard output."""
+    settings = read_settings(cfg.search)
+    languages = (cfg.source_language, cfg.target_language)
+    engine = load_engine(cfg.engine, model_paths(cfg.model), cfg.device, cfg.dtype, cfg.weights, *languages)
+    cut = 0
+    with _lines(cfg.input) as lines, _whole_or_nothing(cfg.output) as output:
+        for number, translation in enumerate(_translations(engine, lines, settings, cfg)):
+            output.writelines(f"{line}\n" for line in format_translation(number, translation, settings, cfg.scores))
+            output.flush()
+            cut += translation.source_cut
+    if cut:
+        Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
+
+
+def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
+    """Returns the lines that are written for a line.
+
+    They are the translation; with `scores`, its score and a tab before it; with several hypotheses, a line each in the
+    format of Moses, `number ||| hypothesis ||| score`.
+    """
+    if settings.n_best > 1:
+        return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
+    best = translation.hypotheses[0]
+    text = clean_text(best.text)
+    return [f"{best.score:.4f}\t{text}" if scores else text]
+
+
+def _translations(
+    engine: Engine, lines: Iterable[str], settings: SearchSettings, cfg: DictConfig
+) -> Iterable[Translation]:
+    # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
+    chunk = 1 if cfg.input is None and sys.stdin.isatty() else cfg.chunk
+    stream = translate_stream(engine, lines, settings, chunk)
+    if cfg.input is None:
+        return stream
+    with _lines(cfg.input) as counted:
+        total = sum(1 for _ in counted)
+    return track(stream, "translating", total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def _lines(paths: Any) -> Iterator[Iterator[str]]:
+    """Opens files, plain or gzip, or standard input.
+
+    Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
+    """
+    raw = (
+        (line.removesuffix(b"\n") for line in sys.stdin.buffer)
+        if paths is None
+        else TextFiles(named_files("input", paths)[0])
+    )
+    yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
+
+
+@contextmanager
+def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with whole_file(user_path(path)) as file:
+        stream = TextIOWrapper(file, encoding="utf-8", newline="\n")
+        try:
+            yield stream
+        finally:
+            stream.detach()  # which flushes; `whole_file` closes the file

@@ -1,0 +1,38 @@
+"""Checks that any configuration needs: mandatory keys without a value, and the known key closest to a typing error."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def listing(names: Collection[str]) -> str:
+    """Returns the names in alphabetical order with commas between them, or "none"."""
+    return ", ".join(sorted(names)) or "none"
+
+
+def suggestion(key: str, known: Collection[str]) -> str:
+    """Returns "; did you mean 'x'?" with the closest known key, or ", which takes ..." where none is close."""
+    close = difflib.get_close_matches(str(key), list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are {listing(known)}"
+
+
+def check_missing(cfg: DictConfig) -> list[str]:
+    """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
+    problems = []
+    for key in sorted(_missing_keys(OmegaConf.to_container(cfg, resolve=False))):
+        section = key.rpartition(".")[0]
+        remedy = f"; give it, or leave the section out with '~{section}'" if section.endswith("_ds") else "; give it"
+        problems.append(f"{key} has no value{remedy}.")
+    return problems
+
+
+def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yields what `OmegaConf.missing_keys` does, which ends at the first list that names one of them."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        name = f"{prefix}[{key}]" if isinstance(node, list) else f"{prefix}.{key}" if prefix else str(key)
+        if value == "???":
+            yield name
+        yield from _missing_keys(value, name)

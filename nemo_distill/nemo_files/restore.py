@@ -1,0 +1,70 @@
+"""Restores models from `.nemo` files for inference: no data sets, no optimizer, and weights that cannot run code."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeVar
+
+import torch
+from nemo.core.classes import ModelPT
+from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
+from omegaconf import open_dict
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.weights import check_weights
+
+AnyModel = TypeVar("AnyModel", bound=ModelPT)
+TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
+
+
+class CodeInWeightsError(ValueError):
+    """Weights that are more than tensors."""
+
+
+class WeightsOnlyConnector(SaveRestoreConnector):
+    """Loads tensors and nothing else; NeMo's own connector unpickles whatever the file holds."""
+
+    @staticmethod
+    def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
+        try:
+            return torch.load(model_weights, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise CodeInWeightsError("its weights are no plain tensors, and reading them would run code") from error
+        except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged
+            raise ConfigurationError([f"its weights cannot be read: {' '.join(str(error).split())}"]) from error
+
+
+def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
+    """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, with no parameter that wants a gradient.
+
+    It draws no random numbers: with one seed, a student starts with the same weights beside any teacher and alone.
+
+    Args:
+        model_class: the class to build, which may be a subclass of the one that the file names.
+        path: the `.nemo`.
+
+    Raises:
+        ValueError: if the file is no `.nemo`, or holds code; see `archive_safety` for how to trust it.
+        NotFiniteError: if its weights hold NaN or infinity.
+    """
+    archive = NemoArchive(path)
+    archive.check_targets([f"{base.__module__}.{base.__qualname__}" for base in model_class.__mro__])
+    config = archive.config
+    with open_dict(config):
+        for section in TRAINING_SECTIONS:
+            config.pop(section, None)
+    try:
+        with torch.random.fork_rng(devices=[]):  # NeMo draws weights before it loads those of the file
+            model = model_class.restore_from(
+                str(archive.path),
+                override_config_path=config,
+                map_location=torch.device("cpu"),
+                save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
+            )
+    except CodeInWeightsError as error:
+        raise ConfigurationError(
+            [f"'{path}' is not opened: {error}; if you trust its author, set {TRUST}={archive.sha256()}."]
+        ) from error
+    check_weights(model, f"'{path}' is not used: it")
+    return model.eval().requires_grad_(False)

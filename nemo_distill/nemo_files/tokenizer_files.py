@@ -1,0 +1,100 @@
+"""What is in a tokenizer file, without NeMo: which library wrote it, its pieces and its special ids."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.text.files import is_file
+
+# A youtokentome model is text that opens with two counts; a SentencePiece model is a protobuf.
+YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
+SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
+
+
+def tokenizer_library(path: str | Path) -> str:
+    """Returns `yttm` or `sentencepiece`, told from the file's content.
+
+    The config of a `.nemo` cannot be relied on: NeMo 1.x left the library out where it was yttm, its default then,
+    while NeMo 2.x takes a missing library for sentencepiece.
+    """
+    with Path(path).open("rb") as stream:
+        return "yttm" if YTTM_FIRST_LINE.match(stream.read(64)) else "sentencepiece"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The pieces of a tokenizer, in the order of their ids, and the ids of its special tokens."""
+
+    library: str
+    pieces: tuple[str, ...]
+    special_ids: dict[str, int]
+
+
+def read_vocabulary(path: str | Path) -> Vocabulary:
+    """Reads the vocabulary of a sentencepiece or youtokentome model file.
+
+    Raises:
+        ValueError: if the file is neither.
+    """
+    library = tokenizer_library(path)
+    try:
+        return _read_yttm(path) if library == "yttm" else _read_sentencepiece(path)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"'{path}' is no tokenizer of sentencepiece or youtokentome: {error}") from error
+
+
+def _read_yttm(path: str | Path) -> Vocabulary:
+    import youtokentome
+
+    model = youtokentome.BPE(model=str(path))
+    special_ids = {name: model.subword_to_id(f"<{name.upper()}>") for name in SPECIAL_TOKENS}
+    return Vocabulary("yttm", tuple(model.vocab()), special_ids)
+
+
+def _read_sentencepiece(path: str | Path) -> Vocabulary:
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    pieces = tuple(model.id_to_piece(index) for index in range(model.get_piece_size()))
+    return Vocabulary("sentencepiece", pieces, {name: getattr(model, f"{name}_id")() for name in SPECIAL_TOKENS})
+
+
+def vocabulary_differences(side: str, student: Vocabulary, teacher: Vocabulary) -> list[str]:
+    """Returns what makes the ids of two tokenizers mean different things, a sentence each.
+
+    Args:
+        side: `encoder` or `decoder`, for the sentences.
+        student: the student's vocabulary.
+        teacher: the teacher's.
+    """
+    where = f"model.{side}_tokenizer"
+    if student.library != teacher.library:
+        return [
+            f"{where} is a {student.library} tokenizer, the teacher's is of {teacher.library}; they must be the same."
+        ]
+    problems = []
+    if len(student.pieces) != len(teacher.pieces):
+        problems.append(
+            f"{where} has {len(student.pieces)} pieces, the teacher's {len(teacher.pieces)}; they must be the same."
+        )
+    elif student.pieces != teacher.pieces:
+        first = next(i for i, pair in enumerate(zip(student.pieces, teacher.pieces)) if pair[0] != pair[1])
+        problems.append(
+            f"{where} has other pieces than the teacher's: id {first} is '{student.pieces[first]}', "
+            f"the teacher's '{teacher.pieces[first]}'."
+        )
+    if student.special_ids != teacher.special_ids:
+        problems.append(f"{where} has special ids {student.special_ids}, the teacher's {teacher.special_ids}.")
+    return problems
+
+
+def tokenizer_file_problems(where: str, path: Any) -> list[str]:
+    """Says, in a sentence that begins with the key `where`, if `path` is no tokenizer's file."""
+    if not isinstance(path, str) or not is_file(path):
+        return [f"{where} names '{path}', which does not exist."]
+    try:
+        read_vocabulary(Path(path).expanduser())
+    except ValueError as error:
+        return [f"{where}: {error}."]
+    return []

@@ -1,0 +1,124 @@
+"""Files that are there whole or not at all, and the record that says how they were made."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.records import sealed
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Has the errors of the disk name `path`: Python's do not say where a write failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).endswith(TEMPORARY):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes the name `path` when all of it is on the disk, and leaves nothing if that fails."""
+    with whole_files([path]) as (stream,):
+        yield stream
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[list[BinaryIO]]:
+    """Opens files that belong together, and take their names when all of them are on the disk.
+
+    Args:
+        paths: of one folder.
+        outdated: what is deleted first of all when they do, so that a kill leaves no old file beside a new one.
+    """
+    temporaries = [path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}") for path in paths]
+    try:
+        with writing(paths[0]), ExitStack() as stack:
+            streams = [stack.enter_context(temporary.open("xb")) for temporary in temporaries]
+            yield streams
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path in outdated:
+            path.unlink(missing_ok=True)
+        for temporary, path in zip(temporaries, paths):
+            temporary.replace(path)
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(paths[0].parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Deletes what killed processes left of the files whose names match `name`."""
+    for path in folder.glob(f".{name}.*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes `record`, sealed, as a whole file that ends in a line end."""
+    with whole_file(path) as stream:
+        stream.write(json.dumps(sealed(record), indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time into a section of the work on a folder; a killed one leaves it.
+
+    Raises:
+        DataError: if a stranger has put a link there, whose target would be made or opened.
+    """
+    path = folder / ".lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise  # of the disk
+        raise DataError(f"'{path}' cannot be locked: it is a link") from error
+    with open(descriptor, "rb+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those of the packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def numeric_order(path: str | Path) -> list[str | int]:
+    """A sorting key that puts `part.2` before `part.10`."""
+    parts = re.split(r"([0-9]+)", str(path))  # every second one is a number
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def user_path(path: str | Path) -> Path:
+    """Returns a path that a user has typed, with `~` put in full; of a user that nobody knows it stays."""
+    return Path(os.path.expanduser(str(path)))

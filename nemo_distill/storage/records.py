@@ -1,0 +1,111 @@
+"""Records in JSON, read as what a stranger may have written or a disk may have spoilt: of the right shape, or refused.
+
+Ours end in a checksum of all else, so that one that was changed is told; one without it is read as it is.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from nemo_distill.config.errors import DataError
+
+Record = TypeVar("Record")
+SEAL = "checksum"
+MOST_BYTES = 1 << 26
+MOST_SHOWN = 60  # characters of a wrong value
+# Of a dataclass whose JSON holds its fields and nothing else (`__pydantic_config__`).
+CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+# Of a dictionary whose JSON may hold more, which whoever reads it passes on.
+OPEN = ConfigDict(extra="allow")
+
+
+class FileEntry(TypedDict):
+    """What a record says of a file."""
+
+    __pydantic_config__ = OPEN
+    name: str
+    sha256: str
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a record with its checksum."""
+    return {**record, SEAL: _checksum(json.loads(json.dumps(record)))}
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_json(path: Path, shape: type[Record] = dict[str, Any]) -> Record | None:
+    """Returns the record in a file, or None if there is no such file.
+
+    Args:
+        path: of JSON.
+        shape: what must be in it: a `TypedDict`, or a dataclass; by default any keys.
+
+    Raises:
+        DataError: if the file holds anything else, or was changed after it was written.
+    """
+    content = read_small(path)
+    if content is None:
+        return None
+    record = parse_json(content, dict[str, Any], f"'{path}'")
+    if SEAL in record and record.pop(SEAL) != _checksum(record):
+        raise DataError(f"'{path}' was changed after it was written: its {SEAL} is another")
+    return record if shape == dict[str, Any] else parse_json(json.dumps(record).encode(), shape, f"'{path}'")
+
+
+def read_small(path: Path) -> bytes | None:
+    """Returns what is in a file of no more than 64 MiB; None if there is no such file.
+
+    Raises:
+        DataError: if it is larger, or cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
+    if len(content) > MOST_BYTES:
+        raise DataError(f"'{path}' cannot be read: it has more than {MOST_BYTES:,} bytes")
+    return content
+
+
+def parse_json(content: bytes, shape: type[Record], where: str) -> Record:
+    """Returns what JSON holds.
+
+    Args:
+        content: of any bytes.
+        shape: what it must be, as pydantic takes it.
+        where: what it was read from, for the sentence.
+
+    Raises:
+        DataError: if it is no JSON, is nested deeply, or is of another shape.
+    """
+    try:
+        return _adapter(shape).validate_json(content, strict=True)
+    except ValidationError as error:
+        problems = [_sentence(problem) for problem in error.errors(include_url=False)]
+        raise DataError(f"{where} cannot be read: {problems[0]}") from error
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter:
+    return TypeAdapter(shape)
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    said = problem["msg"][0].lower() + problem["msg"][1:]
+    if not problem["loc"]:
+        return said
+    place = ".".join(map(str, problem["loc"]))
+    value = "" if problem["type"] == "missing" else f"={str(problem['input'])[:MOST_SHOWN]}"
+    return f"{place}{value}: {said}"

@@ -1,0 +1,1 @@
+"""Lines of text: read, checked, mixed and made noisy. Knows no model."""

@@ -1,0 +1,194 @@
+"""Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
+
+import itertools
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
+
+# Larger files are not read through just to compare line counts.
+LINE_COUNT_LIMIT = 1 << 30
+SAMPLED_LINES = 1000
+ATTACHED_STOP = re.compile(r"\w[.!?]$")
+
+
+def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """Returns the problems of a data section's files, a sentence each; values that are missing are told elsewhere.
+
+    Args:
+        where: the section's name, for the sentences.
+        section: the section, resolved.
+    """
+    if section.get("use_tarred_dataset") and section.get("metadata_file"):
+        return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
+    if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
+        return problems
+    sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
+    if "???" in sources + targets:
+        return []
+    problems = []
+    if section and not sources:
+        problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
+    if len(sources) != len(targets):
+        problems.append(f"{where} has {len(sources)} source files and {len(targets)} target files; they go in pairs.")
+    names = section.get("names")
+    if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
+        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one a file.")
+    for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
+        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
+    for source, target in zip(sources, targets):
+        problems += _line_count_problems(where, source, target)
+    return problems
+
+
+def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"{where}.{key}={value}: must be a file, or a list of files."
+        for key in keys
+        if (value := section.get(key)) is not None
+        if not isinstance(value, str | list) or not all(isinstance(name, str) for name in as_list(value))
+    ]
+
+
+def _tarred_problems(where: str, metadata: Any) -> list[str]:
+    """What keeps tarred data from being read."""
+    problems = []
+    for path in as_list(metadata):
+        if not is_file(path):
+            problems.append(f"{where} names '{path}', which does not exist.")
+        elif not _is_metadata(Path(path).expanduser()):
+            problems.append(f"{where}: '{path}' is no metadata of tarred data, which is JSON with num_batches.")
+    return problems
+
+
+def _is_metadata(path: Path) -> bool:
+    try:
+        return "num_batches" in json.loads(path.read_bytes())
+    except (ValueError, TypeError):
+        return False
+
+
+def untokenized_text(model: Mapping[str, Any]) -> list[str]:
+    """Warns of training text that NeMo's processors, which translation runs, would have changed.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    section = model.get("train_ds") or {}
+    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    oddities = []
+    for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
+        if model.get(language) in (None, "ignore"):
+            continue
+        named = {f"model.distillation.mix.corpora.{name}.{end}": corpus.get(end) for name, corpus in corpora.items()}
+        if not section.get("use_tarred_dataset"):
+            named[f"model.train_ds.{side}_file_name"] = section.get(f"{side}_file_name")
+        for key, value in named.items():
+            files = [path for pattern in as_list(value) for path in expand_paths(pattern)]
+            if files and _seems_raw(files[0]):
+                oddities.append(
+                    f"{key}: '{files[0]}' seems to be raw text, but with model.{language}={model[language]} "
+                    "translation splits off punctuation, which the model would then see for the first time. Set "
+                    f"model.{language}=ignore, or tokenize the text with Moses before training."
+                )
+    return oddities
+
+
+def _seems_raw(path: Path) -> bool:
+    """True if most lines end with a stop that no space divides from their last word."""
+    ends = [line.rstrip() for line in itertools.islice(TextFiles([path]), SAMPLED_LINES)]
+    attached = sum(bool(ATTACHED_STOP.search(line.decode("utf-8", "replace"))) for line in ends)
+    return attached > len(ends) / 2
+
+
+def unread_files(model: Mapping[str, Any]) -> list[str]:
+    """Warns of training text that is too large to be read through before a job.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    section = model.get("train_ds") or {}
+    return [
+        f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not looked through; where its lines may hold "
+        "characters that count as line ends, or not be as many as the other side's, let mix_corpora.py write it anew."
+        for key in ("src_file_name", "tgt_file_name")
+        for name in as_list(section.get(key))
+        if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT
+    ]
+
+
+def is_file(path: str | Path) -> bool:
+    """True if a config's path, which may begin with `~`, names a file."""
+    return os.path.isfile(user_path(path))  # which is false, too, of what can be no path
+
+
+def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
+    """Returns the files that a config's value names, and the problems of those that cannot be read, a sentence each.
+
+    Args:
+        where: the key, for the sentences.
+        value: a path or several; see `expand_paths`.
+    """
+    files, problems = [], []
+    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
+        return [], [f"{where}={value}: must be a file, or a list of files."]
+    for pattern in as_list(value):
+        found = expand_paths(str(pattern))
+        files += found
+        if not all(map(is_file, found)) or not found:
+            problems.append(f"{where} names '{pattern}', which does not exist.")
+        for path in filter(is_file, found):
+            problems += _unreadable(where, path) if path.stat().st_size else [f"{where}: '{path}' is empty."]
+    return files, problems
+
+
+def _unreadable(where: str, path: Path) -> list[str]:
+    """Says if a packed file is torn; large ones are not read for that."""
+    with path.open("rb") as stream:
+        if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
+            return []
+    try:
+        deque(TextFiles([path]), maxlen=0)
+    except DataError as error:
+        return [f"{where}: {error}."]
+    return []
+
+
+def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
+    """Says if two files, plain or gzip, are not parallel; of large ones nothing is said."""
+    if max(path.stat().st_size for path in (source, target)) > LINE_COUNT_LIMIT // 4:
+        return []
+    counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
+    if counts[0] == counts[1]:
+        return []
+    return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Returns the entries of a config's value that may be one, several or none."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [] if value is None else [value]
+    return list(value)
+
+
+def _line_count_problems(where: str, source: str, target: str) -> list[str]:
+    paths = [user_path(source), user_path(target)]
+    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+        return []
+    counts, problems = [], []
+    for path in paths:
+        lines, problem = count_plain_lines(path)
+        counts.append(lines)
+        problems += [f"{where}: '{path}' {problem}."] if problem else []
+    if problems:
+        return problems
+    if counts[0] != counts[1]:
+        return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+    return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []

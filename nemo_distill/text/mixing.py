@@ -1,0 +1,214 @@
+"""Mixes parallel corpora in given proportions into one pair of files, which any trainer can read.
+
+NeMo's plain loader sorts all sentences by length and freezes the batches; its preprocessing of tarred data cuts the
+file into stretches. Both get the proportions into every batch, nearly, if single sentences are mixed and every stretch
+of the file has the proportions. So the corpora are interleaved line by line, each in its own order, and each has its
+exact share of the lines: of a corpus that is needed twice and a bit, every pair is there twice, and those that the
+seed chooses once more.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import remove_leftovers, whole_files, write_json
+from nemo_distill.storage.ledger import earlier_record, fingerprint, sha256_of
+from nemo_distill.text.lines import LinePolicy, clean_line, parallel_lines
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Parallel text and its place in a mix.
+
+    Args:
+        sources: files, plain or gzip.
+        targets: one for each of them.
+        share: of the mix, relative to the other corpora's.
+        fraction: how much of the corpus is used at all, its pairs chosen by the seed.
+    """
+
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    share: float
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is mixed, and how.
+
+    Args:
+        corpora: by name.
+        output: what the files' names begin with: `mixed` gives `mixed.src`, `mixed.tgt` and the record, `mixed.json`.
+        policy: what is done with odd lines; a pair with a line that is left out is left out.
+        seed: of every choice.
+        lines: of the mix; None for as many as hold every pair of `base` once.
+        base: None for the corpus that the mix holds the fewest times, so that every pair of each is there.
+    """
+
+    corpora: Mapping[str, Corpus]
+    output: Path
+    policy: LinePolicy
+    seed: int = 0
+    lines: int | None = None
+    base: str | None = None
+
+    def path(self, ending: str) -> Path:
+        """Returns a file of the mix."""
+        return self.output.with_name(f"{self.output.name}.{ending}")
+
+    def settings(self) -> dict[str, Any]:
+        """Returns everything that the files depend on."""
+        corpora = {name: _corpus_settings(corpus) for name, corpus in self.corpora.items()}
+        scalars = {"seed": self.seed, "lines": self.lines, "base": self.base}
+        return {"corpora": corpora, **scalars, "reading": asdict(self.policy)}
+
+
+def _corpus_settings(corpus: Corpus) -> dict[str, Any]:
+    files = {
+        side: [fingerprint(path) for path in paths]
+        for side, paths in (("sources", corpus.sources), ("targets", corpus.targets))
+    }
+    return files | {"share": corpus.share, "fraction": corpus.fraction}
+
+
+class Part(NamedTuple):
+    """What a corpus gives to a mix: of its `pairs`, `used` ones, on `lines` lines; `left_out` counts the odd ones."""
+
+    corpus: Corpus
+    pairs: int
+    used: int
+    lines: int
+    left_out: Mapping[str, int]
+
+
+def write_mix(
+    mix: Mix, overwrite: bool = False, on_line: Callable[[int, int], None] = lambda line, lines: None
+) -> dict[str, Any]:
+    """Writes the mix and returns its record; does nothing where that was done before.
+
+    Args:
+        mix: what to write.
+        overwrite: replace a mix of other settings, rather than refuse.
+        on_line: called with the number of each line and of all.
+
+    Raises:
+        DataError: if a mix of other settings is there, if files are not parallel, or if a corpus has no usable pair.
+    """
+    record_path = mix.path("json")
+    texts = [mix.path(ending) for ending in ("src", "tgt")]
+    record = earlier_record(record_path, mix.settings(), overwrite)
+    if record and all(path.is_file() for path in texts):
+        return record
+    remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
+    parts = _plan(mix)
+    lines = sum(part.lines for part in parts.values())
+    with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):
+        for number, (source, target) in enumerate(_pairs(mix, parts), start=1):
+            source_file.write(source.encode() + b"\n")
+            target_file.write(target.encode() + b"\n")
+            on_line(number, lines)
+        # While they have no names yet: an interruption in these minutes leaves nothing.
+        for stream in (source_file, target_file):
+            stream.flush()
+        written = zip(texts, (source_file, target_file))
+        files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
+    corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
+    record = {"settings": mix.settings(), "lines": lines, "corpora": corpora, "files": files}
+    write_json(record_path, record)
+    return record
+
+
+def _plan(mix: Mix) -> dict[str, Part]:
+    counted = {name: _count(name, corpus, mix.policy) for name, corpus in mix.corpora.items()}
+    used = {name: max(1, round(mix.corpora[name].fraction * pairs)) for name, (pairs, _) in counted.items()}
+    lines = plan_lines(used, {name: corpus.share for name, corpus in mix.corpora.items()}, mix.lines, mix.base)
+    return {
+        name: Part(mix.corpora[name], pairs, used[name], lines[name], left_out)
+        for name, (pairs, left_out) in counted.items()
+    }
+
+
+def _count(name: str, corpus: Corpus, policy: LinePolicy) -> tuple[int, dict[str, int]]:
+    left_out = Counter()
+    pairs = sum(1 for _ in usable_pairs(corpus, policy, left_out))
+    if not pairs:
+        raise DataError(f"corpora.{name} has no usable pair.")
+    return pairs, dict(sorted(left_out.items()))
+
+
+def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Iterator[tuple[str, str]]:
+    """Yields a corpus's pairs as a model may see them, and counts by side and oddity those that it may not."""
+    for files in zip(corpus.sources, corpus.targets, strict=True):
+        for raw_lines in parallel_lines(*files):
+            source, target = (clean_line(raw, policy) for raw in raw_lines)
+            if source.text and target.text:
+                yield source.text, target.text
+            else:
+                side, line = ("target", target) if source.text else ("source", source)
+                left_out[f"{side}_{line.oddity}"] += 1
+
+
+def plan_lines(
+    used: Mapping[str, int], shares: Mapping[str, float], lines: int | None = None, base: str | None = None
+) -> dict[str, int]:
+    """Returns how many lines of the mix each corpus gives.
+
+    Args:
+        used: the pairs of each corpus.
+        shares: of the mix, of any sum.
+        lines: see `Mix`.
+        base: see `Mix`.
+    """
+    exact = {name: Fraction(str(share)) for name, share in shares.items()}
+    if lines is None:
+        base = base or max(used, key=lambda name: used[name] / exact[name])
+        return {name: max(1, round(used[base] * exact[name] / exact[base])) for name in used}
+    due = {name: lines * exact[name] / sum(exact.values()) for name in used}
+    counts = {name: int(due[name]) for name in used}
+    by_remainder = sorted(used, key=lambda name: counts[name] - due[name])
+    return counts | {name: counts[name] + 1 for name in by_remainder[: lines - sum(counts.values())]}
+
+
+def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator[Item]:
+    """Yields exactly `count` of `total` items, each set of them equally likely (Knuth's algorithm S)."""
+    generator = Random(seed)
+    for item in items:
+        if generator.random() * total < count:
+            yield item
+            count -= 1
+        total -= 1
+
+
+def interleave(streams: Mapping[str, Iterator[Item]], counts: Mapping[str, int]) -> Iterator[Item]:
+    """Yields `counts` items of the streams, at each point from the one that is furthest behind its share."""
+    total = sum(counts.values())
+    given = dict.fromkeys(counts, 0)
+    for position in range(1, total + 1):
+        behind = {name: counts[name] * position - given[name] * total for name in counts}
+        name = max(behind, key=behind.get)
+        given[name] += 1
+        yield next(streams[name])
+
+
+def _pairs(mix: Mix, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
+    streams = {name: _stream(part, mix.policy, f"{mix.seed} {name}") for name, part in parts.items()}
+    return interleave(streams, {name: part.lines for name, part in parts.items()})
+
+
+def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[tuple[str, str]]:
+    """Yields a corpus's lines of the mix: its used pairs as often as they fit, and a part of them once more."""
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        return choose(usable_pairs(part.corpus, policy, Counter()), part.used, part.pairs, f"{seed} used")
+
+    for _ in range(part.lines // part.used):
+        yield from pairs()
+    yield from choose(pairs(), part.lines % part.used, part.used, f"{seed} more")

@@ -1,0 +1,123 @@
+import errno
+import multiprocessing
+import time
+
+import pytest
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, write_json, writing
+from nemo_distill.storage.ledger import differences, earlier_record, fingerprint, kept, sha256_of
+from nemo_distill.storage.records import read_json
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    with whole_file(path) as stream:
+        stream.write(b"text")
+        assert not path.exists()
+    assert path.read_bytes() == b"text" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.src.123.tmp", ".b.src.456.tmp", "a.src", ".hidden"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "a.*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.src.456.tmp", ".hidden", "a.src"]
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    write_json(tmp_path / "x.json", {"ä": [1, None]})
+    assert read_json(tmp_path / "x.json") == {"ä": [1, None]}
+    assert read_json(tmp_path / "y.json") is None
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3"])
+def test_a_file_that_is_no_record_is_told(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(DataError, match="x.json'"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_folders_hash_depends_on_names_and_contents(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    first = sha256_of(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = sha256_of(tmp_path)
+    (tmp_path / "b").write_bytes(b"2")
+    assert len({first, second, sha256_of(tmp_path), sha256_of(tmp_path / "b")}) == 4
+
+
+def test_a_fingerprint_follows_the_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    assert fingerprint(path) == {"name": "a", "sha256": sha256_of(path)}
+    path.write_bytes(b"22")
+    assert fingerprint(path) == {"name": "a", "sha256": sha256_of(path)}
+
+
+def _hold(folder, seconds):
+    with folder_lock(folder):
+        (folder / "held").touch()
+        time.sleep(seconds)
+        (folder / "held").unlink()
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path):
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, 0.5))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with folder_lock(tmp_path):
+        assert not (tmp_path / "held").exists()
+    holder.join()
+
+
+def test_differences_name_the_nested_key_and_both_values():
+    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4, "c": 2}, "e": None}
+    assert differences(old, new) == ["a.b was 1 and is 4", "d was 3 and is None"]
+
+
+def test_work_done_with_other_settings_is_refused(tmp_path):
+    path = tmp_path / "record.json"
+    assert earlier_record(path, {"a": 1}) is None
+    write_json(path, {"settings": {"a": 1}, "result": 2})
+    assert earlier_record(path, {"a": 1}) == read_json(path)
+    with pytest.raises(ValueError, match="record.json' is of other settings: a was 1 and is 3"):
+        earlier_record(path, {"a": 3})
+    assert earlier_record(path, {"a": 3}, overwrite=True) is None
+
+
+def test_work_with_the_same_settings_is_done_once(tmp_path):
+    path, made = tmp_path / "new" / "score.json", []
+
+    def make():
+        made.append(1)
+        return {"value": len(made)}
+
+    values = [kept(path, {"metric": metric}, make)["value"] for metric in ("BLEU", "BLEU", "TER")]
+    assert values == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [((), "out"), ((".out.0a1b.tmp",), "out"), (("elsewhere",), "elsewhere")], ids=str
+)
+def test_a_disks_error_names_the_file_that_was_to_be_written(tmp_path, named, told):
+    with pytest.raises(OSError, match="No space") as error, writing(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device", *(str(tmp_path / name) for name in named))
+    assert error.value.filename == str(tmp_path / told)
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    raised = ValueError("wrong")
+    with pytest.raises(ValueError, match="wrong") as error, writing(tmp_path / "out"):
+        raise raised
+    assert error.value is raised
