@@ -1,8 +1,9 @@
 import re
 
 import pytest
-from nemo_distill.data import demo_corpus, demo_lexicon
 
+from nemo_distill.demo_corpus import corpus as demo_corpus
+from nemo_distill.demo_corpus import lexicon as demo_lexicon
 from nemo_distill.demo_corpus.corpus import DemoGrammar, write_demo_corpus
 from nemo_distill.demo_corpus.inflection import german_verb
 
