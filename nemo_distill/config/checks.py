@@ -13,9 +13,9 @@ def listing(names: Collection[str]) -> str:
 
 
 def suggestion(key: str, known: Collection[str]) -> str:
-    """Returns "; did you mean 'x'?" with the closest known key, or ", which takes ..." where none is close."""
+    """Returns "; the closest known key is 'x'", or "; known are ..." where none is close."""
     close = difflib.get_close_matches(str(key), list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are {listing(known)}"
+    return f"; the closest known key is '{close[0]}'" if close else f"; known are {listing(known)}"
 
 
 def check_missing(cfg: DictConfig) -> list[str]:

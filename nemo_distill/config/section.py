@@ -1,0 +1,229 @@
+"""Typed sections of a configuration, and the sentences that say what is wrong with one.
+
+A section is a class of plain fields. Each field's type, default, limits and description stand in the class and nowhere
+else; the checks, the sentences and the configuration reference are all derived from it:
+
+    @section
+    class SearchSettings:
+        beam_size: int = Field(4, ge=1)
+        \"""Hypotheses that are followed; 1 is greedy search.\"""
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
+
+from nemo_distill.config.checks import check_missing, suggestion
+from nemo_distill.config.errors import ConfigurationError
+
+Section = TypeVar("Section")
+# A number must be written as one, and what a class does not name is refused.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+PLAIN_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    bool: "true or false",
+    NoneType: "null",
+}
+BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Goes into an `Annotated` type: says in words what the type allows, where they do not follow from it."""
+
+    words: str
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def section(cls: type[Section]) -> type[Section]:
+    """Makes a class of fields a section: frozen, checked when it is built, and described by its fields' docstrings.
+
+    A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
+    such a sentence begins with a key of the section.
+    """
+    return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+
+
+def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
+    """Returns the section that a whole configuration stands for.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    if problems := check_missing(cfg):
+        raise ConfigurationError(problems)
+    found, problems = read_section(section_class, OmegaConf.to_container(cfg, resolve=True))
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
+    """Returns the section, or None where a key or a value does not fit it, and a sentence for each problem.
+
+    Args:
+        section_class: the class.
+        values: plain values, as a resolved configuration has them.
+        where: the section's key, as the user types it; "" for a whole configuration.
+    """
+    if not isinstance(values, Mapping):
+        return None, [f"{where}={values}: must be {_words(section_class, ())}."]
+    try:
+        found = _adapter(section_class).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        return None, list(dict.fromkeys(_sentences(section_class, values, where, error)))
+    return found, list(_rule_problems(found, where))
+
+
+@cache
+def _adapter(section_class: type) -> TypeAdapter:
+    return TypeAdapter(section_class)
+
+
+def _rule_problems(value: Any, where: str) -> Iterator[str]:
+    """Yields what `problems()` of a section, and of all sections in it, return."""
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    elif is_dataclass(value):
+        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
+        if hasattr(value, "problems"):
+            yield from (_key(where, problem) for problem in value.problems())
+    else:
+        return
+    for name, part in parts:
+        yield from _rule_problems(part, _key(where, name))
+
+
+def _key(where: str, name: Any) -> str:
+    if isinstance(name, int):
+        return f"{where}[{name}]"
+    return f"{where}.{name}" if where else str(name)
+
+
+def _sentences(section_class: type, values: Mapping[str, Any], where: str, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        place = _Place(section_class, (), values, where)
+        for part in problem["loc"]:
+            if place.is_other_option(part):
+                break
+            inner = place.inside(part)
+            if inner is None:
+                yield place.sentence(problem)
+                break
+            place = inner
+        else:
+            yield place.sentence(problem)
+
+
+def _shown(value: Any) -> str:
+    """A value as a user would type it; a text that looks like a number has quotes."""
+    if isinstance(value, str):
+        return repr(value) if value.replace(".", "", 1).lstrip("-").isdigit() else value
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A value of a configuration, with its key, the type that it should be of, and what else the type demands."""
+
+    type_: Any
+    demands: Sequence[Any]
+    value: Any
+    where: str
+    outer: type | None = None
+
+    def inside(self, part: int | str) -> "_Place | None":
+        """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
+        for option in _options(self.type_):
+            origin = get_origin(option) or option
+            if is_dataclass(option) and isinstance(self.value, Mapping):
+                known = option.__pydantic_fields__
+                if part == option.__name__:  # pydantic's word for one of several types
+                    return _Place(option, (), self.value, self.where)
+                field = known.get(part, FieldInfo(annotation=Any))
+                return _Place(
+                    field.annotation, field.metadata, self.value.get(part), _key(self.where, part), outer=option
+                )
+            if origin is dict and isinstance(self.value, Mapping) and part in self.value:
+                return _Place(get_args(option)[-1], (), self.value[part], _key(self.where, part))
+            if origin in (list, tuple) and isinstance(self.value, list) and isinstance(part, int):
+                return _Place(get_args(option)[0], (), self.value[part], _key(self.where, part))
+        return None
+
+    def is_other_option(self, part: int | str) -> bool:
+        """True if a value may be a section or something else, is written as a section, and `part` is the else."""
+        sections = [option for option in _options(self.type_) if is_dataclass(option)]
+        several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
+        return bool(sections) and several and part not in [option.__name__ for option in sections]
+
+    def sentence(self, problem: Mapping[str, Any]) -> str:
+        """Says what is wrong here.
+
+        Args:
+            problem: as pydantic describes it.
+        """
+        if problem["type"] == "missing":
+            return f"{self.where} has no value; give it."
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            section_key, _, name = self.where.rpartition(".")
+            known = suggestion(name, self.outer.__pydantic_fields__)
+            return f"{section_key or 'the configuration'} has the unknown key '{name}'{known}."
+        allowed = f"must be {_words(self.type_, self.demands)}"
+        reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
+        return f"{self.where}={_shown(self.value)}: {reason}."
+
+
+def _options(type_: Any) -> tuple[Any, ...]:
+    return get_args(type_) if get_origin(type_) in (UnionType, Union) else (type_,)
+
+
+def _words(type_: Any, demands: Sequence[Any]) -> str:
+    """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
+    for demand in demands:
+        if isinstance(demand, Allowed):
+            return demand.words
+    options = sorted(_options(type_), key=lambda option: option is not NoneType)
+    return " or ".join(_option_words(option, demands) for option in options)
+
+
+def _option_words(type_: Any, demands: Sequence[Any]) -> str:
+    origin, arguments = get_origin(type_), get_args(type_)
+    if origin is Annotated:
+        return _words(arguments[0], [*arguments[1:], *demands])
+    if origin is Literal:
+        return "one of " + ", ".join(str(_shown(word)) for word in arguments)
+    if origin in (list, tuple):
+        several = "a list that is not empty" if any(isinstance(one, MinLen) for one in demands) else "a list"
+        return f"{several}, of which each entry is {_words(arguments[0], ())}" if arguments[:1] != (Any,) else several
+    if origin is dict or type_ is dict:
+        return "a section"
+    if is_dataclass(type_):
+        return f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
+    return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
+
+
+def _bounds(type_: Any, demands: Sequence[Any]) -> str:
+    if type_ not in (int, float):
+        return ""
+    said = [
+        f"{BOUNDS[type(demand)][1]} {getattr(demand, BOUNDS[type(demand)][0]):g}"
+        for demand in demands
+        if type(demand) in BOUNDS
+    ]
+    joined = " and ".join(said)
+    return f"of {joined}" if joined.startswith("at") else joined

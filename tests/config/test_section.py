@@ -1,0 +1,98 @@
+import math
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import Field, ValidationError
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config, read_section, section
+
+
+@section
+class Noise:
+    share: float = Field(0.0, ge=0, lt=1)
+    files: list[Path] = Field(default_factory=list)
+
+
+@section
+class Search:
+    seed: int
+    beam: int | None = Field(4, ge=1)
+    """Hypotheses that are followed."""
+    method: Literal["beam", "sample"] = "beam"
+    noise: Noise = Field(default_factory=Noise)
+    named: dict[str, Noise] = Field(default_factory=dict)
+    either: str | Noise = "x"
+    names: str | list[str] = "x"
+    fast: bool = False
+
+    def problems(self):
+        return ["beam=1: is no beam."] if self.beam == 1 and self.method == "beam" else []
+
+
+def told(values):
+    return read_section(Search, {"seed": 1, **values}, "search")[1]
+
+
+def test_values_that_fit_make_the_section():
+    found, problems = read_section(
+        Search, {"seed": 1, "noise": {"files": ["a"]}, "named": {"k": {"share": 0}}}, "search"
+    )
+    assert problems == []
+    assert found == Search(seed=1, noise=Noise(files=[Path("a")]), named={"k": Noise()})
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"beam": 0}, "search.beam=0: must be null or a whole number of at least 1."),
+        ({"beam": True}, "search.beam=true: must be null or a whole number of at least 1."),
+        ({"beam": "3"}, "search.beam='3': must be null or a whole number of at least 1."),
+        ({"beam": 3.0}, "search.beam=3.0: must be null or a whole number of at least 1."),
+        ({"seed": None}, "search.seed=null: must be a whole number."),
+        ({"seed": math.nan}, "search.seed=nan: must be a whole number."),
+        ({"beem": 1}, "search has the unknown key 'beem'; the closest known key is 'beam'."),
+        ({"method": "guess"}, "search.method=guess: must be one of beam, sample."),
+        ({"fast": 1}, "search.fast=1: must be true or false."),
+        ({"noise": None}, "search.noise=null: must be a section with files, share."),
+        ({"noise": {"share": 2}}, "search.noise.share=2: must be a number of at least 0 and below 1."),
+        ({"noise": {"files": ["a", 1]}}, "search.noise.files[1]=1: must be a path."),
+        ({"named": {"k": {"share": -1}}}, "search.named.k.share=-1: must be a number of at least 0 and below 1."),
+        ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
+        ({"either": 3}, "search.either=3: must be text or a section with files, share."),
+        ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
+        ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
+        ({"beam": 1}, "search.beam=1: is no beam."),
+    ],
+)  # fmt: skip
+def test_each_problem_is_one_sentence_with_key_value_and_what_is_allowed(values, problem):
+    assert told(values) == [problem]
+
+
+def test_all_problems_are_told_at_once():
+    found, problems = read_section(Search, {"beam": "a", "method": 3})
+    assert found is None
+    assert [problem.split("=")[0].split(" ")[0] for problem in problems] == ["seed", "beam", "method"]
+
+
+def test_what_is_no_section_is_told():
+    assert read_section(Noise, 5, "noise")[1] == ["noise=5: must be a section with files, share."]
+
+
+def test_a_whole_configuration_is_read_or_refused():
+    assert read_config(Noise, OmegaConf.create({"share": 0.5})) == Noise(0.5)
+    with pytest.raises(ConfigurationError, match="share=5: must be"):
+        read_config(Noise, OmegaConf.create({"share": 5}))
+    with pytest.raises(ConfigurationError, match="share has no value"):
+        read_config(Noise, OmegaConf.create({"share": "???"}))
+
+
+def test_a_section_cannot_be_built_of_values_that_do_not_fit():
+    with pytest.raises(ValidationError):
+        Search(seed="1")
+
+
+def test_descriptions_stand_below_the_fields():
+    assert Search.__pydantic_fields__["beam"].description == "Hypotheses that are followed."
