@@ -24,7 +24,7 @@ from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.metrics.scores import METRICS, Score, corpus_score
 from nemo_distill.metrics.significance import SignificanceSettings, compare
 from nemo_distill.storage.files import remove_leftovers, versions
-from nemo_distill.storage.ledger import earlier_record, fingerprint, kept
+from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
 
 
@@ -98,7 +98,7 @@ class EvaluationJob:
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
-        return kept(self.folder / "speed.json", settings, self._measured)["speeds"]
+        return Work(self.folder / "speed.json", settings).kept(self._measured)["speeds"]
 
     def _measured(self) -> dict[str, Any]:
         console.info("timing all systems, in turns")
@@ -162,7 +162,7 @@ class EvaluationJob:
         made_by = {"checkpoint": fingerprint(Path(self.comet.checkpoint).expanduser()), "python": self.comet.python}
         paths = {name: self._kept_score("COMET", one, name) for name in texts}
         settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
-        missing = [name for name in texts if earlier_record(paths[name], settings[name], overwrite=True) is None]
+        missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
         found = {}
         if missing:
             new = {name: texts[name] for name in missing}
@@ -179,7 +179,7 @@ class EvaluationJob:
             found = compare(texts, references, self.significance, one.language)
             return {"comparisons": [asdict(comparison) for comparison in found]}
 
-        return kept(self.folder / "scores" / f"{one.name}.comparisons.json", settings, make)["comparisons"]
+        return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)["comparisons"]
 
     def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
@@ -191,7 +191,7 @@ class EvaluationJob:
 
 
 def _score(path: Path, settings: Mapping[str, Any], make: Callable[[], Score]) -> dict[str, Any]:
-    record = kept(path, settings, lambda: asdict(make()))
+    record = Work(path, settings).kept(lambda: asdict(make()))
     return {"value": record["value"], "signature": record["signature"]}
 
 

@@ -27,8 +27,7 @@ from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
 from nemo_distill.pseudo_labels.judge import Criteria
 from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 from nemo_distill.storage.files import user_path
-from nemo_distill.storage.ledger import earlier_record, fingerprint
-from nemo_distill.storage.shard_folder import SETTINGS_FILE
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
@@ -114,7 +113,7 @@ def _label_conflicts(job: LabellingJob) -> list[str]:
 
 def _text_conflicts(job: LabellingJob) -> list[str]:
     try:
-        earlier_record(job.assembly.record_path, job.assembly.settings(), bool(job.overwrite))
+        job.assembly.work.done(bool(job.overwrite))
     except DataError as error:
         return [f"name: {error}; give another name, or replace it with overwrite=text."]
     return []
@@ -229,7 +228,7 @@ def _overwritten(values: Mapping[str, Any], read: list[Path]) -> list[str]:
         read = read + named_files("model", values["model"])[0]
     folder, name, known = user_path(values["output_dir"]), values["name"], {path.resolve() for path in read}
     written = [folder / f"{name}.{ending}" for ending in ENDINGS]
-    ours = (folder / SETTINGS_FILE).is_file()
+    ours = (folder / "settings.json").is_file()
     taken = [path for path in written if path.resolve() in known or (path.exists() and not ours)]
     return [f"name={name} would overwrite '{path}'; give another name, or another output_dir." for path in taken]
 
@@ -314,4 +313,4 @@ def write_text(job: LabellingJob) -> None:
         done = count(1)
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
     kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
-    print_counts(f"{job.assembly.record_path.with_suffix('')}.src and .tgt", kept, record["lines"])
+    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", kept, record["lines"])

@@ -6,7 +6,6 @@ from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
-from nemo_distill.storage.ledger import earlier_record
 from nemo_distill.text.mix_section import MIX_KEYS, build_mix
 from nemo_distill.text.mixing import Mix, write_mix
 
@@ -20,7 +19,7 @@ def check_mixing(cfg: DictConfig) -> None:
     mix = mixing_job(cfg)
     remedy = "give another name, or replace it with overwrite=true"
     try:
-        record = earlier_record(mix.path("json"), mix.settings(), cfg.overwrite)
+        record = mix.work.done(cfg.overwrite)
     except DataError as error:
         raise ConfigurationError([f"output: {error}; {remedy}."]) from error
     there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]

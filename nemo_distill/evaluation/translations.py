@@ -11,8 +11,8 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System
 from nemo_distill.progress import shown_progress
-from nemo_distill.storage.files import versions, whole_file, write_json
-from nemo_distill.storage.ledger import earlier_record, fingerprint, sha256_of
+from nemo_distill.storage.files import versions, whole_file
+from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import clean_text
 
 DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
@@ -60,15 +60,18 @@ class Texts:
                     on_progress(len(made), 1)
             path = self._path(system, one)
             _write(path, made)
-            write_json(path.with_suffix(".json"), {"settings": self._settings(system, one), "sha256": sha256_of(path)})
+            self._work(system, one).finish({"sha256": sha256_of(path)})
 
     def _path(self, system: System, one: EvaluationSet) -> Path:
         return self.folder / f"{one.name}.{system.name}.txt"
 
     def _is_made(self, system: System, one: EvaluationSet) -> bool:
         path = self._path(system, one)
-        record = earlier_record(path.with_suffix(".json"), self._settings(system, one), overwrite=True)
+        record = self._work(system, one).done(overwrite=True)
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
+
+    def _work(self, system: System, one: EvaluationSet) -> Work:
+        return Work(self._path(system, one).with_suffix(".json"), self._settings(system, one))
 
     def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
         source = sha256_of(self.folder / f"{one.name}.src")

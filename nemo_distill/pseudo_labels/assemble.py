@@ -16,8 +16,8 @@ from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
 from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import read_rows
-from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_files, write_json, writing
-from nemo_distill.storage.ledger import earlier_record, fingerprint
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_files, writing
+from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.shard_folder import ShardError, used_versions
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 
@@ -49,9 +49,9 @@ class Assembly:
     workers: int = 1
 
     @property
-    def record_path(self) -> Path:
-        """The manifest."""
-        return self.labels.path / f"{self.name}.json"
+    def work(self) -> Work:
+        """The text in the ledger."""
+        return Work(self.labels.path / f"{self.name}.json", self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the files depend on."""
@@ -82,7 +82,7 @@ def assemble(
         DataError: if text of other settings is there, or if shards, sources and references do not fit together.
     """
     with folder_lock(assembly.labels.path):
-        record = earlier_record(assembly.record_path, assembly.settings(), overwrite)
+        record = assembly.work.done(overwrite)
         if record and all(path.is_file() for path in assembly.files()):
             return record
         return _assemble(assembly, on_line)
@@ -102,9 +102,7 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
         ranking.close()
         spool.seek(0)
         counts = _write(assembly, (Outcome(*json.loads(line)) for line in spool), ranking)
-    record = _record(assembly, counts, ranking.thresholds())
-    write_json(assembly.record_path, record)
-    return record
+    return assembly.work.finish(_result(assembly, counts, ranking.thresholds()))
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:
@@ -148,7 +146,7 @@ def _place(sources: Sequence[Path], number: int) -> str:
 def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
     counts = Counter()
     every = [assembly.labels.path / f"{assembly.name}.{ending}" for ending in ENDINGS]
-    with whole_files(assembly.files(), outdated=(assembly.record_path, *every)) as (source, target, *dropped):
+    with whole_files(assembly.files(), outdated=(assembly.work.finished_path, *every)) as (source, target, *dropped):
         for outcome in outcomes:
             reason = outcome.dropped or ranking.reason(outcome)
             counts[reason] += 1
@@ -165,10 +163,9 @@ def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
     stream.write("\t".join(columns).encode() + b"\n")
 
 
-def _record(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
+def _result(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
     kept = counts.pop(None, 0)
     return {
-        "settings": assembly.settings(),
         "lines": kept + counts.total(),
         "kept": kept,
         "dropped": dict(sorted(counts.items())),

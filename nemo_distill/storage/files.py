@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.records import sealed
 
 TEMPORARY = ".tmp"
 
@@ -78,27 +77,44 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes `record`, sealed, as a whole file that ends in a line end."""
+    """Writes `record` as a whole file that ends in a line end."""
     with whole_file(path) as stream:
-        stream.write(json.dumps(sealed(record), indent=2, ensure_ascii=False).encode() + b"\n")
+        stream.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Lets one process at a time into a section of the work on a folder; a killed one leaves it.
+def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
+    """Lets one process at a time into a section of the work, and yields the lock's file descriptor.
+
+    The lock ends with the last process that has the descriptor open: a killed one leaves it, and one that was started
+    with `pass_fds` keeps it although its parent is killed.
+
+    Args:
+        path: the lock's file; its folder must exist.
+        wait: for another process that has the lock; else None is yielded while one has it.
 
     Raises:
         DataError: if a stranger has put a link there, whose target would be made or opened.
     """
-    path = folder / ".lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise  # of the disk
         raise DataError(f"'{path}' cannot be locked: it is a link") from error
-    with open(descriptor, "rb+") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with open(descriptor, "rb+"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time into a section of the work on a folder; see `locked`."""
+    with locked(folder / ".lock"):
         yield
 
 

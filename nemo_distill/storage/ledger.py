@@ -1,4 +1,9 @@
-"""What was made from what: records of settings and fingerprints, by which work that was done before is found again."""
+"""The ledger: of each piece of work, what it was made from, so that it is done once and never mistaken for another.
+
+Labels, teacher caches, mixes, evaluations, comparisons and sweeps keep it in records beside what they make. A record
+holds the `settings` that its work depends on, with the SHA-256 of files. The same settings again find the work done;
+other settings are refused, and the sentence says in what they differ.
+"""
 
 import hashlib
 import json
@@ -10,6 +15,91 @@ from typing import Any
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.records import read_json
+
+
+class Work:
+    """A piece of work and its records.
+
+    Args:
+        finished: the record that is written when the work is done; its folder need not exist.
+        settings: all that the result depends on, as JSON has it.
+        begun: the record that is written when the work begins; None for work that appears in one go.
+        shape: of the finished record, for `read_json`.
+    """
+
+    def __init__(
+        self,
+        finished: Path,
+        settings: Mapping[str, Any],
+        begun: Path | None = None,
+        shape: type = dict[str, Any],
+    ):
+        self.finished_path, self.begun_path = finished, begun
+        self.settings = json.loads(json.dumps(settings))
+        self.shape = shape
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that stand for the settings."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def finished(self) -> dict[str, Any] | None:
+        """Returns the finished record, whatever its settings are; None if there is none."""
+        return read_json(self.finished_path, self.shape)
+
+    def changes(self) -> list[str]:
+        """Says in what the settings differ from those of the work that was begun or finished there, if any was."""
+        records = [read_json(self.begun_path)] if self.begun_path else []
+        records.append(self.finished())
+        found = [differences(record.get("settings") or {}, self.settings) for record in records if record is not None]
+        return list(dict.fromkeys(change for changes in found for change in changes))
+
+    def done(self, overwrite: bool = False) -> dict[str, Any] | None:
+        """Returns the finished record if this work was done before; None if it is to be done.
+
+        Args:
+            overwrite: take no notice of work with other settings, rather than refuse.
+
+        Raises:
+            DataError: if there is work with other settings.
+        """
+        changes = self.changes()
+        if changes and not overwrite:
+            path = self.finished_path if self.finished_path.exists() else self.begun_path
+            raise DataError(f"'{path}' is of other settings: {'; '.join(changes)}")
+        return None if changes else self.finished()
+
+    def begin(self) -> None:
+        """Writes the record of work that begins."""
+        self.begun_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.begun_path, {"settings": self.settings})
+
+    def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes the record of work that is done, and returns it.
+
+        Args:
+            result: what the record holds besides the settings.
+        """
+        record = {"settings": self.settings, **result}
+        self.finished_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.finished_path, record)
+        return record
+
+    def kept(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Returns the finished record of this work, which `make` does where it is not done, or of other settings."""
+        return self.done(overwrite=True) or self.finish(make())
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Says for each key in which two records differ what it was and what it is."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += differences(before, now, f"{prefix}{key}.")
+        elif before != now:
+            found.append(f"{prefix}{key} was {before} and is {now}")
+    return found
 
 
 def sha256_of(path: Path) -> str:
@@ -31,51 +121,3 @@ def fingerprint(path: Path) -> dict[str, str]:
 @cache
 def _sha256_then(path: Path, size: int, changed: int) -> str:
     return sha256_of(path)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Says for each key in which two records differ what it was and what it is."""
-    found = []
-    for key in sorted({*old, *new}):
-        before, now = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            found += differences(before, now, f"{prefix}{key}.")
-        elif before != now:
-            found.append(f"{prefix}{key} was {before} and is {now}")
-    return found
-
-
-def earlier_record(path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> dict[str, Any] | None:
-    """Returns the record at `path` if the same work was done before; None if it is to be done.
-
-    Args:
-        path: a record that holds the `settings` that the work was done with.
-        settings: those that it is to be done with.
-        overwrite: take no notice of a record of other settings.
-
-    Raises:
-        DataError: if the record is of other settings.
-    """
-    record = read_json(path)
-    if record is None:
-        return None
-    changes = differences(record.get("settings") or {}, json.loads(json.dumps(settings)))
-    if changes and not overwrite:
-        raise DataError(f"'{path}' is of other settings: {'; '.join(changes)}")
-    return None if changes else record
-
-
-def kept(path: Path, settings: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the record at `path` if it was made with the same settings; else what `make` gives, which is kept there.
-
-    Args:
-        path: of the record; its folder need not exist.
-        settings: all that the result depends on.
-        make: does the work.
-    """
-    record = earlier_record(path, settings, overwrite=True)
-    if record is None:
-        record = {"settings": settings, **make()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, record)
-    return record

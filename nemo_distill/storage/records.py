@@ -1,10 +1,5 @@
-"""Records in JSON, read as what a stranger may have written or a disk may have spoilt: of the right shape, or refused.
+"""Records in JSON, read as what a stranger may have written or a disk may have spoilt: of a given shape or refused."""
 
-Ours end in a checksum of all else, so that one that was changed is told; one without it is read as it is.
-"""
-
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,7 +11,6 @@ from typing_extensions import TypedDict
 from nemo_distill.config.errors import DataError
 
 Record = TypeVar("Record")
-SEAL = "checksum"
 MOST_BYTES = 1 << 26
 MOST_SHOWN = 60  # characters of a wrong value
 # Of a dataclass whose JSON holds its fields and nothing else (`__pydantic_config__`).
@@ -33,15 +27,6 @@ class FileEntry(TypedDict):
     sha256: str
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a record with its checksum."""
-    return {**record, SEAL: _checksum(json.loads(json.dumps(record)))}
-
-
-def _checksum(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def read_json(path: Path, shape: type[Record] = dict[str, Any]) -> Record | None:
     """Returns the record in a file, or None if there is no such file.
 
@@ -50,15 +35,10 @@ def read_json(path: Path, shape: type[Record] = dict[str, Any]) -> Record | None
         shape: what must be in it: a `TypedDict`, or a dataclass; by default any keys.
 
     Raises:
-        DataError: if the file holds anything else, or was changed after it was written.
+        DataError: if the file holds anything else.
     """
     content = read_small(path)
-    if content is None:
-        return None
-    record = parse_json(content, dict[str, Any], f"'{path}'")
-    if SEAL in record and record.pop(SEAL) != _checksum(record):
-        raise DataError(f"'{path}' was changed after it was written: its {SEAL} is another")
-    return record if shape == dict[str, Any] else parse_json(json.dumps(record).encode(), shape, f"'{path}'")
+    return None if content is None else parse_json(content, shape, f"'{path}'")
 
 
 def read_small(path: Path) -> bytes | None:

@@ -4,8 +4,6 @@
 written last, with the settings, what was counted, checksums and versions.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +13,11 @@ from typing_extensions import TypedDict
 
 import nemo_distill
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import folder_lock, remove_leftovers, versions, write_json
+from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
 from nemo_distill.storage.folder_safety import inside
-from nemo_distill.storage.ledger import differences, sha256_of
-from nemo_distill.storage.records import OPEN, FileEntry, read_json
+from nemo_distill.storage.ledger import Work, differences, sha256_of
+from nemo_distill.storage.records import OPEN, FileEntry
 
-SETTINGS_FILE = "settings.json"
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
 
 
@@ -55,11 +52,10 @@ class ShardFolder:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
-        self.settings = json.loads(json.dumps(settings))
-        self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.shards = path / "shards"
-        self.settings_path = path / SETTINGS_FILE
-        self.manifest_path = path / "manifest.json"
+        self.work = Work(path / "manifest.json", settings, path / "settings.json", shape=self.manifest_shape)
+        self.settings, self.digest = self.work.settings, self.work.digest
+        self.manifest_path = self.work.finished_path
 
     def shard(self, index: int) -> Path:
         """Returns the file of the shard of this number; where a shard is of several files, the one written last."""
@@ -77,10 +73,7 @@ class ShardFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"'{self.path}' is a file, where a folder is needed")
-        begun, manifest = read_json(self.settings_path), self._read_manifest()
-        if begun is None and manifest is not None:
-            begun = manifest["settings"]
-        return differences(begun, self.settings) if begun is not None else []
+        return self.work.changes()
 
     def take(self, overwrite: bool = False) -> None:
         """Begins the folder, or goes on with it.
@@ -99,8 +92,8 @@ class ShardFolder:
                 raise DataError(f"'{self.path}' holds {self.holds} of other settings: {'; '.join(conflicts)}")
             if conflicts:
                 self._clear()
-            if conflicts or not self.settings_path.is_file():
-                write_json(self.settings_path, self.settings)
+            if conflicts or not self.work.begun_path.is_file():
+                self.work.begin()
 
     def _clear(self) -> None:
         self.manifest_path.unlink(missing_ok=True)
@@ -117,13 +110,10 @@ class ShardFolder:
         Raises:
             ShardError: if it is of other settings than the folder was begun with.
         """
-        manifest = self._read_manifest()
+        manifest = self.work.finished()
         if manifest and (changes := differences(manifest["settings"], self.settings)):
             raise ShardError(f"'{self.manifest_path}' is of other settings: {'; '.join(changes)}; delete it")
         return manifest
-
-    def _read_manifest(self) -> dict[str, Any] | None:
-        return read_json(self.manifest_path, self.manifest_shape)
 
     def close(self, shards: int) -> dict[str, Any] | None:
         """Writes the manifest if all shards are there, and returns it; None if other processes still make some.
@@ -139,8 +129,7 @@ class ShardFolder:
         with folder_lock(self.path):
             if not self.manifest():
                 remove_leftovers(self.shards)
-                record = {"settings": self.settings, **self.described(shards), "versions": used_versions()}
-                write_json(self.manifest_path, record)
+                self.work.finish({**self.described(shards), "versions": used_versions()})
         return self.manifest()
 
     def described(self, shards: int) -> dict[str, Any]:

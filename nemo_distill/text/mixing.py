@@ -16,8 +16,8 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import remove_leftovers, whole_files, write_json
-from nemo_distill.storage.ledger import earlier_record, fingerprint, sha256_of
+from nemo_distill.storage.files import remove_leftovers, whole_files
+from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import LinePolicy, clean_line, parallel_lines
 
 Item = TypeVar("Item")
@@ -64,6 +64,11 @@ class Mix:
         """Returns a file of the mix."""
         return self.output.with_name(f"{self.output.name}.{ending}")
 
+    @property
+    def work(self) -> Work:
+        """The mix in the ledger."""
+        return Work(self.path("json"), self.settings())
+
     def settings(self) -> dict[str, Any]:
         """Returns everything that the files depend on."""
         corpora = {name: _corpus_settings(corpus) for name, corpus in self.corpora.items()}
@@ -104,7 +109,7 @@ def write_mix(
     """
     record_path = mix.path("json")
     texts = [mix.path(ending) for ending in ("src", "tgt")]
-    record = earlier_record(record_path, mix.settings(), overwrite)
+    record = mix.work.done(overwrite)
     if record and all(path.is_file() for path in texts):
         return record
     remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
@@ -121,9 +126,7 @@ def write_mix(
         written = zip(texts, (source_file, target_file))
         files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
-    record = {"settings": mix.settings(), "lines": lines, "corpora": corpora, "files": files}
-    write_json(record_path, record)
-    return record
+    return mix.work.finish({"lines": lines, "corpora": corpora, "files": files})
 
 
 def _plan(mix: Mix) -> dict[str, Part]:

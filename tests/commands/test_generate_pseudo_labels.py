@@ -115,7 +115,7 @@ def test_other_search_settings_are_refused_unless_told_to_start_over(files):
         ):
             check_labelling(config(files, "search.beam_size=5", f"overwrite={overwrite}"))
     run_job(config(files, "search.beam_size=5", "overwrite=true"))
-    assert json.loads((files / "labels" / "settings.json").read_text())["search"]["beam_size"] == 5
+    assert json.loads((files / "labels" / "settings.json").read_text())["settings"]["search"]["beam_size"] == 5
 
 
 @pytest.mark.parametrize("name", ["settings.json", "pseudo.json"])
@@ -221,7 +221,7 @@ def test_a_reverse_model_scores_the_hypotheses(files, teacher_path):
     assert all(len(row.reverse_scores) == 1 and row.reverse_scores[0] < 0 for row in rows)
     record = json.loads((files / "labels" / "pseudo.json").read_text())
     assert record["dropped"]["reverse_score_quantile"] > 0
-    settings = json.loads((files / "labels" / "settings.json").read_text())
+    settings = json.loads((files / "labels" / "settings.json").read_text())["settings"]
     assert settings["reverse_model"]["name"] == "teacher.nemo"
 
 
@@ -248,7 +248,7 @@ def test_translations_made_elsewhere_are_labels_too(files):
     rows = list(read_rows(files / "labels" / "shards"))
     assert len(rows) == 130
     assert all(row.hypotheses[0].text == f"translation {row.line}" for row in rows if row.hypotheses)
-    assert json.loads((files / "labels" / "settings.json").read_text())["teachers"][0]["name"] == "text.en"
+    assert json.loads((files / "labels" / "settings.json").read_text())["settings"]["teachers"][0]["name"] == "text.en"
 
 
 def test_translations_made_elsewhere_may_lie_in_many_files(files):

@@ -76,7 +76,7 @@ def test_the_manifest_describes_every_file(source, tmp_path):
         assert sha256_of(tmp_path / "out" / "shards" / shard["name"]) == shard["sha256"]
     assert manifest["sources"] == [{"name": "text.de", "bytes": source.stat().st_size, "sha256": sha256_of(source)}]
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
-    assert read_json(tmp_path / "out" / "settings.json") == manifest["settings"]
+    assert read_json(tmp_path / "out" / "settings.json") == {"settings": manifest["settings"]}
 
 
 def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_path):

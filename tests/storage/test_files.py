@@ -5,8 +5,8 @@ import time
 import pytest
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, write_json, writing
-from nemo_distill.storage.ledger import differences, earlier_record, fingerprint, kept, sha256_of
+from nemo_distill.storage.files import folder_lock, locked, remove_leftovers, whole_file, write_json, writing
+from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import read_json
 
 
@@ -81,30 +81,11 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path):
     holder.join()
 
 
-def test_differences_name_the_nested_key_and_both_values():
-    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4, "c": 2}, "e": None}
-    assert differences(old, new) == ["a.b was 1 and is 4", "d was 3 and is None"]
-
-
-def test_work_done_with_other_settings_is_refused(tmp_path):
-    path = tmp_path / "record.json"
-    assert earlier_record(path, {"a": 1}) is None
-    write_json(path, {"settings": {"a": 1}, "result": 2})
-    assert earlier_record(path, {"a": 1}) == read_json(path)
-    with pytest.raises(ValueError, match="record.json' is of other settings: a was 1 and is 3"):
-        earlier_record(path, {"a": 3})
-    assert earlier_record(path, {"a": 3}, overwrite=True) is None
-
-
-def test_work_with_the_same_settings_is_done_once(tmp_path):
-    path, made = tmp_path / "new" / "score.json", []
-
-    def make():
-        made.append(1)
-        return {"value": len(made)}
-
-    values = [kept(path, {"metric": metric}, make)["value"] for metric in ("BLEU", "BLEU", "TER")]
-    assert values == [1, 1, 2]
+def test_a_lock_that_another_has_is_waited_for_or_not(tmp_path):
+    with locked(tmp_path / "lock") as mine, locked(tmp_path / "lock", wait=False) as theirs:
+        assert mine is not None and theirs is None
+    with locked(tmp_path / "lock", wait=False) as mine:
+        assert mine is not None
 
 
 @pytest.mark.parametrize(
