@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
@@ -18,6 +17,7 @@ from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteE
 from nemo_distill.console import Interrupted, console, set_up_console
 from nemo_distill.experiments.run_settings import job_settings, new_record
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.host_fixes import replaced, whole_fragments, write_over_checkpoints
 from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
@@ -53,7 +53,7 @@ def plain_errors(goes_on: bool = False) -> Iterator[None]:
         goes_on: whether the same command, given again, goes on from what was done; else it starts over.
     """
     try:
-        with mock.patch.object(threading, "excepthook", _show_thread):
+        with replaced(threading, "excepthook", _show_thread):
             yield
     except (ConfigurationError, DataError, NotFiniteError) as error:
         raise SystemExit(f"\n{error}") from error
@@ -156,9 +156,8 @@ def build_trainer(cfg: DictConfig) -> Any:
         with open_dict(cfg):  # the first attempt has nothing to resume, which NeMo takes for a mistake
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     exp_manager(trainer, cfg.get("exp_manager"))
-    if resumes(cfg) and trainer.checkpoint_callback:
-        # What a killed attempt has written after the checkpoint is written again, under the same names.
-        trainer.checkpoint_callback._enable_version_counter = False
+    if resumes(cfg):
+        write_over_checkpoints(trainer)
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
@@ -170,13 +169,8 @@ def preprocess_data(model: DictConfig, trainer: Any) -> None:
         return
     from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
 
-    # NeMo ends the last fragment at line -1, so that its lines are lost: all of them, in a corpus of one fragment.
-    with mock.patch.object(MTDataPreproc, "_get_lines_partition", staticmethod(_fragments)), open_dict(model):
+    with whole_fragments(), open_dict(model):
         MTDataPreproc(cfg=model, trainer=trainer)
-
-
-def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
-    return [[start, start + lines_per_fragment] for start in range(0, num_lines, lines_per_fragment)]
 
 
 def start_from_nemo(cfg: DictConfig, model: Any) -> None:

@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
@@ -103,6 +103,19 @@ class _OwnProcess(BaseManager):
 _OwnProcess.register("timed", TimedSystem)
 
 
+@contextmanager
+def _threads_of_children(threads: int) -> Iterator[None]:
+    """Within this context, processes that start compute with so many threads; engines read that at their start."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
 def measure(
     systems: Sequence[System],
     lines: Sequence[str],
@@ -125,7 +138,7 @@ def measure(
     processes = [_OwnProcess(ctx=context) for _ in systems]
     sample = list(lines[: settings.sentences])
     try:
-        with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}):  # all engines read it when they start
+        with _threads_of_children(threads):
             for process in processes:
                 process.start()
         pairs = zip(processes, systems)

@@ -1,9 +1,7 @@
 """NeMo's translation transformer as three ONNX graphs, through NeMo's own export.
 
-Since torch 2.9 `torch.onnx.export` runs another exporter unless told otherwise, and that one stops at NeMo's fixed
-positions, which look at a tensor's value ("Could not guard on data-dependent expression"). NeMo 2.4 does not tell it,
-so that its `model.export(...)` fails; here it is told. NeMo's example inputs are replaced too: their ids are of a
-vocabulary that the model may not have, and for a post-LN decoder they hold the states of one layer too many.
+NeMo's example inputs are replaced: their ids are of a vocabulary that the model may not have, and for a post-LN
+decoder they hold the states of one layer too many.
 
 `encoder.onnx`      input_ids (B, S), encoder_mask (B, S) -> last_hidden_states (B, S, D)
 `decoder.onnx`      input_ids (B, T), decoder_mask (B, T), encoder_embeddings (B, S, D), encoder_mask (B, S),
@@ -17,12 +15,12 @@ sequence may be longer than the model's `max_sequence_length`.
 """
 
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
+
+from nemo_distill.nemo_files.host_fixes import classic_onnx_export
 
 GRAPHS = ("encoder", "decoder", "classifier")
 # Any sizes will do, if no two are equal and none is 1: the exporter could take them for one, or for constant.
@@ -32,8 +30,7 @@ BATCH, SOURCE_LENGTH, TARGET_LENGTH = 2, 7, 5
 def write_graphs(model: Any, folder: Path) -> None:
     """Writes the graphs of a restored `MTEncDecModel`, in eval mode, on the CPU; it is spoilt for any other use."""
     modules = (model.encoder, model.decoder, model.log_softmax)
-    classic = mock.patch.object(torch.onnx, "export", partial(torch.onnx.export, dynamo=False))
-    with classic, warnings.catch_warnings():
+    with classic_onnx_export(), warnings.catch_warnings():
         # Of branches that are fixed: those that only a sequence beyond the table of positions takes.
         warnings.simplefilter("ignore")
         for name, module, example in zip(GRAPHS, modules, _examples(model)):

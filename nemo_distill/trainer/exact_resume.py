@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_logged_step
+
 
 class ExactResumeCallback(Callback):
     """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
@@ -42,13 +44,13 @@ class ExactResumeCallback(Callback):
             state = self._to_restore[trainer.global_rank]
             _restore_random_state(state)
             _restore_half_done_step(pl_module, state.get("step"))
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        set_logged_step(trainer)
         self._to_restore = None
 
 
 def _half_done_step(trainer: Trainer | None) -> dict[str, Any] | None:
     """What the batches since the last optimizer step have left, if more are to come before the next one."""
-    if trainer is None or not trainer.fit_loop.epoch_loop._should_accumulate():
+    if trainer is None or not is_within_optimizer_step(trainer):
         return None
     model = trainer.lightning_module
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}

@@ -17,6 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.host_fixes import nemo_path
 from nemo_distill.storage.files import remove_leftovers, whole_file
 from nemo_distill.storage.ledger import sha256_of
 
@@ -103,7 +104,7 @@ def complete_training(trainer: Any, model: Any) -> None:
     callback = trainer.checkpoint_callback
     if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
         return
-    path = Path(callback._format_nemo_checkpoint_name())
+    path = nemo_path(callback)
     if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
         return
     if callback.save_best_model and callback.best_model_path:
