@@ -21,6 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 
 from nemo_distill.config.checks import check_missing, suggestion
@@ -52,7 +53,7 @@ def section(cls: type[Section]) -> type[Section]:
     """Makes a class of fields a section: frozen, checked when it is built, and described by its fields' docstrings.
 
     A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
-    such a sentence begins with a key of the section.
+    such a sentence begins with a key of the section. `in_words` may say what the section is, for sentences.
     """
     return pydantic_dataclass(frozen=True, config=STRICT)(cls)
 
@@ -204,16 +205,17 @@ def _words(type_: Any, demands: Sequence[Any]) -> str:
 def _option_words(type_: Any, demands: Sequence[Any]) -> str:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
-        return _words(arguments[0], [*arguments[1:], *demands])
+        own = [one for demand in arguments[1:] for one in getattr(demand, "metadata", [demand])]
+        return _words(arguments[0], [*own, *demands])
     if origin is Literal:
-        return "one of " + ", ".join(str(_shown(word)) for word in arguments)
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(_shown(word) for word in arguments)
     if origin in (list, tuple):
         several = "a list that is not empty" if any(isinstance(one, MinLen) for one in demands) else "a list"
         return f"{several}, of which each entry is {_words(arguments[0], ())}" if arguments[:1] != (Any,) else several
     if origin is dict or type_ is dict:
         return "a section"
     if is_dataclass(type_):
-        return f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
+        return getattr(type_, "in_words", None) or f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
     return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
 
 
@@ -227,3 +229,41 @@ def _bounds(type_: Any, demands: Sequence[Any]) -> str:
     ]
     joined = " and ".join(said)
     return f"of {joined}" if joined.startswith("at") else joined
+
+
+def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
+    """Returns a value that stands outside of any section, or None, and a sentence for each problem.
+
+    Args:
+        type_: what it should be; may hold sections.
+        value: plain, as a resolved configuration has it.
+        where: its key, as the user types it.
+    """
+    holder = _holder(type_)
+    found, problems = read_section(holder, {"value": value})
+    return found and found.value, [f"{where}{problem.removeprefix('value')}" for problem in problems]
+
+
+@cache
+def _holder(type_: Any) -> type:
+    return section(type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__}))
+
+
+def argument_problem(where: str, value: Any, type_: Any) -> str | None:
+    """Returns a sentence if a value is not of the type that a function declares for an argument.
+
+    Of types that no configuration can hold, such as those of users' own losses, nothing is said.
+
+    Args:
+        where: the key, as the user types it.
+        value: plain, as a resolved configuration has it.
+        type_: the annotation.
+    """
+    try:
+        adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
+        adapter.validate_json(json.dumps(value, default=str))
+    except ValidationError:
+        return f"{where}={_shown(value)}: must be {_words(type_, ())}."
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return None
+    return None

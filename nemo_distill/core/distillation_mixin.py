@@ -1,6 +1,6 @@
 """Makes a NeMo model distillable: as a teacher or as a student, with the same `forward`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.registry import DistillationRegistry, Registered, Role
 from nemo_distill.losses.labels import SmoothedLabels
@@ -29,10 +30,11 @@ class DistillationMixin:
 
     # Names that the model can register; a loss that asks for another is refused before training starts.
     distillation_tensors: ClassVar[tuple[str, ...]] = ("log_probs",)
+    # The class of the section `distillation` in the model's configuration.
+    distillation_section: ClassVar[type[DistillationSection]] = DistillationSection
 
     _distillation_pass: DistillationPass | None = None
-    # In a tuple, because the owner holds this model as a submodule and modules must not form a circle.
-    _distillation_owner: tuple = ()
+    _log: Callable[..., None] | None = None  # of the model that trains this one
 
     @contextmanager
     def distillation_pass(self, role: Role, registry: DistillationRegistry) -> Iterator[None]:
@@ -97,9 +99,9 @@ class DistillationMixin:
                 tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
             self.register_distillation_tensor(name, tensor)
 
-    def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        """Returns the loss nodes by name, given the `distillation` config; a model may add its own or change them."""
-        return dict(distillation["loss"])
+    def setup_distillation_loss(self, distillation: DistillationSection) -> dict[str, Mapping[str, Any]]:
+        """Returns the loss nodes by name, given the section `distillation`; a model may add its own or change them."""
+        return dict(distillation.loss)
 
     def distillation_widths(self) -> Widths:
         """Returns, for each name that stands for hidden states or attention maps, the width of each layer's tensor."""
@@ -109,16 +111,16 @@ class DistillationMixin:
         """Called on the student: returns what keeps it from learning from `teacher`, a sentence each."""
         return []
 
-    def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: Mapping[str, Any]) -> dict | None:
-        """Called on a new student: copies what the config asks for from the teacher, and returns a record of it."""
+    def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: DistillationSection) -> dict | None:
+        """Called on a new student: copies what the section asks for from the teacher, and returns a record of it."""
         return None
 
     def read_from_teacher(self) -> tuple[str, ...]:
         """Returns the names of what a student's own `forward` takes from its teacher. Default: nothing."""
         return ()
 
-    def cached_teacher(self, distillation: Mapping[str, Any]) -> "DistillationMixin":
-        """Called on a new student: returns what plays the teacher from the config's `teacher_cache`.
+    def cached_teacher(self, distillation: DistillationSection) -> "DistillationMixin":
+        """Called on a new student: returns what plays the teacher from the section's `teacher_cache`.
 
         It has a `record` of the teacher besides, for the student's config.
 
@@ -126,6 +128,14 @@ class DistillationMixin:
             ConfigurationError: if the model's kind has no such cache, or the cache does not fit the student.
         """
         raise ConfigurationError([f"distillation.teacher_cache: there is none for a {type(self).__name__}."])
+
+    def number_of_parameters(self) -> int | None:
+        """Returns the number of the model's parameters; None for what has none, such as a teacher cache."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Called on a teacher: moves or converts its tensors, as `torch.nn.Module.to` does."""
+        self._apply(function)
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Returns what `distillation.compile` compiles. Default: the whole of the model."""
@@ -161,7 +171,8 @@ class DistillationMixin:
         """Logs through the model that trains this one; a teacher logs nothing."""
         if self.is_being_distilled() and not self.is_student_model():
             return
-        if self._distillation_owner:
-            self._distillation_owner[0].log(name, value, *args, **kwargs)
-        else:
-            super().log(name, value, *args, **kwargs)
+        (self._log or super().log)(name, value, *args, **kwargs)
+
+    def log_through(self, trained: Any) -> None:
+        """Called on a student: has it log as `trained`, the model that the trainer trains, does."""
+        self._log = trained.log

@@ -25,7 +25,7 @@ def test_a_complete_training_passes(job, tokenizer):
     ("overrides", "sentence"),
     [
         (["model.distillation.temperature=0"], "model.distillation has temperature=0; a number above 0 is needed."),
-        (["+model.distillation.temprature=2"], "unknown key 'temprature'; did you mean 'temperature'?"),
+        (["+model.distillation.temprature=2"], "unknown key 'temprature'; the closest known key is 'temperature'"),
         (["model.distillation.distillation_loss_weight=-1"], "model.distillation.loss.primary has weight=-1"),
         (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
         (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder has [2]; 1 numbers from 1 to 1 are needed"),

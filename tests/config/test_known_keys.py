@@ -37,10 +37,10 @@ def test_the_trainers_list_is_lightnings_without_the_callbacks_that_we_pass():
 @pytest.mark.parametrize(
     ("cfg", "sentences"),
     [
-        ({"trainer": {"max_step": 5}}, ["trainer has the unknown key 'max_step'; did you mean 'max_steps'?"]),
+        ({"trainer": {"max_step": 5}}, ["trainer has the unknown key 'max_step'; the closest known key is 'max_steps'"]),
         ({"trainer": {"gpus": 5}}, []),
         ({"exp_manager": {"checkpoint_callback_params": {"zzz": 1}}}, ["exp_manager.checkpoint_callback_params has the unknown key 'zzz'; known are"]),
-        ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; did you mean 'num_layers'?"]),
+        ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; the closest known key is 'num_layers'"]),
         ({"model": {"encoder": {"hidden_steps": 3}, "mine": {"a": 1}}}, []),
         ({"model": {"train_ds": {"tokens_in_batches": 3}}}, ["model.train_ds has the unknown key 'tokens_in_batches'"]),
     ],

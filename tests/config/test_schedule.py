@@ -1,6 +1,11 @@
 import pytest
 
-from nemo_distill.config.schedule import check_number, parse_schedule
+from nemo_distill.config.schedule import Weight, as_schedule
+from nemo_distill.config.section import read_value
+
+
+def read(value):
+    return read_value(Weight, value, "weight")
 
 
 @pytest.mark.parametrize(
@@ -17,39 +22,34 @@ from nemo_distill.config.schedule import check_number, parse_schedule
     ],
 )
 def test_a_number_follows_its_schedule(value, at):
-    schedule = parse_schedule(value, "weight", minimum=0)
-    assert {step: schedule.at(step) for step in at} == pytest.approx(at)
+    found, problems = read(value)
+    assert problems == []
+    assert {step: as_schedule(found).at(step) for step in at} == pytest.approx(at)
 
 
 @pytest.mark.parametrize(
-    ("value", "sentence"),
+    ("value", "told"),
     [
-        (
-            {"schedule": "exponential", "start": 1},
-            "has weight.schedule='exponential'; allowed are constant, linear, cosine",
-        ),
-        ({"start": 1}, "has weight.schedule=None"),
-        ({"schedule": "linear", "start": 1, "steps": 5}, "has weight.end=None; a number of at least 0 is needed"),
-        ({"schedule": "linear", "start": -1, "end": 0, "steps": 5}, "has weight.start=-1"),
-        (
-            {"schedule": "linear", "start": 1, "end": 0, "steps": 0},
-            "has weight.steps=0; a whole number of at least 1 is needed",
-        ),
-        ({"schedule": "constant", "start": 1, "stop": 3}, "has weight with the unknown key 'stop'"),
+        ({"schedule": "exponential", "start": 1}, ["weight.schedule=exponential: must be one of constant, linear, cosine"]),
+        ({"start": 1}, ["weight.schedule has no value"]),
+        ({"schedule": "linear", "start": 1, "steps": 5}, ["weight.end has no value"]),
+        ({"schedule": "linear", "start": -1, "end": 0, "steps": 5}, ["weight.start=-1: must be a number of at least 0"]),
+        ({"schedule": "linear", "start": 1, "end": 0, "steps": 0}, ["weight.steps=0: must be null or a whole number of at least 1"]),
+        ({"schedule": "constant", "start": 1, "stop": 3}, ["weight has the unknown key 'stop'"]),
+        ({"schedule": "constant", "start": 1, "end": 3}, ["weight.end=3.0: a constant schedule has none"]),
+        (True, ["weight=true: must be a number of at least 0 or a schedule"]),
+        (None, ["weight=null: must be"]),
+        ("1", ["weight='1': must be"]),
+        (float("inf"), ["weight=inf: must be"]),
+        (-1, ["weight=-1: must be"]),
     ],
-)
-def test_a_wrong_schedule_is_told(value, sentence):
-    with pytest.raises(ValueError) as error:
-        parse_schedule(value, "weight", minimum=0)
-    assert sentence in str(error.value)
+)  # fmt: skip
+def test_a_wrong_schedule_is_told(value, told):
+    _, problems = read(value)
+    assert len(problems) == len(told)
+    assert all(problem.startswith(beginning) for problem, beginning in zip(problems, told))
 
 
 def test_only_what_is_zero_throughout_is_zero():
-    assert parse_schedule(0, "weight", 0).is_zero
-    assert not parse_schedule({"schedule": "linear", "start": 0, "end": 1, "steps": 5}, "weight", 0).is_zero
-
-
-@pytest.mark.parametrize("value", [True, None, "1", float("inf"), -1])
-def test_what_is_no_number_is_refused(value):
-    with pytest.raises(ValueError):
-        check_number(value, "key", minimum=0)
+    assert as_schedule(0).is_zero
+    assert not as_schedule(read({"schedule": "linear", "start": 0, "end": 1, "steps": 5})[0]).is_zero

@@ -28,7 +28,7 @@ def test_values_that_fit_make_the_section(values):
 @pytest.mark.parametrize(
     ("values", "problems"),
     [
-        ({"beam_sise": 5}, ["search has the unknown key 'beam_sise'; did you mean 'beam_size'?."]),
+        ({"beam_sise": 5}, ["search has the unknown key 'beam_sise'; the closest known key is 'beam_size'."]),
         ({"beam_size": "five"}, ["search.beam_size=five: must be a whole number."]),
         ({"beam_size": 5.5}, ["search.beam_size=5.5: must be a whole number."]),
         ({"beam_size": True}, ["search.beam_size=True: must be a whole number."]),

@@ -20,7 +20,7 @@ KL = "nemo_distill.losses.KLDivergenceLoss"
         ({}, "has no _target_"),
         (
             {"_target_": KL, "log_prob": "x"},
-            "has the key 'log_prob', which KLDivergenceLoss does not take; did you mean 'log_probs'?",
+            "has the key 'log_prob', which KLDivergenceLoss does not take; the closest known key is 'log_probs'",
         ),
         ({"_target_": KL, "weight": -1}, "has weight=-1; a number of at least 0 is needed"),
         ({"_target_": KL, "weight": "much"}, "has weight='much'"),
@@ -52,7 +52,7 @@ def test_users_own_losses_are_allowed_by_name():
         ({"temperature": 0}, "distillation has temperature=0; a number above 0 is needed."),
         ({"temperature": float("nan")}, "has temperature=nan"),
         ({"student_train_loss_weight": -0.5}, "has student_train_loss_weight=-0.5"),
-        ({"temprature": 2}, "distillation has the unknown key 'temprature'; did you mean 'temperature'?"),
+        ({"temprature": 2}, "distillation has the unknown key 'temprature'; the closest known key is 'temperature'"),
         ({"loss": {}}, "no loss of a weight above 0"),
         (
             {"compile": "indcutor"},

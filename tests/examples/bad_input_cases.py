@@ -38,7 +38,7 @@ def odd_text(name: str, place: str) -> tuple[str, str, int, str]:
 
 SOURCE = "model.train_ds.src_file_name"
 KEYS = [
-    distil("+model.distillation.temprature=2", CONFIG, "unknown key 'temprature'; did you mean 'temperature'?"),
+    distil("+model.distillation.temprature=2", CONFIG, "unknown key 'temprature'; the closest known key is 'temperature'"),
     distil("model.distillation.temprature=2", CONFIG, "Could not override 'model.distillation.temprature'"),
     distil("model.distillation.temperature", CONFIG, "missing EQUAL at"),
     distil("model.distillation.temperature=[1", CONFIG, "no viable alternative at input"),
@@ -47,7 +47,7 @@ KEYS = [
     distil("model.beam_size='${nope}'", CONFIG, "model.beam_size: Interpolation key 'nope' not found."),
     distil("model.beam_size='${nope:1}'", CONFIG, "model.beam_size: Unsupported interpolation type nope."),
     distil("--temperature 2", CONFIG, "unrecognized arguments: --temperature"),
-    distil("+trainer.max_step=10", CONFIG, "trainer has the unknown key 'max_step'; did you mean 'max_steps'?"),
+    distil("+trainer.max_step=10", CONFIG, "trainer has the unknown key 'max_step'; the closest known key is 'max_steps'"),
     distil("+trainer.gpus=1", CONFIG, "trainer.gpus is called trainer.devices now."),
     distil("+model.train_ds.token_in_batch=8000", CONFIG, "did you mean 'tokens_in_batch'?"),
     distil("+exp_manager.explicit_logdir=run", CONFIG, "did you mean 'explicit_log_dir'?"),

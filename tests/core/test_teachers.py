@@ -3,7 +3,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillationModelPT
-from nemo_distill.core.teacher_ensemble import average_log_probs, teacher_weights
+from nemo_distill.core.teachers import average_log_probs, normalized
 from tests.core.test_distillation_model import Classifier, config
 
 
@@ -12,15 +12,11 @@ def test_probabilities_are_averaged_and_not_logarithms():
     assert torch.allclose(average_log_probs(logs, [0.25, 0.75]).exp(), torch.tensor([0.6, 0.4]))
 
 
-@pytest.mark.parametrize(("weights", "expected"), [(None, [0.5, 0.5]), ([3, 1], [0.75, 0.25])])
-def test_shares_sum_to_one(weights, expected):
-    assert teacher_weights(weights, 2) == expected
-
-
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, "much"], [1, 1, 1]])
-def test_wrong_weights_are_told(weights):
-    with pytest.raises(ValueError, match="2 numbers above 0 are needed, one a teacher"):
-        teacher_weights(weights, 2)
+@pytest.mark.parametrize(
+    ("shares", "expected"), [([1, 1], [0.5, 0.5]), ([3, 1], [0.75, 0.25]), ([1e308] * 2, [0.5] * 2)]
+)
+def test_shares_sum_to_one(shares, expected):
+    assert normalized(shares) == expected
 
 
 @pytest.fixture
@@ -43,6 +39,14 @@ def test_a_student_learns_from_the_average_of_its_teachers(two_teachers):
     expected = 4 * (q * (q / p).log()).sum(-1).mean()
     assert model.distillation_losses(batch)["primary"].item() == pytest.approx(expected.item(), rel=1e-4)
     assert not any(name.startswith("teacher") for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, "much"], [1, 1, 1]])
+def test_wrong_weights_are_told(two_teachers, weights):
+    cfg = config("unused")
+    cfg.distillation.update({"model_path": two_teachers, "teacher_weights": weights})
+    with pytest.raises(ConfigurationError, match=r"distillation.teacher_weights.*: must be"):
+        DistillationModelPT(cfg, model_class=Classifier)
 
 
 def test_one_teacher_twice_is_that_teacher(two_teachers):
