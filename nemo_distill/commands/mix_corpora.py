@@ -1,13 +1,24 @@
-"""A mixing job from its configuration."""
+"""Mixes real and pseudo-labelled text in given proportions."""
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from pydantic import Field
 
-from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
-from nemo_distill.text.mix_section import MIX_KEYS, build_mix
+from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Mix, write_mix
+
+
+@section
+class MixingConfig(MixSection):
+    """The configuration of `mix`."""
+
+    output: str = Field(kw_only=True)
+    """What the files' names begin with: `mixed` gives `mixed.src`, `mixed.tgt` and `mixed.json`, their record."""
+    overwrite: bool = False
+    """Replace a mix of other settings."""
 
 
 def check_mixing(cfg: DictConfig) -> None:
@@ -33,11 +44,9 @@ def mixing_job(cfg: DictConfig) -> Mix:
     Raises:
         ConfigurationError: with every problem found.
     """
-    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    mix, problems = build_mix({key: values[key] for key in MIX_KEYS}, user_path(values["output"]))
-    if problems := problems or _overwritten(mix):
+    config = read_config(MixingConfig, cfg)
+    mix = config.build(user_path(config.output))
+    if problems := config.missing() or _overwritten(mix):
         raise ConfigurationError(problems)
     return mix
 

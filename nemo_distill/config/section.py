@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +23,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
@@ -38,6 +39,7 @@ PLAIN_WORDS = {
     bool: "true or false",
     NoneType: "null",
 }
+OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
@@ -46,6 +48,11 @@ class Allowed:
     """Goes into an `Annotated` type: says in words what the type allows, where they do not follow from it."""
 
     words: str
+
+
+def refuse(words: str) -> NoReturn:
+    """Called by a field's validator: ends the sentence that begins with the field's key by these words."""
+    raise PydanticCustomError(OWN_WORDS, "{words}", {"words": words})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
@@ -184,6 +191,8 @@ class _Place:
             section_key, _, name = self.where.rpartition(".")
             known = suggestion(name, self.outer.__pydantic_fields__)
             return f"{section_key or 'the configuration'} has the unknown key '{name}'{known}."
+        if problem["type"] == OWN_WORDS:
+            return f"{self.where} {problem['msg']}."
         allowed = f"must be {_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
         return f"{self.where}={_shown(self.value)}: {reason}."

@@ -1,19 +1,18 @@
 """What a teacher cache is made with, and which pairs of the training data it holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
+from nemo_distill.config.section import section
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import OPEN, read_json
-from nemo_distill.teacher_cache.records import DTYPES
 from nemo_distill.text.files import as_list
 from nemo_distill.text.training_mix import mixed_files
 
-PRECISIONS = ("float32", "bfloat16")
 # Keys of `model.train_ds` that decide which pairs are trained on, with NeMo's defaults.
 CHOOSING_PAIRS = {
     "clean": False,
@@ -25,37 +24,20 @@ CHOOSING_PAIRS = {
 }
 
 
-@dataclass(frozen=True)
+@section
 class CacheSettings:
-    """What the records depend on, besides the teacher and the data.
+    """What the records depend on, besides the teacher and the data."""
 
-    Args:
-        k: words that are kept of a token; None keeps all.
-        dtype: of the log-probabilities that are stored.
-        precision: that the teacher computes in.
-        tokens_in_batch: as NeMo has it, of the batches that the teacher sees.
-        shard_pairs: a shard ends with the batch that brings it to as many pairs.
-    """
-
-    k: int | None
-    dtype: str
-    precision: str
-    tokens_in_batch: int
-    shard_pairs: int
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        allowed = {"dtype": DTYPES, "precision": PRECISIONS}
-        found = [
-            f"{key}={getattr(self, key)}: must be one of {', '.join(values)}."
-            for key, values in allowed.items()
-            if getattr(self, key) not in values
-        ]
-        for key in ("k", "tokens_in_batch", "shard_pairs"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                found.append(f"{key}={value}: must be at least 1.")
-        return found
+    k: int | None = Field(64, ge=1)
+    """Words that are kept of a token, the most probable ones; null keeps all."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """The type of the log-probabilities that are stored."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The precision that the teacher computes in."""
+    tokens_in_batch: int = Field(8192, ge=1)
+    """Source and target tokens, padding included, of the batches that the teacher sees."""
+    shard_pairs: int = Field(50000, ge=1)
+    """A shard ends with the batch that brings it to as many pairs."""
 
 
 def chosen_pairs(train_ds: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,12 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import Allowed, refuse
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
 
@@ -129,27 +132,24 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(user_path(path))  # which is false, too, of what can be no path
 
 
-def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
-    """Returns the files that a config's value names, and the problems of those that cannot be read, a sentence each.
+def input_files(value: str | list[str] | None) -> list[Path]:
+    """Returns the files that a config's value names: a path or several; see `expand_paths`."""
+    return [path for pattern in as_list(value) for path in expand_paths(pattern)]
 
-    Args:
-        where: the key, for the sentences.
-        value: a path or several; see `expand_paths`.
-    """
-    files, problems = [], []
-    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
-        return [], [f"{where}={value}: must be a file, or a list of files."]
+
+def unreadable_files(value: str | list[str]) -> list[str]:
+    """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
+    problems = []
     for pattern in as_list(value):
-        found = expand_paths(str(pattern))
-        files += found
+        found = expand_paths(pattern)
         if not all(map(is_file, found)) or not found:
-            problems.append(f"{where} names '{pattern}', which does not exist.")
+            problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _unreadable(where, path) if path.stat().st_size else [f"{where}: '{path}' is empty."]
-    return files, problems
+            problems += _torn(path) if path.stat().st_size else [f"names '{path}', which is empty"]
+    return problems
 
 
-def _unreadable(where: str, path: Path) -> list[str]:
+def _torn(path: Path) -> list[str]:
     """Says if a packed file is torn; large ones are not read for that."""
     with path.open("rb") as stream:
         if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
@@ -157,8 +157,30 @@ def _unreadable(where: str, path: Path) -> list[str]:
     try:
         deque(TextFiles([path]), maxlen=0)
     except DataError as error:
-        return [f"{where}: {error}."]
+        return [f"names a damaged file: {error}"]
     return []
+
+
+def _readable(value: str | list[str]) -> str | list[str]:
+    if problems := unreadable_files(value):
+        refuse("; it ".join(problems))
+    return value
+
+
+# A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
+InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
+
+
+def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
+    """Returns the files that a config's value names, and the problems of those that cannot be read, a sentence each.
+
+    Args:
+        where: the key, for the sentences.
+        value: a path or several; see `expand_paths`.
+    """
+    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
+        return [], [f"{where}={value}: must be a file, or a list of files."]
+    return input_files(value), [f"{where} {problem}." for problem in unreadable_files(value)]
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+
+from pydantic import Field
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
 from nemo_distill.storage.files import numeric_order, user_path
 
 EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
@@ -24,8 +27,6 @@ EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "control_characters",
     "over_long",
 )
-# What may be done with a line, where there is a choice; `skip` leaves it untranslated.
-CHOICES = {"invalid_utf8": ("skip", "replace"), "control_characters": ("skip", "clean")}
 MOST_BYTES = 1 << 26
 # Control characters, U+2028, U+2029 and the byte order mark: those that part words become a space, the others nothing.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
@@ -50,30 +51,17 @@ _CHUNK = 1 << 20
 GZIP_START = b"\x1f\x8b"
 
 
-@dataclass(frozen=True)
+@section
 class LinePolicy:
-    """What is done with odd lines. An empty line and an over-long one are always left untranslated.
+    """What is done with odd lines. An empty line and an over-long one are always left untranslated."""
 
-    Args:
-        max_characters: a line of more is over-long.
-        invalid_utf8: `skip`, or `replace` what cannot be decoded by U+FFFD.
-        control_characters: `skip`, or `clean`: tabs and line separators become spaces, other control characters go.
-    """
-
-    max_characters: int
-    invalid_utf8: str
-    control_characters: str
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        found = [
-            f"{key}={getattr(self, key)}: must be one of {', '.join(allowed)}."
-            for key, allowed in CHOICES.items()
-            if getattr(self, key) not in allowed
-        ]
-        if self.max_characters < 1:
-            found.append(f"max_characters={self.max_characters}: must be at least 1.")
-        return found
+    max_characters: int = Field(5000, ge=1)
+    """A line of more characters is over-long."""
+    invalid_utf8: Literal["skip", "replace"] = "skip"
+    """A line that is not UTF-8: `skip` leaves it out, `replace` writes U+FFFD for what cannot be decoded."""
+    control_characters: Literal["skip", "clean"] = "clean"
+    """A line with control characters: `skip` leaves it out; `clean` turns tabs and line separators into spaces and
+    drops other control characters."""
 
 
 @dataclass(frozen=True)

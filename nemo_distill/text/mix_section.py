@@ -1,72 +1,82 @@
 """The section of a configuration that describes a mix of corpora."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.config.checks import suggestion
-from nemo_distill.config.plain_types import fits
-from nemo_distill.config.typed_section import build_section
-from nemo_distill.text.files import named_files
+from pydantic import Field
+
+from nemo_distill.config.section import section
+from nemo_distill.text.files import InputFiles, input_files
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.mixing import Corpus, Mix
 
-CORPUS_KEYS = ("source", "target", "share", "fraction")
+
+@section
+class CorpusSection:
+    """Parallel text and its place in a mix."""
+
+    share: float = Field(gt=0)
+    """Of the mix's lines, relative to the other corpora's."""
+    source: InputFiles | None = None
+    """A file or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
+    target: InputFiles | None = None
+    """As many files, parallel to the sources."""
+    fraction: float = Field(1.0, gt=0, le=1)
+    """How much of the corpus is used at all; the seed chooses the pairs."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence if sources and targets do not go in pairs."""
+        sources, targets = (len(input_files(files)) for files in (self.source, self.target))
+        if not (self.source and self.target) or sources == targets:
+            return []
+        return [f"source names {sources} files and target {targets}; they go in pairs."]
 
 
-MIX_KEYS = ("corpora", "seed", "lines", "base", "reading")
+@section
+class MixSection:
+    """What is mixed, and how."""
 
+    corpora: dict[str, CorpusSection] = Field(default_factory=dict)
+    """The corpora by name. In a training's mix, the one called `real` is `train_ds` if it names no files."""
+    seed: int = 0
+    """Of every choice of pairs."""
+    lines: int | None = Field(None, ge=1)
+    """Lines of the mix; null: as many as hold every pair of `base` once."""
+    base: str | None = None
+    """A corpus; null: the one that the mix holds the fewest times, so that every pair of each is there."""
+    reading: LinePolicy = Field(default_factory=LinePolicy)
+    """What is done with odd lines. A pair with a line that is left out is left out, and counted."""
+    made: dict[str, Any] | None = None
+    """Filled in by a training: the record of the mix that it wrote."""
 
-def build_mix(section: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]:
-    """Returns the mix that a section of `MIX_KEYS` describes, and its problems, a sentence each.
+    def problems(self) -> list[str]:
+        """Returns a sentence for each rule that several keys break."""
+        problems = []
+        if self.base is not None and self.base not in self.corpora:
+            problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora) or 'the corpora'}.")
+        if self.base is not None and self.lines is not None:
+            problems.append(f"base={self.base} and lines={self.lines} both say how long the mix is; give one.")
+        return problems
 
-    Args:
-        section: resolved, with every value that it must have.
-        output: what the names of the mix's files begin with.
-    """
-    policy, problems = build_section(LinePolicy, section["reading"], "reading")
-    if not isinstance(section["corpora"], Mapping):
-        problems.append(f"corpora={section['corpora']}: must be a section of corpora by name.")
-        return Mix({}, output, policy), problems
-    corpora = {}
-    for name, corpus in section["corpora"].items():
-        corpora[name], found = _corpus(f"corpora.{name}", corpus)
-        problems += found
-    mix = Mix(corpora, output, policy, section["seed"], section["lines"], section["base"])
-    return mix, problems + _mix_problems(mix)
+    def missing(self) -> list[str]:
+        """Returns a sentence for each thing without which nothing can be mixed."""
+        if not self.corpora:
+            return ["corpora names no corpus; give at least one."]
+        return [
+            f"corpora.{name}.{key} has no value; give it."
+            for name, corpus in self.corpora.items()
+            for key in ("source", "target")
+            if not getattr(corpus, key)
+        ]
 
+    def build(self, output: Path) -> Mix:
+        """Returns the mix.
 
-def _corpus(where: str, section: Any) -> tuple[Corpus | None, list[str]]:
-    if not isinstance(section, Mapping):
-        return None, [f"{where}={section}: must be a section with {', '.join(CORPUS_KEYS)}."]
-    problems = [
-        f"{where} has the unknown key '{key}'{suggestion(key, CORPUS_KEYS)}."
-        for key in section
-        if key not in CORPUS_KEYS
-    ]
-    files = {}
-    for key in ("source", "target"):
-        files[key], found = named_files(f"{where}.{key}", section.get(key))
-        problems += found or ([] if files[key] else [f"{where}.{key} has no value; give it."])
-    if len(files["source"]) != len(files["target"]):
-        counts = f"{len(files['source'])} source files and {len(files['target'])} target files"
-        problems.append(f"{where} has {counts}; they go in pairs.")
-    share, fraction = section.get("share"), section.get("fraction", 1.0)
-    if not fits(share, float) or share <= 0:
-        problems.append(f"{where}.share={share}: must be a number above 0.")
-    if not fits(fraction, float) or not 0 < fraction <= 1:
-        problems.append(f"{where}.fraction={fraction}: must be a number above 0 and at most 1.")
-    return Corpus(files["source"], files["target"], share, fraction), problems
-
-
-def _mix_problems(mix: Mix) -> list[str]:
-    problems = [] if mix.corpora else ["corpora names no corpus; give at least one."]
-    if not fits(mix.seed, int):
-        problems.append(f"seed={mix.seed}: must be a whole number.")
-    if mix.lines is not None and (not fits(mix.lines, int) or mix.lines < 1):
-        problems.append(f"lines={mix.lines}: must be null or a whole number of at least 1.")
-    if mix.base is not None and mix.base not in list(mix.corpora):
-        problems.append(f"base={mix.base}: must be null or one of {', '.join(map(str, mix.corpora))}.")
-    if mix.base is not None and mix.lines is not None:
-        problems.append(f"base={mix.base} and lines={mix.lines} both say how long the mix is; give one.")
-    return problems
+        Args:
+            output: what the names of the mix's files begin with.
+        """
+        corpora = {
+            name: Corpus(input_files(corpus.source), input_files(corpus.target), corpus.share, corpus.fraction)
+            for name, corpus in self.corpora.items()
+        }
+        return Mix(corpora, output, self.reading, self.seed, self.lines, self.base)

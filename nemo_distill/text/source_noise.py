@@ -6,46 +6,33 @@ teacher reads the same batch as it is.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import section
 
 WORD_START = "▁"  # that pieces of SentencePiece and youtokentome begin a word with
 SEEDS = 1 << 31
 NO_MERGE = float("-inf")
 
 
-@dataclass(frozen=True)
+@section
 class SourceNoise:
-    """How much noise.
+    """How much noise."""
 
-    Args:
-        word_dropout: the probability that a word is left out (Iyyer et al. 2015); one word always stays.
-        swap_distance: words move by at most this many places (Lample et al. 2018, arXiv 1711.00043, section 2.3).
-        mask: the probability that a word is replaced by the unknown token.
-        bpe_dropout: the probability that a merge is left out (Provilkov et al. 2020, arXiv 1910.13267).
-    """
-
-    word_dropout: float = 0.0
-    swap_distance: int = 0
-    mask: float = 0.0
-    bpe_dropout: float = 0.0
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        found = [
-            f"{key}={getattr(self, key)}: must be at least 0 and below 1."
-            for key in ("word_dropout", "mask", "bpe_dropout")
-            if not 0 <= getattr(self, key) < 1
-        ]
-        if self.swap_distance < 0:
-            found.append(f"swap_distance={self.swap_distance}: must be at least 0.")
-        return found
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    """The probability that a word is left out (Iyyer et al. 2015); one word always stays."""
+    swap_distance: int = Field(0, ge=0)
+    """Words move by at most this many places; 3 is usual (Lample et al. 2018, arXiv 1711.00043, section 2.3)."""
+    mask: float = Field(0.0, ge=0, lt=1)
+    """The probability that a word is replaced by the unknown token."""
+    bpe_dropout: float = Field(0.0, ge=0, lt=1)
+    """The probability that a merge is left out; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
 
     @property
     def is_none(self) -> bool:

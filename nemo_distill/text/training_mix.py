@@ -5,34 +5,31 @@ corpus whose every stretch has the proportions.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.config.checks import suggestion
+from nemo_distill.config.section import read_section
 from nemo_distill.console import console
 from nemo_distill.text.files import as_list
-from nemo_distill.text.mix_section import MIX_KEYS, build_mix
+from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
 
 REAL = "real"  # the corpus that takes its files from train_ds
 MISSING = "???"
 
 
-def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
+def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
     """Returns what is wrong with `distillation.mix`, a sentence each; missing values are told elsewhere.
 
     Args:
         model: the model's config, resolved.
+        mix: its section `distillation.mix`.
     """
-    section, train = _section(model), model.get("train_ds")
-    if not isinstance(section, Mapping):
-        return [f"model.distillation.mix={section}: must be a section with {', '.join(MIX_KEYS)}."]
-    corpora = section.get("corpora") or {}
-    if not isinstance(corpora, Mapping):
-        return [f"model.distillation.mix.corpora={corpora}: must be a section of corpora by name."]
-    if not corpora or not train or MISSING in str(corpora):
+    train = model.get("train_ds")
+    if not mix.corpora or not train or MISSING in str(_section(model)):
         return []
     if train.get("metadata_file"):
         return [
@@ -40,10 +37,7 @@ def training_mix_problems(model: Mapping[str, Any]) -> list[str]:
             "which model.preproc_out_dir makes tarred data once it is mixed, or sample from several tarred sets by "
             "model.train_ds.concat_sampling_probabilities."
         ]
-    unknown = [key for key in section if key not in MIX_KEYS]
-    problems = [f"model.distillation.mix has the unknown key '{key}'{suggestion(key, MIX_KEYS)}." for key in unknown]
-    problems += [f"model.distillation.mix.{key} has no value; give it." for key in MIX_KEYS if key not in section]
-    return problems or [f"model.distillation.mix.{problem}" for problem in _build(model, Path("mixed"))[1]]
+    return [f"model.distillation.mix.{problem}" for problem in with_real_files(mix, train).missing()]
 
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:
@@ -53,9 +47,8 @@ def mixed_files(model: Mapping[str, Any]) -> list[Path]:
 
 def mixed_how(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns what decides which pairs of its files `distillation.mix` holds; None where nothing is mixed."""
-    if not _corpora(model):
+    if (mix := _mix(model, Path("mixed"))) is None:
         return None
-    mix, _ = _build(model, Path("mixed"))
     corpora = {name: {"share": corpus.share, "fraction": corpus.fraction} for name, corpus in mix.corpora.items()}
     return {**mix.settings(), "corpora": corpora}
 
@@ -78,7 +71,8 @@ def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
 
 
 def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
-    return _build(model, Path("mixed"))[0].corpora.values() if _corpora(model) else ()
+    mix = _mix(model, Path("mixed"))
+    return mix.corpora.values() if mix else ()
 
 
 def mix_training_data(model: DictConfig, folder: str | Path) -> None:
@@ -88,9 +82,8 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
         DataError: if files are not parallel, or a corpus has no usable pair.
     """
     plain = OmegaConf.to_container(model, resolve=True)
-    if not _corpora(plain):
+    if (mix := _mix(plain, Path(folder) / "mixed")) is None:
         return
-    mix, _ = _build(plain, Path(folder) / "mixed")
     record = write_mix(mix)
     files = {"source": plain["train_ds"]["src_file_name"], "target": plain["train_ds"]["tgt_file_name"]}
     with open_dict(model):
@@ -102,19 +95,20 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
     console.info(f"Training on a mix of {record['lines']:,} pairs: {counts}")
 
 
+def with_real_files(mix: MixSection, train: Mapping[str, Any]) -> MixSection:
+    """Returns the mix with `train_ds`'s files in the corpus called `real`, if it names none itself."""
+    real = mix.corpora.get(REAL)
+    if real is None:
+        return mix
+    files = {"source": real.source or train.get("src_file_name"), "target": real.target or train.get("tgt_file_name")}
+    return replace(mix, corpora={**mix.corpora, REAL: replace(real, **files)})
+
+
 def _section(model: Mapping[str, Any]) -> Any:
     return (model.get("distillation") or {}).get("mix") or {}
 
 
-def _corpora(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _section(model).get("corpora") or {}
-
-
-def _build(model: Mapping[str, Any], output: Path) -> tuple[Mix, list[str]]:
-    section, train = model["distillation"]["mix"], model["train_ds"]
-    files = {"source": train.get("src_file_name"), "target": train.get("tgt_file_name")}
-    corpora = {
-        name: {**files, **corpus} if name == REAL and isinstance(corpus, Mapping) else corpus
-        for name, corpus in section["corpora"].items()
-    }
-    return build_mix({**section, "corpora": corpora}, output)
+def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
+    """The mix of a checked config; None where nothing is mixed."""
+    section, _ = read_section(MixSection, _section(model))
+    return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None

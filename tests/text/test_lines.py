@@ -3,6 +3,7 @@ import tracemalloc
 
 import pytest
 
+from nemo_distill.config.section import read_section
 from nemo_distill.text import lines as text_lines
 from nemo_distill.text.lines import (
     Line,
@@ -135,10 +136,10 @@ def test_many_files_come_in_the_order_of_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "problem"),
     [
-        (LinePolicy(0, "skip", "clean"), "max_characters=0: must be at least 1"),
-        (LinePolicy(9, "ignore", "clean"), "invalid_utf8=ignore: must be one of skip, replace"),
-        (LinePolicy(9, "skip", "keep"), "control_characters=keep: must be one of skip, clean"),
+        ({"max_characters": 0}, "reading.max_characters=0: must be a whole number of at least 1."),
+        ({"invalid_utf8": "ignore"}, "reading.invalid_utf8=ignore: must be one of skip, replace."),
+        ({"control_characters": "keep"}, "reading.control_characters=keep: must be one of skip, clean."),
     ],
 )
 def test_a_policy_that_does_not_exist_is_told(policy, problem):
-    assert policy.problems()[0].startswith(problem)
+    assert read_section(LinePolicy, policy, "reading")[1] == [problem]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import read_section
 from nemo_distill.text.files import data_problems, unequal_lengths
-from nemo_distill.text.lines import CHOICES, ODDITIES, LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
-from nemo_distill.text.mix_section import CORPUS_KEYS, build_mix
+from nemo_distill.text.lines import ODDITIES, LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
+from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, choose, interleave, plan_lines, write_mix
 from nemo_distill.trainer.resumable_loader import resumable_loader
 from tests.json_values import KEYS, VALUES, sections
@@ -28,7 +29,7 @@ raw_lines = st.lists(
     .filter(lambda line: not line.startswith(GZIP))
 )
 contents = st.binary(max_size=60) | st.builds(lambda lines, end: b"\n".join(lines) + end, raw_lines, st.just(b"\n"))
-policies = st.builds(LinePolicy, st.integers(1, 9), *map(st.sampled_from, CHOICES.values()))
+policies = st.builds(LinePolicy, st.integers(1, 9), st.sampled_from(["skip", "replace"]), st.sampled_from(["skip", "clean"]))
 
 
 @contextmanager
@@ -212,13 +213,14 @@ def test_a_loader_goes_on_from_any_point_with_what_would_have_come(batches, shuf
     assert list(resumed) == list(whole)
 
 
-corpus_values = VALUES | sections(CORPUS_KEYS)
+corpus_values = VALUES | sections(["source", "target", "share", "fraction"])
 
 
 @given(VALUES | st.dictionaries(KEYS, corpus_values, max_size=2), VALUES, VALUES, VALUES, VALUES)
 def test_any_section_of_a_mix_is_right_or_told(corpora, seed, lines, base, reading):
     section = {"corpora": corpora, "seed": seed, "lines": lines, "base": base, "reading": reading}
-    _, problems = build_mix(section, Path("mixed"))  # no file of these names is there
+    mix, problems = read_section(MixSection, section)  # no file of these names is there
+    problems = problems or mix.missing()
     assert problems and all(isinstance(problem, str) and problem.endswith(".") for problem in problems)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_section
 from nemo_distill.text.source_noise import NoisySource, SourceNoise
 
 nlp = pytest.importorskip("nemo.collections.common.tokenizers")
@@ -151,10 +152,10 @@ def test_a_unigram_model_has_no_merges_to_leave_out(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("noise", "sentence"),
     [
-        (SourceNoise(word_dropout=1.0), "word_dropout=1.0: must be at least 0 and below 1."),
-        (SourceNoise(mask=-0.1), "mask=-0.1: must be at least 0 and below 1."),
-        (SourceNoise(swap_distance=-1), "swap_distance=-1: must be at least 0."),
+        ({"word_dropout": 1.0}, "noise.word_dropout=1.0: must be a number of at least 0 and below 1."),
+        ({"mask": -0.1}, "noise.mask=-0.1: must be a number of at least 0 and below 1."),
+        ({"swap_distance": -1}, "noise.swap_distance=-1: must be a whole number of at least 0."),
     ],
 )
 def test_impossible_values_are_told(noise, sentence):
-    assert noise.problems() == [sentence]
+    assert read_section(SourceNoise, noise, "noise")[1] == [sentence]
