@@ -16,7 +16,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
-from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets, with_languages
 from nemo_distill.evaluation.evaluation_tables import group_spreads
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, read_systems
@@ -95,6 +95,7 @@ class EvaluationJob:
             "timed": asdict(self.speed),
             "device": made["device"],
             "threads": self.threads,
+            "language": self.sets[0].language,
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
@@ -103,7 +104,8 @@ class EvaluationJob:
     def _measured(self) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
-        found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads)
+        language = self.sets[0].language
+        found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads, language)
         return {"speeds": [asdict(speed) for speed in found]}
 
     def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
@@ -216,6 +218,8 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
     systems, system_problems = read_systems(values["models"], sections["search"])
     sets, set_problems = read_evaluation_sets(values["test_sets"])
     problems += system_problems + set_problems + _name_problems(values)
+    if not problems:
+        sets, problems = with_languages(sets, {system.name: system.written_language() for system in systems})
     significance = sections["significance"]
     if significance and not problems:
         tested = significance.metrics or values["metrics"][:1]

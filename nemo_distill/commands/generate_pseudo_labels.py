@@ -16,8 +16,16 @@ from nemo_distill.config.typed_section import build_section
 from nemo_distill.console import console
 from nemo_distill.core.teacher_ensemble import teacher_weights
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, model_languages, search_problems
+from nemo_distill.decoding.engines import (
+    ENGINES,
+    engine_problems,
+    load_engine,
+    model_languages,
+    search_problems,
+    written_language,
+)
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import translation_archive
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.assemble import ENDINGS, Assembly, assemble
@@ -137,6 +145,10 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         problems += _translated_elsewhere_problems(values, sources)
     if not problems and values["selection"] == "interpolation":
         problems += _interpolation_problems(references, sections["search"])
+    if not problems:
+        values["metric_language"] = _metric_language(values)
+        if values["metric"] == "bleu":
+            problems = language_problems("metric_language", values["metric_language"])
     if problems:
         raise ConfigurationError(problems)
     return _build(values, sections, sources, references)
@@ -276,6 +288,15 @@ def _build(
         reverse_model,
         values["overwrite"],
     )
+
+
+def _metric_language(values: Mapping[str, Any]) -> str | None:
+    """The language given, or else the teacher's where BLEU needs to know it."""
+    asked = values["selection"] == "interpolation" and values["metric"] == "bleu"
+    if values["metric_language"] or not asked or values["engine"] == FILE:
+        return values["metric_language"]
+    language = written_language(values["engine"], model_paths(values["model"])[0], values["target_language"])
+    return None if bleu_tokenization(language) == bleu_tokenization(None) else language
 
 
 def _moses(values: Mapping[str, Any], teachers: Sequence[str]) -> list[str | None]:

@@ -51,7 +51,6 @@ class CTranslate2Engine:
       close to each other as that may change places.
     - There are as many positions as were exported: longer lines are cut, which `Translation.source_cut` tells, and no
       hypothesis is longer, whatever `max_delta` allows. NeMo extends fixed positions.
-    - A line without any token, such as one of spaces alone, is empty; NeMo translates what it takes for a sentence.
 
     CTranslate2 draws samples from a generator that belongs to a thread and is seeded when the thread starts. To give a
     line the same samples whatever lines are beside it, each is drawn by itself, by a model loaded for it: exact, and

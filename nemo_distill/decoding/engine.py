@@ -15,8 +15,9 @@ class Hypothesis:
 
     Args:
         text: ready to be read: detokenized, without special symbols.
-        score: what it was ranked by: its summed log-probability, the end of the sentence included, divided by the
-            length penalty.
+        score: its summed log-probability, the end of the sentence included if it came to one, divided by the length
+            penalty. It is the model's own, whatever temperature, `top_k` or `top_p` a sample was drawn with; a token
+            that every translation into a language begins with counts neither in the sum nor in the length.
         finished: false if the length limit cut it off.
     """
 
@@ -54,7 +55,7 @@ class Engine(Protocol):
     """
 
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
-        """Translates `lines`, in their order; an empty line, or one of white space alone, gives `EMPTY`."""
+        """Translates `lines`, in their order; one of white space alone, or without any token, gives `EMPTY`."""
 
 
 def translate_stream(

@@ -11,7 +11,12 @@ import torch
 
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, beyond_hugging_face, folder_problems
+from nemo_distill.decoding.hugging_face_engine import (
+    HuggingFaceEngine,
+    beyond_hugging_face,
+    folder_language,
+    folder_problems,
+)
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
@@ -102,6 +107,20 @@ def model_languages(
         if config.get("multilingual"):
             languages = [source_language, target_language]
     return [None if language == "ignore" else language for language in languages]
+
+
+def written_language(name: str, path: str | Path, target_language: str | None = None) -> str | None:
+    """Returns the language that a model says it writes, as it calls it; None where it does not say.
+
+    Args:
+        name: one of `ENGINES`.
+        path: of the model, or the first of several.
+        target_language: of a multilingual model.
+    """
+    if name == "hugging_face":
+        return target_language or folder_language(path)
+    language = model_languages(name, path, None, target_language)[1]
+    return language if isinstance(language, str) else target_language
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:

@@ -14,20 +14,33 @@ from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.files import as_list
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
 SAFELY = {"local_files_only": True, "trust_remote_code": False}  # nothing is fetched, no code of a folder is run
 ADAPTER = "adapter_config.json"
+# What a model's generation config says of its vocabulary. The rest says how to search, as `SearchSettings` does.
+OF_THE_VOCABULARY = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
 
 
 class HuggingFaceEngine:
     """An `Engine` over a folder that Hugging Face's `save_pretrained` wrote, or that was fetched from its hub.
 
-    Nothing is fetched, and no code of the folder is run. What the model's own generation config forbids
-    (`bad_words_ids`) holds, but no end is forced on what the limit of length cuts; how to search is said by
-    `SearchSettings` alone. Length penalties are `power`. Only sources of one length, in tokens, go into a batch, so
-    that a translation does not depend on the lines beside it; each sample is drawn by itself for the same reason.
+    Nothing is fetched, and no code of the folder is run. The model's own generation config says which tokens are
+    special and which are forbidden (`bad_words_ids`); how to search is said by `SearchSettings` alone. Length
+    penalties of a beam are `power`. A language token that the model must begin with is given to it, like the token
+    that starts a sentence: it counts neither in scores nor in lengths. Only sources of one length, in tokens, go into
+    a batch, so that a translation does not depend on the lines beside it; each sample is drawn by itself for the same
+    reason.
 
     Args:
         folder: with `config.json`, weights and tokenizer.
@@ -59,9 +72,12 @@ class HuggingFaceEngine:
             raise ConfigurationError(
                 [f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"]
             ) from error
+        language = _set_languages(self._tokenizer, source_language, target_language)
+        self._prompt = _prompt(model.generation_config, language)
+        model.generation_config = _without_search(model.generation_config)
         self._model = model.to(device).eval()
         self._device = device
-        self._forced = _language_options(self._tokenizer, source_language, target_language)
+        self._special_tokens = self._tokenizer.num_special_tokens_to_add()
         self._longest = min(self._tokenizer.model_max_length, _positions(model.config))
 
     @torch.inference_mode()
@@ -73,28 +89,32 @@ class HuggingFaceEngine:
         """
         if problems := settings.problems() or beyond_hugging_face(settings):
             raise ConfigurationError(problems)
-        wanted = [index for index, line in enumerate(lines) if line.strip()]
-        encoded = self._tokenizer([lines[index].strip() for index in wanted])["input_ids"] if wanted else []
+        sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if line.strip()}
+        wanted = [index for index, (ids, _) in sources.items() if len(ids) > self._special_tokens]
+        encoded = [sources[index][0] for index in wanted]
         translations = [EMPTY] * len(lines)
         for batch in self._batches(encoded, settings):
-            ids = torch.tensor([self._cut(encoded[item]) for item in batch], device=self._device)  # (B, S)
+            ids = torch.tensor([encoded[item] for item in batch], device=self._device)  # (B, S)
             if settings.method == "sample":
                 text = f"{settings.seed} {ids.tolist()}"
                 torch.manual_seed(zlib.crc32(text.encode()) % SEEDS)
             for item, hypotheses in zip(batch, self._generate(ids, settings)):
-                cut = len(encoded[item]) > self._longest
-                translations[wanted[item]] = Translation(tuple(hypotheses), cut)
+                translations[wanted[item]] = Translation(tuple(hypotheses), sources[wanted[item]][1])
         return translations
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        return ids if len(ids) <= self._longest else [*ids[: self._longest - 1], ids[-1]]
+    def _read(self, line: str) -> tuple[list[int], bool]:
+        """Returns a line's ids, with all special ones around them, and whether the line was cut."""
+        ids = self._tokenizer(line)["input_ids"]
+        if len(ids) <= self._longest:
+            return ids, False
+        return self._tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
 
     def _batches(self, encoded: Sequence[list[int]], settings: SearchSettings) -> list[list[int]]:
         if settings.method == "sample":
             return [[item] for item in range(len(encoded))]
         by_length = defaultdict(list)
         for item, ids in enumerate(encoded):
-            by_length[min(len(ids), self._longest)].append(item)
+            by_length[len(ids)].append(item)
         batches = []
         for length, items in sorted(by_length.items(), reverse=True):
             lengths = [length * settings.beam_size] * len(items)
@@ -102,41 +122,46 @@ class HuggingFaceEngine:
         return batches
 
     def _generate(self, ids: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
-        limit = _positions(self._model.config) - 1
-        if settings.max_delta is not None:
-            limit = min(limit, ids.shape[1] + settings.max_delta)
+        """Returns the hypotheses of each source (B, S)."""
         output = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=limit,
+            decoder_input_ids=ids.new_tensor([self._prompt] * len(ids)),  # (B, P)
+            max_new_tokens=self._limit(ids.shape[1], settings),
             num_return_sequences=settings.n_best,
             output_scores=settings.follows_a_beam,
             output_logits=not settings.follows_a_beam,
             return_dict_in_generate=True,
-            forced_eos_token_id=None,  # which would end what the limit cuts
             **_search_options(settings),
-            **self._forced,
         )
-        scores = self._scores(output, settings)
-        end = self._model.generation_config.eos_token_id
-        texts = self._tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
-        found = [
-            Hypothesis(text.strip(), score, bool((sequence[1:] == end).any()))
-            for text, score, sequence in zip(texts, scores, output.sequences)
-        ]
+        generated = output.sequences[:, len(self._prompt) :]  # (B * n_best, T)
+        ends = torch.isin(generated, ids.new_tensor(as_list(self._model.generation_config.eos_token_id)))
+        lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, generated.shape[1])  # (B * n_best,)
+        scores = self._scores(output, lengths, settings)
+        texts = self._tokenizer.batch_decode(  # whose cleaning up would take the space before a French "!" away
+            generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        finished = ends.any(-1).tolist()
+        found = [Hypothesis(text.strip(), *rest) for text, *rest in zip(texts, scores, finished)]
         per_line = [found[start : start + settings.n_best] for start in range(0, len(found), settings.n_best)]
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in per_line]
 
-    def _scores(self, output: Any, settings: SearchSettings) -> list[float]:
-        """Returns log p(y|x) / lp(|y|) of each hypothesis."""
+    def _limit(self, source_length: int, settings: SearchSettings) -> int:
+        """The most tokens of a hypothesis, its end included. Whatever a tokenizer adds to the source, two count."""
+        limit = _positions(self._model.config) + 1 - len(self._prompt)
+        if settings.max_delta is None:
+            return limit
+        return min(limit, source_length - self._special_tokens + 2 + settings.max_delta)
+
+    def _scores(self, output: Any, lengths: Tensor, settings: SearchSettings) -> list[float]:
+        """Returns log p(y|x) / lp(|y|) of each hypothesis, whose `lengths` (B * n_best,) are |y|."""
         if settings.follows_a_beam:
             steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
         else:  # the logits, since the scores are those that samples are drawn from
             steps = self._model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
-        pad = self._model.generation_config.pad_token_id
-        tokens = output.sequences[:, -steps.shape[1] :] != pad  # (B * n_best, T), as the steps
-        totals = steps.masked_fill(~tokens, 0.0).sum(-1)
-        return (totals / settings.penalty(tokens.sum(-1))).tolist()
+        positions = torch.arange(steps.shape[1], device=steps.device)  # (T,)
+        totals = steps.masked_fill(positions >= lengths.unsqueeze(1), 0.0).sum(-1)
+        return (totals / settings.penalty(lengths)).tolist()
 
 
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
@@ -157,10 +182,24 @@ def _search_options(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def _language_options(tokenizer: Any, source: str | None, target: str | None) -> dict[str, int]:
-    """Sets the tokenizer's source language, and returns what makes the model write the target language."""
+def _prompt(generation_config: Any, language: int | None) -> list[int]:
+    """Returns the ids that every hypothesis begins with, and that are no part of it."""
+    start = generation_config.decoder_start_token_id
+    start = generation_config.bos_token_id if start is None else start
+    forced = generation_config.forced_bos_token_id if language is None else language
+    return [start] if forced is None else [start, forced]
+
+
+def _without_search(generation_config: Any) -> Any:
+    from transformers import GenerationConfig
+
+    return GenerationConfig(**{key: getattr(generation_config, key, None) for key in OF_THE_VOCABULARY})
+
+
+def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> int | None:
+    """Sets a multilingual tokenizer's source language, and returns the id of the target language's token."""
     if not hasattr(tokenizer, "src_lang"):
-        return {}
+        return None
     problems = []
     for key, language in (("source_language", source), ("target_language", target)):
         if language is None or _language_id(tokenizer, language) in (None, tokenizer.unk_token_id):
@@ -168,7 +207,7 @@ def _language_options(tokenizer: Any, source: str | None, target: str | None) ->
     if problems:
         raise ConfigurationError(problems)
     tokenizer.src_lang = source
-    return {"forced_bos_token_id": _language_id(tokenizer, target)}
+    return _language_id(tokenizer, target)
 
 
 def _language_id(tokenizer: Any, language: str) -> int | None:
@@ -183,6 +222,17 @@ def _positions(config: Any) -> int:
 def beyond_hugging_face(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that Hugging Face's search cannot follow."""
     return settings.beyond_power("Hugging Face")
+
+
+def folder_language(path: str | Path) -> str | None:
+    """Returns the target language in a folder's `tokenizer_config.json`, as Marian's and others have it."""
+    file = Path(path) / "tokenizer_config.json"
+    try:
+        config = read_json(file) if file.is_file() else {}
+    except DataError:
+        return None
+    language = config.get("target_lang") or config.get("tgt_lang")
+    return language if isinstance(language, str) else None
 
 
 def folder_problems(path: str | Path) -> list[str]:

@@ -19,6 +19,7 @@ from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.text.files import as_list
 
+SPECIAL_TOKENS = 2  # of a source: its start and its end
 # Hypotheses times source tokens that are decoded at a time: on a CPU more gains little, a GPU needs more to be busy.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
@@ -70,8 +71,9 @@ class TextEngine(ABC):
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
         """See `Engine`."""
         translations = [EMPTY] * len(lines)
-        worded = [index for index, line in enumerate(lines) if line.strip()]
-        sources = [self.source_ids(lines[index]) for index in worded]
+        by_line = {index: self.source_ids(line) for index, line in enumerate(lines) if line.strip()}
+        worded = [index for index, source in by_line.items() if len(source) > len(self.prefix) + SPECIAL_TOKENS]
+        sources = [by_line[index] for index in worded]
         for index, source, hypotheses in zip(worded, sources, self._search(sources, settings)):
             texts = (Hypothesis(self._text(found.tokens), found.score, found.finished) for found in hypotheses)
             translations[index] = Translation(tuple(texts), source_cut=len(source) > self.max_source_length)
@@ -106,6 +108,17 @@ class TextEngine(ABC):
         lengths = torch.tensor([len(source) for source in sources], device=self.model.device)
         return ids, torch.arange(width, device=ids.device) < lengths.unsqueeze(1)
 
+    def _limit(self, source: list[int], settings: SearchSettings) -> int:
+        """The most tokens of a hypothesis, its end included. The token for a language is none of the source's."""
+        if settings.max_delta is None:
+            return self.max_target_length
+        return min(self.max_target_length, len(source) - len(self.prefix) + settings.max_delta)
+
+    @property
+    @abstractmethod
+    def max_target_length(self) -> int:
+        """The number of tokens, the end included, that a hypothesis can have."""
+
     @abstractmethod
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
         """Returns the hypotheses of each source."""
@@ -133,10 +146,15 @@ class CachedEngine(TextEngine):
         super().__init__(models[0], source_language, target_language)
         decoders = [CachedDecoder(model) for model in models]
         self.decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
-        self.max_target_length = min(decoder.max_length for decoder in decoders)
+        self._max_target_length = min(decoder.max_length for decoder in decoders)
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(self.model.device.type, 4096)
         tokenizer = self.model.decoder_tokenizer
         self.special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+
+    @property
+    def max_target_length(self) -> int:
+        """The decoders' positions."""
+        return self._max_target_length
 
     @torch.inference_mode()
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
@@ -165,11 +183,6 @@ class CachedEngine(TextEngine):
             self.decoder, ids, mask, torch.tensor(limits, device=ids.device), self.special, settings, uniforms
         )
 
-    def _limit(self, source: list[int], settings: SearchSettings) -> int:
-        if settings.max_delta is None:
-            return self.max_target_length
-        return min(self.max_target_length, len(source) + settings.max_delta)
-
 
 def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor:
     """Random numbers (n_best, count) that depend on the sentence and the seed alone."""
@@ -182,8 +195,14 @@ class NeMoEngine(TextEngine):
     """NeMo's own beam search, for comparison.
 
     It decodes one sentence at a time: in a batch of several, NeMo's search mixes up their first positions. It returns
-    one hypothesis, without samples, and knows the length penalty `wu` alone.
+    one hypothesis, without samples, and knows the length penalty `wu` alone. Scores are computed anew: with a length
+    penalty, NeMo multiplies them by penalties of other hypotheses.
     """
+
+    @property
+    def max_target_length(self) -> int:
+        """What NeMo gives its search: the positions that the decoder was built with."""
+        return self.model.decoder.max_sequence_length
 
     @torch.no_grad()
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
@@ -196,16 +215,23 @@ class NeMoEngine(TextEngine):
 
     def _search_one(self, source: list[int], settings: SearchSettings) -> Found:
         ids, mask = self._batch([source])
+        beam_search = self.model.beam_search
+        longest, beam_search.max_seq_length = beam_search.max_seq_length, self._limit(source, settings)
         try:
             hidden = self.model.encoder(input_ids=ids, encoder_mask=mask)
-            beams, scores, best = self.model.beam_search(
-                encoder_hidden_states=hidden, encoder_input_mask=mask, return_beam_scores=True
-            )
+            best = beam_search(encoder_hidden_states=hidden, encoder_input_mask=mask)
         finally:
+            beam_search.max_seq_length = longest
             self.model.eval().requires_grad_(False)  # NeMo's search leaves the decoder in train mode
         tokenizer = self.model.decoder_tokenizer
         tokens = best[0, 1:].tolist()
         ends = [index for index, token in enumerate(tokens) if token in (tokenizer.eos_id, tokenizer.pad_id)]
-        chosen = tokens[: ends[0]] if ends else tokens
-        score = scores[(beams == best).all(dim=1)][0].item()
-        return Found(chosen, score / settings.penalty(len(chosen) + bool(ends)), bool(ends))
+        labels = tokens[: ends[0] + 1] if ends else tokens
+        score = self._log_prob(ids, mask, labels) / settings.penalty(len(labels))
+        return Found(labels[:-1] if ends else labels, score, bool(ends))
+
+    def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int]) -> float:
+        """The summed log-probability of a source's (1, S) translation."""
+        tgt_ids = src_ids.new_tensor([[self.model.decoder_tokenizer.bos_id, *labels[:-1]]])  # (1, T)
+        log_probs = self.model(src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids))[0]  # (T, V)
+        return log_probs.gather(-1, src_ids.new_tensor(labels).unsqueeze(-1)).sum().item()

@@ -23,8 +23,8 @@ class SearchSettings:
         n_best: hypotheses that are returned, at most `beam_size` of a beam.
         length_penalty: alpha, at least 0; 0 ranks by the sum of log-probabilities.
         length_penalty_form: `wu` or `power`.
-        max_delta: |y| is at most the source's tokens, its two special symbols included, and this many more; None for
-            no limit but the model's own length. NeMo's `max_generation_delta`.
+        max_delta: |y| is at most the source's tokens, two special symbols included (however many its tokenizer adds),
+            and this many more; None for no limit but the model's own length. NeMo's `max_generation_delta`.
         top_k: samples come from this many of the most probable tokens; 0 for all of them (Fan et al. 2018).
         top_p: samples come from the most probable tokens that together have this probability (Holtzman et al. 2020).
         temperature: divides the logits that samples are drawn from.

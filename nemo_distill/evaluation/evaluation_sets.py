@@ -1,8 +1,8 @@
 """The texts that systems are evaluated on: pairs of files, or sacrebleu's own test sets."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from sacrebleu.utils import (
 )
 
 from nemo_distill.config.typed_section import build_section
-from nemo_distill.metrics.scores import language_problems
+from nemo_distill.console import console
+from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.lines import TextFiles, clean_text
 
@@ -30,7 +31,7 @@ class EvaluationSet:
         name: what the test set is called in the results.
         source: the file, plain or gzip, a sentence a line.
         reference: likewise.
-        language: the target language, which chooses BLEU's tokenization; None for one that needs none of its own.
+        language: the target language, which chooses how BLEU and TER find words; None where nobody says it.
     """
 
     name: str
@@ -86,6 +87,34 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
             problems += wrong
             if not wrong:
                 found.append(EvaluationSet(str(name), *files, language))
+    return found, problems
+
+
+def with_languages(
+    sets: Sequence[EvaluationSet], written: Mapping[str, str | None]
+) -> tuple[list[EvaluationSet], list[str]]:
+    """Returns the test sets with the language that the systems write where they have none, and sentences of problems.
+
+    Of a set that has another language than the systems, a warning says so.
+
+    Args:
+        sets: of a config.
+        written: by each system's name the language that its model says it writes; None where it says nothing.
+    """
+    known = {name: language for name, language in written.items() if language}
+    tokenizations = {bleu_tokenization(language) for language in known.values()}
+    told = ", ".join(f"{name} {language}" for name, language in known.items())
+    found, problems = [], []
+    for one in sets:
+        where = f"test_sets.{one.name}"
+        if one.language and tokenizations - {bleu_tokenization(one.language)}:
+            console.warning(f"{where} is scored as language={one.language}; the models write {told}.")
+        elif not one.language and len(tokenizations) > 1:
+            problems.append(f"{where}.language is missing, and the models write different ones: {told}.")
+        elif not one.language and known:
+            one = replace(one, language=next(iter(known.values())))
+            problems += language_problems(where, one.language)
+        found.append(one)
     return found, problems
 
 

@@ -35,7 +35,7 @@ sentences, for one seed by itself; of a group it is the worst seed's, and 1 wher
 MEASURED = """\
 Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
 in turns, each in a process of its own, with {threads} thread(s) on {device}; CTranslate2 has a batch for each thread,
-and so one for a sentence alone. Tokens are counted by sacrebleu's 13a.
+and so one for a sentence alone. Tokens are counted as BLEU counts them.
 Peak MB is that process's main memory, libraries included; MB are megabytes on disk."""
 
 

@@ -10,11 +10,11 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 
 import numpy as np
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from nemo_distill.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
+from nemo_distill.metrics.scores import build_metric
 
 MEGABYTE = 1_000_000
 
@@ -44,8 +44,8 @@ class Speed:
 
     Args:
         sentences_per_second: of the median round, translated together.
-        tokens_per_second: likewise; the tokens of the translations as sacrebleu's `13a` counts them, which is the same
-            for all systems, whatever pieces they write.
+        tokens_per_second: likewise; the tokens of the translations as BLEU counts them in the test set's language,
+            which is the same for all systems, whatever pieces they write.
         latency_ms_median: of one sentence by itself, over all rounds.
         latency_ms_p95: what 95 % of them stay below.
         peak_memory_mb: the most that the system's process had in main memory at a time: Python, the libraries that
@@ -63,10 +63,19 @@ class Speed:
 class TimedSystem:
     """A loaded system, in a process of its own."""
 
-    def __init__(self, system: System, lines: Sequence[str], alone: int, search: SearchSettings, device: str):
+    def __init__(
+        self,
+        system: System,
+        lines: Sequence[str],
+        alone: int,
+        search: SearchSettings,
+        device: str,
+        language: str | None = None,
+    ):
         set_up_console()  # this process has libraries of its own to keep quiet
         self._engine = system.load(device)
         self._lines, self._alone, self._search = lines, lines[:alone], search
+        self._tokenize = build_metric("BLEU", language).tokenizer
         self.together()
 
     def together(self) -> tuple[float, int]:
@@ -74,8 +83,7 @@ class TimedSystem:
         started = time.perf_counter()
         translations = self._engine.translate(self._lines, self._search)
         seconds = time.perf_counter() - started
-        count = Tokenizer13a()
-        return seconds, sum(len(count(translation.text).split()) for translation in translations)
+        return seconds, sum(len(self._tokenize(translation.text).split()) for translation in translations)
 
     def latencies(self) -> list[float]:
         """Returns the seconds that each line took by itself."""
@@ -123,6 +131,7 @@ def measure(
     search: SearchSettings,
     device: str,
     threads: int,
+    language: str | None = None,
 ) -> list[Speed]:
     """Measures all systems in turns, so that what else the machine does meets them alike.
 
@@ -133,6 +142,7 @@ def measure(
         search: how the systems search.
         device: `cpu`, `cuda`, ...
         threads: of each system's computations on the CPU.
+        language: the target language, which chooses how tokens are counted.
     """
     context = get_context("spawn")
     processes = [_OwnProcess(ctx=context) for _ in systems]
@@ -143,7 +153,8 @@ def measure(
                 process.start()
         pairs = zip(processes, systems)
         timed = [
-            process.timed(system, sample, settings.latency_sentences, search, device) for process, system in pairs
+            process.timed(system, sample, settings.latency_sentences, search, device, language)
+            for process, system in pairs
         ]
         rounds = [[(one.together(), one.latencies()) for one in timed] for _ in range(settings.rounds)]
         return [_speed(turns, len(sample), one.peak_memory()) for turns, one in zip(zip(*rounds), timed)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_distill.config.typed_section import build_section
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
+from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems, written_language
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
@@ -64,6 +64,10 @@ class System:
         if self.engine == "hugging_face":
             return _hugging_face_parameters(self.model)
         return archive_parameters(NemoArchive(self.model))
+
+    def written_language(self) -> str | None:
+        """The target language; None where the model does not say it."""
+        return written_language(self.engine, self.model, self.target_language)
 
     def bytes(self) -> int:
         """The bytes on disk of the file, or of all files in the folder."""

@@ -1,5 +1,6 @@
 """Corpus scores by sacrebleu, each with the signature that reproduces it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,12 +22,22 @@ class Score:
     signature: str
 
 
-TOKENIZATIONS = {"ja": "ja-mecab", "ja-mecab": "ja-mecab", "zh": "zh", "ko": "ko-mecab"}  # sacrebleu's, of languages
+# sacrebleu's, of languages as NeMo, Marian, NLLB, M2M-100 and mBART call them, but for scripts and countries.
+TOKENIZATIONS = {
+    **dict.fromkeys(("ja", "jpn", "jap"), "ja-mecab"),
+    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue"), "zh"),
+    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
+}
+WITHOUT_SPACES = ("ja-mecab", "zh")
 
 
 def bleu_tokenization(language: str | None) -> str:
-    """Returns sacrebleu's tokenization for a target language; `13a` where the language needs none of its own."""
-    return TOKENIZATIONS.get(language or "", "13a")
+    """Returns sacrebleu's tokenization for a target language; `13a` where the language needs none of its own.
+
+    Args:
+        language: such as `zh`, `zh-CN`, `zh_CN`, `zho_Hans` or `__zh__`.
+    """
+    return TOKENIZATIONS.get(re.split("[-_]", (language or "").strip("_").lower())[0], "13a")
 
 
 def signed_tokenization(signature: str) -> str:
@@ -40,19 +51,24 @@ def language_problems(where: str, language: str | None) -> list[str]:
     try:
         build_metric("BLEU", language)
     except RuntimeError:
-        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{language[:2]}]'."]
+        extra = bleu_tokenization(language)[:2]
+        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{extra}]'."]
     return []
 
 
 def build_metric(name: str, language: str | None = None) -> Metric:
-    """Returns sacrebleu's metric of a name in `METRICS`, as sacrebleu sets it up by default.
+    """Returns sacrebleu's metric of a name in `METRICS`, as sacrebleu sets it up by default for a language.
 
     Args:
         name: BLEU (Papineni 2002), chrF, which is chrF2 (Popović 2015), or TER (Snover 2006).
-        language: the target language, which chooses BLEU's tokenization.
+        language: the target language, which chooses BLEU's tokenization. TER counts the characters of Chinese and
+            Japanese for words, which are otherwise whole sentences.
     """
+    tokenization = bleu_tokenization(language)
     if name == "BLEU":
-        return BLEU(tokenize=bleu_tokenization(language))
+        return BLEU(tokenize=tokenization)
+    if name == "TER" and tokenization in WITHOUT_SPACES:
+        return TER(normalized=True, asian_support=True)
     return {"chrF": CHRF, "TER": TER}[name]()
 
 

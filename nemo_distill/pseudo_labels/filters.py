@@ -13,8 +13,12 @@ WORDS = re.compile(r"[^\W\d_]+")
 # Added to both lengths, in characters: of short lines the ratio says little.
 LENGTH_SLACK = 10
 MOST_PERIOD = 20
-# Text with longer words on average is taken to be written without spaces, and is looked at by the character.
+# Text with longer words on average, or mostly of these scripts, is taken to be written without spaces, and is looked
+# at by the character: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
 LONGEST_WORD = 10
+WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+# A source's own repetitions, a row of dashes or a laugh, are not translated one for one.
+MORE_THAN_SOURCE = 1.5
 FEWEST_WORDS = 3
 
 
@@ -45,7 +49,8 @@ class FilterSettings:
         unfinished: drop hypotheses that the length limit cut off.
         source_cut: drop lines of which only the beginning was translated.
         length_ratio: drop a pair if one side has more than this many times the other's characters.
-        repetitions: drop hypotheses that say the same more often than this in a row, and more often than the source.
+        repetitions: drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often
+            as the source.
         untranslated: drop hypotheses of whose words more than this share stand in the source.
         duplicates: drop a pair that came before.
         score_quantile: drop this share of the pairs, those with the teacher's lowest scores.
@@ -103,9 +108,15 @@ def length_ratio(pair: Pair, most: float) -> bool:
 
 
 def repetitions(pair: Pair, most: int) -> bool:
-    """The teacher was caught in a loop."""
-    said = longest_run(_units(pair.target))
-    return said > most and said > longest_run(_units(pair.source))
+    """The teacher was caught in a loop.
+
+    A side is looked at by the word, or by the character where it is written without spaces. With a target of the
+    second kind, a source of the first is looked at both ways: Chinese repeats a phrase where English does, and a row
+    of dashes where there is one.
+    """
+    by_word = _has_words(pair.target)
+    said = longest_run(pair.target.split() if by_word else pair.target)
+    return said > most and said > MORE_THAN_SOURCE * _said_by_source(pair.source, by_word)
 
 
 def untranslated(pair: Pair, most: float) -> bool:
@@ -141,6 +152,13 @@ def longest_run(units: Sequence[str]) -> int:
     return longest
 
 
-def _units(text: str) -> Sequence[str]:
-    words = text.split()
-    return words if len(words) * LONGEST_WORD > len(text) else text
+def _said_by_source(source: str, target_has_words: bool) -> int:
+    has_words = _has_words(source)
+    runs = [longest_run(source.split())] if has_words else []
+    if not (has_words and target_has_words):
+        runs.append(longest_run(source))
+    return max(runs)
+
+
+def _has_words(text: str) -> bool:
+    return len(text.split()) * LONGEST_WORD > len(text) and 2 * len(WITHOUT_SPACES.findall(text)) <= len(text)

@@ -109,6 +109,14 @@ def test_other_references_give_other_scores(evaluated):
     assert one["comparisons"] != record["test_sets"]["mine"]["comparisons"]
 
 
+def test_scores_are_those_of_the_language_that_the_models_write(evaluated, monkeypatch, tmp_path):
+    _, overrides, _ = evaluated
+    monkeypatch.setattr(systems_module.System, "written_language", lambda system: "zh")
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    scores = job.run()["test_sets"]["mine"]["scores"]["teacher"]
+    assert "tok:zh" in scores["BLEU"]["signature"] and "asian:yes" in scores["TER"]["signature"]
+
+
 def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):
     folder, _, record = evaluated
     assert (folder / "out" / "evaluation.md").read_text() == as_markdown(record)

@@ -146,6 +146,26 @@ def test_interpolation_and_monolingual_text_go_together(files):
     assert json.loads((files / "labels" / "pseudo.json").read_text())["settings"]["selection"] == "interpolation"
 
 
+@pytest.mark.parametrize(
+    ("language", "overrides", "expected"),
+    [
+        (b"zh", [], "zh"),
+        (b"zh", ["metric_language=ja"], "ja"),
+        (b"zh", ["metric=chrf"], None),
+        (b"zh", ["selection=one_best"], None),
+        (b"en", [], None),  # which is what no language is
+        (b"ignore", [], None),
+    ],
+)
+def test_bleu_finds_the_words_of_the_language_that_the_teacher_writes(
+    files, monkeypatch, language, overrides, expected
+):
+    write_model(files / "teacher.nemo", content=TRANSLATOR + b"\ntgt_language: " + language + b"\n")
+    interpolation = ["selection=interpolation", f"reference={files}/text.en", "search.n_best=3"]
+    monkeypatch.setattr(job, "language_problems", lambda where, language: [])  # a package may be missing here
+    assert labelling_job(config(files, *interpolation, *overrides)).assembly.criteria.metric_language == expected
+
+
 MISTAKES = [
     (["source=nowhere.de"], "source names 'nowhere.de', which does not exist"),
     (["source={files}/empty"], "source: '{files}/empty' is empty"),

@@ -16,14 +16,14 @@ BEAM = SearchSettings(beam_size=4, n_best=4, length_penalty=1.0, length_penalty_
 SAMPLES = SearchSettings(method="sample", n_best=3, length_penalty=0.0, max_delta=5, temperature=0.7)
 
 
-def write_model(folder):
+def write_model(folder, around="$A </s>"):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *WORDS.values()])}
+    vocabulary = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *WORDS.values(), "!"])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    words.post_processor = processors.TemplateProcessing(single=around, special_tokens=[("</s>", 1), ("!", 17)])
     PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=8
     ).save_pretrained(folder)
@@ -86,6 +86,48 @@ def test_a_long_line_is_cut_and_says_so(engine):
     assert cut.text == engine.translate(["rot " * 7], GREEDY)[0].text
 
 
+def test_no_special_token_of_a_long_line_is_cut_away(tmp_path):
+    """NLLB's end with the sentence's end and the language."""
+    engine = HuggingFaceEngine(write_model(tmp_path, around="$A </s> !"))
+    rot = engine._tokenizer.convert_tokens_to_ids("rot")
+    assert engine._read("rot " * 20) == ([rot] * 6 + [1, 17], True)
+    assert engine._read("rot " * 6) == ([rot] * 6 + [1, 17], False)
+
+
+def test_how_to_search_is_said_by_the_settings_alone(tmp_path, engine):
+    """Not by the model's generation config, as BART's would have it."""
+    path = write_model(tmp_path) / "generation_config.json"
+    own = {"no_repeat_ngram_size": 1, "min_length": 6, "repetition_penalty": 3.0, "encoder_no_repeat_ngram_size": 1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    for settings in (GREEDY, BEAM, SAMPLES):
+        assert HuggingFaceEngine(tmp_path).translate(LINES, settings) == engine.translate(LINES, settings)
+
+
+def test_any_of_several_ends_is_one(tmp_path):
+    path = write_model(tmp_path) / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": list(range(1, 18))}))
+    for translation in HuggingFaceEngine(tmp_path).translate(["rot", "Mann und Hund"], SAMPLES):
+        assert all(found.finished and len(found.text.split()) <= 1 for found in translation.hypotheses)
+        assert all(found.score < 0 for found in translation.hypotheses)
+
+
+def test_an_end_counts_that_is_the_padding_too(tmp_path, engine):
+    path = write_model(tmp_path) / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": 1}))
+    for settings in (GREEDY, replace(SAMPLES, length_penalty=1.0)):
+        found = HuggingFaceEngine(tmp_path).translate(LINES, settings)
+        assert found == engine.translate(LINES, settings)
+        assert any(best.finished for translation in found for best in translation.hypotheses[:1] if best.text)
+
+
+def test_spaces_before_punctuation_are_the_models(folder):
+    """French has them, and some tokenizers of older versions ask for their removal."""
+    engine = HuggingFaceEngine(folder)
+    engine._tokenizer.clean_up_tokenization_spaces = True
+    engine._model.generation_config.suppress_tokens = list(range(17))
+    assert engine.translate(["rot"], replace(GREEDY, max_delta=0))[0].text == "! ! !"
+
+
 def test_what_the_limit_cuts_is_not_given_an_end(tmp_path):
     """As OPUS-MT's generation config would have it."""
     folder = write_model(tmp_path)
@@ -113,12 +155,12 @@ def test_what_it_cannot_do_is_told(tmp_path, folder):
 def test_a_multilingual_model_needs_languages_that_it_knows(folder):
     from types import SimpleNamespace
 
-    from nemo_distill.decoding.hugging_face_engine import _language_options
+    from nemo_distill.decoding.hugging_face_engine import _set_languages
 
     ids = {"deu_Latn": 7, "eng_Latn": 8}
     tokenizer = SimpleNamespace(src_lang=None, unk_token_id=3, convert_tokens_to_ids=lambda code: ids.get(code, 3))
-    assert _language_options(tokenizer, "deu_Latn", "eng_Latn") == {"forced_bos_token_id": 8}
+    assert _set_languages(tokenizer, "deu_Latn", "eng_Latn") == 8
     assert tokenizer.src_lang == "deu_Latn"
     with pytest.raises(ConfigurationError, match="target_language=xx: must be one of the codes"):
-        _language_options(tokenizer, "deu_Latn", "xx")
-    assert _language_options(SimpleNamespace(), None, None) == {}
+        _set_languages(tokenizer, "deu_Latn", "xx")
+    assert _set_languages(SimpleNamespace(), None, None) is None

@@ -4,7 +4,7 @@ import pytest
 from sacrebleu.dataset import DATASETS
 
 from nemo_distill.evaluation import evaluation_sets
-from nemo_distill.evaluation.evaluation_sets import read_evaluation_sets
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets, with_languages
 from nemo_distill.metrics import scores
 
 
@@ -71,6 +71,37 @@ def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(f
     assert read_evaluation_sets({"a": section})[1] == [
         "test_sets.a: BLEU of language=ja needs pip install 'sacrebleu[ja]'."
     ]
+
+
+WITHOUT, ENGLISH = EvaluationSet("a", None, None), EvaluationSet("b", None, None, "en")
+
+
+@pytest.mark.parametrize(
+    ("written", "language"),
+    [
+        ({"teacher": "zh", "student": "zh"}, "zh"),
+        ({"teacher": None, "student": "zh"}, "zh"),
+        ({"teacher": "zh", "export": "zho_Hans"}, "zh"),
+        ({"teacher": "en", "student": "de"}, "en"),  # which BLEU treats alike
+        ({"teacher": None}, None),
+    ],
+)
+def test_a_set_without_a_language_has_that_of_the_models(written, language):
+    (found,), problems = with_languages([WITHOUT], written)
+    assert (found.language, problems) == (language, [])
+
+
+def test_a_set_without_a_language_is_refused_where_models_write_different_ones():
+    _, (problem,) = with_languages([WITHOUT, ENGLISH], {"teacher": "zh", "other": "en"})
+    assert problem == "test_sets.a.language is missing, and the models write different ones: teacher zh, other en."
+
+
+def test_a_set_of_another_language_than_the_models_is_warned_of(monkeypatch):
+    said = []
+    monkeypatch.setattr(evaluation_sets.console, "warning", said.append)
+    assert with_languages([ENGLISH], {"teacher": "de"}) == ([ENGLISH], []) and not said
+    assert with_languages([ENGLISH], {"teacher": "zh", "student": None}) == ([ENGLISH], [])
+    assert said == ["test_sets.b is scored as language=en; the models write teacher zh."]
 
 
 def test_a_name_that_is_no_file_name_is_told():

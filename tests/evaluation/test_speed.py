@@ -27,5 +27,10 @@ def test_a_system_is_warm_before_it_is_timed_and_latency_is_of_lines_alone(tmp_p
     assert timed._engine.calls == [6, 6, 1, 1]
 
 
+def test_tokens_are_counted_in_the_language_that_is_written(tmp_path):
+    system = FakeSystem("a", tmp_path, "nemo_distill")
+    assert TimedSystem(system, ["我喜欢狗。"], 1, SearchSettings(), "cpu", "zh").together()[1] == 5
+
+
 def test_values_that_are_not_allowed_are_told():
     assert SpeedSettings(0, 1, 0).problems() == ["sentences=0: must be at least 1.", "rounds=0: must be at least 1."]

@@ -1,3 +1,7 @@
+import io
+import shutil
+import tarfile
+
 import pytest
 
 from nemo_distill.decoding.settings import SearchSettings
@@ -58,6 +62,34 @@ def test_a_model_of_hugging_face_is_counted_without_its_weights(marian):
 def test_seeds_of_one_model_are_a_group(tmp_path, name, group, seed):
     system = System(name, tmp_path, "nemo_distill")
     assert (system.group, system.seed) == (group, seed)
+
+
+def with_language(source, path, language):
+    """A copy of a `.nemo` that says it writes another language."""
+    with tarfile.open(source) as old, tarfile.open(path, "w") as new:
+        for member in old.getmembers():
+            content = old.extractfile(member).read() if member.isfile() else b""
+            if member.name.endswith("model_config.yaml"):
+                content = content.replace(b"tgt_language: ignore", b"tgt_language: " + language)
+                member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_model_says_what_language_it_writes(teacher_path, marian, tmp_path):
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    chinese = with_language(teacher_path, tmp_path / "zh.nemo", b"zh")
+    assert System("a", teacher_path, "nemo_distill").written_language() is None
+    assert System("a", chinese, "nemo_distill").written_language() == "zh"
+    export_model(ExportSettings(chinese, tmp_path / "ct2"))
+    assert System("a", tmp_path / "ct2", "ctranslate2").written_language() == "zh"
+    folder = shutil.copytree(marian[0], tmp_path / "marian")
+    assert System("a", folder, "hugging_face").written_language() is None
+    (folder / "tokenizer_config.json").write_text('{"source_lang": "eng", "target_lang": "zho"}')
+    assert System("a", folder, "hugging_face").written_language() == "zho"
+    assert System("a", folder, "hugging_face", None, "eng_Latn", "jpn_Jpan").written_language() == "jpn_Jpan"
 
 
 def test_all_mistakes_are_told(teacher_path, tmp_path):

@@ -20,6 +20,25 @@ def test_the_language_chooses_the_tokenization(language, expected):
     assert bleu_tokenization(language) == expected
 
 
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("zh-CN", "zh"), ("zh_CN", "zh"), ("zho_Hans", "zh"), ("__zh__", "zh"), ("ZH", "zh"), ("cmn", "zh"),
+        ("jpn_Jpan", "ja-mecab"), ("ja_XX", "ja-mecab"), ("jap", "ja-mecab"), ("ja-mecab", "ja-mecab"),
+        ("kor_Hang", "ko-mecab"), ("eng_Latn", "13a"), ("", "13a"), ("ignore", "13a"), ("zha", "13a"),
+    ],
+)  # fmt: skip
+def test_a_language_is_known_by_each_of_its_names(language, expected):
+    assert bleu_tokenization(language) == expected
+
+
+def test_ter_finds_the_words_of_a_language_without_spaces():
+    """One of five characters is another; by spaces, the one word would be."""
+    score = corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "zh")
+    assert score.value == pytest.approx(20.0) and "asian:yes" in score.signature
+    assert corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "en").value == pytest.approx(100.0)
+
+
 @pytest.mark.parametrize("tokenization", ["13a", "zh", "ja-mecab", "ko-mecab"])
 def test_a_signature_tells_the_tokenization_without_its_version(tokenization):
     version = "-0.996-IPA" if "mecab" in tokenization else ""

@@ -29,7 +29,9 @@ raw_lines = st.lists(
     .filter(lambda line: not line.startswith(GZIP))
 )
 contents = st.binary(max_size=60) | st.builds(lambda lines, end: b"\n".join(lines) + end, raw_lines, st.just(b"\n"))
-policies = st.builds(LinePolicy, st.integers(1, 9), st.sampled_from(["skip", "replace"]), st.sampled_from(["skip", "clean"]))
+policies = st.builds(
+    LinePolicy, st.integers(1, 9), st.sampled_from(["skip", "replace"]), st.sampled_from(["skip", "clean"])
+)
 
 
 @contextmanager
