@@ -1,7 +1,9 @@
 """The steps of a training job that its Hydra scripts share, in NeMo's order."""
 
 import errno
+import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -164,13 +166,56 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
-    """Where `model.preproc_out_dir` is set: trains tokenizers, writes tarred data and puts their paths in `model`."""
+    """Where `model.preproc_out_dir` is set: trains tokenizers, writes tarred data and puts their paths in `model`.
+
+    Raises:
+        ConfigurationError: if all of the batches are fewer than one tar file must hold.
+    """
     if not model.get("preproc_out_dir"):
         return
     from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
 
-    with whole_fragments(), open_dict(model):
-        MTDataPreproc(cfg=model, trainer=trainer)
+    discarded = _DiscardedBatches(model.train_ds.get("num_batches_per_tarfile", 1000))
+    logger = logging.getLogger("nemo_logger")
+    logger.filters.insert(0, discarded)  # before what hides NeMo's lines
+    try:
+        with whole_fragments(), open_dict(model):
+            MTDataPreproc(cfg=model, trainer=trainer)
+    except ValueError as error:
+        if discarded.kept_nothing:
+            raise ConfigurationError(discarded.sentences) from error
+        raise
+    finally:
+        logger.removeFilter(discarded)
+    for sentence in discarded.sentences:
+        console.warning(f"Warning: {sentence}")
+
+
+class _DiscardedBatches(logging.Filter):
+    """Reads in NeMo's log how many batches are in no tar file, which it says at a level that nobody sees.
+
+    Every tar file must hold as many batches as the others, or devices would have different numbers of them; NeMo
+    leaves out those that do not fill one.
+
+    Args:
+        per_file: the batches of a tar file.
+    """
+
+    def __init__(self, per_file: int):
+        super().__init__()
+        self.per_file, self.sentences, self.kept_nothing = per_file, [], False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets everything pass."""
+        found = re.search(r"batches discarded: (\d+), total batches kept: (\d+)", record.getMessage())
+        if found and (discarded := int(found[1])):
+            kept = int(found[2])
+            self.kept_nothing |= not kept
+            self.sentences.append(
+                f"model.train_ds.num_batches_per_tarfile={self.per_file}: {discarded:,} of {discarded + kept:,} "
+                "batches are left out, because they do not fill a tar file; a smaller number leaves out fewer, 1 none."
+            )
+        return True
 
 
 def start_from_nemo(cfg: DictConfig, model: Any) -> None:

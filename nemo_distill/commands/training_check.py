@@ -13,6 +13,7 @@ from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import check_trainer, unknown_keys
 from nemo_distill.config.known_values import wrong_values
+from nemo_distill.config.plain_types import fits
 from nemo_distill.core.loss_terms import check_distillation
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
@@ -120,14 +121,35 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
 
 
 def tarred_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if tarred data is wanted that neither is there nor will be written."""
+    """Returns a sentence if tarred data is wanted that neither is there nor will be written as the config has it."""
     train = model.get("train_ds") or {}
-    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+    if not train.get("use_tarred_dataset") or train.get("metadata_file"):
         return []
+    if model.get("preproc_out_dir"):
+        return _tarring_problems(train)
     return [
         "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
         "let model.preproc_out_dir make tarred data of text."
     ]
+
+
+def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
+    """A sentence for each limit on pairs that NeMo, when it writes tarred data, replaces by one of its own."""
+    longest = train.get("max_seq_length", 512)
+    taken = {"min_seq_length": 1, "max_seq_length_diff": longest, "max_seq_length_ratio": longest}
+    return [
+        f"model.train_ds.{key}={train[key]}: where NeMo writes tarred data it takes {value} for it; set {value}, or "
+        "leave the pairs out of the text."
+        for key, value in taken.items()
+        if train.get("clean") and _is_stricter(key, train.get(key), value)
+    ]
+
+
+def _is_stricter(key: str, value: Any, than: Any) -> bool:
+    """Whether a limit leaves out pairs that another keeps; what is no number is told elsewhere."""
+    if not (fits(value, float) and fits(than, float)):
+        return False
+    return value > than if key.startswith("min") else value < than
 
 
 def _section_problems(model: Mapping[str, Any]) -> list[str]:

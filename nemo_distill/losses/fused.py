@@ -22,6 +22,9 @@ from nemo_distill.losses.word_level import WordLevelLoss
 
 CHUNK_ELEMENTS = {"cpu": 16_384_000, "cuda": 20_000_000}  # of the logits that exist at a time
 BLOCK_ELEMENTS = {"cpu": 256_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
+# In float16, numbers below 6e-8 are 0 and those above 65,504 infinite. For the matrix products, the gradient of each
+# token is brought to a sum of absolute values in between, and the tokens' shares of the whole to another sum.
+HALF_GRADIENT, HALF_SHARES = 32.0, 16.0
 Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
@@ -173,6 +176,9 @@ def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: G
     of_states, of_weight, of_bias = gradients
     if of_bias is not None:
         of_bias += gradient.sum(dim=0)
+    if part.weight.dtype == torch.float16:
+        _accumulate_in_half(gradient, part, tokens, gradients)
+        return
     gradient = gradient.to(part.weight.dtype)
     if of_states is not None:
         of_states[tokens] = (gradient @ part.weight).to(of_states.dtype)
@@ -180,8 +186,25 @@ def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: G
         return
     if of_weight.dtype == gradient.dtype:
         of_weight.addmm_(gradient.t(), part.hidden_states)
-    else:  # sums of half precision, kept in full
+    else:  # sums of lower precision, kept in full
         of_weight += gradient.t() @ part.hidden_states
+
+
+def _accumulate_in_half(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
+    """Does the products of `_accumulate` in float16, each token's row (V,) at a size of its own.
+
+    A loss scale, which keeps other gradients in float16's range, comes too late for these: it multiplies them in the
+    backward pass, when small ones would be 0 and large ones infinite already (Micikevicius et al. 2018, section 3.2).
+    """
+    of_states, of_weight, _ = gradients
+    smallest = torch.finfo(gradient.dtype).tiny  # of a token whose gradient is 0
+    sizes = torch.linalg.vector_norm(gradient, ord=1, dim=-1, keepdim=True).clamp_(min=smallest) / HALF_GRADIENT
+    gradient = gradient.div_(sizes).half()  # (C, V)
+    if of_states is not None:
+        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype) * sizes
+    if of_weight is not None:
+        unit = sizes.sum() / HALF_SHARES
+        of_weight += (gradient.t() @ (part.hidden_states * (sizes / unit)).half()).to(of_weight.dtype) * unit
 
 
 class _FusedLosses(torch.autograd.Function):

@@ -50,17 +50,17 @@ class TopK:
         log softmax(log softmax(logits) / T) for every T (Hinton et al. 2015, eq. 1).
 
         Returns:
-            The log-probabilities (..., k) of the k words, and that (...) of each single other word, which is
-            `LOG_ZERO` where it has none.
+            The log-probabilities (..., k) of the k words, and that (...) of each single other word, none of them
+            below `LOG_ZERO`.
         """
         log_probs = self.log_probs / temperature  # (..., k)
         others = self.vocab_size - self.log_probs.shape[-1]
         total = log_probs.logsumexp(dim=-1)  # (...)
-        if self.tail == "renormalize" or others == 0:
-            return log_probs - total.unsqueeze(-1), torch.full_like(total, LOG_ZERO)
-        other = (self.rest - math.log(others)) / temperature  # (...), one other word
-        total = torch.logaddexp(total, other + math.log(others))
-        return log_probs - total.unsqueeze(-1), (other - total).clamp(min=LOG_ZERO)
+        other = torch.full_like(total, -math.inf)  # (...), one other word
+        if self.tail == "uniform" and others:
+            other = (self.rest - math.log(others)) / temperature
+            total = torch.logaddexp(total, other + math.log(others))
+        return (log_probs - total.unsqueeze(-1)).clamp(min=LOG_ZERO), (other - total).clamp(min=LOG_ZERO)
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns the log-probabilities (..., V) of all words at a temperature, float32."""

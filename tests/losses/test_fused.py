@@ -258,6 +258,42 @@ def test_autocast_costs_no_more_precision_than_in_the_plain_form(name, generator
     assert 0 < errors[0] < max(1.5 * errors[1], 0.03)
 
 
+def of_whole_numbers(generator, width, dtype):
+    """A projection in `dtype` whose logits have no rounding errors in float16 and bfloat16: they are small integers."""
+    shapes = ((BATCH, TIME, width), (WORDS, width), (WORDS,))
+    numbers = [torch.randint(-2, 3, shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+    return Projection(*numbers)
+
+
+def in_half_and_double(width):
+    """The same twice: for a pass under autocast, and for an oracle."""
+    return [of_whole_numbers(torch.Generator().manual_seed(width), width, t) for t in (torch.float32, torch.float64)]
+
+
+def sizes_of_tokens(gradient, mask):
+    return torch.linalg.vector_norm(gradient.double(), dim=-1)[mask]
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
+@pytest.mark.parametrize("weight", [1e-8, 1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6])
+def test_gradients_in_half_precision_are_as_exact_with_any_weight(weight, temperature, precision, mask):
+    (student, exact_student), (teacher, exact_teacher) = (
+        in_half_and_double(width) for width in (WIDTH, TEACHER_WIDTH)
+    )
+    losses = [LOSSES["kl"]]
+    with torch.autocast("cpu", precision):
+        value = fused_losses(student, teacher, mask, losses, [weight], temperature)[0]
+    scaled = 64 / weight * (weight * value)  # as a loss scale would multiply it
+    found = gradients(scaled, student)
+    expected = gradients(64 * plain_losses(exact_student, exact_teacher, mask, losses, temperature)[0], exact_student)
+    tolerance = torch.finfo(precision).eps
+    for gradient, exact in zip(found, expected):
+        assert (gradient - exact).norm() < tolerance * exact.norm()
+    of_tokens = [sizes_of_tokens(gradient, mask) for gradient in (found[0] - expected[0], expected[0])]
+    assert (of_tokens[0] < 2 * tolerance * of_tokens[1]).all()
+
+
 def gradients_of(value, student):
     return torch.autograd.grad(value, inputs_of(student), retain_graph=True)
 

@@ -1,8 +1,13 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from nemo_distill.losses.top_k import top_k_of
+from nemo_distill.losses import CrossEntropyLoss, KLDivergenceLoss
+from nemo_distill.losses.fused import fused_losses
+from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.top_k import TAILS, top_k_of
 from nemo_distill.teacher_cache.records import kept_words, padded, token_records, token_type
 
 
@@ -33,3 +38,55 @@ def test_a_probability_that_half_precision_cannot_hold_is_the_least_that_it_can(
     log_probs = torch.tensor([[0.0, -1e6, -1e6]])
     (record,) = token_records(log_probs, torch.tensor([1]), token_type(2, 3, "float16"))
     assert record["log_probs"].tolist() == [0.0, -65504.0] and record["label"] == record["rest"] == -65504.0
+
+
+WORDS = 12
+PEAKED = torch.tensor([30.0, 3.0, 2.5] + [0.0] * (WORDS - 3)).log_softmax(-1)
+DISTRIBUTIONS = {
+    "one_hot": torch.full((WORDS,), -torch.inf).index_fill(0, torch.tensor(5), 0.0),
+    "two_words": torch.full((WORDS,), -torch.inf).index_fill(0, torch.tensor([2, 5]), math.log(0.5)),
+    "nearly_one_hot": PEAKED,
+    "flat": torch.zeros(WORDS).log_softmax(-1),
+    "usual": (3 * torch.randn(WORDS, generator=torch.Generator().manual_seed(0))).log_softmax(-1),
+}
+
+
+def cut_down_exactly(log_probs, k, tail, temperature):
+    """The probabilities (V,) in float64 that the tail policy makes of the k best words, written out."""
+    probabilities = log_probs.double().exp()
+    best = probabilities.topk(k).indices
+    kept = torch.zeros_like(probabilities).index_copy(0, best, probabilities[best])
+    if tail == "uniform" and k < len(kept):
+        others = torch.ones_like(kept).index_fill(0, best, 0.0)
+        kept = kept + others * (probabilities * others).sum() / others.sum()
+    tempered = kept ** (1 / temperature)
+    return tempered / tempered.sum()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("k", [1, 4, WORDS])
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 5.0])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_losses_from_a_cache_are_those_of_the_exact_probabilities(name, temperature, k, tail, dtype):
+    log_probs = DISTRIBUTIONS[name].unsqueeze(0)  # (1, V)
+    records = token_records(log_probs, torch.tensor([5]), token_type(k, WORDS, dtype))
+    cached = kept_words(records, torch.ones(1, 1, dtype=torch.bool), WORDS, tail)
+    q = cut_down_exactly(log_probs[0], k, tail, temperature)
+    error = 4e-3 if dtype == "float16" else 1e-5
+    assert (cached.tempered_log_probs(temperature)[0, 0].double().exp() - q).abs().sum() < error
+
+    logits = torch.randn(1, 1, WORDS, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    p = (logits.detach()[0, 0].double() / temperature).softmax(-1)
+    expected = {
+        KLDivergenceLoss: (torch.special.xlogy(q, q) - q * p.log()).sum(),
+        CrossEntropyLoss: -(q * p.log()).sum(),
+    }
+    for kind, value in expected.items():
+        loss = kind(scale_by_temperature_squared=False)
+        fused = fused_losses(Projection(logits, torch.eye(WORDS)), cached, None, [loss], [1.0], temperature)[0]
+        student, teacher = (logits / temperature).log_softmax(-1), cached.tempered_log_probs(temperature)
+        for found in (fused, loss(student, teacher)):
+            (gradient,) = torch.autograd.grad(found, logits, retain_graph=True)
+            assert found.item() == pytest.approx(value.item(), abs=4 * error)
+            assert (gradient[0, 0].double() - (p - q) / temperature).abs().sum() < error / temperature + 1e-6
