@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
 from rich.console import Console
 
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
@@ -132,6 +132,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     """Returns the Lightning trainer of the config, seeded, with exp_manager's logs, checkpoints and resuming."""
     import lightning.pytorch as pl
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from nemo.utils.exceptions import NeMoBaseException
     from nemo.utils.exp_manager import exp_manager
 
     from nemo_distill.trainer.exact_resume import ExactResumeCallback
@@ -157,7 +158,10 @@ def build_trainer(cfg: DictConfig) -> Any:
             settle_checkpoints(checkpoint_folder(cfg.exp_manager))
         with open_dict(cfg):  # the first attempt has nothing to resume, which NeMo takes for a mistake
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
-    exp_manager(trainer, cfg.get("exp_manager"))
+    try:
+        exp_manager(trainer, cfg.get("exp_manager"))
+    except (MisconfigurationException, NeMoBaseException, OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):
         write_over_checkpoints(trainer)
     if trainer.ckpt_path:
@@ -223,8 +227,7 @@ def start_from_nemo(cfg: DictConfig, model: Any) -> None:
     if path := cfg.get("init_from_nemo_model"):
         from nemo_distill.nemo_files.restore import restore_for_inference
 
-        started = restore_for_inference(type(model), path)
-        model.load_state_dict(started.state_dict())
+        model.start_from(restore_for_inference(type(model), path), str(path))
         with open_dict(model.cfg):
             model.cfg.started_from = {"model": str(path), "sha256": NemoArchive(path).sha256()}
 

@@ -22,10 +22,10 @@ from nemo_distill.models.distillation_section import (
     distillation_losses,
     noise_problems,
 )
-from nemo_distill.models.initialization import SAME_IN_A_STACK
-from nemo_distill.models.pairing import check_teachers
+from nemo_distill.models.exp_manager_options import exp_manager_problems
+from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
+from nemo_distill.models.start_model import KEY, start_problems
 from nemo_distill.models.student_config import languages_left_to, teacher_archives
-from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.text.files import data_problems, unread_files, untokenized_text
@@ -44,8 +44,12 @@ def check_training(cfg: DictConfig) -> list[str]:
         ConfigurationError: with every problem found.
     """
     _raise(_replaced_sections(cfg))
-    _raise(_job_problems(cfg))
-    return _oddities(_plain(cfg.model))
+    model = _plain(cfg.model)
+    problems = _job_problems(cfg) + shared_embedding_problems(model)
+    if path := cfg.get(KEY):
+        problems += start_problems(model, path)
+    _raise(problems)
+    return _oddities(model)
 
 
 def check_distillation_job(cfg: DictConfig) -> list[str]:
@@ -61,7 +65,8 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not distillation:
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
-    if not teacher_problems and (archives := teacher_archives(distillation)):
+    archives = [] if teacher_problems else teacher_archives(distillation)
+    if archives:
         teacher_problems, widths = check_teachers(model, distillation, archives)
     elif not distillation.get("teacher_cache"):
         given = distillation.get("model_path")
@@ -70,6 +75,8 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     nodes = {**distillation, "loss": distillation_losses(distillation)}
     problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
     problems += training_mix_problems(model) + noise_problems(distillation)
+    if path := cfg.get(KEY):
+        problems += start_problems(model, path, next(iter(archives), None))
     _raise(problems + teacher_problems)
     return _oddities(model | languages_left_to(teacher_archives(distillation)[0], model))
 
@@ -104,6 +111,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections)
+    problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
     if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
         problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
@@ -115,9 +123,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
         problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
-    if path := cfg.get("init_from_nemo_model"):
-        problems += _start_problems(model, path)
-    return problems + _size_problems(model)
+    return problems + _size_problems(model) + _head_problems(model.get("head") or {})
 
 
 def tarred_problems(model: Mapping[str, Any]) -> list[str]:
@@ -157,26 +163,6 @@ def _section_problems(model: Mapping[str, Any]) -> list[str]:
     return [f"model.{name} is missing." for name in wanted if model.get(name) is None]
 
 
-def _start_problems(model: Mapping[str, Any], path: str) -> list[str]:
-    """What keeps a model of this config from starting with the weights of a `.nemo`."""
-    try:
-        start = NemoArchive(path).config
-    except ValueError as error:
-        return [f"init_from_nemo_model: {error}."]
-    problems = [
-        f"init_from_nemo_model: '{path}' has {side}.{key}={start[side].get(key)}, "
-        f"model.{side} has {model[side].get(key)}."
-        for side in SIDES
-        for key in ("num_layers", *SAME_IN_A_STACK)
-        if (start[side].get(key) or False) != (model[side].get(key) or False)
-    ]
-    return problems + [
-        f"init_from_nemo_model and distillation.{key} both set the first weights."
-        for key in ("distilbert_initialization", "share_encoder")
-        if (model.get("distillation") or {}).get(key)
-    ]
-
-
 def _size_problems(model: Mapping[str, Any]) -> list[str]:
     problems = []
     sizes = {side: model[side].get("hidden_size") for side in SIDES if isinstance(model.get(side), dict)}
@@ -188,6 +174,18 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
             )
     if len(set(map(str, sizes.values()))) > 1:
         problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
+    return problems
+
+
+def _head_problems(head: Mapping[str, Any]) -> list[str]:
+    """Of keys that NeMo passes over, or with which its losses are computed of logits, without a word."""
+    problems = []
+    if (layers := head.get("num_layers", 1)) != 1:
+        problems.append(
+            f"model.head.num_layers={layers}: NeMo's model has a head of 1 layer all the same; set it to 1."
+        )
+    if not head.get("log_softmax", True):
+        problems.append("model.head.log_softmax=false: losses and searches need log-probabilities; it must be true.")
     return problems
 
 
@@ -207,10 +205,22 @@ def _odd_data(model: Mapping[str, Any]) -> list[str]:
     return unread_files(model) + untokenized_text(model) + evaluation_pairs_in_training(model)
 
 
+def _has_tokenizer(model: Mapping[str, Any], side: str) -> bool:
+    """Whether a tokenizer of this side need not be trained; preprocessing trains those of sentencepiece alone."""
+    tokenizer = model.get(f"{side}_tokenizer") or {}
+    return tokenizer.get("tokenizer_model") is not None or tokenizer.get("library") != "sentencepiece"
+
+
 def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
     where = f"model.{side}_tokenizer.tokenizer_model"
     tokenizer = model.get(f"{side}_tokenizer") or {}
     path = tokenizer.get("tokenizer_model")
+    other = "decoder" if side == "encoder" else "encoder"
+    if path and not required and "distillation" not in model and not _has_tokenizer(model, other):
+        return [
+            f"{where} is given and model.{other}_tokenizer.tokenizer_model is not: model.preproc_out_dir would train "
+            "and use new tokenizers for both; give both or none."
+        ]
     if tokenizer.get("library") not in ("sentencepiece", "yttm", None):
         return []
     if tokenizer.get("library") == "yttm" and model.get("preproc_out_dir"):

@@ -40,6 +40,10 @@ filepath dirpath filename monitor verbose save_last save_top_k save_weights_only
 every_n_epochs every_n_train_steps train_time_interval prefix postfix save_best_model always_save_nemo
 save_nemo_on_train_end model_parallel_size save_on_train_epoch_end async_save save_last_n_optim_states
 """.split()
+EARLY_STOPPING = """
+monitor mode min_delta patience verbose strict check_finite stopping_threshold divergence_threshold
+check_on_train_epoch_end log_rank_zero_only
+""".split()
 MODEL = """
 train_ds validation_ds test_ds optim encoder_tokenizer decoder_tokenizer encoder decoder head num_val_examples
 num_test_examples max_generation_delta label_smoothing beam_size len_pen src_language tgt_language
@@ -68,6 +72,7 @@ STRICT = {
     "trainer": TRAINER,
     "exp_manager": EXP_MANAGER,
     "exp_manager.checkpoint_callback_params": CHECKPOINT,
+    "exp_manager.early_stopping_callback_params": EARLY_STOPPING,
 }
 # Sections in which NeMo passes over an unknown key in silence. A key that resembles a known one is taken for a slip;
 # any other may be meant for code that these lists do not know.

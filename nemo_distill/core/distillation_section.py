@@ -23,7 +23,7 @@ class DistillationSection:
     """What becomes of the words that a cache does not keep: `renormalize` gives the kept words all probability (Tan et
     al. 2019); `uniform` gives the others the rest in equal parts."""
     teacher_precision: Literal["bfloat16"] | None = None
-    """The precision of the teachers' weights while they run; null: that of their files."""
+    """The precision of the teachers' weights while they run; null: float32, also of a file in half precision."""
     temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
     """Divides the logits of teacher and student before their softmax (Hinton et al. 2015, eq. 1)."""
     student_train_loss_weight: Weight = 0.0

@@ -4,13 +4,21 @@ What can be copied is decided from the two configs, before NeMo is imported; wha
 student's config.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
 
 SIDES = ("encoder", "decoder")
 RULES = ("uniform", "first", "last")
+# What NeMo takes for a key that a stack's config leaves out.
+NEMO_DEFAULTS = {
+    "library": "nemo",
+    "hidden_act": "relu",
+    "num_token_types": 2,
+    "max_sequence_length": 512,
+    "mask_future": True,  # of an encoder; a decoder does not ask
+}
 # A copied layer means something else where one of these differs.
 SAME_IN_A_STACK = (
     "hidden_size",
@@ -18,10 +26,15 @@ SAME_IN_A_STACK = (
     "num_attention_heads",
     "hidden_act",
     "pre_ln",
+    "pre_ln_final_layer_norm",
     "learn_positional_encodings",
+    "mask_future",
+    "library",
+    "arch",
 )
-SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings")
-FALSE = (None, False)
+SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings", "num_token_types")
+# Of whole stacks, whose every weight is copied. The length is that of a table of positions, also of fixed ones.
+SAME_IN_WHOLE_STACKS = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
 
 
 def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
@@ -55,6 +68,46 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
     return [skipped + layer for layer in range(1, num_student + 1)]
 
 
+def stack_differences(
+    side: str, student: Mapping[str, Any], start: Mapping[str, Any], keys: Collection[str]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields each of `keys` whose values differ, with the student's value and the other's.
+
+    Args:
+        side: `encoder` or `decoder`.
+        student: the section of that side in a student's config.
+        start: the section in the config of the model that its weights come from.
+        keys: what is compared; a missing key has NeMo's default.
+    """
+    for key in keys:
+        if key == "mask_future" and side == "decoder":
+            continue
+        if key == "pre_ln_final_layer_norm" and not (student.get("pre_ln") and start.get("pre_ln")):
+            continue  # layers that end with a norm have no final one, whatever this says
+        ours, theirs = (stack.get(key, NEMO_DEFAULTS.get(key)) for stack in (student, start))
+        if (ours or False) != (theirs or False):
+            yield key, ours, theirs
+
+
+def sharing_problem(where: str, student: Mapping[str, Any], start: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if a model's two matrices of embeddings would go into a student's only one.
+
+    The other way is harmless: both of the student's matrices start as the one.
+
+    Args:
+        where: what copies the embeddings; the sentence begins with it.
+        student: the student's config.
+        start: the config of the model that its weights come from.
+    """
+    if not student.get("shared_embeddings") or start.get("shared_embeddings"):
+        return []
+    return [
+        f"{where} copies the embeddings of encoder and decoder, which are two matrices there "
+        "(shared_embeddings=false) and one in the student (model.shared_embeddings=true); set "
+        "model.shared_embeddings=false."
+    ]
+
+
 def initialization_problems(
     initialization: Mapping[str, Any], student: Mapping[str, Any], teacher: Mapping[str, Any]
 ) -> list[str]:
@@ -75,20 +128,21 @@ def initialization_problems(
         rule = initialization.get(side)
         if rule is None and not initialization.get("embeddings"):
             continue
-        same = SAME_IN_A_STACK if rule is not None else SAME_IN_EMBEDDINGS
-        if initialization.get("embeddings") and teacher[side].get("learn_positional_encodings"):
-            same = (*same, "max_sequence_length")
-        for key in same:
-            ours, theirs = student[side].get(key), teacher[side].get(key)
-            if ours != theirs and not (ours in FALSE and theirs in FALSE):
-                problems.append(
-                    f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
-                    f"the student has {ours}."
-                )
+        same = SAME_IN_A_STACK if rule is not None else ()
+        if initialization.get("embeddings"):
+            learned = teacher[side].get("learn_positional_encodings")
+            same = dict.fromkeys((*same, *SAME_IN_EMBEDDINGS, *(["max_sequence_length"] if learned else [])))
+        problems += [
+            f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
+            f"the student has {ours}."
+            for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
+        ]
         try:
             copied_layers(rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
             problems.append(f"distillation.initialization.{side} {error}.")
+    if initialization.get("embeddings"):
+        problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
     return problems
 
 

@@ -31,7 +31,8 @@ from nemo_distill.models.distillation_section import REGISTERED_TENSORS, distill
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
-from nemo_distill.models.shared_encoder import share_encoder
+from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_problems
+from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.text.source_noise import NoisySource, SourceNoise
@@ -220,12 +221,31 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
             return tokenizer_problems(self.cfg, teacher.archive)
-        return pairing_problems(self._vocabularies(), teacher._vocabularies())
+        return pairing_problems(self.vocabularies(), teacher.vocabularies())
+
+    def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
+        """Copies all weights of another model.
+
+        Args:
+            started: that model.
+            path: its `.nemo`, for the sentences.
+
+        Raises:
+            ConfigurationError: if its weights mean something else in this one.
+        """
+        problems = weight_problems(self.cfg, started.cfg, path)
+        problems += pairing_problems(self.vocabularies(), started.vocabularies(), f"{KEY}'s")
+        if problems:
+            raise ConfigurationError(problems)
+        self.load_state_dict(started.state_dict())
 
     def initialize_from_teacher(
         self, teacher: "DistillableMTEncDecModel", distillation: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         if distillation.get("share_encoder"):
+            config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
+            if problems := shared_encoder_problems(config, 1, teacher.cfg, distillation_losses(distillation)):
+                raise ConfigurationError(problems)
             share_encoder(self, teacher)
             self._shares_encoder = True
             self.encoder.eval()
@@ -263,7 +283,8 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
                     f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'."
                 )
 
-    def _vocabularies(self) -> dict[str, Vocabulary]:
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """Returns what the model reads and writes with, by side."""
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
         return {
             side: Vocabulary(

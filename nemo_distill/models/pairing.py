@@ -21,9 +21,41 @@ from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabula
 from nemo_distill.text.files import is_file
 
 
-def pairing_problems(student: Mapping[str, Vocabulary], teacher: Mapping[str, Vocabulary]) -> list[str]:
-    """What keeps a student from learning from a teacher token by token; vocabularies are keyed by side."""
-    return [problem for side in SIDES for problem in vocabulary_differences(side, student[side], teacher[side])]
+def pairing_problems(
+    student: Mapping[str, Vocabulary], other: Mapping[str, Vocabulary], whose: str = "the teacher's"
+) -> list[str]:
+    """What makes the ids of a student and of another model mean different things; vocabularies are keyed by side."""
+    return [
+        problem
+        for side in SIDES
+        for problem in vocabulary_differences(f"model.{side}_tokenizer", student[side], other[side], whose)
+    ]
+
+
+def reading_order_problems(
+    model: Mapping[str, Any],
+    other: Mapping[str, Any],
+    whose: str = "the teacher's",
+    lender: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Returns a sentence for each side that two models read in different directions, one of them from right to left.
+
+    Args:
+        model: a config.
+        other: that of the model whose order must be the same.
+        whose: that is, for the sentences.
+        lender: the config from which a side without a tokenizer of its own takes one; None for `other`.
+    """
+    problems = []
+    for key in (f"{side}_tokenizer" for side in SIDES):
+        own, theirs = model.get(key) or {}, other.get(key) or {}
+        if not own.get("tokenizer_model"):
+            own = (lender or other).get(key) or {}
+        if bool(own.get("r2l")) != bool(theirs.get("r2l")):
+            problems.append(
+                f"model.{key} has r2l={own.get('r2l')}, {whose} {theirs.get('r2l')}; they must be the same."
+            )
+    return problems
 
 
 def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
@@ -45,8 +77,12 @@ def check_teachers(
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
     problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    for archive in archives:
+        problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
     if distillation.get("same_size_as_teacher"):
         model = {**model, **sizes_of(archives[0])}
+    else:
+        problems += shared_embedding_problems(model, archives[0])
     if distillation.get("distilbert_initialization"):
         initialization = distillation.get("initialization") or {}
         problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
@@ -56,10 +92,44 @@ def check_teachers(
     return problems, (registered_widths(model), registered_widths(first))
 
 
+def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | None = None) -> list[str]:
+    """Returns a sentence if one matrix of embeddings would stand for two vocabularies.
+
+    Args:
+        model: a config.
+        teacher: from which a side without a tokenizer of its own takes one.
+    """
+    if not model.get("shared_embeddings"):
+        return []
+    if not model.get("shared_tokenizer", True):
+        return ["model.shared_embeddings=true needs one tokenizer for both sides; set model.shared_tokenizer=true."]
+    encoder, decoder = (model_vocabulary(side, model, teacher) for side in SIDES)
+    if not encoder or not decoder or encoder.pieces == decoder.pieces:
+        return []
+    return [
+        "model.shared_embeddings=true needs one vocabulary, and the tokenizers of encoder and decoder have different "
+        f"ones, of {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
+    ]
+
+
+def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
+    """Returns what a model reads a side with: its own file, or else its teacher's; None of what is told elsewhere."""
+    if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
+        return None if tokenizer_file_problems("", path) else read_vocabulary(Path(path).expanduser())
+    return archived_vocabulary(teacher, side) if teacher else None
+
+
+def teacher_head_problems(teacher: NemoArchive) -> list[str]:
+    """Returns a sentence if what a teacher gives are no log-probabilities, which all losses take them for."""
+    if (teacher.config.get("head") or {}).get("log_softmax", True):
+        return []
+    return [f"model.distillation.model_path: '{teacher.path}' has head.log_softmax=false; it must be true."]
+
+
 def _vocabulary_pairs(
     model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
 ) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields side, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
+    """Yields key, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
 
     The student's is the one that its config names, or else the first teacher's.
     """
@@ -69,6 +139,6 @@ def _vocabulary_pairs(
         if path and tokenizer_file_problems("", path):  # told by itself
             continue
         if path and is_file(path) and theirs:
-            yield side, read_vocabulary(Path(path).expanduser()), theirs
+            yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs
         elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):
-            yield side, ours, theirs
+            yield f"model.{side}_tokenizer", ours, theirs

@@ -7,9 +7,8 @@ has been learned need not be learned again: what is distilled is the decoder, wh
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_distill.models.initialization import FALSE, SAME_IN_A_STACK
+from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, stack_differences
 
-SAME = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
 SWITCH = "distillation.share_encoder"
 
 
@@ -25,11 +24,11 @@ def shared_encoder_problems(
         losses: the nodes of all losses, by name.
     """
     distillation = model["distillation"]
-    pairs = {key: (model["encoder"].get(key), teacher["encoder"].get(key)) for key in SAME}
     problems = [
         f"{SWITCH}: model.encoder has {key}={ours}, the teacher's {theirs}."
-        for key, (ours, theirs) in pairs.items()
-        if ours != theirs and not (ours in FALSE and theirs in FALSE)
+        for key, ours, theirs in stack_differences(
+            "encoder", model["encoder"], teacher["encoder"], SAME_IN_WHOLE_STACKS
+        )
     ]
     if model.get("shared_embeddings"):
         problems.append(f"{SWITCH} would freeze the decoder's words too; set model.shared_embeddings=false.")

@@ -46,7 +46,8 @@ def languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str
 def sizes_of(archive: NemoArchive) -> dict[str, Any]:
     """The sections of a teacher's config that say how large it is."""
     config = OmegaConf.to_container(archive.config)
-    return {key: config[key] for key in ("encoder", "decoder", "head", "shared_embeddings") if key in config}
+    sizes = {key: config[key] for key in ("encoder", "decoder", "head") if key in config}
+    return sizes | {"shared_embeddings": bool(config.get("shared_embeddings"))}
 
 
 def teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:

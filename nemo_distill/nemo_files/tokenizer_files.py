@@ -60,32 +60,28 @@ def _read_sentencepiece(path: str | Path) -> Vocabulary:
     return Vocabulary("sentencepiece", pieces, {name: getattr(model, f"{name}_id")() for name in SPECIAL_TOKENS})
 
 
-def vocabulary_differences(side: str, student: Vocabulary, teacher: Vocabulary) -> list[str]:
+def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose: str = "the teacher's") -> list[str]:
     """Returns what makes the ids of two tokenizers mean different things, a sentence each.
 
     Args:
-        side: `encoder` or `decoder`, for the sentences.
-        student: the student's vocabulary.
-        teacher: the teacher's.
+        where: the key of a model's tokenizer, such as `model.encoder_tokenizer`; the sentences begin with it.
+        own: its vocabulary.
+        other: the one that it must equal.
+        whose: that other is, for the sentences.
     """
-    where = f"model.{side}_tokenizer"
-    if student.library != teacher.library:
-        return [
-            f"{where} is a {student.library} tokenizer, the teacher's is of {teacher.library}; they must be the same."
-        ]
+    if own.library != other.library:
+        return [f"{where} is a {own.library} tokenizer, {whose} is of {other.library}; they must be the same."]
     problems = []
-    if len(student.pieces) != len(teacher.pieces):
+    if len(own.pieces) != len(other.pieces):
+        problems.append(f"{where} has {len(own.pieces)} pieces, {whose} {len(other.pieces)}; they must be the same.")
+    elif own.pieces != other.pieces:
+        first = next(i for i, pair in enumerate(zip(own.pieces, other.pieces)) if pair[0] != pair[1])
         problems.append(
-            f"{where} has {len(student.pieces)} pieces, the teacher's {len(teacher.pieces)}; they must be the same."
+            f"{where} has other pieces than {whose}: id {first} is '{own.pieces[first]}', "
+            f"{whose} '{other.pieces[first]}'."
         )
-    elif student.pieces != teacher.pieces:
-        first = next(i for i, pair in enumerate(zip(student.pieces, teacher.pieces)) if pair[0] != pair[1])
-        problems.append(
-            f"{where} has other pieces than the teacher's: id {first} is '{student.pieces[first]}', "
-            f"the teacher's '{teacher.pieces[first]}'."
-        )
-    if student.special_ids != teacher.special_ids:
-        problems.append(f"{where} has special ids {student.special_ids}, the teacher's {teacher.special_ids}.")
+    if own.special_ids != other.special_ids:
+        problems.append(f"{where} has special ids {own.special_ids}, {whose} {other.special_ids}.")
     return problems
 
 

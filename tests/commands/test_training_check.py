@@ -46,6 +46,9 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be at least 0 and below 1."),
         (["+model.distillation.noise.maks=0.1"], "model.distillation.noise has the unknown key 'maks'"),
         (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine, which compares their 'encoder_hidden_states', has nothing to compare"),
+        (["model.head.num_layers=2"], "model.head.num_layers=2: NeMo's model has a head of 1 layer"),
+        (["model.head.log_softmax=false"], "model.head.log_softmax=false: losses and searches need log-probabilities"),
+        (["model.shared_embeddings=true", "model.shared_tokenizer=false"], "set model.shared_tokenizer=true"),
         (["do_testing=true"], "model.test_ds is missing, and do_testing=true needs it."),
         (["model.distillation.loss.cosine.hidden_states=states", "model.distillation.cosine_loss_weight=1"], "reads 'states'"),
     ],
@@ -135,14 +138,32 @@ def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
     assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}", "model.src_language=de")) == []
 
 
+START = [*TINY, *(f"model.{side}.max_sequence_length=64" for side in ("encoder", "decoder"))]
+
+
 def test_a_start_from_a_model_of_another_size_is_refused_by_key(job, teacher_path):
-    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *TINY))
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *START))
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", "student=self"))
     found = problems(
-        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *TINY, "model.encoder.num_layers=2")
+        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *START, "model.encoder.num_layers=2")
     )
     assert found == [f"init_from_nemo_model: '{teacher_path}' has encoder.num_layers=1, model.encoder has 2."]
     (problem,) = problems(check_distillation_job, job("init_from_nemo_model=nowhere.nemo"))
     assert problem == "init_from_nemo_model: there is no file 'nowhere.nemo'."
+
+
+def test_a_tokenizer_that_would_be_replaced_by_a_trained_one_is_told(job, tokenizer, tmp_path):
+    """NeMo trains both where one is missing, and uses both."""
+    found = problems(
+        check_training,
+        job(
+            f"model.preproc_out_dir={tmp_path}",
+            f"model.encoder_tokenizer.tokenizer_model={tokenizer}",
+            "model.decoder_tokenizer.vocab_size=60",
+            name="aayn_base",
+        ),
+    )
+    assert len(found) == 1 and "model.encoder_tokenizer.tokenizer_model is given" in found[0]
 
 
 def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):

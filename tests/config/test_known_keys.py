@@ -8,7 +8,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_config import AA
 from nemo.collections.nlp.modules.common.token_classifier import TokenClassifierConfig
 from nemo.collections.nlp.modules.common.tokenizer_utils import TokenizerConfig
 from nemo.collections.nlp.modules.common.transformer.transformer import NeMoTransformerEncoderConfig
-from nemo.utils.exp_manager import CallbackParams, ExpManagerConfig
+from nemo.utils.exp_manager import CallbackParams, EarlyStoppingParams, ExpManagerConfig
 
 from nemo_distill.config import known_keys
 
@@ -18,6 +18,7 @@ from nemo_distill.config import known_keys
     [
         (known_keys.EXP_MANAGER, ExpManagerConfig),
         (known_keys.CHECKPOINT, CallbackParams),
+        (known_keys.EARLY_STOPPING, EarlyStoppingParams),
         (known_keys.MODEL, AAYNBaseConfig),
         (known_keys.DATA, TranslationDataConfig),
         (known_keys.TRANSFORMER, NeMoTransformerEncoderConfig),

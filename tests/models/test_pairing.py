@@ -1,6 +1,9 @@
 """A student that its teacher cannot teach is refused with the reason."""
 
+import pytest
+
 from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.models.pairing import reading_order_problems, shared_embedding_problems
 from tests.conftest import train_sentencepiece
 from tests.models.conftest import problems
 
@@ -21,6 +24,27 @@ def test_other_special_ids_than_the_teachers_are_told(job, corpus, tmp_path):
     )  # fmt: skip
     found = problems(check_distillation_job, job(f"model.decoder_tokenizer.tokenizer_model={prefix}.model"))
     assert any("has special ids" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "told"),
+    [({"tokenizer_model": "a", "r2l": True}, False, True), ({"r2l": True}, False, False), ({"tokenizer_model": "a"}, True, True)],
+)  # fmt: skip
+def test_a_student_that_reads_in_another_direction_than_its_teacher_is_told(own, theirs, told):
+    """Without a tokenizer of its own, a student takes the teacher's with its direction."""
+    teacher = {"decoder_tokenizer": {"r2l": theirs}}
+    found = reading_order_problems({"decoder_tokenizer": own}, teacher)
+    assert [("model.decoder_tokenizer has r2l=" in problem) for problem in found] == [True] * told
+
+
+def test_one_matrix_of_embeddings_for_two_vocabularies_is_told(tokenizer, corpus, tmp_path):
+    other = train_sentencepiece(tmp_path / "other", corpus / "train.en", vocab_size=45)
+    files = {"encoder_tokenizer": {"tokenizer_model": str(tokenizer)}, "decoder_tokenizer": {"tokenizer_model": str(other)}}  # fmt: skip
+    (problem,) = shared_embedding_problems(files | {"shared_embeddings": True})
+    assert "model.shared_embeddings=true" in problem and "set model.shared_embeddings=false" in problem
+    assert shared_embedding_problems(files | {"shared_embeddings": False}) == []
+    same = {key: files["encoder_tokenizer"] for key in files}
+    assert shared_embedding_problems(same | {"shared_embeddings": True}) == []
 
 
 def test_a_distilbert_student_of_another_width_is_refused_with_the_reason(job):

@@ -46,7 +46,9 @@ def test_the_content_tells_the_library(tokenizer, yttm_tokenizer):
 def test_a_vocabulary_is_read_with_its_special_ids(tokenizer, yttm_tokenizer):
     assert read_vocabulary(tokenizer).special_ids == {"pad": 3, "unk": 0, "bos": 1, "eos": 2}
     assert read_vocabulary(yttm_tokenizer).special_ids == {"pad": 0, "unk": 1, "bos": 2, "eos": 3}
-    (sentence,) = vocabulary_differences("encoder", read_vocabulary(tokenizer), read_vocabulary(yttm_tokenizer))
+    (sentence,) = vocabulary_differences(
+        "model.encoder_tokenizer", read_vocabulary(tokenizer), read_vocabulary(yttm_tokenizer)
+    )
     assert (
         sentence
         == "model.encoder_tokenizer is a sentencepiece tokenizer, the teacher's is of yttm; they must be the same."

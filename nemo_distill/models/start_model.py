@@ -1,0 +1,83 @@
+"""What keeps a model from starting with all weights of another `.nemo`, the one that `init_from_nemo_model` names.
+
+Weights that fit by their shapes may still mean other things: a row of an embedding belongs to a piece of a tokenizer,
+and a student with one matrix of embeddings has no room for two.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, sharing_problem, stack_differences
+from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
+from nemo_distill.models.student_config import sizes_of
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import vocabulary_differences
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+
+KEY = "init_from_nemo_model"
+
+
+def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path | None = None) -> list[str]:
+    """Returns what keeps a model of this config from starting with the weights of a `.nemo`, a sentence each.
+
+    Args:
+        model: the config, resolved, with its section `distillation` if it has one.
+        path: the `.nemo`.
+        teacher_path: the first teacher's, from which a student takes what its config leaves out.
+    """
+    if not isinstance(path, str):
+        return [f"{KEY}={path}: must be the path of a .nemo."]
+    distillation = model.get("distillation") or {}
+    teacher = _opened(teacher_path) if teacher_path else None
+    try:
+        start = translation_archive(path)
+        if distillation.get("same_size_as_teacher") and teacher:
+            model = {**model, **sizes_of(teacher)}
+        problems = weight_problems(model, start.config, path) + _tokenizer_problems(model, start, teacher)
+    except ValueError as error:
+        return [f"{KEY}: {error}."]
+    return problems + [
+        f"{KEY} and distillation.{key} both set the first weights."
+        for key in ("distilbert_initialization", "share_encoder")
+        if distillation.get(key)
+    ]
+
+
+def weight_problems(model: Mapping[str, Any], start: Mapping[str, Any], path: str | Path) -> list[str]:
+    """Returns why weights of a model of the config `start` mean something else in a model of the config `model`."""
+    problems = [
+        f"{KEY}: '{path}' has {side}.{key}={theirs}, model.{side} has {ours}."
+        for side in SIDES
+        for key, ours, theirs in stack_differences(side, model[side], start[side], SAME_IN_WHOLE_STACKS)
+    ]
+    if bool(model.get("multilingual")) != bool(start.get("multilingual")):
+        problems.append(
+            f"{KEY}: '{path}' has multilingual={start.get('multilingual')}, the model {model.get('multilingual')}."
+        )
+    return problems + sharing_problem(f"{KEY}={path}", model, start)
+
+
+def _tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teacher: NemoArchive | None) -> list[str]:
+    problems = []
+    for side in SIDES:
+        where = f"model.{side}_tokenizer"
+        path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
+        if not path and "distillation" not in model and model.get("preproc_out_dir"):
+            problems.append(
+                f"{where}.tokenizer_model has no value, so that model.preproc_out_dir would train a tokenizer that "
+                f"{KEY}={start.path} has never seen; give the tokenizer of that model."
+            )
+        elif (ours := model_vocabulary(side, model, teacher)) and (theirs := archived_vocabulary(start, side)):
+            whose = where if path else f"{where} (the teacher's)"
+            problems += vocabulary_differences(whose, ours, theirs, f"{KEY}'s")
+    lender = None if teacher is None else teacher.config
+    return problems + reading_order_problems(model, start.config, f"{KEY}'s", lender)
+
+
+def _opened(path: str | Path) -> NemoArchive | None:
+    """None of a file that is no teacher, which is told elsewhere."""
+    try:
+        return translation_archive(path)
+    except ValueError:
+        return None
