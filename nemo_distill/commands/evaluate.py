@@ -22,7 +22,7 @@ from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, read_systems
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.metrics.scores import METRICS, Score, corpus_score
-from nemo_distill.metrics.significance import SignificanceSettings, compare
+from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare
 from nemo_distill.storage.files import remove_leftovers, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
@@ -176,6 +176,7 @@ class EvaluationJob:
     ) -> list[dict[str, Any]]:
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= {"language": one.language, "versions": versions(["sacrebleu"]), "test": asdict(self.significance)}
+        settings["revision"] = REVISION
 
         def make() -> dict[str, Any]:
             found = compare(texts, references, self.significance, one.language)

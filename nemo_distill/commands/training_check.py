@@ -192,7 +192,8 @@ def _head_problems(head: Mapping[str, Any]) -> list[str]:
 def _oddities(model: Mapping[str, Any]) -> list[str]:
     """What may be meant but costs quality."""
     smoothing = model.get("label_smoothing") or 0.0
-    if smoothing and "distillation" in model:
+    distillation = model.get("distillation")
+    if smoothing and distillation is not None and distillation.get("distillation_loss_weight") != 0:
         return [
             f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
             "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",

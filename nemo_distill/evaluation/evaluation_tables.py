@@ -11,12 +11,13 @@ from typing import Any
 from nemo_distill.evaluation.comet import NOT_COMPUTED
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
-from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast
+from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
 from nemo_distill.metrics.significance import both_ways, group_p_value
 from nemo_distill.storage.files import whole_file, write_json
 
 EVALUATION_NAME = "evaluation.json"
 CHANCE = 0.05  # the p-value from which on a difference is not told from chance
+LEAST_P = 0.0001  # that is printed as a number
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
 SPEED_COLUMNS = {
@@ -131,7 +132,7 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
             test = found["test"].replace("_", " ")
             yield (
                 f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
-                f"{found['baseline']}, {verdict} (p = {found['p_value']:.4f}, {test} of {found['samples']:,})."
+                f"{found['baseline']}, {verdict} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})."
             )
         for group, spread in one["groups"].items():
             for metric in [key for key in spread if key != "systems"]:
@@ -159,13 +160,19 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
             scores.setdefault(groups[name], {})[systems[name]["seed"]] = of_system[metric]["value"]
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
-        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {_verdict(abs(excess) > margin)} as to seeds"
+        verdict = _verdict(abs(excess) > margin + EXACTNESS)
+        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {verdict} as to seeds"
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
         yield (
             f"{set_name}: {group} against {baseline}, {seeds}, {_verdict(p_value < CHANCE)} as to sentences "
-            f"(largest p = {p_value:.4f})."
+            f"(largest {shown_p_value(p_value)})."
         )
+
+
+def shown_p_value(p_value: float) -> str:
+    """Returns a p-value with its name, as in `p = 0.0440`; one that would be rounded to 0 as `p < 0.0001`."""
+    return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
 
 
 def _verdict(differs: bool) -> str:

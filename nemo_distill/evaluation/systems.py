@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,21 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
             rest = (section.dtype, section.source_language, section.target_language)
             systems.append(System(str(name), path, section.engine or _engine_of(path), *rest))
             problems += [f"{where}: {problem}" for problem in _problems(systems[-1], search)]
-    return systems, problems
+    return systems, problems + _group_problems(systems)
+
+
+def _group_problems(systems: Sequence[System]) -> list[str]:
+    """Says which systems of one group have the same seed, or none beside others that have one."""
+    problems, groups = [], {}
+    for system in systems:
+        others = groups.setdefault(system.group, {})
+        if system.seed in others:
+            problems.append(f"models.{system.name} has the group and seed of models.{others[system.seed]}; rename it.")
+        elif others and None in (system.seed, *others):
+            other = next(iter(others.values()))
+            problems.append(f"models.{system.name} and models.{other} are one group, but one of them has no seed.")
+        others.setdefault(system.seed, system.name)
+    return problems
 
 
 def _engine_of(path: Path) -> str:

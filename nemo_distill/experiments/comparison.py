@@ -24,8 +24,8 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.demo_corpus import write_demo_corpus
+from nemo_distill.evaluation.results import Result
 from nemo_distill.experiments.comparison_plan import Run, flat_overrides, plan_runs
-from nemo_distill.experiments.results_table import Result
 from nemo_distill.metrics.scores import bleu, language_problems
 from nemo_distill.storage.files import whole_file, write_json
 from nemo_distill.storage.ledger import differences, fingerprint
@@ -248,9 +248,9 @@ def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
     result = bleu(translations, references, cfg.corpus.target)
     parameters = sum(parameter.numel() for parameter in engine.model.parameters())
     distilled, training_seconds = run.group in cfg.methods, (run.finished() or {"seconds": 0.0})["seconds"]
-    return Result(
-        run.group, run.seed, distilled, parameters, result.value, result.signature, training_seconds, seconds
-    )
+    smoothing = float(engine.model.cfg.get("label_smoothing") or 0.0)
+    times = (training_seconds, seconds)
+    return Result(run.group, run.seed, distilled, parameters, result.value, result.signature, *times, smoothing)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from nemo_distill.storage.records import read_json
 
+PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -136,7 +137,8 @@ def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
 
     if isinstance(cfg.teacher, str):
         teacher = Step(cfg.teacher, Run("teacher", 0, output / "teacher", (), Path(cfg.teacher)))
-        alone, alone_overrides = distil, [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
+        alone = (*distil, PLAIN_SMOOTHING)  # first, so that an override of all trainings replaces it
+        alone_overrides = [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
     else:
         teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *flat_overrides(cfg.teacher)])
         alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)

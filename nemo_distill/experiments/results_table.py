@@ -1,41 +1,15 @@
 """The table that a comparison ends with: on the screen, as Markdown and as JSON."""
 
 import json
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from nemo_distill.evaluation.results import Gain, Result, gain_over_size
 from nemo_distill.evaluation.tables import markdown_table, print_table
 from nemo_distill.storage.files import whole_file
 
-
-@dataclass(frozen=True)
-class Result:
-    """One trained model, scored.
-
-    Args:
-        group: models that differ by their seed alone share a group.
-        seed: of weights and data order.
-        distilled: whether it had a teacher.
-        parameters: all of the model's, shared ones counted once.
-        bleu: corpus BLEU, 0 to 100.
-        signature: sacrebleu's.
-        training_seconds: wall time of the whole training command.
-        translation_seconds: wall time of translating the test set.
-    """
-
-    group: str
-    seed: int
-    distilled: bool
-    parameters: int
-    bleu: float
-    signature: str
-    training_seconds: float
-    translation_seconds: float
-
-
-COLUMNS = ("model", "seed", "parameters", "ratio", "sacreBLEU", "training s", "test s")
+COLUMNS = ("model", "seed", "parameters", "ratio", "sacreBLEU", "training s", "test s", "label smoothing")
 
 
 def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
@@ -50,35 +24,32 @@ def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
             f"{result.bleu:.2f}",
             f"{result.training_seconds:.0f}",
             f"{result.translation_seconds:.1f}",
+            "" if result.label_smoothing is None else f"{result.label_smoothing:g}",
         )
         for result in results
     ]
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """Says by how much each method beats the baseline of its students' size, seed by seed, or that it does not.
+    """Says by how much each method beats the baseline of its size, seed by seed, or that it does not.
 
-    A baseline is a model trained without a teacher; a method without a baseline of its size and seed gets no sentence.
+    Of several baselines it is the one that the method exceeds by least, which the sentence names then. A method
+    without a baseline of its size and seed gets no sentence.
     """
-    baselines = {(result.parameters, result.seed): result.bleu for result in results[1:] if not result.distilled}
-    gains: dict[str, dict[int, float]] = {}
-    for result in results:
-        if result.distilled and (result.parameters, result.seed) in baselines:
-            gain = result.bleu - baselines[result.parameters, result.seed]
-            gains.setdefault(result.group, {})[result.seed] = gain
-    return [_verdict(group, by_seed) for group, by_seed in gains.items()]
+    gains = {group: gain_over_size(group, results) for group in dict.fromkeys(result.group for result in results)}
+    return [_verdict(group, gain) for group, gain in gains.items() if gain]
 
 
-def _verdict(group: str, gains: dict[int, float]) -> str:
-    mean = statistics.mean(gains.values())
-    listed = ", ".join(f"{gain:+.2f} (seed {seed})" for seed, gain in gains.items())
-    if min(gains.values()) > 0:
-        claim = "beats the baseline of its size with every seed"
-    elif mean > 0:
-        claim = "beats the baseline of its size on average, but NOT with every seed"
+def _verdict(group: str, gain: Gain) -> str:
+    listed = ", ".join(f"{value:+.2f} (seed {seed})" for seed, value in gain.by_seed.items())
+    named = "the baseline" if gain.baselines == 1 else f"{gain.baseline}, the best of {gain.baselines} baselines"
+    if gain.worst > 0:
+        claim = f"beats {named} of its size with every seed"
+    elif gain.mean > 0:
+        claim = f"beats {named} of its size on average, but NOT with every seed"
     else:
-        claim = "did NOT beat the baseline of its size"
-    return f"{group} {claim}: {mean:+.2f} BLEU on average; {listed}."
+        claim = f"did NOT beat {named} of its size"
+    return f"{group} {claim}: {gain.mean:+.2f} BLEU on average; {listed}."
 
 
 def as_markdown(results: Sequence[Result]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 CONFIDENCE = 0.95  # of one contrast by itself: that a verdict other than open is right
+EXACTNESS = 1e-9  # of a sum of scores: below it, a margin of nothing is not exceeded
 Scores = Mapping[str, Mapping[int | None, float]]  # of each group, by seed; None alone where a system has no seeds
 
 
@@ -60,13 +61,16 @@ class Contrast:
     def verdict(self, scores: Scores) -> str:
         """Returns `HOLDS` or `FAILS` where that is more than chance, and `OPEN` elsewhere."""
         excess, margin = self.estimate(scores) - self.above, self.margin(scores)
-        if abs(excess) > margin:
+        if abs(excess) > margin + EXACTNESS:
             return HOLDS if excess > 0 else FAILS
         return OPEN
 
 
 def joint_verdict(verdicts: Sequence[str]) -> str:
-    """Returns what a claim of several contrasts comes to: it holds if all do, and does not if one does not."""
+    """Returns what a claim of several contrasts comes to: it holds if all do, and does not if one does not.
+
+    That it holds is wrong no more often than of one contrast; that it does not hold, as often as any of them is.
+    """
     if FAILS in verdicts:
         return FAILS
     return OPEN if OPEN in verdicts else HOLDS

@@ -1,5 +1,6 @@
 """The trainings under a folder: how each was made (`run.json`) and what it logged (TensorBoard's event files)."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from nemo_distill.storage.run_record import RUN_NAME, read_run
 
 EVENTS = "events.out.tfevents*"
 ATTEMPT = re.compile(r"run_\d+")  # folders into which NeMo moves the logs of earlier attempts
+LOWER_IS_BETTER = re.compile(r"loss|nll|perplexity|ppl|(?<![a-z])ter(?![a-z])", re.IGNORECASE)
 Curve = Sequence[tuple[int, float]]  # steps and values
 
 
@@ -37,9 +39,10 @@ class Run:
         return {key: value for key, _, value in pairs if not key.startswith("exp_manager")}
 
     def best(self, tag: str) -> float | None:
-        """Returns the highest value that it logged under this name; of a loss, the lowest."""
-        better = min if "loss" in tag else max
-        return better((value for _, value in self.curves.get(tag, ())), default=None)
+        """Returns the highest value that it logged under this name; of what is better the lower it is, the lowest."""
+        better = min if LOWER_IS_BETTER.search(tag) else max
+        values = (value for _, value in self.curves.get(tag, ()))
+        return better((value for value in values if math.isfinite(value)), default=None)
 
 
 def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:

@@ -21,7 +21,8 @@ FRONTS = (
     ("sentences_per_second", "Quality against speed", "sentences a second", False),
 )
 STARS = (
-    f"Seeds are averaged, ± their standard deviation. * differs from the baseline with p < {CHANCE}, each seed by "
+    "Seeds are averaged, ± their standard deviation; a change is of the seeds that the baseline has too. "
+    f"* differs from the baseline with p < {CHANCE}, each seed by "
     "itself and all in one direction. Point at a score for its p, which is of the choice of sentences, not of seeds."
 )
 

@@ -4,12 +4,13 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nemo_distill.evaluation.results import Gain, Result, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.tables import markdown_table
-from nemo_distill.experiments.results_table import Result
 from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.report.plots import Plot, line_plot
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
+Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
@@ -34,6 +35,8 @@ def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> 
     problems = []
     for key, experiment in experiments.items():
         named = {*_names(experiment), *(name for one in _contrasts(experiment) for name in (*one.plus, *one.minus))}
+        over = experiment.get("over") or {}
+        named |= {name for name in (*over, *over.values()) if name is not None}
         problems += [f"experiments.{key} names the model '{name}', which there is not." for name in named - known]
         for row, names in (experiment.get("grid") or {"rows": {}})["rows"].items():
             if len(names) != (columns := len(experiment["grid"]["columns"])):
@@ -78,12 +81,13 @@ def study_markdown(
     table = _StudyTable(results)
     plotted = _plotted(experiments, table)
     sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(results, record)]
-    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, _scores(results))]
+    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, scores_by_group(results))]
     sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
     for key, experiment in experiments.items():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
-        sections.append(table.of_grid(grid) if grid else table.of_rows(_names(experiment)))
+        over = experiment.get("over") or {}
+        sections.append(table.of_grid(grid, over) if grid else table.of_rows(_names(experiment), over))
         if key in plotted:
             sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
         sections += filter(None, [experiment.get("found")])
@@ -116,25 +120,30 @@ def _plot_name(experiment: str) -> str:
 
 
 class _StudyTable:
-    """Makes the tables of a study."""
+    """Makes the tables of a study.
+
+    Their gains are over the baseline of a model's size, or over what an experiment's `over` names for the model.
+    """
 
     def __init__(self, results: Sequence[Result]):
-        self._scores = _scores(results)
+        self._results = results
+        self._scores = scores_by_group(results)
         self._sizes = {result.group: result.parameters for result in results}
-        self._teacher = results[0].parameters
-        self._baselines = {result.parameters: result.group for result in results if not result.distilled}
 
-    def of_rows(self, groups: Sequence[str]) -> str:
-        return markdown_table(COLUMNS, [self._row(group) for group in groups])
+    def of_rows(self, groups: Sequence[str], over: Over) -> str:
+        return markdown_table(COLUMNS, [self._row(group, over) for group in groups])
 
-    def of_grid(self, grid: Mapping[str, Any]) -> str:
-        rows = [[row, *(self._cell(group) for group in groups)] for row, groups in grid["rows"].items()]
-        return markdown_table(["BLEU (over its baseline)", *grid["columns"]], rows)
+    def of_grid(self, grid: Mapping[str, Any], over: Over) -> str:
+        gains = {group: self._gain(group, over) for groups in grid["rows"].values() for group in groups}
+        rows = [[row, *(self._cell(group, gains[group]) for group in groups)] for row, groups in grid["rows"].items()]
+        baselines = dict.fromkeys(gain.baseline for gain in gains.values() if gain)
+        named = f" (over {', '.join(baselines)})" if baselines else ""
+        return markdown_table([f"BLEU{named}", *grid["columns"]], rows)
 
     def lines(self, grid: Mapping[str, Any]) -> Lines:
         """Returns the columns and mean scores of the baselines and of each row, of what has been trained."""
         named = {group for groups in grid["rows"].values() for group in groups if group in self._scores}
-        alone = {self._baselines.get(self._sizes[group]) for group in named} - {None} - named
+        alone = {gain.baseline for group in named if (gain := self._gain(group, {}))} - named
         # Baselines first: they have all columns, which a plot takes in the order in which it meets them.
         rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
         points = {
@@ -147,27 +156,26 @@ class _StudyTable:
         }
         return {row: line for row, line in points.items() if line}
 
-    def _row(self, group: str) -> list[str]:
+    def _row(self, group: str, over: Over) -> list[str]:
         if group not in self._scores:
             return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
-        scores, size = self._scores[group], self._sizes[group]
-        ratio = f"{self._teacher / size:.1f}x"
-        return [group, _mean(scores.values()), str(len(scores)), *self._gains(group), f"{size:,}", ratio]
+        scores, size, gain = self._scores[group], self._sizes[group], self._gain(group, over)
+        gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
+        relative = f"{_signed(100 * gain.relative, 1)} %" if gain and gain.relative is not None else ""
+        ratio = f"{self._results[0].parameters / size:.1f}x"
+        return [group, _mean(scores.values()), str(len(scores)), gained, relative, f"{size:,}", ratio]
 
-    def _cell(self, group: str) -> str:
+    def _cell(self, group: str, gain: Gain | None) -> str:
         if group not in self._scores:
             return NOT_YET
-        gain, _ = self._gains(group)
-        return _mean(self._scores[group].values()) + (f" ({gain})" if gain else "")
+        return _mean(self._scores[group].values()) + (f" ({_signed(gain.mean)})" if gain else "")
 
-    def _gains(self, group: str) -> tuple[str, str]:
-        """What a group has more than the model of its size without a teacher, seed by seed, in BLEU and in percent."""
-        baseline = self._baselines.get(self._sizes[group], group)
-        seeds = self._scores[group].keys() & self._scores[baseline].keys()
-        if baseline == group or not seeds:  # or it has not finished
-            return "", ""
-        mine, theirs = (statistics.mean(self._scores[name][seed] for seed in seeds) for name in (group, baseline))
-        return _signed(mine - theirs), f"{_signed(100 * (mine / theirs - 1), 1)} %"
+    def _gain(self, group: str, over: Over) -> Gain | None:
+        if group not in self._scores:
+            return None
+        if group in over:
+            return gain_over(group, [over[group]] if over[group] else [], self._results)
+        return gain_over_size(group, self._results)
 
 
 def _provenance(results: Sequence[Result], record: Mapping[str, Any]) -> str:
@@ -218,13 +226,6 @@ def _names(experiment: Mapping[str, Any]) -> list[str]:
 
 def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _scores(results: Sequence[Result]) -> dict[str, dict[int | None, float]]:
-    scores: dict[str, dict[int | None, float]] = {}
-    for result in results:
-        scores.setdefault(result.group, {})[result.seed] = result.bleu
-    return scores
 
 
 def _mean(scores: Collection[float]) -> str:

@@ -95,8 +95,13 @@ def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, me
 
 
 def evaluation_scores(runs: Sequence[Run], evaluation: Evaluation, metric: str) -> dict[str, float]:
-    """Returns for those runs whose model was evaluated the mean of its scores; models are known by their SHA-256."""
-    systems = {system["sha256"]: name for name, system in evaluation.systems.items()}
+    """Returns for those runs whose model was evaluated the mean of its scores; models are known by their SHA-256.
+
+    Of several systems of one model, such as other engines, it is the first.
+    """
+    systems: dict[str, str] = {}
+    for name, system in evaluation.systems.items():
+        systems.setdefault(system["sha256"], name)
     found = {}
     for run in runs:
         names = (systems[model["sha256"]] for model in run.record.get("models") or () if model["sha256"] in systems)

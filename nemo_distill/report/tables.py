@@ -33,19 +33,22 @@ class Table:
 def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """Returns every group's scores on every test set, and their change relative to the group called `baseline`.
 
-    The seeds of a group are averaged, with their standard deviation; a star says that each differs significantly from
-    the baseline, and all in one direction.
+    The seeds of a group are averaged, with their standard deviation; a change is that of the seeds which the baseline
+    has too, where there are any. A star says that each seed differs significantly from the baseline, and all in one
+    direction.
     """
     sets, groups = list(evaluation.test_sets), evaluation.groups
     rows = []
     for group, names in groups.items():
         cells = [Cell(group)]
         for test_set in sets:
-            mine, theirs = (_scores(evaluation, of, test_set, metric) for of in (names, groups[baseline]))
-            compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
-            if group == baseline:
-                theirs = compared = []
-            cells.append(_score_cell(mine, theirs, compared, DIGITS.get(metric, 2)))
+            change, compared = "", []
+            if group != baseline:
+                pair = _of_common_seeds(evaluation, names, groups[baseline])
+                change = _change(*(_scores(evaluation, of, test_set, metric) for of in pair))
+                compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
+            mine = _scores(evaluation, names, test_set, metric)
+            cells.append(_score_cell(mine, change, compared, DIGITS.get(metric, 2)))
         system = evaluation.systems[names[0]]
         rows.append([*cells, _count(system.get("parameters")), _compression(system.get("compression"))])
     caption = f"{metric}, and its change relative to {baseline}"
@@ -78,7 +81,8 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
     theirs = [sweep.scores[baseline]] if baseline in sweep.scores else []
     rows = []
     for method, points in sweep.methods.items():
-        cells = [_score_cell(points.get(value, ()), theirs) for value in sweep.values]
+        found = [points.get(value, ()) for value in sweep.values]
+        cells = [_score_cell(scores, _change(scores, theirs)) for scores in found]
         sizes = {
             (run.record.get("parameters"), run.record.get("teacher_parameters"))
             for run in sweep.runs
@@ -130,8 +134,21 @@ def _comparisons(
     ]
 
 
+def _of_common_seeds(evaluation: Evaluation, *groups: Sequence[str]) -> list[list[str]]:
+    """Returns the systems of two groups whose seeds both have; all of them if there are none."""
+    seeds = [{name: evaluation.systems[name].get("seed") for name in names} for names in groups]
+    common = set(seeds[0].values()) & set(seeds[1].values()) - {None}
+    return [[name for name, seed in of_group.items() if not common or seed in common] for of_group in seeds]
+
+
+def _change(scores: Sequence[float], baseline: Sequence[float]) -> str:
+    if not scores or not baseline or not statistics.mean(baseline):
+        return ""
+    return f"{100 * (statistics.mean(scores) / statistics.mean(baseline) - 1):+.1f} %"
+
+
 def _score_cell(
-    scores: Sequence[float], baseline: Sequence[float], compared: Sequence[Mapping[str, Any]] = (), digits: int = 2
+    scores: Sequence[float], change: str = "", compared: Sequence[Mapping[str, Any]] = (), digits: int = 2
 ) -> Cell:
     if not scores:
         return Cell("–")
@@ -141,10 +158,7 @@ def _score_cell(
     if compared and group_p_value(compared) < CHANCE:
         text += "*"
     title = ", ".join(f"{one['system']} against {one['baseline']}: p = {one['p_value']:.3g}" for one in compared)
-    if not baseline or not statistics.mean(baseline):
-        return Cell(text, title=title)
-    change = statistics.mean(scores) / statistics.mean(baseline) - 1
-    return Cell(text, f"{100 * change:+.1f} %", title)
+    return Cell(text, change, title)
 
 
 def _number(value: float | None) -> Cell:

@@ -13,6 +13,8 @@ from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_tables import as_markdown, write_evaluation
 from nemo_distill.evaluation.speed import Speed, SpeedSettings
 from nemo_distill.metrics.scores import Score, bleu
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS, reversing_sentences
 
 
@@ -98,6 +100,17 @@ def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
         scores = job.run()["test_sets"]["mine"]["scores"]
     assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
     assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}
+
+
+def test_p_values_that_an_earlier_revision_of_the_tests_gave_are_computed_again(evaluated):
+    folder, overrides, record = evaluated
+    kept = folder / "out" / "scores" / "mine.comparisons.json"
+    earlier = read_json(kept)
+    earlier["settings"].pop("revision", None)
+    for comparison in earlier["comparisons"]:
+        comparison["p_value"] = 0.0196
+    write_json(kept, earlier)
+    assert evaluation_job(config(*overrides)).run()["test_sets"] == record["test_sets"]
 
 
 def test_other_references_give_other_scores(evaluated):

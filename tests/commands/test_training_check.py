@@ -169,6 +169,8 @@ def test_a_tokenizer_that_would_be_replaced_by_a_trained_one_is_told(job, tokeni
 def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
     (warning,) = check_distillation_job(job("model.label_smoothing=0.1"))
     assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning
+    weights = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
+    assert check_distillation_job(job("model.label_smoothing=0.1", *weights)) == []  # of a baseline
 
 
 PARTS = (("train_ds", "train"), ("validation_ds", "val"))

@@ -64,6 +64,12 @@ def test_a_finding_says_whether_a_difference_may_be_chance(p_value, verdict):
     )
 
 
+def test_no_p_value_is_rounded_to_nothing():
+    record = evaluation()
+    record["test_sets"]["flickr"]["comparisons"][0]["p_value"] = 0.00001
+    assert "(p < 0.0001, " in next(findings(record))
+
+
 def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
     scores = {"a_seed0": score(30.0), "a_seed1": score(32.0), "b": score(40.0)}
     spreads = group_spreads(scores, {"a_seed0": "a", "a_seed1": "a", "b": "b"})

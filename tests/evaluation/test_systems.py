@@ -92,6 +92,12 @@ def test_a_model_says_what_language_it_writes(teacher_path, marian, tmp_path):
     assert System("a", folder, "hugging_face", None, "eng_Latn", "jpn_Jpan").written_language() == "jpn_Jpan"
 
 
+@pytest.mark.parametrize("names", [("kl", "kl_seed0"), ("kl_seed1", "kl"), ("kl_seed0", "kl_seed00")])
+def test_a_group_has_each_seed_once_and_no_system_without_one_beside_them(teacher_path, names):
+    _, problems = read_systems({name: str(teacher_path) for name in (*names, "other", "other2_seed0")}, SEARCH)
+    assert len(problems) == 1 and all(f"models.{name} " in problems[0] + " " for name in names[1:])
+
+
 def test_all_mistakes_are_told(teacher_path, tmp_path):
     (tmp_path / "text").write_text("text")
     models = {

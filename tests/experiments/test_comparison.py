@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.evaluation.results import Result
 from nemo_distill.experiments import comparison
 from nemo_distill.experiments.comparison import (
     _claim,
@@ -26,7 +27,6 @@ from nemo_distill.experiments.comparison import (
     score,
 )
 from nemo_distill.experiments.comparison_plan import Run, plan_runs
-from nemo_distill.experiments.results_table import Result
 from tests.conftest import SCRIPTS
 
 TRAIN = (
@@ -132,6 +132,26 @@ def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
     for run in (baseline, distilled):
         assert f"model.distillation.model_path={demo.teacher}" in run.command
     assert "model.distillation.distillation_loss_weight=0" in baseline.command
+
+
+@pytest.mark.parametrize(
+    ("given", "everywhere", "smoothing"),
+    [(True, [], 0.1), (False, [], 0.1), (True, ["model.label_smoothing=0.0"], 0.0)],
+)
+def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher_comes_from(
+    tmp_path, given, everywhere, smoothing
+):
+    (tmp_path / "big.nemo").touch()
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        places = [f"output_dir={tmp_path}", f"corpus.folder={tmp_path}", f"corpus.monolingual={tmp_path}/mono.de"]
+        cfg = compose("pipeline", [*places, f"teacher={tmp_path}/big.nemo"])
+        cfg.overrides = [*cfg.overrides, *everywhere]
+        if not given:
+            cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
+            cfg.teacher = cfg.students = []
+        commands = {run.group: list(run.command) for run in plan_runs(cfg, SCRIPTS)}
+        models = {name: compose(commands[name][3], commands[name][4:]).model for name in ("baseline", "hybrid")}
+    assert {name: model.label_smoothing for name, model in models.items()} == {"baseline": smoothing, "hybrid": 0.0}
 
 
 @pytest.mark.parametrize(

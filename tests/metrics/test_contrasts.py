@@ -1,6 +1,7 @@
 """Contrasts of scores over seeds."""
 
 import math
+import random
 
 import pytest
 from scipy.stats import ttest_rel
@@ -43,6 +44,41 @@ def test_the_margin_is_that_of_a_paired_t_test(two_sided, confidence):
 def test_what_a_seed_does_to_all_groups_leaves_no_margin():
     moved = {"a": {0: 1.0, 1: 5.0}, "b": {0: 2.0, 1: 6.0}}
     assert Contrast(["b"], ["a"]).margin(moved) == 0
+
+
+def test_rounding_decides_nothing():
+    scores = {"a": {0: 0.1, 1: 0.1}, "b": {0: 0.2, 1: 0.2}, "c": {0: 0.3, 1: 0.3}}
+    contrast = Contrast(["a", "b"], ["c"])
+    assert contrast.estimate(scores) != 0 and contrast.verdict(scores) == OPEN
+
+
+def simulated(effect, groups, seeds):
+    """Scores of `a` and of `b`, ..., whose means are lower by `effect`; seeds move all, and each a little more."""
+    for run in range(2000):
+        chosen = random.Random(run)
+        of_seed = [chosen.gauss(30, 2) for _ in range(seeds)]
+        means = dict.fromkeys("abcd"[:groups], 0.0) | {"a": effect}
+        yield {
+            name: {n: base + mean + chosen.gauss(0, 1) for n, base in enumerate(of_seed)}
+            for name, mean in means.items()
+        }
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_a_true_difference_is_outside_the_margin_no_more_often_than_said(seeds):
+    contrast = Contrast(["a"], ["b"])
+    outside = [
+        abs(contrast.estimate(one) - 1) > contrast.margin(one, two_sided=True) for one in simulated(1, 2, seeds)
+    ]
+    assert sum(outside) / len(outside) == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_claim_that_is_not_true_holds_no_more_often_than_said(seeds):
+    verdicts = [[Contrast(["a"], [other], above=1).verdict(one) for other in "bc"] for one in simulated(1, 3, seeds)]
+    shares = [sum(one[0] == verdict for one in verdicts) / len(verdicts) for verdict in (HOLDS, FAILS)]
+    assert shares == pytest.approx([0.05, 0.05], abs=0.015)
+    assert sum(joint_verdict(one) == HOLDS for one in verdicts) / len(verdicts) <= 0.065
 
 
 @pytest.mark.parametrize("minus", ["one", "others", "not trained"])

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_a_broken_record_is_told_with_its_name(tmp_path):
         find_runs(tmp_path, [])
     (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
     assert find_runs(tmp_path, [])[0].record == {"status": "finished"}
+
+
+@pytest.mark.parametrize("tag", ["val_loss", "val_TER", "val_ppl", "TER", "val_perplexity"])
+def test_the_best_of_what_should_be_low_is_the_lowest(tag):
+    assert Run("a", {}, {tag: [(1, 2.0), (2, 3.0)]}).best(tag) == 2.0
+
+
+@pytest.mark.parametrize("values", [(math.nan, 2.0, 3.0), (3.0, math.nan), (math.inf, 3.0)])
+def test_a_value_that_is_no_number_is_never_the_best(values):
+    run = Run("a", {}, {"val_BLEU_after": list(enumerate(values)), "none": [(1, math.nan)]})
+    assert run.best("val_BLEU_after") == 3.0 and run.best("none") is None
 
 
 def test_the_best_loss_is_the_lowest():

@@ -1,12 +1,15 @@
 """The tables and verdicts of a study."""
 
+import json
+
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.experiments.results_table import Result
+from nemo_distill.evaluation.results import Result
 from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from tests.conftest import SCRIPTS
 
+DOCS = SCRIPTS.parents[2] / "docs"
 EXPERIMENTS = {
     "heat": {
         "title": "Temperature",
@@ -48,7 +51,8 @@ def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
 def test_each_experiment_has_its_table_and_each_claim_its_verdict():
     text = page(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
     assert "| slim | 30.50 ± 0.71 (+10.00) | 10.00 ± 0.00 (−10.50) |" in text
-    assert "| cool | 30.50 ± 0.71 | 2 | +10.00 | +48.8 % | 100 | 10.0x |" in text
+    assert "| BLEU (over slim) | T = 1 | T = 9 |" in text
+    assert "| cool | 30.50 ± 0.71 | 2 | +10.00 over slim | +48.8 % | 100 | 10.0x |" in text
     assert "| slim | 20.50 ± 0.71 | 2 |  |  | 100 | 10.0x |" in text
     # The 95 % quantile of t with 1 degree of freedom is 6.3138; the seeds' differences are 20 and 21.
     assert "| Heat harms. | **holds** | cool − hot = +20.50 ± 3.16, claimed above 1: holds |" in text
@@ -60,7 +64,46 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
 def test_gains_are_over_the_baseline_of_the_same_seeds():
     text = page(teacher=[40], slim=[20, 26], cool=[30], hot=[10, 11])
     assert "| slim | 30.00 (+10.00) | 10.50 ± 0.71 (−12.50) |" in text
-    assert "| cool | 30.00 | 1 | +10.00 | +50.0 % | 100 | 10.0x |" in text
+    assert "| cool | 30.00 | 1 | +10.00 over slim | +50.0 % | 100 | 10.0x |" in text
+
+
+def test_gains_are_over_the_best_baseline_or_over_what_an_experiment_names():
+    scores = {"teacher": [40], "strong": [28, 24], "slim": [20, 26], "cool": [30, 31], "hot": [10, 11]}
+    assert "| cool | 30.50 ± 0.71 | 2 | +4.50 over strong | +17.3 % |" in page(**scores)
+    sizes = EXPERIMENTS["sizes"] | {"over": {"cool": "hot"}, "rows": ["cool", "hot"]}
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "", RECORD)
+    assert "| cool | 30.50 ± 0.71 | 2 | +20.00 over hot | +190.5 % |" in text
+    assert "| hot | 10.50 ± 0.71 | 2 | −15.50 over strong |" in text
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "", RECORD)
+    assert "| hot | 10.50 ± 0.71 | 2 |  |  | 100 |" in text
+
+
+def test_a_teacher_of_the_students_size_is_no_baseline():
+    same = [Result(*one) for one in (
+        ("teacher", 0, False, 100, 40.0, "v:1", 0.0, 0.0), ("cool", 0, True, 100, 30.0, "v:1", 0.0, 0.0),
+    )]  # fmt: skip
+    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "", RECORD)
+
+
+def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
+    assert "| cool | 30.00 | 1 | +30.00 over slim |  | 100 |" in page(teacher=[40], slim=[0.0], cool=[30])
+
+
+def test_a_teacher_in_a_claim_counts_with_every_seed():
+    claims = {"The student passes its teacher.": [{"plus": "cool", "minus": "teacher", "above": 0}]}
+    experiments = {"heat": EXPERIMENTS["heat"] | {"claims": claims}}
+    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "", RECORD)
+    assert "| **holds** | cool − teacher = +1.10 ± 0.17, claimed above 0: holds |" in text
+
+
+def test_the_published_page_is_what_its_scores_give():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        study = compose("study", ["corpus.folder=multi30k"])
+    scores = [Result(**one) for one in json.loads((DOCS / "study.json").read_text())]
+    text = study_markdown(OmegaConf.to_container(study.experiments, resolve=True), scores, study.introduction, RECORD)
+    pages = [page.split("\n\n") for page in (text, (DOCS / "study.md").read_text())]
+    made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
+    assert made == published
 
 
 def test_one_seed_each_leaves_all_open():
@@ -80,6 +123,8 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
         "grid": {"title": "", "methods": {}, "grid": {"columns": ["a"], "rows": {"r": ["slim", "cool"]}}},
     }
     assert study_problems(EXPERIMENTS, ["slim"]) == []
+    over = {"heat": EXPERIMENTS["heat"] | {"claims": {}, "over": {"cool": "warm", "hot": None}}}
+    assert study_problems(over, ["slim"]) == ["experiments.heat names the model 'warm', which there is not."]
     assert study_problems(wrong, ["slim"]) == [
         "experiments.heat names the model 'warm', which there is not.",
         "experiments.grid.grid.rows.r has 2 models for 1 columns.",

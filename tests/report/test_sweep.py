@@ -68,6 +68,14 @@ def test_other_commands_other_seeds_alone_and_unfinished_trainings_make_no_sweep
     assert find_sweeps(runs, TAG, None, "BLEU") == []
 
 
+def test_of_several_systems_of_one_model_the_first_gives_the_score(tmp_path):
+    evaluation = Evaluation.read(write_evaluation(tmp_path))
+    evaluation.systems["baseline"]["sha256"] = evaluation.systems["teacher"]["sha256"]
+    runs = [run(f"T{n}", 1.0, f"T={n}", models=[{"sha256": "teacher"}]) for n in range(2)]
+    (sweep,) = find_sweeps(runs, TAG, evaluation, "BLEU")
+    assert sweep.scores["T0"] == 40.0
+
+
 @pytest.mark.parametrize(
     ("models", "name", "score"),
     [

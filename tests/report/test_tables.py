@@ -34,6 +34,15 @@ def test_one_seed_that_does_not_differ_or_differs_the_other_way_takes_the_star_a
     assert table.rows[2][1].text == "34.50 ± 2.12"
 
 
+def test_a_change_is_that_of_the_seeds_that_the_baseline_has_too(evaluation):
+    systems = json.loads(json.dumps(evaluation.systems))
+    for name, seed in (("baseline", 1), ("student_seed0", 0), ("student_seed1", 1)):
+        systems[name]["seed"] = seed
+    table = quality_table(Evaluation(evaluation.folder, systems, evaluation.test_sets), "BLEU", "baseline")
+    assert [row[1].note for row in table.rows] == ["+33.3 %", "", "+20.0 %"]  # 36 over 30
+    assert table.rows[2][1].text == "34.50 ± 2.12*"
+
+
 def test_a_baselines_own_seeds_get_no_star(evaluation):
     record = json.loads(json.dumps(evaluation.test_sets))
     record["flickr"]["comparisons"] = [
