@@ -82,6 +82,7 @@ def test_each_method_trains_elsewhere(distillation_config, batch, tmp_path, meth
     ],
 )
 def test_each_way_of_training_works_elsewhere(distillation_config, batch, tmp_path, change):
+    distillation_config.shared_embeddings = not change.get("share_encoder")
     distillation_config.distillation = OmegaConf.merge(distillation_config.distillation, change)
     assert_same_elsewhere(distillation_config, tmp_path, batch)
 
