@@ -13,8 +13,9 @@ from nemo_distill.commands.training_check import tarred_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section, read_value
 from nemo_distill.console import console
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
 from nemo_distill.progress import shown_progress
@@ -86,9 +87,9 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     """
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     model, options = values["model"], dict(values["cache"])
-    overwrite = options.pop("overwrite", False)
-    settings, problems = build_section(CacheSettings, options, "cache")
-    problems += _job_problems(cfg, values)
+    overwrite, overwrite_problems = read_value(bool, options.pop("overwrite", False), "cache.overwrite")
+    settings, problems = read_section(CacheSettings, options, "cache")
+    problems += overwrite_problems + _job_problems(cfg, values)
     if settings and not problems:
         problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
     if problems:
@@ -108,7 +109,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
-        bool(overwrite),
+        overwrite,
     )
 
 
@@ -122,7 +123,9 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
     if not model.get("train_ds"):
         problems.append("model.train_ds is missing; it names the pairs that the teacher runs over.")
-    problems += training_mix_problems(model)
+    section, section_problems = read_distillation(model, "model.distillation")
+    problems += [problem for problem in section_problems if problem.startswith("model.distillation.mix")]
+    problems += training_mix_problems(model, section.mix) if section else []
     if model.get("preproc_out_dir"):
         problems.append(
             "model.preproc_out_dir: a cache is of data that is there; write it first, with do_training=false."

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section
 from nemo_distill.console import console
 from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
@@ -243,7 +243,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
 
 def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     sections, problems = {"speed": None}, []
-    for name, section in (
+    for name, kind in (
         ("search", SearchSettings),
         ("significance", SignificanceSettings),
         ("speed", SpeedSettings),
@@ -251,7 +251,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     ):
         if name == "speed" and values[name] is None:
             continue
-        sections[name], found = build_section(section, values[name] or {}, name)
+        sections[name], found = read_section(kind, values[name] or {}, name)
         problems += found
     if sections["search"] and sections["search"].n_best > 1:
         problems.append("search.n_best: an evaluation wants one translation a sentence; leave it at 1.")

@@ -12,9 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.commands.translate import model_paths
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.core.teacher_ensemble import teacher_weights
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import (
     ENGINES,
@@ -24,6 +23,7 @@ from nemo_distill.decoding.engines import (
     search_problems,
     written_language,
 )
+from nemo_distill.decoding.ensemble import share_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import translation_archive
@@ -175,7 +175,7 @@ def _files(values: Mapping[str, Any]) -> tuple[list[Path], list[Path | None], li
 
 def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     classes = {"search": SearchSettings, "reading": LinePolicy, "filters": FilterSettings}
-    built = {name: build_section(section, values[name] or {}, name) for name, section in classes.items()}
+    built = {name: read_section(kind, values[name] or {}, name) for name, kind in classes.items()}
     criteria = Criteria(values["selection"], values["metric"], values["metric_language"])
     problems = [problem for _, found in built.values() for problem in found] + criteria.problems()
     sections = {name: section for name, (section, _) in built.items()}
@@ -191,11 +191,7 @@ def _model_problems(values: Mapping[str, Any]) -> list[str]:
         problems += engine_problems(engine, paths, values["dtype"])
     if values["reverse_model"]:
         problems += _archive_problems("reverse_model", values["reverse_model"])
-    try:
-        teacher_weights(values["weights"], len(paths))
-    except ValueError as error:
-        problems.append(f"weights {error}.")
-    return problems
+    return problems + share_problems(values["weights"], len(paths))
 
 
 def _translated_elsewhere_problems(values: Mapping[str, Any], sources: Sequence[Path]) -> list[str]:

@@ -4,7 +4,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section
 from nemo_distill.console import console
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
 from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
@@ -22,7 +22,7 @@ def check_sizing(cfg: DictConfig) -> None:
         ConfigurationError: with every problem found.
     """
     problems = check_missing(cfg)
-    _, target_problems = build_section(SizeTarget, OmegaConf.to_container(cfg).get("target"), "target")
+    _, target_problems = read_section(SizeTarget, OmegaConf.to_container(cfg).get("target"), "target")
     problems += target_problems
     if not isinstance(cfg.shown, int) or cfg.shown < 1:
         problems.append(f"shown={cfg.shown}: must be a whole number of at least 1.")

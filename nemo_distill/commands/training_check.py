@@ -13,14 +13,13 @@ from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import check_trainer, unknown_keys
 from nemo_distill.config.known_values import wrong_values
-from nemo_distill.config.plain_types import fits
-from nemo_distill.core.loss_terms import check_distillation
+from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
     REGISTERED_TENSORS,
-    STUDY_KEYS,
     distillation_losses,
     noise_problems,
+    read_distillation,
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
@@ -60,25 +59,29 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     """
     _raise(_replaced_sections(cfg))
     model = _plain(cfg.model)
-    distillation = model.get("distillation") or {}
     problems = _job_problems(cfg, tokenizers_required=False)
-    if not distillation:
+    if not model.get("distillation"):
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
-    teacher_problems, widths = cache_problems(model) if distillation.get("teacher_cache") else [], None
-    archives = [] if teacher_problems else teacher_archives(distillation)
-    if archives:
+    distillation, section_problems = read_distillation(model, "model.distillation")
+    _raise(problems + section_problems if distillation is None else [])  # without it, nothing else can be checked
+    archives = teacher_archives(distillation)
+    if not archives:
+        _raise(
+            [*problems, *section_problems, "model.distillation.model_path has no value; it names the teacher's .nemo."]
+        )
+    teacher_problems = cache_problems(model, distillation) if distillation.teacher_cache else []
+    widths = None
+    if not teacher_problems:
         teacher_problems, widths = check_teachers(model, distillation, archives)
-    elif not distillation.get("teacher_cache"):
-        given = distillation.get("model_path")
-        said = "has no value" if given in (None, "???", []) else f"={given}: must be a path or a list of paths"
-        problems.append(f"model.distillation.model_path {said}; it names the teacher's .nemo.".replace(" =", "="))
-    nodes = {**distillation, "loss": distillation_losses(distillation)}
-    problems += [f"model.{problem}" for problem in check_distillation(nodes, REGISTERED_TENSORS, STUDY_KEYS, widths)]
-    problems += training_mix_problems(model) + noise_problems(distillation)
+    losses = distillation_losses(distillation)
+    problems += section_problems + loss_problems(
+        distillation, losses, REGISTERED_TENSORS, widths, "model.distillation"
+    )
+    problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
     if path := cfg.get(KEY):
-        problems += start_problems(model, path, next(iter(archives), None))
+        problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | languages_left_to(teacher_archives(distillation)[0], model))
+    return _oddities(model | languages_left_to(archives[0], model))
 
 
 def _raise(problems: list[str]) -> None:
@@ -153,7 +156,7 @@ def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
 
 def _is_stricter(key: str, value: Any, than: Any) -> bool:
     """Whether a limit leaves out pairs that another keeps; what is no number is told elsewhere."""
-    if not (fits(value, float) and fits(than, float)):
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (value, than)):
         return False
     return value > than if key.startswith("min") else value < than
 

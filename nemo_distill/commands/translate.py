@@ -12,10 +12,10 @@ from rich.progress import track
 
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.typed_section import build_section
-from nemo_distill.core.teacher_ensemble import teacher_weights
+from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
 from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
+from nemo_distill.decoding.ensemble import share_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.files import user_path, whole_file
 from nemo_distill.text.files import as_list, named_files
@@ -28,7 +28,7 @@ def read_settings(section: DictConfig) -> SearchSettings:
     Raises:
         ConfigurationError: with every problem found.
     """
-    settings, problems = build_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
+    settings, problems = read_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
     if problems:
         raise ConfigurationError(problems)
     return settings
@@ -52,10 +52,7 @@ def check_translation(cfg: DictConfig) -> None:
     except ConfigurationError as error:
         problems += error.problems
     problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
-    try:
-        teacher_weights(as_list(cfg.weights) or None, len(model_paths(cfg.model)))
-    except ValueError as error:
-        problems.append(f"weights {error}.")
+    problems += share_problems(as_list(cfg.weights) or None, len(model_paths(cfg.model)))
     problems += device_problems(cfg.device)
     if not isinstance(cfg.chunk, int) or cfg.chunk < 1:
         problems.append(f"chunk={cfg.chunk}: must be a whole number of at least 1.")

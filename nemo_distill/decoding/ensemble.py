@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
-from nemo_distill.core.teacher_ensemble import average_log_probs, teacher_weights
+from nemo_distill.config.section import read_value
+from nemo_distill.core.teachers import average_log_probs, normalized
 from nemo_distill.decoding.cached_decoder import CachedDecoder, DecoderState
 
 
@@ -31,7 +34,7 @@ class EnsembleDecoder:
 
     def __init__(self, decoders: Sequence[CachedDecoder], weights: Sequence[float] | None = None):
         self.decoders = decoders
-        self.weights = teacher_weights(weights, len(decoders))
+        self.weights = normalized(weights or [1.0] * len(decoders))
 
     def start(self, src_ids: Tensor, src_mask: Tensor) -> EnsembleState:
         """See `CachedDecoder`."""
@@ -41,3 +44,16 @@ class EnsembleDecoder:
         """Returns the logarithm (B, W, V) of the averaged distributions of the next token."""
         steps = [decoder.step(own, tokens) for decoder, own in zip(self.decoders, state.states)]
         return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)
+
+
+def share_problems(weights: Any, models: int) -> list[str]:
+    """Returns a sentence if the key `weights` does not give each of several models a share.
+
+    Args:
+        weights: what the configuration holds.
+        models: how many there are.
+    """
+    found, problems = read_value(list[Annotated[float, Field(gt=0)]] | None, weights, "weights")
+    if found is not None and len(found) != models:
+        problems.append(f"weights={weights}: must be null or a number above 0 for each of the {models} models.")
+    return problems

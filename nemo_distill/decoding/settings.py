@@ -1,12 +1,13 @@
 """How to search: the same settings for every engine."""
 
-from dataclasses import dataclass
+from typing import Literal
 
-LENGTH_PENALTIES = ("wu", "power")
-METHODS = ("beam", "sample")
+from pydantic import Field
+
+from nemo_distill.config.section import section
 
 
-@dataclass(frozen=True)
+@section
 class SearchSettings:
     """What to search for, and how hard.
 
@@ -16,55 +17,35 @@ class SearchSettings:
     - `wu`: ((6 + |y|) / 6) ** alpha, NeMo's: eq. 14 of Wu et al. 2016 (arXiv 1609.08144), which has 5 for 6, with the
       symbol that starts a sentence counted as well;
     - `power`: |y| ** alpha, fairseq's, Hugging Face's and CTranslate2's; with alpha 1, the mean of a token.
-
-    Args:
-        method: `beam`, or `sample`, which draws `n_best` hypotheses independently of each other.
-        beam_size: hypotheses that are followed; 1 is greedy search. Of no effect on samples.
-        n_best: hypotheses that are returned, at most `beam_size` of a beam.
-        length_penalty: alpha, at least 0; 0 ranks by the sum of log-probabilities.
-        length_penalty_form: `wu` or `power`.
-        max_delta: |y| is at most the source's tokens, two special symbols included (however many its tokenizer adds),
-            and this many more; None for no limit but the model's own length. NeMo's `max_generation_delta`.
-        top_k: samples come from this many of the most probable tokens; 0 for all of them (Fan et al. 2018).
-        top_p: samples come from the most probable tokens that together have this probability (Holtzman et al. 2020).
-        temperature: divides the logits that samples are drawn from.
-        seed: of the samples; the same line gets the same samples again, whatever lines are beside it.
     """
 
-    method: str = "beam"
-    beam_size: int = 4
-    n_best: int = 1
-    length_penalty: float = 0.6
-    length_penalty_form: str = "wu"
-    max_delta: int | None = 50
-    top_k: int = 0
-    top_p: float = 1.0
-    temperature: float = 1.0
+    method: Literal["beam", "sample"] = "beam"
+    """`beam`, or `sample`, which draws `n_best` hypotheses independently of each other."""
+    beam_size: int = Field(4, ge=1)
+    """Hypotheses that are followed; 1 is greedy search. Of no effect on samples."""
+    n_best: int = Field(1, ge=1)
+    """Hypotheses that are returned, at most `beam_size` of a beam."""
+    length_penalty: float = Field(0.6, ge=0)
+    """Alpha, at least 0; 0 ranks by the sum of log-probabilities."""
+    length_penalty_form: Literal["wu", "power"] = "wu"
+    """`wu` or `power`."""
+    max_delta: int | None = Field(50, ge=0)
+    """|y| is at most the source's tokens, two special symbols included (however many its tokenizer adds), and this
+    many more; null: no limit but the model's own length. NeMo's `max_generation_delta`."""
+    top_k: int = Field(0, ge=0)
+    """Samples come from this many of the most probable tokens; 0 for all of them (Fan et al. 2018)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Samples come from the most probable tokens that together have this probability (Holtzman et al. 2020)."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits that samples are drawn from."""
     seed: int = 0
+    """Of the samples; the same line gets the same samples again, whatever lines are beside it."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each setting that no engine could follow."""
-        found = []
-
-        def demand(holds: bool, key: str, allowed: str) -> None:
-            if not holds:
-                found.append(f"{key}={getattr(self, key)}: must be {allowed}.")
-
-        demand(self.method in METHODS, "method", "one of " + ", ".join(METHODS))
-        demand(
-            self.length_penalty_form in LENGTH_PENALTIES,
-            "length_penalty_form",
-            f"one of {', '.join(LENGTH_PENALTIES)}",
-        )
-        demand(self.beam_size >= 1, "beam_size", "at least 1")
-        most = f"from 1 to beam_size, {self.beam_size}" if self.method == "beam" else "at least 1"
-        demand(self.n_best >= 1 and (self.method != "beam" or self.n_best <= self.beam_size), "n_best", most)
-        demand(self.length_penalty >= 0, "length_penalty", "at least 0")
-        demand(self.max_delta is None or self.max_delta >= 0, "max_delta", "null or at least 0")
-        demand(self.top_k >= 0, "top_k", "at least 0")
-        demand(0 < self.top_p <= 1, "top_p", "above 0 and at most 1")
-        demand(self.temperature > 0, "temperature", "above 0")
-        return found
+        """Returns a sentence if a beam is to return more than it follows."""
+        if self.method != "beam" or self.n_best <= self.beam_size:
+            return []
+        return [f"n_best={self.n_best}: must be from 1 to beam_size, {self.beam_size}."]
 
     @property
     def follows_a_beam(self) -> bool:

@@ -5,10 +5,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
 from nemo_distill.metrics.scores import Score
 from nemo_distill.storage.ledger import fingerprint
 
@@ -18,18 +18,15 @@ INSTALL = (
 )
 
 
-@dataclass(frozen=True)
+@section
 class CometSettings:
-    """Whether and by what COMET is computed.
-
-    Args:
-        checkpoint: a model's `.ckpt`, with its `hparams.yaml` in the folder above; None for no COMET. Nothing is
-            fetched: what its encoder needs must be in Hugging Face's cache.
-        python: of an environment that has unbabel-comet, which does not go into one with NeMo; None for this one.
-    """
+    """Whether and by what COMET is computed."""
 
     checkpoint: str | None = None
+    """A model's `.ckpt`, with its `hparams.yaml` in the folder above; null: no COMET. Nothing is fetched: what its
+    encoder needs must be in Hugging Face's cache."""
     python: str | None = None
+    """Of an environment that has unbabel-comet, which does not go into one with NeMo; null: this one."""
 
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why COMET, if it is wanted, cannot be computed."""

@@ -14,7 +14,7 @@ from sacrebleu.utils import (
     get_source_file,
 )
 
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.text.files import named_files, unequal_lengths
@@ -44,7 +44,7 @@ class EvaluationSet:
         return _read(self.source), _read(self.reference)
 
 
-@dataclass(frozen=True)
+@section
 class _SetSection:
     """A test set in a config: `source` and `reference`, or `sacrebleu` and `pair`."""
 
@@ -78,11 +78,11 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
         where = f"test_sets.{name}"
         if not NAME.fullmatch(str(name)):
             problems.append(f"{where}: a name may have letters, digits, _, + and -.")
-        section, wrong = build_section(_SetSection, values or {}, where)
+        one, wrong = read_section(_SetSection, values or {}, where)
         problems += wrong
-        if section and not wrong:
-            files, wrong = _sacrebleu_files(where, section) if section.sacrebleu else _files(where, section)
-            language = section.language or (section.pair or "").rpartition("-")[2] or None
+        if one and not wrong:
+            files, wrong = _sacrebleu_files(where, one) if one.sacrebleu else _files(where, one)
+            language = one.language or (one.pair or "").rpartition("-")[2] or None
             wrong += language_problems(where, language)
             problems += wrong
             if not wrong:

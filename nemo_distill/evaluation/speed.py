@@ -10,7 +10,9 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
+from nemo_distill.config.section import section
 from nemo_distill.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
@@ -19,23 +21,16 @@ from nemo_distill.metrics.scores import build_metric
 MEGABYTE = 1_000_000
 
 
-@dataclass(frozen=True)
+@section
 class SpeedSettings:
-    """What is timed.
+    """What is timed."""
 
-    Args:
-        sentences: the first ones of the first test set, translated together.
-        latency_sentences: the first ones, translated each alone.
-        rounds: in each of which every system has its turn, after one that is not timed.
-    """
-
-    sentences: int = 200
-    latency_sentences: int = 50
-    rounds: int = 3
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        return [f"{key}={value}: must be at least 1." for key, value in vars(self).items() if value < 1]
+    sentences: int = Field(200, ge=1)
+    """The first ones of the first test set, translated together."""
+    latency_sentences: int = Field(50, ge=1)
+    """The first ones, translated each alone."""
+    rounds: int = Field(3, ge=1)
+    """In each of which every system has its turn, after one that is not timed."""
 
 
 @dataclass(frozen=True)

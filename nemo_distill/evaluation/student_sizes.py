@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from nemo_distill.config.section import section
 from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
 
 WIDTHS = (256, 384, 512, 768, 1024)
@@ -50,33 +53,27 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@section
 class SizeTarget:
-    """What a student must keep to; None asks nothing.
+    """What a student must keep to; None asks nothing."""
 
-    Args:
-        parameters: at most as many.
-        bytes: of its weights, at most.
-        tokens_per_second: at least as many; needs `teacher_tokens_per_second`.
-        dtype: of the weights, `float32`, `float16` or `bfloat16`.
-        teacher_tokens_per_second: as `evaluate.py` measured it.
-    """
-
-    parameters: int | None = None
-    bytes: int | None = None
-    tokens_per_second: float | None = None
-    dtype: str = "float32"
-    teacher_tokens_per_second: float | None = None
+    parameters: int | None = Field(None, gt=0)
+    """At most as many."""
+    bytes: int | None = Field(None, gt=0)
+    """Of its weights, at most."""
+    tokens_per_second: float | None = Field(None, gt=0)
+    """At least as many; needs `teacher_tokens_per_second`."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights, `float32`, `float16` or `bfloat16`."""
+    teacher_tokens_per_second: float | None = Field(None, gt=0)
+    """As `evaluate.py` measured it."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        asked = {key: getattr(self, key) for key in ("parameters", "bytes", "tokens_per_second")}
-        problems = [f"{key}={value}: must be above 0." for key, value in asked.items() if (value or 1) <= 0]
-        if not any(asked.values()):
+        """Returns a sentence if nothing is asked, or what is asked cannot be estimated."""
+        problems = []
+        if (self.parameters, self.bytes, self.tokens_per_second) == (None, None, None):
             problems.append("parameters=null, like bytes and tokens_per_second: give at least one of the three.")
-        if self.dtype not in BYTES:
-            problems.append(f"dtype={self.dtype}: must be one of {', '.join(BYTES)}.")
-        if self.tokens_per_second and not (self.teacher_tokens_per_second or 0) > 0:
+        if self.tokens_per_second and not self.teacher_tokens_per_second:
             problems.append(
                 "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as evaluate.py "
                 "measures it."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section, section
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems, written_language
 from nemo_distill.decoding.settings import SearchSettings
@@ -75,7 +75,7 @@ class System:
         return sum(file.stat().st_size for file in files if file.is_file())
 
 
-@dataclass(frozen=True)
+@section
 class _SystemSection:
     """A system in a config."""
 
@@ -109,7 +109,7 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
         if not isinstance(values, Mapping):
             problems.append(f"{where}={values}: must be a path, or a section with model and engine.")
             continue
-        section, wrong = build_section(_SystemSection, values, where)
+        section, wrong = read_section(_SystemSection, values, where)
         problems += wrong
         if section and not wrong:
             path = user_path(section.model)

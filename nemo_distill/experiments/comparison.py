@@ -19,7 +19,7 @@ from rich.progress import track
 
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.section import read_section
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
@@ -77,7 +77,7 @@ def _plan_problems(cfg: DictConfig) -> list[str]:
     seeds = cfg.seeds if isinstance(cfg.seeds, ListConfig) else []
     if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         problems.append(f"seeds={cfg.seeds}: must be a list of different whole numbers, at least one.")
-    _, search_problems = build_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
+    _, search_problems = read_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
     problems += [problem.removeprefix("search.") for problem in search_problems]
     return problems + language_problems("corpus.target", cfg.corpus.target)
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 from sacrebleu.metrics.base import Metric
 
+from nemo_distill.config.section import section
 from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap
 from nemo_distill.metrics.scores import METRICS, build_metric
 
@@ -14,34 +16,20 @@ TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (a
 REVISION = 2  # of the tests: raised when the same texts get other p-values, so that kept ones are computed again
 
 
-@dataclass(frozen=True)
+@section
 class SignificanceSettings:
-    """How systems are compared.
+    """How systems are compared."""
 
-    Args:
-        test: `approximate_randomization` (Riezler & Maxwell 2005), or `bootstrap`, paired bootstrap resampling (Koehn
-            2004). Among equal systems the first one's p is below any level at most as often as the level says, however
-            few lines differ; the second one's is so only approximately.
-        samples: the most trials, or resamples; None for 10,000 or 1,000, as sacrebleu has it.
-        metrics: of `METRICS`; TER takes long; None for the first that the systems are scored by.
-        baselines: names of the systems that each of the others is compared with; None for the first.
-    """
-
-    test: str = "approximate_randomization"
-    samples: int | None = None
-    metrics: list | None = None
-    baselines: list | None = None
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        problems = []
-        if self.test not in TESTS:
-            problems.append(f"test={self.test}: must be one of {', '.join(TESTS)}.")
-        if self.samples is not None and self.samples < 1:
-            problems.append(f"samples={self.samples}: must be null or at least 1.")
-        if unknown := [name for name in self.metrics or () if name not in METRICS]:
-            problems.append(f"metrics={unknown}: must be of {', '.join(METRICS)}.")
-        return problems
+    test: Literal["approximate_randomization", "bootstrap"] = "approximate_randomization"
+    """`approximate_randomization` (Riezler & Maxwell 2005), or `bootstrap`, paired bootstrap resampling (Koehn
+    2004). Among equal systems the first one's p is below any level at most as often as the level says, however few
+    lines differ; the second one's is so only approximately."""
+    samples: int | None = Field(None, ge=1)
+    """The most trials, or resamples; null: 10,000 or 1,000, as sacrebleu has it."""
+    metrics: list[Literal["BLEU", "chrF", "TER"]] | None = None
+    """Of `METRICS`; TER takes long; null: the first that the systems are scored by."""
+    baselines: list[str] | None = None
+    """Names of the systems that each of the others is compared with; null: the first."""
 
 
 @dataclass(frozen=True)

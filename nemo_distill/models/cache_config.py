@@ -1,11 +1,10 @@
 """What keeps a training from a teacher cache, told before NeMo is imported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.core.teacher_ensemble import teacher_paths
-from nemo_distill.losses.top_k import TAILS
+from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_fingerprints
@@ -13,34 +12,31 @@ from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_f
 WHERE = "model.distillation.teacher_cache"
 
 
-def cache_problems(model: Mapping[str, Any]) -> list[str]:
+def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillation) -> list[str]:
     """Returns a sentence for each reason why a model cannot learn from the cache that its config names.
 
     Args:
-        model: the student's config with its section `distillation`, resolved.
+        model: the student's config, resolved.
+        distillation: its section `distillation`.
     """
-    distillation = model["distillation"]
     try:
-        made_with = read_manifest(distillation["teacher_cache"])["settings"]
+        made_with = read_manifest(distillation.teacher_cache)["settings"]
     except DataError as error:
         return [f"{WHERE}: {error}."]
     try:
-        archive = NemoArchive(cached_teacher_path(distillation["teacher_cache"]))
+        archive = NemoArchive(cached_teacher_path(distillation.teacher_cache))
     except ValueError as error:
         return [f"{WHERE}: {error}."]
     problems = _option_problems(distillation) + _dropout_problems(model, archive)
-    problems += _teacher_problems(distillation.get("model_path"), made_with["teacher"])
+    problems += _teacher_problems(distillation.teachers, made_with["teacher"])
     return problems + _data_problems(model, made_with)
 
 
-def _option_problems(distillation: Mapping[str, Any]) -> list[str]:
+def _option_problems(distillation: TranslationDistillation) -> list[str]:
     problems = []
-    tail = distillation.get("teacher_cache_tail", TAILS[0])
-    if tail not in TAILS:
-        problems.append(f"{WHERE}_tail={tail}: must be one of {', '.join(TAILS)}.")
-    if precision := distillation.get("teacher_precision"):
+    if precision := distillation.teacher_precision:
         problems.append(f"model.distillation.teacher_precision={precision}: no teacher runs beside {WHERE}; set null.")
-    if distillation.get("distilbert_initialization"):
+    if distillation.distilbert_initialization:
         problems.append(f"{WHERE} holds no weights, which distillation.distilbert_initialization=true would copy.")
     return problems
 
@@ -59,10 +55,9 @@ def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[st
     return problems
 
 
-def _teacher_problems(model_path: Any, cached: Mapping[str, str]) -> list[str]:
-    if model_path in (None, "???"):
+def _teacher_problems(paths: Sequence[str], cached: Mapping[str, str]) -> list[str]:
+    if not paths:
         return []
-    paths = teacher_paths(model_path)
     if len(paths) > 1:
         return [f"model.distillation.model_path names {len(paths)} teachers; a teacher cache is of one."]
     try:

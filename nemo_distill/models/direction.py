@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import OmegaConf
 
 from nemo_distill.console import console
@@ -26,7 +27,7 @@ def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] 
         trainer: of its processes, one does it.
         say: prints.
     """
-    if not hasattr(model.teacher, "encoder_tokenizer") or not trainer.is_global_zero:
+    if not isinstance(model.teacher, MTEncDecModel) or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)
     for name in ("train_ds", "validation_ds", "test_ds"):

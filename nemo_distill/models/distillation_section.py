@@ -1,12 +1,17 @@
 """What a translation model's section `distillation` may hold: its keys, its losses, the tensors that they compare."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from nemo_distill.config.known_values import COUNT
-from nemo_distill.config.typed_section import build_section
+from nemo_distill.config.schedule import Weight
+from nemo_distill.config.section import Allowed, read_section, section
+from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.source_noise import SourceNoise
 
 REGISTERED_TENSORS = (
@@ -17,29 +22,65 @@ REGISTERED_TENSORS = (
     "decoder_cross_attention",
 )
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
-# Of the study's config; the rest of a `distillation` section is the core's.
-STUDY_KEYS = (
-    "distillation_loss_weight",
-    "cosine_loss_weight",
-    "distill_encoder",
-    "distilbert_initialization",
-    "initialization",
-    "same_size_as_teacher",
-    "share_encoder",
-    "mix",
-    "noise",
-)
+LayerRule = Annotated[
+    Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
+    Allowed("uniform, first, last, null or a list of the teacher's layers, counted from 1"),
+]
 
 
-def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The loss nodes of the study's config: with `distill_encoder`, `cosine` also compares the encoders' states."""
-    nodes = distillation.get("loss") or {}
-    if not isinstance(nodes, Mapping):  # told by the core's check
-        return nodes
-    nodes = dict(nodes)
-    if distillation.get("distill_encoder") and isinstance(nodes.get("cosine"), Mapping):
+@section
+class Initialization:
+    """What a student copies from its teacher before training (Sanh et al. 2019, section 3)."""
+
+    encoder: LayerRule = "uniform"
+    """The teacher's layers for the student's: `uniform`, every n-th; `first`; `last`; a list; null: none."""
+    decoder: LayerRule = "uniform"
+    """Likewise."""
+    embeddings: bool = True
+    """Copy the embeddings and the head."""
+
+
+@section
+class TranslationDistillation(DistillationSection):
+    """The section `distillation` of a translation model."""
+
+    distillation_loss_weight: Weight = 1.0
+    """Weight of `loss.primary`."""
+    cosine_loss_weight: Weight = 0.0
+    """Weight of `loss.cosine`, 1 - cosine of the decoders' hidden states. Different widths meet through a matrix that
+    is learned with the student and is no part of its `.nemo`."""
+    distill_encoder: bool = False
+    """Have `loss.cosine` compare the encoders' hidden states too, as `cosine_encoder`."""
+    distilbert_initialization: bool = False
+    """Start the student from layers of its teacher, which must be as wide; see `initialization`."""
+    initialization: Initialization = Field(default_factory=Initialization)
+    """What `distilbert_initialization` copies."""
+    same_size_as_teacher: bool = False
+    """Take `model.encoder`, `model.decoder`, `model.head` and the sharing of embeddings from the teacher's config."""
+    share_encoder: bool = False
+    """Keep the teacher's encoder, frozen and run once for both; the decoder alone is learned."""
+    mix: MixSection = Field(default_factory=MixSection)
+    """What is trained on instead of `train_ds` alone."""
+    noise: SourceNoise = Field(default_factory=SourceNoise)
+    """Noise in the source, on the student's side only."""
+
+
+def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:
+    """Returns the section `distillation` of a model's config, and a sentence for each problem.
+
+    Args:
+        model: the config, resolved.
+        where: the section's key, for the sentences.
+    """
+    return read_section(TranslationDistillation, model.get("distillation") or {}, where)
+
+
+def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+    """The loss nodes of the section: with `distill_encoder`, `cosine` also compares the encoders' states."""
+    nodes = dict(distillation.loss)
+    if distillation.distill_encoder and "cosine" in nodes:
         states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
-        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": states.replace("decoder", "encoder")}
+        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": str(states).replace("decoder", "encoder")}
     return nodes
 
 
@@ -59,15 +100,14 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
     return widths | {"decoder_cross_attention": widths["decoder_self_attention"]}
 
 
-def noise_problems(distillation: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the noise on the student's source, and what cannot be compared under it."""
-    noise, problems = build_section(SourceNoise, distillation.get("noise") or {}, "model.distillation.noise")
-    if problems or noise.is_none:
-        return problems
+def noise_problems(distillation: TranslationDistillation) -> list[str]:
+    """Returns what cannot be compared under the noise on the student's source."""
+    if distillation.noise.is_none:
+        return []
     return [
         f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
         f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
-        for name, node in dict(distillation_losses(distillation)).items()
+        for name, node in distillation_losses(distillation).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
     ]

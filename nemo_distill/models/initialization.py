@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
+from nemo_distill.models.distillation_section import Initialization
 
 SIDES = ("encoder", "decoder")
-RULES = ("uniform", "first", "last")
 # What NeMo takes for a key that a stack's config leaves out.
 NEMO_DEFAULTS = {
     "library": "nemo",
@@ -47,21 +47,16 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
         num_teacher: layers of the teacher.
 
     Raises:
-        ValueError: if there is no such rule, or the teacher has not got the layers.
+        ValueError: if the teacher has not got the layers.
     """
     if rule is None:
         return []
     if not isinstance(rule, str):
-        layers = list(rule) if isinstance(rule, Sequence) else rule
-        if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
-            raise ValueError(f"has {rule!r}; allowed are {', '.join(RULES)}, a list of layers and null")
-        if len(layers) != num_student or not all(1 <= layer <= num_teacher for layer in layers):
-            raise ValueError(f"has {layers}; {num_student} numbers from 1 to {num_teacher} are needed")
-        return layers
-    if rule not in RULES:
-        raise ValueError(f"has '{rule}'; allowed are {', '.join(RULES)}, a list of layers and null")
+        if len(rule) != num_student or not all(1 <= layer <= num_teacher for layer in rule):
+            raise ValueError(f"{rule}: must be {num_student} numbers from 1 to {num_teacher}")
+        return list(rule)
     if num_student > num_teacher:
-        raise ValueError(f"has '{rule}', but the student's {num_student} layers outnumber the teacher's {num_teacher}")
+        raise ValueError(f"{rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}")
     if rule == "uniform":
         return [teacher for _, teacher in layer_pairs("uniform", num_student, num_teacher)]
     skipped = num_teacher - num_student if rule == "last" else 0
@@ -109,27 +104,22 @@ def sharing_problem(where: str, student: Mapping[str, Any], start: Mapping[str, 
 
 
 def initialization_problems(
-    initialization: Mapping[str, Any], student: Mapping[str, Any], teacher: Mapping[str, Any]
+    initialization: Initialization, student: Mapping[str, Any], teacher: Mapping[str, Any]
 ) -> list[str]:
     """Returns what cannot be copied, a sentence each.
 
     Args:
-        initialization: `encoder` and `decoder`, rules for the layers, and `embeddings`, true or false.
+        initialization: what is to be copied.
         student: the student's config.
         teacher: the teacher's.
     """
-    known = (*SIDES, "embeddings")
-    problems = [
-        f"distillation.initialization has the unknown key '{key}'; known are {', '.join(known)}."
-        for key in initialization
-        if key not in known
-    ]
+    problems = []
     for side in SIDES:
-        rule = initialization.get(side)
-        if rule is None and not initialization.get("embeddings"):
+        rule = getattr(initialization, side)
+        if rule is None and not initialization.embeddings:
             continue
         same = SAME_IN_A_STACK if rule is not None else ()
-        if initialization.get("embeddings"):
+        if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
             same = dict.fromkeys((*same, *SAME_IN_EMBEDDINGS, *(["max_sequence_length"] if learned else [])))
         problems += [
@@ -140,13 +130,13 @@ def initialization_problems(
         try:
             copied_layers(rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
-            problems.append(f"distillation.initialization.{side} {error}.")
-    if initialization.get("embeddings"):
+            problems.append(f"distillation.initialization.{side}={error}.")
+    if initialization.embeddings:
         problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
     return problems
 
 
-def initialize_from_teacher(student: Any, teacher: Any, initialization: Mapping[str, Any]) -> dict[str, Any]:
+def initialize_from_teacher(student: Any, teacher: Any, initialization: Initialization) -> dict[str, Any]:
     """Copies layers, final norms, embeddings and head from teacher to student, both `MTEncDecModel`.
 
     Returns:
@@ -161,17 +151,17 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Mapping[
         ours, theirs = getattr(student, side), getattr(teacher, side)
         # NeMo calls the stack of layers by the side's name once more.
         stack, teacher_stack = getattr(ours, side), getattr(theirs, side)
-        layers = copied_layers(initialization.get(side), len(stack.layers), len(teacher_stack.layers))
+        layers = copied_layers(getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
         for layer, number in zip(stack.layers, layers):
             layer.load_state_dict(teacher_stack.layers[number - 1].state_dict())
         if layers and stack.final_layer_norm is not None and teacher_stack.final_layer_norm is not None:
             stack.final_layer_norm.load_state_dict(teacher_stack.final_layer_norm.state_dict())
-        if initialization.get("embeddings"):
+        if initialization.embeddings:
             _copy_embeddings(ours.embedding, theirs.embedding)
         record[side] = layers
-    if initialization.get("embeddings"):
+    if initialization.embeddings:
         student.log_softmax.load_state_dict(teacher.log_softmax.state_dict())
-    return record | {"embeddings": bool(initialization.get("embeddings"))}
+    return record | {"embeddings": initialization.embeddings}
 
 
 def _copy_embeddings(ours: Any, theirs: Any) -> None:

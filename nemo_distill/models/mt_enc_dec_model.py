@@ -22,12 +22,16 @@ from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
-from nemo_distill.losses.top_k import TAILS
 from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.capture import capture
-from nemo_distill.models.distillation_section import REGISTERED_TENSORS, distillation_losses, registered_widths
+from nemo_distill.models.distillation_section import (
+    REGISTERED_TENSORS,
+    TranslationDistillation,
+    distillation_losses,
+    registered_widths,
+)
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
@@ -35,7 +39,7 @@ from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_pro
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
-from nemo_distill.text.source_noise import NoisySource, SourceNoise
+from nemo_distill.text.source_noise import NoisySource
 from nemo_distill.trainer.resumable_loader import resumable_loader
 
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
@@ -56,6 +60,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     """
 
     distillation_tensors = REGISTERED_TENSORS
+    distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # what a student reads in place of the source
     _shares_encoder = False  # with its teacher, frozen
 
@@ -200,23 +205,22 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         """The number of real target tokens. Losses at source positions are weighted by it too."""
         return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
 
-    def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        noise = SourceNoise(**distillation.get("noise") or {})
-        if not noise.is_none:
+    def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+        if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
-            self._noisy_source = NoisySource(noise, tokenizer, fixed, self.encoder.max_sequence_length)
+            self._noisy_source = NoisySource(distillation.noise, tokenizer, fixed, self.encoder.max_sequence_length)
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:
         return registered_widths(self.cfg)
 
-    def cached_teacher(self, distillation: Mapping[str, Any]) -> CachedTeacher:
-        config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
-        if problems := cache_problems(config):
+    def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
+        config = OmegaConf.to_container(self.cfg)
+        # In the training's own words: what the mix was made of is known by now as the training data.
+        if problems := cache_problems(config, distillation):
             raise ConfigurationError(problems)
-        tail = distillation.get("teacher_cache_tail", TAILS[0])
-        return CachedTeacher(distillation["teacher_cache"], tail, student=self)
+        return CachedTeacher(distillation.teacher_cache, distillation.teacher_cache_tail, student=self)
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
@@ -240,22 +244,21 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         self.load_state_dict(started.state_dict())
 
     def initialize_from_teacher(
-        self, teacher: "DistillableMTEncDecModel", distillation: Mapping[str, Any]
+        self, teacher: "DistillableMTEncDecModel", distillation: TranslationDistillation
     ) -> dict[str, Any] | None:
-        if distillation.get("share_encoder"):
-            config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
-            if problems := shared_encoder_problems(config, 1, teacher.cfg, distillation_losses(distillation)):
+        if distillation.share_encoder:
+            config = OmegaConf.to_container(self.cfg)
+            if problems := shared_encoder_problems(config, distillation, 1, teacher.cfg):
                 raise ConfigurationError(problems)
             share_encoder(self, teacher)
             self._shares_encoder = True
             self.encoder.eval()
             return {"encoder": "shared"}
-        if not distillation.get("distilbert_initialization"):
+        if not distillation.distilbert_initialization:
             return None
-        initialization = distillation.get("initialization") or {}
-        if problems := initialization_problems(initialization, self.cfg, teacher.cfg):
+        if problems := initialization_problems(distillation.initialization, self.cfg, teacher.cfg):
             raise ConfigurationError(problems)
-        return initialize_from_teacher(self, teacher, initialization)
+        return initialize_from_teacher(self, teacher, distillation.initialization)
 
     def batch_origin(self, batch: list[Tensor]) -> str:
         return batch_origin(self, squeeze_batch(batch))

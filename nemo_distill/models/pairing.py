@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.core.loss_terms import Widths
-from nemo_distill.core.teacher_ensemble import teacher_weights
-from nemo_distill.models.distillation_section import distillation_losses, registered_widths
+from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
 from nemo_distill.models.initialization import initialization_problems
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from nemo_distill.models.student_config import sizes_of
@@ -66,11 +65,10 @@ def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[s
 
 
 def check_teachers(
-    model: Mapping[str, Any], distillation: Mapping[str, Any], paths: Sequence[str | Path]
+    model: Mapping[str, Any], distillation: TranslationDistillation, paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
     """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
     try:
-        teacher_weights(distillation.get("teacher_weights"), len(paths))
         archives = [translation_archive(path) for path in paths]
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
@@ -79,16 +77,16 @@ def check_teachers(
     problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
-    if distillation.get("same_size_as_teacher"):
+    if distillation.same_size_as_teacher:
         model = {**model, **sizes_of(archives[0])}
     else:
         problems += shared_embedding_problems(model, archives[0])
-    if distillation.get("distilbert_initialization"):
-        initialization = distillation.get("initialization") or {}
-        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
-    if distillation.get("share_encoder"):
-        losses = distillation_losses(distillation)
-        problems += [f"model.{problem}" for problem in shared_encoder_problems(model, len(paths), first, losses)]
+    if distillation.distilbert_initialization:
+        found = initialization_problems(distillation.initialization, model, first)
+        problems += [f"model.{problem}" for problem in found]
+    if distillation.share_encoder:
+        found = shared_encoder_problems(model, distillation, len(paths), first)
+        problems += [f"model.{problem}" for problem in found]
     return problems, (registered_widths(model), registered_widths(first))
 
 

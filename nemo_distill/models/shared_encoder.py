@@ -7,23 +7,23 @@ has been learned need not be learned again: what is distilled is the decoder, wh
 from collections.abc import Mapping
 from typing import Any
 
+from nemo_distill.models.distillation_section import TranslationDistillation, distillation_losses
 from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, stack_differences
 
 SWITCH = "distillation.share_encoder"
 
 
 def shared_encoder_problems(
-    model: Mapping[str, Any], teachers: int, teacher: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]]
+    model: Mapping[str, Any], distillation: TranslationDistillation, teachers: int, teacher: Mapping[str, Any]
 ) -> list[str]:
     """Returns what keeps a student from sharing its teacher's encoder, a sentence each.
 
     Args:
-        model: the student's config with its section `distillation`, resolved.
+        model: the student's config, resolved.
+        distillation: its section `distillation`.
         teachers: how many there are.
         teacher: the first one's config.
-        losses: the nodes of all losses, by name.
     """
-    distillation = model["distillation"]
     problems = [
         f"{SWITCH}: model.encoder has {key}={ours}, the teacher's {theirs}."
         for key, ours, theirs in stack_differences(
@@ -34,15 +34,15 @@ def shared_encoder_problems(
         problems.append(f"{SWITCH} would freeze the decoder's words too; set model.shared_embeddings=false.")
     if teachers > 1:
         problems.append(f"{SWITCH}: of {teachers} teachers none is the one to share with.")
-    if any((distillation.get("noise") or {}).values()):
+    if not distillation.noise.is_none:
         problems.append(f"{SWITCH}: with distillation.noise the student would read another source than its teacher.")
     for key in ("teacher_cache", "teacher_precision", "distilbert_initialization"):
-        if value := distillation.get(key):
+        if value := getattr(distillation, key):
             problems.append(f"{SWITCH} does not go with distillation.{key}={value}.")
     return problems + [
         f"{SWITCH}: the encoders are one, so that distillation.loss.{name}, which compares their '{value}', has "
         "nothing to teach."
-        for name, node in losses.items()
+        for name, node in distillation_losses(distillation).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and isinstance(value, str) and value.startswith("encoder")
     ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, sharing_problem, stack_differences
 from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
 from nemo_distill.models.student_config import sizes_of
@@ -28,11 +29,11 @@ def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path
     """
     if not isinstance(path, str):
         return [f"{KEY}={path}: must be the path of a .nemo."]
-    distillation = model.get("distillation") or {}
+    distillation = read_distillation(model, "distillation")[0] if "distillation" in model else None
     teacher = _opened(teacher_path) if teacher_path else None
     try:
         start = translation_archive(path)
-        if distillation.get("same_size_as_teacher") and teacher:
+        if distillation and distillation.same_size_as_teacher and teacher:
             model = {**model, **sizes_of(teacher)}
         problems = weight_problems(model, start.config, path) + _tokenizer_problems(model, start, teacher)
     except ValueError as error:
@@ -40,7 +41,7 @@ def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path
     return problems + [
         f"{KEY} and distillation.{key} both set the first weights."
         for key in ("distilbert_initialization", "share_encoder")
-        if distillation.get(key)
+        if distillation and getattr(distillation, key)
     ]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_distill.core.teacher_ensemble import teacher_paths
+from nemo_distill.core.distillation_section import DistillationSection
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
@@ -19,10 +20,11 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
     These are its tokenizers, as copies of the teacher's files in `folder`, languages that are null, and with
     `same_size_as_teacher` its sizes.
     """
-    archive = NemoArchive(teacher_archives(model.distillation)[0])
+    section, _ = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
+    archive = NemoArchive(teacher_archives(section)[0])
     with open_dict(model):
         model.update(languages_left_to(archive.path, model))
-    if model.distillation.get("same_size_as_teacher"):
+    if section.same_size_as_teacher:
         with open_dict(model):
             model.update(sizes_of(archive))
     for side in SIDES:
@@ -50,9 +52,8 @@ def sizes_of(archive: NemoArchive) -> dict[str, Any]:
     return sizes | {"shared_embeddings": bool(config.get("shared_embeddings"))}
 
 
-def teacher_archives(distillation: Mapping[str, Any]) -> list[str | Path]:
+def teacher_archives(distillation: DistillationSection) -> list[str | Path]:
     """The files that tell of the teachers: each one's `.nemo`, or what a teacher cache keeps of it."""
-    if distillation.get("teacher_cache"):
-        return [cached_teacher_path(distillation["teacher_cache"])]
-    path = distillation.get("model_path")
-    return teacher_paths(path) if isinstance(path, str | list) and path != "???" else []
+    if distillation.teacher_cache:
+        return [cached_teacher_path(distillation.teacher_cache)]
+    return list(distillation.teachers)

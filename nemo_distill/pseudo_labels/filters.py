@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
+from nemo_distill.config.section import section
+
 WORDS = re.compile(r"[^\W\d_]+")
 # Added to both lengths, in characters: of short lines the ratio says little.
 LENGTH_SLACK = 10
@@ -39,46 +43,31 @@ class Pair:
     source_cut: bool = False
 
 
-@dataclass(frozen=True)
+@section
 class FilterSettings:
-    """Which filters are on; one that is not named is off, and so is one that is false, 0 or None.
-
-    Args:
-        empty: drop empty hypotheses.
-        identical: drop hypotheses that are the source, but for case and spaces.
-        unfinished: drop hypotheses that the length limit cut off.
-        source_cut: drop lines of which only the beginning was translated.
-        length_ratio: drop a pair if one side has more than this many times the other's characters.
-        repetitions: drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often
-            as the source.
-        untranslated: drop hypotheses of whose words more than this share stand in the source.
-        duplicates: drop a pair that came before.
-        score_quantile: drop this share of the pairs, those with the teacher's lowest scores.
-        reverse_score_quantile: drop this share, those whose source the reverse model finds least likely.
-    """
+    """Which filters are on; one that is not named is off, and so is one that is false, 0 or None."""
 
     empty: bool = False
+    """Drop empty hypotheses."""
     identical: bool = False
+    """Drop hypotheses that are the source, but for case and spaces."""
     unfinished: bool = False
+    """Drop hypotheses that the length limit cut off."""
     source_cut: bool = False
-    length_ratio: float | None = None
-    repetitions: int | None = None
-    untranslated: float | None = None
+    """Drop lines of which only the beginning was translated."""
+    length_ratio: float | None = Field(None, ge=1)
+    """Drop a pair if one side has more than this many times the other's characters."""
+    repetitions: int | None = Field(None, ge=1)
+    """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
+    source."""
+    untranslated: float | None = Field(None, ge=0, lt=1)
+    """Drop hypotheses of whose words more than this share stand in the source."""
     duplicates: bool = False
-    score_quantile: float | None = None
-    reverse_score_quantile: float | None = None
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        limits = {"length_ratio": (1, None), "repetitions": (1, None), "untranslated": (0, 1)}
-        limits |= {"score_quantile": (0, 1), "reverse_score_quantile": (0, 1)}
-        found = []
-        for key, (least, most) in limits.items():
-            value = getattr(self, key)
-            if value and (value < least or (most and value >= most)):
-                allowed = f"from {least} to below {most}" if most else f"at least {least}"
-                found.append(f"{key}={value}: must be null or {allowed}.")
-        return found
+    """Drop a pair that came before."""
+    score_quantile: float | None = Field(None, ge=0, lt=1)
+    """Drop this share of the pairs, those with the teacher's lowest scores."""
+    reverse_score_quantile: float | None = Field(None, ge=0, lt=1)
+    """Drop this share, those whose source the reverse model finds least likely."""
 
 
 def empty(pair: Pair, on: bool) -> bool:

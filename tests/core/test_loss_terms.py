@@ -4,9 +4,17 @@ from omegaconf import OmegaConf
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import check_trainer
-from nemo_distill.core.loss_terms import build_loss_terms, check_distillation
+from nemo_distill.config.section import read_section
+from nemo_distill.core.distillation_section import DistillationSection
+from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
 
 KL = "nemo_distill.losses.KLDivergenceLoss"
+
+
+def check_distillation(values, registered):
+    """All problems of a section, as a job's check finds them."""
+    section, problems = read_section(DistillationSection, values, "distillation")
+    return problems or loss_problems(section, section.loss, registered)
 
 
 @pytest.mark.parametrize(
@@ -14,24 +22,24 @@ KL = "nemo_distill.losses.KLDivergenceLoss"
     [
         (
             {"_target_": "os.system"},
-            "has _target_ 'os.system'; allowed are names that begin with nemo_distill.losses.",
+            "._target_=os.system: must begin with 'nemo_distill.losses.'",
         ),
         ({"_target_": "nemo_distill.losses.Nothing"}, "cannot be imported"),
-        ({}, "has no _target_"),
+        ({}, "._target_ has no value"),
         (
             {"_target_": KL, "log_prob": "x"},
-            "has the key 'log_prob', which KLDivergenceLoss does not take; the closest known key is 'log_probs'",
+            " has the unknown key 'log_prob'; the closest known key is 'log_probs'",
         ),
-        ({"_target_": KL, "weight": -1}, "has weight=-1; a number of at least 0 is needed"),
-        ({"_target_": KL, "weight": "much"}, "has weight='much'"),
-        ({"_target_": KL, "weight": {"schedule": "step"}}, "has weight.schedule='step'; allowed are"),
+        ({"_target_": KL, "weight": -1}, ".weight=-1: must be a number of at least 0"),
+        ({"_target_": KL, "weight": "much"}, ".weight=much: must be"),
+        ({"_target_": KL, "weight": {"schedule": "step", "start": 1}}, ".weight.schedule=step: must be one of"),
         ({"_target_": KL, "log_probs": "logits"}, "reads 'logits', which the model does not register"),
     ],
 )
 def test_a_wrong_loss_node_is_told_by_name(node, sentence):
     _, problems = build_loss_terms({"primary": node}, registered=["log_probs"])
     assert len(problems) == 1
-    assert problems[0].startswith("distillation.loss.primary ") and sentence in problems[0]
+    assert problems[0].startswith("distillation.loss.primary") and sentence in problems[0]
 
 
 def test_weights_of_zero_leave_a_loss_out_and_missing_weights_are_one():
@@ -42,23 +50,23 @@ def test_weights_of_zero_leave_a_loss_out_and_missing_weights_are_one():
 
 def test_users_own_losses_are_allowed_by_name():
     node = {"own": {"_target_": "torch.nn.Identity"}}
-    assert "allowed are" in build_loss_terms(node)[1][0]
+    assert "_target_=torch.nn.Identity: must begin" in build_loss_terms(node)[1][0]
     assert "does not say in `consumes`" in build_loss_terms(node, allowed_targets=["torch.nn."])[1][0]
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"temperature": 0}, "distillation has temperature=0; a number above 0 is needed."),
-        ({"temperature": float("nan")}, "has temperature=nan"),
-        ({"student_train_loss_weight": -0.5}, "has student_train_loss_weight=-0.5"),
+        ({"temperature": 0}, "distillation.temperature=0: must be a number above 0"),
+        ({"temperature": float("nan")}, "distillation.temperature=nan"),
+        ({"student_train_loss_weight": -0.5}, "distillation.student_train_loss_weight=-0.5"),
         ({"temprature": 2}, "distillation has the unknown key 'temprature'; the closest known key is 'temperature'"),
         ({"loss": {}}, "no loss of a weight above 0"),
         (
             {"compile": "indcutor"},
-            "has compile='indcutor'; allowed are null and torch.compile's aot_eager, ",
+            "distillation.compile=indcutor: must be null or one of torch.compile's aot_eager, ",
         ),
-        ({"compile": True}, "has compile=True; allowed are null"),
+        ({"compile": True}, "distillation.compile=true: must be null or text"),
     ],
 )
 def test_a_wrong_distillation_section_is_told_by_key(change, sentence):
@@ -118,12 +126,13 @@ def test_an_error_lists_every_problem():
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("fused", "yes", "true and false"),
-        ("fused", 1, "true and false"),
-        ("fused", None, "true and false"),
-        ("teacher_precision", "float16", "null and bfloat16"),
+        ("fused", "yes", "true or false"),
+        ("fused", 1, "true or false"),
+        ("fused", None, "true or false"),
+        ("teacher_precision", "float16", "null or bfloat16"),
     ],
 )
 def test_a_choice_outside_of_what_is_allowed_is_told(key, value, allowed):
     problems = check_distillation({"student_train_loss_weight": 1.0, key: value}, ["log_probs"])
-    assert problems == [f"distillation has {key}={value!r}; allowed are {allowed}."]
+    shown = "null" if value is None else value
+    assert problems == [f"distillation.{key}={shown}: must be {allowed}."]

@@ -60,7 +60,7 @@ def test_where_the_teacher_does_not_run_the_encoder_has_no_dropout_either(sharin
 def test_a_teacher_that_only_lends_its_encoder_is_not_kept(sharing_config):
     sharing_config.distillation.update({"distillation_loss_weight": 0, "student_train_loss_weight": 1})
     model = DistillationModelPT(sharing_config, model_class=DistillableMTEncDecModel)
-    assert model.teachers == () and not model.student.encoder.training
+    assert len(model.teachers) == 0 and not model.student.encoder.training
 
 
 def test_the_losses_are_those_of_an_encoder_of_its_own_with_the_same_weights(sharing_config, tmp_path):
@@ -105,5 +105,5 @@ def test_a_teacher_that_no_step_runs_is_not_kept(distillation_config, tmp_path):
     for key, weight in {"distillation": 0, "student_train": 1, "cosine": 0}.items():
         distillation_config.distillation[f"{key}_loss_weight"] = weight
     model, _ = distill(distillation_config, tmp_path)
-    assert model.teachers == () and model.teacher is None
+    assert len(model.teachers) == 0 and model.teacher is None
     assert model.teacher_parameters == sum(parameter.numel() for parameter in model.student.parameters())
