@@ -114,15 +114,13 @@ def _models_in(folder: Path) -> list[Path]:
 
 def _outcome(trainer: Any) -> dict[str, Any]:
     """What a training has reached: its best and last scores, the models' sizes, and the `.nemo` that it wrote."""
-    from nemo_distill.core.distillation_model import number_of_parameters  # NeMo, which has been imported by now
-
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     best = checkpoint.best_model_score if checkpoint else None
     return {
         "steps": getattr(trainer, "last_step", trainer.global_step),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        "parameters": number_of_parameters(getattr(model, "student", model)),
+        "parameters": getattr(model, "student", model).number_of_parameters(),
         "teacher_parameters": getattr(model, "teacher_parameters", None),
         "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
     }

@@ -63,7 +63,7 @@ class Criteria:
         for key, allowed in (("selection", SELECTIONS), ("metric", METRICS)):
             if getattr(self, key) not in allowed:
                 found.append(f"{key}={getattr(self, key)}: must be one of {', '.join(allowed)}.")
-        return found + [f"filters.{problem}" for problem in self.filters.problems()]
+        return found
 
 
 def judge(candidate: Candidate, criteria: Criteria) -> Outcome:

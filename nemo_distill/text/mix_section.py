@@ -52,8 +52,8 @@ class MixSection:
     def problems(self) -> list[str]:
         """Returns a sentence for each rule that several keys break."""
         problems = []
-        if self.base is not None and self.base not in self.corpora:
-            problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora) or 'the corpora'}.")
+        if self.corpora and self.base is not None and self.base not in self.corpora:
+            problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora)}.")
         if self.base is not None and self.lines is not None:
             problems.append(f"base={self.base} and lines={self.lines} both say how long the mix is; give one.")
         return problems

@@ -198,7 +198,7 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["cache.k=0"], "cache.k=0: must be at least 1."),
+        (["cache.k=0"], "cache.k=0: must be null or a whole number of at least 1."),
         (["cache.k=100000"], "words; null keeps all of them."),
         (["cache.dtype=int8"], "cache.dtype=int8: must be one of float16, float32."),
         (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16."),

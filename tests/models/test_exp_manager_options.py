@@ -77,7 +77,7 @@ def test_a_job_is_told_all_of_it_at_once(job):
             "+exp_manager.ema.enable=true",
         ),
     )
-    assert len(found) == 3 and any("did you mean 'patience'" in problem for problem in found)
+    assert len(found) == 3 and any("the closest known key is 'patience'" in problem for problem in found)
 
 
 def test_what_only_exp_manager_finds_is_one_sentence_too(tmp_path):

@@ -9,9 +9,9 @@ from nemo_distill.commands.training import start_from_nemo
 from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
+from tests.commands.test_training_check import START
 from tests.conftest import tiny_config, train_sentencepiece
 from tests.models.conftest import problems
-from tests.models.test_mt_config import START
 
 
 @pytest.fixture(scope="module")
