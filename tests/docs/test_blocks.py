@@ -84,7 +84,9 @@ class Command:
 
 def commands(found: list[Block]) -> list[Command]:
     """Returns the commands of jobs in the shell's blocks, without repetitions."""
-    every = [command for block in found for words in shell_commands(block.code) for command in job_command(block, words)]
+    every = [
+        command for block in found for words in shell_commands(block.code) for command in job_command(block, words)
+    ]
     return list({(command.script, command.arguments): command for command in every}.values())
 
 
@@ -152,7 +154,9 @@ def test_every_job_is_shown():
 
 def test_every_job_is_in_both_tables_of_jobs():
     for page in (REPOSITORY / "README.md", REPOSITORY / "docs" / "index.md"):
-        assert {job for job in JOBS if f"`{job}`" in text_of(page) or f"`nemo-distill {job}`" in text_of(page)} == {*JOBS}
+        assert {job for job in JOBS if f"`{job}`" in text_of(page) or f"`nemo-distill {job}`" in text_of(page)} == {
+            *JOBS
+        }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -189,7 +193,9 @@ def bash(code: str) -> Block:
 
 
 def test_commands_are_found_behind_settings_of_the_shell_and_before_its_files():
-    code = "A_B=1 srun nemo-distill mix \\\n  output=x ... < in > out # more\ncat x | python translate.py model='a b'\n"
+    code = (
+        "A_B=1 srun nemo-distill mix \\\n  output=x ... < in > out # more\ncat x | python translate.py model='a b'\n"
+    )
     mix, translate = commands([bash(code)])
     assert (mix.script.name, mix.arguments) == ("mix_corpora.py", ("output=x",))
     assert (translate.script.name, translate.arguments) == ("translate.py", ("model=a b",))

@@ -41,7 +41,9 @@ def test_a_broken_link_is_found(tmp_path):
 
 
 def test_a_page_of_the_site_links_to_no_file_outside_it():
-    outside = [(page.name, link) for page in PAGES if page.parent.name == "docs" for link in links(page) if "../" in link]
+    outside = [
+        (page.name, link) for page in PAGES if page.parent.name == "docs" for link in links(page) if "../" in link
+    ]
     assert outside == []
 
 
