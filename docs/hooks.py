@@ -49,8 +49,9 @@ def _imported(module: str) -> Any:
     Raises:
         RuntimeError: if importing it imports NeMo, which takes many seconds.
     """
+    there_already = "nemo" in sys.modules
     imported = importlib.import_module(module)
-    if "nemo" in sys.modules:
+    if "nemo" in sys.modules and not there_already:
         raise RuntimeError(f"{module} has a typed section and imports NeMo; import NeMo later, or move the section.")
     return imported
 

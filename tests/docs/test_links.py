@@ -65,6 +65,13 @@ def test_exported_names_are_in_the_python_interface():
     assert {*losses.__all__, *nemo_distill.__all__} <= shown
 
 
+def test_the_page_on_design_names_every_layer_in_its_order():
+    layers = re.search(r"^layers =\n((?: +\w+\n)+)", text_of(REPOSITORY / ".importlinter"), re.MULTILINE)[1].split()
+    table = text_of(REPOSITORY / "docs" / "design.md").split("\n\n## ")[1].split("Outside the package")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert [Path(name).stem for row in rows for name in re.findall(r"`([\w./]+)`", row)] == layers
+
+
 def test_readme_is_short():
     assert len(text_of(REPOSITORY / "README.md").splitlines()) <= 150
 
