@@ -18,23 +18,24 @@ from tests.conftest import REPOSITORY, SCRIPTS
 from tests.docs.pages import PAGES, Block, blocks, text_of
 
 CONF = SCRIPTS / "conf"
-# The command's jobs, and the scripts that do the same; a script names its default configuration itself.
+# The command's jobs: the scripts that do the same, and their default configurations.
 JOBS = {
-    "train": "enc_dec_nmt.py",
-    "distill": "enc_dec_nmt_distill.py",
-    "label": "generate_pseudo_labels.py",
-    "mix": "mix_corpora.py",
-    "cache": "cache_teacher.py",
-    "translate": "translate.py",
-    "export": "export.py",
-    "evaluate": "evaluate.py",
-    "compare": "compare_students.py",
-    "demo": "compare_students.py",
-    "size": "size_student.py",
-    "card": "model_card.py",
-    "report": "report.py",
-    "serve": "demo_server.py",
+    "train": ("enc_dec_nmt.py", "aayn_base"),
+    "distill": ("enc_dec_nmt_distill.py", "aayn_base_distill"),
+    "label": ("generate_pseudo_labels.py", "generate_pseudo_labels"),
+    "mix": ("mix_corpora.py", "mix_corpora"),
+    "cache": ("cache_teacher.py", "cache_teacher"),
+    "translate": ("translate.py", "translate"),
+    "export": ("export.py", "export"),
+    "evaluate": ("evaluate.py", "evaluate"),
+    "compare": ("compare_students.py", "demo"),
+    "demo": ("compare_students.py", "demo"),
+    "size": ("size_student.py", "size_student"),
+    "card": ("model_card.py", "model_card"),
+    "report": ("report.py", "report"),
+    "serve": ("demo_server.py", "demo_server"),
 }
+DEFAULTS = {**dict(JOBS.values()), "study.py": "study"}
 LANGUAGES = {"bash", "python", "python-excerpt", "yaml", "diff"}
 ELLIPSIS = "..."  # a placeholder, alone, for arguments that a page has shown before; no other value is one
 LAUNCHERS = {
@@ -66,7 +67,7 @@ class Command:
         """The one that is given, or the script's default."""
         if "--config-name" in self.arguments:
             return self.arguments[self.arguments.index("--config-name") + 1]
-        return re.search(r'@hydra_main\("[^"]+", "(\w+)"\)', self.script.read_text(encoding="utf-8"))[1]
+        return DEFAULTS[self.script.name]
 
     @property
     def overrides(self) -> list[Override]:
@@ -116,7 +117,7 @@ def job_command(block: Block, words: list[str]) -> Iterator[Command]:
     arguments = tuple(word for word in words[2:] if word != ELLIPSIS)
     if words[:1] == ["nemo-distill"]:
         assert words[1] in JOBS, f"{block}: there is no job {words[1]}"
-        yield Command(block, SCRIPTS / JOBS[words[1]], arguments)
+        yield Command(block, SCRIPTS / JOBS[words[1]][0], arguments)
     elif words[:1] == ["python"] and words[1].endswith(".py"):
         folders = (SCRIPTS, REPOSITORY)  # where the pages say that commands are typed
         script = next((folder / words[1] for folder in folders if (folder / words[1]).is_file()), None)
@@ -149,7 +150,7 @@ def test_a_command_composes_with_the_real_configuration(command):
 
 
 def test_every_job_is_shown():
-    assert set(JOBS.values()) == {command.script.name for command in COMMANDS} | {"compare_students.py"}
+    assert set(DEFAULTS) == {command.script.name for command in COMMANDS}
 
 
 def test_every_job_is_in_both_tables_of_jobs():
