@@ -65,7 +65,9 @@ def _described(section: type) -> str:
         default = "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
         words = _words(field.annotation, field.metadata)
         rows.append("| " + " | ".join(map(_cell, (f"`{key}`", words, default, field.description or ""))) + " |")
-    parts = [f"### {section.__name__}", inspect.getdoc(section) or "", "\n".join(rows)]
+    said = inspect.getdoc(section) or ""
+    said = "" if said.startswith(f"{section.__name__}(") else said  # what a dataclass without a docstring says of itself
+    parts = [f"### {section.__name__}", said, "\n".join(rows)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -65,6 +65,11 @@ def test_a_section_is_a_heading_and_a_table_of_its_keys(hooks, package):
     ]
 
 
+def test_a_section_without_a_docstring_has_none(hooks, package):
+    (package / "search.py").write_text(SECTION.replace('    """How to search."""\n', ""))
+    assert hooks.sections_reference(package).startswith("### Search\n\n| key |")
+
+
 def test_a_package_without_sections_has_a_sentence(hooks, package):
     assert hooks.sections_reference(package) == "No job uses typed sections yet."
 
