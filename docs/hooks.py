@@ -66,7 +66,7 @@ def _described(section: type) -> str:
         words = _words(field.annotation, field.metadata)
         rows.append("| " + " | ".join(map(_cell, (f"`{key}`", words, default, field.description or ""))) + " |")
     said = inspect.getdoc(section) or ""
-    said = "" if said.startswith(f"{section.__name__}(") else said  # what a dataclass without a docstring says of itself
+    said = "" if said.startswith(f"{section.__name__}(") else said  # a dataclass's default
     parts = [f"### {section.__name__}", said, "\n".join(rows)]
     return "\n\n".join(filter(None, parts))
 
