@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-oldest test-newest lint reference clean
+.PHONY: demo test test-oldest test-newest lint docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/nlp/machine_translation/compare_students.py --config-name demo
@@ -16,9 +16,9 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# docs/reference.md from the docstrings
-reference: .venv/ready
-	$(BIN)/python docs/reference.py
+# The documentation, into site/; a warning, such as a broken link, is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # torch comes first, so that nothing else chooses a build of it. youtokentome needs Cython to build and does not say so.
 .venv/ready: setup.py constraints.txt
@@ -41,4 +41,4 @@ test-oldest test-newest: test-%: .venv-%/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest demo_runs
+	rm -rf .venv .venv-oldest .venv-newest demo_runs site
