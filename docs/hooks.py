@@ -58,12 +58,12 @@ def _imported(module: str) -> Any:
 
 def _described(section: type) -> str:
     """Returns what a section is, and a row for each key: type, default, description."""
-    from nemo_distill.config.section import _words
+    from nemo_distill.config.section import type_in_words
 
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, field in section.__pydantic_fields__.items():
         default = "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
-        words = _words(field.annotation, field.metadata)
+        words = type_in_words(field.annotation, field.metadata)
         rows.append("| " + " | ".join(map(_cell, (f"`{key}`", words, default, field.description or ""))) + " |")
     said = inspect.getdoc(section) or ""
     said = "" if said.startswith(f"{section.__name__}(") else said  # a dataclass's default

@@ -88,7 +88,7 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
         where: the section's key, as the user types it; "" for a whole configuration.
     """
     if not isinstance(values, Mapping):
-        return None, [f"{where}={values}: must be {_words(section_class, ())}."]
+        return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
@@ -193,7 +193,7 @@ class _Place:
             return f"{section_key or 'the configuration'} has the unknown key '{name}'{known}."
         if problem["type"] == OWN_WORDS:
             return f"{self.where} {problem['msg']}."
-        allowed = f"must be {_words(self.type_, self.demands)}"
+        allowed = f"must be {type_in_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
         return f"{self.where}={_shown(self.value)}: {reason}."
 
@@ -202,7 +202,7 @@ def _options(type_: Any) -> tuple[Any, ...]:
     return get_args(type_) if get_origin(type_) in (UnionType, Union) else (type_,)
 
 
-def _words(type_: Any, demands: Sequence[Any]) -> str:
+def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
     """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
     for demand in demands:
         if isinstance(demand, Allowed):
@@ -215,12 +215,16 @@ def _option_words(type_: Any, demands: Sequence[Any]) -> str:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
         own = [one for demand in arguments[1:] for one in getattr(demand, "metadata", [demand])]
-        return _words(arguments[0], [*own, *demands])
+        return type_in_words(arguments[0], [*own, *demands])
     if origin is Literal:
         return ("one of " if len(arguments) > 1 else "") + ", ".join(_shown(word) for word in arguments)
     if origin in (list, tuple):
         several = "a list that is not empty" if any(isinstance(one, MinLen) for one in demands) else "a list"
-        return f"{several}, of which each entry is {_words(arguments[0], ())}" if arguments[:1] != (Any,) else several
+        return (
+            f"{several}, of which each entry is {type_in_words(arguments[0], ())}"
+            if arguments[:1] != (Any,)
+            else several
+        )
     if origin is dict or type_ is dict:
         return "a section"
     if is_dataclass(type_):
@@ -272,7 +276,7 @@ def argument_problem(where: str, value: Any, type_: Any) -> str | None:
         adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
         adapter.validate_json(json.dumps(value, default=str))
     except ValidationError:
-        return f"{where}={_shown(value)}: must be {_words(type_, ())}."
+        return f"{where}={_shown(value)}: must be {type_in_words(type_, ())}."
     except (PydanticSchemaGenerationError, PydanticUserError):
         return None
     return None

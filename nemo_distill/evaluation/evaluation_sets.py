@@ -45,7 +45,7 @@ class EvaluationSet:
 
 
 @section
-class _SetSection:
+class SetSection:
     """A test set in a config: `source` and `reference`, or `sacrebleu` and `pair`."""
 
     source: str | None = None
@@ -78,7 +78,7 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
         where = f"test_sets.{name}"
         if not NAME.fullmatch(str(name)):
             problems.append(f"{where}: a name may have letters, digits, _, + and -.")
-        one, wrong = read_section(_SetSection, values or {}, where)
+        one, wrong = read_section(SetSection, values or {}, where)
         problems += wrong
         if one and not wrong:
             files, wrong = _sacrebleu_files(where, one) if one.sacrebleu else _files(where, one)
@@ -118,7 +118,7 @@ def with_languages(
     return found, problems
 
 
-def _files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
+def _files(where: str, section: SetSection) -> tuple[list[Path], list[str]]:
     sources, problems = named_files(f"{where}.source", section.source)
     references, reference_problems = named_files(f"{where}.reference", section.reference)
     problems += reference_problems
@@ -127,7 +127,7 @@ def _files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
     return [*sources, *references], problems
 
 
-def _sacrebleu_files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
+def _sacrebleu_files(where: str, section: SetSection) -> tuple[list[Path], list[str]]:
     name, pair = section.sacrebleu, section.pair
     if name not in (known := get_available_testsets()):
         return [], [f"{where}.sacrebleu={name}: sacrebleu knows {', '.join(sorted(known))}."]

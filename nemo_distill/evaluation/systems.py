@@ -76,7 +76,7 @@ class System:
 
 
 @section
-class _SystemSection:
+class SystemSection:
     """A system in a config."""
 
     model: str = ""
@@ -109,7 +109,7 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
         if not isinstance(values, Mapping):
             problems.append(f"{where}={values}: must be a path, or a section with model and engine.")
             continue
-        section, wrong = read_section(_SystemSection, values, where)
+        section, wrong = read_section(SystemSection, values, where)
         problems += wrong
         if section and not wrong:
             path = user_path(section.model)
