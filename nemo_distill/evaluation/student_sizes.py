@@ -59,7 +59,7 @@ class SizeTarget:
         bytes: of its weights, at most.
         tokens_per_second: at least as many; needs `teacher_tokens_per_second`.
         dtype: of the weights, `float32`, `float16` or `bfloat16`.
-        teacher_tokens_per_second: as `evaluate.py` measured it.
+        teacher_tokens_per_second: as an evaluation measured it.
     """
 
     parameters: int | None = None
@@ -78,7 +78,7 @@ class SizeTarget:
             problems.append(f"dtype={self.dtype}: must be one of {', '.join(BYTES)}.")
         if self.tokens_per_second and not (self.teacher_tokens_per_second or 0) > 0:
             problems.append(
-                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as evaluate.py "
+                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as an evaluation "
                 "measures it."
             )
         return problems
@@ -107,7 +107,7 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
     Tokens a second are the teacher's, times the weights that the teacher multiplies a token by over those of the
     student (`ParameterCount.per_token`): time is taken to be proportional to multiplications, as if nothing else took
     any and a translation had as many tokens as its source. Small models do not get that fast; it is an upper bound to
-    be measured by `evaluate.py`.
+    be measured by an evaluation.
 
     Args:
         teacher: the teacher's parameters.

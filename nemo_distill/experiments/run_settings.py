@@ -9,11 +9,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.teacher_ensemble import teacher_paths
 from nemo_distill.storage.files import versions
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import git_revision
 from nemo_distill.teacher_cache.cache import read_manifest
+from nemo_distill.text.files import as_list
 
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
 
@@ -27,7 +27,7 @@ def job_settings(cfg: DictConfig) -> dict[str, Any]:
 def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if cache := distillation.get("teacher_cache"):
         return [read_manifest(cache)["settings"]["teacher"]]
-    paths = [Path(path).expanduser() for path in teacher_paths(distillation.get("model_path") or [])]
+    paths = [Path(path).expanduser() for path in as_list(distillation.get("model_path"))]
     return [fingerprint(path) for path in paths if path.is_file()]
 
 
