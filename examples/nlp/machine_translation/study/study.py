@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
+from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.commands.command_line import hydra_main
 from nemo_distill.commands.training import check, plain_errors
@@ -14,7 +15,6 @@ from nemo_distill.experiments.comparison import check_comparison, compare, finis
 from nemo_distill.experiments.comparison_plan import plan_runs
 from nemo_distill.experiments.results_table import write_results
 from nemo_distill.report.plots import plotting_problems
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.made_with import made_with
 

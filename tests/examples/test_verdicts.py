@@ -2,9 +2,9 @@
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.experiments.results_table import Result
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from tests.conftest import SCRIPTS
 
 EXPERIMENTS = {
