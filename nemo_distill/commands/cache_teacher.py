@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.commands.training_check import tarred_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
@@ -25,7 +26,7 @@ from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.settings import CacheSettings, chosen_pairs, data_fingerprints
 from nemo_distill.text.files import data_problems
-from nemo_distill.text.training_mix import mixed_how, training_mix_problems
+from nemo_distill.text.training_mix import mix_training_data, mixed_how, training_mix_problems
 
 
 @dataclass(frozen=True)
@@ -186,3 +187,17 @@ def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> N
         f"Teacher cache in {folder.path}: {manifest['pairs']:,} pairs, {manifest['tokens']:,} tokens of "
         f"{manifest['bytes_per_token']} bytes, {size:,.0f} MB."
     )
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_caching)
+    job = caching_job(cfg)
+
+    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+
+    trainer = cfg.trainer
+    where = (trainer.accelerator, trainer.devices, trainer.num_nodes)
+    with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
+        mix_training_data(cfg.model, folder)
+        job = job.reading(cfg.model.train_ds)
+        cache_teacher(job, process.rank, process.world_size, process.device)

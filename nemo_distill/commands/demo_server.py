@@ -1,4 +1,4 @@
-"""The job of `demo_server.py`: a page with the models of a config."""
+"""Serves a page with the models of a config."""
 
 import socket
 from importlib.util import find_spec
@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from nemo_distill.commands.demo_page import build_page
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.commands.translate import model_paths, read_settings
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
@@ -30,7 +31,7 @@ def check_server(cfg: DictConfig) -> None:
     elif not _is_free(cfg.port):
         problems.append(f"port={cfg.port}: another program has it; take another.")
     if not find_spec("flask") or not find_spec("waitress"):
-        problems.append("demo_server.py needs flask and waitress: pip install 'nemo_distill[demo]'.")
+        problems.append("The page needs flask and waitress: pip install 'nemo_distill[demo]'.")
     try:
         problems += search_problems(cfg.engine, read_settings(cfg.search))
     except ConfigurationError as error:
@@ -59,3 +60,9 @@ def run_server(cfg: DictConfig) -> None:
     engines = {name: load_engine(cfg.engine, model_paths(path), cfg.device) for name, path in bar}
     console.info(f"http://127.0.0.1:{cfg.port}  (Ctrl-C ends it)")
     waitress.serve(build_page(engines, read_settings(cfg.search)), host="127.0.0.1", port=cfg.port, threads=2)
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_server)
+    with plain_errors():
+        run_server(cfg)

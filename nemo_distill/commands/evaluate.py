@@ -1,4 +1,4 @@
-"""The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
+"""Evaluates models: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_section
@@ -17,7 +18,7 @@ from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets, with_languages
-from nemo_distill.evaluation.evaluation_tables import group_spreads
+from nemo_distill.evaluation.evaluation_tables import group_spreads, print_evaluation, write_evaluation
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, read_systems
 from nemo_distill.evaluation.translations import Texts, system_settings
@@ -30,7 +31,7 @@ from nemo_distill.storage.made_with import made_with
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What `evaluate.py` is to do.
+    """What an evaluation is to do.
 
     Args:
         systems: the first is what compression is relative to.
@@ -280,3 +281,12 @@ def _name_problems(values: Mapping[str, Any]) -> list[str]:
         for name in baselines
         if name not in models
     ]
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_evaluation)
+    job = evaluation_job(cfg)
+    with plain_errors(goes_on=True):
+        evaluation = job.run()
+        write_evaluation(evaluation, job.folder)
+    print_evaluation(evaluation)

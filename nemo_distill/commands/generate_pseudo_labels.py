@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.commands.translate import model_paths
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
@@ -331,3 +332,14 @@ def write_text(job: LabellingJob) -> None:
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
     kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
     print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", kept, record["lines"])
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_labelling)
+    job = labelling_job(cfg)
+
+    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+
+    with plain_errors(goes_on=True), processes(cfg.accelerator, cfg.devices, cfg.num_nodes) as process:
+        if translate(job, process.rank, process.world_size, process.device):
+            write_text(job)

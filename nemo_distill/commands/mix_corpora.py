@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
@@ -67,3 +68,9 @@ def mix_corpora(cfg: DictConfig) -> None:
         record = write_mix(mix, cfg.overwrite, lambda line, lines: on_progress(line / lines, 1))
     counts = {name: part["lines"] for name, part in record["corpora"].items()}
     print_counts(f"{mix.path('src')} and {mix.path('tgt').name}", counts, record["lines"])
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_mixing)
+    with plain_errors():
+        mix_corpora(cfg)

@@ -1,9 +1,10 @@
-"""The job of `report.py`: what trainings logged and an evaluation found, as a page and as PNG files."""
+"""Reports: what trainings logged and an evaluation found, as a page and as PNG files."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
@@ -22,7 +23,7 @@ def check_report(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg) + plotting_problems("report.py")
+    problems = check_missing(cfg) + plotting_problems("report")
     if cfg.runs is None and cfg.evaluation is None:
         problems.append("runs and evaluation have no value; give a folder of trainings, an evaluation's, or both.")
     if cfg.runs is not None and not Path(str(cfg.runs)).is_dir():
@@ -74,3 +75,9 @@ def write_report(cfg: DictConfig) -> None:
     with whole_file(folder / "report.html") as stream:
         stream.write(page.encode())
     console.info(str(folder / "report.html"))
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_report)
+    with plain_errors():
+        write_report(cfg)

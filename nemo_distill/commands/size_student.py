@@ -1,7 +1,8 @@
-"""The job of `size_student.py`: from a teacher and a target to students that can be trained."""
+"""Sizes students: from a teacher and a target to students that can be trained."""
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_section
@@ -65,7 +66,7 @@ def _print(found: list[Candidate], teacher: ParameterCount, target: SizeTarget, 
     if estimated:
         console.info("Tokens a second are the teacher's times its multiplications over the student's; measure them.")
     overrides = [*found[0].shape.overrides(), f"model.shared_embeddings={str(shared).lower()}"]
-    console.info(f"The first is trained by enc_dec_nmt_distill.py with\n  {' '.join(overrides)}")
+    console.info(f"The first is trained by\n  nemo-distill distill {' '.join(overrides)}")
 
 
 def _row(candidate: Candidate, teacher: ParameterCount) -> list[str]:
@@ -91,3 +92,9 @@ def _print_nothing(smaller: list[Candidate]) -> None:
         f"No student of the grid meets the target. The smallest has {least.count.total:,} parameters, "
         f"{least.count.embeddings:,} of them in embeddings: a smaller vocabulary makes smaller students."
     )
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_sizing)
+    with plain_errors():
+        run_sizing(cfg)

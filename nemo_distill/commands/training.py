@@ -1,4 +1,4 @@
-"""The steps of a training job that its Hydra scripts share, in NeMo's order."""
+"""The steps of a training that `train` and `distill` share, in NeMo's order."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""The job of `translate.py`: lines of text in, their translations out, in order, as they come."""
+"""Translates: lines of text in, their translations out, in order, as they come."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_section
+from nemo_distill.console import set_up_console
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
 from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
 from nemo_distill.decoding.ensemble import share_problems
@@ -138,3 +140,10 @@ def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
             yield stream
         finally:
             stream.detach()  # which flushes; `whole_file` closes the file
+
+
+def main(cfg: DictConfig) -> None:
+    set_up_console(sys.stderr)  # standard output is for translations
+    check(cfg, check_translation)
+    with plain_errors():
+        run_translation(cfg)

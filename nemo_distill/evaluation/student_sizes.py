@@ -66,7 +66,7 @@ class SizeTarget:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights, `float32`, `float16` or `bfloat16`."""
     teacher_tokens_per_second: float | None = Field(None, gt=0)
-    """As `evaluate.py` measured it."""
+    """As an evaluation measured it."""
 
     def problems(self) -> list[str]:
         """Returns a sentence if nothing is asked, or what is asked cannot be estimated."""
@@ -75,7 +75,7 @@ class SizeTarget:
             problems.append("parameters=null, like bytes and tokens_per_second: give at least one of the three.")
         if self.tokens_per_second and not self.teacher_tokens_per_second:
             problems.append(
-                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as evaluate.py "
+                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as an evaluation "
                 "measures it."
             )
         return problems
@@ -104,7 +104,7 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
     Tokens a second are the teacher's, times the weights that the teacher multiplies a token by over those of the
     student (`ParameterCount.per_token`): time is taken to be proportional to multiplications, as if nothing else took
     any and a translation had as many tokens as its source. Small models do not get that fast; it is an upper bound to
-    be measured by `evaluate.py`.
+    be measured by an evaluation.
 
     Args:
         teacher: the teacher's parameters.

@@ -147,7 +147,8 @@ def _problems(system: System, search: SearchSettings | None) -> list[str]:
         return problems
     if system.engine == "ctranslate2" and system.model.is_file():
         # It could be exported on the way, but neither its bytes nor its memory would be the export's.
-        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes a folder that export.py wrote."]
+        taken = "a folder that 'nemo-distill export' wrote"
+        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes {taken}."]
     try:
         if system.engine == "ctranslate2":
             ExportRecord.read(system.model)

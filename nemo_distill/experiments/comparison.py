@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import track
 
@@ -25,7 +26,7 @@ from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.results import Result
-from nemo_distill.experiments.comparison_plan import Run, flat_overrides, plan_runs
+from nemo_distill.experiments.comparison_plan import KINDS, Run, flat_overrides, given_overrides, parsed, plan_runs
 from nemo_distill.metrics.scores import bleu, language_problems
 from nemo_distill.storage.files import whole_file, write_json
 from nemo_distill.storage.ledger import differences, fingerprint
@@ -37,7 +38,7 @@ from nemo_distill.text.lines import TextFiles, clean_text
 POLL_SECONDS = 5.0  # between looks at what other processes have finished
 
 
-def check_comparison(cfg: DictConfig, scripts: Path) -> None:
+def check_comparison(cfg: DictConfig) -> None:
     """Checks that the corpus is there or can be generated, and that no run's folder holds another run's result.
 
     Raises:
@@ -53,8 +54,8 @@ def check_comparison(cfg: DictConfig, scripts: Path) -> None:
     if not problems:
         problems += [
             f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
-            for run in plan_runs(cfg, scripts)
-            if run.folder.is_dir() and any(begun != run.arguments for begun in run.begun_with())
+            for run in plan_runs(cfg)
+            if run.folder.is_dir() and any(begun != list(run.arguments) for begun in run.begun_with())
         ]
     if problems:
         raise ConfigurationError(problems)
@@ -64,10 +65,11 @@ def _plan_problems(cfg: DictConfig) -> list[str]:
     """Says what is wrong with the keys that the plan is made of."""
     problems = [
         f"{section}.{name}={overrides}: must be a list of overrides."
-        for section in ("baselines", "methods", "labels", "caches")
+        for section in KINDS
         for name, overrides in cfg[section].items()
         if not isinstance(overrides, ListConfig)
     ]
+    problems = problems or _unreadable_overrides(cfg)
     taken = {"teacher"}
     for section in ("baselines", "methods"):
         for group in cfg[section]:
@@ -80,6 +82,16 @@ def _plan_problems(cfg: DictConfig) -> list[str]:
     _, search_problems = read_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
     problems += [problem.removeprefix("search.") for problem in search_problems]
     return problems + language_problems("corpus.target", cfg.corpus.target)
+
+
+def _unreadable_overrides(cfg: DictConfig) -> list[str]:
+    problems = []
+    for key, override in given_overrides(cfg):
+        try:
+            parsed(override)
+        except OverrideParseException as error:
+            problems.append(f"{key}: '{override}' is no override: {str(error).splitlines()[0]}.")
+    return problems
 
 
 def _generated_problems(corpus: DictConfig) -> list[str]:
@@ -98,8 +110,8 @@ def _text_problems(cfg: DictConfig) -> list[str]:
     missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
     problems = [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
     for name, overrides in cfg.labels.items():
-        for key, _, value in (override.partition("=") for override in flat_overrides(overrides)):
-            if key == "source" and not value.startswith("[") and not Path(value).is_relative_to(cfg.output_dir):
+        for key, value in map(parsed, flat_overrides(overrides)):
+            if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(cfg.output_dir):
                 problems += named_files(f"labels.{name}: source", value)[1]
     return problems
 
@@ -128,7 +140,7 @@ def _corpus_files(corpus: DictConfig) -> list[Path]:
     return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
 
 
-def compare(cfg: DictConfig, scripts: Path) -> list[Result]:
+def compare(cfg: DictConfig) -> list[Result]:
     """Does all steps that have not been done before, and scores the models.
 
     The same command, started again beside itself or on a machine that sees the same folder, takes those steps that no
@@ -140,17 +152,17 @@ def compare(cfg: DictConfig, scripts: Path) -> list[Result]:
     Raises:
         SystemExit: if a step fails or is interrupted, with what to do next.
     """
-    waiting = list(plan_runs(cfg, scripts))
+    waiting = list(plan_runs(cfg))
     console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
     while waiting := [run for run in waiting if not run.is_done]:
         if not any(_take(run, cfg) for run in waiting if run.is_ready):
             time.sleep(POLL_SECONDS)
-    return finished_results(cfg, scripts)
+    return finished_results(cfg)
 
 
-def finished_results(cfg: DictConfig, scripts: Path) -> list[Result]:
+def finished_results(cfg: DictConfig) -> list[Result]:
     """Returns what those models score whose trainings have finished, in the order of the plan."""
-    return [score(run, cfg) for run in plan_runs(cfg, scripts) if run.model_path and run.is_done]
+    return [score(run, cfg) for run in plan_runs(cfg) if run.model_path and run.is_done]
 
 
 def _take(run: Run, cfg: DictConfig) -> bool:
@@ -189,13 +201,13 @@ def execute(run: Run, claim: int | None = None) -> float:
     Raises:
         SystemExit: if the step fails or is interrupted, with what to do next.
     """
-    if not run.command:
+    if not run.arguments:
         return 0.0
     if record := run.finished():
         return record["seconds"]
-    console.info(f"\n{run.folder.name}:\n  python {' '.join(run.command[1:])}\n")
+    console.info(f"\n{run.folder.name}:\n  python {' '.join(run.arguments)}\n")
     run.begun_path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(run.begun_path, {"arguments": run.arguments})
+    write_json(run.begun_path, {"arguments": list(run.arguments)})
     started = time.monotonic()
     process = subprocess.Popen(run.command, pass_fds=() if claim is None else (claim,))
     try:
@@ -209,7 +221,7 @@ def execute(run: Run, claim: int | None = None) -> float:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.record_path, {"arguments": run.arguments, "seconds": seconds})
+    write_json(run.record_path, {"arguments": list(run.arguments), "seconds": seconds})
     return seconds
 
 

@@ -1,18 +1,21 @@
 """The steps of a comparison, as commands in order: a teacher, what it prepares, baselines and distilled students."""
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig
 from typing_extensions import TypedDict
 
+from nemo_distill.experiments.job_process import job_command
 from nemo_distill.storage.records import read_json
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
+KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -37,7 +40,7 @@ class Run:
         group: what the seeds of one model have in common.
         seed: of the training.
         folder: for what the step leaves.
-        command: what does it; nothing, for a teacher that is there.
+        arguments: what this Python is started with to do it; nothing, for a teacher that is there.
         model_path: the `.nemo` that a training leaves; None for a step that translates.
         needs: steps that must have finished before.
     """
@@ -45,14 +48,14 @@ class Run:
     group: str
     seed: int
     folder: Path
-    command: tuple[str, ...]
+    arguments: tuple[str, ...]
     model_path: Path | None
     needs: tuple["Run", ...] = ()
 
     @property
     def is_done(self) -> bool:
         """True if there is nothing to do, or no more."""
-        return not self.command or self.record_path.is_file()
+        return not self.arguments or self.record_path.is_file()
 
     @property
     def is_ready(self) -> bool:
@@ -60,9 +63,9 @@ class Run:
         return all(run.is_done for run in self.needs)
 
     @property
-    def arguments(self) -> list[str]:
-        """The command, wherever the project lies."""
-        return _named(self.command[1:])
+    def command(self) -> list[str]:
+        """What does the step: its arguments after this Python."""
+        return [sys.executable, *self.arguments]
 
     @property
     def record_path(self) -> Path:
@@ -81,128 +84,152 @@ class Run:
 
     def begun_with(self) -> Iterator[list[str]]:
         """Yields the arguments of what began in the folder and of what has finished there, as far as there is any."""
-        yield from (
-            _named(record["arguments"])
-            for record in (read_json(self.begun_path, Begun), self.finished())
-            if record is not None
-        )
+        records = (read_json(self.begun_path, Begun), self.finished())
+        yield from (record["arguments"] for record in records if record is not None)
 
     def finished(self) -> Finished | None:
         """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
         return read_json(self.record_path, Finished)
 
 
-def _named(arguments: Sequence[str]) -> list[str]:
-    """Returns a command's arguments with the script's name in place of its path."""
-    script, *others = arguments
-    return [Path(script).name, *others]
-
-
 class Step(NamedTuple):
-    """A step, and what of it other steps' overrides name: a model, the text of labels, or a teacher cache."""
+    """A step, its overrides, and the paths of what it makes, by which other steps' overrides may name it."""
 
-    made: str
     run: Run
+    overrides: Sequence[str]
+    made: Sequence[Path]
 
     def is_named_in(self, overrides: Sequence[str]) -> bool:
-        """True if one of a step's overrides names what this one makes."""
-        named = re.compile(re.escape(self.made) + r"(?![\w.-])")
-        return any(named.search(override) for override in overrides)
+        """True if the value of an override, or a part of one, is a path of what this step makes."""
+        return any(Path(text) in self.made for override in overrides for text in _texts(parsed(override)[1]))
 
 
-def plan_runs(cfg: DictConfig, scripts: Path) -> Iterator[Run]:
+@cache
+def parsed(override: str) -> tuple[str, Any]:
+    """Returns an override's key and its value, as Hydra reads them; None is the value of one that deletes.
+
+    Raises:
+        OverrideParseException: if Hydra could not read it.
+    """
+    (found,) = OverridesParser.create().parse_overrides([override])
+    return found.key_or_group, found.value()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the strings in a value, also those of lists and of sections."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
+
+
+def plan_runs(cfg: DictConfig) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
 
     Models that `cfg.one_seed` names have the first seed alone, and come last. Each of `cfg.labels` and of `cfg.caches`
     comes before the first step that reads what it makes.
     """
     earlier: list[Step] = []
-    for step in _steps(cfg, scripts):
+    for step in _steps(cfg):
         # Of the teacher all need at least the tokenizers, wherever it has them from.
-        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.run.command)]
+        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.overrides)]
         earlier.append(step._replace(run=replace(step.run, needs=tuple(other.run for other in needs))))
         yield earlier[-1].run
 
 
-def _steps(cfg: DictConfig, scripts: Path) -> Iterator[Step]:
-    output = Path(cfg.output_dir)
-    shared = [*_data_overrides(cfg.corpus), *cfg.overrides]
-    plain = (sys.executable, str(scripts / "enc_dec_nmt.py"), "--config-name", "aayn_base")
-    distil = (sys.executable, str(scripts / "enc_dec_nmt_distill.py"), "--config-name", "aayn_base_distill")
-
-    def run(group: str, seed: int, command: Sequence[str], overrides: Sequence[str]) -> Step:
-        folder = output / (group if group == "teacher" else f"{group}_seed{seed}")
-        command = (*command, *shared, *overrides, f"seed={seed}", *_logging_overrides(folder))
-        return Step(str(folder / "model.nemo"), Run(group, seed, folder, command, folder / "model.nemo"))
-
-    if isinstance(cfg.teacher, str):
-        teacher = Step(cfg.teacher, Run("teacher", 0, output / "teacher", (), Path(cfg.teacher)))
-        alone = (*distil, PLAIN_SMOOTHING)  # first, so that an override of all trainings replaces it
-        alone_overrides = [f"model.distillation.model_path={cfg.teacher}", *WITHOUT_TEACHER]
-    else:
-        teacher = run("teacher", 0, plain, [*_preprocessing_overrides(cfg, output), *flat_overrides(cfg.teacher)])
-        alone, alone_overrides = plain, _tokenizer_overrides(cfg, output)
+def _steps(cfg: DictConfig) -> Iterator[Step]:
+    teacher = _teacher(cfg)
     yield teacher
-    preparations = [_labels(name, node, teacher.made, output, scripts) for name, node in cfg.labels.items()]
-    preparations += [_cache(name, node, teacher.made, output, scripts, shared) for name, node in cfg.caches.items()]
-    from_teacher = f"model.distillation.model_path={teacher.made}"
+    (model,) = teacher.made
+    preparations = [_labels(cfg, name, model) for name in cfg.labels]
+    preparations += [_cache(cfg, name, model) for name in cfg.caches]
+    job, first, alone = _alone(cfg)
     once = set(cfg.get("one_seed", ()))
     several = {*cfg.baselines, *cfg.methods} - once
     for seed, groups in [*((seed, several) for seed in cfg.seeds), (cfg.seeds[0], once)]:
-        for group, overrides in cfg.baselines.items():
-            if group in groups:
-                yield run(
-                    group, seed, alone, [*alone_overrides, *flat_overrides(cfg.students), *flat_overrides(overrides)]
-                )
-        for group, overrides in cfg.methods.items():
-            if group in groups:
-                overrides = [*flat_overrides(cfg.students), from_teacher, *flat_overrides(overrides)]
-                yield from _needed(overrides, preparations)
-                yield run(group, seed, distil, overrides)
+        for group in (group for group in cfg.baselines if group in groups):
+            overrides = flat_overrides([*alone, cfg.students, cfg.baselines[group]])
+            yield _training(cfg, f"{group}_seed{seed}", group, seed, job, overrides, first)
+        for group in (group for group in cfg.methods if group in groups):
+            overrides = list(flat_overrides([cfg.students, _from_teacher(model), cfg.methods[group]]))
+            yield from _needed(overrides, preparations)
+            yield _training(cfg, f"{group}_seed{seed}", group, seed, "distill", overrides)
 
 
 def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:
     """Yields those of the preparations that a step names, after those that they name, and takes them off the list."""
     while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
         preparations.remove(preparation)
-        yield from _needed(preparation.run.command, preparations)
+        yield from _needed(preparation.overrides, preparations)
         yield preparation
 
 
-def _labels(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path) -> Step:
-    folder = output / f"labels_{name}"
-    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *flat_overrides(overrides)]
-    values = dict(override.split("=", 1) for override in given if "=" in override)
-    command = (sys.executable, str(scripts / "generate_pseudo_labels.py"), *given)
-    run = Run(f"labels_{name}", 0, folder, command, None)
-    return Step(f"{values['output_dir']}/{values['name']}.src", run)
-
-
-def _cache(name: str, overrides: ListConfig, teacher: str, output: Path, scripts: Path, shared: Sequence[str]) -> Step:
-    folder = output / f"cache_{name}"
-    where = f"model.distillation.teacher_cache={folder}"
-    given = [*shared, f"model.distillation.model_path={teacher}", where, *flat_overrides(overrides)]
-    command = (sys.executable, str(scripts / "cache_teacher.py"), *given)
-    return Step(where, Run(f"cache_{name}", 0, folder, command, None))
-
-
-def _preprocessing_overrides(cfg: DictConfig, output: Path) -> list[str]:
+def _teacher(cfg: DictConfig) -> Step:
+    if isinstance(cfg.teacher, str):
+        path = Path(cfg.teacher)
+        return Step(Run("teacher", 0, Path(cfg.output_dir) / "teacher", (), path), (), (path,))
     sizes = [f"model.{side}_tokenizer.vocab_size={cfg.vocab_size}" for side in ("encoder", "decoder")]
-    return [f"model.preproc_out_dir={output / 'tokenizer'}", *sizes]
+    preprocessing = [f"model.preproc_out_dir={Path(cfg.output_dir) / 'tokenizer'}", *sizes]
+    return _training(cfg, "teacher", "teacher", 0, "train", [*preprocessing, *flat_overrides(cfg.teacher)])
 
 
-def _tokenizer_overrides(cfg: DictConfig, output: Path) -> list[str]:
-    tokenizer = output / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
-    return [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+def _alone(cfg: DictConfig) -> tuple[str, list[str], list[str]]:
+    """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
+    if isinstance(cfg.teacher, str):
+        return "distill", [PLAIN_SMOOTHING], [_from_teacher(cfg.teacher), *WITHOUT_TEACHER]
+    tokenizer = Path(cfg.output_dir) / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
+    return "train", [], [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
 
 
-def flat_overrides(overrides: ListConfig) -> Iterator[str]:
+def _from_teacher(model: Path | str) -> str:
+    return f"model.distillation.model_path={model}"
+
+
+def _training(
+    cfg: DictConfig, name: str, group: str, seed: int, job: str, overrides: Iterable[str], first: Sequence[str] = ()
+) -> Step:
+    folder = Path(cfg.output_dir) / name
+    given = [*first, *_shared_overrides(cfg), *overrides, f"seed={seed}", *_logging_overrides(folder)]
+    run = Run(group, seed, folder, (*job_command(job), *given), folder / "model.nemo")
+    return Step(run, given, (folder / "model.nemo",))
+
+
+def _labels(cfg: DictConfig, name: str, teacher: Path) -> Step:
+    folder = Path(cfg.output_dir) / f"labels_{name}"
+    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *flat_overrides(cfg.labels[name])]
+    values = dict(map(parsed, given))
+    made = [Path(values["output_dir"]) / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
+    return Step(Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None), given, made)
+
+
+def _cache(cfg: DictConfig, name: str, teacher: Path) -> Step:
+    folder = Path(cfg.output_dir) / f"cache_{name}"
+    where = f"model.distillation.teacher_cache={folder}"
+    given = [*_shared_overrides(cfg), _from_teacher(teacher), where, *flat_overrides(cfg.caches[name])]
+    return Step(Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None), given, (folder,))
+
+
+def given_overrides(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yields all overrides that a comparison's config gives to its steps, each with the key that it is given by."""
+    sections = {f"{kind}.{name}": cfg[kind][name] for kind in KINDS for name in cfg[kind]}
+    teacher = [] if isinstance(cfg.teacher, str) else cfg.teacher
+    sections |= {"overrides": cfg.overrides, "students": cfg.students, "teacher": teacher}
+    yield from ((key, override) for key, overrides in sections.items() for override in flat_overrides(overrides))
+    yield from (("corpus", override) for override in _data_overrides(cfg.corpus))
+
+
+def flat_overrides(overrides: Iterable[Any]) -> Iterator[str]:
     """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
     for override in overrides:
         if isinstance(override, ListConfig):
             yield from flat_overrides(override)
         else:
             yield override
+
+
+def _shared_overrides(cfg: DictConfig) -> list[str]:
+    return [*_data_overrides(cfg.corpus), *cfg.overrides]
 
 
 def _data_overrides(corpus: DictConfig) -> list[str]:

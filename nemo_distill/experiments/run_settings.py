@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill.storage.files import versions
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import git_revision
-from nemo_distill.teacher_cache.cache import read_manifest
 from nemo_distill.text.files import as_list
 
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
@@ -26,6 +25,8 @@ def job_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if cache := distillation.get("teacher_cache"):
+        from nemo_distill.teacher_cache.cache import read_manifest  # with torch, which a record needs nothing of
+
         return [read_manifest(cache)["settings"]["teacher"]]
     paths = [Path(path).expanduser() for path in as_list(distillation.get("model_path"))]
     return [fingerprint(path) for path in paths if path.is_file()]

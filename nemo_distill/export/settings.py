@@ -5,15 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES
-from nemo_distill.storage.files import user_path
 
 FORMATS = ("ctranslate2", "onnx")  # each the name of the package that it needs, and of the extra that installs it
 QUANTIZATIONS = (
@@ -100,19 +97,3 @@ def _at_least(value: Any, minimum: int) -> bool:
 def missing_package(name: str) -> str:
     """Returns the sentence that says how to install an optional package whose extra has its name."""
     return f"{name} is not installed: pip install 'nemo_distill[{name}]'."
-
-
-def read_settings(cfg: DictConfig) -> ExportSettings:
-    """Returns the settings of a script's config."""
-    values = {name: cfg[name] for name in ExportSettings.__dataclass_fields__}
-    return ExportSettings(**values | {name: user_path(values[name]) for name in ("model", "output")})
-
-
-def check_export(cfg: DictConfig) -> None:
-    """Checks a script's config.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    if problems := check_missing(cfg) or read_settings(cfg).problems():
-        raise ConfigurationError(problems)

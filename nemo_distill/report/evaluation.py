@@ -1,4 +1,4 @@
-"""What `evaluate.py` found, as it lies in its folder: `evaluation.json` and the texts that were scored."""
+"""What an evaluation found, as it lies in its folder: `evaluation.json` and the texts that were scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,9 @@ class Evaluation:
         """
         record = read_evaluation(folder / EVALUATION_NAME)
         if not record or not record["systems"] or not record["test_sets"]:
-            raise DataError(f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; evaluate.py makes one")
+            raise DataError(
+                f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; 'nemo-distill evaluate' makes one"
+            )
         return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
 
     @property

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.console import console
 from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import findings, notes, table
 from nemo_distill.evaluation.parameters import archive_parameters
@@ -114,40 +111,7 @@ def _without_folders(value: Any) -> Any:
     return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
-def check_card(cfg: DictConfig) -> None:
-    """Checks that a card can be written, by making it.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    problems = check_missing(cfg)
-    if not problems:
-        try:
-            _card(cfg)
-        except (ValueError, DataError) as error:
-            problems.append(f"{error}.")
-        if _output(cfg).exists() and not cfg.overwrite:
-            problems.append(f"output names '{_output(cfg)}', which exists; set overwrite=true, or name another.")
-    if problems:
-        raise ConfigurationError(problems)
-
-
-def card_job(cfg: DictConfig) -> None:
-    """Writes the card of `cfg.model`, beside it unless `cfg.output` names another file."""
-    write_card(_output(cfg), _card(cfg))
-    console.info(f"wrote {_output(cfg)}")
-
-
 def write_card(path: Path, card: str) -> None:
     """Writes a card as a whole file."""
     with whole_file(path) as stream:
         stream.write(card.encode())
-
-
-def _card(cfg: DictConfig) -> str:
-    paths = [Path(value).expanduser() if value else None for value in (cfg.model, cfg.run, cfg.evaluation)]
-    return model_card(*paths)
-
-
-def _output(cfg: DictConfig) -> Path:
-    return Path(cfg.output).expanduser() if cfg.output else Path(cfg.model).expanduser().with_suffix(".md")

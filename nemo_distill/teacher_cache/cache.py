@@ -44,7 +44,7 @@ def read_manifest(path: str | Path) -> CacheManifest:
     folder = user_path(path)
     manifest = read_json(folder / "manifest.json", CacheManifest)
     if manifest is None:
-        raise DataError(f"'{folder}' holds no finished teacher cache; cache_teacher.py makes one")
+        raise DataError(f"'{folder}' holds no finished teacher cache; 'nemo-distill cache' makes one")
     shards = [path.name for path in shard_files(folder / "shards", len(manifest["shards"]) // 2)]
     listed = [[entry["name"] for entry in manifest[key]] for key in ("index", "shards")]
     if not shards or listed != [list(INDEX_FILES), shards]:
@@ -65,7 +65,7 @@ class TeacherCache:
 
     Raises:
         DataError: if it is no finished cache, or not the one that its manifest describes. The shards' checksums are
-            not compared, which would mean to read all of them; `cache_teacher.py` on a finished cache does that.
+            not compared, which would mean to read all of them; `nemo-distill cache` on a finished cache does that.
     """
 
     def __init__(self, path: str | Path):

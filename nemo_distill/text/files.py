@@ -120,7 +120,8 @@ def unread_files(model: Mapping[str, Any]) -> list[str]:
     section = model.get("train_ds") or {}
     return [
         f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not looked through; where its lines may hold "
-        "characters that count as line ends, or not be as many as the other side's, let mix_corpora.py write it anew."
+        "characters that count as line ends, or not be as many as the other side's, let 'nemo-distill mix' write it "
+        "anew."
         for key in ("src_file_name", "tgt_file_name")
         for name in as_list(section.get(key))
         if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT

@@ -170,7 +170,7 @@ def _oddity(raw: bytes) -> str | None:
     what = f"holds U+{ord(found):04X} ({MISLEADING[found]}) in line {{line}}"
     if found == "\r" and text.rstrip("\n").find("\r") == len(text.rstrip("\n")) - 1:
         what = "ends line {line} with CR LF, as Windows does"
-    return f"{what}; mix_corpora.py writes a corpus without such characters"
+    return f"{what}; 'nemo-distill mix' writes a corpus without such characters"
 
 
 def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -7,10 +7,11 @@ import pytest
 
 SCRIPT = """
 import sys
+from pathlib import Path
 from hydra.errors import InstantiationException
 from nemo_distill.commands.command_line import hydra_main
 
-@hydra_main("conf", "job")
+@hydra_main("job", Path("conf").absolute())
 def main(cfg):
     if cfg.crash == "exit":
         sys.exit(1)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -15,7 +16,9 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nemo_distill import commands
 from nemo_distill.commands import training
+from nemo_distill.commands.jobs import JOBS
 from nemo_distill.commands.training import plain_errors, preprocess_data, resumes
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.storage.ledger import fingerprint
@@ -156,14 +159,19 @@ def test_a_training_goes_on_where_its_config_says_so(section, expected):
     assert resumes(OmegaConf.create({"exp_manager": section})) is expected
 
 
-SCRIPTS_THAT_GO_ON = ("cache_teacher", "compare_students", "evaluate", "generate_pseudo_labels", "study")
+THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "study")
+STUDY = SCRIPTS / "study" / "study.py"
+JOB_FILES = [
+    STUDY,
+    *(Path(commands.__path__[0]) / f"{module}.py" for module in sorted({job.module for job in JOBS.values()})),
+]
 
 
-@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: path.stem)
-def test_a_script_promises_to_go_on_only_if_it_does(path):
+@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.stem)
+def test_a_job_promises_to_go_on_only_if_it_does(path):
     promised = re.search(r"with plain_errors\((.*?)\)[,:]", path.read_text())[1]
-    trains = path.stem.startswith("enc_dec_nmt")
-    assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in SCRIPTS_THAT_GO_ON else "")
+    trains = path.stem in ("train", "distill")
+    assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in THAT_GO_ON else "")
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentenc
 def test_lines_that_other_programs_would_end_elsewhere_are_told_with_the_first_place(job, tmp_path):
     (tmp_path / "odd.de").write_bytes(b"Hund\n" * 300_000 + "Hund\u2028rot\r\n\0\n".encode() + b"rot\n" * 300_000)
     (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
-    assert "holds U+2028 (line separator) in line 300001; mix_corpora.py writes" in problem
+    assert "holds U+2028 (line separator) in line 300001; 'nemo-distill mix' writes" in problem
 
 
 def test_values_that_no_library_could_use_are_told_by_key_and_range(job):

@@ -116,7 +116,7 @@ def test_all_mistakes_are_told(teacher_path, tmp_path):
         "is not a .nemo file",
         "must be a path, or a section",
         "engine=magic",
-        "takes a folder that export.py wrote",
+        "takes a folder that 'nemo-distill export' wrote",
         "model has no value",
     )
     assert len(problems) == len(sentences)

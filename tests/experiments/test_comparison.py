@@ -13,6 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nemo_distill.commands.command_line import CONF
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.evaluation.results import Result
@@ -36,12 +37,12 @@ TRAIN = (
 
 @pytest.fixture
 def demo(tmp_path):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+    with initialize_config_dir(str(CONF), version_base=None):
         return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
 
 
 def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
-    runs = list(plan_runs(demo, SCRIPTS))
+    runs = list(plan_runs(demo))
     assert [(run.group, run.seed) for run in runs] == [
         ("teacher", 0), ("baseline", 0), ("distilled", 0), ("baseline", 1), ("distilled", 1),
     ]  # fmt: skip
@@ -49,16 +50,16 @@ def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
 
 
 def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
-    baseline, distilled = list(plan_runs(demo, SCRIPTS))[1:3]
+    baseline, distilled = list(plan_runs(demo))[1:3]
     student = set(demo.students)
-    assert student <= set(baseline.command) and student <= set(distilled.command)
+    assert student <= set(baseline.arguments) and student <= set(distilled.arguments)
 
 
 def test_the_planned_trainings_are_valid_jobs(demo):
     prepare_corpus(demo.corpus)
-    teacher = next(plan_runs(demo, SCRIPTS))
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        check_training(compose("aayn_base", list(teacher.command[4:])))
+    teacher = next(plan_runs(demo))
+    with initialize_config_dir(str(CONF), version_base=None):
+        check_training(compose("aayn_base", list(teacher.arguments[4:])))
 
 
 def test_the_plan_holds_every_baseline_and_every_method(demo):
@@ -66,10 +67,10 @@ def test_the_plan_holds_every_baseline_and_every_method(demo):
     demo.baselines = {"baseline": [], "wide": ["${sizes.wide}"]}
     demo.methods = {"hot": ["model.distillation.temperature=5.0"], "wide_hot": ["${sizes.wide}", "${methods.hot}"]}
     demo.seeds = [0]
-    runs = {run.group: run.command for run in plan_runs(demo, SCRIPTS)}
+    runs = {run.group: run.arguments for run in plan_runs(demo)}
     assert list(runs) == ["teacher", "baseline", "wide", "hot", "wide_hot"]
     added = {"model.encoder.hidden_size=96", "model.distillation.temperature=5.0"}
-    assert [added & set(command) for command in runs.values()] == [
+    assert [added & set(arguments) for arguments in runs.values()] == [
         set(), set(), {"model.encoder.hidden_size=96"}, {"model.distillation.temperature=5.0"}, added,
     ]  # fmt: skip
 
@@ -77,7 +78,7 @@ def test_the_plan_holds_every_baseline_and_every_method(demo):
 def test_some_models_have_one_seed_alone_and_come_last(demo):
     demo = OmegaConf.merge(OmegaConf.create({"one_seed": ["cold", "wide"]}), demo)
     demo.baselines, demo.methods = {"slim": [], "wide": []}, {"hot": [], "cold": []}
-    folders = [run.folder.name for run in plan_runs(demo, SCRIPTS)]
+    folders = [run.folder.name for run in plan_runs(demo)]
     assert folders == ["teacher", "slim_seed0", "hot_seed0", "slim_seed1", "hot_seed1", "wide_seed0", "cold_seed0"]
 
 
@@ -95,13 +96,13 @@ def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
         "hybrid": [f"{read}/labels_train/pseudo.src"],
         "second": [f"{read}/labels_second/pseudo.src"],
     }
-    runs = list(plan_runs(demo, SCRIPTS))
+    runs = list(plan_runs(demo))
     assert [run.folder.name for run in runs if not run.folder.name.endswith("seed1")] == [
         "teacher", "baseline_seed0", "plain_seed0", "labels_near", "near_seed0", "labels_train", "hybrid_seed0",
         "labels_second", "second_seed0",
     ]  # fmt: skip
     assert sum(run.model_path is None for run in runs) == 3
-    by_name = {run.folder.name: run.command for run in runs}
+    by_name = {run.folder.name: run.arguments for run in runs}
     teacher = f"model={demo.output_dir}/teacher/model.nemo"
     assert [part for part in by_name["labels_train"] if part.startswith("model=")] == [teacher]
     assert by_name["labels_second"][-1] == f"model={demo.output_dir}/hybrid_seed0/model.nemo"
@@ -116,7 +117,7 @@ def test_a_cache_comes_after_the_labels_that_it_is_of(demo):
         "long": [text, "model.distillation.teacher_cache=${output_dir}/cache_hybrid_long"],
     }
     demo.seeds, demo.baselines = [0], {}
-    assert [run.folder.name for run in plan_runs(demo, SCRIPTS)] == [
+    assert [run.folder.name for run in plan_runs(demo)] == [
         "teacher", "labels_train", "cache_hybrid", "hybrid_seed0", "cache_hybrid_long", "long_seed0",
     ]  # fmt: skip
 
@@ -124,14 +125,14 @@ def test_a_cache_comes_after_the_labels_that_it_is_of(demo):
 def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
     demo.teacher = str(tmp_path / "big.nemo")
     with pytest.raises(ConfigurationError, match="teacher names '.*big.nemo', which does not exist"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
     (tmp_path / "big.nemo").touch()
-    check_comparison(demo, SCRIPTS)
-    teacher, baseline, distilled, *_ = plan_runs(demo, SCRIPTS)
+    check_comparison(demo)
+    teacher, baseline, distilled, *_ = plan_runs(demo)
     assert execute(teacher) == 0.0 and teacher.model_path == tmp_path / "big.nemo"
     for run in (baseline, distilled):
-        assert f"model.distillation.model_path={demo.teacher}" in run.command
-    assert "model.distillation.distillation_loss_weight=0" in baseline.command
+        assert f"model.distillation.model_path={demo.teacher}" in run.arguments
+    assert "model.distillation.distillation_loss_weight=0" in baseline.arguments
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher
 def test_what_cannot_be_planned_is_told(demo, key, value, sentence):
     demo[key] = value
     with pytest.raises(ConfigurationError, match=sentence):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
 def test_text_to_be_labelled_that_is_not_there_is_told_before_anything_is_trained(demo):
@@ -179,15 +180,14 @@ def test_text_to_be_labelled_that_is_not_there_is_told_before_anything_is_traine
         "mono": ["source=${corpus.folder}/mono.de"],
         "second": ["source=${output_dir}/labels_mono/pseudo.src"],
     }
-    check_comparison(demo, SCRIPTS)
+    check_comparison(demo)
     demo.labels.mono = ["source=news.de", "~filters.repetitions"]
     with pytest.raises(ConfigurationError, match="labels.mono: source names 'news.de', which does not exist"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
 def run_in(folder, *extra):
-    command = (sys.executable, "-c", TRAIN, str(folder), *extra)
-    return Run("teacher", 0, folder, command, folder / "model.nemo")
+    return Run("teacher", 0, folder, ("-c", TRAIN, str(folder), *extra), folder / "model.nemo")
 
 
 def test_a_finished_training_is_not_run_again(tmp_path):
@@ -199,30 +199,31 @@ def test_a_finished_training_is_not_run_again(tmp_path):
 
 
 def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path):
-    check_comparison(demo, SCRIPTS)
+    check_comparison(demo)
     folder = tmp_path / "distilled_seed1"
     folder.mkdir()
     (folder / "finished.json").write_text(json.dumps({"arguments": ["another"], "seconds": 1.0}))
     with pytest.raises(ConfigurationError, match="distilled_seed1' holds what another command made, or began"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
 def test_what_another_command_began_is_not_gone_on_with(demo, tmp_path):
-    baseline = list(plan_runs(demo, SCRIPTS))[1]
-    stopped = (sys.executable, "-c", "raise SystemExit(3)", *baseline.command[2:])
+    baseline = list(plan_runs(demo))[1]
+    stopped = ("-c", "raise SystemExit(3)", *baseline.arguments)
     with pytest.raises(SystemExit):
-        execute(replace(baseline, command=stopped))
-    check_comparison(demo, SCRIPTS)  # there is no folder to go on with
+        execute(replace(baseline, arguments=stopped))
+    check_comparison(demo)  # there is no folder to go on with
     baseline.folder.mkdir()
     with pytest.raises(ConfigurationError, match="baseline_seed0' holds what another command made, or began"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
-def test_a_project_that_was_moved_goes_on(demo, tmp_path):
-    baseline = list(plan_runs(demo, SCRIPTS))[1]
-    baseline.folder.mkdir()
-    baseline.record_path.write_text(json.dumps({"arguments": baseline.command[1:], "seconds": 1.0}))
-    check_comparison(demo, tmp_path / "elsewhere")
+def test_what_is_recorded_of_a_step_tells_of_no_place_of_this_machine(demo):
+    """So that an installation that was moved, or another machine that sees the folder, goes on."""
+    demo.output_dir = "runs"
+    for run in plan_runs(demo):
+        assert run.arguments[:3] == ("-P", "-m", "nemo_distill")
+        assert not [argument for argument in run.arguments if sys.prefix in argument or str(CONF.parent) in argument]
 
 
 def test_the_time_of_earlier_attempts_counts(tmp_path):
@@ -237,7 +238,7 @@ def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
     driver = (
         "import signal, sys; from pathlib import Path; from nemo_distill.experiments.comparison import execute, Run; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in a shell's background
-        f"execute(Run('a', 0, Path(sys.argv[1]), (sys.executable, '-c', {step!r}, sys.argv[2]), None))"
+        f"execute(Run('a', 0, Path(sys.argv[1]), ('-c', {step!r}, sys.argv[2]), None))"
     )
     started = tmp_path / "started"
     process = subprocess.Popen((sys.executable, "-c", driver, tmp_path / "run", started), stderr=subprocess.PIPE)
@@ -250,7 +251,7 @@ def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
 
 
 def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
-    run = Run("teacher", 0, tmp_path, (sys.executable, "-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
+    run = Run("teacher", 0, tmp_path, ("-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
     with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):
         execute(run)
     assert run.finished() is None
@@ -259,46 +260,46 @@ def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
 def test_a_corpus_that_lacks_a_file_is_told(demo):
     demo.corpus.generate = None
     with pytest.raises(ConfigurationError, match="lacks .*train.de"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
 def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
     prepare_corpus(demo.corpus)
     (Path(demo.corpus.folder) / "mono.de").unlink()
-    check_comparison(demo, SCRIPTS)  # half a corpus of ours
+    check_comparison(demo)  # half a corpus of ours
     (Path(demo.corpus.folder) / "generated_with.json").unlink()
     with pytest.raises(ConfigurationError, match="holds other text; for that one, set corpus.generate=null"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
     demo.corpus.generate = None
-    check_comparison(demo, SCRIPTS)
+    check_comparison(demo)
 
 
 def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
     prepare_corpus(demo.corpus)
-    check_comparison(demo, SCRIPTS)
+    check_comparison(demo)
     demo.corpus.generate.train = 60
     with pytest.raises(ConfigurationError, match="holds a corpus generated with .*'train': 50"):
-        check_comparison(demo, SCRIPTS)
+        check_comparison(demo)
 
 
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
-    assert run.finished()["arguments"] == run.arguments == list(run.command[1:])
+    assert run.finished()["arguments"] == list(run.arguments)
 
 
 def counting_run(folder, log, needs=()):
     command = f"open({str(log)!r}, 'a').write({folder.name!r} + chr(10)); __import__('time').sleep(0.2)"
-    return Run(folder.name, 0, folder, (sys.executable, "-c", command), None, tuple(needs))
+    return Run(folder.name, 0, folder, ("-c", command), None, tuple(needs))
 
 
 def test_comparisons_in_one_folder_share_the_steps(demo, tmp_path, monkeypatch):
     first = counting_run(tmp_path / "first", tmp_path / "log")
     runs = [first, *(counting_run(tmp_path / f"after{number}", tmp_path / "log", [first]) for number in range(4))]
-    monkeypatch.setattr(comparison, "plan_runs", lambda cfg, scripts: iter(runs))
+    monkeypatch.setattr(comparison, "plan_runs", lambda cfg: iter(runs))
     monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda _: compare(demo, SCRIPTS), range(3))) == [[], [], []]
+        assert list(pool.map(lambda _: compare(demo), range(3))) == [[], [], []]
     done = (tmp_path / "log").read_text().split()
     assert done[0] == "first" and sorted(done) == sorted(run.group for run in runs)
 
@@ -318,11 +319,39 @@ def test_each_step_needs_what_it_names(demo):
         "hybrid": [],
         "second": ["model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_second/pseudo.src"],
     }
-    needs = {run.folder.name: [other.folder.name for other in run.needs] for run in plan_runs(demo, SCRIPTS)}
+    needs = {run.folder.name: [other.folder.name for other in run.needs] for run in plan_runs(demo)}
     assert needs["teacher"] == []
     assert needs["baseline_seed0"] == needs["hybrid_seed0"] == ["teacher"]
     assert needs["labels_second"] == ["teacher", "hybrid_seed0"]
     assert needs["second_seed0"] == ["teacher", "labels_second"]
+
+
+@pytest.mark.parametrize(
+    ("override", "needed"),
+    [
+        ("a.source={output}/labels_train/pseudo.src", True),
+        ("a.target={output}/labels_train/pseudo.tgt", True),
+        ("a.source='{output}//labels_train/./pseudo.src'", True),
+        ("a.source=[other.src,{output}/labels_train/pseudo.src]", True),
+        ("+a={{source: {output}/labels_train/pseudo.src, share: 1}}", True),
+        ("a.source={output}/labels_train/pseudo.src.gz", False),
+        ("a.source={output}/labels_train", False),
+        ("a.source=/elsewhere{output}/labels_train/pseudo.src", False),
+        ("a.title='text of {output}/labels_train/pseudo.src'", False),
+    ],
+)
+def test_a_step_is_needed_where_a_whole_value_is_the_path_of_what_it_makes(demo, override, needed):
+    demo.labels = {"train": ["source=train.de"]}
+    demo.methods = {"hybrid": [override.format(output=demo.output_dir)]}
+    assert any(run.folder.name == "labels_train" for run in plan_runs(demo)) is needed
+
+
+def test_overrides_that_hydra_cannot_read_are_told_all_at_once(demo):
+    demo.methods = {"hot": ["a=[1"], "cold": ["b=1", "model.c"]}
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(demo)
+    assert len(told.value.problems) == 2
+    assert "methods.hot: 'a=[1'" in told.value.problems[0] and "methods.cold: 'model.c'" in told.value.problems[1]
 
 
 def test_a_model_is_scored_once_for_each_test_set_and_search(demo, tmp_path, monkeypatch):

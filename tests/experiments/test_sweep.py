@@ -19,7 +19,8 @@ import sys
 import time
 from pathlib import Path
 import hydra
-from nemo_distill.storage.run_record import RUNNING, job_settings, new_record, recorded_run
+from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.storage.run_record import RUNNING, recorded_run
 from nemo_distill.experiments.sweep import run_in_sweep
 
 def out_of_time(number, frame):
@@ -30,7 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a
 
 @hydra.main(version_base=None, config_path=".", config_name="training")
 def main(cfg):
-    if outcome := run_in_sweep(cfg, __file__):
+    if outcome := run_in_sweep(cfg, [__file__]):
         return outcome
     folder = Path(cfg.exp_manager.explicit_log_dir)
     with recorded_run(folder, new_record(job_settings(cfg), RUNNING), dict):

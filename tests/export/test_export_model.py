@@ -2,25 +2,23 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import ctranslate2
 import pytest
 import sentencepiece
 from omegaconf import OmegaConf
 
+from nemo_distill.commands.export import check_export
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.export.settings import ExportSettings, check_export
+from nemo_distill.export.settings import ExportSettings
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 
 def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / "export.py"), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+    return run_script(SCRIPTS / "export.py", *arguments, cwd=cwd)
 
 
 def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):

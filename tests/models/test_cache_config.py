@@ -74,7 +74,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; cache_teacher.py makes one."),
+        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; 'nemo-distill cache' makes one."),
         (["model.distillation.teacher_cache_tail=flat"], "teacher_cache_tail=flat: must be one of renormalize, uniform."),
         (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache holds only log_probs, nll."),
         (["distillation=reverse_kl"], "is infinite where the teacher gives a word no probability; from a teacher cache it needs model.distillation.teacher_cache_tail=uniform."),

@@ -3,8 +3,9 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
+from nemo_distill.commands.card import card_job, check_card
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.report.model_card import card_job, check_card, model_card
+from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.ledger import sha256_of
 from tests.conftest import SCRIPTS, tiny_config
 from tests.evaluation.test_evaluation_tables import evaluation

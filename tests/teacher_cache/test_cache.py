@@ -58,7 +58,7 @@ def test_a_cache_may_have_more_shards_than_files_may_be_open(tmp_path):
 
 def test_an_unfinished_cache_is_refused(folder):
     (folder / "manifest.json").unlink()
-    with pytest.raises(DataError, match="holds no finished teacher cache; cache_teacher.py makes one"):
+    with pytest.raises(DataError, match="holds no finished teacher cache; 'nemo-distill cache' makes one"):
         read_manifest(folder)
 
 

@@ -4,9 +4,9 @@ import json
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.evaluation.results import Result
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 from tests.conftest import SCRIPTS
 
 DOCS = SCRIPTS.parents[2] / "docs"
