@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import refuse, section
 
 WORDS = re.compile(r"[^\W\d_]+")
 # Added to both lengths, in characters: of short lines the ratio says little.
@@ -43,6 +43,15 @@ class Pair:
     source_cut: bool = False
 
 
+def _off_or_from_1(value: float | None) -> float | None:
+    if value and value < 1:
+        refuse(f"is {value}; must be null, 0 or at least 1")
+    return value
+
+
+OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
+
+
 @section
 class FilterSettings:
     """Which filters are on; one that is not named is off, and so is one that is false, 0 or None."""
@@ -55,9 +64,9 @@ class FilterSettings:
     """Drop hypotheses that the length limit cut off."""
     source_cut: bool = False
     """Drop lines of which only the beginning was translated."""
-    length_ratio: float | None = Field(None, ge=1)
+    length_ratio: Annotated[float | None, OFF_OR_FROM_1] = None
     """Drop a pair if one side has more than this many times the other's characters."""
-    repetitions: int | None = Field(None, ge=1)
+    repetitions: Annotated[int | None, OFF_OR_FROM_1] = None
     """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
     source."""
     untranslated: float | None = Field(None, ge=0, lt=1)

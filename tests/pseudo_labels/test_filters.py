@@ -1,5 +1,6 @@
 import pytest
 
+from nemo_distill.config.section import read_section
 from nemo_distill.pseudo_labels.filters import FILTERS, FilterSettings, Pair, first_reason, longest_run
 
 # Filter, setting, source, target, whether it drops the pair.
@@ -113,6 +114,7 @@ def test_longest_run_is_that_of_a_naive_search(seed):
     [("length_ratio", 0.5), ("repetitions", -1), ("untranslated", 1.0), ("score_quantile", 1.5), ("reverse_score_quantile", -0.1)],
 )  # fmt: skip
 def test_a_setting_that_makes_no_sense_is_told(key, value):
-    (problem,) = FilterSettings(**{key: value}).problems()
-    assert problem.startswith(f"{key}={value}: must be null or ")
-    assert FilterSettings(length_ratio=3.0, repetitions=3, untranslated=0.6, score_quantile=0.1).problems() == []
+    (problem,) = read_section(FilterSettings, {key: value}, "filters")[1]
+    assert problem.startswith(f"filters.{key}") and str(value) in problem and "must be null" in problem
+    fine = {"length_ratio": 3.0, "repetitions": 0, "untranslated": 0.6, "score_quantile": 0.1}
+    assert read_section(FilterSettings, fine, "filters")[1] == []
