@@ -40,7 +40,6 @@ def test_all_mistakes_are_told_at_once(tmp_path):
             config(f"teacher={tmp_path}/none.nemo", "target.dtype=int4", "shown=0", "shared_embeddings=maybe")
         )
     starts = (
-        "target.parameters=null",
         "target.dtype=int4",
         "shown=0",
         "shared_embeddings=maybe",

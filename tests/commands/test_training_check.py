@@ -24,11 +24,11 @@ def test_a_complete_training_passes(job, tokenizer):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.distillation.temperature=0"], "model.distillation has temperature=0; a number above 0 is needed."),
+        (["model.distillation.temperature=0"], "model.distillation.temperature=0: must be a number above 0"),
         (["+model.distillation.temprature=2"], "unknown key 'temprature'; the closest known key is 'temperature'"),
-        (["model.distillation.distillation_loss_weight=-1"], "model.distillation.loss.primary has weight=-1"),
+        (["model.distillation.distillation_loss_weight=-1"], "model.distillation.distillation_loss_weight=-1: must be a number of at least 0"),
         (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
-        (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder has [2]; 1 numbers from 1 to 1 are needed"),
+        (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder=[2]: must be 1 numbers from 1 to 1"),
         (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "the student's 6 layers outnumber the teacher's 1"),
         (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "pairs layer 1 with the teacher's 9"),
         (["model.distillation.model_path=nowhere.nemo"], "there is no file 'nowhere.nemo'"),
@@ -43,7 +43,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.max_seq_length=99", "model.train_ds.max_seq_length_diff=50", "model.train_ds.min_seq_length=1"], "model.train_ds.max_seq_length_diff=50: where NeMo writes tarred data it takes 99 for it"),
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.min_seq_length=3"], "model.train_ds.min_seq_length=3: where NeMo writes tarred data it takes 1 for it"),
         (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
-        (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be at least 0 and below 1."),
+        (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be a number of at least 0 and below 1."),
         (["+model.distillation.noise.maks=0.1"], "model.distillation.noise has the unknown key 'maks'"),
         (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine, which compares their 'encoder_hidden_states', has nothing to compare"),
         (["model.head.num_layers=2"], "model.head.num_layers=2: NeMo's model has a head of 1 layer"),
