@@ -22,9 +22,9 @@ class Schedule:
     """The form of the way from `start` to `end`."""
     start: float = Field(ge=0)
     """The number at step 0."""
-    end: float | None = Field(None, ge=0)
+    end: float | None = Field(default=None, ge=0)
     """The number at the end; of a constant schedule null."""
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     """The optimizer step at which `end` is reached; of a constant schedule null."""
 
     def problems(self) -> list[str]:

@@ -5,17 +5,17 @@ else; the checks, the sentences and the configuration reference are all derived 
 
     @section
     class SearchSettings:
-        beam_size: int = Field(4, ge=1)
+        beam_size: int = Field(default=4, ge=1)
         \"""Hypotheses that are followed; 1 is greedy search.\"""
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
@@ -40,6 +40,7 @@ PLAIN_WORDS = {
     NoneType: "null",
 }
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
+_adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
@@ -62,7 +63,7 @@ def section(cls: type[Section]) -> type[Section]:
     A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
     such a sentence begins with a key of the section. `in_words` may say what the section is, for sentences.
     """
-    return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    return cast(type[Section], pydantic_dataclass(frozen=True, config=STRICT)(cls))
 
 
 def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
@@ -74,7 +75,7 @@ def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
     if problems := check_missing(cfg):
         raise ConfigurationError(problems)
     found, problems = read_section(section_class, OmegaConf.to_container(cfg, resolve=True))
-    if problems:
+    if found is None or problems:
         raise ConfigurationError(problems)
     return found
 
@@ -96,13 +97,9 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     return found, list(_rule_problems(found, where))
 
 
-@cache
-def _adapter(section_class: type) -> TypeAdapter:
-    return TypeAdapter(section_class)
-
-
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
     """Yields what `problems()` of a section, and of all sections in it, return."""
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
@@ -153,13 +150,13 @@ class _Place:
     demands: Sequence[Any]
     value: Any
     where: str
-    outer: type | None = None
+    outer: Any = None
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
         for option in _options(self.type_):
             origin = get_origin(option) or option
-            if is_dataclass(option) and isinstance(self.value, Mapping):
+            if _is_section(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
                 if part == option.__name__:  # pydantic's word for one of several types
                     return _Place(option, (), self.value, self.where)
@@ -175,7 +172,7 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        sections = [option for option in _options(self.type_) if is_dataclass(option)]
+        sections = [option for option in _options(self.type_) if _is_section(option)]
         several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
         return bool(sections) and several and part not in [option.__name__ for option in sections]
 
@@ -196,6 +193,10 @@ class _Place:
         allowed = f"must be {type_in_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
         return f"{self.where}={_shown(self.value)}: {reason}."
+
+
+def _is_section(type_: Any) -> bool:
+    return is_dataclass(type_)
 
 
 def _options(type_: Any) -> tuple[Any, ...]:
@@ -227,7 +228,7 @@ def _option_words(type_: Any, demands: Sequence[Any]) -> str:
         )
     if origin is dict or type_ is dict:
         return "a section"
-    if is_dataclass(type_):
+    if _is_section(type_):
         return getattr(type_, "in_words", None) or f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
     return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
 

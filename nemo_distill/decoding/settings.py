@@ -21,22 +21,22 @@ class SearchSettings:
 
     method: Literal["beam", "sample"] = "beam"
     """`beam`, or `sample`, which draws `n_best` hypotheses independently of each other."""
-    beam_size: int = Field(4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     """Hypotheses that are followed; 1 is greedy search. Of no effect on samples."""
-    n_best: int = Field(1, ge=1)
+    n_best: int = Field(default=1, ge=1)
     """Hypotheses that are returned, at most `beam_size` of a beam."""
-    length_penalty: float = Field(0.6, ge=0)
+    length_penalty: float = Field(default=0.6, ge=0)
     """Alpha, at least 0; 0 ranks by the sum of log-probabilities."""
     length_penalty_form: Literal["wu", "power"] = "wu"
     """`wu` or `power`."""
-    max_delta: int | None = Field(50, ge=0)
+    max_delta: int | None = Field(default=50, ge=0)
     """|y| is at most the source's tokens, two special symbols included (however many its tokenizer adds), and this
     many more; null: no limit but the model's own length. NeMo's `max_generation_delta`."""
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(default=0, ge=0)
     """Samples come from this many of the most probable tokens; 0 for all of them (Fan et al. 2018)."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Samples come from the most probable tokens that together have this probability (Holtzman et al. 2020)."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Divides the logits that samples are drawn from."""
     seed: int = 0
     """Of the samples; the same line gets the same samples again, whatever lines are beside it."""

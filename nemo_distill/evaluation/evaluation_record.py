@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
 
 
+@with_config(OPEN)
 class SystemRecord(TypedDict):
     """A system's size and speed."""
 
-    __pydantic_config__ = OPEN
     engine: str
     sha256: str
     group: NotRequired[str]
@@ -23,18 +24,18 @@ class SystemRecord(TypedDict):
     speed: NotRequired[dict[str, float | None] | None]
 
 
+@with_config(OPEN)
 class ScoreRecord(TypedDict):
     """A corpus score."""
 
-    __pydantic_config__ = OPEN
     value: float
     signature: NotRequired[str | None]
 
 
+@with_config(OPEN)
 class ComparisonRecord(TypedDict):
     """A comparison of two systems."""
 
-    __pydantic_config__ = OPEN
     system: str
     baseline: str
     metric: str
@@ -43,19 +44,19 @@ class ComparisonRecord(TypedDict):
     test: str
 
 
+@with_config(OPEN)
 class SetRecord(TypedDict):
     """A test set's scores, by system and metric."""
 
-    __pydantic_config__ = OPEN
     lines: int
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[ComparisonRecord]]
 
 
+@with_config(OPEN)
 class EvaluationRecord(TypedDict):
     """The whole."""
 
-    __pydantic_config__ = OPEN
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
     made_with: NotRequired[MadeWith]

@@ -25,11 +25,11 @@ MEGABYTE = 1_000_000
 class SpeedSettings:
     """What is timed."""
 
-    sentences: int = Field(200, ge=1)
+    sentences: int = Field(default=200, ge=1)
     """The first ones of the first test set, translated together."""
-    latency_sentences: int = Field(50, ge=1)
+    latency_sentences: int = Field(default=50, ge=1)
     """The first ones, translated each alone."""
-    rounds: int = Field(3, ge=1)
+    rounds: int = Field(default=3, ge=1)
     """In each of which every system has its turn, after one that is not timed."""
 
 

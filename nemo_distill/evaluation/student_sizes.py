@@ -57,15 +57,15 @@ NAMES = {
 class SizeTarget:
     """What a student must keep to; None asks nothing."""
 
-    parameters: int | None = Field(None, gt=0)
+    parameters: int | None = Field(default=None, gt=0)
     """At most as many."""
-    bytes: int | None = Field(None, gt=0)
+    bytes: int | None = Field(default=None, gt=0)
     """Of its weights, at most."""
-    tokens_per_second: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(default=None, gt=0)
     """At least as many; needs `teacher_tokens_per_second`."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the weights, `float32`, `float16` or `bfloat16`."""
-    teacher_tokens_per_second: float | None = Field(None, gt=0)
+    teacher_tokens_per_second: float | None = Field(default=None, gt=0)
     """As an evaluation measured it."""
 
     def problems(self) -> list[str]:

@@ -24,7 +24,7 @@ class SignificanceSettings:
     """`approximate_randomization` (Riezler & Maxwell 2005), or `bootstrap`, paired bootstrap resampling (Koehn
     2004). Among equal systems the first one's p is below any level at most as often as the level says, however few
     lines differ; the second one's is so only approximately."""
-    samples: int | None = Field(None, ge=1)
+    samples: int | None = Field(default=None, ge=1)
     """The most trials, or resamples; null: 10,000 or 1,000, as sacrebleu has it."""
     metrics: list[Literal["BLEU", "chrF", "TER"]] | None = None
     """Of `METRICS`; TER takes long; null: the first that the systems are scored by."""

@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[list[BinaryIO]]:
+def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[Sequence[BinaryIO]]:
     """Opens files that belong together, and take their names when all of them are on the disk.
 
     Args:

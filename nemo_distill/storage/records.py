@@ -1,11 +1,11 @@
 """Records in JSON, read as what a stranger may have written or a disk may have spoilt: of a given shape or refused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.errors import DataError
@@ -17,17 +17,22 @@ MOST_SHOWN = 60  # characters of a wrong value
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 # Of a dictionary whose JSON may hold more, which whoever reads it passes on.
 OPEN = ConfigDict(extra="allow")
+_adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
 
+@with_config(OPEN)
 class FileEntry(TypedDict):
     """What a record says of a file."""
 
-    __pydantic_config__ = OPEN
     name: str
     sha256: str
 
 
-def read_json(path: Path, shape: type[Record] = dict[str, Any]) -> Record | None:
+@overload
+def read_json(path: Path) -> dict[str, Any] | None: ...
+@overload
+def read_json(path: Path, shape: type[Record]) -> Record | None: ...
+def read_json(path: Path, shape: Any = dict[str, Any]) -> Any:
     """Returns the record in a file, or None if there is no such file.
 
     Args:
@@ -75,11 +80,6 @@ def parse_json(content: bytes, shape: type[Record], where: str) -> Record:
     except ValidationError as error:
         problems = [_sentence(problem) for problem in error.errors(include_url=False)]
         raise DataError(f"{where} cannot be read: {problems[0]}") from error
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter:
-    return TypeAdapter(shape)
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

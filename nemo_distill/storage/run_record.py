@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.console import Interrupted
@@ -21,18 +22,18 @@ RUN_NAME = "run.json"
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 
+@with_config(OPEN)
 class FoundBest(TypedDict):
     """The best score of a training, and its name."""
 
-    __pydantic_config__ = OPEN
     monitor: str
     value: float
 
 
+@with_config(OPEN)
 class RunRecord(TypedDict, total=False):
     """What `run.json` holds."""
 
-    __pydantic_config__ = OPEN
     status: str
     seed: int | None
     overrides: list[str]

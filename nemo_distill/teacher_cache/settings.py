@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
@@ -28,15 +28,15 @@ CHOOSING_PAIRS = {
 class CacheSettings:
     """What the records depend on, besides the teacher and the data."""
 
-    k: int | None = Field(64, ge=1)
+    k: int | None = Field(default=64, ge=1)
     """Words that are kept of a token, the most probable ones; null keeps all."""
     dtype: Literal["float16", "float32"] = "float16"
     """The type of the log-probabilities that are stored."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision that the teacher computes in."""
-    tokens_in_batch: int = Field(8192, ge=1)
+    tokens_in_batch: int = Field(default=8192, ge=1)
     """Source and target tokens, padding included, of the batches that the teacher sees."""
-    shard_pairs: int = Field(50000, ge=1)
+    shard_pairs: int = Field(default=50000, ge=1)
     """A shard ends with the batch that brings it to as many pairs."""
 
 
@@ -57,10 +57,10 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
+@with_config(OPEN)
 class TarredData(TypedDict, total=False):
     """What NeMo's metadata say of tarred data, as far as they are read here."""
 
-    __pydantic_config__ = OPEN
     tar_files: list[str] | None
 
 

@@ -55,7 +55,7 @@ GZIP_START = b"\x1f\x8b"
 class LinePolicy:
     """What is done with odd lines. An empty line and an over-long one are always left untranslated."""
 
-    max_characters: int = Field(5000, ge=1)
+    max_characters: int = Field(default=5000, ge=1)
     """A line of more characters is over-long."""
     invalid_utf8: Literal["skip", "replace"] = "skip"
     """A line that is not UTF-8: `skip` leaves it out, `replace` writes U+FFFD for what cannot be decoded."""

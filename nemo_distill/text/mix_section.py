@@ -21,7 +21,7 @@ class CorpusSection:
     """A file or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     target: InputFiles | None = None
     """As many files, parallel to the sources."""
-    fraction: float = Field(1.0, gt=0, le=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
     """How much of the corpus is used at all; the seed chooses the pairs."""
 
     def problems(self) -> list[str]:
@@ -40,7 +40,7 @@ class MixSection:
     """The corpora by name. In a training's mix, the one called `real` is `train_ds` if it names no files."""
     seed: int = 0
     """Of every choice of pairs."""
-    lines: int | None = Field(None, ge=1)
+    lines: int | None = Field(default=None, ge=1)
     """Lines of the mix; null: as many as hold every pair of `base` once."""
     base: str | None = None
     """A corpus; null: the one that the mix holds the fewest times, so that every pair of each is there."""
