@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
@@ -21,7 +22,23 @@ class DistillationPass(NamedTuple):
     registry: DistillationRegistry
 
 
-class DistillationMixin:
+Section = TypeVar("Section", bound=DistillationSection)
+
+
+class NeMoHost:
+    """What a mixin expects of the NeMo class that follows it among the bases; there is nothing of it at run time."""
+
+    cfg: DictConfig
+    trainer: Any
+    global_rank: int
+    log: Callable[..., None]
+    parameters: Callable[[], Iterator[nn.Parameter]]
+    training_step: Callable[[Any, int], Any]
+    bfloat16: Callable[[], Any]
+    _apply: Callable[[Callable[[Tensor], Tensor]], Any]
+
+
+class DistillationMixin(NeMoHost, Generic[Section]):
     """Registration hooks for a `ModelPT`; put it before the NeMo class among the bases.
 
     A model needs no more than one line in its `forward`: `self.distillation_registration_step(name=tensor, ...)`.
@@ -45,13 +62,25 @@ class DistillationMixin:
         finally:
             self._distillation_pass = None
 
+    @property
+    def running_step(self) -> DistillationPass:
+        """The distillation step that the model runs in.
+
+        Raises:
+            RuntimeError: if it runs in none.
+        """
+        if self._distillation_pass is None:
+            raise RuntimeError(f"{type(self).__name__} runs outside of a distillation step")
+        return self._distillation_pass
+
     def is_being_distilled(self) -> bool:
         """True while the model runs as teacher or student of a distillation step."""
         return self._distillation_pass is not None
 
     def is_student_model(self) -> bool:
         """True while the model runs as the student of a distillation step."""
-        return self.is_being_distilled() and self._distillation_pass.role is Role.STUDENT
+        step = self._distillation_pass
+        return step is not None and step.role is Role.STUDENT
 
     def wants_distillation_tensor(self, name: str) -> bool:
         """True if some loss of the running step takes `name` of this model; computing it would be wasted otherwise."""
@@ -60,18 +89,18 @@ class DistillationMixin:
 
     def teachers_tensor(self, name: str) -> Registered | None:
         """Returns what the teacher of the running step has registered as `name`, if `read_from_teacher` says so."""
-        registry = self._distillation_pass.registry
+        registry = self.running_step.registry
         return registry.get(Role.TEACHER, name) if registry.has(Role.TEACHER, name) else None
 
     def register_distillation_tensor(self, name: str, tensor: Tensor | list[Tensor]) -> None:
         """Hands a tensor, or one for each layer, to the losses that take `name`; does nothing where none does."""
         if self.wants_distillation_tensor(name):
-            self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
+            self.running_step.registry.register(self.running_step.role, name, tensor)
 
     def register_distillation_mask(self, name: str, mask: Tensor) -> None:
         """Says which positions of the tensors called `name` count: `mask` is true at those."""
         if self.is_being_distilled():
-            self._distillation_pass.registry.register_mask(name, mask)
+            self.running_step.registry.register_mask(name, mask)
 
     def tempered_log_probs(self, logits: Tensor, is_normalized: bool = False) -> Tensor:
         """Returns log softmax(logits / T) at the step's temperature T (Hinton et al. 2015, eq. 1).
@@ -81,7 +110,7 @@ class DistillationMixin:
             is_normalized: they are log-probabilities, which serve as well, since a softmax ignores a constant added to
                 its logits; at T = 1 they are returned as they are, unless half precision has rounded them.
         """
-        temperature = self._distillation_pass.registry.temperature
+        temperature = self.running_step.registry.temperature
         if is_normalized and temperature == 1 and torch.finfo(logits.dtype).bits >= 32:
             return logits
         return torch.log_softmax(logits.float() / temperature, dim=-1)
@@ -99,7 +128,7 @@ class DistillationMixin:
                 tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
             self.register_distillation_tensor(name, tensor)
 
-    def setup_distillation_loss(self, distillation: DistillationSection) -> dict[str, Mapping[str, Any]]:
+    def setup_distillation_loss(self, distillation: Section) -> dict[str, Mapping[str, Any]]:
         """Returns the loss nodes by name, given the section `distillation`; a model may add its own or change them."""
         return dict(distillation.loss)
 
@@ -107,11 +136,11 @@ class DistillationMixin:
         """Returns, for each name that stands for hidden states or attention maps, the width of each layer's tensor."""
         return {}
 
-    def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
+    def validate_distillation_model(self, teacher: Any) -> list[str]:
         """Called on the student: returns what keeps it from learning from `teacher`, a sentence each."""
         return []
 
-    def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: DistillationSection) -> dict | None:
+    def initialize_from_teacher(self, teacher: Any, distillation: Section) -> dict | None:
         """Called on a new student: copies what the section asks for from the teacher, and returns a record of it."""
         return None
 
@@ -119,7 +148,7 @@ class DistillationMixin:
         """Returns the names of what a student's own `forward` takes from its teacher. Default: nothing."""
         return ()
 
-    def cached_teacher(self, distillation: DistillationSection) -> "DistillationMixin":
+    def cached_teacher(self, distillation: Section) -> "DistillationMixin":
         """Called on a new student: returns what plays the teacher from the section's `teacher_cache`.
 
         It has a `record` of the teacher besides, for the student's config.

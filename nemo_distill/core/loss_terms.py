@@ -265,7 +265,7 @@ def nothing_to_train_on(
     fading = {key: weight for key, weight in weights.items() if not weight.is_zero}
     if not fading:
         return [f"{where} has no loss of a weight above 0, so there is nothing to train on."]
-    step = max(weight.steps for weight in fading.values())
+    step = max(weight.steps or 0 for weight in fading.values())
     return [
         f"{where} has no loss of a weight above 0 from step {step} on, so there is nothing to train on; "
         f"of {listing(fading)}, let one end above 0."

@@ -8,13 +8,15 @@ own: nothing outlives the step, and two distillations in one process never see e
 import inspect
 from collections.abc import Collection
 from enum import StrEnum
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from nemo_distill.losses.fused import Teacher
 from nemo_distill.losses.projection import Projection
 
-Registered = Tensor | list[Tensor] | Projection | Teacher  # one tensor, one for each layer, or what gives log_probs
+# One tensor, one for each layer, or what gives log_probs.
+Registered: TypeAlias = Tensor | list[Tensor] | Projection | Teacher
 PROJECTION = "projection"  # the name of what `fused_losses` reads in place of log_probs
 
 

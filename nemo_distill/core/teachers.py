@@ -37,7 +37,7 @@ class Teachers:
         return len(self.models)
 
     @property
-    def first(self) -> DistillationMixin | None:
+    def first(self) -> Any:
         """The teacher, or the first of several; None if there is none."""
         return self.models[0] if self.models else None
 
@@ -57,7 +57,7 @@ class Teachers:
             self._run(model, batch, registry_of_one)
         for name, average in ((AVERAGED, average_log_probs), (PROJECTION, AveragedTeachers)):
             if (Role.TEACHER, name) in registry.wanted:
-                registered = [registry_of_one.get(Role.TEACHER, name) for registry_of_one in of_each]
+                registered: list[Any] = [registry_of_one.get(Role.TEACHER, name) for registry_of_one in of_each]
                 registry.register(Role.TEACHER, name, average(registered, self.shares))
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Tokenizers as NeMo runs them, without NeMo: from text to ids and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +50,9 @@ class YouTokenToMe:
         return self._model.decode([[index for index in ids if index not in self._special]])[0]
 
 
+LIBRARIES: dict[str, Callable[[Path], Tokenizer]] = {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}
+
+
 def load_tokenizer(path: Path, library: str) -> Tokenizer:
     """Loads a tokenizer of `sentencepiece` or `yttm`.
 
@@ -57,6 +60,6 @@ def load_tokenizer(path: Path, library: str) -> Tokenizer:
         ConfigurationError: if the file is none.
     """
     try:
-        return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)
+        return LIBRARIES[library](path)
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError([f"'{path}' is no tokenizer of {library}: {error}."]) from error

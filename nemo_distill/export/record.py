@@ -83,10 +83,10 @@ class ExportRecord:
             ValueError: if the folder holds no export, or names or links to files outside of it.
         """
         path = folder / RECORD_NAME
-        if not path.is_file():
+        if path.is_file():
+            check_links(folder)
+        if (record := read_json(path, cls)) is None:
             raise ValueError(f"'{folder}' is no export: it holds no {RECORD_NAME}")
-        check_links(folder)
-        record = read_json(path, cls)
         for side in (record.source, record.target):
             inside(folder, side.tokenizer)
         return record

@@ -44,7 +44,7 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
         self.share, self.queue_size = share, queue_size
         self.queue = torch.empty(0)  # no buffer: DDP would overwrite each device's with the first one's
 
-    def forward(
+    def forward(  # type: ignore[override]  # losses get their tensors by name, not by position
         self,
         student_log_probs: Tensor,
         teacher_log_probs: Tensor,

@@ -69,7 +69,7 @@ def compare(
         settings: the test.
         language: the target language.
     """
-    found = []
+    found: list[Comparison] = []
     baselines = list(dict.fromkeys(settings.baselines or [next(iter(translations))]))
     for place, baseline in enumerate(baselines):
         others = [name for name in translations if name not in baselines[: place + 1]]

@@ -18,7 +18,7 @@ SECTION = "exp_manager"
 CHECKPOINT = f"{SECTION}.checkpoint_callback_params"
 STOPPING = f"{SECTION}.early_stopping_callback_params"
 HOW_OFTEN, MODE = Number(0, whole=True, null=True), Word(("min", "max"))
-VALUES = {
+VALUES: dict[str, dict[str, Number | Word]] = {
     CHECKPOINT: {
         "save_top_k": Number(-1, whole=True),
         "every_n_epochs": HOW_OFTEN,

@@ -118,7 +118,7 @@ def initialization_problems(
         rule = getattr(initialization, side)
         if rule is None and not initialization.embeddings:
             continue
-        same = SAME_IN_A_STACK if rule is not None else ()
+        same: Collection[str] = SAME_IN_A_STACK if rule is not None else ()
         if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
             same = dict.fromkeys((*same, *SAME_IN_EMBEDDINGS, *(["max_sequence_length"] if learned else [])))

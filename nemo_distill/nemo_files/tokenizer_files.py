@@ -3,16 +3,17 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nemo_distill.text.files import is_file
 
 # A youtokentome model is text that opens with two counts; a SentencePiece model is a protobuf.
 YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
+Library = Literal["sentencepiece", "yttm"]
 SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
 
 
-def tokenizer_library(path: str | Path) -> str:
+def tokenizer_library(path: str | Path) -> Library:
     """Returns `yttm` or `sentencepiece`, told from the file's content.
 
     The config of a `.nemo` cannot be relied on: NeMo 1.x left the library out where it was yttm, its default then,

@@ -66,7 +66,7 @@ class TarredData(TypedDict, total=False):
 
 def _tar_files(metadata: Path) -> list[Path]:
     """As NeMo finds them: where the metadata says, or else beside it."""
-    named = [Path(name) for name in read_json(metadata, TarredData).get("tar_files") or []]
+    named = [Path(name) for name in (read_json(metadata, TarredData) or {}).get("tar_files") or []]
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 

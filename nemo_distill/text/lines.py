@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
+from io import BufferedIOBase
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -186,7 +187,7 @@ def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
         yield pair
 
 
-def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
     number = 0
     try:
         while line := stream.readline(MOST_BYTES):
