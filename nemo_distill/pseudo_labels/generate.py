@@ -5,7 +5,7 @@ is the same bytes. Each process reads all of the source, which is quick, and tra
 need nothing from each other; the one that finds all shards there writes the manifest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -58,12 +58,13 @@ class Translator:
         for number, (raw, line, translation) in enumerate(zip(raw_lines, lines, translations), start=first_line):
             hypotheses = (translation.hypotheses or EMPTY.hypotheses) if line.text else ()
             rows.append(Row(number, line_hash(raw), hypotheses, line.oddity, translation.source_cut))
-        return self._with_reverse_scores(rows, lines) if self.reverse else rows
+        return _with_reverse_scores(rows, lines, self.reverse) if self.reverse else rows
 
-    def _with_reverse_scores(self, rows: Sequence[Row], lines: Sequence[Line]) -> list[Row]:
-        pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
-        scores = iter(self.reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-        return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+
+def _with_reverse_scores(rows: Sequence[Row], lines: Sequence[Line], reverse: Scorer) -> list[Row]:
+    pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
+    scores = iter(reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+    return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
 
 
 def searching(engine: Engine, search: SearchSettings) -> Callable[[int, Sequence[str]], list[Translation]]:
@@ -146,7 +147,7 @@ def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines:
     on_progress(begin + share * (end - begin), lines)
 
 
-def _batches(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     lines = iter(lines)
     while batch := list(islice(lines, size)):
         yield batch

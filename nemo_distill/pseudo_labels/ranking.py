@@ -28,7 +28,7 @@ class LowestScores:
 
     def __init__(self, share: float):
         self.share = share
-        self.threshold: float | None = None  # the least score that stays
+        self.threshold: float | None = None  # the least score that stays; None until pairs have been seen
         self._counts: Counter[int] = Counter()
 
     def see(self, score: float) -> None:
@@ -46,7 +46,7 @@ class LowestScores:
 
     def drops(self, score: float) -> bool:
         """Whether a pair with this score is among the lowest."""
-        return round(score * STEPS) < round(self.threshold * STEPS)
+        return self.threshold is not None and round(score * STEPS) < round(self.threshold * STEPS)
 
 
 class Duplicates:
