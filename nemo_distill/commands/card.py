@@ -42,8 +42,8 @@ def card_job(cfg: DictConfig) -> None:
 
 
 def _card(cfg: DictConfig) -> str:
-    paths = [Path(value).expanduser() if value else None for value in (cfg.model, cfg.run, cfg.evaluation)]
-    return model_card(*paths)
+    run, evaluation = (Path(value).expanduser() if value else None for value in (cfg.run, cfg.evaluation))
+    return model_card(Path(cfg.model).expanduser(), run, evaluation)
 
 
 def _output(cfg: DictConfig) -> Path:

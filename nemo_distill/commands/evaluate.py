@@ -100,13 +100,13 @@ class EvaluationJob:
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
-        return Work(self.folder / "speed.json", settings).kept(self._measured)["speeds"]
+        return Work(self.folder / "speed.json", settings).kept(partial(self._measured, self.speed))["speeds"]
 
-    def _measured(self) -> dict[str, Any]:
+    def _measured(self, settings: SpeedSettings) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
         language = self.sets[0].language
-        found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads, language)
+        found = measure(self.systems, lines, settings, self.search, self.device, self.threads, language)
         return {"speeds": [asdict(speed) for speed in found]}
 
     def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
@@ -136,7 +136,8 @@ class EvaluationJob:
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
         scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
         if self.comet.checkpoint:
-            for name, score in self._comet(one, sources, texts, references).items():
+            checkpoint = Path(self.comet.checkpoint).expanduser()
+            for name, score in self._comet(checkpoint, one, sources, texts, references).items():
                 scores[name]["COMET"] = score
         return {
             "lines": len(sources),
@@ -159,10 +160,15 @@ class EvaluationJob:
         return scores
 
     def _comet(
-        self, one: EvaluationSet, sources: Sequence[str], texts: Mapping[str, Sequence[str]], references: Sequence[str]
+        self,
+        checkpoint: Path,
+        one: EvaluationSet,
+        sources: Sequence[str],
+        texts: Mapping[str, Sequence[str]],
+        references: Sequence[str],
     ) -> dict[str, dict[str, Any]]:
         """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
-        made_by = {"checkpoint": fingerprint(Path(self.comet.checkpoint).expanduser()), "python": self.comet.python}
+        made_by = {"checkpoint": fingerprint(checkpoint), "python": self.comet.python}
         paths = {name: self._kept_score("COMET", one, name) for name in texts}
         settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
         missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
@@ -170,7 +176,7 @@ class EvaluationJob:
         if missing:
             new = {name: texts[name] for name in missing}
             found = comet_scores(self.comet, sources, new, references, self.device)
-        return {name: _score(paths[name], settings[name], partial(found.get, name)) for name in texts}
+        return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
 
     def _comparisons(
         self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
@@ -243,7 +249,8 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
 
 
 def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    sections, problems = {"speed": None}, []
+    sections: dict[str, Any] = {"speed": None}
+    problems = []
     for name, kind in (
         ("search", SearchSettings),
         ("significance", SignificanceSettings),

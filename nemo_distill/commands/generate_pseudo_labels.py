@@ -32,7 +32,7 @@ from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.assemble import ENDINGS, Assembly, assemble
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
+from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.judge import Criteria
 from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 from nemo_distill.storage.files import user_path
@@ -71,7 +71,8 @@ class LabellingJob:
         """Loads the teacher, and the reverse model if there is one; `warns` if source and reference seem swapped."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
-            translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
+            given = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy)
+            translate: Translate = given.translate
         else:
             engine = load_engine(device=device, **self.engine)
             if warns:
@@ -160,7 +161,10 @@ def _files(values: Mapping[str, Any]) -> tuple[list[Path], list[Path | None], li
     references: list[Path | None] = []
     wanted = as_list(values["reference"]) or [None] * len(sources)
     for reference in wanted:
-        files, found = named_files("reference", reference) if reference is not None else ([None], [])
+        if reference is None:
+            references.append(None)
+            continue
+        files, found = named_files("reference", reference)
         references += files
         problems += found
     if len(sources) != len(references):
@@ -326,7 +330,8 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
 
 def write_text(job: LabellingJob) -> None:
     """Selects and filters, and writes the text."""
-    lines = job.generation.folder.manifest()["lines"]
+    manifest = job.generation.folder.manifest()
+    lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))

@@ -31,20 +31,26 @@ def check_sizing(cfg: DictConfig) -> None:
         problems.append(f"shared_embeddings={cfg.shared_embeddings}: must be null, true or false.")
     if not OmegaConf.is_missing(cfg, "teacher"):
         try:
-            if archive_parameters(translation_archive(cfg.teacher)) is None:
-                problems.append(f"teacher: the config of '{cfg.teacher}' does not tell its parameters.")
+            _teacher_parameters(translation_archive(cfg.teacher))
         except ValueError as error:
             problems.append(f"teacher: {error}.")
     if problems:
         raise ConfigurationError(problems)
 
 
+def _teacher_parameters(archive: NemoArchive) -> ParameterCount:
+    if (count := archive_parameters(archive)) is None:
+        raise ValueError(f"the config of '{archive.path}' does not tell its parameters")
+    return count
+
+
 def run_sizing(cfg: DictConfig) -> list[Candidate]:
     """Prints and returns the largest students that meet the target."""
     archive = NemoArchive(cfg.teacher)
-    teacher = archive_parameters(archive)
+    teacher = _teacher_parameters(archive)
     target = SizeTarget(**OmegaConf.to_container(cfg.target))
-    source, target_pieces = (len(archived_vocabulary(archive, side).pieces) for side in SIDES)
+    vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
+    source, target_pieces = (len(vocabulary.pieces) for vocabulary in vocabularies if vocabulary)
     shared = cfg.shared_embeddings
     if shared is None:
         shared = bool(archive.config.get("shared_embeddings", False))

@@ -31,7 +31,7 @@ def read_settings(section: DictConfig) -> SearchSettings:
         ConfigurationError: with every problem found.
     """
     settings, problems = read_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
-    if problems:
+    if settings is None or problems:
         raise ConfigurationError(problems)
     return settings
 

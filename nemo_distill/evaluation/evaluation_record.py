@@ -1,7 +1,7 @@
 """What `evaluation.json` holds, as far as anything reads it."""
 
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -62,7 +62,7 @@ class EvaluationRecord(TypedDict):
     made_with: NotRequired[MadeWith]
 
 
-def read_evaluation(path: Path) -> dict[str, Any] | None:
+def read_evaluation(path: Path) -> EvaluationRecord | None:
     """Returns the record in a file; None if there is no such file.
 
     Raises:

@@ -86,7 +86,7 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
             wrong += language_problems(where, language)
             problems += wrong
             if not wrong:
-                found.append(EvaluationSet(str(name), *files, language))
+                found.append(EvaluationSet(str(name), files[0], files[1], language))
     return found, problems
 
 

@@ -52,7 +52,7 @@ def group_spreads(
     Returns:
         For each group its `systems`, and for each metric `mean` and `standard_deviation`, that of a sample (n - 1).
     """
-    spreads = {}
+    spreads: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(groups.values()):
         members = [name for name in scores if groups[name] == group]
         if len(members) > 1:

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -101,6 +102,8 @@ class TimedSystem:
 
 class _OwnProcess(BaseManager):
     """A process that starts from nothing and holds a `TimedSystem`."""
+
+    timed: Callable[..., Any]  # what `register` adds
 
 
 _OwnProcess.register("timed", TimedSystem)

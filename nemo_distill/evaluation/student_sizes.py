@@ -122,14 +122,15 @@ def meets(candidate: Candidate, target: SizeTarget) -> bool:
     return (
         (target.parameters is None or candidate.count.total <= target.parameters)
         and (target.bytes is None or candidate.bytes <= target.bytes)
-        and (target.tokens_per_second is None or candidate.tokens_per_second >= target.tokens_per_second)
+        and (target.tokens_per_second is None or (candidate.tokens_per_second or 0) >= target.tokens_per_second)
     )
 
 
 def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
     for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS):
         shape = StudentShape(*sizes)
-        yield shape, count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces)
+        if count := count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces):
+            yield shape, count
 
 
 def _complete(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

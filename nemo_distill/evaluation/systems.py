@@ -121,7 +121,8 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
 
 def _group_problems(systems: Sequence[System]) -> list[str]:
     """Says which systems of one group have the same seed, or none beside others that have one."""
-    problems, groups = [], {}
+    problems: list[str] = []
+    groups: dict[str, dict[int | None, str]] = {}
     for system in systems:
         others = groups.setdefault(system.group, {})
         if system.seed in others:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -233,21 +234,23 @@ def score(run: Run, cfg: DictConfig) -> Result:
     test_set = [
         Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{side}" for side in (cfg.corpus.source, cfg.corpus.target)
     ]
+    if run.model_path is None:
+        raise ValueError(f"{run.folder.name} leaves no model to score")
     scored = {"of": [fingerprint(path) for path in (run.model_path, *test_set)], "beam_size": cfg.beam_size}
     record_path = run.folder / "scored.json"
     record = read_json(record_path)
     if record is None or differences(record["scored"], scored):
         run.folder.mkdir(parents=True, exist_ok=True)
-        record = {"scored": scored, "result": asdict(_score(run, test_set, cfg))}
+        record = {"scored": scored, "result": asdict(_score(run, run.model_path, test_set, cfg))}
         write_json(record_path, record)
     return Result(**record["result"])
 
 
-def _score(run: Run, test_set: Sequence[Path], cfg: DictConfig) -> Result:
+def _score(run: Run, model_path: Path, test_set: Sequence[Path], cfg: DictConfig) -> Result:
     from nemo_distill.decoding.engines import load_engine
 
     sources, references = map(_read_lines, test_set)
-    engine = load_engine("nemo_distill", [run.model_path])
+    engine: Any = load_engine("nemo_distill", [model_path])  # which has a model of NeMo's
     settings = SearchSettings(beam_size=cfg.beam_size)
     started = time.monotonic()
     stream = track(

@@ -149,7 +149,7 @@ def _steps(cfg: DictConfig) -> Iterator[Step]:
     several = {*cfg.baselines, *cfg.methods} - once
     for seed, groups in [*((seed, several) for seed in cfg.seeds), (cfg.seeds[0], once)]:
         for group in (group for group in cfg.baselines if group in groups):
-            overrides = flat_overrides([*alone, cfg.students, cfg.baselines[group]])
+            overrides = list(flat_overrides([*alone, cfg.students, cfg.baselines[group]]))
             yield _training(cfg, f"{group}_seed{seed}", group, seed, job, overrides, first)
         for group in (group for group in cfg.methods if group in groups):
             overrides = list(flat_overrides([cfg.students, _from_teacher(model), cfg.methods[group]]))

@@ -87,7 +87,7 @@ def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
             f"'{folder}' holds a training with other settings: {'; '.join(changes)}; delete it, or give another "
             "hydra.sweep.dir"
         )
-    return bool(record) and not changes and record.get("status") == FINISHED
+    return record is not None and not changes and record.get("status") == FINISHED
 
 
 def _command_line(added: dict[str, Any]) -> Iterator[str]:

@@ -19,6 +19,8 @@ from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
 from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
 
+# From the number of the first line and the lines' text to their translations.
+Translate = Callable[[int, Sequence[str]], list[Translation]]
 # Called with the position in the source, in bytes, and the lines that were translated since the last call.
 OnProgress = Callable[[float, int], None]
 
@@ -44,7 +46,7 @@ class Translator:
         reverse: scores the hypotheses, if there is one.
     """
 
-    translate: Callable[[int, Sequence[str]], list[Translation]]
+    translate: Translate
     policy: LinePolicy
     reverse: Scorer | None = None
 
@@ -67,7 +69,7 @@ def _with_reverse_scores(rows: Sequence[Row], lines: Sequence[Line], reverse: Sc
     return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
 
 
-def searching(engine: Engine, search: SearchSettings) -> Callable[[int, Sequence[str]], list[Translation]]:
+def searching(engine: Engine, search: SearchSettings) -> Translate:
     """Returns a `Translator.translate` that lets an engine search."""
     return lambda first_line, texts: engine.translate(texts, search)
 
