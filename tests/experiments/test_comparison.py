@@ -355,7 +355,7 @@ def test_overrides_that_hydra_cannot_read_are_told_all_at_once(demo):
 
 
 def test_a_model_is_scored_once_for_each_test_set_and_search(demo, tmp_path, monkeypatch):
-    def scored(run, test_set, cfg):
+    def scored(run, model_path, test_set, cfg):
         calls.append(cfg.beam_size)
         return Result(run.group, run.seed, False, 1, 50.0, "v:1", 0.0, 0.0)
 
