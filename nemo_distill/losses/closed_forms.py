@@ -1,8 +1,8 @@
-"""Word-level losses together with their gradients, without an autograd graph.
+"""Gradients of word-level losses in closed form, without an autograd graph.
 
-Unless it says otherwise, a function takes the loss and the log-probabilities (N, V) of student and teacher, p and q,
-at a temperature T, and returns the loss (N,) of each token and its gradient (N, V) with respect to the student's
-logits divided by T.
+Unless stated otherwise, each function takes the loss and the log-probabilities (N, V) of student (p) and teacher (q)
+at temperature T. It returns the loss (N,) of each token and the gradient (N, V) with respect to the student's logits
+divided by T.
 """
 
 import math
@@ -22,12 +22,12 @@ Differentiated = tuple[Tensor, Tensor]  # losses (N,) and gradients (N, V)
 
 
 def differentiate(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """Returns `loss.per_token` and its gradient, by a closed form where there is one and by autograd otherwise."""
+    """Returns `loss.per_token` and its gradient, in closed form if there is one, otherwise by autograd."""
     return CLOSED_FORMS.get(type(loss), by_autograd)(loss, student, teacher)
 
 
 def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """Of any loss; the closed forms agree with it."""
+    """Differentiates any loss by autograd."""
     with torch.enable_grad():
         leaf = student.detach().requires_grad_()
         values = loss.per_token(leaf, teacher)
@@ -36,24 +36,27 @@ def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differ
 
 
 def _kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p - q (Hinton et al. 2015, eq. 2)."""
+    """The gradient is p - q (Hinton et al. 2015, eq. 2)."""
     q = teacher.exp()
     return (teacher - student).mul_(q).sum(dim=-1), student.exp().sub_(q)
 
 
 def _cross_entropy(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p - q, as that of KL."""
+    """The gradient is p - q, the same as for KL."""
     q = teacher.exp()
     return -(student * q).sum(dim=-1), student.exp().sub_(q)
 
 
 def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p (log p - log q - KL(p ‖ q))."""
+    """The gradient is p (log p - log q - KL(p ‖ q))."""
     return _toward_student(student, teacher)
 
 
 def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """(1 - beta) p (log p - log m - KL(p ‖ m)): what comes through m cancels, since m's probabilities sum to 1."""
+    """The gradient is (1 - beta) p (log p - log m - KL(p ‖ m)).
+
+    The gradient through the mixture m cancels out, because the probabilities of m sum to 1.
+    """
     if loss.beta in (0, 1):
         return (_kl if loss.beta == 0 else _reverse_kl)(loss, student, teacher)
     mixture = torch.logaddexp(teacher + math.log(loss.beta), student + math.log1p(-loss.beta))
@@ -63,14 +66,14 @@ def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -
 
 
 def _toward_student(student: Tensor, other: Tensor) -> Differentiated:
-    """KL(p ‖ other), and its gradient while `other` stands still."""
+    """Returns KL(p ‖ other) and its gradient, with `other` held constant."""
     p, distance = student.exp(), student - other
     values = (p * distance).sum(dim=-1)
     return values, distance.sub_(values.unsqueeze(-1)).mul_(p)
 
 
 def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
-    """As `_cross_entropy`, with a teacher whose words beyond its k best, if it has any, share one probability o.
+    """Like `_cross_entropy`, for a teacher that stores k words and gives each other word the same probability o.
 
     -Σ_v q(v) log p(v) = -Σ_k (q_k - o) log p_k - o Σ_v log p(v).
     """
@@ -84,7 +87,7 @@ def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float)
 
 
 def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
-    """The cross-entropy without the teacher's entropy, which the student cannot change."""
+    """The cross-entropy minus the teacher's entropy, which is constant for the student."""
     values, gradient = cross_entropy_with_top_k(student, teacher, temperature)
     log_probs, other = (logs.to(student.dtype) for logs in teacher.tempered(temperature))
     num_others = teacher.vocab_size - log_probs.shape[-1]
@@ -92,14 +95,14 @@ def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differe
     return values - entropy, gradient
 
 
-# By exact type: a class that changes `per_token` of one of these has another gradient.
+# Looked up by exact type, because a subclass may override `per_token` and then has another gradient.
 CLOSED_FORMS: Mapping[type, Callable[..., Differentiated]] = {
     KLDivergenceLoss: _kl,
     CrossEntropyLoss: _cross_entropy,
     ReverseKLDivergenceLoss: _reverse_kl,
     JensenShannonLoss: _jensen_shannon,
 }
-# That look at no more than the teacher's k words; from (N, V), a `TopK` and a temperature.
+# These read only the teacher's k stored words. Their arguments are student log_probs (N, V), a `TopK` and T.
 TOP_K_FORMS: Mapping[type, Callable[..., Differentiated]] = {
     KLDivergenceLoss: kl_with_top_k,
     CrossEntropyLoss: cross_entropy_with_top_k,

@@ -78,7 +78,7 @@ OBJECTIVES = [
     distil("model.distillation.temperature=nan", CONFIG, "has temperature=nan; a number above 0 is needed."),
     distil("model.distillation.temperature=\"'1,5'\"", CONFIG, "has temperature='1,5'; a number above 0 is needed."),
     distil("model.distillation.distillation_loss_weight=-1", CONFIG, "loss.primary has weight=-1; a number of at least"),
-    distil("model.distillation.distillation_loss_weight=0", CONFIG, "has no loss of a weight above 0, so there is"),
+    distil("model.distillation.distillation_loss_weight=0", CONFIG, "has no loss with a weight above 0, so there is"),
     distil("+model.distillation.loss.own._target_=os.system", CONFIG, "has _target_ 'os.system'; allowed are names"),
     distil("model.distillation.loss.primary=null", CONFIG, "model.distillation.loss.primary"),
     distil("model.distillation.loss=kl", CONFIG, "model.distillation.loss=kl: must be"),

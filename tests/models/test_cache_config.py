@@ -76,8 +76,8 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
     [
         (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; 'nemo-distill cache' makes one."),
         (["model.distillation.teacher_cache_tail=flat"], "teacher_cache_tail=flat: must be one of renormalize, uniform."),
-        (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache holds only log_probs, nll."),
-        (["distillation=reverse_kl"], "is infinite where the teacher gives a word no probability; from a teacher cache it needs model.distillation.teacher_cache_tail=uniform."),
+        (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache stores only log_probs, nll."),
+        (["distillation=reverse_kl"], "is infinite if the teacher gives a word zero probability; with a teacher cache, set model.distillation.teacher_cache_tail=uniform."),
         (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache is of one."),
         (["model.distillation.distilbert_initialization=true"], "holds no weights, which distillation.distilbert_initialization=true would copy."),
         (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
