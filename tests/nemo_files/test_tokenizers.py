@@ -51,7 +51,7 @@ def test_a_vocabulary_is_read_with_its_special_ids(tokenizer, yttm_tokenizer):
     )
     assert (
         sentence
-        == "model.encoder_tokenizer is a sentencepiece tokenizer, the teacher's is of yttm; they must be the same."
+        == "model.encoder_tokenizer is a sentencepiece tokenizer, but the teacher's is yttm; they must be the same."
     )
 
 

@@ -235,6 +235,6 @@ def test_a_checkpoint_that_was_cut_is_told(tmp_path_factory, place):
     content = stream.getvalue()
     path = tmp_path_factory.getbasetemp() / "cut.ckpt"
     path.write_bytes(content[: place % len(content)])
-    with pytest.raises(ConfigurationError, match="is not resumed from"):
+    with pytest.raises(ConfigurationError, match="cannot be resumed"):
         SafeCheckpointIO().load_checkpoint(path)
     os.unlink(path)
