@@ -101,7 +101,7 @@ def test_a_finished_cache_needs_no_teacher(tmp_path, batches):
 
 def test_other_settings_are_refused_or_replace(tmp_path, batches):
     build_cache(tmp_path / "cache", batches)
-    with pytest.raises(DataError, match="holds a teacher cache of other settings: k was 8 and is 4"):
+    with pytest.raises(DataError, match="holds a teacher cache with other settings: k was 8 and is 4"):
         build_cache(tmp_path / "cache", batches, k=4)
     build_cache(tmp_path / "cache", batches[:3], k=4, shard_pairs=5, overwrite=True)
     build_cache(tmp_path / "new" / "cache", batches[:3], k=4, shard_pairs=5)
