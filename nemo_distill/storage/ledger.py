@@ -1,8 +1,8 @@
 """Records what each result was made from, so that no work is repeated or confused with other work.
 
 Labels, teacher caches, mixes, evaluations, comparisons and sweeps write a JSON record next to their results. It
-contains the `settings` that the result depends on, including the SHA-256 of input files. If the settings are the same, the
-existing result is used. If they differ, an error lists the differences.
+contains the `settings` that the result depends on, including the SHA-256 of input files. If the settings are the same,
+the existing result is used. If they differ, an error lists the differences.
 """
 
 import hashlib

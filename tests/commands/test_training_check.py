@@ -76,7 +76,7 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     ("text", "sentence"),
     [
         (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
-        (b"\x1f\x8b\x08\x00packed", "is packed, and NeMo reads plain text alone"),
+        (b"\x1f\x8b\x08\x00packed", "is compressed, but NeMo reads only plain text"),
     ],
 )
 def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
@@ -115,8 +115,8 @@ def test_a_test_set_in_the_training_data_is_warned_of_with_number_and_line(job, 
     pairs = list(zip(*lines.values()))
     first = min(pairs.index(pair) + (2 if pairs.index(pair) >= 10 else 1) for pair in pairs[40:43])
     assert warning == (
-        "model.validation_ds: 3 of its 4 pairs are in the training data too, the first in line "
-        f"{first} of '{tmp_path}/train.de'; scores on them say little about other text."
+        "model.validation_ds: 3 of its 4 pairs are also in the training data, the first in line "
+        f"{first} of '{tmp_path}/train.de'; scores on this set will be too optimistic."
     )
 
 

@@ -92,5 +92,5 @@ def test_the_two_sides_may_use_different_libraries(tokenizer, yttm_tokenizer):
 def test_a_file_that_is_no_tokenizer_is_told(tmp_path):
     path = tmp_path / "text.model"
     path.write_text("neither of the two\n")
-    with pytest.raises(ValueError, match="is no tokenizer of sentencepiece or youtokentome"):
+    with pytest.raises(ValueError, match="is not a sentencepiece or youtokentome tokenizer"):
         read_vocabulary(path)
