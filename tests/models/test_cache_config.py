@@ -74,7 +74,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; 'nemo-distill cache' makes one."),
+        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; create it with 'nemo-distill cache'."),
         (["model.distillation.teacher_cache_tail=flat"], "teacher_cache_tail=flat: must be one of renormalize, uniform."),
         (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache stores only log_probs, nll."),
         (["distillation=reverse_kl"], "is infinite if the teacher gives a word zero probability; with a teacher cache, set model.distillation.teacher_cache_tail=uniform."),

@@ -191,7 +191,7 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
     with (folder / "shards" / "shard-000001.tokens.npy").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"?")
-    with pytest.raises(DataError, match="shard-000001.tokens.npy' is not the file"):
+    with pytest.raises(DataError, match="shard-000001.tokens.npy' does not match"):
         make_cache(teacher_path, folder, [corpus / "train.de"])
 
 

@@ -167,7 +167,7 @@ def test_a_shard_that_is_not_the_manifests_is_refused(labels, source):
     path = labels.shard(1)
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content.replace(b"the dog", b"the cat")))
-    with pytest.raises(ShardError, match="shard-000001.jsonl.gz' is not the file that manifest.json describes"):
+    with pytest.raises(ShardError, match="shard-000001.jsonl.gz' does not match its checksum in manifest.json"):
         make(labels, source)
 
 

@@ -109,7 +109,7 @@ def test_other_settings_are_refused_or_replace(tmp_path, batches):
 
 
 def test_more_words_than_there_are_and_no_pairs_are_told(tmp_path, batches):
-    with pytest.raises(DataError, match=f"cache.k=41: the teacher knows {VOCAB_SIZE} words"):
+    with pytest.raises(DataError, match=f"cache.k=41: the teacher has only {VOCAB_SIZE} words"):
         build_cache(tmp_path / "cache", batches, k=41)
     with pytest.raises(DataError, match="model.train_ds holds no pairs"):
         build_cache(tmp_path / "empty", [])
@@ -118,7 +118,7 @@ def test_more_words_than_there_are_and_no_pairs_are_told(tmp_path, batches):
 def test_a_teacher_that_gives_no_numbers_is_told(tmp_path, batches):
     teacher = FakeTeacher(batches)
     teacher.log_probs = lambda batch: torch.full((*batch[-1].shape, VOCAB_SIZE), torch.nan)
-    with pytest.raises(DataError, match="a probability that is no number"):
+    with pytest.raises(DataError, match="a probability that is NaN"):
         build_cache(tmp_path / "cache", None, teacher)
 
 
@@ -127,5 +127,5 @@ def test_a_shard_that_does_not_hold_its_pairs_tokens_is_told(tmp_path, batches):
     shards = tmp_path / "cache" / "shards"
     (shards / "shard-000001.tokens.npy").write_bytes((shards / "shard-000000.tokens.npy").read_bytes())
     (tmp_path / "cache" / "manifest.json").unlink()
-    with pytest.raises(ShardError, match="shard-000001.tokens.npy' does not hold the tokens of its pairs"):
+    with pytest.raises(ShardError, match="shard-000001.tokens.npy' does not match its pairs"):
         build_cache(tmp_path / "cache", batches)
