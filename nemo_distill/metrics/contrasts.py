@@ -1,8 +1,8 @@
 """Tests differences of scores between models that were trained with several seeds.
 
 A contrast is a sum of the scores of some groups minus the scores of others, computed for each seed. Models with the
-same seed and size start with the same weights. Much of a seed's effect is the same for them and cancels out (a paired t
-test).
+same seed and size start with the same weights. Much of a seed's effect is the same for them and cancels out, as in a
+paired t test.
 """
 
 import math

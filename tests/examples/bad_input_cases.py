@@ -103,7 +103,7 @@ TEACHERS = [
            "has teacher_weights=[1]; 2 numbers above 0 are needed"),
     distil("model.encoder_tokenizer.tokenizer_model=other.model", CONFIG, "pieces, the teacher's"),
     distil("model.decoder_tokenizer.tokenizer_model=swapped.model", CONFIG, "'\u2581rex', the teacher's '\u2581red'."),
-    distil("model.encoder_tokenizer.tokenizer_model=plain.model", CONFIG, "'plain.model' is no tokenizer of"),
+    distil("model.encoder_tokenizer.tokenizer_model=plain.model", CONFIG, "'plain.model' is not a sentencepiece"),
     distil("model.distillation.teacher_cache=nowhere", CONFIG, "'nowhere' holds no finished teacher cache"),
     distil("model.distillation.teacher_cache=cache", CONFIG, "'cache' holds no finished teacher cache"),
 ]  # fmt: skip
@@ -136,7 +136,7 @@ TEXT = [
 ]  # fmt: skip
 BASELINES = [
     ("enc_dec_nmt.py", f"{PLAIN} model.encoder_tokenizer.tokenizer_model=null", CONFIG, "tokenizer_model has no value"),
-    ("enc_dec_nmt.py", f"{PLAIN} model.decoder_tokenizer.tokenizer_model=plain.model", CONFIG, "is no tokenizer of"),
+    ("enc_dec_nmt.py", f"{PLAIN} model.decoder_tokenizer.tokenizer_model=plain.model", CONFIG, "is not a sentencepiece"),
     ("enc_dec_nmt.py", f"{PLAIN} model.train_ds.tgt_file_name=empty.de", CONFIG, "'empty.de' has 0"),
     ("enc_dec_nmt.py", f"{PLAIN} model.preproc_out_dir=new model.encoder_tokenizer.tokenizer_model=null", CONFIG,
      "model.encoder_tokenizer.vocab_size has no value"),
@@ -193,7 +193,7 @@ USES = [
     ("translate.py", f"{TRANSLATE} model=text.nemo", CONFIG, "'text.nemo' is not a .nemo file"),
     ("translate.py", f"{TRANSLATE} device=gpu", CONFIG, "device=gpu: must be cpu, cuda, or one GPU such as cuda:1."),
     ("translate.py", f"{TRANSLATE} chunk=0", CONFIG, "chunk=0: must be a whole number of at least 1."),
-    ("translate.py", f"{TRANSLATE} search.n_best=9", CONFIG, "search.n_best=9: must be from 1 to beam_size, 4."),
+    ("translate.py", f"{TRANSLATE} search.n_best=9", CONFIG, "search.n_best=9: must be from 1 to beam_size=4."),
     ("translate.py", f"{TRANSLATE} input=torn.de.gz", CONFIG, "'torn.de.gz' cannot be unpacked after line"),
     ("export.py", "model=teacher.nemo output=folder", CONFIG, "output='folder' exists already; name another"),
     ("export.py", "model=teacher.nemo output=folder force=true", CONFIG, "is no earlier export, and force=true"),
