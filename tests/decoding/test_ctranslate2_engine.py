@@ -253,7 +253,7 @@ def test_a_penalty_that_ctranslate2_has_not_is_refused(engine):
 
 
 def test_a_folder_that_is_no_export_for_it_is_told(trained_path, tmp_path, monkeypatch):
-    with pytest.raises(ConfigurationError, match="is no export: it holds no nemo_distill.json"):
+    with pytest.raises(ConfigurationError, match="is not an export: it has no nemo_distill.json"):
         CTranslate2Engine(tmp_path)
     export_model(ExportSettings(trained_path, tmp_path / "onnx", format="onnx"))
     with pytest.raises(ConfigurationError, match="has format=onnx; format=ctranslate2 is needed"):

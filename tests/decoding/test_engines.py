@@ -48,7 +48,7 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
             ("ctranslate2", [__file__], "int8"),
             [f"model: '{__file__}' is not a .nemo file: file could not be opened successfully."],
         ),
-        (("ctranslate2", ["."]), ["model: '.' is no export: it holds no nemo_distill.json."]),
+        (("ctranslate2", ["."]), ["model: '.' is not an export: it has no nemo_distill.json."]),
         (("nemo_distill", ["."]), ["model names '.', a folder, but engine=nemo_distill needs a .nemo."]),
         (("nemo_distill", ["gone.nemo"]), ["model names 'gone.nemo', which does not exist."]),
     ],

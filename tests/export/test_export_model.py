@@ -89,5 +89,5 @@ def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):
     export_model(ExportSettings(trained_path, tmp_path / "exported"))
     record = json.loads((tmp_path / "exported" / "nemo_distill.json").read_text())
     assert record["target"]["tokenizer"] == "shared_tokenizer.model"
-    with pytest.raises(ValueError, match="is no export: it holds no nemo_distill.json"):
+    with pytest.raises(ValueError, match="is not an export: it has no nemo_distill.json"):
         ExportRecord.read(tmp_path)
