@@ -1,6 +1,6 @@
 """Knowledge distillation for neural machine translation with NVIDIA NeMo.
 
-The public names are imported when they are first used, because those that need NeMo take seconds to import.
+The public names are imported on first use, because those that need NeMo take seconds to import.
 """
 
 from importlib import import_module
