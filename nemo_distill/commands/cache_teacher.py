@@ -24,9 +24,9 @@ from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
-from nemo_distill.teacher_cache.settings import CacheSettings, chosen_pairs, data_fingerprints
+from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
-from nemo_distill.text.training_mix import mix_training_data, mixed_how, training_mix_problems
+from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
         **asdict(settings),
-        **chosen_pairs(train_ds),
+        **pair_selection(train_ds),
         "data": data_fingerprints(model),
-        "mix": mixed_how(model),
+        "mix": mix_settings(model),
     }
     folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
     return CachingJob(

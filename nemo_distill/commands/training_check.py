@@ -24,7 +24,7 @@ from nemo_distill.models.distillation_section import (
 from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
 from nemo_distill.models.start_model import KEY, start_problems
-from nemo_distill.models.student_config import languages_left_to, teacher_archives
+from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.text.files import data_problems, unread_files, untokenized_text
@@ -81,7 +81,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | languages_left_to(archives[0], model))
+    return _oddities(model | missing_languages(archives[0], model))
 
 
 def _raise(problems: list[str]) -> None:

@@ -58,7 +58,7 @@ class DistillationMixin:
         step = self._distillation_pass
         return step is not None and (step.role, name) in step.registry.wanted
 
-    def teachers_tensor(self, name: str) -> Registered | None:
+    def teacher_tensor(self, name: str) -> Registered | None:
         """Returns the teacher's tensor `name` for this step, or None if the teacher did not register it.
 
         The name must be listed in `read_from_teacher`.

@@ -136,9 +136,9 @@ def _unregistered(key: str, loss: nn.Module, registered: Collection[str] | None)
 
 def _prepare(key: str, loss: nn.Module, widths: tuple[Widths, Widths] | None) -> list[str]:
     name = next(iter(loss.consumes.values()))
-    if widths and hasattr(loss, "prepare") and all(name in of_model for of_model in widths):
+    if widths and hasattr(loss, "prepare") and all(name in model_widths for model_widths in widths):
         try:
-            loss.prepare(*(of_model[name] for of_model in widths))
+            loss.prepare(*(model_widths[name] for model_widths in widths))
         except ValueError as error:
             return [f"{key} {error}."]
     return []

@@ -135,7 +135,7 @@ class CTranslate2Engine:
         Raises:
             ConfigurationError: if CTranslate2 does not support the settings.
         """
-        if problems := settings.problems() or beyond_ctranslate2(settings):
+        if problems := settings.problems() or unsupported_by_ctranslate2(settings):
             raise ConfigurationError(problems)
         sources = self._read(lines)
         wanted = [index for index, source in enumerate(sources) if source.tokens]
@@ -201,7 +201,7 @@ class CTranslate2Engine:
 
     def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
         if settings.method == "beam":
-            penalty = settings.length_penalty if settings.follows_a_beam else 0.0
+            penalty = settings.length_penalty if settings.is_beam_search else 0.0
             return {
                 "beam_size": settings.beam_size,
                 "num_hypotheses": settings.n_best,
@@ -228,7 +228,7 @@ class CTranslate2Engine:
         special = self._record.target.special_ids
         ids = [self._target_ids[token] for token in tokens]
         ids = [index if index < self._record.target.pieces else special["unk"] for index in ids]
-        if not settings.follows_a_beam:
+        if not settings.is_beam_search:
             score /= settings.penalty(len(ids))
         finished = ids[-1] == special["eos"]
         text = self._target_tokenizer.decode(ids[:-1] if finished else ids)
@@ -237,9 +237,9 @@ class CTranslate2Engine:
         return Hypothesis(text, score, finished)
 
 
-def beyond_ctranslate2(settings: SearchSettings) -> list[str]:
+def unsupported_by_ctranslate2(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that CTranslate2 does not support."""
-    return settings.beyond_power("CTranslate2")
+    return settings.power_form_problems("CTranslate2")
 
 
 def _read_record(folder: Path) -> ExportRecord:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
     HuggingFaceEngine,
-    beyond_hugging_face,
     folder_language,
     folder_problems,
+    unsupported_by_hugging_face,
 )
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
@@ -126,9 +126,9 @@ def written_language(name: str, path: str | Path, target_language: str | None = 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that an engine does not support."""
     if name == "ctranslate2":
-        return [f"search.{problem}" for problem in beyond_ctranslate2(settings)]
+        return [f"search.{problem}" for problem in unsupported_by_ctranslate2(settings)]
     if name == "hugging_face":
-        return [f"search.{problem}" for problem in beyond_hugging_face(settings)]
+        return [f"search.{problem}" for problem in unsupported_by_hugging_face(settings)]
     if name != "nemo":
         return []
     only = {"method": "beam", "n_best": 1, "length_penalty_form": "wu"}

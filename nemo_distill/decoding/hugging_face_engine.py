@@ -18,10 +18,10 @@ from nemo_distill.text.files import as_list
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
-SAFELY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
+LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
 ADAPTER = "adapter_config.json"
 # The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
-OF_THE_VOCABULARY = (
+VOCABULARY_KEYS = (
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
@@ -63,8 +63,8 @@ class HuggingFaceEngine:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
-            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **SAFELY)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
         except Exception as error:  # transformers raises many types of errors for damaged files or required code
             raise ConfigurationError(
                 [f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"]
@@ -84,7 +84,7 @@ class HuggingFaceEngine:
         Raises:
             ConfigurationError: if this engine does not support the settings.
         """
-        if problems := settings.problems() or beyond_hugging_face(settings):
+        if problems := settings.problems() or unsupported_by_hugging_face(settings):
             raise ConfigurationError(problems)
         sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if line.strip()}
         wanted = [index for index, (ids, _) in sources.items() if len(ids) > self._special_tokens]
@@ -126,8 +126,8 @@ class HuggingFaceEngine:
             decoder_input_ids=ids.new_tensor([self._prompt] * len(ids)),  # (B, P)
             max_new_tokens=self._limit(ids.shape[1], settings),
             num_return_sequences=settings.n_best,
-            output_scores=settings.follows_a_beam,
-            output_logits=not settings.follows_a_beam,
+            output_scores=settings.is_beam_search,
+            output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
             **_search_options(settings),
         )
@@ -152,7 +152,7 @@ class HuggingFaceEngine:
 
     def _scores(self, output: Any, lengths: Tensor, settings: SearchSettings) -> list[float]:
         """Returns log p(y|x) / lp(|y|) of each hypothesis, given its length |y| in `lengths` (B * n_best,)."""
-        if settings.follows_a_beam:
+        if settings.is_beam_search:
             steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
         else:  # not the scores, which depend on temperature, top_k and top_p
             steps = self._model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
@@ -163,7 +163,7 @@ class HuggingFaceEngine:
 
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
     if settings.method == "beam":
-        penalty = settings.length_penalty if settings.follows_a_beam else 1.0
+        penalty = settings.length_penalty if settings.is_beam_search else 1.0
         return {
             "do_sample": False,
             "num_beams": settings.beam_size,
@@ -190,7 +190,7 @@ def _prompt(generation_config: Any, language: int | None) -> list[int]:
 def _without_search(generation_config: Any) -> Any:
     from transformers import GenerationConfig
 
-    return GenerationConfig(**{key: getattr(generation_config, key, None) for key in OF_THE_VOCABULARY})
+    return GenerationConfig(**{key: getattr(generation_config, key, None) for key in VOCABULARY_KEYS})
 
 
 def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> int | None:
@@ -216,9 +216,9 @@ def _positions(config: Any) -> int:
     return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 512)
 
 
-def beyond_hugging_face(settings: SearchSettings) -> list[str]:
+def unsupported_by_hugging_face(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that Hugging Face's search does not support."""
-    return settings.beyond_power("Hugging Face")
+    return settings.power_form_problems("Hugging Face")
 
 
 def folder_language(path: str | Path) -> str | None:

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Protocol
 
 # For these languages, NeMo's own processors are used. Japanese also changes the processor of the other side.
-NEMOS_OWN = {"ja", "ja-mecab", "zh", "hi"}
+NEMO_PROCESSOR_LANGUAGES = {"ja", "ja-mecab", "zh", "hi"}
 
 
 class Processor(Protocol):
@@ -40,7 +40,7 @@ def load_processors(
     source_language: str | None, target_language: str | None
 ) -> tuple[Processor | None, Processor | None]:
     """Returns NeMo's processors for source and target. None means no processing."""
-    if NEMOS_OWN & {source_language, target_language}:
+    if NEMO_PROCESSOR_LANGUAGES & {source_language, target_language}:
         from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
         return MTEncDecModel.setup_pre_and_post_processing_utils(source_language, target_language, None, None)

@@ -48,13 +48,13 @@ class SearchSettings:
         return [f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}."]
 
     @property
-    def follows_a_beam(self) -> bool:
+    def is_beam_search(self) -> bool:
         """True if the length penalty affects which hypotheses are found."""
         return self.method == "beam" and self.beam_size > 1
 
-    def beyond_power(self, engine: str) -> list[str]:
+    def power_form_problems(self, engine: str) -> list[str]:
         """Returns a sentence if an engine that supports only the `power` form cannot use these settings."""
-        if not self.follows_a_beam or self.length_penalty_form == "power" or not self.length_penalty:
+        if not self.is_beam_search or self.length_penalty_form == "power" or not self.length_penalty:
             return []
         return [
             f"length_penalty_form={self.length_penalty_form}: {engine} supports only power for a beam; set "

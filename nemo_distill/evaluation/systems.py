@@ -171,10 +171,10 @@ def _hugging_face_parameters(folder: Path) -> ParameterCount:
     import torch
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-    from nemo_distill.decoding.hugging_face_engine import SAFELY
+    from nemo_distill.decoding.hugging_face_engine import LOCAL_ONLY
 
     with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **SAFELY))
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **LOCAL_ONLY))
     tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
     return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())

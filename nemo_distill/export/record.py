@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
-from nemo_distill.storage.folder_safety import check_links, inside
+from nemo_distill.storage.folder_safety import check_links, path_inside
 from nemo_distill.storage.records import CLOSED, read_json
 
 RECORD_NAME = "nemo_distill.json"
@@ -88,5 +88,5 @@ class ExportRecord:
         check_links(folder)
         record = read_json(path, cls)
         for side in (record.source, record.target):
-            inside(folder, side.tokenizer)
+            path_inside(folder, side.tokenizer)
         return record

@@ -23,7 +23,7 @@ QUANTIZATIONS = (
     "int8_bfloat16",
     "int16",
 )
-FEWEST_POSITIONS = 3  # start, one token, end
+MIN_POSITIONS = 3  # start, one token, end
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class ExportSettings:
             for key, default in (("quantization", "float32"), ("max_positions", None)):
                 if getattr(self, key) != default:
                     problems.append(f"{key}={getattr(self, key)}: only for format=ctranslate2; remove it.")
-        elif self.max_positions is not None and not _at_least(self.max_positions, FEWEST_POSITIONS):
-            problems.append(f"max_positions={self.max_positions}: must be null or at least {FEWEST_POSITIONS}.")
+        elif self.max_positions is not None and not _at_least(self.max_positions, MIN_POSITIONS):
+            problems.append(f"max_positions={self.max_positions}: must be null or at least {MIN_POSITIONS}.")
         return problems
 
     def _output_problems(self) -> list[str]:

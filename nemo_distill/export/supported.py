@@ -25,7 +25,7 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
         problems += _stack_problems(side, config.get(side) or {})
         problems += _tokenizer_problems(side, config.get(f"{side}_tokenizer") or {})
     if format == "ctranslate2":
-        problems += _beyond_ctranslate2(config)
+        problems += _ctranslate2_problems(config)
     return problems
 
 
@@ -49,7 +49,7 @@ def _tokenizer_problems(side: str, tokenizer: Mapping[str, Any]) -> Iterator[str
             yield f"{where}.{key}=true: {what} cannot be exported; it must be false."
 
 
-def _beyond_ctranslate2(config: Mapping[str, Any]) -> Iterator[str]:
+def _ctranslate2_problems(config: Mapping[str, Any]) -> Iterator[str]:
     encoder, head = config.get("encoder") or {}, config.get("head") or {}
     if encoder.get("mask_future", True):  # NeMo's default
         value = encoder.get("mask_future", "missing, so NeMo uses true")

@@ -174,21 +174,21 @@ def _rows(elements: Mapping[str, int], weight: Tensor) -> int:
 
 def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
     """Adds a chunk's contribution to the parameter gradients, given its gradient (C, V) with respect to the logits."""
-    of_states, of_weight, of_bias = gradients
-    if of_bias is not None:
-        of_bias += gradient.sum(dim=0)
+    states_gradient, weight_gradient, bias_gradient = gradients
+    if bias_gradient is not None:
+        bias_gradient += gradient.sum(dim=0)
     if part.weight.dtype == torch.float16:
         _accumulate_in_half(gradient, part, tokens, gradients)
         return
     gradient = gradient.to(part.weight.dtype)
-    if of_states is not None:
-        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype)
-    if of_weight is None:
+    if states_gradient is not None:
+        states_gradient[tokens] = (gradient @ part.weight).to(states_gradient.dtype)
+    if weight_gradient is None:
         return
-    if of_weight.dtype == gradient.dtype:
-        of_weight.addmm_(gradient.t(), part.hidden_states)
+    if weight_gradient.dtype == gradient.dtype:
+        weight_gradient.addmm_(gradient.t(), part.hidden_states)
     else:  # the product has lower precision than the sum
-        of_weight += gradient.t() @ part.hidden_states
+        weight_gradient += gradient.t() @ part.hidden_states
 
 
 def _accumulate_in_half(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
@@ -197,15 +197,17 @@ def _accumulate_in_half(gradient: Tensor, part: Projection, tokens: Tokens, grad
     The usual loss scaling cannot help here: it is applied in the backward pass, after these products have already
     underflowed or overflowed (Micikevicius et al. 2018, section 3.2).
     """
-    of_states, of_weight, _ = gradients
+    states_gradient, weight_gradient, _ = gradients
     smallest = torch.finfo(gradient.dtype).tiny  # avoids a division by zero for tokens with gradient 0
     sizes = torch.linalg.vector_norm(gradient, ord=1, dim=-1, keepdim=True).clamp_(min=smallest) / HALF_GRADIENT
     gradient = gradient.div_(sizes).half()  # (C, V)
-    if of_states is not None:
-        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype) * sizes
-    if of_weight is not None:
+    if states_gradient is not None:
+        states_gradient[tokens] = (gradient @ part.weight).to(states_gradient.dtype) * sizes
+    if weight_gradient is not None:
         unit = sizes.sum() / HALF_SHARES
-        of_weight += (gradient.t() @ (part.hidden_states * (sizes / unit)).half()).to(of_weight.dtype) * unit
+        weight_gradient += (gradient.t() @ (part.hidden_states * (sizes / unit)).half()).to(
+            weight_gradient.dtype
+        ) * unit
 
 
 class _FusedLosses(torch.autograd.Function):
@@ -239,8 +241,8 @@ class _FusedLosses(torch.autograd.Function):
             _, gradients = ctx.objective.evaluate(Projection(*inputs), upstream.tolist(), ctx.needs_input_grad[:3])
             factor = 1.0
         factor /= max(1, len(ctx.objective.tokens))
-        of_inputs = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
-        return *of_inputs, None, None
+        input_gradients = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
+        return *input_gradients, None, None
 
 
 def _common_factor(upstream: Sequence[float], weights: Sequence[float]) -> float | None:

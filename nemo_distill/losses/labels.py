@@ -28,8 +28,8 @@ class SmoothedLabels:
     def per_token(self, log_probs: Tensor) -> Tensor:
         """Returns the loss (N,) of each token, from log-probabilities (N, V)."""
         share = self._share(log_probs)
-        of_labels = log_probs.gather(-1, self.ids.unsqueeze(-1)).squeeze(-1)
-        return -(1 - share) * of_labels - (share * log_probs.mean(dim=-1) if share else 0)
+        label_log_probs = log_probs.gather(-1, self.ids.unsqueeze(-1)).squeeze(-1)
+        return -(1 - share) * label_log_probs - (share * log_probs.mean(dim=-1) if share else 0)
 
     def gradient(self, log_probs: Tensor) -> Tensor:
         """Returns the gradient (N, V) of the losses with respect to the logits."""

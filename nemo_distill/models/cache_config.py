@@ -7,7 +7,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
-from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_fingerprints
+from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
 
 WHERE = "model.distillation.teacher_cache"
 
@@ -76,7 +76,7 @@ def _data_problems(model: Mapping[str, Any], made_with: Mapping[str, Any]) -> li
     train_ds = model.get("train_ds") or {}
     problems = [
         f"model.train_ds.{key}={value}, but {WHERE} was made with {made_with.get(key)}; the pairs would differ."
-        for key, value in chosen_pairs(train_ds).items()
+        for key, value in pair_selection(train_ds).items()
         if train_ds and value != made_with.get(key)
     ]
     files = data_files(model)

@@ -14,9 +14,9 @@ from nemo_distill.models.scoring import PairScorer
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import TextFiles
 
-SAMPLED_PAIRS, OF_LINES = 32, 3200
+SAMPLED_PAIRS, SAMPLED_FROM = 32, 3200
 # In nats per token. A teacher that knows neither language scores both directions about the same.
-LEAST_DIFFERENCE = 0.5
+MIN_DIFFERENCE = 0.5
 
 
 def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:
@@ -58,7 +58,7 @@ def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     if section.get("use_tarred_dataset") or not all(names):
         return []
     files = [TextFiles([Path(name).expanduser()]) for (name,) in names]
-    lines = [pair for pair in islice(zip(*files), OF_LINES) if all(side.strip() for side in pair)]
+    lines = [pair for pair in islice(zip(*files), SAMPLED_FROM) if all(side.strip() for side in pair)]
     step = max(1, len(lines) // SAMPLED_PAIRS)
     chosen = lines[::step][:SAMPLED_PAIRS]
     return [(source.decode("utf-8", "replace"), target.decode("utf-8", "replace")) for source, target in chosen]
@@ -75,7 +75,7 @@ def reversed_pairs(where: str, teacher: Any, pairs: Sequence[tuple[str, str]]) -
     scorer = PairScorer(teacher)
     sources, targets = zip(*pairs)
     forward, backward = (-statistics.mean(scorer.score(*sides)) for sides in ((sources, targets), (targets, sources)))
-    if forward < backward + LEAST_DIFFERENCE:
+    if forward < backward + MIN_DIFFERENCE:
         return []
     return [
         f"{where} seems to have source and target swapped: on {len(pairs)} pairs, the teacher's mean negative "

@@ -18,22 +18,22 @@ from nemo_distill.storage.files import user_path
 SECTION = "exp_manager"
 CHECKPOINT = f"{SECTION}.checkpoint_callback_params"
 STOPPING = f"{SECTION}.early_stopping_callback_params"
-HOW_OFTEN, MODE = Number(0, whole=True, null=True), Word(("min", "max"))
+INTERVAL, MODE = Number(0, whole=True, null=True), Word(("min", "max"))
 VALUES = {
     CHECKPOINT: {
         "save_top_k": Number(-1, whole=True),
-        "every_n_epochs": HOW_OFTEN,
-        "every_n_train_steps": HOW_OFTEN,
+        "every_n_epochs": INTERVAL,
+        "every_n_train_steps": INTERVAL,
         "mode": MODE,
     },
     STOPPING: {"mode": MODE, "patience": Number(0, whole=True), "min_delta": Number()},
 }
-NEEDS = {  # why these keys of checkpoint_callback_params cannot be used
+UNSUPPORTED_PARAMS = {  # why these keys of checkpoint_callback_params cannot be used
     "async_save": "NeMo supports it only for distributed checkpoints; must be false",
     "save_last_n_optim_states": "NeMo supports it only for distributed checkpoints; must be -1",
     "train_time_interval": "needs a timedelta, which a config cannot express; set every_n_train_steps instead",
 }
-A_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")  # days, hours, minutes and seconds
+DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")  # days, hours, minutes and seconds
 
 
 def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
@@ -96,7 +96,7 @@ def _checkpoint_problems(params: Mapping[str, Any]) -> Iterator[str]:
             f"{CHECKPOINT} has every_n_train_steps={steps} and every_n_epochs={epochs}{default}, but allows only one; "
             "set every_n_epochs=null."
         )
-    for key, needs in NEEDS.items():
+    for key, needs in UNSUPPORTED_PARAMS.items():
         if (value := params.get(key)) not in (None, False, -1):
             yield f"{CHECKPOINT}.{key}={value}: {needs}."
 
@@ -127,5 +127,5 @@ def _other_problems(section: Mapping[str, Any]) -> Iterator[str]:
     if section.get("log_local_rank_0_only") and section.get("log_global_rank_0_only"):
         yield f"{SECTION} has log_local_rank_0_only=true and log_global_rank_0_only=true; set one of them to false."
     limit = section.get("max_time_per_run")
-    if limit is not None and not (isinstance(limit, str) and A_TIME.fullmatch(limit.strip())):
+    if limit is not None and not (isinstance(limit, str) and DURATION.fullmatch(limit.strip())):
         yield f"{SECTION}.max_time_per_run={limit}: must be days:hours:minutes:seconds, such as '00:03:30:00'."

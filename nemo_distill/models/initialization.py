@@ -20,7 +20,7 @@ NEMO_DEFAULTS = {
     "mask_future": True,  # for encoders; decoders ignore the key
 }
 # Layers can be copied only between stacks with the same values of these keys.
-SAME_IN_A_STACK = (
+EQUAL_STACK_KEYS = (
     "hidden_size",
     "inner_size",
     "num_attention_heads",
@@ -32,9 +32,9 @@ SAME_IN_A_STACK = (
     "library",
     "arch",
 )
-SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings", "num_token_types")
+EQUAL_EMBEDDING_KEYS = ("hidden_size", "learn_positional_encodings", "num_token_types")
 # For copying whole stacks. `max_sequence_length` is the size of the position table, learned or fixed.
-SAME_IN_WHOLE_STACKS = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
+EQUAL_WHOLE_STACK_KEYS = ("num_layers", "max_sequence_length", "num_token_types", *EQUAL_STACK_KEYS)
 
 
 def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
@@ -118,10 +118,10 @@ def initialization_problems(
         rule = getattr(initialization, side)
         if rule is None and not initialization.embeddings:
             continue
-        same = SAME_IN_A_STACK if rule is not None else ()
+        same = EQUAL_STACK_KEYS if rule is not None else ()
         if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
-            same = dict.fromkeys((*same, *SAME_IN_EMBEDDINGS, *(["max_sequence_length"] if learned else [])))
+            same = dict.fromkeys((*same, *EQUAL_EMBEDDING_KEYS, *(["max_sequence_length"] if learned else [])))
         problems += [
             f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
             f"the student has {ours}."

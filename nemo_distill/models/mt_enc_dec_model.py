@@ -109,7 +109,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     def _encode(self, src: Tensor, src_mask: Tensor) -> Tensor:
         """Returns the encoder's output (B, S, D). With a shared encoder, this is the teacher's registered output."""
-        if self._shares_encoder and (states := self.teachers_tensor("encoder_hidden_states")) is not None:
+        if self._shares_encoder and (states := self.teacher_tensor("encoder_hidden_states")) is not None:
             return states
         return self.encoder(input_ids=src, encoder_mask=src_mask)
 

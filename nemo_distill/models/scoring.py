@@ -48,8 +48,8 @@ class PairScorer:
             target_mask[:, 1:],
         )
         log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
-        of_labels = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
-        return (of_labels * mask).sum(-1) / mask.sum(-1)  # (B,)
+        label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
+        return (label_log_probs * mask).sum(-1) / mask.sum(-1)  # (B,)
 
     def _ids(self, lines: Sequence[str], target: bool, most: int) -> tuple[Tensor, Tensor]:
         ids, mask = self.model.prepare_inference_batch(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_distill.models.distillation_section import TranslationDistillation, distillation_losses
-from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, stack_differences
+from nemo_distill.models.initialization import EQUAL_WHOLE_STACK_KEYS, stack_differences
 
 SWITCH = "distillation.share_encoder"
 
@@ -27,7 +27,7 @@ def shared_encoder_problems(
     problems = [
         f"{SWITCH}: model.encoder has {key}={ours}, the teacher has {theirs}; they must be the same."
         for key, ours, theirs in stack_differences(
-            "encoder", model["encoder"], teacher["encoder"], SAME_IN_WHOLE_STACKS
+            "encoder", model["encoder"], teacher["encoder"], EQUAL_WHOLE_STACK_KEYS
         )
     ]
     if model.get("shared_embeddings"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.models.distillation_section import read_distillation
-from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, sharing_problem, stack_differences
+from nemo_distill.models.initialization import EQUAL_WHOLE_STACK_KEYS, sharing_problem, stack_differences
 from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
 from nemo_distill.models.student_config import sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -50,7 +50,7 @@ def weight_problems(model: Mapping[str, Any], start: Mapping[str, Any], path: st
     problems = [
         f"{KEY}: '{path}' has {side}.{key}={theirs}, model.{side} has {ours}."
         for side in SIDES
-        for key, ours, theirs in stack_differences(side, model[side], start[side], SAME_IN_WHOLE_STACKS)
+        for key, ours, theirs in stack_differences(side, model[side], start[side], EQUAL_WHOLE_STACK_KEYS)
     ]
     if bool(model.get("multilingual")) != bool(start.get("multilingual")):
         problems.append(

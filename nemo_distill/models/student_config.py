@@ -22,7 +22,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
     section, _ = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
     archive = NemoArchive(teacher_archives(section)[0])
     with open_dict(model):
-        model.update(languages_left_to(archive.path, model))
+        model.update(missing_languages(archive.path, model))
     if section.same_size_as_teacher:
         with open_dict(model):
             model.update(sizes_of(archive))
@@ -38,7 +38,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
             model[f"{side}_tokenizer"] = taken
 
 
-def languages_left_to(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+def missing_languages(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the teacher's languages that the student's config leaves null. Text processing depends on them."""
     config = NemoArchive(teacher).config
     return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}

@@ -13,16 +13,16 @@ from typing import Any
 
 import yaml
 
-from nemo_distill.storage.folder_safety import leads_out
+from nemo_distill.storage.folder_safety import escapes_folder
 from nemo_distill.storage.ledger import sha256_of
 
 TRUST = "NEMO_DISTILL_TRUST"
-MOST_MEMBERS = 10_000
-MOST_NAME_BYTES = 255  # limit of common file systems for the name of a file or folder
-MOST_BYTES = 1 << 37  # total unpacked size
-MOST_CONFIG_BYTES = 1 << 24
-MOST_EXPANSION = 20  # ratio of unpacked to packed bytes, not counting the first 64 MiB
-MOST_ALIASES = 100  # of YAML; each alias may stand for a copy of a large node
+MAX_MEMBERS = 10_000
+MAX_NAME_BYTES = 255  # limit of common file systems for the name of a file or folder
+MAX_BYTES = 1 << 37  # total unpacked size
+MAX_CONFIG_BYTES = 1 << 24
+MAX_EXPANSION = 20  # ratio of unpacked to packed bytes, not counting the first 64 MiB
+MAX_ALIASES = 100  # of YAML; each alias may stand for a copy of a large node
 # Packages whose classes a config may name, as NeMo's own configs do.
 ALLOWED_TARGETS = ("nemo.collections.", "nemo.core.", "torch.nn.", "torch.optim.")
 RECORDS = ("distilled_with", "started_from")  # sections that record how a student was made; NeMo does not build them
@@ -37,15 +37,15 @@ def is_trusted(path: Path) -> bool:
 
 def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
     """Returns the first problem with the members of an archive, or None."""
-    most = min(MOST_BYTES, MOST_EXPANSION * packed_bytes + (1 << 26))
+    most = min(MAX_BYTES, MAX_EXPANSION * packed_bytes + (1 << 26))
     unpacked = 0
     for number, member in enumerate(tar, start=1):
         unpacked += member.size
-        if number > MOST_MEMBERS:
-            return f"it has more than {MOST_MEMBERS:,} members"
+        if number > MAX_MEMBERS:
+            return f"it has more than {MAX_MEMBERS:,} members"
         if unpacked > most:
             return f"it would unpack to more than {most:,} bytes"
-        if leads_out(member.name):
+        if escapes_folder(member.name):
             return f"its member {member.name!r} would be written outside the target folder"
         if not (member.isreg() or member.isdir()) or member.issparse():
             return f"its member {member.name!r} is not a regular file or folder"
@@ -57,18 +57,18 @@ def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
 def _can_be_written(member: tarfile.TarInfo) -> bool:
     parts = PurePosixPath(member.name).parts
     longest = max((len(os.fsencode(part)) for part in parts), default=0)
-    return longest <= MOST_NAME_BYTES and (bool(parts) or member.isdir())
+    return longest <= MAX_NAME_BYTES and (bool(parts) or member.isdir())
 
 
 def config_problem(content: bytes) -> str | None:
     """Returns a problem with the YAML of a config, found before it is loaded, or None."""
-    if len(content) > MOST_CONFIG_BYTES:
+    if len(content) > MAX_CONFIG_BYTES:
         return f"its config is too large: {len(content):,} bytes"
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.CSafeLoader))
     except yaml.YAMLError as error:
         return f"its config is not valid YAML: {' '.join(str(error).split())}"
-    return f"its config has too many YAML aliases: {aliases:,}" if aliases > MOST_ALIASES else None
+    return f"its config has too many YAML aliases: {aliases:,}" if aliases > MAX_ALIASES else None
 
 
 def forbidden_targets(config: Mapping[str, Any], own_classes: Collection[str] = ()) -> list[str]:

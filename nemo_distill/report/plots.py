@@ -12,9 +12,9 @@ COLOURS = ("#5a9e00", "#2f7ed8", "#d9541e", "#8e5bd0", "#0f9b8e", "#b8860b", "#c
 DASHES = ("-", "--", ":")
 WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
 LONG_NAME = 32  # characters; two longer names do not fit side by side
-MOST_LABELS = 10  # plots with at most this many points have all points labeled
+MAX_LABELS = 10  # plots with at most this many points have all points labeled
 PLACES = [(x, y) for y in (5, -5, 16, -16) for x in (5, -5)]  # offsets of a label from its point, in points
-MOST_POINTS = 300  # per line; longer lines are averaged
+MAX_POINTS = 300  # per line; longer lines are averaged
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nemo_distill",  # makes the output reproducible
@@ -93,7 +93,7 @@ def front_plot(
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
         axes.margins(0.2)
-        others = [one for one in points if one not in names and len(points) <= MOST_LABELS]
+        others = [one for one in points if one not in names and len(points) <= MAX_LABELS]
         _name_points(axes, {one: points[one] for one in (*names, *others)}, points.values())
 
     return _plot(name, title, labels, draw)
@@ -144,8 +144,8 @@ def line_plot(
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Returns at most `MOST_POINTS` points, each the mean of several neighbors."""
-    width = -(-len(points) // MOST_POINTS)
+    """Returns at most `MAX_POINTS` points, each the mean of several neighbors."""
+    width = -(-len(points) // MAX_POINTS)
     chunks = [points[start : start + width] for start in range(0, len(points), width)]
     return [(chunk[-1][0], sum(value for _, value in chunk) / len(chunk)) for chunk in chunks]
 

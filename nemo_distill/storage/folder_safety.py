@@ -7,13 +7,13 @@ import numpy as np
 from nemo_distill.config.errors import DataError
 
 
-def leads_out(name: str) -> bool:
+def escapes_folder(name: str) -> bool:
     """True if a file of this name inside a folder could be outside of that folder."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
 
 
-def inside(folder: Path, name: str) -> Path:
+def path_inside(folder: Path, name: str) -> Path:
     """Returns the path of a file or folder inside a folder. It need not exist.
 
     Args:
@@ -24,7 +24,7 @@ def inside(folder: Path, name: str) -> Path:
         DataError: if the name, or a link of that name, points outside the folder.
     """
     path = folder / name
-    if leads_out(name):
+    if escapes_folder(name):
         raise DataError(f"'{folder}' is not opened: '{name}' is outside of it")
     try:
         resolved = path.resolve()
@@ -43,7 +43,7 @@ def check_links(folder: Path) -> None:
     """
     for path in folder.rglob("*"):
         if path.is_symlink():
-            inside(folder, path.relative_to(folder).as_posix())
+            path_inside(folder, path.relative_to(folder).as_posix())
 
 
 def open_array(path: Path) -> np.ndarray:

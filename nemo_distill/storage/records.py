@@ -11,8 +11,8 @@ from typing_extensions import TypedDict
 from nemo_distill.config.errors import DataError
 
 Record = TypeVar("Record")
-MOST_BYTES = 1 << 26
-MOST_SHOWN = 60  # characters of a wrong value in a message
+MAX_BYTES = 1 << 26
+MAX_SHOWN = 60  # characters of a wrong value in a message
 # `__pydantic_config__` of dataclasses whose JSON must not contain other keys.
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 # `__pydantic_config__` of dictionaries whose JSON may contain other keys, which are kept.
@@ -51,11 +51,11 @@ def read_small(path: Path) -> bytes | None:
         return None
     try:
         with path.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise DataError(f"'{path}' cannot be read: it has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise DataError(f"'{path}' cannot be read: it has more than {MAX_BYTES:,} bytes")
     return content
 
 
@@ -87,5 +87,5 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     if not problem["loc"]:
         return said
     place = ".".join(map(str, problem["loc"]))
-    value = "" if problem["type"] == "missing" else f"={str(problem['input'])[:MOST_SHOWN]}"
+    value = "" if problem["type"] == "missing" else f"={str(problem['input'])[:MAX_SHOWN]}"
     return f"{place}{value}: {said}"

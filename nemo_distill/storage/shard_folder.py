@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 import nemo_distill
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
-from nemo_distill.storage.folder_safety import inside
+from nemo_distill.storage.folder_safety import path_inside
 from nemo_distill.storage.ledger import Work, differences, sha256_of
 from nemo_distill.storage.records import OPEN, FileEntry
 
@@ -84,7 +84,7 @@ class ShardFolder:
         Raises:
             DataError: if the folder was started with different settings.
         """
-        inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
+        path_inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
         with folder_lock(self.path):
             remove_leftovers(self.path)
             conflicts = self.conflicts()
@@ -153,6 +153,6 @@ class ShardFolder:
         if unlisted := sorted(there - listed):
             raise ShardError(f"'{self.shards / unlisted[0]}' is not listed in manifest.json.")
         for entry in manifest["shards"]:
-            path = inside(self.shards, entry["name"])
+            path = path_inside(self.shards, entry["name"])
             if not path.is_file() or sha256_of(path) != entry["sha256"]:
                 raise ShardError(f"'{path}' does not match its checksum in manifest.json; delete both and run again.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import user_path
-from nemo_distill.storage.folder_safety import inside, open_array
+from nemo_distill.storage.folder_safety import open_array, path_inside
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.storage.shard_folder import ShardError
@@ -72,7 +72,7 @@ class TeacherCache:
         self.path = user_path(path)
         self.manifest = read_manifest(self.path)
         for entry in self.manifest["index"]:
-            path = inside(self.path, entry["name"])
+            path = path_inside(self.path, entry["name"])
             if not path.is_file() or sha256_of(path) != entry["sha256"]:
                 raise ShardError(f"'{path}' does not match its checksum in manifest.json.")
         self._keys, self._places = (self._open(self.path / name) for name in (KEYS_FILE, PLACES_FILE))
@@ -87,7 +87,7 @@ class TeacherCache:
 
     def _open(self, path: Path) -> np.ndarray:
         try:
-            return open_array(inside(self.path, path.relative_to(self.path).as_posix()))
+            return open_array(path_inside(self.path, path.relative_to(self.path).as_posix()))
         except DataError as error:
             raise ShardError(f"'{path}' does not match manifest.json: {error}") from error
 

@@ -14,7 +14,7 @@ from nemo_distill.text.files import as_list
 from nemo_distill.text.training_mix import mixed_files
 
 # The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
-CHOOSING_PAIRS = {
+PAIR_SELECTION_DEFAULTS = {
     "clean": False,
     "max_seq_length": 512,
     "min_seq_length": 1,
@@ -40,9 +40,9 @@ class CacheSettings:
     """A shard ends after the batch with which it reaches this number of pairs."""
 
 
-def chosen_pairs(train_ds: Mapping[str, Any]) -> dict[str, Any]:
+def pair_selection(train_ds: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values of the keys that determine the training pairs."""
-    return {key: train_ds.get(key, default) for key, default in CHOOSING_PAIRS.items()}
+    return {key: train_ds.get(key, default) for key, default in PAIR_SELECTION_DEFAULTS.items()}
 
 
 def data_files(model: Mapping[str, Any]) -> list[Path]:

@@ -38,7 +38,7 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         return []
     problems = []
     if section and not sources:
-        problems.append(f"{where}.src_file_name has no value; set it, or remove the section with '~{where}'.")
+        problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
     if len(sources) != len(targets):
         problems.append(f"{where} has {len(sources)} source and {len(targets)} target files; both must be equal.")
     names = section.get("names")
@@ -148,11 +148,11 @@ def unreadable_files(value: str | list[str]) -> list[str]:
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _torn(path) if path.stat().st_size else [f"names '{path}', which is empty"]
+            problems += _damage_problems(path) if path.stat().st_size else [f"names '{path}', which is empty"]
     return problems
 
 
-def _torn(path: Path) -> list[str]:
+def _damage_problems(path: Path) -> list[str]:
     """Returns a problem if a gzip file is damaged. Large files are not checked."""
     with path.open("rb") as stream:
         if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:

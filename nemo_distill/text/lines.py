@@ -27,7 +27,7 @@ EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "control_characters",
     "over_long",
 )
-MOST_BYTES = 1 << 26
+MAX_BYTES = 1 << 26
 # Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
@@ -189,10 +189,10 @@ def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
 def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     number = 0
     try:
-        while line := stream.readline(MOST_BYTES):
+        while line := stream.readline(MAX_BYTES):
             number += 1
-            if len(line) == MOST_BYTES and not line.endswith(b"\n"):
-                raise DataError(f"'{path}', line {number}: has {MOST_BYTES} bytes without a line end; is this text?")
+            if len(line) == MAX_BYTES and not line.endswith(b"\n"):
+                raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end; is this text?")
             yield line.removesuffix(b"\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error

@@ -63,7 +63,7 @@ class MixSection:
         if not self.corpora:
             return ["corpora is empty; add at least one corpus."]
         return [
-            f"corpora.{name}.{key} has no value; set it."
+            f"corpora.{name}.{key} has no value; give it."
             for name, corpus in self.corpora.items()
             for key in ("source", "target")
             if not getattr(corpus, key)

@@ -96,10 +96,10 @@ class NoisySource:
             places = [index + random.uniform(0, noise.swap_distance + 1) for index in range(len(kept))]
             kept = [word for _, word in sorted(zip(places, kept), key=lambda pair: pair[0])]
         if noise.bpe_dropout:
-            kept = [self._cut_anew(word, random) for word in kept]
+            kept = [self._resegment(word, random) for word in kept]
         return [[self.tokenizer.unk_id] if random.random() < noise.mask else word for word in kept]
 
-    def _cut_anew(self, word: list[int], random: Random) -> list[int]:
+    def _resegment(self, word: list[int], random: Random) -> list[int]:
         if self.tokenizer.unk_id in word:  # the text is not known
             return word
         text = "".join(self.tokenizer.ids_to_tokens(word))

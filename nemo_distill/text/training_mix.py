@@ -45,7 +45,7 @@ def mixed_files(model: Mapping[str, Any]) -> list[Path]:
     return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
 
 
-def mixed_how(model: Mapping[str, Any]) -> dict[str, Any] | None:
+def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the settings that decide which pairs `distillation.mix` contains; None if nothing is mixed."""
     if (mix := _mix(model, Path("mixed"))) is None:
         return None

@@ -47,7 +47,7 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
         (["corpora.pseudo.fraction=1.5"], "corpora.pseudo.fraction=1.5: must be a number above 0 and at most 1"),
         (["corpora.real.source=nowhere.de"], "corpora.real.source names 'nowhere.de', which does not exist"),
         (["corpora.real.source=nowhere.*"], "corpora.real.source names 'nowhere.*', which does not exist"),
-        (["corpora.real.target=[]"], "corpora.real.target has no value; set it"),
+        (["corpora.real.target=[]"], "corpora.real.target has no value; give it"),
         (["+corpora.real.weight=1"], "corpora.real has the unknown key 'weight'"),
         (["corpora.pseudo=3"], "corpora.pseudo=3: must be a section with fraction, share, source, target"),
         (["lines=0"], "lines=0: must be null or a whole number of at least 1"),

@@ -110,7 +110,9 @@ def test_weights_that_do_not_all_end_at_zero_are_right(weights):
 
 def test_missing_values_of_a_data_section_name_the_way_out():
     (problem,) = check_missing(OmegaConf.create({"model": {"test_ds": {"src_file_name": "???"}}}))
-    assert problem == "model.test_ds.src_file_name has no value; set it, or remove the section with '~model.test_ds'."
+    assert (
+        problem == "model.test_ds.src_file_name has no value; give it, or leave the section out with '~model.test_ds'."
+    )
 
 
 def test_renamed_trainer_keys_are_told_with_their_new_name():

@@ -8,7 +8,7 @@ from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
-from nemo_distill.teacher_cache.settings import CHOOSING_PAIRS, data_fingerprints
+from nemo_distill.teacher_cache.settings import PAIR_SELECTION_DEFAULTS, data_fingerprints
 from tests.conftest import SCRIPTS, train_sentencepiece
 
 
@@ -20,7 +20,7 @@ def cache(corpus, teacher_path, tmp_path):
         "teacher": {"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()},
         "k": 8,
         "dtype": "float16",
-        **(CHOOSING_PAIRS | {"clean": True}),
+        **(PAIR_SELECTION_DEFAULTS | {"clean": True}),
         "data": data_fingerprints({"train_ds": data}),
     }
     folder = tmp_path / "cache"

@@ -13,7 +13,7 @@ import yaml
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.archive_safety import MOST_EXPANSION, TRUST
+from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRUST
 
 CONFIG = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
 
@@ -70,7 +70,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     packed = tmp_path / "bomb.nemo"
     with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=1) as target:
         shutil.copyfileobj(source, target)
-    assert packed.stat().st_size * MOST_EXPANSION < 1 << 27
+    assert packed.stat().st_size * MAX_EXPANSION < 1 << 27
     plain.unlink()
     with pytest.raises(ValueError, match="it would unpack to more than"):
         NemoArchive(packed)

@@ -14,7 +14,7 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, folder_problems
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.storage.files import folder_lock
-from nemo_distill.storage.folder_safety import check_links, inside, open_array
+from nemo_distill.storage.folder_safety import check_links, open_array, path_inside
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder
 from nemo_distill.teacher_cache.cache import TeacherCache
@@ -34,7 +34,7 @@ def cache(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_lead_out_are_refused(tmp_path, name):
     with pytest.raises(DataError, match="is outside"):
-        inside(tmp_path, name)
+        path_inside(tmp_path, name)
 
 
 def test_links_that_lead_out_are_refused_and_others_are_not(tmp_path):

@@ -36,8 +36,8 @@ def test_each_pair_has_the_teachers_most_probable_words(tmp_path, batches, dtype
     assert found["ids"].tolist() == expected.ids.tolist()
     for field, values in (("log_probs", expected.log_probs), ("rest", expected.rest)):
         np.testing.assert_allclose(found[field], values, rtol=tolerance)
-    of_labels = log_probs[real].gather(-1, labels[real][:, None])[:, 0]
-    np.testing.assert_allclose(found["label"], of_labels, rtol=tolerance)
+    label_log_probs = log_probs[real].gather(-1, labels[real][:, None])[:, 0]
+    np.testing.assert_allclose(found["label"], label_log_probs, rtol=tolerance)
     assert manifest["pairs"] == 50 and manifest["bytes_per_token"] == (8 + 10 * np.dtype(dtype).itemsize)
 
 

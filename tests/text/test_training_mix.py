@@ -90,7 +90,7 @@ def test_without_corpora_nothing_is_mixed(files):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["distillation=hybrid"], "model.distillation.mix.corpora.pseudo.source has no value; set it"),
+        (["distillation=hybrid"], "model.distillation.mix.corpora.pseudo.source has no value; give it"),
         (["model.distillation.mix.corpora.pseudo.share=-1"], "mix.corpora.pseudo.share=-1: must be a number above 0"),
         (["+model.distillation.mix.temperature=2"], "model.distillation.mix has the unknown key 'temperature'"),
         (["+model.distillation.mix.corpora.mono={source: no.de, target: no.en, share: 1}"], "names 'no.de', which does"),
