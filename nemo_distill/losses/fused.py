@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.closed_forms import TOP_K_FORMS, Differentiated, differentiate
+from nemo_distill.losses.closed_forms import TOP_K_FORMS, LossesAndGradients, differentiate
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.losses.top_k import TopK
@@ -151,7 +151,7 @@ class _Objective:
             total = _add(total, self.labels.gradient(untempered), weights[-1])
         return torch.stack(values), total
 
-    def _differentiated(self, student: Tensor) -> Iterator[Differentiated]:
+    def _differentiated(self, student: Tensor) -> Iterator[LossesAndGradients]:
         """Yields the value and gradient of each loss. Computes the teacher's (R, V) tensor only if a loss needs it."""
         teacher = None
         for loss in self.losses:
@@ -205,9 +205,8 @@ def _accumulate_in_half(gradient: Tensor, part: Projection, tokens: Tokens, grad
         states_gradient[tokens] = (gradient @ part.weight).to(states_gradient.dtype) * sizes
     if weight_gradient is not None:
         unit = sizes.sum() / HALF_SHARES
-        weight_gradient += (gradient.t() @ (part.hidden_states * (sizes / unit)).half()).to(
-            weight_gradient.dtype
-        ) * unit
+        product = gradient.t() @ (part.hidden_states * (sizes / unit)).half()  # (V, D)
+        weight_gradient += product.to(weight_gradient.dtype) * unit
 
 
 class _FusedLosses(torch.autograd.Function):

@@ -246,7 +246,8 @@ def test_a_penalty_that_ctranslate2_has_not_is_refused(engine):
     with pytest.raises(ConfigurationError) as error:
         engine.translate(["der"], SearchSettings(length_penalty_form="wu", length_penalty=0.6, beam_size=4))
     assert error.value.problems == [
-        "length_penalty_form=wu: CTranslate2 supports only power for a beam; set length_penalty_form=power or length_penalty=0 instead of 0.6."
+        "length_penalty_form=wu: CTranslate2 supports only power for a beam; set length_penalty_form=power or "
+        "length_penalty=0 instead of 0.6."
     ]
     with pytest.raises(ConfigurationError, match="beam_size=0: must be at least 1"):
         engine.translate(["der"], SearchSettings(beam_size=0))

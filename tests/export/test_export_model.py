@@ -42,7 +42,7 @@ def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokeniz
 def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_path, tmp_path):
     output = tmp_path / "exported"
     export_model(ExportSettings(trained_path, output, format="onnx"))
-    with pytest.raises(ConfigurationError, match="exists already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         export_model(ExportSettings(trained_path, output))
     assert (output / "encoder.onnx").is_file()
     export_model(ExportSettings(trained_path, output, force=True))
