@@ -60,7 +60,7 @@ class TranslationDistillation(DistillationSection):
     share_encoder: bool = False
     """Use the teacher's encoder, frozen, in the student. It runs once for both, and only the decoder is trained."""
     mix: MixSection = Field(default_factory=MixSection)
-    """Additional training data, mixed with `train_ds`."""
+    """A mix of corpora to train on, instead of `train_ds` alone."""
     noise: SourceNoise = Field(default_factory=SourceNoise)
     """Noise in the source sentences that the student reads. The teacher reads them without noise."""
 

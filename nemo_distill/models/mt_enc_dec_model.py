@@ -108,7 +108,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return log_probs
 
     def _encode(self, src: Tensor, src_mask: Tensor) -> Tensor:
-        """Returns the encoder's output (B, S, D). With a shared encoder, this is the teacher's registered output."""
+        """Returns the encoder's output (B, S, D). With a shared encoder, it reuses the teacher's if that ran."""
         if self._shares_encoder and (states := self.teacher_tensor("encoder_hidden_states")) is not None:
             return states
         return self.encoder(input_ids=src, encoder_mask=src_mask)
@@ -223,7 +223,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
         config = OmegaConf.to_container(self.cfg)
-        # The config is already complete here: a mix has been resolved to the files in `train_ds`.
+        # The student's config has no section `distillation`, so the data is what `train_ds` names.
         if problems := cache_problems(config, distillation):
             raise ConfigurationError(problems)
         return CachedTeacher(distillation.teacher_cache, distillation.teacher_cache_tail, student=self)

@@ -1,7 +1,7 @@
 """Validates and tests a translation model on several sets, each logged under its own name.
 
 NeMo's own code logs the second set as `dl_index_1` and fails at the end of validation without a process group. With
-DDP, it counts the repeated batches that fill up the last round twice.
+DDP, it counts a batch twice if it was repeated to fill the last round.
 """
 
 import itertools

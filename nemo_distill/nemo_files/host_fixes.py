@@ -9,7 +9,7 @@ is fixed, so that the entry can be removed.
 | NeMo loses the last fragment of tarred data: `whole_fragments` | nemo_toolkit 2.4 |
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
-| Loggers are one step behind after resuming from validation's checkpoint: `set_logged_step` | lightning 2.2 to 2.4 |
+| After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |

@@ -183,7 +183,7 @@ def plan_lines(
 
 
 def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator[Item]:
-    """Yields `count` randomly selected items of `total`, in order (Knuth's algorithm S)."""
+    """Yields `count` items of `total`, in order. All selections are equally likely (Knuth's algorithm S)."""
     generator = Random(seed)
     for item in items:
         if generator.random() * total < count:
