@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_card(cfg: DictConfig) -> None:
-    """Checks that a card can be written, by making it.
+    """Checks that the card can be written, by generating it.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -36,7 +36,7 @@ def check_card(cfg: DictConfig) -> None:
 
 
 def card_job(cfg: DictConfig) -> None:
-    """Writes the card of `cfg.model`, beside it unless `cfg.output` names another file."""
+    """Writes the card of `cfg.model` to `cfg.output`, by default next to the model."""
     write_card(_output(cfg), _card(cfg))
     console.info(f"wrote {_output(cfg)}")
 

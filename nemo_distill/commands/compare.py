@@ -1,4 +1,4 @@
-"""Trains a teacher, or takes one, labels text, trains students, and prints how they compare."""
+"""Trains a teacher or takes an existing one, labels text, trains students, and compares them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Serves a page with the models of a config."""
+"""Serves a web page with the models in a config."""
 
 import socket
 from importlib.util import find_spec
@@ -53,7 +53,7 @@ def _is_free(port: int) -> bool:
 
 
 def run_server(cfg: DictConfig) -> None:
-    """Loads the models and serves the page to this machine alone, until it is interrupted."""
+    """Loads the models and serves the page, only to this machine, until it is interrupted."""
     import waitress
 
     bar = track(cfg.models.items(), "loading", transient=True)

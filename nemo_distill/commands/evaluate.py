@@ -1,4 +1,4 @@
-"""Evaluates models: systems and test sets in; scores, comparisons, sizes and speeds out."""
+"""Evaluates systems on test sets: scores, comparisons, sizes and speeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,20 +31,20 @@ from nemo_distill.storage.made_with import made_with
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What an evaluation is to do.
+    """The settings of an evaluation.
 
     Args:
-        systems: the first is what compression is relative to.
-        sets: what they translate; the first is timed.
-        folder: where all of it is written.
-        search: how the systems search.
-        metrics: of `scores.METRICS`.
-        significance: how differences are tested.
-        speed: what is timed; None for nothing.
-        comet: whether and by what COMET is computed.
+        systems: the systems. Compression is relative to the first one.
+        sets: the test sets. Speed is measured on the first one.
+        folder: the output folder.
+        search: the search settings.
+        metrics: names from `scores.METRICS`.
+        significance: the settings of the significance test.
+        speed: the settings of the speed measurement; None: not measured.
+        comet: the settings of COMET.
         device: `cpu`, `cuda`, ...
-        threads: of each timed system.
-        chunk: sentences that are translated together.
+        threads: number of threads per system during the speed measurement.
+        chunk: number of sentences to translate together.
     """
 
     systems: Sequence[System]
@@ -64,10 +64,10 @@ class EvaluationJob:
         return Texts(self.folder / "texts", self.search, self.chunk)
 
     def run(self) -> dict[str, Any]:
-        """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
+        """Translates what is not translated yet, scores, compares and measures. Returns the `evaluation.json` record.
 
-        It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
-        deviation over the seeds of each group that has several.
+        It contains `made_with`, `systems` and `test_sets`. A test set contains the scores, the comparisons and
+        `groups`: mean and standard deviation over the seeds of each group with several seeds.
         """
         scores = self.folder / "scores"
         for folder in (self.folder, self.texts.folder, scores, *scores.glob("*/")):
@@ -85,7 +85,7 @@ class EvaluationJob:
         }
 
     def _speeds(self) -> list[dict[str, float] | None]:
-        """Measures all systems, unless these have been measured before, on such a machine and by this revision."""
+        """Measures all systems, unless they were measured before on the same hardware and code revision."""
         if self.speed is None:
             return [None] * len(self.systems)
         made = made_with(self.device, self.threads)
@@ -150,7 +150,7 @@ class EvaluationJob:
     def _scores(
         self, one: EvaluationSet, name: str, lines: Sequence[str], references: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
+        """Returns a system's score in each metric. Scores are stored, because TER is slow."""
         settings = self._scored(one, f"{name}.txt") | {"language": one.language, "versions": versions(["sacrebleu"])}
         scores = {}
         for metric in self.metrics:
@@ -161,7 +161,7 @@ class EvaluationJob:
     def _comet(
         self, one: EvaluationSet, sources: Sequence[str], texts: Mapping[str, Sequence[str]], references: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
+        """Returns each system's COMET. One process computes all missing scores, because loading the model is slow."""
         made_by = {"checkpoint": fingerprint(Path(self.comet.checkpoint).expanduser()), "python": self.comet.python}
         paths = {name: self._kept_score("COMET", one, name) for name in texts}
         settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
@@ -189,7 +189,7 @@ class EvaluationJob:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
 
     def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
-        """What scores depend on: the SHA-256 of the references and of the texts with these endings."""
+        """Returns what scores depend on: the SHA-256 of the references and of the texts with these endings."""
         files = [self.texts.folder / f"{one.name}.{ending}" for ending in ("ref", *endings)]
         return {"texts": [fingerprint(file) for file in files]}
 
@@ -200,7 +200,7 @@ def _score(path: Path, settings: Mapping[str, Any], make: Callable[[], Score]) -
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded, and fetches sacrebleu's test sets.
+    """Checks as much as possible before a model is loaded, and downloads sacrebleu's test sets.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -209,7 +209,7 @@ def check_evaluation(cfg: DictConfig) -> None:
 
 
 def evaluation_job(cfg: DictConfig) -> EvaluationJob:
-    """Returns the job that a configuration describes.
+    """Returns the job of a configuration.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -274,7 +274,7 @@ def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
 def _name_problems(values: Mapping[str, Any]) -> list[str]:
     significance, models = values["significance"], values["models"]
     baselines = significance.get("baselines") if isinstance(significance, Mapping) else None
-    if not isinstance(baselines, list) or not isinstance(models, Mapping):  # null, or told by its section
+    if not isinstance(baselines, list) or not isinstance(models, Mapping):  # null, or reported by another check
         return []
     return [
         f"significance.baselines names '{name}'; models has {', '.join(models) or 'none'}."

@@ -1,4 +1,4 @@
-"""A labelling job from its configuration: what it must satisfy, and its two steps, translating and writing text."""
+"""Labels text with a teacher: checks the configuration, translates, and writes training text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,24 +40,24 @@ from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
-FILE = "file"  # in place of an engine: translations that are there
+FILE = "file"  # instead of an engine: use existing translations
 LABELLERS = (*ENGINES, FILE)
-TEACHER = "teacher"  # in place of languages: the teacher's
+TEACHER = "teacher"  # instead of languages: use the teacher's
 OVERWRITE = (False, "text", True)
 RESERVED_NAMES = ("manifest", "settings")
 
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """A job whose configuration has been checked.
+    """A job with a valid configuration.
 
     Args:
-        generation: what is translated.
-        assembly: what is made of the translations.
-        search: how the teacher searches.
-        engine: what `load_engine` takes, apart from the device.
-        reverse_model: the `.nemo` that scores the hypotheses, if any.
-        overwrite: `text` replaces text of other settings, True replaces labels of other settings as well.
+        generation: the translation of the sources.
+        assembly: the settings for writing text from the translations.
+        search: the teacher's search settings.
+        engine: the arguments of `load_engine`, except the device.
+        reverse_model: the `.nemo` that scores the hypotheses; optional.
+        overwrite: `text` replaces text with different settings; True also replaces labels with different settings.
     """
 
     generation: Generation
@@ -68,7 +68,7 @@ class LabellingJob:
     overwrite: bool | str
 
     def build_translator(self, device: str, warns: bool = False) -> Translator:
-        """Loads the teacher, and the reverse model if there is one; `warns` if source and reference seem swapped."""
+        """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
             translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
@@ -84,7 +84,7 @@ class LabellingJob:
         return Translator(translate, policy, reverse)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
-        """Asks an engine's model, if it is NeMo's: CTranslate2's and Hugging Face's give no scores of references."""
+        """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
         pairs = [pair for pair in zip(self.assembly.sources, self.assembly.references) if pair[1]]
         teacher = getattr(engine, "model", None)
         if not pairs or not hasattr(teacher, "encoder_tokenizer"):
@@ -97,7 +97,7 @@ class LabellingJob:
 
 
 def check_labelling(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output folder holds nothing of other settings.
+    """Checks the configuration, and that the output folder holds no results with different settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -129,7 +129,7 @@ def _text_conflicts(job: LabellingJob) -> list[str]:
 
 
 def labelling_job(cfg: DictConfig) -> LabellingJob:
-    """Returns the job that a configuration describes.
+    """Returns the job of a configuration.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -232,7 +232,7 @@ def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _overwritten(values: Mapping[str, Any], read: list[Path]) -> list[str]:
-    """Says which file that is read, or that no earlier job left, would be replaced by the text."""
+    """Returns a sentence for each output file that would replace an input file or a file of unknown origin."""
     if values["engine"] == FILE:
         read = read + named_files("model", values["model"])[0]
     folder, name, known = user_path(values["output_dir"]), values["name"], {path.resolve() for path in read}
@@ -288,7 +288,7 @@ def _build(
 
 
 def _metric_language(values: Mapping[str, Any]) -> str | None:
-    """The language given, or else the teacher's where BLEU needs to know it."""
+    """Returns the given language, or the teacher's if BLEU needs it."""
     asked = values["selection"] == "interpolation" and values["metric"] == "bleu"
     if values["metric_language"] or not asked or values["engine"] == FILE:
         return values["metric_language"]
@@ -297,7 +297,7 @@ def _metric_language(values: Mapping[str, Any]) -> str | None:
 
 
 def _moses(values: Mapping[str, Any], teachers: Sequence[str]) -> list[str | None]:
-    """The languages whose tokenization the text is written in."""
+    """Returns the languages for Moses tokenization of the text."""
     if values["moses"] != TEACHER:
         return values["moses"] or [None, None]
     if values["engine"] == FILE:
@@ -306,7 +306,7 @@ def _moses(values: Mapping[str, Any], teachers: Sequence[str]) -> list[str | Non
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
-    """Makes this process's share of the shards, and returns whether all shards are there."""
+    """Writes this process's shards. Returns whether all shards are finished."""
     total = sum(path.stat().st_size for path in job.generation.sources)
     with shown_progress("translating", total, shown=rank == 0) as on_progress:
         manifest = generate(
@@ -325,7 +325,7 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
 
 
 def write_text(job: LabellingJob) -> None:
-    """Selects and filters, and writes the text."""
+    """Selects, filters and writes the text."""
     lines = job.generation.folder.manifest()["lines"]
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)

@@ -1,4 +1,4 @@
-"""Reports: what trainings logged and an evaluation found, as a page and as PNG files."""
+"""Writes a report of trainings and an evaluation, as an HTML page and PNG files."""
 
 from pathlib import Path
 
@@ -50,10 +50,10 @@ def _evaluation_problems(cfg: DictConfig) -> list[str]:
 
 
 def write_report(cfg: DictConfig) -> None:
-    """Writes `report.html`, and each of its plots as `plots/NAME.png`, into `cfg.output_dir`.
+    """Writes `report.html` and its plots (`plots/NAME.png`) to `cfg.output_dir`.
 
     Raises:
-        DataError: if what the config names cannot be read, or holds nothing to show.
+        DataError: if an input cannot be read or is empty.
     """
     runs = find_runs(Path(cfg.runs), cfg.curves) if cfg.runs else []
     evaluation = Evaluation.read(Path(cfg.evaluation)) if cfg.evaluation else None

@@ -1,4 +1,4 @@
-"""Translates: lines of text in, their translations out, in order, as they come."""
+"""Translates lines of text and writes the translations in order."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from nemo_distill.text.lines import TextFiles, clean_text
 
 
 def read_settings(section: DictConfig) -> SearchSettings:
-    """Returns the search settings of a config's section.
+    """Returns the search settings in a config section.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -37,12 +37,12 @@ def read_settings(section: DictConfig) -> SearchSettings:
 
 
 def model_paths(model: Any) -> list[str]:
-    """Returns the paths that a config's `model` names: one, or a list of them."""
+    """Returns the paths in a config's `model`, a path or a list of paths."""
     return [str(user_path(path)) for path in as_list(model)]
 
 
 def check_translation(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded.
+    """Checks as much as possible before a model is loaded.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -75,7 +75,7 @@ def _output_problems(cfg: DictConfig) -> list[str]:
 
 
 def run_translation(cfg: DictConfig) -> None:
-    """Translates `cfg.input` into `cfg.output`, or standard input into standard output."""
+    """Translates `cfg.input` to `cfg.output`, or standard input to standard output."""
     settings = read_settings(cfg.search)
     languages = (cfg.source_language, cfg.target_language)
     engine = load_engine(cfg.engine, model_paths(cfg.model), cfg.device, cfg.dtype, cfg.weights, *languages)
@@ -90,10 +90,10 @@ def run_translation(cfg: DictConfig) -> None:
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
-    """Returns the lines that are written for a line.
+    """Returns the output lines for an input line.
 
-    They are the translation; with `scores`, its score and a tab before it; with several hypotheses, a line each in the
-    format of Moses, `number ||| hypothesis ||| score`.
+    The output is the translation, with `scores` preceded by its score and a tab. With several hypotheses, it is one
+    line per hypothesis in Moses format, `number ||| hypothesis ||| score`.
     """
     if settings.n_best > 1:
         return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
@@ -105,7 +105,7 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
 def _translations(
     engine: Engine, lines: Iterable[str], settings: SearchSettings, cfg: DictConfig
 ) -> Iterable[Translation]:
-    # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
+    # In a terminal, show each translation at once. For files, large chunks are faster.
     chunk = 1 if cfg.input is None and sys.stdin.isatty() else cfg.chunk
     stream = translate_stream(engine, lines, settings, chunk)
     if cfg.input is None:
@@ -119,7 +119,7 @@ def _translations(
 def _lines(paths: Any) -> Iterator[Iterator[str]]:
     """Opens files, plain or gzip, or standard input.
 
-    Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
+    Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
     """
     raw = (
         (line.removesuffix(b"\n") for line in sys.stdin.buffer)
@@ -139,11 +139,11 @@ def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
         try:
             yield stream
         finally:
-            stream.detach()  # which flushes; `whole_file` closes the file
+            stream.detach()  # flushes it without closing the file, which `whole_file` does
 
 
 def main(cfg: DictConfig) -> None:
-    set_up_console(sys.stderr)  # standard output is for translations
+    set_up_console(sys.stderr)  # standard output is only for translations
     check(cfg, check_translation)
     with plain_errors():
         run_translation(cfg)

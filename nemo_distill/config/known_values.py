@@ -1,4 +1,4 @@
-"""Which values NeMo's and Lightning's keys may have, so that a wrong one is told before they are imported."""
+"""The allowed values of NeMo's and Lightning's keys. They are used to report errors before the slow imports."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,14 @@ MISSING = "???"
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `least` on, to `most`; null too where that means something.
+    """A number within limits.
 
     Args:
-        least: may be reached, unless `above`.
-        most: None for no limit; may not be reached.
-        whole: no fractions.
-        above: must be more than `least`.
-        null: may be null.
+        least: minimum, inclusive unless `above`.
+        most: exclusive maximum; None: no maximum.
+        whole: only whole numbers.
+        above: exclude `least`.
+        null: allow null.
     """
 
     least: float | None = None
@@ -56,7 +56,7 @@ class Word:
 
 
 COUNT, COUNT_OR_NONE = Number(1, whole=True), Number(1, whole=True, null=True)
-LIMIT = Number(-1, whole=True, null=True)  # -1: none
+LIMIT = Number(-1, whole=True, null=True)  # -1: no limit
 SHARE = Number(0, most=1)
 OPTIMIZERS = """
 adadelta adafactor adagrad adam adamax adamw adan asgd distributed_fused_adam fused_adam lion mcore_distributed_optim
@@ -103,7 +103,7 @@ VALUES: dict[str, Mapping[str, Number | Word]] = {
 
 
 def wrong_values(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each value of a job's config, resolved, that its key cannot have."""
+    """Returns a sentence for each invalid value in a job's resolved config."""
     return [
         f"{where}={value}: must be {rule}."
         for section, rules in VALUES.items()
@@ -122,7 +122,7 @@ def _given(cfg: Mapping[str, Any], section: str, rules: Mapping[str, Any]) -> It
 
 
 def _wrong_devices(devices: Any) -> list[str]:
-    """A number, -1 and `auto` for all, or a list of numbers, also as text."""
+    """Checks `devices`: a number; -1 or `auto` for all; or a list of numbers, also as text."""
     numbers = devices if isinstance(devices, list) else [devices]
     if isinstance(devices, str):
         numbers = [int(part) if part.strip().lstrip("-").isdigit() else part for part in devices.split(",")]

@@ -1,12 +1,12 @@
-"""Typed sections of a configuration, and the sentences that say what is wrong with one.
+"""Typed sections of a configuration, and messages about their problems.
 
-A section is a class of plain fields. Each field's type, default, limits and description stand in the class and nowhere
-else; the checks, the sentences and the configuration reference are all derived from it:
+A section is a class of plain fields. The class is the only place for each field's type, default, limits and
+description. The checks, the messages and the configuration reference are derived from it:
 
     @section
     class SearchSettings:
         beam_size: int = Field(4, ge=1)
-        \"""Hypotheses that are followed; 1 is greedy search.\"""
+        \"""Number of hypotheses in the beam; 1 is greedy search.\"""
 """
 
 import json
@@ -29,7 +29,7 @@ from nemo_distill.config.checks import check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
 
 Section = TypeVar("Section")
-# A number must be written as one, and what a class does not name is refused.
+# Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 PLAIN_WORDS = {
     int: "a whole number",
@@ -39,34 +39,34 @@ PLAIN_WORDS = {
     bool: "true or false",
     NoneType: "null",
 }
-OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
+OWN_WORDS = "own_words"  # type of an error whose message completes the sentence that begins with the key
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Goes into an `Annotated` type: says in words what the type allows, where they do not follow from it."""
+    """Describes in words what an `Annotated` type allows, if the words cannot be derived from the type."""
 
     words: str
 
 
 def refuse(words: str) -> NoReturn:
-    """Called by a field's validator: ends the sentence that begins with the field's key by these words."""
+    """Raises an error in a field's validator. `words` complete the sentence that begins with the field's key."""
     raise PydanticCustomError(OWN_WORDS, "{words}", {"words": words})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def section(cls: type[Section]) -> type[Section]:
-    """Makes a class of fields a section: frozen, checked when it is built, and described by its fields' docstrings.
+    """Makes a class a section: frozen, validated, and described by its fields' docstrings.
 
-    A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
-    such a sentence begins with a key of the section. `in_words` may say what the section is, for sentences.
+    A section may have a method `problems()` that checks rules for several keys. It returns sentences that begin with a
+    key of the section. A class variable `in_words` may describe the section in messages.
     """
     return pydantic_dataclass(frozen=True, config=STRICT)(cls)
 
 
 def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
-    """Returns the section that a whole configuration stands for.
+    """Returns a whole configuration as a section.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -80,12 +80,12 @@ def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
 
 
 def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
-    """Returns the section, or None where a key or a value does not fit it, and a sentence for each problem.
+    """Returns the section, or None if a key or value is invalid, and a sentence for each problem.
 
     Args:
         section_class: the class.
-        values: plain values, as a resolved configuration has them.
-        where: the section's key, as the user types it; "" for a whole configuration.
+        values: plain values of a resolved configuration.
+        where: the section's key as the user types it; "" for a whole configuration.
     """
     if not isinstance(values, Mapping):
         return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
@@ -102,7 +102,7 @@ def _adapter(section_class: type) -> TypeAdapter:
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
-    """Yields what `problems()` of a section, and of all sections in it, return."""
+    """Yields the results of `problems()` of a section and of all sections inside it."""
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
@@ -139,7 +139,7 @@ def _sentences(section_class: type, values: Mapping[str, Any], where: str, error
 
 
 def _shown(value: Any) -> str:
-    """A value as a user would type it; a text that looks like a number has quotes."""
+    """Returns a value as a user would type it. Text that looks like a number is quoted."""
     if isinstance(value, str):
         return repr(value) if value.replace(".", "", 1).lstrip("-").isdigit() else value
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
@@ -147,7 +147,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """A value of a configuration, with its key, the type that it should be of, and what else the type demands."""
+    """A value in a configuration, with its key, its expected type, and additional constraints on it."""
 
     type_: Any
     demands: Sequence[Any]
@@ -156,7 +156,7 @@ class _Place:
     outer: type | None = None
 
     def inside(self, part: int | str) -> "_Place | None":
-        """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
+        """Returns the place of a part of this value; None if the message must be about the whole value."""
         for option in _options(self.type_):
             origin = get_origin(option) or option
             if is_dataclass(option) and isinstance(self.value, Mapping):
@@ -174,16 +174,16 @@ class _Place:
         return None
 
     def is_other_option(self, part: int | str) -> bool:
-        """True if a value may be a section or something else, is written as a section, and `part` is the else."""
+        """True if this value is written as a section, but `part` is another type that its annotation allows."""
         sections = [option for option in _options(self.type_) if is_dataclass(option)]
         several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
         return bool(sections) and several and part not in [option.__name__ for option in sections]
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
-        """Says what is wrong here.
+        """Returns the message for a problem at this place.
 
         Args:
-            problem: as pydantic describes it.
+            problem: pydantic's description of the problem.
         """
         if problem["type"] == "missing":
             return f"{self.where} has no value; give it."
@@ -203,7 +203,7 @@ def _options(type_: Any) -> tuple[Any, ...]:
 
 
 def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
-    """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
+    """Describes what a type and its constraints allow, for example "null or a whole number of at least 1"."""
     for demand in demands:
         if isinstance(demand, Allowed):
             return demand.words
@@ -245,12 +245,12 @@ def _bounds(type_: Any, demands: Sequence[Any]) -> str:
 
 
 def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
-    """Returns a value that stands outside of any section, or None, and a sentence for each problem.
+    """Validates a value outside of any section. Returns it, or None, and a sentence for each problem.
 
     Args:
-        type_: what it should be; may hold sections.
-        value: plain, as a resolved configuration has it.
-        where: its key, as the user types it.
+        type_: the expected type; it may contain sections.
+        value: a plain value of a resolved configuration.
+        where: the key as the user types it.
     """
     holder = _holder(type_)
     found, problems = read_section(holder, {"value": value})
@@ -263,13 +263,13 @@ def _holder(type_: Any) -> type:
 
 
 def argument_problem(where: str, value: Any, type_: Any) -> str | None:
-    """Returns a sentence if a value is not of the type that a function declares for an argument.
+    """Returns a sentence if a value does not fit a function's type annotation.
 
-    Of types that no configuration can hold, such as those of users' own losses, nothing is said.
+    Types that a configuration cannot express, such as those in users' own losses, are not checked.
 
     Args:
-        where: the key, as the user types it.
-        value: plain, as a resolved configuration has it.
+        where: the key as the user types it.
+        value: a plain value of a resolved configuration.
         type_: the annotation.
     """
     try:

@@ -1,4 +1,4 @@
-"""Several models that decode together."""
+"""Decodes with several models together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nemo_distill.decoding.cached_decoder import CachedDecoder, DecoderState
 
 @dataclass
 class EnsembleState:
-    """One state for each model."""
+    """One decoder state for each model."""
 
     states: list[DecoderState]
 
@@ -25,11 +25,11 @@ class EnsembleState:
 
 
 class EnsembleDecoder:
-    """Averages the next token's distributions of models that share their vocabularies, as word-level teachers do.
+    """Averages the next-token distributions of several models with the same vocabulary.
 
     Args:
         decoders: one for each model.
-        weights: of each distribution, normalized to sum to 1; None for equal ones.
+        weights: the weight of each model. They are normalized to sum to 1. None: equal weights.
     """
 
     def __init__(self, decoders: Sequence[CachedDecoder], weights: Sequence[float] | None = None):
@@ -41,17 +41,17 @@ class EnsembleDecoder:
         return EnsembleState([decoder.start(src_ids, src_mask) for decoder in self.decoders])
 
     def step(self, state: EnsembleState, tokens: Tensor) -> Tensor:
-        """Returns the logarithm (B, W, V) of the averaged distributions of the next token."""
+        """Returns the logarithm (B, W, V) of the averaged next-token distributions."""
         steps = [decoder.step(own, tokens) for decoder, own in zip(self.decoders, state.states)]
         return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)
 
 
 def share_problems(weights: Any, models: int) -> list[str]:
-    """Returns a sentence if the key `weights` does not give each of several models a share.
+    """Returns a sentence if the key `weights` is invalid for the number of models.
 
     Args:
-        weights: what the configuration holds.
-        models: how many there are.
+        weights: the configured value.
+        models: the number of models.
     """
     found, problems = read_value(list[Annotated[float, Field(gt=0)]] | None, weights, "weights")
     if found is not None and len(found) != models:

@@ -1,4 +1,4 @@
-"""The texts that systems are evaluated on: pairs of files, or sacrebleu's own test sets."""
+"""The test sets of an evaluation: pairs of files, or sacrebleu's test sets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.lines import TextFiles, clean_text
 
-NAME = re.compile(r"[\w+-]+")  # becomes the beginning of file names, up to their first dot
+NAME = re.compile(r"[\w+-]+")  # file names begin with it, up to the first dot
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Sentences and their translations by people.
+    """Source sentences and reference translations.
 
     Args:
-        name: what the test set is called in the results.
-        source: the file, plain or gzip, a sentence a line.
-        reference: likewise.
-        language: the target language, which chooses how BLEU and TER find words; None where nobody says it.
+        name: name of the test set in the results.
+        source: source file, plain or gzip, one sentence per line.
+        reference: reference file, plain or gzip, one sentence per line.
+        language: the target language, which determines the tokenization of BLEU and TER; None if it is not known.
     """
 
     name: str
@@ -40,7 +40,7 @@ class EvaluationSet:
     language: str | None = None
 
     def read(self) -> tuple[list[str], list[str]]:
-        """Returns sources and references, each on one line, as they are translated, scored and written."""
+        """Returns sources and references, cleaned so that each is one line."""
         return _read(self.source), _read(self.reference)
 
 
@@ -63,9 +63,9 @@ class SetSection:
 
 
 def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSet], list[str]]:
-    """Returns the test sets of a config, and a sentence for each problem.
+    """Returns the test sets in a config, and a sentence for each problem.
 
-    One of sacrebleu's that is not on this machine is fetched, by sacrebleu.
+    Test sets of sacrebleu are downloaded if they are not on this machine.
     """
     found, problems = [], []
     if not isinstance(sections, Mapping):
@@ -93,13 +93,13 @@ def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSe
 def with_languages(
     sets: Sequence[EvaluationSet], written: Mapping[str, str | None]
 ) -> tuple[list[EvaluationSet], list[str]]:
-    """Returns the test sets with the language that the systems write where they have none, and sentences of problems.
+    """Returns the test sets, with the systems' language where they have none, and a sentence for each problem.
 
-    Of a set that has another language than the systems, a warning says so.
+    Prints a warning if the language of a test set differs from that of the systems.
 
     Args:
-        sets: of a config.
-        written: by each system's name the language that its model says it writes; None where it says nothing.
+        sets: the test sets of a config.
+        written: for each system, the target language according to its model; None if the model does not say.
     """
     known = {name: language for name, language in written.items() if language}
     tokenizations = {bleu_tokenization(language) for language in known.values()}
@@ -136,7 +136,7 @@ def _sacrebleu_files(where: str, section: SetSection) -> tuple[list[Path], list[
     try:
         references = get_reference_files(name, pair)
         files = [Path(path) for path in (get_source_file(name, pair), *references)]
-    except (Exception, SystemExit) as error:  # whatever a download can end with
+    except (Exception, SystemExit) as error:  # a download can fail in many ways
         reason = str(error) or type(error).__name__
         return [], [
             f"{where}: {name} is not on this machine and could not be fetched ({reason}). Where there is internet, "

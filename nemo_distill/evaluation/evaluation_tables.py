@@ -1,4 +1,4 @@
-"""What an evaluation says to people and to spreadsheets: one table, its spread over seeds, and what to believe."""
+"""Presents the results of an evaluation: a table, the spread over seeds, and which differences are significant."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ from nemo_distill.metrics.significance import both_ways, group_p_value
 from nemo_distill.storage.files import whole_file, write_json
 
 EVALUATION_NAME = "evaluation.json"
-CHANCE = 0.05  # the p-value from which on a difference is not told from chance
-LEAST_P = 0.0001  # that is printed as a number
+CHANCE = 0.05  # differences with a smaller p-value are significant
+LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
-DIGITS = {"COMET": 4}  # behind the point; 2 of all others
+DIGITS = {"COMET": 4}  # decimals; 2 for all other metrics
 SPEED_COLUMNS = {
     "sentences_per_second": "sentences/s",
     "tokens_per_second": "tokens/s",
@@ -43,14 +43,14 @@ Peak MB is that process's main memory, libraries included; MB are megabytes on d
 def group_spreads(
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]], groups: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Returns mean and standard deviation of each group of several systems.
+    """Returns the mean and standard deviation of each group with several systems.
 
     Args:
-        scores: of each system, the `value` of each metric.
-        groups: of each system, its group.
+        scores: for each system, the `value` of each metric.
+        groups: the group of each system.
 
     Returns:
-        For each group its `systems`, and for each metric `mean` and `standard_deviation`, that of a sample (n - 1).
+        For each group, the number of `systems`, and for each metric `mean` and sample `standard_deviation` (n - 1).
     """
     spreads = {}
     for group in dict.fromkeys(groups.values()):
@@ -65,7 +65,7 @@ def group_spreads(
 
 
 def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row a system, from a column's name to its value, None where there is none."""
+    """Returns one row per system, from column name to value, or None if there is no value."""
     rows = []
     for name, system in evaluation["systems"].items():
         row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
@@ -76,7 +76,7 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def as_csv(evaluation: Mapping[str, Any]) -> str:
-    """Returns the rows, unrounded, for a spreadsheet."""
+    """Returns the rows as CSV, not rounded."""
     rows = as_rows(evaluation)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -86,11 +86,11 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
 
 
 def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns and the cells of the table, rounded; what no system has gets no column.
+    """Returns the columns and cells of the table, rounded. Columns without values are omitted.
 
     Args:
-        evaluation: as in `evaluation.json`.
-        brief: one score a test set, and no more of size and speed than fits a screen.
+        evaluation: the content of `evaluation.json`.
+        brief: only one score per test set, and only as many size and speed columns as fit on a screen.
     """
     rows = [_cells(row) for row in as_rows(evaluation)]
     columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
@@ -125,7 +125,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says of each comparison how large the difference is and whether it may be chance, and of groups their spread."""
+    """Yields a sentence for each comparison (difference and significance) and for each group (spread over seeds)."""
     for set_name, one in evaluation["test_sets"].items():
         for found in one["comparisons"]:
             verdict = _verdict(found["p_value"] < CHANCE)
@@ -146,7 +146,7 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
-    """Says of a group of seeds how it compares, seed by seed and by its worst seed's sentences."""
+    """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
     one = evaluation["test_sets"][set_name]
     systems = evaluation["systems"]
     groups = {name: system["group"] for name, system in systems.items()}
@@ -171,7 +171,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
 
 
 def shown_p_value(p_value: float) -> str:
-    """Returns a p-value with its name, as in `p = 0.0440`; one that would be rounded to 0 as `p < 0.0001`."""
+    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
     return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
 
 
@@ -180,7 +180,7 @@ def _verdict(differs: bool) -> str:
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says how the numbers came about: signatures, and what was timed on what."""
+    """Yields explanations of the numbers: signatures, and how speed was measured."""
     scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
     yield UNITS
     for metric in scores[0]:
@@ -200,7 +200,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table, the findings and the notes."""
+    """Returns the table, the findings and the notes as Markdown."""
     lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
     return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
@@ -214,6 +214,6 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the same on the screen, but for the table's less important columns."""
+    """Prints the results. The table has only the most important columns."""
     print_table(*table(evaluation, brief=True))
     print(*findings(evaluation), *notes(evaluation), sep="\n")

@@ -1,4 +1,4 @@
-"""What trained models scored, and what they gain over the baselines of their size: one rule for all tables."""
+"""The scores of trained models, and their gains over baselines of the same size."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One trained model, scored.
+    """The result of one trained model.
 
     Args:
-        group: models that differ by their seed alone share a group.
-        seed: of weights and data order.
-        distilled: whether it is a method that is compared with baselines; False for these and for the teacher.
-        parameters: all of the model's, shared ones counted once.
+        group: models that differ only in their seed have the same group.
+        seed: random seed of weights and data order.
+        distilled: True for distilled students; False for baselines and the teacher.
+        parameters: number of parameters; shared ones count once.
         bleu: corpus BLEU, 0 to 100.
-        signature: sacrebleu's.
+        signature: sacrebleu's signature.
         training_seconds: wall time of the whole training command.
         translation_seconds: wall time of translating the test set.
-        label_smoothing: that it was trained with; None where that was not recorded.
+        label_smoothing: label smoothing of the training; None if it was not recorded.
     """
 
     group: str
@@ -34,14 +34,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a group has more than a baseline.
+    """The gain of a group over a baseline.
 
     Args:
-        baseline: the baseline's group.
-        baselines: how many there are of this size.
-        by_seed: the difference in BLEU for each seed that both have.
-        relative: of the means over these seeds, as a share; None over a baseline that scores nothing.
-        worst: the smallest difference of one seed from any baseline of this size.
+        baseline: the group of the baseline.
+        baselines: the number of baselines of this size.
+        by_seed: the difference in BLEU for each common seed.
+        relative: the relative gain of the mean over these seeds; None if the baseline's mean is 0.
+        worst: the smallest difference for any seed and any baseline of this size.
     """
 
     baseline: str
@@ -57,11 +57,10 @@ class Gain:
 
 
 def scores_by_group(results: Sequence[Result]) -> dict[str, dict[int | None, float]]:
-    """Returns each group's scores by seed.
+    """Returns the scores of each group by seed.
 
     Args:
-        results: the first is the teacher: of it there is one, whatever its seed, which counts with each seed of the
-            others, and so has the key None.
+        results: the results, the teacher first. There is only one teacher for all seeds, so its key is None.
     """
     scores: dict[str, dict[int | None, float]] = {}
     for place, result in enumerate(results):
@@ -70,12 +69,12 @@ def scores_by_group(results: Sequence[Result]) -> dict[str, dict[int | None, flo
 
 
 def gain_over(group: str, baselines: Sequence[str], results: Sequence[Result]) -> Gain | None:
-    """Returns the smallest gain of a group over some baselines; None if it has no seed in common with any.
+    """Returns the smallest gain of a group over some baselines; None if there is no common seed.
 
     Args:
         group: the group.
-        baselines: groups.
-        results: of all models, the teacher first.
+        baselines: the groups of the baselines.
+        results: the results of all models, the teacher first.
     """
     scores = scores_by_group(results)
     mine, differences = scores[group], {}
@@ -93,16 +92,16 @@ def gain_over(group: str, baselines: Sequence[str], results: Sequence[Result]) -
 
 
 def gain_over_size(group: str, results: Sequence[Result]) -> Gain | None:
-    """Returns what a method gains over the baseline of its size that it exceeds by least.
+    """Returns the gain of a method over the baseline of its size with the smallest difference.
 
-    So no method is said to beat a baseline while it loses to another one of its size.
+    A method that loses to one of several baselines is therefore not reported as better.
 
     Args:
-        group: the method's.
-        results: of all models, the teacher first, which is no baseline.
+        group: the group of the method.
+        results: the results of all models, the teacher first. The teacher is not a baseline.
 
     Returns:
-        The gain; None of a baseline, and of a method that no baseline has a size and a seed in common with.
+        The gain; None for baselines, and for methods without a baseline of the same size and seed.
     """
     sizes = {result.parameters for result in results if result.group == group and result.distilled}
     baselines = [result.group for result in results[1:] if not result.distilled and result.parameters in sizes]

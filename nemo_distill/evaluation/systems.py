@@ -1,4 +1,4 @@
-"""The systems of an evaluation: a model and the engine that translates with it, and how large it is."""
+"""The systems of an evaluation: models with the engines that run them, and their sizes."""
 
 import os
 import re
@@ -16,21 +16,21 @@ from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import user_path
 
-NAME = re.compile(r"[\w.+-]+")  # becomes a part of file names
+NAME = re.compile(r"[\w.+-]+")  # used in file names
 SEED_SUFFIX = re.compile(r"(.+)_seed(\d+)")
 
 
 @dataclass(frozen=True)
 class System:
-    """A model and what translates with it.
+    """A model with an engine.
 
     Args:
-        name: what the system is called in the results; systems called `x_seed0`, `x_seed1`, ... are the group `x`.
-        model: a `.nemo`; for CTranslate2 an export's folder, for Hugging Face a model's.
+        name: name of the system in the results. Systems named `x_seed0`, `x_seed1`, ... form the group `x`.
+        model: a `.nemo`; for CTranslate2 an exported folder, for Hugging Face a model folder.
         engine: one of `decoding.engines.ENGINES`.
-        dtype: of the weights; None for float32, or for what was exported.
-        source_language: of multilingual models only.
-        target_language: likewise.
+        dtype: the type of the weights; None: float32, or the exported type.
+        source_language: only for multilingual models.
+        target_language: only for multilingual models.
     """
 
     name: str
@@ -42,23 +42,23 @@ class System:
 
     @property
     def group(self) -> str:
-        """The name without a seed."""
+        """The name without the seed."""
         match = SEED_SUFFIX.fullmatch(self.name)
         return match[1] if match else self.name
 
     @property
     def seed(self) -> int | None:
-        """The seed in the name; None if it has none."""
+        """The seed in the name, or None."""
         match = SEED_SUFFIX.fullmatch(self.name)
         return int(match[2]) if match else None
 
     def load(self, device: str) -> Engine:
-        """Loads the model onto a device."""
+        """Loads the model on a device."""
         languages = (self.source_language, self.target_language)
         return load_engine(self.engine, [self.model], device, self.dtype, None, *languages)
 
     def parameters(self) -> ParameterCount | None:
-        """Counts the model's parameters without loading it; None where its config does not tell them."""
+        """Returns the number of parameters without loading the model; None if its config is not sufficient."""
         if self.engine == "ctranslate2":
             return _export_parameters(self.model)
         if self.engine == "hugging_face":
@@ -66,11 +66,11 @@ class System:
         return archive_parameters(NemoArchive(self.model))
 
     def written_language(self) -> str | None:
-        """The target language; None where the model does not say it."""
+        """Returns the target language; None if the model does not say."""
         return written_language(self.engine, self.model, self.target_language)
 
     def bytes(self) -> int:
-        """The bytes on disk of the file, or of all files in the folder."""
+        """Returns the size on disk of the file, or of all files in the folder."""
         files = [self.model] if self.model.is_file() else self.model.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -90,11 +90,11 @@ class SystemSection:
 
 
 def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tuple[list[System], list[str]]:
-    """Returns the systems of a config, and a sentence for each problem.
+    """Returns the systems in a config, and a sentence for each problem.
 
     Args:
-        models: from names to paths, or to sections with `model`, and `engine` where the path does not tell it.
-        search: what the engines are to follow; None if it is wrong itself.
+        models: maps names to paths, or to sections with `model` and optionally `engine`.
+        search: the search settings of the engines; None if they are invalid.
     """
     systems, problems = [], []
     if not isinstance(models, Mapping):
@@ -120,7 +120,7 @@ def read_systems(models: Mapping[str, Any], search: SearchSettings | None) -> tu
 
 
 def _group_problems(systems: Sequence[System]) -> list[str]:
-    """Says which systems of one group have the same seed, or none beside others that have one."""
+    """Returns a sentence if two systems of a group have the same seed, or if only some of them have a seed."""
     problems, groups = [], {}
     for system in systems:
         others = groups.setdefault(system.group, {})
@@ -146,7 +146,7 @@ def _problems(system: System, search: SearchSettings | None) -> list[str]:
     if problems:
         return problems
     if system.engine == "ctranslate2" and system.model.is_file():
-        # It could be exported on the way, but neither its bytes nor its memory would be the export's.
+        # It could be exported on the fly, but then its size and memory would not be those of an export.
         taken = "a folder that 'nemo-distill export' wrote"
         return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes {taken}."]
     try:
@@ -161,20 +161,20 @@ def _problems(system: System, search: SearchSettings | None) -> list[str]:
 
 def _export_parameters(folder: Path) -> ParameterCount | None:
     record = ExportRecord.read(folder)
-    if "shared_embeddings" not in record.architecture:  # of an export made before it was recorded
+    if "shared_embeddings" not in record.architecture:  # export by an earlier version
         return None
     return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
 
 
 def _hugging_face_parameters(folder: Path) -> ParameterCount:
-    """Builds the model without memory for its weights, so that tied ones are known as such."""
+    """Builds the model without allocating its weights, so that tied weights are counted once."""
     import torch
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-    from nemo_distill.decoding.hugging_face_engine import SAFELY
+    from nemo_distill.decoding.hugging_face_engine import LOCAL_ONLY
 
     with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **SAFELY))
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **LOCAL_ONLY))
     tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
     return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())

@@ -1,8 +1,8 @@
-"""From a corpus to a table, by the project's own commands: trains a teacher, or takes one, has it translate text,
-trains baselines and distilled students, and compares them on a test set.
+"""Runs a comparison: trains or takes a teacher, translates text with it, trains baselines and distilled students, and
+compares them on a test set.
 
-Every step is a command that could be typed; it runs in a process of its own and is left out when it has finished
-before. An interrupted one goes on where it was. Several comparisons in one folder share the work.
+Every step is a normal `nemo-distill` command in its own process. Finished steps are skipped, and an interrupted step
+resumes. Several comparisons in the same folder share the work.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ from nemo_distill.storage.run_record import read_run
 from nemo_distill.text.files import named_files
 from nemo_distill.text.lines import TextFiles, clean_text
 
-POLL_SECONDS = 5.0  # between looks at what other processes have finished
+POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
 
 
 def check_comparison(cfg: DictConfig) -> None:
-    """Checks that the corpus is there or can be generated, and that no run's folder holds another run's result.
+    """Checks that the corpus exists or can be generated, and that no folder contains the result of another run.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -62,7 +62,7 @@ def check_comparison(cfg: DictConfig) -> None:
 
 
 def _plan_problems(cfg: DictConfig) -> list[str]:
-    """Says what is wrong with the keys that the plan is made of."""
+    """Returns the problems of the keys that determine the plan."""
     problems = [
         f"{section}.{name}={overrides}: must be a list of overrides."
         for section in KINDS
@@ -95,7 +95,7 @@ def _unreadable_overrides(cfg: DictConfig) -> list[str]:
 
 
 def _generated_problems(corpus: DictConfig) -> list[str]:
-    """Says what else than the corpus to be generated is in its folder."""
+    """Returns a sentence if the folder for the generated corpus contains something else."""
     written = _generated_with(corpus)
     if written is None and any(file.exists() for file in _generated_files(corpus)):
         return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
@@ -106,7 +106,7 @@ def _generated_problems(corpus: DictConfig) -> list[str]:
 
 
 def _text_problems(cfg: DictConfig) -> list[str]:
-    """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
+    """Returns a sentence for missing corpus files, and for missing files to label that no step creates."""
     missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
     problems = [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
     for name, overrides in cfg.labels.items():
@@ -121,12 +121,12 @@ def _generated_with(corpus: DictConfig) -> dict[str, int] | None:
 
 
 def prepare_corpus(corpus: DictConfig) -> None:
-    """Writes the demo corpus, where the config asks for one and it is not there yet."""
+    """Writes the demo corpus if the config asks for it and it does not exist yet."""
     settings = OmegaConf.to_container(corpus.generate) if corpus.get("generate") else None
     if settings and not all(file.is_file() for file in _generated_files(corpus)):
         console.info(f"Writing the demo corpus to {corpus.folder}")
         Path(corpus.folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(corpus.folder) / "generated_with.json", settings)  # first: what is there of it is ours
+        write_json(Path(corpus.folder) / "generated_with.json", settings)  # first, to mark the folder as ours
         write_demo_corpus(corpus.folder, **settings)
 
 
@@ -141,16 +141,17 @@ def _corpus_files(corpus: DictConfig) -> list[Path]:
 
 
 def compare(cfg: DictConfig) -> list[Result]:
-    """Does all steps that have not been done before, and scores the models.
+    """Runs all unfinished steps and scores the models.
 
-    The same command, started again beside itself or on a machine that sees the same folder, takes those steps that no
-    other does and whose needs have been met, and waits for the rest at the end.
+    The same command can be started several times, on this machine or on others that see the same folder. Each process
+    takes steps that no other process is running and whose requirements are finished. At the end, it waits for the
+    rest.
 
     Returns:
-        What the models scored, in the order of the plan.
+        The results of the models, in the order of the plan.
 
     Raises:
-        SystemExit: if a step fails or is interrupted, with what to do next.
+        SystemExit: if a step fails or is interrupted. The message says what to do next.
     """
     waiting = list(plan_runs(cfg))
     console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
@@ -161,12 +162,12 @@ def compare(cfg: DictConfig) -> list[Result]:
 
 
 def finished_results(cfg: DictConfig) -> list[Result]:
-    """Returns what those models score whose trainings have finished, in the order of the plan."""
+    """Returns the results of all models whose training is finished, in the order of the plan."""
     return [score(run, cfg) for run in plan_runs(cfg) if run.model_path and run.is_done]
 
 
 def _take(run: Run, cfg: DictConfig) -> bool:
-    """Does a step and scores its model, unless another process is at it; returns whether it did."""
+    """Runs a step and scores its model, unless another process is running it. Returns whether it ran the step."""
     with _claim(run) as claim:
         if claim is not None:
             execute(run, claim)
@@ -177,9 +178,10 @@ def _take(run: Run, cfg: DictConfig) -> bool:
 
 @contextmanager
 def _claim(run: Run) -> Iterator[int | None]:
-    """Locks a step, so that no other process does it, and yields the lock's file descriptor; None if one does.
+    """Locks a step and yields the lock's file descriptor; None if another process has locked it.
 
-    The lock ends with the last process that has the descriptor: with the step's own, if this one is killed.
+    The lock ends with the last process that has the descriptor open. If this process is killed, the process of the
+    step keeps the lock.
     """
     run.lock_path.parent.mkdir(parents=True, exist_ok=True)
     with open(run.lock_path, "w") as stream:
@@ -192,14 +194,14 @@ def _claim(run: Run) -> Iterator[int | None]:
 
 
 def execute(run: Run, claim: int | None = None) -> float:
-    """Does a step unless it has been done before, and returns its wall time in seconds.
+    """Runs a step unless it is finished, and returns its wall time in seconds.
 
     Args:
         run: the step.
         claim: a file descriptor that the step's process keeps open.
 
     Raises:
-        SystemExit: if the step fails or is interrupted, with what to do next.
+        SystemExit: if the step fails or is interrupted. The message says what to do next.
     """
     if not run.arguments:
         return 0.0
@@ -212,11 +214,11 @@ def execute(run: Run, claim: int | None = None) -> float:
     process = subprocess.Popen(run.command, pass_fds=() if claim is None else (claim,))
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # which the step has got as well, and ends in its own way
+    except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
         code = process.wait() or signal.SIGINT
     if code:
         raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.")
-    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # earlier attempts too
+    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # and earlier ones
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)
@@ -226,9 +228,9 @@ def execute(run: Run, claim: int | None = None) -> float:
 
 
 def score(run: Run, cfg: DictConfig) -> Result:
-    """Restores a run's model as NeMo's own class, translates the test set and scores it against the raw references.
+    """Restores a run's model, translates the test set and scores it against the raw references.
 
-    What the same model scored before on the same test set is read from its folder.
+    If the same model was already scored on the same test set, the stored result is returned.
     """
     test_set = [
         Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{side}" for side in (cfg.corpus.source, cfg.corpus.target)

@@ -1,4 +1,4 @@
-"""The steps of a comparison, as commands in order: a teacher, what it prepares, baselines and distilled students."""
+"""Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,35 +14,35 @@ from typing_extensions import TypedDict
 from nemo_distill.experiments.job_process import job_command
 from nemo_distill.storage.records import read_json
 
-PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
-KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
-# Of a baseline whose tokenizers come from a teacher that is there.
+PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # as in conf/aayn_base.yaml; conf/aayn_base_distill.yaml has 0
+KINDS = ("baselines", "methods", "labels", "caches")  # kinds of steps in a config; each step has a list of overrides
+# For baselines that take their tokenizers from an existing teacher.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
 
 class Begun(TypedDict):
-    """What a step leaves that begins."""
+    """The record written at the start of a step."""
 
     arguments: list[str]
 
 
 class Finished(Begun):
-    """What a step leaves that has finished."""
+    """The record written at the end of a step."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Run:
-    """One step.
+    """One step of a comparison.
 
     Args:
-        group: what the seeds of one model have in common.
-        seed: of the training.
-        folder: for what the step leaves.
-        arguments: what this Python is started with to do it; nothing, for a teacher that is there.
-        model_path: the `.nemo` that a training leaves; None for a step that translates.
-        needs: steps that must have finished before.
+        group: models that differ only in their seed have the same group.
+        seed: random seed of the training.
+        folder: the output folder.
+        arguments: the arguments of this Python for the step; empty for an existing teacher.
+        model_path: the `.nemo` that a training writes; None for other steps.
+        needs: steps that must be finished first.
     """
 
     group: str
@@ -54,69 +54,69 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        """True if there is nothing to do, or no more."""
+        """True if the step is finished or has nothing to do."""
         return not self.arguments or self.record_path.is_file()
 
     @property
     def is_ready(self) -> bool:
-        """True if all is done that the step needs."""
+        """True if all required steps are finished."""
         return all(run.is_done for run in self.needs)
 
     @property
     def command(self) -> list[str]:
-        """What does the step: its arguments after this Python."""
+        """The command of the step: this Python with its arguments."""
         return [sys.executable, *self.arguments]
 
     @property
     def record_path(self) -> Path:
-        """What is written when the step has finished."""
+        """The file that is written when the step is finished."""
         return self.folder / "finished.json"
 
     @property
     def lock_path(self) -> Path:
-        """What the process that does the step has locked."""
+        """The file that is locked while the step runs."""
         return self.folder.parent / ".locks" / self.folder.name
 
     @property
     def begun_path(self) -> Path:
-        """What is written when the step begins: outside its folder, where NeMo moves files when it resumes."""
+        """The file written at the start. It is outside the step's folder, where NeMo moves files when it resumes."""
         return self.lock_path.with_name(f"{self.folder.name}.json")
 
     def begun_with(self) -> Iterator[list[str]]:
-        """Yields the arguments of what began in the folder and of what has finished there, as far as there is any."""
+        """Yields the arguments of the step started in this folder, and of the step finished there, if any."""
         records = (read_json(self.begun_path, Begun), self.finished())
         yield from (record["arguments"] for record in records if record is not None)
 
     def finished(self) -> Finished | None:
-        """The `arguments` and the `seconds` of the step that has finished in the folder; None if none has."""
+        """Returns `arguments` and `seconds` of the step finished in this folder; None if there is none."""
         return read_json(self.record_path, Finished)
 
 
 class Step(NamedTuple):
-    """A step, its overrides, and the paths of what it makes, by which other steps' overrides may name it."""
+    """A step, its overrides, and the paths that it creates. Overrides of other steps may contain these paths."""
 
     run: Run
     overrides: Sequence[str]
     made: Sequence[Path]
 
     def is_named_in(self, overrides: Sequence[str]) -> bool:
-        """True if the value of an override, or a part of one, is a path of what this step makes."""
+        """True if the value of an override, or a part of it, is a path that this step creates."""
         return any(Path(text) in self.made for override in overrides for text in _texts(parsed(override)[1]))
 
 
 @cache
 def parsed(override: str) -> tuple[str, Any]:
-    """Returns an override's key and its value, as Hydra reads them; None is the value of one that deletes.
+    """Returns the key and value of an override, as Hydra reads it. The value of a deletion is None.
 
     Raises:
-        OverrideParseException: if Hydra could not read it.
+        OverrideParseException: if Hydra cannot read it.
     """
     (found,) = OverridesParser.create().parse_overrides([override])
     return found.key_or_group, found.value()
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yields the strings in a value, also those of lists and of sections."""
+    """Yields the strings in a value, including those in lists and sections."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
@@ -125,14 +125,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def plan_runs(cfg: DictConfig) -> Iterator[Run]:
-    """Yields the steps in order: the teacher, then for each seed all of `cfg.baselines` and of `cfg.methods`.
+    """Yields the steps in order: the teacher, then for each seed all `cfg.baselines` and `cfg.methods`.
 
-    Models that `cfg.one_seed` names have the first seed alone, and come last. Each of `cfg.labels` and of `cfg.caches`
-    comes before the first step that reads what it makes.
+    Models listed in `cfg.one_seed` are trained only with the first seed, at the end. Each step of `cfg.labels` and
+    `cfg.caches` comes before the first step that reads its output.
     """
     earlier: list[Step] = []
     for step in _steps(cfg):
-        # Of the teacher all need at least the tokenizers, wherever it has them from.
+        # All steps need the teacher, at least for its tokenizers.
         needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.overrides)]
         earlier.append(step._replace(run=replace(step.run, needs=tuple(other.run for other in needs))))
         yield earlier[-1].run
@@ -158,7 +158,7 @@ def _steps(cfg: DictConfig) -> Iterator[Step]:
 
 
 def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:
-    """Yields those of the preparations that a step names, after those that they name, and takes them off the list."""
+    """Yields the preparations that a step needs, in order, and removes them from the list."""
     while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
         preparations.remove(preparation)
         yield from _needed(preparation.overrides, preparations)
@@ -175,7 +175,7 @@ def _teacher(cfg: DictConfig) -> Step:
 
 
 def _alone(cfg: DictConfig) -> tuple[str, list[str], list[str]]:
-    """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
+    """Returns a baseline's job, its default overrides, and the overrides that set its tokenizers."""
     if isinstance(cfg.teacher, str):
         return "distill", [PLAIN_SMOOTHING], [_from_teacher(cfg.teacher), *WITHOUT_TEACHER]
     tokenizer = Path(cfg.output_dir) / "tokenizer" / f"shared_tokenizer.{cfg.vocab_size}.BPE.model"
@@ -211,7 +211,7 @@ def _cache(cfg: DictConfig, name: str, teacher: Path) -> Step:
 
 
 def given_overrides(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yields all overrides that a comparison's config gives to its steps, each with the key that it is given by."""
+    """Yields all overrides in a comparison's config, each with its key in that config."""
     sections = {f"{kind}.{name}": cfg[kind][name] for kind in KINDS for name in cfg[kind]}
     teacher = [] if isinstance(cfg.teacher, str) else cfg.teacher
     sections |= {"overrides": cfg.overrides, "students": cfg.students, "teacher": teacher}
@@ -220,7 +220,7 @@ def given_overrides(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def flat_overrides(overrides: Iterable[Any]) -> Iterator[str]:
-    """Yields the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
+    """Yields the overrides of a list that may contain other lists, such as `["${wide}", seed=1]`."""
     for override in overrides:
         if isinstance(override, ListConfig):
             yield from flat_overrides(override)

@@ -1,4 +1,4 @@
-"""The table that a comparison ends with: on the screen, as Markdown and as JSON."""
+"""Writes the results table of a comparison: on the screen, as Markdown and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ COLUMNS = ("model", "seed", "parameters", "ratio", "sacreBLEU", "training s", "t
 
 
 def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """Returns the cells of the table, a row a model; the compression ratio is relative to the first, the teacher."""
+    """Returns the cells of the table, one row per model. Compression ratios are relative to the first, the teacher."""
     largest = results[0].parameters
     return [
         (
@@ -31,10 +31,10 @@ def table_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """Says by how much each method beats the baseline of its size, seed by seed, or that it does not.
+    """Returns a sentence for each method: whether it beats the baseline of its size, and the differences by seed.
 
-    Of several baselines it is the one that the method exceeds by least, which the sentence names then. A method
-    without a baseline of its size and seed gets no sentence.
+    With several baselines, the one with the smallest difference is used and named. Methods without a baseline of the
+    same size and seed have no sentence.
     """
     gains = {group: gain_over_size(group, results) for group in dict.fromkeys(result.group for result in results)}
     return [_verdict(group, gain) for group, gain in gains.items() if gain]

@@ -1,7 +1,7 @@
-"""Sweeps: Hydra's `-m` over trainings, each in a folder that its swept values name, and only those that are missing.
+"""Sweeps: runs Hydra's `-m` over trainings, each in a folder named after the swept values. Finished ones are skipped.
 
-A training runs in a process of its own under the command that would start it alone. So it has its memory, its loggers
-and its devices to itself under every launcher, and one that is killed ends no other.
+Each training runs in its own process, with the command that would start it alone. With every launcher, it has its own
+memory, loggers and devices, and a killed training does not stop the others.
 """
 
 import json
@@ -25,15 +25,15 @@ FINISHED_BEFORE, REFUSED = "finished before", "refused"
 
 
 def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | None:
-    """In a sweep, does one of its trainings, unless it is done, and returns what became of it; elsewhere returns None.
+    """Runs one training of a sweep, unless it is finished, and returns its outcome. Returns None outside a sweep.
 
     Args:
-        cfg: the training's config.
-        command: what Python is started with to do such a training alone.
+        cfg: the config of the training.
+        command: the Python arguments that start such a training alone.
 
     Returns:
-        What `SweepFolders` takes from the job's `main`: `training`, its folder's name; `outcome`; `best`, its best
-        score; `reason`, why it did not finish.
+        The values for `SweepFolders`: `training` (folder name), `outcome`, `best` (best score) and `reason` (why it
+        did not finish).
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         return None
@@ -49,11 +49,11 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     console.info(f"\n{_training(folder)}")
     try:
         code = exit_code([*command, *_command_line(added)])
-    except Exception as error:  # of a launcher that ends its job, such as submitit's when its time is up
+    except Exception as error:  # from a launcher that ends its job, such as submitit at its time limit
         return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
     if code:
         record = read_run(folder)
-        if record is None or record.get("status") == RUNNING:  # it was refused, or killed
+        if record is None or record.get("status") == RUNNING:  # rejected before it started, or killed
             write_json(folder / RUN_NAME, new_record(settings, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
@@ -66,12 +66,12 @@ def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
 
 
 def _training(folder: Path) -> str:
-    """The values that name a training's folder, which is more than one deep where they hold slashes."""
+    """Returns the training's folder relative to the sweep. It has several levels if swept values contain slashes."""
     return str(folder.relative_to(Path(HydraConfig.get().sweep.dir).absolute()))
 
 
 def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Lets the training work in `folder` and resume there; returns what that adds to the config."""
+    """Sets the training's folder and resuming in the config. Returns what was added."""
     wanted = {"explicit_log_dir": str(folder), "resume_if_exists": True, "resume_ignore_no_checkpoint": True}
     with open_dict(cfg):
         added = {key: value for key, value in wanted.items() if cfg.exp_manager.get(key) is None}

@@ -1,4 +1,4 @@
-"""Exports a `.nemo`: the network in the format asked for, the tokenizers' files and the record beside it."""
+"""Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +22,10 @@ PACKAGES = ("nemo_toolkit", "torch")
 
 
 def export_model(settings: ExportSettings) -> ExportRecord:
-    """Writes the folder `settings.output`, whole or not at all, and returns its record.
+    """Writes the folder `settings.output` atomically and returns its record.
 
     Raises:
-        ConfigurationError: with every problem of the settings and of the model.
+        ConfigurationError: with all problems of the settings and of the model.
     """
     if problems := settings.problems():
         raise ConfigurationError(problems)
@@ -54,7 +54,7 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
 
 
 def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
-    """Writes the tokenizers of source and target, or one if both are the same, and returns their files' names."""
+    """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
     paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
     if paths[0].read_bytes() != paths[1].read_bytes():
         return [

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Creates a folder atomically."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from nemo_distill.storage.files import writing
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `output`, which becomes `output` in the end, in the place of what was there.
+    """Yields an empty folder next to `output`. At the end, it is renamed to `output` and replaces the old folder.
 
-    If anything is raised, `output` stays as it was and nothing else remains. After a kill there remains
-    `<output>.unfinished`, which the next call removes, or, between the old folder and the new, `<output>.replaced`,
-    which it puts back.
+    After an exception, `output` is unchanged and nothing else remains. After a kill, `<output>.unfinished` may remain,
+    which the next call removes. If the kill came between the two renames, the old folder remains as
+    `<output>.replaced`, which the next call restores.
     """
     unfinished, replaced = (output.with_name(f"{output.name}.{state}") for state in ("unfinished", "replaced"))
     with writing(output):

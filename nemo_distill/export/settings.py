@@ -1,4 +1,4 @@
-"""What to export, where to and how; checked before NeMo is imported."""
+"""The settings of an export. They are checked before NeMo is imported."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES
 
-FORMATS = ("ctranslate2", "onnx")  # each the name of the package that it needs, and of the extra that installs it
+FORMATS = ("ctranslate2", "onnx")  # also the names of the required packages and of the extras that install them
 QUANTIZATIONS = (
     "float32",
     "float16",
@@ -23,21 +23,22 @@ QUANTIZATIONS = (
     "int8_bfloat16",
     "int16",
 )
-FEWEST_POSITIONS = 3  # one token between the beginning and the end
+MIN_POSITIONS = 3  # start, one token, end
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """One export.
+    """The settings of an export.
 
     Args:
         model: the `.nemo`.
         output: the folder to write.
         format: `ctranslate2` or `onnx`.
-        quantization: of CTranslate2's weights; `int8_float16` and `int8_bfloat16` name the type of what stays a float.
-        max_positions: rows of CTranslate2's table of positions, so the most tokens that a source, its two special
-            symbols included, or a translation can have; None for the model's own `max_sequence_length`. NeMo computes
-            fixed positions beyond it on demand, CTranslate2 ends at the table.
+        quantization: the type of CTranslate2's weights. In `int8_float16` and `int8_bfloat16`, the second type is used
+            for tensors that are not quantized.
+        max_positions: number of rows in CTranslate2's position tables. It limits the tokens of a source (including two
+            special symbols) and of a translation. None: the model's own `max_sequence_length`. NeMo extends fixed
+            positions on demand, CTranslate2 does not.
         force: replace an earlier export in `output`.
     """
 
@@ -49,7 +50,7 @@ class ExportSettings:
     force: bool = False
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each thing that keeps the export from being made, the model's own included."""
+        """Returns all problems of the settings and of the model, one sentence each."""
         return [*self._value_problems(), *self._output_problems(), *self._model_problems()]
 
     def _value_problems(self) -> list[str]:
@@ -62,18 +63,18 @@ class ExportSettings:
         if self.format == "onnx":
             for key, default in (("quantization", "float32"), ("max_positions", None)):
                 if getattr(self, key) != default:
-                    problems.append(f"{key}={getattr(self, key)}: belongs to format=ctranslate2; leave it out.")
-        elif self.max_positions is not None and not _at_least(self.max_positions, FEWEST_POSITIONS):
-            problems.append(f"max_positions={self.max_positions}: must be null or at least {FEWEST_POSITIONS}.")
+                    problems.append(f"{key}={getattr(self, key)}: only for format=ctranslate2; remove it.")
+        elif self.max_positions is not None and not _at_least(self.max_positions, MIN_POSITIONS):
+            problems.append(f"max_positions={self.max_positions}: must be null or at least {MIN_POSITIONS}.")
         return problems
 
     def _output_problems(self) -> list[str]:
         if not self.output.exists():
             return []
         if not self.force:
-            return [f"output='{self.output}' exists already; name another, or replace it with force=true."]
+            return [f"output='{self.output}' already exists; choose another folder, or set force=true to replace it."]
         if not (self.output / RECORD_NAME).is_file():
-            return [f"output='{self.output}' is no earlier export, and force=true replaces nothing else."]
+            return [f"output='{self.output}' is not an earlier export, so force=true does not replace it."]
         return []
 
     def _model_problems(self) -> list[str]:
@@ -86,7 +87,7 @@ class ExportSettings:
             stack = config.get(side) or {}
             known = stack.get("max_sequence_length", 512)
             if stack.get("learn_positional_encodings") and _at_least(self.max_positions, known + 1):
-                problems.append(f"max_positions={self.max_positions}: the {side} has learned {known} positions.")
+                problems.append(f"max_positions={self.max_positions}: the {side} has only {known} learned positions.")
         return problems
 
 
@@ -95,5 +96,5 @@ def _at_least(value: Any, minimum: int) -> bool:
 
 
 def missing_package(name: str) -> str:
-    """Returns the sentence that says how to install an optional package whose extra has its name."""
+    """Returns a sentence that says how to install an optional package. The extra has the same name."""
     return f"{name} is not installed: pip install 'nemo_distill[{name}]'."

@@ -1,4 +1,4 @@
-"""A `.nemo` of a translation model, read without NeMo."""
+"""Reads the `.nemo` of a translation model without NeMo."""
 
 import tempfile
 from pathlib import Path
@@ -14,21 +14,21 @@ def translation_archive(path: str | Path) -> NemoArchive:
     """Opens a `.nemo` of a translation model.
 
     Raises:
-        ValueError: in one sentence, if it is none.
+        ValueError: if it is not a `.nemo` of a translation model.
     """
     archive = NemoArchive(path)
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
-        raise ValueError(f"'{archive.path}' holds a '{target}', and no {MT_TARGET}")
+        raise ValueError(f"'{archive.path}' holds a '{target}' instead of an {MT_TARGET}")
     archive.check_targets()
     return archive
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
-    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none.
+    """Returns the vocabulary of a side, `encoder` or `decoder`, from a `.nemo`; None if it has no tokenizer file.
 
     Raises:
-        ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
+        ValueError: if the tokenizer is missing or damaged.
     """
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
     if not artifact.startswith(ARTIFACT_PREFIX):

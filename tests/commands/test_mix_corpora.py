@@ -52,10 +52,10 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
         (["corpora.pseudo=3"], "corpora.pseudo=3: must be a section with fraction, share, source, target"),
         (["lines=0"], "lines=0: must be null or a whole number of at least 1"),
         (["base=mono"], "base=mono: must be null or one of real, pseudo"),
-        (["base=real", "lines=10"], "base=real and lines=10 both say how long the mix is"),
+        (["base=real", "lines=10"], "base=real and lines=10 both set the length of the mix"),
         (["seed=x"], "seed=x: must be a whole number"),
         (["reading.invalid_utf8=drop"], "reading.invalid_utf8=drop: must be one of skip, replace"),
-        (["~corpora.real", "~corpora.pseudo"], "corpora names no corpus"),
+        (["~corpora.real", "~corpora.pseudo"], "corpora is empty"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_told(files, overrides, sentence):

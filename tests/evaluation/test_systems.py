@@ -126,4 +126,4 @@ def test_all_mistakes_are_told(teacher_path, tmp_path):
 
 def test_settings_that_an_engine_cannot_follow_are_told(export):
     _, problems = read_systems({"a": str(export)}, SearchSettings(length_penalty=0.6))
-    assert "CTranslate2 ranks a beam by power alone" in problems[0]
+    assert "CTranslate2 supports only power for a beam" in problems[0]

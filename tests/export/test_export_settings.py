@@ -31,12 +31,12 @@ REFUSED = [
     ("decoder", "library", "huggingface", "decoder.library=huggingface: only NeMo's own", False),
     ("encoder", "arch", "perceiver", "encoder.arch=perceiver: only the plain transformer", False),
     ("encoder", "arch", "bridge", "encoder.arch=bridge: only the plain transformer", False),
-    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder reads both ways", True),
-    ("encoder", "mask_future", None, "encoder.mask_future=missing, which NeMo takes for true", True),
+    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder is bidirectional", True),
+    ("encoder", "mask_future", None, "encoder.mask_future=missing, so NeMo uses true", True),
     ("decoder", "hidden_act", "silu", "decoder.hidden_act=silu: must be one of relu, gelu.", True),
-    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2's head has 1 layer.", True),
+    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2 supports only 1 layer.", True),
     ("head", "log_softmax", False, "head.log_softmax=false", True),
-    (None, "multilingual", True, "multilingual=true: CTranslate2 would not put the language's tag", True),
+    (None, "multilingual", True, "multilingual=true: CTranslate2 would not add the language token", True),
     ("encoder_tokenizer", "library", "huggingface", "encoder_tokenizer.library=huggingface", False),
     ("decoder_tokenizer", "library", "byte-level", "decoder_tokenizer.library=byte-level", False),
     ("decoder_tokenizer", "tokenizer_model", None, "decoder_tokenizer.tokenizer_model=None: the .nemo must", False),
@@ -101,9 +101,9 @@ def test_all_reasons_are_told_at_once(tmp_path):
         ({"max_positions": "all"}, "max_positions=all: must be null or at least 3."),
         (
             {"format": "onnx", "quantization": "int8"},
-            "quantization=int8: belongs to format=ctranslate2; leave it out.",
+            "quantization=int8: only for format=ctranslate2; remove it.",
         ),
-        ({"format": "onnx", "max_positions": 9}, "max_positions=9: belongs to format=ctranslate2; leave it out."),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2; remove it."),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said, tmp_path):
@@ -116,7 +116,7 @@ def test_learned_positions_are_as_many_as_were_learned(tmp_path):
     path = write_archive(tmp_path / "model.nemo", [("decoder", "learn_positional_encodings", True)])
     assert ExportSettings(path, tmp_path / "out", max_positions=64).problems() == []
     (problem,) = ExportSettings(path, tmp_path / "out", max_positions=65).problems()
-    assert problem == "max_positions=65: the decoder has learned 64 positions."
+    assert problem == "max_positions=65: the decoder has only 64 learned positions."
 
 
 def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
@@ -127,9 +127,9 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     (earlier / RECORD_NAME).write_text("{}")
     for folder in (precious, earlier):
         (problem,) = ExportSettings(path, folder).problems()
-        assert problem == f"output='{folder}' exists already; name another, or replace it with force=true."
+        assert problem == f"output='{folder}' already exists; choose another folder, or set force=true to replace it."
     (problem,) = ExportSettings(path, precious, force=True).problems()
-    assert problem == f"output='{precious}' is no earlier export, and force=true replaces nothing else."
+    assert problem == f"output='{precious}' is not an earlier export, so force=true does not replace it."
     assert ExportSettings(path, earlier, force=True).problems() == []
 
 

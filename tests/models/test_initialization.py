@@ -42,7 +42,7 @@ def side(**changes):
         ({"pre_ln": True}, "has pre_ln=None; the student has True"),
         (
             {"num_layers": 5},
-            "initialization.encoder has 'uniform', but the student's 5 layers outnumber the teacher's 2",
+            "initialization.encoder has 'uniform', but the student has more layers (5) than the teacher (2)",
         ),
     ],
 )
