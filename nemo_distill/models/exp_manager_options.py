@@ -6,26 +6,29 @@ or at the first validation, after an epoch of training. Moving averages end in n
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import OmegaConf
+from pydantic import Field
 
-from nemo_distill.config.known_values import MISSING, Number, Word
+from nemo_distill.config.checks import MISSING
+from nemo_distill.config.known_values import FromZero, FromZeroOrNone
+from nemo_distill.config.section import argument_problem
 from nemo_distill.models.named_evaluation import set_names
 from nemo_distill.storage.files import user_path
 
 SECTION = "exp_manager"
 CHECKPOINT = f"{SECTION}.checkpoint_callback_params"
 STOPPING = f"{SECTION}.early_stopping_callback_params"
-HOW_OFTEN, MODE = Number(0, whole=True, null=True), Word(("min", "max"))
-VALUES = {
+Mode = Literal["min", "max"]
+VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
     CHECKPOINT: {
-        "save_top_k": Number(-1, whole=True),
-        "every_n_epochs": HOW_OFTEN,
-        "every_n_train_steps": HOW_OFTEN,
-        "mode": MODE,
+        "save_top_k": Annotated[int, Field(ge=-1)],
+        "every_n_epochs": FromZeroOrNone,
+        "every_n_train_steps": FromZeroOrNone,
+        "mode": Mode,
     },
-    STOPPING: {"mode": MODE, "patience": Number(0, whole=True), "min_delta": Number()},
+    STOPPING: {"mode": Mode, "patience": FromZero, "min_delta": float},
 }
 NEEDS = {  # of checkpoint_callback_params, what these would need
     "async_save": "only distributed checkpoints are saved while training goes on; must be false",
@@ -47,10 +50,10 @@ def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, An
     if broken:
         return [f"{name}={parts[name]}: must be a section of keys." for name in broken]
     problems = [
-        f"{name}.{key}={part[key]}: must be {rule}."
+        problem
         for name, part in parts.items()
-        for key, rule in VALUES[name].items()
-        if key in part and not rule.takes(part[key])
+        for key, type_ in VALUES[name].items()
+        if key in part and (problem := argument_problem(f"{name}.{key}", part[key], type_))
     ]
     for name, part in parts.items():
         problems += _monitor_problems(name, part, validation)
@@ -73,7 +76,7 @@ def _monitor_problems(name: str, params: Mapping[str, Any], validation: Mapping[
     if monitor.startswith("val_") and logged and monitor not in logged:
         yield f"{name}.monitor={monitor}: no validation gives this score; known are {', '.join(logged)}."
     better = "max" if "BLEU" in monitor else "min" if "loss" in monitor else mode
-    if MODE.takes(mode) and mode != better:
+    if mode in get_args(Mode) and mode != better:
         default = "" if "mode" in params else ", the default,"
         yield f"{name} has monitor={monitor}, of which mode={mode}{default} takes the worst; set mode={better}."
 
