@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any, NoReturn, TypeVar, dataclass_transform, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
@@ -232,9 +233,9 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        sections = [option for option in options_of(self.type_) if is_dataclass(option)]
-        several = len(options_of(self.type_)) > 1 and isinstance(self.value, Mapping)
-        return bool(sections) and several and part not in [option.__name__ for option in sections]
+        options = [option for option in options_of(self.type_) if option is not NoneType]
+        sections = [option.__name__ for option in options if is_dataclass(option)]
+        return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
         """Says what is wrong here.

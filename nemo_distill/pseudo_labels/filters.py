@@ -45,29 +45,45 @@ class Pair:
 
 @section
 class FilterSettings:
-    """Which filters are on; one that is not named is off, and so is one that is false, 0 or None."""
+    """Which filters are on; false turns one off, and null one that has a number."""
 
-    empty: bool = False
+    empty: bool = True
     """Drop empty hypotheses."""
-    identical: bool = False
+    identical: bool = True
     """Drop hypotheses that are the source, but for case and spaces."""
-    unfinished: bool = False
+    unfinished: bool = True
     """Drop hypotheses that the length limit cut off."""
-    source_cut: bool = False
+    source_cut: bool = True
     """Drop lines of which only the beginning was translated."""
-    length_ratio: float | None = Field(None, ge=1)
-    """Drop a pair if one side has more than this many times the other's characters."""
-    repetitions: int | None = Field(None, ge=1)
+    length_ratio: float | None = Field(3.0, ge=1)
+    """Drop a pair if one side has more than this many times the other's characters; with Chinese or Japanese take
+    6."""
+    repetitions: int | None = Field(3, ge=1)
     """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
     source."""
-    untranslated: float | None = Field(None, ge=0, lt=1)
-    """Drop hypotheses of whose words more than this share stand in the source."""
-    duplicates: bool = False
+    untranslated: float | None = Field(0.6, ge=0, lt=1)
+    """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
+    more."""
+    duplicates: bool = True
     """Drop a pair that came before."""
     score_quantile: float | None = Field(None, ge=0, lt=1)
     """Drop this share of the pairs, those with the teacher's lowest scores."""
-    reverse_score_quantile: float | None = Field(None, ge=0, lt=1)
-    """Drop this share, those whose source the reverse model finds least likely."""
+    reverse_score_quantile: float | None = Field(0.05, ge=0, lt=1)
+    """Drop this share, those whose source the reverse model finds least likely, if there is such a model."""
+
+
+NO_FILTERS = FilterSettings(
+    empty=False,
+    identical=False,
+    unfinished=False,
+    source_cut=False,
+    length_ratio=None,
+    repetitions=None,
+    untranslated=None,
+    duplicates=False,
+    score_quantile=None,
+    reverse_score_quantile=None,
+)
 
 
 def empty(pair: Pair, on: bool) -> bool:

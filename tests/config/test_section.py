@@ -27,6 +27,7 @@ class Search:
     either: str | Noise = "x"
     names: str | list[str] = "x"
     fast: bool = False
+    some: Noise | None = None
 
     def problems(self):
         return ["beam=1: is no beam."] if self.beam == 1 and self.method == "beam" else []
@@ -63,6 +64,9 @@ def test_values_that_fit_make_the_section():
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share."),
         ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"share": 3}}, "search.some.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"sharp": 3}}, "search.some has the unknown key 'sharp'; the closest known key is 'share'."),
+        ({"some": 3}, "search.some=3: must be null or a section with files, share."),
         ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
         ({"beam": 1}, "search.beam=1: is no beam."),
     ],
