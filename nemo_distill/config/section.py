@@ -30,6 +30,7 @@ from nemo_distill.config.wording import Allowed, options_of, shown, type_in_word
 __all__ = [
     "Allowed",
     "argument_problem",
+    "broken_rules",
     "read_config",
     "read_section",
     "read_value",
@@ -130,6 +131,11 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def broken_rules(found: Any) -> list[str]:
+    """Returns the sentences of the rules of a section, and of all sections in it."""
+    return list(_rule_problems(found, ""))
 
 
 @cache
