@@ -37,10 +37,11 @@ SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings", "num_token_ty
 SAME_IN_WHOLE_STACKS = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
 
 
-def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
+def copied_layers(side: str, rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
     """Returns the teacher's layer, counted from 1, that each of the student's starts from; [] copies none.
 
     Args:
+        side: `encoder` or `decoder`, for the sentence of an error.
         rule: `uniform`: every n-th, the last included; `first`; `last`; a list of as many layers as the student has;
             or None.
         num_student: layers of the student.
@@ -53,10 +54,10 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
         return []
     if not isinstance(rule, str):
         if len(rule) != num_student or not all(1 <= layer <= num_teacher for layer in rule):
-            raise ValueError(f"{rule}: must be {num_student} numbers from 1 to {num_teacher}")
+            raise ValueError(f"{side}={rule}: must be {num_student} numbers from 1 to {num_teacher}.")
         return list(rule)
     if num_student > num_teacher:
-        raise ValueError(f"{rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}")
+        raise ValueError(f"{side}={rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}.")
     if rule == "uniform":
         return [teacher for _, teacher in layer_pairs("uniform", num_student, num_teacher)]
     skipped = num_teacher - num_student if rule == "last" else 0
@@ -128,9 +129,9 @@ def initialization_problems(
             for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
         ]
         try:
-            copied_layers(rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
+            copied_layers(side, rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
-            problems.append(f"distillation.initialization.{side}={error}.")
+            problems.append(f"distillation.initialization.{error}")
     if initialization.embeddings:
         problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
     return problems
@@ -151,7 +152,7 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Initiali
         ours, theirs = getattr(student, side), getattr(teacher, side)
         # NeMo calls the stack of layers by the side's name once more.
         stack, teacher_stack = getattr(ours, side), getattr(theirs, side)
-        layers = copied_layers(getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
+        layers = copied_layers(side, getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
         for layer, number in zip(stack.layers, layers):
             layer.load_state_dict(teacher_stack.layers[number - 1].state_dict())
         if layers and stack.final_layer_norm is not None and teacher_stack.final_layer_norm is not None:
