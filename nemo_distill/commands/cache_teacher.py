@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nemo_distill.commands.training_check import tarred_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys
-from nemo_distill.config.section import read_section, read_value
+from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -27,6 +27,18 @@ from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
 from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
+
+
+@section
+class CacheSection(CacheSettings):
+    """The section `cache` of the configuration of `cache`."""
+
+    overwrite: bool = False
+    """Replace a cache that was made with other settings."""
+
+    def depends_on(self) -> dict[str, Any]:
+        """Returns what the cache depends on."""
+        return {field.name: getattr(self, field.name) for field in fields(CacheSettings)}
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,9 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         ConfigurationError: with every problem found.
     """
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    model, options = values["model"], dict(values["cache"])
-    overwrite, overwrite_problems = read_value(bool, options.pop("overwrite", False), "cache.overwrite")
-    settings, problems = read_section(CacheSettings, options, "cache")
-    problems += overwrite_problems + _job_problems(cfg, values)
+    model = values["model"]
+    settings, problems = read_section(CacheSection, values.get("cache"), "cache")
+    problems += _job_problems(cfg, values)
     if settings and not problems:
         problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
     if problems:
@@ -99,7 +110,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
-        **asdict(settings),
+        **settings.depends_on(),
         **pair_selection(train_ds),
         "data": data_fingerprints(model),
         "mix": mix_settings(model),
@@ -110,7 +121,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
-        overwrite,
+        settings.overwrite,
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+MISSING = "???"  # in a config file: a key that must be given
+
 
 def listing(names: Collection[str]) -> str:
     """Returns the names in alphabetical order, separated by commas, or "none"."""
@@ -33,6 +35,6 @@ def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         name = f"{prefix}[{key}]" if isinstance(node, list) else f"{prefix}.{key}" if prefix else str(key)
-        if value == "???":
+        if value == MISSING:
             yield name
         yield from _missing_keys(value, name)

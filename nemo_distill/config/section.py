@@ -10,14 +10,12 @@ description. The checks, the messages and the configuration reference are derive
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, NoReturn, TypeVar, dataclass_transform, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -25,29 +23,27 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from nemo_distill.config.checks import check_missing, suggestion
+from nemo_distill.config.checks import MISSING, check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.wording import Allowed, options_of, shown, type_in_words
+
+__all__ = [
+    "Allowed",
+    "argument_problem",
+    "broken_rules",
+    "read_config",
+    "read_section",
+    "read_value",
+    "refuse",
+    "rule",
+    "section",
+    "type_in_words",
+]
 
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-PLAIN_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    bool: "true or false",
-    NoneType: "null",
-}
-OWN_WORDS = "own_words"  # type of an error whose message completes the sentence that begins with the key
-BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """Describes in words what an `Annotated` type allows, if the words cannot be derived from the type."""
-
-    words: str
+OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 
 
 def refuse(words: str) -> NoReturn:
@@ -59,10 +55,19 @@ def refuse(words: str) -> NoReturn:
 def section(cls: type[Section]) -> type[Section]:
     """Makes a class a section: frozen, validated, and described by its fields' docstrings.
 
-    A section may have a method `problems()` that checks rules for several keys. It returns sentences that begin with a
-    key of the section. A class variable `in_words` may describe the section in messages.
+    Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
+    method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
     """
     return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+
+
+def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """Marks a method of a section that returns sentences, each of which begins with a key of the section.
+
+    Where some keys are wrong by themselves, the rules that do not read them still have their say.
+    """
+    method.is_rule = True
+    return method
 
 
 def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
@@ -71,12 +76,18 @@ def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    found, problems = read_section(section_class, OmegaConf.to_container(cfg, resolve=True))
-    if problems:
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    found, problems = read_section(section_class, _without_missing(values))
+    if problems := list(dict.fromkeys([*check_missing(cfg), *problems])):
         raise ConfigurationError(problems)
     return found
+
+
+def _without_missing(values: Any) -> Any:
+    """Leaves out keys without a value, so that what is wrong with the others is told as well."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _without_missing(value) for key, value in values.items() if value != MISSING}
 
 
 def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
@@ -92,7 +103,8 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        return None, list(dict.fromkeys(_sentences(section_class, values, where, error)))
+        problems = [*_sentences(section_class, values, where, error)]
+        return None, list(dict.fromkeys([*problems, *_rule_problems(_partial(section_class, values), where)]))
     return found, list(_rule_problems(found, where))
 
 
@@ -102,19 +114,78 @@ def _adapter(section_class: type) -> TypeAdapter:
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
-    """Yields the results of `problems()` of a section and of all sections inside it."""
+    """Yields what the rules of a section, and of all sections in it, return."""
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
     elif is_dataclass(value):
-        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
-        if hasattr(value, "problems"):
-            yield from (_key(where, problem) for problem in value.problems())
+        known = vars(value)
+        parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
+        for one in _rules(type(value)):
+            try:
+                yield from (_key(where, problem) for problem in one(value))
+            except _WrongKey:
+                continue
     else:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def broken_rules(found: Any) -> list[str]:
+    """Returns the sentences of the rules of a section, and of all sections in it."""
+    return list(_rule_problems(found, ""))
+
+
+@cache
+def _rules(section_class: type) -> list[Callable[[Any], list[str]]]:
+    methods = {name: one for base in reversed(section_class.__mro__) for name, one in vars(base).items()}
+    return [one for name, one in methods.items() if name == "problems" or getattr(one, "is_rule", False)]
+
+
+class _WrongKey(Exception):
+    """A rule has read a key whose value is wrong by itself, which has been told."""
+
+
+def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
+    """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
+    made = object.__new__(_partial_class(section_class))
+    for name, field in section_class.__pydantic_fields__.items():
+        if name in values:
+            type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            found, right = _right_part(type_, values[name])
+        else:
+            found, right = field.get_default(call_default_factory=True), not field.is_required()
+        if right:
+            vars(made)[name] = found
+    return made
+
+
+@cache
+def _partial_class(section_class: type) -> type:
+    def read(made: Any, name: str) -> Any:
+        if name in section_class.__pydantic_fields__ and name not in object.__getattribute__(made, "__dict__"):
+            raise _WrongKey(name)
+        return object.__getattribute__(made, name)
+
+    return type(section_class.__name__, (section_class,), {"__getattribute__": read})
+
+
+def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
+    """Returns what is right of a value, sections in it in part, and whether anything is."""
+    try:
+        return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
+    except ValidationError:
+        pass
+    bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
+    for option in options_of(bare):
+        if is_dataclass(option) and isinstance(value, Mapping):
+            return _partial(option, value), True
+        if get_origin(option) is dict and isinstance(value, Mapping):
+            parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
+            return {name: part for name, (part, _) in parts.items()}, all(right for _, right in parts.values())
+    return None, False
 
 
 def _key(where: str, name: Any) -> str:
@@ -138,13 +209,6 @@ def _sentences(section_class: type, values: Mapping[str, Any], where: str, error
             yield place.sentence(problem)
 
 
-def _shown(value: Any) -> str:
-    """Returns a value as a user would type it. Text that looks like a number is quoted."""
-    if isinstance(value, str):
-        return repr(value) if value.replace(".", "", 1).lstrip("-").isdigit() else value
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
 @dataclass(frozen=True)
 class _Place:
     """A value in a configuration, with its key, its expected type, and additional constraints on it."""
@@ -156,8 +220,8 @@ class _Place:
     outer: type | None = None
 
     def inside(self, part: int | str) -> "_Place | None":
-        """Returns the place of a part of this value; None if the message must be about the whole value."""
-        for option in _options(self.type_):
+        """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
+        for option in options_of(self.type_):
             origin = get_origin(option) or option
             if is_dataclass(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
@@ -174,10 +238,10 @@ class _Place:
         return None
 
     def is_other_option(self, part: int | str) -> bool:
-        """True if this value is written as a section, but `part` is another type that its annotation allows."""
-        sections = [option for option in _options(self.type_) if is_dataclass(option)]
-        several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
-        return bool(sections) and several and part not in [option.__name__ for option in sections]
+        """True if a value may be a section or something else, is written as a section, and `part` is the else."""
+        options = [option for option in options_of(self.type_) if option is not NoneType]
+        sections = [option.__name__ for option in options if is_dataclass(option)]
+        return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
         """Returns the message for a problem at this place.
@@ -195,53 +259,7 @@ class _Place:
             return f"{self.where} {problem['msg']}."
         allowed = f"must be {type_in_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
-        return f"{self.where}={_shown(self.value)}: {reason}."
-
-
-def _options(type_: Any) -> tuple[Any, ...]:
-    return get_args(type_) if get_origin(type_) in (UnionType, Union) else (type_,)
-
-
-def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
-    """Describes what a type and its constraints allow, for example "null or a whole number of at least 1"."""
-    for demand in demands:
-        if isinstance(demand, Allowed):
-            return demand.words
-    options = sorted(_options(type_), key=lambda option: option is not NoneType)
-    return " or ".join(_option_words(option, demands) for option in options)
-
-
-def _option_words(type_: Any, demands: Sequence[Any]) -> str:
-    origin, arguments = get_origin(type_), get_args(type_)
-    if origin is Annotated:
-        own = [one for demand in arguments[1:] for one in getattr(demand, "metadata", [demand])]
-        return type_in_words(arguments[0], [*own, *demands])
-    if origin is Literal:
-        return ("one of " if len(arguments) > 1 else "") + ", ".join(_shown(word) for word in arguments)
-    if origin in (list, tuple):
-        several = "a list that is not empty" if any(isinstance(one, MinLen) for one in demands) else "a list"
-        return (
-            f"{several}, of which each entry is {type_in_words(arguments[0], ())}"
-            if arguments[:1] != (Any,)
-            else several
-        )
-    if origin is dict or type_ is dict:
-        return "a section"
-    if is_dataclass(type_):
-        return getattr(type_, "in_words", None) or f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
-    return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
-
-
-def _bounds(type_: Any, demands: Sequence[Any]) -> str:
-    if type_ not in (int, float):
-        return ""
-    said = [
-        f"{BOUNDS[type(demand)][1]} {getattr(demand, BOUNDS[type(demand)][0]):g}"
-        for demand in demands
-        if type(demand) in BOUNDS
-    ]
-    joined = " and ".join(said)
-    return f"of {joined}" if joined.startswith("at") else joined
+        return f"{self.where}={shown(self.value)}: {reason}."
 
 
 def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
@@ -276,7 +294,7 @@ def argument_problem(where: str, value: Any, type_: Any) -> str | None:
         adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
         adapter.validate_json(json.dumps(value, default=str))
     except ValidationError:
-        return f"{where}={_shown(value)}: must be {type_in_words(type_, ())}."
+        return f"{where}={shown(value)}: must be {type_in_words(type_, ())}."
     except (PydanticSchemaGenerationError, PydanticUserError):
         return None
     return None

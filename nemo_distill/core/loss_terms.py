@@ -1,6 +1,7 @@
 """The terms of the distillation objective: built from `distillation.loss`, and computed for each step."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -106,7 +107,8 @@ def build_loss_terms(
     """Instantiates the losses of a `distillation.loss` config.
 
     Args:
-        nodes: maps the name of each loss to its `_target_`, its `weight` (default 1) and the arguments of its class.
+        nodes: a mapping from a loss's name to its `_target_`, its `weight` (default 1) and its class's arguments. The
+            class refuses an argument by a ValueError that says `argument=value: reason.`
         allowed_targets: prefixes that `_target_` may have besides `nemo_distill.losses.`
         registered: names of the tensors that the models register; None accepts every name.
         widths: layer widths of student and teacher, for losses with a `prepare` method; None skips that method.
@@ -140,8 +142,13 @@ def _prepare(key: str, loss: nn.Module, widths: tuple[Widths, Widths] | None) ->
         try:
             loss.prepare(*(model_widths[name] for model_widths in widths))
         except ValueError as error:
-            return [f"{key} {error}."]
+            return [_argument_sentence(key, error)]
     return []
+
+
+def _argument_sentence(key: str, error: ValueError) -> str:
+    """Returns a loss's error with its key: ours say `argument=value: reason.`, those of users' own anything."""
+    return f"{key}.{error}" if re.match(r"\w+=", str(error)) else f"{key} cannot be built: {error}"
 
 
 def _build_loss_term(
@@ -152,9 +159,9 @@ def _build_loss_term(
     weight, problems = read_value(Weight, arguments.pop("weight", 1.0), f"{key}.weight")
     target = arguments.pop("_target_", None)
     try:
-        loss_class = _loss_class(target, prefixes)
+        loss_class = _loss_class(f"{key}._target_", target, prefixes)
     except ValueError as error:
-        return None, [*problems, f"{key}._target_{error}."]
+        return None, [*problems, str(error)]
     problems += _argument_problems(key, loss_class, arguments)
     if problems or as_schedule(weight).is_zero:
         return None, problems
@@ -162,6 +169,8 @@ def _build_loss_term(
         loss = loss_class(**arguments)
     except TypeError as error:  # an abstract class, or one with missing arguments
         return None, [f"{key}._target_={target}: cannot be built: {error}."]
+    except ValueError as error:
+        return None, [_argument_sentence(key, error)]
     if not hasattr(loss, "consumes"):
         return None, [f"{key}._target_={target}: the class does not say in `consumes` what it reads."]
     return LossTerm(name, as_schedule(weight), loss), []
@@ -183,19 +192,19 @@ def _argument_problems(key: str, loss_class: Callable[..., nn.Module], arguments
     return problems + [problem for problem in checked if problem]
 
 
-def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
-    """Returns the class with the given name. The caller puts the key in front of the error messages."""
+def _loss_class(key: str, target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
+    """Returns the class of a name that stands at a key."""
     if not isinstance(target, str):
-        raise ValueError(" has no value; give the full name of a loss class")
+        raise ValueError(f"{key} has no value; give the full name of a loss class.")
     if not target.startswith(tuple(prefixes)):
-        raise ValueError(f"={target}: must begin with {' or '.join(map(repr, prefixes))}")
+        raise ValueError(f"{key}={target}: must begin with {' or '.join(prefixes)}")
     module_name, _, class_name = target.rpartition(".")
     try:
         found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"={target}: cannot be imported: {error}") from error
+        raise ValueError(f"{key}={target}: cannot be imported: {error}.") from error
     if not isinstance(found, type) and not inspect.isroutine(found):
-        raise ValueError(f"={target}: must be a class")
+        raise ValueError(f"{key}={target}: must be a class.")
     return found
 
 

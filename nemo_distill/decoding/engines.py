@@ -1,16 +1,18 @@
 """Loads the engine that a config names."""
 
 import os
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from pydantic import AfterValidator, Field
 
+from nemo_distill.config.section import Allowed, read_value, rule, section
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
+from nemo_distill.decoding.ensemble import Shares, share_problems
 from nemo_distill.decoding.hugging_face_engine import (
     HuggingFaceEngine,
     folder_language,
@@ -22,9 +24,43 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import as_list
 
-ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
-DTYPES = ("float32", "float16", "bfloat16")  # for all engines except CTranslate2
+EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
+ENGINES = get_args(EngineName)
+DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
+
+
+# Of a configuration: what an engine loads; `model_paths` returns the paths.
+ModelFiles = Annotated[str | list[str], Allowed("a path, or a list of paths")]
+
+
+def model_paths(model: str | list[str]) -> list[str]:
+    """Returns the paths that a config's `model` names."""
+    return [str(user_path(path)) for path in as_list(model)]
+
+
+@section
+class ModelSection:
+    """What translates: a model, or several whose distributions are averaged."""
+
+    model: ModelFiles = Field(kw_only=True)
+    """A `.nemo`; several, `[a.nemo,b.nemo]`, are averaged. An engine may take a folder instead."""
+    dtype: str | None = None
+    """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. null: `float32`, or
+    what was exported."""
+    weights: Shares | None = None
+    """Of several models, the share of each in the average; null: equal shares."""
+    source_language: str | None = None
+    """Of a multilingual model."""
+    target_language: str | None = None
+    """Of a multilingual model."""
+
+    @rule
+    def share_problems(self) -> list[str]:
+        """Returns a sentence if not each of several models has a share."""
+        return share_problems(self.weights, len(as_list(self.model)))
 
 
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
@@ -76,13 +112,23 @@ def _file_problems(name: str, path: Path) -> list[str]:
     return []
 
 
+def _found_device(device: str) -> str:
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError("torch finds no GPU here")
+    return device
+
+
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|cuda(:\d+)?)$"),
+    AfterValidator(_found_device),
+    Allowed("cpu, cuda, or one GPU such as cuda:1"),
+]
+
+
 def device_problems(device: Any) -> list[str]:
-    """Returns a sentence if the device is invalid or not available."""
-    if device == "cpu":
-        return []
-    if not re.fullmatch(r"cuda(:\d+)?", str(device)):
-        return [f"device={device}: must be cpu, cuda, or one GPU such as cuda:1."]
-    return [] if torch.cuda.is_available() else [f"device={device}: torch finds no GPU here."]
+    """Returns a sentence if torch knows or finds no such device."""
+    return read_value(Device, device, "device")[1]
 
 
 def model_languages(

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
-from nemo_distill.config.section import read_value
 from nemo_distill.core.teachers import average_log_probs, normalized
 from nemo_distill.decoding.cached_decoder import CachedDecoder, DecoderState
+
+Shares = list[Annotated[float, Field(gt=0)]]  # of each model
 
 
 @dataclass
@@ -46,14 +47,13 @@ class EnsembleDecoder:
         return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)
 
 
-def share_problems(weights: Any, models: int) -> list[str]:
-    """Returns a sentence if the key `weights` is invalid for the number of models.
+def share_problems(weights: Sequence[float] | None, models: int) -> list[str]:
+    """Returns a sentence if the key `weights` does not give each of several models a share.
 
     Args:
-        weights: the configured value.
-        models: the number of models.
+        weights: as `Shares`.
+        models: how many there are.
     """
-    found, problems = read_value(list[Annotated[float, Field(gt=0)]] | None, weights, "weights")
-    if found is not None and len(found) != models:
-        problems.append(f"weights={weights}: must be null or a number above 0 for each of the {models} models.")
-    return problems
+    if weights is None or len(weights) == models:
+        return []
+    return [f"weights={weights}: must be null or a number above 0 for each of the {models} models."]

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import broken_rules
 from nemo_distill.export.new_folder import new_folder
 from nemo_distill.export.record import ExportRecord, TextSide
 from nemo_distill.export.settings import ExportSettings
@@ -27,7 +28,7 @@ def export_model(settings: ExportSettings) -> ExportRecord:
     Raises:
         ConfigurationError: with all problems of the settings and of the model.
     """
-    if problems := settings.problems():
+    if problems := broken_rules(settings):
         raise ConfigurationError(problems)
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 

@@ -35,7 +35,9 @@ class AttentionMapsLoss(nn.Module):
         """
         pairs = layer_pairs(self.layers, len(student_heads), len(teacher_heads))
         if any(0 in pair for pair in pairs):
-            raise ValueError("pairs layer 0, the embeddings, which have no attention; layers are counted from 1")
+            raise ValueError(
+                f"layers={self.layers}: pairs layer 0, the embeddings, which have no attention; count layers from 1."
+            )
 
     def forward(
         self,

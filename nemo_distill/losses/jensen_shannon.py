@@ -28,7 +28,7 @@ class JensenShannonLoss(WordLevelLoss):
     def __init__(self, beta: float = 0.5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 <= beta <= 1:
-            raise ValueError(f"has beta={beta}; it must be between 0 and 1")
+            raise ValueError(f"beta={beta}: must be at least 0 and at most 1.")
         self.beta = beta
         self.needs_every_word = beta == 1
 

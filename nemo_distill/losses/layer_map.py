@@ -27,18 +27,18 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
     for student, teacher in pairs:
         if not (0 <= student <= num_student and 0 <= teacher <= num_teacher):
             raise ValueError(
-                f"pairs student layer {student} with teacher layer {teacher}; the student has {num_student} layers "
-                f"and the teacher {num_teacher}, counted from 1"
+                f"layers={layers}: pairs layer {student} with the teacher's {teacher}; the student has {num_student} "
+                f"layers, the teacher {num_teacher}, counted from 1."
             )
     if not pairs:
-        raise ValueError(f"has layers='{layers}', which yields no pair for a student with {num_student} layers")
+        raise ValueError(f"layers={layers}: leaves no pair for a student of {num_student} layers.")
     return pairs
 
 
 def _given_pairs(layers: Any) -> list[tuple[int, int]]:
     pairs = [tuple(pair) if isinstance(pair, Sequence) else () for pair in layers] if _is_list(layers) else [()]
     if not all(len(pair) == 2 and all(type(layer) is int for layer in pair) for pair in pairs):
-        raise ValueError(f"has layers={layers!r}; allowed are {', '.join(LAYER_MAPS)} or a list of pairs of numbers")
+        raise ValueError(f"layers={layers}: must be one of {', '.join(LAYER_MAPS)} or a list of pairs of numbers.")
     return pairs
 
 
@@ -48,10 +48,10 @@ def _is_list(value: Any) -> bool:
 
 def _pairs_by_rule(rule: str, num_student: int, num_teacher: int) -> list[tuple[int, int]]:
     if rule not in LAYER_MAPS:
-        raise ValueError(f"has layers='{rule}'; allowed are {', '.join(LAYER_MAPS)} or a list of pairs")
+        raise ValueError(f"layers={rule}: must be one of {', '.join(LAYER_MAPS)} or a list of pairs of numbers.")
     if num_student > num_teacher:
         raise ValueError(
-            f"has layers='{rule}', but the student has more layers ({num_student}) than the teacher ({num_teacher})"
+            f"layers={rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}; give pairs."
         )
     if rule == "last":
         return [(layer, num_teacher - num_student + layer) for layer in range(1, num_student)]

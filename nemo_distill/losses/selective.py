@@ -37,9 +37,9 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
     ):
         super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 < share <= 1:
-            raise ValueError(f"has share={share}; it must be above 0 and at most 1")
+            raise ValueError(f"share={share}: must be above 0 and at most 1.")
         if queue_size < 0:
-            raise ValueError(f"has queue_size={queue_size}; it must be 0 or more")
+            raise ValueError(f"queue_size={queue_size}: must be at least 0.")
         self.consumes["nll"] = nll
         self.share, self.queue_size = share, queue_size
         self.queue = torch.empty(0)  # not a buffer, because DDP overwrites all buffers with those of the first device

@@ -41,7 +41,7 @@ class TopK:
 
     def __post_init__(self) -> None:
         if self.tail not in TAILS:
-            raise ValueError(f"has tail='{self.tail}'; allowed are {', '.join(TAILS)}")
+            raise ValueError(f"tail={self.tail}: must be one of {', '.join(TAILS)}.")
 
     def tempered(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Returns the distribution at a temperature.

@@ -29,7 +29,7 @@ class TopOneRankingLoss(WordLevelLoss):
     def __init__(self, k: int = 5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__(scale_by_temperature_squared, log_probs)
         if k < 2:
-            raise ValueError(f"has k={k}; it must be at least 2")
+            raise ValueError(f"k={k}: must be at least 2.")
         self.k = self.ranked_words = k
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nemo_distill.config.known_values import COUNT
+from nemo_distill.config.known_values import Count
 from nemo_distill.config.schedule import Weight
-from nemo_distill.config.section import Allowed, read_section, section
+from nemo_distill.config.section import Allowed, argument_problem, read_section, section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.nemo_files.translation_archive import SIDES
@@ -89,7 +89,9 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
     widths: dict[str, list[int]] = {}
     for side in SIDES:
         sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if not all(COUNT.takes(size) for size in sizes):  # invalid, or unknown as for a pretrained encoder
+        if any(
+            argument_problem("", size, Count) for size in sizes
+        ):  # wrong, or of a pretrained encoder, which does not say
             return {}
         width, layers, heads = sizes
         widths |= {

@@ -37,14 +37,15 @@ EQUAL_EMBEDDING_KEYS = ("hidden_size", "learn_positional_encodings", "num_token_
 EQUAL_WHOLE_STACK_KEYS = ("num_layers", "max_sequence_length", "num_token_types", *EQUAL_STACK_KEYS)
 
 
-def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
-    """Returns the teacher layer, counted from 1, to copy into each student layer; [] copies none.
+def copied_layers(side: str, rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
+    """Returns the teacher's layer, counted from 1, that each of the student's starts from; [] copies none.
 
     Args:
-        rule: `uniform`: every n-th layer, including the last. `first`; `last`; a list with one teacher layer for each
-            student layer; or None.
-        num_student: number of student layers.
-        num_teacher: number of teacher layers.
+        side: `encoder` or `decoder`, for the sentence of an error.
+        rule: `uniform`: every n-th, the last included; `first`; `last`; a list of as many layers as the student has;
+            or None.
+        num_student: layers of the student.
+        num_teacher: layers of the teacher.
 
     Raises:
         ValueError: if the teacher does not have these layers.
@@ -53,10 +54,10 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
         return []
     if not isinstance(rule, str):
         if len(rule) != num_student or not all(1 <= layer <= num_teacher for layer in rule):
-            raise ValueError(f"{rule}: must be {num_student} numbers from 1 to {num_teacher}")
+            raise ValueError(f"{side}={rule}: must be {num_student} numbers from 1 to {num_teacher}.")
         return list(rule)
     if num_student > num_teacher:
-        raise ValueError(f"{rule}: the student has more layers ({num_student}) than the teacher ({num_teacher})")
+        raise ValueError(f"{side}={rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}.")
     if rule == "uniform":
         return [teacher for _, teacher in layer_pairs("uniform", num_student, num_teacher)]
     skipped = num_teacher - num_student if rule == "last" else 0
@@ -128,9 +129,9 @@ def initialization_problems(
             for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
         ]
         try:
-            copied_layers(rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
+            copied_layers(side, rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
-            problems.append(f"distillation.initialization.{side}={error}.")
+            problems.append(f"distillation.initialization.{error}")
     if initialization.embeddings:
         problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
     return problems
@@ -151,7 +152,7 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Initiali
         ours, theirs = getattr(student, side), getattr(teacher, side)
         # NeMo names the stack inside the module after its side again: `model.encoder.encoder`.
         stack, teacher_stack = getattr(ours, side), getattr(theirs, side)
-        layers = copied_layers(getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
+        layers = copied_layers(side, getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
         for layer, number in zip(stack.layers, layers):
             layer.load_state_dict(teacher_stack.layers[number - 1].state_dict())
         if layers and stack.final_layer_norm is not None and teacher_stack.final_layer_norm is not None:

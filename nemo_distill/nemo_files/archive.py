@@ -9,13 +9,14 @@ import tarfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.storage.ledger import sha256_of
 
 CONFIG_NAME = "model_config.yaml"
@@ -109,3 +110,11 @@ class NemoArchive:
                 if member.isfile() and member.name.removeprefix("./") == name:
                     return tar.extractfile(member).read()
         raise KeyError(name)
+
+
+def _is_archive(path: Path) -> Path:
+    NemoArchive(path)
+    return path
+
+
+NemoFile = Annotated[UserPath, AfterValidator(_is_archive)]  # of a configuration: a `.nemo` of any model

@@ -22,6 +22,10 @@ class CodeInWeightsError(ValueError):
     """The weights contain more than tensors."""
 
 
+class DamagedWeightsError(ValueError):
+    """Weights that cannot be read; holds the reason."""
+
+
 class WeightsOnlyConnector(SaveRestoreConnector):
     """Loads only tensors. NeMo's own connector unpickles arbitrary objects."""
 
@@ -30,9 +34,9 @@ class WeightsOnlyConnector(SaveRestoreConnector):
         try:
             return torch.load(model_weights, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            raise CodeInWeightsError("its weights are not plain tensors, and loading them would run code") from error
-        except (RuntimeError, ValueError, EOFError, OSError) as error:  # damaged file
-            raise ConfigurationError([f"its weights cannot be read: {' '.join(str(error).split())}"]) from error
+            raise CodeInWeightsError from error
+        except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged
+            raise DamagedWeightsError(" ".join(str(error).split())) from error
 
 
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
@@ -64,7 +68,12 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
             )
     except CodeInWeightsError as error:
         raise ConfigurationError(
-            [f"'{path}' is not opened: {error}; if you trust the author, set {TRUST}={archive.sha256()}."]
+            [
+                f"'{path}' is not opened: its weights are no plain tensors, and reading them would run code; if you "
+                f"trust its author, set {TRUST}={archive.sha256()}."
+            ]
         ) from error
+    except DamagedWeightsError as error:
+        raise ConfigurationError([f"'{path}' is not opened: its weights cannot be read: {error}."]) from error
     check_weights(model, f"'{path}' is not used: it")
     return model.eval().requires_grad_(False)

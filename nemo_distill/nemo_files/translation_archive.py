@@ -2,9 +2,13 @@
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
+from nemo_distill.storage.files import UserPath
 
 MT_TARGET = "MTEncDecModel"
 SIDES = ("encoder", "decoder")
@@ -22,6 +26,14 @@ def translation_archive(path: str | Path) -> NemoArchive:
         raise ValueError(f"'{archive.path}' holds a '{target}' instead of an {MT_TARGET}")
     archive.check_targets()
     return archive
+
+
+def _is_translation_model(path: Path) -> Path:
+    translation_archive(path)
+    return path
+
+
+TranslationFile = Annotated[UserPath, AfterValidator(_is_translation_model)]  # of a configuration: such a `.nemo`
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:

@@ -54,29 +54,45 @@ OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
 
 @section
 class FilterSettings:
-    """The filters. All are off by default; false, 0 and null switch a filter off."""
+    """Which filters are on; false turns one off, and null or 0 one that has a number."""
 
-    empty: bool = False
+    empty: bool = True
     """Drop empty hypotheses."""
-    identical: bool = False
-    """Drop hypotheses that equal the source, ignoring case and spaces."""
-    unfinished: bool = False
-    """Drop hypotheses that were cut off by the length limit."""
-    source_cut: bool = False
+    identical: bool = True
+    """Drop hypotheses that are the source, but for case and spaces."""
+    unfinished: bool = True
+    """Drop hypotheses that the length limit cut off."""
+    source_cut: bool = True
     """Drop lines that were too long for the teacher, so that only their beginning was translated."""
-    length_ratio: Annotated[float | None, OFF_OR_FROM_1] = None
-    """Drop a pair if one side has more than this many times the characters of the other."""
-    repetitions: Annotated[int | None, OFF_OR_FROM_1] = None
-    """Drop hypotheses that repeat something more often than this in a row, and more than 1.5 times as often as the
-    source does."""
-    untranslated: float | None = Field(None, ge=0, lt=1)
-    """Drop hypotheses if more than this share of their words also occurs in the source."""
-    duplicates: bool = False
-    """Drop repetitions of an earlier pair."""
+    length_ratio: Annotated[float | None, OFF_OR_FROM_1] = 3.0
+    """Drop a pair if one side has more than this many times the characters of the other. Take 6 with Chinese or
+    Japanese."""
+    repetitions: Annotated[int | None, OFF_OR_FROM_1] = 3
+    """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
+    source."""
+    untranslated: float | None = Field(0.6, ge=0, lt=1)
+    """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
+    more."""
+    duplicates: bool = True
+    """Drop a pair that came before."""
     score_quantile: float | None = Field(None, ge=0, lt=1)
-    """Drop this share of the pairs: those with the lowest scores of the teacher."""
-    reverse_score_quantile: float | None = Field(None, ge=0, lt=1)
-    """Drop this share of the pairs: those with the lowest scores of the source under the reverse model."""
+    """Drop this share of the pairs, those with the teacher's lowest scores."""
+    reverse_score_quantile: float | None = Field(0.05, ge=0, lt=1)
+    """Drop this share, those whose source the reverse model finds least likely, if there is such a model."""
+
+
+NO_FILTERS = FilterSettings(
+    empty=False,
+    identical=False,
+    unfinished=False,
+    source_cut=False,
+    length_ratio=None,
+    repetitions=None,
+    untranslated=None,
+    duplicates=False,
+    score_quantile=None,
+    reverse_score_quantile=None,
+)
 
 
 def empty(pair: Pair, on: bool) -> bool:

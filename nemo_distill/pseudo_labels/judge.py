@@ -3,15 +3,18 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from pydantic import Field
+
+from nemo_distill.config.section import section
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import FilterSettings, Pair, first_reason
-from nemo_distill.pseudo_labels.select import METRICS, SELECTIONS, nearest_to, sentence_similarity
+from nemo_distill.pseudo_labels.select import nearest_to, sentence_similarity
 from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.text.lines import clean_text
 
@@ -38,32 +41,38 @@ class Outcome(NamedTuple):
     dropped: str | None
 
 
+@section
+class Selection:
+    """How labels are selected and filtered."""
+
+    selection: Literal["one_best", "interpolation"] = "one_best"
+    """`one_best`, or `interpolation`: of the hypotheses the one nearest to the reference."""
+    metric: Literal["bleu", "chrf"] = "bleu"
+    """What is near: sacrebleu's smoothed sentence BLEU, or chrF. Of no effect on the one-best."""
+    metric_language: str | None = None
+    """The target's, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
+    filters: FilterSettings | None = Field(default_factory=FilterSettings)
+    """Which pairs are dropped; null: none."""
+
+
 @dataclass(frozen=True)
 class Criteria:
-    """How labels are selected and filtered.
+    """How labels are selected, filtered and written, with nothing left to find out.
 
     Args:
-        selection: `one_best`, or `interpolation`: the hypothesis most similar to the reference.
-        metric: the similarity for `interpolation`, `bleu` or `chrf`.
-        metric_language: the target language, which determines BLEU's tokenization.
-        filters: the filter settings.
-        moses: source and target language for Moses tokenization of the output; models with these languages need
-            tokenized training text. None: raw text. Filters always see raw text.
+        selection: as in `Selection`.
+        metric: likewise.
+        metric_language: likewise, but None is no language.
+        filters: which pairs are dropped. Filters see raw text.
+        moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
+            a model of these languages is trained on; None for raw text.
     """
 
-    selection: str = "one_best"
-    metric: str = "bleu"
-    metric_language: str | None = None
-    filters: FilterSettings = field(default_factory=FilterSettings)
-    moses: list = field(default_factory=lambda: [None, None])
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        found = []
-        for key, allowed in (("selection", SELECTIONS), ("metric", METRICS)):
-            if getattr(self, key) not in allowed:
-                found.append(f"{key}={getattr(self, key)}: must be one of {', '.join(allowed)}.")
-        return found
+    selection: str
+    metric: str
+    metric_language: str | None
+    filters: FilterSettings
+    moses: Sequence[str | None] = (None, None)
 
 
 def judge(candidate: Candidate, criteria: Criteria) -> Outcome:

@@ -7,9 +7,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.metrics.scores import bleu_tokenization
 
-SELECTIONS = ("one_best", "interpolation")
-METRICS = ("bleu", "chrf")
-# Takes a hypothesis and a reference. Greater values mean more similar.
+# Takes a hypothesis and its reference, and returns how near they are: the more, the nearer.
 Similarity = Callable[[str, str], float]
 
 

@@ -49,7 +49,7 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
     if run is not None:
         record = read_run(run)
         if record is None:
-            raise ValueError(f"there is no {RUN_NAME} in '{run}'")
+            raise ValueError(f"run={run}: there is no {RUN_NAME} in '{run}'")
         sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
     if evaluation is not None:
         sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]
@@ -87,10 +87,10 @@ def _distillation(made: Mapping[str, Any]) -> Iterator[str]:
 def _evaluation(path: Path, sha256: str) -> Iterator[str]:
     record = read_evaluation(path)
     if record is None:
-        raise ValueError(f"there is no file '{path}'")
+        raise ValueError(f"evaluation={path}: there is no file '{path}'")
     mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]
     if not mine:
-        raise ValueError(f"'{path}' does not include this model: none has the SHA-256 {sha256}")
+        raise ValueError(f"evaluation={path}: '{path}' is of other models: none has the SHA-256 {sha256}")
     first = next(iter(record["systems"]))
     columns, rows = table(record)
     yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine)])

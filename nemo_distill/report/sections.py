@@ -3,8 +3,6 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
-from omegaconf import DictConfig
-
 from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.report.evaluation import Evaluation
@@ -27,20 +25,24 @@ STARS = (
 )
 
 
-def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation | None) -> Iterator[Section]:
-    """Yields the sections of the page in order.
+def report_sections(
+    runs: Sequence[Run], evaluation: Evaluation | None, metric: str, baseline: str | None, curves: Sequence[str]
+) -> Iterator[Section]:
+    """Yields the page's parts in order.
 
     Args:
-        cfg: the config of the report.
-        runs: the trainings; may be empty.
-        evaluation: the evaluation, or None.
+        runs: the trainings; may be none.
+        evaluation: None if there is none.
+        metric: of the fronts, and of a sweep whose models were all evaluated.
+        baseline: a group of systems or a training; None for what the evaluation compared with.
+        curves: names of logged scalars; the last one's best value is a training's score.
     """
     if evaluation:
-        yield _quality(evaluation, cfg.baseline)
-        yield _size_and_speed(evaluation, cfg.metric)
-    for number, sweep in enumerate(find_sweeps(runs, cfg.curves[-1], evaluation, cfg.metric), start=1):
-        yield Section(f"Sweep {number}", "", [sweep_table(sweep, cfg.baseline)], _sweep_plots(sweep, number))
-    yield Section("While training", "", (), [*_curves(runs, cfg.curves)])
+        yield _quality(evaluation, baseline)
+        yield _size_and_speed(evaluation, metric)
+    for number, sweep in enumerate(find_sweeps(runs, curves[-1], evaluation, metric), start=1):
+        yield Section(f"Sweep {number}", "", [sweep_table(sweep, baseline)], _sweep_plots(sweep, number))
+    yield Section("While training", "", (), [*_curves(runs, curves)])
     if runs:
         note = "A training with the status running is still running or was killed."
         yield Section("How each model was made", note, [runs_table(runs)])

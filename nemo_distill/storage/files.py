@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import AfterValidator
 
 from nemo_distill.config.errors import DataError
 
@@ -138,3 +140,6 @@ def numeric_order(path: str | Path) -> list[str | int]:
 def user_path(path: str | Path) -> Path:
     """Expands `~` in a path given by the user. An unknown user name is left as it is."""
     return Path(os.path.expanduser(str(path)))
+
+
+UserPath = Annotated[Path, AfterValidator(user_path)]  # of a configuration

@@ -138,8 +138,8 @@ def input_files(value: str | list[str] | None) -> list[Path]:
     return [path for pattern in as_list(value) for path in expand_paths(pattern)]
 
 
-def unreadable_files(value: str | list[str]) -> list[str]:
-    """Returns why files named by a config value cannot be read. The caller puts the key in front of each message."""
+def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list[str]:
+    """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
     problems = []
     for pattern in as_list(value):
         if pattern == "???":  # another check reports this
@@ -148,7 +148,9 @@ def unreadable_files(value: str | list[str]) -> list[str]:
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _damage_problems(path) if path.stat().st_size else [f"names '{path}', which is empty"]
+            problems += _damage_problems(path)
+            if not path.stat().st_size and not may_be_empty:
+                problems.append(f"names '{path}', which is empty")
     return problems
 
 
@@ -170,8 +172,27 @@ def _readable(value: str | list[str]) -> str | list[str]:
     return value
 
 
-# Existing, non-empty files in a configuration: a path or a list of paths, which may be patterns.
+def _readable_or_empty(value: str | list[str]) -> str | list[str]:
+    if problems := unreadable_files(value, may_be_empty=True):
+        refuse("; it ".join(problems))
+    return value
+
+
+def _readable_references(value: str | list[str | None]) -> str | list[str | None]:
+    _readable([name for name in as_list(value) if name is not None])
+    return value
+
+
+# A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
+PossiblyEmptyFiles = Annotated[
+    str | list[str], AfterValidator(_readable_or_empty), Allowed("null, a file, or a list of files")
+]
+References = Annotated[
+    str | list[str | None],
+    AfterValidator(_readable_references),
+    Allowed("null, a file, or a list of files, with null for monolingual text"),
+]
 
 
 def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:

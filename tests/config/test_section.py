@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from pydantic import Field, ValidationError
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, read_section, section
+from nemo_distill.config.section import read_config, read_section, rule, section
 
 
 @section
@@ -27,6 +27,7 @@ class Search:
     either: str | Noise = "x"
     names: str | list[str] = "x"
     fast: bool = False
+    some: Noise | None = None
 
     def problems(self):
         return ["beam=1: is no beam."] if self.beam == 1 and self.method == "beam" else []
@@ -63,6 +64,9 @@ def test_values_that_fit_make_the_section():
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share."),
         ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"share": 3}}, "search.some.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"sharp": 3}}, "search.some has the unknown key 'sharp'; the closest known key is 'share'."),
+        ({"some": 3}, "search.some=3: must be null or a section with files, share."),
         ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
         ({"beam": 1}, "search.beam=1: is no beam."),
     ],
@@ -75,6 +79,52 @@ def test_all_problems_are_told_at_once():
     found, problems = read_section(Search, {"beam": "a", "method": 3})
     assert found is None
     assert [problem.split("=")[0].split(" ")[0] for problem in problems] == ["seed", "beam", "method"]
+
+
+@section
+class Pair:
+    share: float = Field(1.0, gt=0)
+    noise: Noise = Field(default_factory=Noise)
+    either: Literal["a", "b"] = "a"
+    named: dict[str, Noise] = Field(default_factory=dict)
+    other: str = Field(kw_only=True, pattern="^[xy]$")
+
+    @rule
+    def of_share(self):
+        return ["share=1: is the whole."] if self.share == 1 else []
+
+    @rule
+    def of_noise(self):
+        return ["noise.files has no file."] if not self.noise.files and self.named else []
+
+    def problems(self):
+        return [f"either={self.either}: does not go with other={self.other}."]
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({"other": "x"}, {"share", "either"}),
+        ({"other": "z"}, {"other", "share"}),
+        ({"other": "z", "share": 0}, {"other", "share"}),
+        ({}, {"other", "share"}),
+        ({"other": "x", "noise": {"share": 2}, "named": {"k": {}}}, {"noise.share", "share", "noise.files", "either"}),
+        ({"other": "x", "noise": {"files": 2}, "named": {"k": {}}}, {"noise.files", "share", "either"}),
+        ({"other": "x", "named": {"k": {"share": 2}}}, {"named.k.share", "share", "noise.files", "either"}),
+        ({"other": "x", "named": {"k": 2}}, {"named.k", "share", "either"}),
+    ],
+)
+def test_rules_of_the_keys_that_are_right_are_told_beside_those_that_are_wrong(values, keys):
+    problems = read_section(Pair, values)[1]
+    assert {problem.split("=")[0].split(" ")[0] for problem in problems} == keys and len(problems) == len(keys)
+
+
+def test_what_has_no_value_is_told_together_with_the_rest():
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Pair, OmegaConf.create({"share": 0, "other": "???", "noise": {"share": "???"}}))
+    assert [problem.split("=")[0].split(" ")[0] for problem in raised.value.problems] == [
+        "noise.share", "other", "share",
+    ]  # fmt: skip
 
 
 def test_what_is_no_section_is_told():

@@ -22,7 +22,7 @@ def check_distillation(values, registered):
     [
         (
             {"_target_": "os.system"},
-            "._target_=os.system: must begin with 'nemo_distill.losses.'",
+            "._target_=os.system: must begin with nemo_distill.losses.",
         ),
         ({"_target_": "nemo_distill.losses.Nothing"}, "cannot be imported"),
         ({}, "._target_ has no value"),
