@@ -12,14 +12,13 @@ from pydantic import AfterValidator, Field
 from nemo_distill.config.section import Allowed, read_value, rule, section
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.ensemble import Shares, share_problems
 from nemo_distill.decoding.hugging_face_engine import (
     HuggingFaceEngine,
     folder_language,
     folder_problems,
     unsupported_by_hugging_face,
 )
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import SearchSettings, Shares, share_problems
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.nemo_files.archive import NemoArchive

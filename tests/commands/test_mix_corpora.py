@@ -33,7 +33,7 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
     assert "57.14%" in capsys.readouterr().out
     check_mixing(cfg)
     cfg.seed = 1
-    with pytest.raises(ConfigurationError, match="other settings: seed was 0 and is 1; give another name"):
+    with pytest.raises(ConfigurationError, match="seed was 0 and is 1; give another name"):
         check_mixing(cfg)
     cfg.overwrite = True
     check_mixing(cfg)
@@ -80,7 +80,7 @@ def test_inputs_are_not_overwritten(files):
 def test_what_is_no_mix_is_not_overwritten(files, name):
     (files / "out").mkdir()
     (files / "out" / name).write_text("{}")
-    with pytest.raises(ConfigurationError, match=f"output: '.*{name}' is"):
+    with pytest.raises(ConfigurationError, match=f"output: '.*{name}' (is|was)"):
         check_mixing(config(files))
     check_mixing(config(files, "overwrite=true"))
 

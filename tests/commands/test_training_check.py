@@ -29,8 +29,8 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.distillation.distillation_loss_weight=-1"], "model.distillation.distillation_loss_weight=-1: must be a number of at least 0"),
         (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
         (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder=[2]: must be 1 numbers from 1 to 1"),
-        (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "the student has more layers (6) than the teacher (1)"),
-        (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "pairs student layer 1 with teacher layer 9"),
+        (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "layers=uniform: the student's 6 layers outnumber the teacher's 1"),
+        (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "layers=[[1, 9]]: pairs layer 1 with the teacher's 9"),
         (["model.distillation.model_path=nowhere.nemo"], "there is no file 'nowhere.nemo'"),
         (["model.train_ds.src_file_name=nowhere.de"], "model.train_ds.src_file_name names 'nowhere.de', which does not exist."),
         (["model.validation_ds.names=[a,b]"], "model.validation_ds.names has ['a', 'b']; 1 different names are needed"),
@@ -98,7 +98,7 @@ def test_values_that_no_library_could_use_are_told_by_key_and_range(job):
     assert found == [
         "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1.",
         "model.optim.lr=nan: must be a number above 0.",
-        "trainer.devices=-2: must be at least 1, -1 or auto for all, or a list of the devices' numbers.",
+        "trainer.devices=-2: must be a number of at least 1, -1 or auto for all, or a list of the devices' numbers.",
     ]
 
 
