@@ -40,7 +40,7 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     if section and not sources:
         problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
     if len(sources) != len(targets):
-        problems.append(f"{where} has {len(sources)} source and {len(targets)} target files; both must be equal.")
+        problems.append(f"{where} has {len(sources)} source and {len(targets)} target files; the numbers must match.")
     names = section.get("names")
     if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
