@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field
 from nemo_distill.config.section import Allowed, read_value, rule, section
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.ensemble import Shares, share_problems
 from nemo_distill.decoding.hugging_face_engine import (
     HuggingFaceEngine,
     beyond_hugging_face,
@@ -41,6 +40,9 @@ def model_paths(model: str | list[str]) -> list[str]:
     return [str(user_path(path)) for path in as_list(model)]
 
 
+Shares = list[Annotated[float, Field(gt=0)]]  # of each model
+
+
 @section
 class ModelSection:
     """What translates: a model, or several whose distributions are averaged."""
@@ -60,7 +62,10 @@ class ModelSection:
     @rule
     def share_problems(self) -> list[str]:
         """Returns a sentence if not each of several models has a share."""
-        return share_problems(self.weights, len(as_list(self.model)))
+        models = len(as_list(self.model))
+        if self.weights is None or len(self.weights) == models:
+            return []
+        return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
 
 
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:

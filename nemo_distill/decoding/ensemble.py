@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
 from nemo_distill.core.teachers import average_log_probs, normalized
 from nemo_distill.decoding.cached_decoder import CachedDecoder, DecoderState
-
-Shares = list[Annotated[float, Field(gt=0)]]  # of each model
 
 
 @dataclass
@@ -45,15 +41,3 @@ class EnsembleDecoder:
         """Returns the logarithm (B, W, V) of the averaged distributions of the next token."""
         steps = [decoder.step(own, tokens) for decoder, own in zip(self.decoders, state.states)]
         return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)
-
-
-def share_problems(weights: Sequence[float] | None, models: int) -> list[str]:
-    """Returns a sentence if the key `weights` does not give each of several models a share.
-
-    Args:
-        weights: as `Shares`.
-        models: how many there are.
-    """
-    if weights is None or len(weights) == models:
-        return []
-    return [f"weights={weights}: must be null or a number above 0 for each of the {models} models."]
