@@ -32,7 +32,7 @@ class ServerConfig:
         dict[str, ModelFiles],
         Field(min_length=1),
         Allowed("a section with at least one model, such as '+models.student=student.nemo' adds"),
-    ]
+    ] = Field(default_factory=dict, validate_default=True)
     """The name on the page, and a `.nemo` or several; times are compared with the first one's."""
     engine: EngineName = "nemo_distill"
     """What searches."""

@@ -18,7 +18,7 @@ from nemo_distill.decoding.hugging_face_engine import (
     folder_problems,
     unsupported_by_hugging_face,
 )
-from nemo_distill.decoding.settings import SearchSettings, Shares, share_problems
+from nemo_distill.decoding.settings import SearchSettings, Shares
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -40,6 +40,9 @@ def model_paths(model: str | list[str]) -> list[str]:
     return [str(user_path(path)) for path in as_list(model)]
 
 
+Shares = list[Annotated[float, Field(gt=0)]]  # of each model
+
+
 @section
 class ModelSection:
     """What translates: a model, or several whose distributions are averaged."""
@@ -59,7 +62,10 @@ class ModelSection:
     @rule
     def share_problems(self) -> list[str]:
         """Returns a sentence if not each of several models has a share."""
-        return share_problems(self.weights, len(as_list(self.model)))
+        models = len(as_list(self.model))
+        if self.weights is None or len(self.weights) == models:
+            return []
+        return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
 
 
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:

@@ -13,7 +13,8 @@ from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import read_section, read_value
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
-from nemo_distill.decoding.settings import SearchSettings, share_problems
+from nemo_distill.decoding.engines import ModelSection
+from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.student_sizes import SizeTarget
 from nemo_distill.evaluation.systems import read_systems
@@ -125,11 +126,9 @@ def test_any_distillation_section_is_right_or_told(values):
         assert_sentences(problems)
 
 
-@given(st.none() | st.lists(st.floats(0.1, 9), max_size=4), st.integers(1, 3))
-def test_as_many_shares_as_models_are_right_or_told(weights, count):
-    problems = share_problems(weights, count)
-    assert (problems == []) == (weights is None or len(weights) == count)
-    if problems:
+@given(VALUES, st.integers(1, 3))
+def test_any_shares_of_models_are_right_or_told(weights, count):
+    if problems := read_section(ModelSection, {"model": ["a"] * count, "weights": weights})[1]:
         assert_sentences(problems)
 
 
