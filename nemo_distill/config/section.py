@@ -65,15 +65,23 @@ def section(cls: type[Section]) -> type[Section]:
     return pydantic_dataclass(frozen=True, config=STRICT)(cls)
 
 
-def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
+def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
     """Returns the section that a whole configuration stands for.
+
+    Args:
+        section_class: the class.
+        cfg: the configuration.
+        other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
 
     Raises:
         ConfigurationError: with every problem found.
     """
     if problems := check_missing(cfg):
         raise ConfigurationError(problems)
-    found, problems = read_section(section_class, OmegaConf.to_container(cfg, resolve=True))
+    values = OmegaConf.to_container(cfg, resolve=True)
+    if other_keys:
+        values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
+    found, problems = read_section(section_class, values)
     if problems:
         raise ConfigurationError(problems)
     return found
@@ -92,7 +100,8 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        return None, list(dict.fromkeys(_sentences(section_class, values, where, error)))
+        told = [*_sentences(section_class, values, where, error), *_rules_of_parts(section_class, values, where)]
+        return None, list(dict.fromkeys(told))
     return found, list(_rule_problems(found, where))
 
 
@@ -115,6 +124,20 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def _rules_of_parts(type_: Any, value: Any, where: str) -> Iterator[str]:
+    """Yields what `problems()` of those sections return that fit their types, within a value that does not."""
+    place = _Place(type_, (), value, where)
+    for name in value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ():
+        if (part := place.inside(name)) is None:
+            continue
+        try:
+            found = _adapter(part.type_).validate_json(json.dumps(part.value, default=str))
+        except (ValidationError, PydanticUserError):
+            yield from _rules_of_parts(part.type_, part.value, part.where)
+        else:
+            yield from _rule_problems(found, part.where)
 
 
 def _key(where: str, name: Any) -> str:
@@ -157,7 +180,7 @@ class _Place:
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
-        for option in _options(self.type_):
+        for option in map(_plain, _options(_plain(self.type_))):
             origin = get_origin(option) or option
             if is_dataclass(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
@@ -175,8 +198,9 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        sections = [option for option in _options(self.type_) if is_dataclass(option)]
-        several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
+        options = [option for option in _options(_plain(self.type_)) if option is not NoneType]  # null has no word
+        sections = [option for option in options if is_dataclass(option)]
+        several = len(options) > 1 and isinstance(self.value, Mapping)
         return bool(sections) and several and part not in [option.__name__ for option in sections]
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
@@ -196,6 +220,11 @@ class _Place:
         allowed = f"must be {type_in_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
         return f"{self.where}={_shown(self.value)}: {reason}."
+
+
+def _plain(type_: Any) -> Any:
+    """A type without what `Annotated` says of it."""
+    return get_args(type_)[0] if get_origin(type_) is Annotated else type_
 
 
 def _options(type_: Any) -> tuple[Any, ...]:

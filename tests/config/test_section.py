@@ -1,10 +1,10 @@
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, read_section, section
@@ -25,7 +25,9 @@ class Search:
     noise: Noise = Field(default_factory=Noise)
     named: dict[str, Noise] = Field(default_factory=dict)
     either: str | Noise = "x"
+    none: Noise | None = None
     names: str | list[str] = "x"
+    annotated: dict[str, Annotated[str | Noise, AfterValidator(lambda value: value)]] = Field(default_factory=dict)
     fast: bool = False
 
     def problems(self):
@@ -63,6 +65,8 @@ def test_values_that_fit_make_the_section():
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share."),
         ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
+        ({"none": {"share": 3}}, "search.none.share=3: must be a number of at least 0 and below 1."),
+        ({"annotated": {"k": {"share": 3}}}, "search.annotated.k.share=3: must be a number of at least 0 and below 1."),
         ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
         ({"beam": 1}, "search.beam=1: is no beam."),
     ],
@@ -75,6 +79,30 @@ def test_all_problems_are_told_at_once():
     found, problems = read_section(Search, {"beam": "a", "method": 3})
     assert found is None
     assert [problem.split("=")[0].split(" ")[0] for problem in problems] == ["seed", "beam", "method"]
+
+
+def test_the_rules_of_parts_that_fit_are_told_beside_what_does_not_fit():
+    @section
+    class Outer:
+        inner: Search
+        others: dict[str, str | Search] = Field(default_factory=dict)
+        count: int = 0
+
+    values = {"inner": {"seed": 1, "beam": 1}, "others": {"a": {"seed": 1, "beam": 1}, "b": 3}, "count": "many"}
+    _, problems = read_section(Outer, values)
+    assert sorted(problem.split("=")[0] for problem in problems) == [
+        "count",
+        "inner.beam",
+        "others.a.beam",
+        "others.b",
+    ]
+
+
+def test_a_whole_configuration_may_have_keys_that_others_refer_to():
+    cfg = OmegaConf.create({"share": "${half}", "half": 0.5})
+    assert read_config(Noise, cfg, other_keys=True) == Noise(0.5)
+    with pytest.raises(ConfigurationError, match="unknown key 'half'"):
+        read_config(Noise, cfg)
 
 
 def test_what_is_no_section_is_told():
