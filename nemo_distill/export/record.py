@@ -1,6 +1,5 @@
 """How an export was made, and what its user must know to feed it: `nemo_distill.json`, beside the model."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
+from nemo_distill.storage.files import write_json
 from nemo_distill.storage.folder_safety import check_links, inside
 from nemo_distill.storage.records import CLOSED, read_json
 
@@ -72,8 +72,7 @@ class ExportRecord:
 
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / RECORD_NAME).write_text(f"{text}\n", encoding="utf-8")
+        write_json(folder / RECORD_NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "ExportRecord":
