@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, dataclass_
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -39,6 +40,7 @@ PLAIN_WORDS = {
     bool: "true or false",
     NoneType: "null",
 }
+MISSING = "???"  # stands for a value that must be given
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
@@ -76,12 +78,15 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    values = OmegaConf.to_container(cfg, resolve=True)
+    missing = check_missing(cfg)
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True)
+    except InterpolationToMissingValueError as error:
+        raise ConfigurationError(missing) from error
     if other_keys:
         values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
     found, problems = read_section(section_class, values)
+    problems = missing + [problem for problem in problems if not (missing and MISSING in problem)]
     if problems:
         raise ConfigurationError(problems)
     return found

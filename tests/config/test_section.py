@@ -117,6 +117,15 @@ def test_a_whole_configuration_is_read_or_refused():
         read_config(Noise, OmegaConf.create({"share": "???"}))
 
 
+def test_a_missing_value_is_told_beside_other_problems():
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0, "names": "${seed}"}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed"]  # others may refer to it
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed", "beam=0:"]
+
+
 def test_a_section_cannot_be_built_of_values_that_do_not_fit():
     with pytest.raises(ValidationError):
         Search(seed="1")
