@@ -293,7 +293,8 @@ def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
 
 @cache
 def _holder(type_: Any) -> type:
-    return section(type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__}))
+    holder = type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__})
+    return pydantic_dataclass(frozen=True, config={**STRICT, "use_attribute_docstrings": False})(holder)  # it has none
 
 
 def argument_problem(where: str, value: Any, type_: Any) -> str | None:

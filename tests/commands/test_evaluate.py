@@ -1,5 +1,6 @@
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
@@ -82,6 +83,22 @@ def test_the_same_command_translates_and_scores_nothing_again_and_gives_the_same
         monkeypatch.setattr(evaluation_module, name, lambda *arguments: called.append(arguments))
     again = json.loads(json.dumps(evaluation_job(config(*overrides)).run()))
     assert again["systems"] == record["systems"] and again["test_sets"] == record["test_sets"] and not called
+
+
+def test_a_second_process_waits_and_then_finds_all_done(evaluated, tmp_path, monkeypatch):
+    _, overrides, record = evaluated
+    loaded, load_engine = [], systems_module.load_engine
+
+    def counted(name, paths, *others):
+        loaded.append(paths)
+        return load_engine(name, paths, *others)
+
+    monkeypatch.setattr(systems_module, "load_engine", counted)
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: job.run(), range(2)))
+    assert [one["test_sets"] for one in found] == [record["test_sets"]] * 2
+    assert len(loaded) == len(job.systems)
 
 
 def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
