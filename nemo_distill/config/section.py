@@ -70,14 +70,21 @@ def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
     return method
 
 
-def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
+def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
     """Returns a whole configuration as a section.
+
+    Args:
+        section_class: the class.
+        cfg: the configuration.
+        other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    found, problems = read_section(section_class, _without_missing(values))
+    values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    if other_keys:
+        values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
+    found, problems = read_section(section_class, values)
     if problems := list(dict.fromkeys([*check_missing(cfg), *problems])):
         raise ConfigurationError(problems)
     return found
@@ -277,7 +284,8 @@ def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
 
 @cache
 def _holder(type_: Any) -> type:
-    return section(type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__}))
+    holder = type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__})
+    return pydantic_dataclass(frozen=True, config={**STRICT, "use_attribute_docstrings": False})(holder)  # it has none
 
 
 def argument_problem(where: str, value: Any, type_: Any) -> str | None:

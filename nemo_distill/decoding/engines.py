@@ -40,9 +40,6 @@ def model_paths(model: str | list[str]) -> list[str]:
     return [str(user_path(path)) for path in as_list(model)]
 
 
-Shares = list[Annotated[float, Field(gt=0)]]  # of each model
-
-
 @section
 class ModelSection:
     """What translates: a model, or several whose distributions are averaged."""

@@ -24,6 +24,7 @@ from nemo_distill.demo_corpus.inflection import (
     join_words,
 )
 from nemo_distill.demo_corpus.lexicon import Noun, Translation, Verb
+from nemo_distill.storage.files import whole_file
 
 TENSES = (("present", 4), ("perfect", 4), ("future", 2), ("können", 1), ("müssen", 1), ("wollen", 1))
 
@@ -327,6 +328,5 @@ def write_demo_corpus(
         pairs = [next(sentences) for _ in range(count)]
         for suffix in ("de",) if name == "mono" else ("de", "en"):
             lines = (pair.german if suffix == "de" else pair.english for pair in pairs)
-            temporary = folder / f"{name}.{suffix}.tmp"
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            temporary.replace(folder / f"{name}.{suffix}")
+            with whole_file(folder / f"{name}.{suffix}") as stream:
+                stream.writelines(f"{line}\n".encode() for line in lines)

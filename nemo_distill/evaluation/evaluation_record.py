@@ -1,12 +1,15 @@
 """The types of `evaluation.json`, as far as they are read."""
 
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
+
+BASELINE, DISTILLED = "baseline", "distilled"
+Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
 
 
 class SystemRecord(TypedDict):
@@ -16,10 +19,13 @@ class SystemRecord(TypedDict):
     engine: str
     sha256: str
     group: NotRequired[str]
+    role: NotRequired[Role | None]
     bytes: NotRequired[int]
     parameters: NotRequired[int | None]
     parameters_without_embeddings: NotRequired[int | None]
     compression: NotRequired[float | None]
+    training_seconds: NotRequired[float | None]
+    label_smoothing: NotRequired[float | None]
     speed: NotRequired[dict[str, float | None] | None]
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
 from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.metrics.significance import both_ways, group_p_value
 from nemo_distill.storage.files import whole_file, write_json
 
@@ -19,7 +21,8 @@ EVALUATION_NAME = "evaluation.json"
 CHANCE = 0.05  # differences with a smaller p-value are significant
 LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
-DIGITS = {"COMET": 4}  # decimals; 2 for all other metrics
+TRAINING_COLUMNS = {"training_seconds": "training s", "label_smoothing": "label smoothing"}
+DIGITS = {"COMET": 4}  # behind the point; 2 of all others
 SPEED_COLUMNS = {
     "sentences_per_second": "sentences/s",
     "tokens_per_second": "tokens/s",
@@ -27,7 +30,10 @@ SPEED_COLUMNS = {
     "latency_ms_p95": "ms alone, 95 %",
     "peak_memory_mb": "peak MB",
 }
-BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
+BRIEF = (
+    *("system", "parameters", "MB", "compression", *TRAINING_COLUMNS.values()),
+    *("sentences/s", "ms alone, median", "peak MB"),
+)
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
 SEEDS = f"""\
 After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
@@ -69,6 +75,7 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, system in evaluation["systems"].items():
         row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
+        row |= {key: system.get(key) for key in TRAINING_COLUMNS}
         for set_name, one in evaluation["test_sets"].items():
             row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
         rows.append(row | {key: (system["speed"] or {}).get(key) for key in SPEED_COLUMNS})
@@ -112,8 +119,10 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "without embeddings": _number(row["parameters_without_embeddings"], 0),
         "MB": _number(row["bytes"] / MEGABYTE, 1),
         "compression": "" if row["compression"] is None else f"{row['compression']:.1f}x",
+        "training s": _number(row["training_seconds"], 0),
+        "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
     }
-    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS)]:
+    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS, *TRAINING_COLUMNS)]:
         metric = column.rpartition(" ")[2]
         digits = 1 if column in SPEED_COLUMNS else DIGITS.get(metric, 2)
         cells[SPEED_COLUMNS.get(column, column)] = _number(row[column], digits)
@@ -125,7 +134,8 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a sentence for each comparison (difference and significance) and for each group (spread over seeds)."""
+    """Says of each comparison how large the difference is and whether it may be chance, of groups their spread, and of
+    distilled groups whether they beat the baselines of their size."""
     for set_name, one in evaluation["test_sets"].items():
         for found in one["comparisons"]:
             verdict = _verdict(found["p_value"] < CHANCE)
@@ -143,21 +153,21 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
                     f"{spread['systems']} seeds."
                 )
             yield from _group_findings(evaluation, set_name, group)
+        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
+        for metric in metrics[:1]:
+            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
     """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
     one = evaluation["test_sets"][set_name]
-    systems = evaluation["systems"]
-    groups = {name: system["group"] for name, system in systems.items()}
+    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for found in both_ways(one["comparisons"]):
         if groups[found["system"]] == group != groups[found["baseline"]]:
             compared.setdefault((groups[found["baseline"]], found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
-        scores: dict[str, dict[int | None, float]] = {}
-        for name, of_system in one["scores"].items():
-            scores.setdefault(groups[name], {})[systems[name]["seed"]] = of_system[metric]["value"]
+        scores = scores_by_group(evaluation, set_name, metric)
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
         verdict = _verdict(abs(excess) > margin + EXACTNESS)

@@ -17,9 +17,8 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import console, set_up_console
 from nemo_distill.experiments.job_process import exit_code
 from nemo_distill.experiments.run_settings import job_settings, new_record
-from nemo_distill.storage.files import write_json
-from nemo_distill.storage.ledger import differences
-from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, read_run
+from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 
 FINISHED_BEFORE, REFUSED = "finished before", "refused"
 
@@ -41,8 +40,8 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     folder = Path(HydraConfig.get().runtime.output_dir)
     added = _add_folder(cfg, folder)
     try:
-        settings = json.loads(json.dumps(job_settings(cfg)))
-        if _is_finished(folder, settings):
+        work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord)
+        if _is_finished(work):
             return _outcome(folder, FINISHED_BEFORE)
     except DataError as error:
         return _outcome(folder, REFUSED, f"was refused: {error}")
@@ -53,8 +52,8 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
         return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
     if code:
         record = read_run(folder)
-        if record is None or record.get("status") == RUNNING:  # rejected before it started, or killed
-            write_json(folder / RUN_NAME, new_record(settings, FAILED))
+        if record is None or record.get("status") == RUNNING:  # it was refused, or killed
+            work.finish(new_record(work.settings, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
 
@@ -79,15 +78,14 @@ def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return added
 
 
-def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    record = read_run(folder)
-    changes = differences(record.get("settings", {}), settings) if record else []
+def _is_finished(work: Work) -> bool:
+    folder, changes = work.finished_path.parent, work.changes()
     if changes and (folder / "checkpoints").exists():
         raise DataError(
             f"'{folder}' holds a training with other settings: {'; '.join(changes)}; delete it, or give another "
             "hydra.sweep.dir"
         )
-    return bool(record) and not changes and record.get("status") == FINISHED
+    return not changes and (work.finished() or {}).get("status") == FINISHED
 
 
 def _command_line(added: dict[str, Any]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import broken_rules
-from nemo_distill.export.new_folder import new_folder
 from nemo_distill.export.record import ExportRecord, TextSide
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import new_folder
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"

@@ -1,6 +1,5 @@
 """The record of an export, `nemo_distill.json`: how it was made, and how to use it."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
+from nemo_distill.storage.files import write_json
 from nemo_distill.storage.folder_safety import check_links, path_inside
 from nemo_distill.storage.records import CLOSED, read_json
 
@@ -71,9 +71,8 @@ class ExportRecord:
     versions: dict[str, str]
 
     def write(self, folder: Path) -> None:
-        """Writes the record to an exported folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / RECORD_NAME).write_text(f"{text}\n", encoding="utf-8")
+        """Writes the record into an export's folder."""
+        write_json(folder / RECORD_NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "ExportRecord":

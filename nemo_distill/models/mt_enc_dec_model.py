@@ -3,7 +3,6 @@
 Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.nemo` names NeMo's own class.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,6 +38,7 @@ from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_pro
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
+from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
 from nemo_distill.trainer.resumable_loader import resumable_loader
 
@@ -279,18 +279,11 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
             NotFiniteError: if the weights contain NaN or infinity. Nothing is written then.
         """
         check_weights(self, f"'{save_path}' is not written: the model")
-        unfinished = f"{save_path}.unfinished"
-        try:
-            super().save_to(unfinished)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
-        if self.global_rank == 0:
-            os.replace(unfinished, save_path)
-            if "yttm" in (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library")):
-                console.info(
-                    f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'."
-                )
+        with whole_path(Path(save_path)) as unfinished:
+            super().save_to(str(unfinished))
+        libraries = (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library"))
+        if self.global_rank == 0 and "yttm" in libraries:
+            console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'.")
 
     def vocabularies(self) -> dict[str, Vocabulary]:
         """Returns the vocabulary of each side."""

@@ -1,10 +1,11 @@
-"""Atomic file writes and locks."""
+"""Files and folders that are there whole or not at all, and locks."""
 
 import errno
 import fcntl
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename).endswith(TEMPORARY):
+        unnamed = error.filename is None and error.errno is not None  # without a number, the message is the library's
+        if unnamed or str(error.filename).endswith(TEMPORARY):
             error.filename = str(path)
         raise
 
@@ -38,6 +40,25 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path`, where another library writes a file that takes the name `path` in the end.
+
+    Nothing happens in a process that writes no file there, such as all but the first of a training.
+    """
+    temporary = _temporary(path)
+    try:
+        with writing(path):
+            yield temporary
+            if temporary.is_file():
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[list[BinaryIO]]:
     """Opens files that belong together. They appear under their names only after all of them are on disk.
 
@@ -45,7 +66,7 @@ def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterato
         paths: the files, all in one folder.
         outdated: files to delete first, so that a kill never leaves old and new files side by side.
     """
-    temporaries = [path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}") for path in paths]
+    temporaries = [_temporary(path) for path in paths]
     try:
         with writing(paths[0]), ExitStack() as stack:
             streams = [stack.enter_context(temporary.open("xb")) for temporary in temporaries]
@@ -61,15 +82,45 @@ def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterato
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(paths[0].parent)
+    _sync(paths[0].parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `output`, which becomes `output` in the end, in the place of what was there.
+
+    If anything is raised, `output` stays as it was and nothing else remains. After a kill there remains
+    `<output>.unfinished`, which the next call removes, or, between the old folder and the new, `<output>.replaced`,
+    which it puts back.
+    """
+    unfinished, replaced = (output.with_name(f"{output.name}.{state}") for state in ("unfinished", "replaced"))
+    with writing(output):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if replaced.exists() and not output.exists():
+            replaced.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            if output.exists():
+                output.rename(replaced)
+            unfinished.rename(output)
+            shutil.rmtree(replaced, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

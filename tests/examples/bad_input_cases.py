@@ -201,7 +201,7 @@ USES = [
     ("export.py", "model=nowhere.nemo output=new", CONFIG, "model: there is no file 'nowhere.nemo'."),
     ("export.py", "model=speech.nemo output=new", CONFIG, "EncDecCTCModel"),
     ("evaluate.py", f"{EVALUATE} +models.b=nowhere.nemo", CONFIG, "model names 'nowhere.nemo', which does not exist."),
-    ("evaluate.py", f"{EVALUATE} metrics=[BLUE]", CONFIG, "metrics=['BLUE']: must be a list of"),
+    ("evaluate.py", f"{EVALUATE} metrics=[BLUE]", CONFIG, "metrics[0]=BLUE: must be one of BLEU, chrF"),
     ("evaluate.py", "output_dir=new", CONFIG, "models is empty: give at least one"),
     ("evaluate.py", f"{EVALUATE} '+test_sets.u={{source: short.de, reference: train.en}}'", CONFIG, "be parallel."),
     ("evaluate.py", f"{EVALUATE} '+test_sets.u={{sacrebleu: wmt41, pair: de-en}}'", CONFIG, "wmt41: sacrebleu knows"),
@@ -236,7 +236,7 @@ USES = [
     ("compare_students.py", f"{COMPARE} +methods.baseline=[]", CONFIG, "another model of the comparison has this name"),
     ("compare_students.py", f"{COMPARE} seeds=[]", CONFIG, "seeds=[]: must be"),
     ("study/study.py", "corpus.folder=. '~experiments.triple'", CONFIG, "'experiments.triple.methods.wide_nll_init'"),
-    ("study/study.py", "output_dir=new corpus.folder=. report_only=true", CONFIG, "output_dir=new holds no teacher that has been"),
+    ("study/study.py", "output_dir=new corpus.folder=. report_only=true", CONFIG, "output_dir=new holds no trained teacher."),
 ]  # fmt: skip
 CASES = [
     *KEYS, *OBJECTIVES, *TEACHERS, *TEXT, *BASELINES, *CACHES, *LABELLING, *MIXING, *USES,
