@@ -24,7 +24,7 @@ from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
-from nemo_distill.storage.run_record import RUNNING, read_run, recorded_run
+from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, recorded_run
 
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -94,7 +94,7 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
         yield from _recorded(cfg, record, earlier)
 
 
-def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: dict[str, Any] | None) -> Iterator[Any]:
+def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
@@ -205,7 +205,8 @@ class _DiscardedBatches(logging.Filter):
 
     def __init__(self, per_file: int):
         super().__init__()
-        self.per_file, self.sentences, self.kept_nothing = per_file, [], False
+        self.per_file, self.kept_nothing = per_file, False
+        self.sentences: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Inspects a log record and always returns True."""

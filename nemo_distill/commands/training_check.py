@@ -63,7 +63,8 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not model.get("distillation"):
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     distillation, section_problems = read_distillation(model, "model.distillation")
-    _raise(problems + section_problems if distillation is None else [])  # without it, nothing else can be checked
+    if distillation is None:
+        raise ConfigurationError(problems + section_problems)  # without it, nothing else can be checked
     archives = teacher_archives(distillation)
     if not archives:
         _raise(

@@ -235,9 +235,9 @@ class DistillationModelPT(ModelPT):
 def _read_section(cfg: DictConfig, model_class: type[ModelPT]) -> DistillationSection:
     values = OmegaConf.to_container(cfg.distillation)
     section, problems = read_section(model_class.distillation_section, values, "distillation")
-    if not problems and not section.teachers and not section.teacher_cache:
-        problems = ["distillation.model_path has no value; it names the teacher's .nemo."]
-    if problems:
+    if section and not section.teachers and not section.teacher_cache:
+        problems = problems or ["distillation.model_path has no value; it names the teacher's .nemo."]
+    if section is None or problems:
         raise ConfigurationError(problems)
     return section
 

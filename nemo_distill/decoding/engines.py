@@ -213,7 +213,7 @@ def load_engine(
     if name == "ctranslate2":
         (path,) = paths
         kind, _, index = device.partition(":")
-        where = {"device": kind, "device_index": int(index or 0)}
+        where: dict[str, Any] = {"device": kind, "device_index": int(index or 0)}
         if Path(path).is_dir():
             return CTranslate2Engine(path, compute_type=dtype or "default", **where)
         return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)

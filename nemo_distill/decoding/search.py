@@ -97,6 +97,8 @@ def search(
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if settings.method == "beam":
             beams, parents = _extend_beams(beams, logits, special, settings)
+        elif uniforms is None:
+            raise ValueError("has method=sample and no uniforms to draw samples with")
         else:
             beams, parents = _extend_samples(beams, logits, special, settings, uniforms[beams.sentences, :, step - 1])
         latest = beams.tokens[:, :, -1]

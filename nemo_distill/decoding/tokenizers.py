@@ -1,6 +1,6 @@
 """Tokenizers that give the same ids as in NeMo, without importing NeMo."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,9 @@ class YouTokenToMe:
         return self._model.decode([[index for index in ids if index not in self._special]])[0]
 
 
+LIBRARIES: dict[str, Callable[[Path], Tokenizer]] = {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}
+
+
 def load_tokenizer(path: Path, library: str) -> Tokenizer:
     """Loads a tokenizer of `sentencepiece` or `yttm`.
 
@@ -61,6 +64,6 @@ def load_tokenizer(path: Path, library: str) -> Tokenizer:
         ConfigurationError: if the file is not such a tokenizer.
     """
     try:
-        return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)
+        return LIBRARIES[library](path)
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError([f"'{path}' is not a {library} tokenizer: {error}."]) from error

@@ -69,6 +69,8 @@ def comet_scores(
     Raises:
         DataError: if COMET fails, with its error output.
     """
+    if settings.checkpoint is None:
+        raise ValueError("comet.checkpoint has no value; give it")
     checkpoint = Path(settings.checkpoint).expanduser()
     job = {"checkpoint": str(checkpoint), "gpus": int(device.startswith("cuda")), "sources": list(sources)}
     job |= {

@@ -58,7 +58,7 @@ def group_spreads(
     Returns:
         For each group, the number of `systems`, and for each metric `mean` and sample `standard_deviation` (n - 1).
     """
-    spreads = {}
+    spreads: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(groups.values()):
         members = [name for name in scores if groups[name] == group]
         if len(members) > 1:

@@ -34,8 +34,9 @@ def name_ids(source: Vocabulary, target: Vocabulary, source_size: int, target_si
         target_size: number of rows in the decoder's embeddings.
     """
     special_tokens = {name: target.pieces[target.special_ids[name]] for name in NAMED}
-    sides = [_tokens(*side, special_tokens) for side in ((source, source_size), (target, target_size))]
-    return Vocabularies(*sides, special_tokens)
+    return Vocabularies(
+        _tokens(source, source_size, special_tokens), _tokens(target, target_size, special_tokens), special_tokens
+    )
 
 
 def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]) -> tuple[str, ...]:

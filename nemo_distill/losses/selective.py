@@ -44,7 +44,7 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
         self.share, self.queue_size = share, queue_size
         self.queue = torch.empty(0)  # not a buffer, because DDP overwrites all buffers with those of the first device
 
-    def forward(
+    def forward(  # type: ignore[override]  # losses get their tensors by name, not by position
         self,
         student_log_probs: Tensor,
         teacher_log_probs: Tensor,

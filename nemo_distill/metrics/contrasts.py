@@ -33,11 +33,11 @@ class Contrast:
     def by_seed(self, scores: Scores) -> list[float]:
         """Returns the sum for each seed that all groups have. A system without seeds is used with every seed."""
         groups = [scores.get(group, {}) for group in (*self.plus, *self.minus)]
-        seeded = [set(group) for group in groups if None not in group]
+        seeded = [{seed for seed in group if seed is not None} for group in groups if None not in group]
+        seeds = sorted(set.intersection(*seeded)) if seeded else [None]
         signs = [1] * len(self.plus) + [-1] * len(self.minus)
         return [
-            sum(sign * group.get(seed, group.get(None)) for sign, group in zip(signs, groups))
-            for seed in sorted(set.intersection(*seeded) if seeded else [None])
+            sum(sign * group[seed if seed in group else None] for sign, group in zip(signs, groups)) for seed in seeds
         ]
 
     def estimate(self, scores: Scores) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 from nemo_distill.config.errors import DataError
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
 
@@ -19,6 +20,8 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
         model: the student's config, resolved.
         distillation: its `distillation` section.
     """
+    if distillation.teacher_cache is None:
+        return [f"{WHERE} has no value; give it."]
     try:
         made_with = read_manifest(distillation.teacher_cache)["settings"]
     except DataError as error:
@@ -55,7 +58,7 @@ def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[st
     return problems
 
 
-def _teacher_problems(paths: Sequence[str], cached: Mapping[str, str]) -> list[str]:
+def _teacher_problems(paths: Sequence[str], cached: FileEntry) -> list[str]:
     if not paths:
         return []
     if len(paths) > 1:

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -19,7 +20,9 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
 
     These are the tokenizers (copied to `folder`), languages that are null, and the sizes with `same_size_as_teacher`.
     """
-    section, _ = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
+    section, problems = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
+    if section is None:
+        raise ConfigurationError(problems)
     archive = NemoArchive(teacher_archives(section)[0])
     with open_dict(model):
         model.update(missing_languages(archive.path, model))

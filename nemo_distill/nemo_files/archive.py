@@ -107,8 +107,8 @@ class NemoArchive:
     def _read(self, name: str) -> bytes:
         with tarfile.open(self.path) as tar:
             for member in tar:
-                if member.isfile() and member.name.removeprefix("./") == name:
-                    return tar.extractfile(member).read()
+                if member.name.removeprefix("./") == name and (stream := tar.extractfile(member)):
+                    return stream.read()
         raise KeyError(name)
 
 

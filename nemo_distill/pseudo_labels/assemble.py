@@ -145,7 +145,7 @@ def _place(sources: Sequence[Path], number: int) -> str:
 
 
 def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
-    counts = Counter()
+    counts: Counter[str | None] = Counter()
     every = [assembly.labels.path / f"{assembly.name}.{ending}" for ending in ENDINGS]
     with whole_files(assembly.files(), outdated=(assembly.work.finished_path, *every)) as (source, target, *dropped):
         for outcome in outcomes:

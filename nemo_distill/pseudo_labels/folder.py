@@ -37,7 +37,8 @@ class LabelFolder(ShardFolder):
         return shard_path(self.shards, index)
 
     def described(self, shards: int) -> dict[str, Any]:
-        counts, entries = Counter(), []
+        counts: Counter[str] = Counter()
+        entries = []
         for path, header in self._checked_headers(shards):
             counts.update(header.counts)
             entries.append({"name": path.name, "lines": header.lines, "sha256": sha256_of(path)})

@@ -88,8 +88,8 @@ def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
     pair = Pair(source, target, hypothesis.finished, row.source_cut)
     reverse_score = row.reverse_scores[index] if row.reverse_scores else None
     reason = first_reason(pair, criteria.filters)
-    texts = map(tokenized, (source, target), load_processors(*criteria.moses))
-    return Outcome(row.line, *texts, hypothesis.score, reverse_score, reason)
+    source, target = map(tokenized, (source, target), load_processors(*criteria.moses))
+    return Outcome(row.line, source, target, hypothesis.score, reverse_score, reason)
 
 
 def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[Outcome]:

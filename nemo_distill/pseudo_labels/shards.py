@@ -75,7 +75,7 @@ def count_rows(rows: Sequence[Row]) -> dict[str, int]:
     counts = Counter({"translated": 0})
     for row in rows:
         if not row.hypotheses:
-            counts[row.oddity] += 1
+            counts[row.oddity or "empty"] += 1
             continue
         counts["translated"] += 1
         counts["cleaned"] += row.oddity is not None

@@ -75,12 +75,13 @@ class Evaluation:
     def average(self, system: str, metric: str) -> float | None:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
         scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
-        return None if None in scores else sum(scores) / len(scores)
+        known = [score for score in scores if score is not None]
+        return sum(known) / len(known) if len(known) == len(scores) else None
 
     def measured(self, system: str, key: str) -> float | None:
         """Returns a value of a system's size or speed; None if it is unknown."""
         found = self.systems[system]
-        return (found | (found.get("speed") or {})).get(key)
+        return {**found, **(found.get("speed") or {})}.get(key)
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.

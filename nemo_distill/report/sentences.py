@@ -68,7 +68,7 @@ def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, mos
     kept: set[int] = set()
     for name in [name for name in systems if name != teacher] or systems:
         for metric in METRICS:
-            mine, theirs = (systems.get(one, {}).get(metric) for one in (name, teacher))
+            mine, theirs = systems[name][metric], systems.get(teacher, {}).get(metric)
             best = theirs or [100.0] * len(mine)
             shortfalls = [expected - score for expected, score in zip(best, mine)]
             kept.update(sorted(range(len(shortfalls)), key=shortfalls.__getitem__, reverse=True)[:most])

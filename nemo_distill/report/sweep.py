@@ -105,7 +105,7 @@ def evaluation_scores(runs: Sequence[Run], evaluation: Evaluation, metric: str) 
     found = {}
     for run in runs:
         names = (systems[model["sha256"]] for model in run.record.get("models") or () if model["sha256"] in systems)
-        if (name := next(names, None)) and (score := evaluation.average(name, metric)) is not None:
+        if (first := next(names, None)) and (score := evaluation.average(first, metric)) is not None:
             found[run.name] = score
     return found
 

@@ -78,7 +78,7 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
         sweep: the sweep.
         baseline: the name of the training to compare scores with. If there is no such training, none are compared.
     """
-    theirs = [sweep.scores[baseline]] if baseline in sweep.scores else []
+    theirs = [sweep.scores[baseline]] if baseline is not None and baseline in sweep.scores else []
     rows = []
     for method, points in sweep.methods.items():
         found = [points.get(value, ()) for value in sweep.values]

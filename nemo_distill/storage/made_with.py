@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill import __version__
@@ -56,10 +57,10 @@ def git_revision() -> str | None:
         return None
 
 
+@with_config(OPEN)
 class MadeWith(TypedDict, total=False):
     """Date, device and versions of a result."""
 
-    __pydantic_config__ = OPEN
     date: str
     device: str | None
     threads: int

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.console import Interrupted
@@ -22,18 +23,18 @@ RUN_NAME = "run.json"
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 
+@with_config(OPEN)
 class FoundBest(TypedDict):
     """The best validation score of a training and the name of the score."""
 
-    __pydantic_config__ = OPEN
     monitor: str
     value: float
 
 
+@with_config(OPEN)
 class RunRecord(TypedDict, total=False):
     """The content of `run.json`."""
 
-    __pydantic_config__ = OPEN
     status: str
     seed: int | None
     overrides: list[str]

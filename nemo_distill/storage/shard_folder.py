@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 import nemo_distill
@@ -31,10 +32,10 @@ def used_versions() -> dict[str, str]:
     return own | versions(PACKAGES)
 
 
+@with_config(OPEN)
 class ShardManifest(TypedDict):
     """The content that all manifests have in common."""
 
-    __pydantic_config__ = OPEN
     settings: dict[str, Any]
     shards: list[FileEntry]
 
@@ -53,7 +54,8 @@ class ShardFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.shards = path / "shards"
-        self.work = Work(path / "manifest.json", settings, path / "settings.json", shape=self.manifest_shape)
+        self.begun_path = path / "settings.json"
+        self.work = Work(path / "manifest.json", settings, self.begun_path, shape=self.manifest_shape)
         self.settings, self.digest = self.work.settings, self.work.digest
         self.manifest_path = self.work.finished_path
 
@@ -92,7 +94,7 @@ class ShardFolder:
                 raise DataError(f"'{self.path}' holds {self.holds} with other settings: {'; '.join(conflicts)}")
             if conflicts:
                 self._clear()
-            if conflicts or not self.work.begun_path.is_file():
+            if conflicts or not self.begun_path.is_file():
                 self.work.begin()
 
     def _clear(self) -> None:

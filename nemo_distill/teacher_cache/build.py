@@ -32,7 +32,10 @@ class TeacherOfPairs(Protocol):
 
     pad_id: int  # the padding id of labels
     vocab_size: int
-    num_batches: int
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches there are."""
 
     def batches(self) -> Iterator[Batch]:
         """Yields the pairs in batches. The batches are the same at each call."""

@@ -16,6 +16,7 @@ from typing import Any, NotRequired
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -34,10 +35,10 @@ INDEX_FILES = KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.pl
 REPEATED_FILE = "repeated.npy"
 
 
+@with_config(OPEN)
 class CacheSource(TypedDict):
     """The settings that readers of a cache need."""
 
-    __pydantic_config__ = OPEN
     teacher: FileEntry
     k: int | None
     dtype: str
@@ -45,10 +46,10 @@ class CacheSource(TypedDict):
     data: NotRequired[list[FileEntry]]
 
 
+@with_config(OPEN)
 class CacheManifest(TypedDict):
     """The content of a cache's manifest."""
 
-    __pydantic_config__ = OPEN
     settings: CacheSource
     pairs: int
     tokens: int

@@ -142,7 +142,7 @@ def _plan(mix: Mix) -> dict[str, Part]:
 
 
 def _count(name: str, corpus: Corpus, policy: LinePolicy) -> tuple[int, dict[str, int]]:
-    left_out = Counter()
+    left_out: Counter[str] = Counter()
     pairs = sum(1 for _ in usable_pairs(corpus, policy, left_out))
     if not pairs:
         raise DataError(f"corpora.{name} has no usable pair.")
@@ -198,7 +198,7 @@ def interleave(streams: Mapping[str, Iterator[Item]], counts: Mapping[str, int])
     given = dict.fromkeys(counts, 0)
     for position in range(1, total + 1):
         behind = {name: counts[name] * position - given[name] * total for name in counts}
-        name = max(behind, key=behind.get)
+        name = max(behind, key=behind.__getitem__)
         given[name] += 1
         yield next(streams[name])
 

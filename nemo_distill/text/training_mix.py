@@ -100,8 +100,8 @@ def with_real_files(mix: MixSection, train: Mapping[str, Any]) -> MixSection:
     real = mix.corpora.get(REAL)
     if real is None:
         return mix
-    files = {"source": real.source or train.get("src_file_name"), "target": real.target or train.get("tgt_file_name")}
-    return replace(mix, corpora={**mix.corpora, REAL: replace(real, **files)})
+    source, target = real.source or train.get("src_file_name"), real.target or train.get("tgt_file_name")
+    return replace(mix, corpora={**mix.corpora, REAL: replace(real, source=source, target=target)})
 
 
 def _section(model: Mapping[str, Any]) -> Any:

@@ -17,8 +17,7 @@ class LoggedProgress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._training: MinuteLog | None = None
-        self._validation: MinuteLog | None = None
+        self._training = self._validation = MinuteLog("", Meter(math.inf))  # until each of them starts
         self._validated = 0
 
     def disable(self) -> None:

@@ -82,8 +82,7 @@ def settle_checkpoints(folder: Path) -> None:
     although `SafeCheckpointIO` writes only complete files.
     """
     remove_leftovers(folder)
-    *older, _ = sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns) or [None]
-    for path in older:
+    for path in sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
         path.unlink()
     for mark in folder.glob(f"*{LAST.removesuffix('.ckpt')}-unfinished"):
         mark.unlink()

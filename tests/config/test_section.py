@@ -12,14 +12,14 @@ from nemo_distill.config.section import read_config, read_section, rule, section
 
 @section
 class Noise:
-    share: float = Field(0.0, ge=0, lt=1)
+    share: float = Field(default=0.0, ge=0, lt=1)
     files: list[Path] = Field(default_factory=list)
 
 
 @section
 class Search:
     seed: int
-    beam: int | None = Field(4, ge=1)
+    beam: int | None = Field(default=4, ge=1)
     """Hypotheses that are followed."""
     method: Literal["beam", "sample"] = "beam"
     noise: Noise = Field(default_factory=Noise)
