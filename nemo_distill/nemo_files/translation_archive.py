@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, Vocabulary, read_vocabulary
 
 MT_TARGET = "MTEncDecModel"
 SIDES = ("encoder", "decoder")
@@ -28,6 +28,7 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
     """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none.
 
     Raises:
+        MissingPackageError: if its tokenizer needs a package that is not installed; it names the `.nemo`.
         ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
     """
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
@@ -37,5 +38,7 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
         path = archive.extract_artifact(artifact, folder)
         try:
             return read_vocabulary(path)
+        except MissingPackageError as error:
+            raise MissingPackageError(archive.path) from error
         except ValueError as error:
             raise ValueError(f"'{archive.path}' holds a damaged tokenizer: {error.__cause__}") from error
