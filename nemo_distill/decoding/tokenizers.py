@@ -7,6 +7,7 @@ from typing import Protocol
 import sentencepiece
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome
 
 YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
@@ -42,9 +43,7 @@ class YouTokenToMe:
     """A youtokentome tokenizer without dropout. NeMo applies the training's `bpe_dropout` even in translation."""
 
     def __init__(self, path: Path):
-        import youtokentome
-
-        self._model = youtokentome.BPE(model=str(path))
+        self._model = import_youtokentome(path).BPE(model=str(path))
         self._special = {self._model.subword_to_id(token) for token in YTTM_SPECIAL}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -61,9 +60,11 @@ def load_tokenizer(path: Path, library: str) -> Tokenizer:
     """Loads a tokenizer of `sentencepiece` or `yttm`.
 
     Raises:
-        ConfigurationError: if the file is not such a tokenizer.
+        ConfigurationError: if the file is none, or the library is not installed.
     """
     try:
         return LIBRARIES[library](path)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError([f"'{path}' is not a {library} tokenizer: {error}."]) from error

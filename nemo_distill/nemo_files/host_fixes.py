@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
 
 
 @contextmanager
@@ -140,7 +141,11 @@ def _is_youtokentome(library: str | None, model_file: str | None) -> bool:
 
 
 def _load_youtokentome(model_file: str, bpe_dropout: float, r2l: bool) -> Any:
-    # Imported here, so that users of SentencePiece do not need youtokentome.
+    try:
+        import_youtokentome(model_file)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
+    # Here and not above, so that users of SentencePiece need no youtokentome.
     from nemo.collections.common.tokenizers.youtokentome_tokenizer import YouTokenToMeTokenizer
 
     return YouTokenToMeTokenizer(model_file, bpe_dropout=bpe_dropout, r2l=r2l)

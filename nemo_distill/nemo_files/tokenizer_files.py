@@ -12,6 +12,29 @@ YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
 SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
 
 
+class MissingPackageError(ValueError):
+    """A tokenizer needs the optional package youtokentome; the sentence names its file and how to install it."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(
+            f"'{path}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
+            "pip install --no-build-isolation youtokentome"
+        )
+
+
+def import_youtokentome(path: str | Path) -> Any:
+    """Imports the optional package that reads the tokenizer in the file `path`.
+
+    Raises:
+        MissingPackageError: if it is not installed.
+    """
+    try:
+        import youtokentome
+    except ImportError as error:
+        raise MissingPackageError(path) from error
+    return youtokentome
+
+
 def tokenizer_library(path: str | Path) -> str:
     """Returns `yttm` or `sentencepiece`, depending on the content of the file.
 
@@ -35,19 +58,20 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     """Reads the vocabulary of a sentencepiece or youtokentome model.
 
     Raises:
-        ValueError: if the file is neither of them.
+        MissingPackageError: if it is of youtokentome, which is not installed.
+        ValueError: if the file is neither.
     """
     library = tokenizer_library(path)
     try:
         return _read_yttm(path) if library == "yttm" else _read_sentencepiece(path)
+    except MissingPackageError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"'{path}' is not a sentencepiece or youtokentome tokenizer: {error}") from error
 
 
 def _read_yttm(path: str | Path) -> Vocabulary:
-    import youtokentome
-
-    model = youtokentome.BPE(model=str(path))
+    model = import_youtokentome(path).BPE(model=str(path))
     special_ids = {name: model.subword_to_id(f"<{name.upper()}>") for name in SPECIAL_TOKENS}
     return Vocabulary("yttm", tuple(model.vocab()), special_ids)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, Vocabulary, read_vocabulary
 from nemo_distill.storage.files import UserPath
 
 MT_TARGET = "MTEncDecModel"
@@ -40,7 +40,8 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
     """Returns the vocabulary of a side, `encoder` or `decoder`, from a `.nemo`; None if it has no tokenizer file.
 
     Raises:
-        ValueError: if the tokenizer is missing or damaged.
+        MissingPackageError: if its tokenizer needs a package that is not installed; it names the `.nemo`.
+        ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
     """
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
     if not artifact.startswith(ARTIFACT_PREFIX):
@@ -49,5 +50,7 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
         path = archive.extract_artifact(artifact, folder)
         try:
             return read_vocabulary(path)
+        except MissingPackageError as error:
+            raise MissingPackageError(archive.path) from error
         except ValueError as error:
             raise ValueError(f"'{archive.path}' holds a damaged tokenizer: {error.__cause__}") from error
