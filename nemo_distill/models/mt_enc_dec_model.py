@@ -5,6 +5,7 @@ Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.n
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,8 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return registered_widths(self.cfg)
 
     def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
-        config = OmegaConf.to_container(self.cfg)
-        # The student's config has no section `distillation`, so the data is what `train_ds` names.
+        # By now `train_ds` names the text of a mix; a cache knows the corpora that it was mixed of.
+        config = OmegaConf.to_container(self.cfg) | {"distillation": {"mix": asdict(distillation.mix)}}
         if problems := cache_problems(config, distillation):
             raise ConfigurationError(problems)
         return CachedTeacher(distillation.teacher_cache, distillation.teacher_cache_tail, student=self)
