@@ -64,7 +64,12 @@ def section(cls: type[Section]) -> type[Section]:
     A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
     such a sentence begins with a key of the section. `in_words` may say what the section is, for sentences.
     """
-    return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    made = pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    for name, field in made.__pydantic_fields__.items():
+        for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
+            if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
+                field.description = base.__pydantic_fields__[name].description
+    return made
 
 
 def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
