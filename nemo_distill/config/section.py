@@ -58,7 +58,12 @@ def section(cls: type[Section]) -> type[Section]:
     Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
     method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
     """
-    return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    made = pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    for name, field in made.__pydantic_fields__.items():
+        for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
+            if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
+                field.description = base.__pydantic_fields__[name].description
+    return made
 
 
 def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import Allowed, section
 from nemo_distill.console import console
 from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
@@ -32,24 +32,27 @@ def _known_device(device: str) -> str:
     return device
 
 
+Device = Annotated[str, AfterValidator(_known_device), Allowed("cpu, cuda or one GPU such as cuda:1")]
+
+
 @section
 class EvaluationSettings:
     """How systems are scored, compared and timed."""
 
     metrics: list[Literal["BLEU", "chrF", "TER"]] = Field(["BLEU", "chrF", "TER"], min_length=1)
-    """What translations are scored by."""
+    """The scores that are computed."""
     significance: SignificanceSettings = Field(default_factory=SignificanceSettings)
     """How differences are tested."""
     speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
     """What is timed; null: nothing."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
-    device: Annotated[str, AfterValidator(_known_device)] = "cpu"
-    """`cpu`, `cuda`, `cuda:1`, ..."""
+    device: Device = "cpu"
+    """Where the models run: `cpu`, `cuda` or one GPU such as `cuda:1`."""
     threads: int | None = Field(None, ge=1)
-    """That each system is timed with; null: `OMP_NUM_THREADS`, or torch's choice."""
+    """CPU threads of each timed system; null: `OMP_NUM_THREADS`, or torch's default."""
     chunk: int = Field(2048, ge=1)
-    """Sentences that are sorted by length and translated together."""
+    """Number of sentences that are sorted by length and translated together."""
 
     def problems(self) -> list[str]:
         """Returns a sentence if differences are tested by metrics that nothing is scored by."""

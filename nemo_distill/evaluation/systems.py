@@ -108,15 +108,15 @@ class SystemSection:
     """A model of an evaluation, and what translates with it."""
 
     model: str = ""
-    """A `.nemo`; for CTranslate2 an export's folder, for Hugging Face a model's."""
+    """A `.nemo` file, an export's folder, or the folder of a Hugging Face model."""
     engine: str | None = None
-    """nemo_distill, ctranslate2, nemo or hugging_face; null: what the path tells."""
+    """`nemo_distill`, `ctranslate2`, `nemo` or `hugging_face`; null: chosen by the kind of file or folder."""
     dtype: str | None = None
-    """Of the weights; null: float32, or what was exported."""
+    """Type of the weights; null: float32, or that of the export."""
     source_language: str | None = None
-    """Of multilingual models only."""
+    """Source language; for multilingual models only."""
     target_language: str | None = None
-    """Of multilingual models only."""
+    """Target language; for multilingual models only."""
     role: Role | None = None
     """`baseline` or `distilled`; findings say whether a distilled model beats the baselines of its size."""
 
