@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 and pip alone.
+# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -27,7 +27,7 @@ docs: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(PIP) torch "Cython<3.1" setuptools wheel
 	$(PIP) --no-build-isolation youtokentome
-	$(PIP) --no-build-isolation --editable ".[dev,plots]"
+	$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
 	touch $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
@@ -38,7 +38,7 @@ test-oldest test-newest: test-%: .venv-%/ready
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt torch "Cython<3.1" setuptools wheel
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation youtokentome
-	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation --editable ".[dev,plots]"
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation --editable ".[dev,docs,plots]"
 	touch $@
 
 clean:

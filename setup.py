@@ -33,13 +33,14 @@ setup(
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
         # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
         # run by the Python of another environment.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "import-linter>=2",
-            "griffelib>=2,<3",
+            "mypy>=1.13",
             "youtokentome>=1.0.6",
             "flask>=3",
             "waitress>=3",

@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_card(cfg: DictConfig) -> None:
-    """Checks that a card can be written, by making it.
+    """Checks that the card can be written, by generating it.
 
     Raises:
         ConfigurationError: with every problem found.

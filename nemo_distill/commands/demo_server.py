@@ -1,4 +1,4 @@
-"""Serves a page with the models of a config."""
+"""Serves a web page with the models in a config."""
 
 import socket
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Writes a model in a format that is served without NeMo."""
+"""Exports a model to a format that runs without NeMo."""
 
 from pathlib import Path
 
@@ -31,11 +31,11 @@ def check_export(cfg: DictConfig) -> None:
 
 
 def print_export(model: Path, folder: Path) -> None:
-    """Prints the size of a `.nemo`, of each file of its export, and what the whole is of it.
+    """Prints the size of a `.nemo`, of each file of its export, and the relative size of the export.
 
     Args:
         model: the `.nemo`.
-        folder: the export's.
+        folder: the exported folder.
     """
     record = ExportRecord.read(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}

@@ -1,4 +1,4 @@
-"""A labelling job from its configuration: what it must satisfy, and its two steps, translating and writing text."""
+"""Labels text with a teacher: checks the configuration, translates, and writes training text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """A job whose configuration has been checked.
+    """A job with a valid configuration.
 
     Args:
         generation: what is translated.
@@ -47,7 +47,7 @@ class LabellingJob:
     where: tuple[str, int | str | list[int], int]
 
     def build_translator(self, device: str, warns: bool = False) -> Translator:
-        """Loads the teacher, and the reverse model if there is one; `warns` if source and reference seem swapped."""
+        """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
             translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
@@ -63,7 +63,7 @@ class LabellingJob:
         return Translator(translate, policy, reverse)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
-        """Asks an engine's model, if it is NeMo's: CTranslate2's and Hugging Face's give no scores of references."""
+        """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
         pairs = [pair for pair in zip(self.assembly.sources, self.assembly.references) if pair[1]]
         teacher = getattr(engine, "model", None)
         if not pairs or not hasattr(teacher, "encoder_tokenizer"):
@@ -76,7 +76,7 @@ class LabellingJob:
 
 
 def check_labelling(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output folder holds nothing of other settings.
+    """Checks the configuration, and that the output folder holds no results with different settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -108,7 +108,7 @@ def _text_conflicts(job: LabellingJob) -> list[str]:
 
 
 def labelling_job(cfg: DictConfig) -> LabellingJob:
-    """Returns the job that a configuration describes.
+    """Returns the job of a configuration.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -133,7 +133,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
-    """Makes this process's share of the shards, and returns whether all shards are there."""
+    """Writes this process's shards. Returns whether all shards are finished."""
     total = sum(path.stat().st_size for path in job.generation.sources)
     with shown_progress("translating", total, shown=rank == 0) as on_progress:
         manifest = generate(
@@ -152,7 +152,7 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
 
 
 def write_text(job: LabellingJob) -> None:
-    """Selects and filters, and writes the text."""
+    """Selects, filters and writes the text."""
     lines = job.generation.folder.manifest()["lines"]
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)

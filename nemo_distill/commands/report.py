@@ -1,4 +1,4 @@
-"""Reports: what trainings logged and an evaluation found, as a page and as PNG files."""
+"""Writes a report of trainings and an evaluation, as an HTML page and PNG files."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def write_report(config: ReportConfig) -> None:
     """Writes `report.html`, and each of its plots as `plots/NAME.png`, into the output's folder.
 
     Raises:
-        DataError: if what the config names cannot be read, or holds nothing to show.
+        DataError: if an input cannot be read or is empty.
     """
     runs = find_runs(config.runs, config.curves) if config.runs else []
     evaluation = Evaluation.read(config.evaluation) if config.evaluation else None

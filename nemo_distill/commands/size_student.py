@@ -1,4 +1,4 @@
-"""Sizes students: from a teacher and a target to students that can be trained."""
+"""Lists students that can be trained, given a teacher and a target size or speed."""
 
 from omegaconf import DictConfig
 from pydantic import Field

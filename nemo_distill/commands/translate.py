@@ -1,4 +1,4 @@
-"""Translates: lines of text in, their translations out, in order, as they come."""
+"""Translates lines of text and writes the translations in order."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -75,7 +75,7 @@ class TranslationConfig(ModelSection):
 
 
 def check_translation(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded.
+    """Checks as much as possible before a model is loaded.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -99,10 +99,10 @@ def run_translation(config: TranslationConfig) -> None:
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
-    """Returns the lines that are written for a line.
+    """Returns the output lines for an input line.
 
-    They are the translation; with `scores`, its score and a tab before it; with several hypotheses, a line each in the
-    format of Moses, `number ||| hypothesis ||| score`.
+    The output is the translation, with `scores` preceded by its score and a tab. With several hypotheses, it is one
+    line per hypothesis in Moses format, `number ||| hypothesis ||| score`.
     """
     if settings.n_best > 1:
         return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
@@ -126,7 +126,7 @@ def _translations(engine: Engine, lines: Iterable[str], config: TranslationConfi
 def _lines(paths: str | list[str] | None) -> Iterator[Iterator[str]]:
     """Opens files, plain or gzip, or standard input.
 
-    Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
+    Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
     """
     raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if paths is None else TextFiles(input_files(paths))
     yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
@@ -142,11 +142,11 @@ def _whole_or_nothing(path: Path | None) -> Iterator[TextIO]:
         try:
             yield stream
         finally:
-            stream.detach()  # which flushes; `whole_file` closes the file
+            stream.detach()  # flushes it without closing the file, which `whole_file` does
 
 
 def main(cfg: DictConfig) -> None:
-    set_up_console(sys.stderr)  # standard output is for translations
+    set_up_console(sys.stderr)  # standard output is only for translations
     check(cfg, check_translation)
     with plain_errors():
         run_translation(read_config(TranslationConfig, cfg))

@@ -1,4 +1,4 @@
-"""Which values NeMo's and Lightning's keys may have, so that a wrong one is told before they are imported."""
+"""The allowed values of NeMo's and Lightning's keys. They are used to report errors before the slow imports."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal

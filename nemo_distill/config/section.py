@@ -1,12 +1,12 @@
-"""Typed sections of a configuration, and the sentences that say what is wrong with one.
+"""Typed sections of a configuration, and messages about their problems.
 
-A section is a class of plain fields. Each field's type, default, limits and description stand in the class and nowhere
-else; the checks, the sentences and the configuration reference are all derived from it:
+A section is a class of plain fields. The class is the only place for each field's type, default, limits and
+description. The checks, the messages and the configuration reference are derived from it:
 
     @section
     class SearchSettings:
         beam_size: int = Field(4, ge=1)
-        \"""Hypotheses that are followed; 1 is greedy search.\"""
+        \"""Number of hypotheses in the beam; 1 is greedy search.\"""
 """
 
 import json
@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 Section = TypeVar("Section")
-# A number must be written as one, and what a class does not name is refused.
+# Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 
 
 def refuse(words: str) -> NoReturn:
-    """Called by a field's validator: ends the sentence that begins with the field's key by these words."""
+    """Raises an error in a field's validator. `words` complete the sentence that begins with the field's key."""
     raise PydanticCustomError(OWN_WORDS, "{words}", {"words": words})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def section(cls: type[Section]) -> type[Section]:
-    """Makes a class of fields a section: frozen, checked when it is built, and described by its fields' docstrings.
+    """Makes a class a section: frozen, validated, and described by its fields' docstrings.
 
     Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
     method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
@@ -70,14 +70,21 @@ def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
     return method
 
 
-def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
-    """Returns the section that a whole configuration stands for.
+def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
+    """Returns a whole configuration as a section.
+
+    Args:
+        section_class: the class.
+        cfg: the configuration.
+        other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    found, problems = read_section(section_class, _without_missing(values))
+    values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    if other_keys:
+        values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
+    found, problems = read_section(section_class, values)
     if problems := list(dict.fromkeys([*check_missing(cfg), *problems])):
         raise ConfigurationError(problems)
     return found
@@ -91,12 +98,12 @@ def _without_missing(values: Any) -> Any:
 
 
 def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
-    """Returns the section, or None where a key or a value does not fit it, and a sentence for each problem.
+    """Returns the section, or None if a key or value is invalid, and a sentence for each problem.
 
     Args:
         section_class: the class.
-        values: plain values, as a resolved configuration has them.
-        where: the section's key, as the user types it; "" for a whole configuration.
+        values: plain values of a resolved configuration.
+        where: the section's key as the user types it; "" for a whole configuration.
     """
     if not isinstance(values, Mapping):
         return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
@@ -211,7 +218,7 @@ def _sentences(section_class: type, values: Mapping[str, Any], where: str, error
 
 @dataclass(frozen=True)
 class _Place:
-    """A value of a configuration, with its key, the type that it should be of, and what else the type demands."""
+    """A value in a configuration, with its key, its expected type, and additional constraints on it."""
 
     type_: Any
     demands: Sequence[Any]
@@ -244,10 +251,10 @@ class _Place:
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
-        """Says what is wrong here.
+        """Returns the message for a problem at this place.
 
         Args:
-            problem: as pydantic describes it.
+            problem: pydantic's description of the problem.
         """
         if problem["type"] == "missing":
             return f"{self.where} has no value; give it."
@@ -263,12 +270,12 @@ class _Place:
 
 
 def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
-    """Returns a value that stands outside of any section, or None, and a sentence for each problem.
+    """Validates a value outside of any section. Returns it, or None, and a sentence for each problem.
 
     Args:
-        type_: what it should be; may hold sections.
-        value: plain, as a resolved configuration has it.
-        where: its key, as the user types it.
+        type_: the expected type; it may contain sections.
+        value: a plain value of a resolved configuration.
+        where: the key as the user types it.
     """
     holder = _holder(type_)
     found, problems = read_section(holder, {"value": value})
@@ -277,17 +284,18 @@ def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
 
 @cache
 def _holder(type_: Any) -> type:
-    return section(type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__}))
+    holder = type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__})
+    return pydantic_dataclass(frozen=True, config={**STRICT, "use_attribute_docstrings": False})(holder)  # it has none
 
 
 def argument_problem(where: str, value: Any, type_: Any) -> str | None:
-    """Returns a sentence if a value is not of the type that a function declares for an argument.
+    """Returns a sentence if a value does not fit a function's type annotation.
 
-    Of types that no configuration can hold, such as those of users' own losses, nothing is said.
+    Types that a configuration cannot express, such as those in users' own losses, are not checked.
 
     Args:
-        where: the key, as the user types it.
-        value: plain, as a resolved configuration has it.
+        where: the key as the user types it.
+        value: a plain value of a resolved configuration.
         type_: the annotation.
     """
     try:

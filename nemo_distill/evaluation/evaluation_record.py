@@ -1,25 +1,31 @@
-"""What `evaluation.json` holds, as far as anything reads it."""
+"""The types of `evaluation.json`, as far as they are read."""
 
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
 
+BASELINE, DISTILLED = "baseline", "distilled"
+Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
+
 
 class SystemRecord(TypedDict):
-    """A system's size and speed."""
+    """Size and speed of a system."""
 
     __pydantic_config__ = OPEN
     engine: str
     sha256: str
     group: NotRequired[str]
+    role: NotRequired[Role | None]
     bytes: NotRequired[int]
     parameters: NotRequired[int | None]
     parameters_without_embeddings: NotRequired[int | None]
     compression: NotRequired[float | None]
+    training_seconds: NotRequired[float | None]
+    label_smoothing: NotRequired[float | None]
     speed: NotRequired[dict[str, float | None] | None]
 
 
@@ -44,7 +50,7 @@ class ComparisonRecord(TypedDict):
 
 
 class SetRecord(TypedDict):
-    """A test set's scores, by system and metric."""
+    """The scores on a test set, by system and metric."""
 
     __pydantic_config__ = OPEN
     lines: int
@@ -53,7 +59,7 @@ class SetRecord(TypedDict):
 
 
 class EvaluationRecord(TypedDict):
-    """The whole."""
+    """The content of `evaluation.json`."""
 
     __pydantic_config__ = OPEN
     systems: dict[str, SystemRecord]
@@ -62,9 +68,9 @@ class EvaluationRecord(TypedDict):
 
 
 def read_evaluation(path: Path) -> dict[str, Any] | None:
-    """Returns the record in a file; None if there is no such file.
+    """Returns the record in a file, or None if the file does not exist.
 
     Raises:
-        DataError: if it is of no evaluation.
+        DataError: if it is not the record of an evaluation.
     """
     return read_json(path, EvaluationRecord)

@@ -1,4 +1,4 @@
-"""What to export, where to and how; checked before NeMo is imported."""
+"""The settings of an export. They are checked before NeMo is imported."""
 
 from importlib.util import find_spec
 from typing import Annotated, Literal, get_args
@@ -62,9 +62,9 @@ class ExportSettings:
         if not self.output.exists():
             return []
         if not self.force:
-            return [f"output='{self.output}' exists already; name another, or replace it with force=true."]
+            return [f"output='{self.output}' already exists; choose another folder, or set force=true to replace it."]
         if not (self.output / RECORD_NAME).is_file():
-            return [f"output='{self.output}' is no earlier export, and force=true replaces nothing else."]
+            return [f"output='{self.output}' is not an earlier export, so force=true does not replace it."]
         return []
 
     @rule
@@ -90,5 +90,5 @@ class ExportSettings:
 
 
 def missing_package(name: str) -> str:
-    """Returns the sentence that says how to install an optional package whose extra has its name."""
+    """Returns a sentence that says how to install an optional package. The extra has the same name."""
     return f"{name} is not installed: pip install 'nemo_distill[{name}]'."

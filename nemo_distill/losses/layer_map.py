@@ -1,26 +1,26 @@
-"""Which layer of the teacher each layer of the student learns from."""
+"""Pairs the layers of student and teacher."""
 
 from collections.abc import Sequence
 from typing import Any
 
 LAYER_MAPS = ("uniform", "skip", "last")
-# Pairs of layer numbers, student's and teacher's, from 1; or the name of a rule.
+# A list of [student layer, teacher layer] counted from 1, or the name of a rule.
 LayerMap = str | Sequence[Sequence[int]]
 
 
 def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tuple[int, int]]:
-    """Returns pairs of a student's and a teacher's layer, both counted from 1.
+    """Returns the pairs of student layer and teacher layer, both counted from 1.
 
     Args:
-        layers: `uniform`: every n-th layer of the teacher, the last one included (Sanh et al. 2019, section 3);
-            `skip`: the same without the last, which the loss on the output reaches anyway (PKD-Skip of Sun et al.
-            2019, section 3); `last`: the teacher's last layers but the very last (PKD-Last, ibid.); or the pairs
-            themselves.
-        num_student: layers of the student.
-        num_teacher: layers of the teacher.
+        layers: `uniform`: every n-th layer of the teacher, including the last (Sanh et al. 2019, section 3).
+            `skip`: like `uniform` without the last layer, which the loss on the output already trains (PKD-Skip, Sun
+            et al. 2019, section 3). `last`: the teacher's last layers, except the very last (PKD-Last, ibid.).
+            Alternatively, a list of pairs.
+        num_student: number of student layers.
+        num_teacher: number of teacher layers.
 
     Raises:
-        ValueError: if there is no such rule, a rule leaves no pair, or a pair names a layer that does not exist.
+        ValueError: if the rule is unknown or yields no pair, or if a pair names a layer that does not exist.
     """
     by_rule = isinstance(layers, str)
     pairs = _pairs_by_rule(layers, num_student, num_teacher) if by_rule else _given_pairs(layers)

@@ -1,4 +1,4 @@
-"""What becomes of one translated line: which hypothesis is taken, and whether a filter of single pairs drops it."""
+"""Selects a hypothesis for a translated line and applies the filters for single pairs."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +18,12 @@ from nemo_distill.pseudo_labels.select import nearest_to, sentence_similarity
 from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.text.lines import clean_text
 
-CHUNK = 500  # lines that go to a worker at a time
+CHUNK = 500  # lines per task of a worker
 _similarity = cache(sentence_similarity)
 
 
 class Candidate(NamedTuple):
-    """A source line as it was translated, what its shard holds of it, and its reference, where there is one."""
+    """A source line as it was translated, its row in the shard, and its reference, if there is one."""
 
     source: str
     row: Row
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A pair; `dropped` says which filter dropped it, or what kept its source from being translated."""
+    """A selected pair. `dropped` is the filter that dropped it, or why the source was not translated; None if kept."""
 
     line: int
     source: str
@@ -76,7 +76,7 @@ class Criteria:
 
 
 def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
-    """Selects a hypothesis and asks the filters of single pairs about it."""
+    """Selects a hypothesis and applies the filters for single pairs."""
     source, row, reference = candidate
     if not row.hypotheses:
         return Outcome(row.line, source, "", 0.0, None, f"source_{row.oddity}")
@@ -88,17 +88,17 @@ def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
     pair = Pair(source, target, hypothesis.finished, row.source_cut)
     reverse_score = row.reverse_scores[index] if row.reverse_scores else None
     reason = first_reason(pair, criteria.filters)
-    texts = map(tokenized, (source, target), load_processors(*criteria.moses))
-    return Outcome(row.line, *texts, hypothesis.score, reverse_score, reason)
+    source, target = map(tokenized, (source, target), load_processors(*criteria.moses))
+    return Outcome(row.line, source, target, hypothesis.score, reverse_score, reason)
 
 
 def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[Outcome]:
     """Yields the outcomes in order.
 
     Args:
-        candidates: any number; a few chunks are held at a time.
-        criteria: how to judge them.
-        workers: processes that do it; 1 does it in this one.
+        candidates: any number of candidates; only a few chunks are in memory at a time.
+        criteria: how to select and filter.
+        workers: number of processes; 1 uses only this process.
     """
     judge_chunk = partial(_judge_chunk, criteria=criteria)
     for outcomes in _map_in_order(judge_chunk, _chunks(candidates), workers):
@@ -116,7 +116,7 @@ def _chunks(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _map_in_order(function: Callable, items: Iterator, workers: int) -> Iterator:
-    """As `map`, by `workers` processes that are never further ahead than two items each."""
+    """Like `map`, with `workers` processes. At most two items per process are read in advance."""
     if workers == 1:
         yield from map(function, items)
         return

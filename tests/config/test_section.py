@@ -1,10 +1,10 @@
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, read_section, rule, section
@@ -12,20 +12,22 @@ from nemo_distill.config.section import read_config, read_section, rule, section
 
 @section
 class Noise:
-    share: float = Field(0.0, ge=0, lt=1)
+    share: float = Field(default=0.0, ge=0, lt=1)
     files: list[Path] = Field(default_factory=list)
 
 
 @section
 class Search:
     seed: int
-    beam: int | None = Field(4, ge=1)
+    beam: int | None = Field(default=4, ge=1)
     """Hypotheses that are followed."""
     method: Literal["beam", "sample"] = "beam"
     noise: Noise = Field(default_factory=Noise)
     named: dict[str, Noise] = Field(default_factory=dict)
     either: str | Noise = "x"
+    none: Noise | None = None
     names: str | list[str] = "x"
+    annotated: dict[str, Annotated[str | Noise, AfterValidator(lambda value: value)]] = Field(default_factory=dict)
     fast: bool = False
     some: Noise | None = None
 
@@ -67,6 +69,8 @@ def test_values_that_fit_make_the_section():
         ({"some": {"share": 3}}, "search.some.share=3: must be a number of at least 0 and below 1."),
         ({"some": {"sharp": 3}}, "search.some has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"some": 3}, "search.some=3: must be null or a section with files, share."),
+        ({"none": {"share": 3}}, "search.none.share=3: must be a number of at least 0 and below 1."),
+        ({"annotated": {"k": {"share": 3}}}, "search.annotated.k.share=3: must be a number of at least 0 and below 1."),
         ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
         ({"beam": 1}, "search.beam=1: is no beam."),
     ],
@@ -127,6 +131,30 @@ def test_what_has_no_value_is_told_together_with_the_rest():
     ]  # fmt: skip
 
 
+def test_the_rules_of_parts_that_fit_are_told_beside_what_does_not_fit():
+    @section
+    class Outer:
+        inner: Search
+        others: dict[str, str | Search] = Field(default_factory=dict)
+        count: int = 0
+
+    values = {"inner": {"seed": 1, "beam": 1}, "others": {"a": {"seed": 1, "beam": 1}, "b": 3}, "count": "many"}
+    _, problems = read_section(Outer, values)
+    assert sorted(problem.split("=")[0] for problem in problems) == [
+        "count",
+        "inner.beam",
+        "others.a.beam",
+        "others.b",
+    ]
+
+
+def test_a_whole_configuration_may_have_keys_that_others_refer_to():
+    cfg = OmegaConf.create({"share": "${half}", "half": 0.5})
+    assert read_config(Noise, cfg, other_keys=True) == Noise(0.5)
+    with pytest.raises(ConfigurationError, match="unknown key 'half'"):
+        read_config(Noise, cfg)
+
+
 def test_what_is_no_section_is_told():
     assert read_section(Noise, 5, "noise")[1] == ["noise=5: must be a section with files, share."]
 
@@ -137,6 +165,15 @@ def test_a_whole_configuration_is_read_or_refused():
         read_config(Noise, OmegaConf.create({"share": 5}))
     with pytest.raises(ConfigurationError, match="share has no value"):
         read_config(Noise, OmegaConf.create({"share": "???"}))
+
+
+def test_a_missing_value_is_told_beside_other_problems():
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0, "names": "${seed}"}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed"]  # others may refer to it
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed", "beam=0:"]
 
 
 def test_a_section_cannot_be_built_of_values_that_do_not_fit():

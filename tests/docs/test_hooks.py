@@ -18,7 +18,7 @@ class Search:
 
     output: str
     """A folder."""
-    beam_size: int = Field(4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     """Hypotheses that are followed; 1 is greedy search."""
     form: str | None = None
     """`wu` | `power`."""

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse
@@ -66,7 +67,8 @@ def test_exported_names_are_in_the_python_interface():
 
 
 def test_the_page_on_design_names_every_layer_in_its_order():
-    layers = re.search(r"^layers =\n((?: +\w+\n)+)", text_of(REPOSITORY / ".importlinter"), re.MULTILINE)[1].split()
+    settings = tomllib.loads(text_of(REPOSITORY / "pyproject.toml"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     table = text_of(REPOSITORY / "docs" / "design.md").split("\n\n## ")[1].split("Outside the package")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     assert [Path(name).stem for row in rows for name in re.findall(r"`([\w./]+)`", row)] == layers

@@ -1,5 +1,6 @@
 """The commands as a user types them, with tiny sizes."""
 
+import csv
 import pickle
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def run(script, *arguments, cwd):
 
 
 def run_alone(job, *arguments, cwd):
-    """Runs the command in a process of its own: where it starts others, or what it prints is tested."""
+    """Runs the command in a process of its own: where it, or NeMo, starts others, or what it prints is tested."""
     command = [sys.executable, "-m", "nemo_distill", job, *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
@@ -51,8 +52,8 @@ def tarred(corpus, tokenizer, teacher_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tarred")
     for side in ("src", "tgt"):
         (folder / f"pseudo.{side}").write_text("rot rot rot\n" * 48)
-    result = run(
-        "enc_dec_nmt_distill.py", "do_training=false", "~model.validation_ds", "~model.test_ds",
+    result = run_alone(
+        "distill", "do_training=false", "~model.validation_ds", "~model.test_ds",
         f"model.distillation.model_path={teacher_path}", "distillation=low_data",
         "model.distillation.mix.corpora.real={share: 2, fraction: 1.0}",
         f"model.distillation.mix.corpora.pseudo={{source: {folder}/pseudo.src, target: {folder}/pseudo.tgt, share: 1}}",
@@ -192,8 +193,13 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
     again = run("compare_students.py", *command[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "4 of 4 steps have finished before." in again.stdout  # the teacher that was there, and the three
-    for name in ("teacher", "hybrid"):
+    for name in ("teacher", "hybrid_seed0"):
         assert name in again.stdout
+    report = run("report.py", "runs=runs", "evaluation=runs/evaluation", "sentences=2", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    rows = list(csv.DictReader((tmp_path / "runs" / "evaluation" / "evaluation.csv").open()))
+    assert [row["system"] for row in rows] == ["teacher", "hybrid_seed0"]
+    assert float(rows[1]["training_seconds"]) > 0 and rows[1]["label_smoothing"] == "0.0"
 
 
 def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_path, tarred, tmp_path):
@@ -204,7 +210,7 @@ def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_p
         "trainer.devices=2",
     ]  # fmt: skip
     teacher = [f"model.distillation.model_path={teacher_path}", "cache.k=8", "cache.shard_pairs=20"]
-    made = run_alone("cache", *shared, *teacher, cwd=tmp_path)
+    made = run("cache_teacher.py", *shared, *teacher, cwd=tmp_path)
     assert made.returncode == 0 and "Teacher cache in" in made.stdout, made.stderr
     training = [
         "trainer.strategy=ddp", "~trainer.max_epochs", "+trainer.max_steps=2", "+trainer.limit_val_batches=0",

@@ -32,12 +32,12 @@ REFUSED = [
     ("decoder", "library", "huggingface", "decoder.library=huggingface: only NeMo's own", False),
     ("encoder", "arch", "perceiver", "encoder.arch=perceiver: only the plain transformer", False),
     ("encoder", "arch", "bridge", "encoder.arch=bridge: only the plain transformer", False),
-    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder reads both ways", True),
-    ("encoder", "mask_future", None, "encoder.mask_future=missing, which NeMo takes for true", True),
+    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder is bidirectional", True),
+    ("encoder", "mask_future", None, "encoder.mask_future=missing, so NeMo uses true", True),
     ("decoder", "hidden_act", "silu", "decoder.hidden_act=silu: must be one of relu, gelu.", True),
-    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2's head has 1 layer.", True),
+    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2 supports only 1 layer.", True),
     ("head", "log_softmax", False, "head.log_softmax=false", True),
-    (None, "multilingual", True, "multilingual=true: CTranslate2 would not put the language's tag", True),
+    (None, "multilingual", True, "multilingual=true: CTranslate2 would not add the language token", True),
     ("encoder_tokenizer", "library", "huggingface", "encoder_tokenizer.library=huggingface", False),
     ("decoder_tokenizer", "library", "byte-level", "decoder_tokenizer.library=byte-level", False),
     ("decoder_tokenizer", "tokenizer_model", None, "decoder_tokenizer.tokenizer_model=None: the .nemo must", False),
@@ -107,9 +107,9 @@ def test_all_reasons_are_told_at_once(tmp_path):
         ({"max_positions": "all"}, "max_positions=all: must be null or a whole number of at least 3."),
         (
             {"format": "onnx", "quantization": "int8"},
-            "quantization=int8: belongs to format=ctranslate2; leave it out.",
+            "quantization=int8: only for format=ctranslate2; remove it.",
         ),
-        ({"format": "onnx", "max_positions": 9}, "max_positions=9: belongs to format=ctranslate2; leave it out."),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2; remove it."),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said, tmp_path):

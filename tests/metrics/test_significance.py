@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sacrebleu.significance import PairedTest
 
+from nemo_distill.config.section import read_section
 from nemo_distill.metrics.scores import METRICS, build_metric, corpus_score
 from nemo_distill.metrics.significance import TESTS, SignificanceSettings, compare, group_p_value
 
@@ -127,8 +128,10 @@ def test_one_system_alone_is_compared_with_nothing():
 
 
 def test_values_that_are_not_allowed_are_told():
-    problems = SignificanceSettings("t-test", samples=0, metrics=["COMET"]).problems()
-    assert [problem.partition("=")[0] for problem in problems] == ["test", "samples", "metrics"]
+    values = {"test": "t-test", "samples": 0, "metrics": ["COMET"]}
+    _, problems = read_section(SignificanceSettings, values, "significance")
+    keys = ["significance.test", "significance.samples", "significance.metrics[0]"]
+    assert [problem.partition("=")[0] for problem in problems] == keys
 
 
 @pytest.mark.parametrize(

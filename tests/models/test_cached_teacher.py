@@ -181,7 +181,7 @@ def test_what_the_cache_lacks_is_refused_without_the_script_too(distill, cut_cac
 
 def test_words_that_the_cache_lacks_cannot_be_ranked(distill, cut_cache):
     ranking = {"top_one": WORD_LEVEL["top_one"] | {"k": 9}}
-    with pytest.raises(ConfigurationError, match="ranks the teacher's 9 best words; the teacher cache keeps 8"):
+    with pytest.raises(ConfigurationError, match="ranks the teacher's 9 best words.*stores only 8"):
         distill(cut_cache, losses=ranking)
 
 
@@ -191,7 +191,7 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
     with (folder / "shards" / "shard-000001.tokens.npy").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"?")
-    with pytest.raises(DataError, match="shard-000001.tokens.npy' is not the file"):
+    with pytest.raises(DataError, match="shard-000001.tokens.npy' does not match"):
         make_cache(teacher_path, folder, [corpus / "train.de"])
 
 

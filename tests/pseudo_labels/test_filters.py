@@ -116,4 +116,4 @@ def test_longest_run_is_that_of_a_naive_search(seed):
 )  # fmt: skip
 def test_a_setting_that_makes_no_sense_is_told(key, value):
     (problem,) = read_section(FilterSettings, {key: value}, "filters")[1]
-    assert problem.startswith(f"filters.{key}={value}: must be null or ")
+    assert problem.startswith(f"filters.{key}") and str(value) in problem and "must be null" in problem

@@ -85,5 +85,5 @@ def test_what_is_missing_is_told(student, tmp_path, override, sentence):
 
 
 def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):
-    with pytest.raises(ValueError, match="is of other models"):
+    with pytest.raises(ValueError, match="does not include this model"):
         model_card(teacher_path, evaluation=evaluated)

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.text.training_mix import mix_training_data, mixed_files, training_mix_problems
 from tests.conftest import SCRIPTS
 
@@ -39,7 +40,9 @@ def pseudo(files, name="pseudo"):
 def mixed(files, method, *overrides):
     """Trains on a mix, and returns its lines by corpus, after checking that its sides are parallel."""
     cfg = config(files, f"distillation={method}", *pseudo(files), *overrides)
-    assert training_mix_problems(OmegaConf.to_container(cfg.model)) == []
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    section, problems = read_distillation(model, "model.distillation")
+    assert problems == [] and training_mix_problems(model, section.mix) == []
     mix_training_data(cfg.model, files)
     paths = (cfg.model.train_ds.src_file_name, cfg.model.train_ds.tgt_file_name)
     lines = [Path(path).read_text().split("\n")[:-1] for path in paths]
@@ -95,7 +98,7 @@ def test_without_corpora_nothing_is_mixed(files):
         (["+model.distillation.mix.temperature=2"], "model.distillation.mix has the unknown key 'temperature'"),
         (["+model.distillation.mix.corpora.mono={source: no.de, target: no.en, share: 1}"], "names 'no.de', which does"),
         (["model.distillation.mix.base=mono"], "mix.base=mono: must be null or one of real, pseudo"),
-        (["model.train_ds.metadata_file=a.json"], "model.distillation.mix mixes text, but model.train_ds.metadata_file"),
+        (["model.train_ds.metadata_file=a.json"], "model.distillation.mix needs text files, but model.train_ds.metadata_file"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(files, teacher_path, overrides, sentence):
