@@ -151,7 +151,9 @@ class LabellingConfig(Selection, ModelSection):
             return []
         problems = []
         if not any(self.references):
-            problems.append("selection=interpolation compares hypotheses with a reference, but reference names none.")
+            problems.append(
+                "selection=interpolation compares hypotheses with a reference, but reference names no file."
+            )
         if (n_best := self.search.n_best) < 2:
             problems.append(f"search.n_best={n_best}: selection=interpolation chooses from at least 2 hypotheses.")
         return problems

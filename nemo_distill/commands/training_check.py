@@ -31,7 +31,6 @@ from nemo_distill.text.files import data_problems, unread_files, untokenized_tex
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
 
-SEARCHES = ("nemo_distill", "nemo")  # for translating in validation
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
 
@@ -116,8 +115,6 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections)
     problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
-    if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
-        problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

@@ -58,7 +58,12 @@ STACK = {
 }
 VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
     "": {"seed": FromZero},
-    "model": {"beam_size": Count, "len_pen": NotNegative, "label_smoothing": Share},
+    "model": {
+        "beam_size": Count,
+        "len_pen": NotNegative,
+        "label_smoothing": Share,
+        "search": Literal["nemo_distill", "nemo"],  # ours: what validation translates with
+    },
     **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{side}": STACK for side in ("encoder", "decoder")},
     **{f"model.{side}_tokenizer": {"vocab_size": CountOrNone} for side in ("encoder", "decoder")},
