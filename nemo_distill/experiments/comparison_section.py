@@ -68,7 +68,7 @@ class GeneratedCorpus:
     """Pairs to validate with."""
     test: int = Field(ge=1)
     """Pairs to test with."""
-    monolingual: int = Field(0, ge=0)
+    monolingual: int = Field(default=0, ge=0)
     """German sentences without a translation."""
     seed: int = 0
     """The same seed and sizes give the same files."""
@@ -141,9 +141,9 @@ class ComparisonConfig:
     """What the teacher says of text, stored for methods: keys of `cache`."""
     one_seed: list[str] = Field(default_factory=list)
     """Baselines and methods that are trained with the first seed alone, after all others."""
-    vocab_size: int | None = Field(None, ge=1)
+    vocab_size: int | None = Field(default=None, ge=1)
     """Of the tokenizer that both languages share, where the teacher is trained."""
-    beam_size: int = Field(4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     """Of the translations that are scored; 1 is greedy search."""
     evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
     """How they are scored."""

@@ -45,7 +45,7 @@ from nemo_distill.trainer.resumable_loader import resumable_loader
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 
 
-class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
+class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], NamedEvaluationMixin, MTEncDecModel):
     """An `MTEncDecModel` that can be teacher or student.
 
     It registers these tensors, masked by the labels:
@@ -149,10 +149,9 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         }
         with ExitStack() as hooks:
             inside = {}
-            for position, modules_by_name in (("input", inputs), ("output", outputs)):
-                for name, modules in modules_by_name.items():
-                    if self.wants_distillation_tensor(name):
-                        inside[name] = hooks.enter_context(capture(modules, position))
+            for name, modules in (inputs | outputs).items():
+                if self.wants_distillation_tensor(name):
+                    inside[name] = hooks.enter_context(capture(modules, "input" if name in inputs else "output"))
             yield inside
 
     @torch.no_grad()
@@ -224,9 +223,10 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
     def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
         config = OmegaConf.to_container(self.cfg)
         # The student's config has no section `distillation`, so the data is what `train_ds` names.
-        if problems := cache_problems(config, distillation):
+        problems, path = cache_problems(config, distillation), distillation.teacher_cache
+        if problems or path is None:
             raise ConfigurationError(problems)
-        return CachedTeacher(distillation.teacher_cache, distillation.teacher_cache_tail, student=self)
+        return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
