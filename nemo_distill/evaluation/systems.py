@@ -141,9 +141,9 @@ def _as_section(value: str | SystemSection) -> SystemSection:
 Models = dict[str, Annotated[str | SystemSection, AfterValidator(_as_section)]]
 
 
-def build_systems(models: Mapping[str, SystemSection]) -> list[System]:
+def build_systems(models: Mapping[str, str | SystemSection]) -> list[System]:
     """Returns the systems of a configuration's models."""
-    return [model.system(name) for name, model in models.items()]
+    return [_as_section(model).system(name) for name, model in models.items()]
 
 
 def system_problems(systems: Sequence[System], search: SearchSettings) -> list[str]:
@@ -168,7 +168,8 @@ def system_problems(systems: Sequence[System], search: SearchSettings) -> list[s
 
 def _group_problems(systems: Sequence[System]) -> list[str]:
     """Returns a sentence if two systems of a group have the same seed, or if only some of them have a seed."""
-    problems, groups = [], {}
+    problems = []
+    groups: dict[str, dict[int | None, str]] = {}
     for system in systems:
         others = groups.setdefault(system.group, {})
         if system.seed in others:

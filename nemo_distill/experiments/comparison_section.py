@@ -68,7 +68,7 @@ class GeneratedCorpus:
     """Number of validation pairs."""
     test: int = Field(ge=1)
     """Number of test pairs."""
-    monolingual: int = Field(0, ge=0)
+    monolingual: int = Field(default=0, ge=0)
     """Number of German sentences without a translation."""
     seed: int = 0
     """The same seed and sizes give the same files."""
@@ -141,9 +141,9 @@ class ComparisonConfig:
     """Teacher caches: names, and overrides of the job `cache`."""
     one_seed: list[str] = Field(default_factory=list)
     """Names of baselines and methods that are trained with the first seed only, after all others."""
-    vocab_size: int | None = Field(None, ge=1)
+    vocab_size: int | None = Field(default=None, ge=1)
     """Vocabulary size of the shared tokenizer; required if the teacher is trained."""
-    beam_size: int = Field(4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     """Beam size of the translations that are scored; 1 is greedy search."""
     evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
     """How the trained models are scored, compared and timed."""

@@ -48,7 +48,7 @@ class CachedTeacher(DistillationMixin):
         top_k = kept_words(records, mask, self.vocab_size, self.tail)
         self.register_distillation_tensor("projection", top_k)  # for the fused losses
         if self.wants_distillation_tensor("log_probs"):
-            temperature = self._distillation_pass.registry.temperature
+            temperature = self.running_step.registry.temperature
             self.register_distillation_tensor("log_probs", top_k.tempered_log_probs(temperature))
         self.register_distillation_tensor("nll", -padded(records["label"], mask, torch.float32))
 
