@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 and pip alone.
+# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt

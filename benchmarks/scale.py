@@ -109,8 +109,8 @@ def run_assemble(folder: Path) -> None:
     from nemo_distill.pseudo_labels.filters import FilterSettings
     from nemo_distill.pseudo_labels.judge import Criteria
 
-    filters = FilterSettings(True, True, True, True, 3.0, 3, 0.6, duplicates=True, score_quantile=0.05)
-    assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), Criteria(filters=filters)))
+    criteria = Criteria("one_best", "bleu", None, FilterSettings(score_quantile=0.05))
+    assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), criteria))
 
 
 def run_mix(folder: Path) -> None:

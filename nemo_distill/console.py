@@ -1,4 +1,4 @@
-"""What a job says on the screen: its own few lines, and of its libraries only what a user can act on.
+"""Controls what a job prints: its own messages, and only useful warnings of the libraries.
 
 Call `set_up_console` before NeMo is imported.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-# Of Python warnings that concern neither the job nor its data, the text that they contain.
+# Parts of Python warnings that are not useful for the user.
 IRRELEVANT = (
     "pynvml",
     "torchaudio",
@@ -25,7 +25,7 @@ IRRELEVANT = (
     "was configured but will not be used|GPU available but not used",
     "resume from an iterator|mid-epoch checkpoint",
 )
-# Of NeMo's own warnings, likewise.
+# Parts of NeMo's warnings that are not useful for the user.
 IRRELEVANT_NEMO = (
     "Apex was not found",
     "There were no checkpoints found",
@@ -44,10 +44,10 @@ console = logging.getLogger("nemo_distill")
 
 
 def set_up_console(stream: TextIO | None = None) -> None:
-    """Lets `console.info(...)` print plain lines and silences what libraries say at import and start.
+    """Makes `console.info(...)` print plain lines, and silences the messages of libraries.
 
     Args:
-        stream: where to; None for standard output.
+        stream: where to print; None for standard output.
     """
     if not console.handlers:
         handler = logging.StreamHandler(stream or sys.stdout)
@@ -56,31 +56,31 @@ def set_up_console(stream: TextIO | None = None) -> None:
         console.setLevel(logging.INFO)
         console.propagate = False
         logging.getLogger("nemo_logger").addFilter(_is_relevant)
-    logging.getLogger().handlers.clear()  # Hydra's, which would repeat every library's INFO lines
+    logging.getLogger().handlers.clear()  # Hydra's handlers would repeat the INFO lines of all libraries
     for name in LIBRARY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of GPUs, where an older Lightning imports it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns about GPUs if an older Lightning imports it
     for category in (DeprecationWarning, FutureWarning, SyntaxWarning):
         warnings.filterwarnings("ignore", category=category)
     for text in IRRELEVANT:
         warnings.filterwarnings("ignore", message=f"(?s).*({text})")
-    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, would show stack traces
+    logging.raiseExceptions = False  # otherwise logging prints stack traces if it cannot write, as on a full disk
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """NeMo resets its logger's level when it is imported, but keeps its filters."""
+    """Filters NeMo's log. A filter is needed because NeMo resets the level of its logger when it is imported."""
     message = record.getMessage()
     return record.levelno >= logging.WARNING and not any(text in message for text in IRRELEVANT_NEMO)
 
 
 class Interrupted(SystemExit):
-    """The end of a job that Ctrl-C or SIGTERM has ended; its argument is what is printed."""
+    """Ends a job after Ctrl-C or SIGTERM. The argument is the message to print."""
 
 
 @contextmanager
 def sigterm_as_exception() -> Iterator[None]:
-    """Lets SIGTERM end this process by a `SystemExit`, so that what it has started can be ended first."""
+    """Within this context, SIGTERM raises `SystemExit`, so that child processes can be ended first."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a job on text says while it works and when it is done."""
+"""Shows the progress and the results of jobs that process text."""
 
 import math
 import time
@@ -14,15 +14,15 @@ from rich.table import Table
 
 from nemo_distill.console import console
 
-LOG_SECONDS = 60  # between two lines where there is no terminal to draw a bar on
+LOG_SECONDS = 60  # interval between log lines if there is no terminal for a progress bar
 
 
 class Meter:
-    """Rate and time left, from the first line on that was translated now and not before.
+    """Computes the rate and the remaining time, ignoring work that was already done before.
 
     Args:
-        total: where the work ends, in whatever unit positions have; infinite where nobody knows.
-        unit: what is counted.
+        total: the final position, in the unit of the positions; infinite if unknown.
+        unit: the name of the counted unit.
     """
 
     def __init__(self, total: float, unit: str = "lines"):
@@ -33,8 +33,8 @@ class Meter:
         self._began_at, self._began = 0.0, time.monotonic()
 
     def advance(self, position: float, done: int) -> None:
-        """Takes note of `done` more, and of the position reached."""
-        if not self.done and not done:  # what was done before is passed over quickly
+        """Adds `done` units and sets the position."""
+        if not self.done and not done:  # work done earlier is skipped quickly and does not count
             self._began_at, self._began = position, time.monotonic()
         self.position, self.done = position, self.done + done
 
@@ -51,12 +51,12 @@ class Meter:
 
 @contextmanager
 def shown_progress(label: str, total: float, shown: bool = True) -> Iterator[Callable[[float, int], None]]:
-    """Yields what is to be called with the position reached and the lines done since the last call.
+    """Shows progress. Yields a function to call with the position and the units done since the last call.
 
     Args:
-        label: what is being done.
-        total: the last position.
-        shown: false for all processes but one.
+        label: describes the work.
+        total: the final position.
+        shown: set it to False in all processes but one.
     """
     meter = Meter(total)
     if not shown:
@@ -79,11 +79,11 @@ def _draw(meter: Meter, bar: Progress, task: Any, position: float, done: int) ->
 
 
 class MinuteLog:
-    """Prints a line a minute, where a bar would fill the log.
+    """Logs one line per minute, for logs in which a progress bar would be too long.
 
     Args:
-        label: what is being done.
-        meter: of the work.
+        label: describes the work.
+        meter: the meter of the work.
     """
 
     def __init__(self, label: str, meter: Meter):
@@ -91,12 +91,12 @@ class MinuteLog:
         self._said = time.monotonic()
 
     def __call__(self, position: float, done: int, also: Callable[[], str] = str) -> None:
-        """Takes note of the position reached and of what was done since the last call.
+        """Updates the position and the units done since the last call.
 
         Args:
-            position: reached.
-            done: units of the meter.
-            also: what the line ends with.
+            position: the new position.
+            done: number of units done.
+            also: returns text for the end of the line.
         """
         self.meter.advance(position, done)
         if time.monotonic() - self._said > LOG_SECONDS:
@@ -106,7 +106,7 @@ class MinuteLog:
 
 
 def print_counts(title: str, counts: Mapping[str, int], lines: int) -> None:
-    """Prints what became of the lines, with the share of each count in all of them."""
+    """Prints a table of counts, with the share of each in `lines`."""
     screen, table = Console(), Table()
     for column in ("", "lines", "share"):
         table.add_column(column, justify="left" if not column else "right")

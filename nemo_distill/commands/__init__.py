@@ -1,1 +1,1 @@
-"""One file a job: what its configuration must satisfy, and the job itself."""
+"""The jobs, one file each: the check of the configuration, and the job itself."""

@@ -1,8 +1,8 @@
-"""A caching job from a training's configuration: what it must satisfy, and the job itself."""
+"""Builds a teacher cache from the configuration of a training."""
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nemo_distill.commands.training_check import tarred_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys
-from nemo_distill.config.section import read_section, read_value
+from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -24,21 +24,33 @@ from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
-from nemo_distill.teacher_cache.settings import CacheSettings, chosen_pairs, data_fingerprints
+from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
-from nemo_distill.text.training_mix import mix_training_data, mixed_how, training_mix_problems
+from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
+
+
+@section
+class CacheSection(CacheSettings):
+    """The section `cache` of the configuration of `cache`."""
+
+    overwrite: bool = False
+    """Replace a cache that was made with other settings."""
+
+    def depends_on(self) -> dict[str, Any]:
+        """Returns what the cache depends on."""
+        return {field.name: getattr(self, field.name) for field in fields(CacheSettings)}
 
 
 @dataclass(frozen=True)
 class CachingJob:
-    """A job whose configuration has been checked.
+    """A job with a valid configuration.
 
     Args:
-        cache: what is built, and where.
-        teacher: the `.nemo`.
-        train_ds: the training's data section, in the cache's own batches.
-        precision: that the teacher computes in.
-        overwrite: replace a cache of other settings.
+        cache: the cache to build.
+        teacher: the teacher's `.nemo`.
+        train_ds: the data section of the training, with the cache's batch size.
+        precision: the precision in which the teacher computes.
+        overwrite: replace a cache with different settings.
     """
 
     cache: CacheJob
@@ -48,12 +60,12 @@ class CachingJob:
     overwrite: bool
 
     def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
-        """Returns the same job over a mix that was written since."""
+        """Returns the same job for the files of a mix that has been written."""
         files = {key: train_ds[key] for key in ("src_file_name", "tgt_file_name")}
         return replace(self, train_ds={**self.train_ds, **files})
 
     def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
-        """Loads the teacher and the training data, and `warns` if source and target seem to be swapped."""
+        """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
         from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
         from nemo_distill.models.translation_teacher import TranslationTeacher
 
@@ -64,7 +76,7 @@ class CachingJob:
 
 
 def check_caching(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the cache's folder holds nothing of other settings.
+    """Checks the configuration, and that the folder holds no cache with different settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -81,16 +93,15 @@ def check_caching(cfg: DictConfig) -> None:
 
 
 def caching_job(cfg: DictConfig) -> CachingJob:
-    """Returns the job that a configuration describes: a distillation's, with a section `cache`.
+    """Returns the job of a configuration, that of a distillation with a `cache` section.
 
     Raises:
         ConfigurationError: with every problem found.
     """
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    model, options = values["model"], dict(values["cache"])
-    overwrite, overwrite_problems = read_value(bool, options.pop("overwrite", False), "cache.overwrite")
-    settings, problems = read_section(CacheSettings, options, "cache")
-    problems += overwrite_problems + _job_problems(cfg, values)
+    model = values["model"]
+    settings, problems = read_section(CacheSection, values.get("cache"), "cache")
+    problems += _job_problems(cfg, values)
     if settings and not problems:
         problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
     if settings is None or problems:
@@ -99,10 +110,10 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
-        **asdict(settings),
-        **chosen_pairs(train_ds),
+        **settings.depends_on(),
+        **pair_selection(train_ds),
         "data": data_fingerprints(model),
-        "mix": mixed_how(model),
+        "mix": mix_settings(model),
     }
     folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
     return CachingJob(
@@ -110,14 +121,14 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
-        overwrite,
+        settings.overwrite,
     )
 
 
 def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     model = values["model"]
     distillation = model.get("distillation") or {}
-    # Of a training's other mistakes the training will tell.
+    # The training itself will report its other problems.
     problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
     problems += [problem for problem in unknown_keys(values) if problem.startswith("model.train_ds ")]
     problems += data_problems("model.train_ds", model.get("train_ds") or {})
@@ -153,12 +164,12 @@ def _vocabulary_problems(path: str, k: int | None) -> list[str]:
         return [f"model.distillation.model_path: {error}."]
     if k is None or vocabulary is None:
         return []
-    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the head's outputs up
+    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the vocabulary up to a multiple of 8
     return [] if k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
 
 
 def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
-    """The SHA-256 of each side's tokenizer file, where it has one."""
+    """Returns the SHA-256 of each side's tokenizer file, if it has one."""
     hashes = {}
     for side in SIDES:
         name = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
@@ -169,7 +180,7 @@ def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
 
 
 def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> None:
-    """Makes this process's share of the shards; of a finished cache, compares all checksums.
+    """Writes this process's shards. If the cache is already finished, verifies all checksums.
 
     Raises:
         DataError: if the data or a finished cache cannot be used.

@@ -5,46 +5,70 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
+from nemo_distill.nemo_files.translation_archive import TranslationFile
 from nemo_distill.report.model_card import model_card, write_card
+from nemo_distill.storage.files import UserPath
+
+
+@section
+class CardConfig:
+    """The configuration of `card`."""
+
+    model: TranslationFile
+    """The `.nemo`."""
+    run: UserPath | None = None
+    """The training's folder, with `run.json`."""
+    evaluation: UserPath | None = None
+    """An `evaluation.json`, with this very file among its models."""
+    output: UserPath | None = None
+    """A file; null: `student.md` beside `student.nemo`."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+    @property
+    def path(self) -> Path:
+        """The card's."""
+        return self.output or self.model.with_suffix(".md")
+
+    def card(self) -> str:
+        """Returns the card's text."""
+        return model_card(self.model, self.run, self.evaluation)
+
+    @rule
+    def card_problems(self) -> list[str]:
+        """Returns a sentence if the card cannot be made."""
+        try:
+            self.card()
+        except ValueError as error:
+            return [f"{error}."]
+        return []
+
+    @rule
+    def output_problems(self) -> list[str]:
+        """Returns a sentence if the output exists and is not to be replaced."""
+        if self.overwrite or not self.path.exists():
+            return []
+        return [f"output names '{self.path}', which exists; set overwrite=true, or name another."]
 
 
 def main(cfg: DictConfig) -> None:
     check(cfg, check_card)
     with plain_errors():
-        card_job(cfg)
+        card_job(read_config(CardConfig, cfg))
 
 
 def check_card(cfg: DictConfig) -> None:
-    """Checks that a card can be written, by making it.
+    """Checks that the card can be written, by generating it.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg)
-    if not problems:
-        try:
-            _card(cfg)
-        except (ValueError, DataError) as error:
-            problems.append(f"{error}.")
-        if _output(cfg).exists() and not cfg.overwrite:
-            problems.append(f"output names '{_output(cfg)}', which exists; set overwrite=true, or name another.")
-    if problems:
-        raise ConfigurationError(problems)
+    read_config(CardConfig, cfg)
 
 
-def card_job(cfg: DictConfig) -> None:
-    """Writes the card of `cfg.model`, beside it unless `cfg.output` names another file."""
-    write_card(_output(cfg), _card(cfg))
-    console.info(f"wrote {_output(cfg)}")
-
-
-def _card(cfg: DictConfig) -> str:
-    run, evaluation = (Path(value).expanduser() if value else None for value in (cfg.run, cfg.evaluation))
-    return model_card(Path(cfg.model).expanduser(), run, evaluation)
-
-
-def _output(cfg: DictConfig) -> Path:
-    return Path(cfg.output).expanduser() if cfg.output else Path(cfg.model).expanduser().with_suffix(".md")
+def card_job(config: CardConfig) -> None:
+    """Writes the card of a model, beside it unless `output` names another file."""
+    write_card(config.path, config.card())
+    console.info(f"wrote {config.path}")

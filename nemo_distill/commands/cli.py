@@ -1,4 +1,4 @@
-"""The command `nemo-distill`: a job's name, then Hydra's command line for that job's config."""
+"""The command `nemo-distill`: the name of a job, followed by Hydra arguments for its config."""
 
 import difflib
 import os
@@ -22,7 +22,7 @@ eval "$({program} -sc install=bash)"           lets the tab key complete it in t
 
 
 def main() -> None:
-    """Does what the command line says; a mistake in it ends with exit code 2."""
+    """Runs the command line. An error in it ends the process with exit code 2."""
     if not sys.argv[1:]:
         print(_help(), file=sys.stderr)
         sys.exit(2)
@@ -48,11 +48,11 @@ def _help() -> str:
 
 
 def _complete(arguments: list[str]) -> None:
-    """Answers a shell that asks what may come next, or prints what lets it ask, as Hydra does.
+    """Answers a completion query of the shell, or prints the code that enables completion, as Hydra does.
 
-    The shell leaves in COMP_LINE what has been typed; Hydra gets it without the job's name.
+    The shell passes the typed line in COMP_LINE. Hydra gets it without the name of the job.
     """
-    job = next(iter(JOBS))  # of an installation any
+    job = next(iter(JOBS))  # to install completion, any job will do
     if any(argument.startswith("query=") for argument in arguments):
         typed = TYPED.fullmatch(os.environ.get("COMP_LINE", ""))
         if not typed:

@@ -1,4 +1,4 @@
-"""A job's command line: Hydra's, but that a mistake in it ends with the exit code of all other mistakes, 2."""
+"""Runs a job with Hydra's command line, but with exit code 2 for errors in the arguments."""
 
 import functools
 import sys
@@ -14,14 +14,14 @@ MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathExcept
 
 
 def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[..., Any]], Callable[[], None]]:
-    """Decorates a job as `hydra.main` does.
+    """Decorates a job like `hydra.main`.
 
-    Hydra prints what is wrong and ends with 1, as after a crash. Where its reason was that no config could be composed
-    of the arguments, the end is 2; a crash of the job stays 1.
+    For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
+    to 2. A crash of the job still gives 1.
 
     Args:
-        config_name: the config.
-        folder: that it lies in.
+        config_name: the name of the config.
+        folder: the folder of the config.
     """
 
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:

@@ -1,18 +1,18 @@
-"""Trains a teacher, or takes one, labels text, trains students, and prints how they compare."""
-
-from pathlib import Path
+"""Trains a teacher, or takes one, labels text, trains students, and evaluates them all."""
 
 from omegaconf import DictConfig
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.experiments.comparison import check_comparison, compare, prepare_corpus
-from nemo_distill.experiments.results_table import print_results, write_results
+from nemo_distill.evaluation.evaluation_tables import print_evaluation
+from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of, prepare_corpus
+from nemo_distill.experiments.comparison_section import read_comparison
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_comparison)
+    check(cfg, lambda checked: check_comparison(read_comparison(checked)))
+    config = read_comparison(cfg)
     with plain_errors(goes_on=True):
-        prepare_corpus(cfg.corpus)
-        results = compare(cfg)
-        write_results(results, Path(cfg.output_dir))
-    print_results(results)
+        prepare_corpus(config.corpus)
+        do_steps(config)
+        evaluation = evaluation_of(config).run()
+    print_evaluation(evaluation)

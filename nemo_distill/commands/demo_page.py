@@ -1,4 +1,4 @@
-"""A page on this machine: type text, see what each model makes of it side by side, and how long each took."""
+"""A local web page that shows the translations of several models side by side, with their times."""
 
 import time
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model of this `name` made of a text, and the wall time that it took."""
+    """The translation by the model `name`, and its wall time."""
 
     name: str
     text: str
@@ -60,23 +60,23 @@ class Answer:
 
 
 def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> Answer:
-    """Translates a text line by line and takes the time."""
+    """Translates a text line by line and measures the time."""
     started = time.perf_counter()
     translations = engine.translate(text.splitlines(), settings)
     return Answer(name, "\n".join(translation.text for translation in translations), time.perf_counter() - started)
 
 
 def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flask":
-    """Returns the page as a WSGI application; the text is the query's `text`.
+    """Returns the page as a WSGI application. The text is the query parameter `text`.
 
     Args:
-        engines: by the names that the page shows; times are compared with the first one's.
-        settings: of every search.
+        engines: the engines by the names to show. Times are compared with the first one.
+        settings: the search settings.
     """
     from flask import Flask, render_template_string, request
 
     page = Flask(__name__)
-    one_at_a_time = Lock()  # or their times would be each other's
+    one_at_a_time = Lock()  # parallel requests would distort the times
 
     @page.get("/")
     def show() -> str:

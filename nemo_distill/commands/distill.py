@@ -1,4 +1,4 @@
-"""Distils a student from a teacher's .nemo."""
+"""Distills a student from a teacher's .nemo."""
 
 import tempfile
 

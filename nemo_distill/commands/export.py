@@ -1,4 +1,4 @@
-"""Writes a model in a format that is served without NeMo."""
+"""Exports a model to a format that runs without NeMo."""
 
 from pathlib import Path
 
@@ -7,17 +7,15 @@ from rich.console import Console
 from rich.table import Table
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
-from nemo_distill.storage.files import user_path
 
 
 def main(cfg: DictConfig) -> None:
     check(cfg, check_export)
-    settings = read_settings(cfg)
+    settings = read_config(ExportSettings, cfg)
     with plain_errors():
         export_model(settings)
     print_export(settings.model, settings.output)
@@ -29,22 +27,15 @@ def check_export(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg) or read_settings(cfg).problems():
-        raise ConfigurationError(problems)
-
-
-def read_settings(cfg: DictConfig) -> ExportSettings:
-    """Returns the settings of a config."""
-    values = {name: cfg[name] for name in ExportSettings.__dataclass_fields__}
-    return ExportSettings(**values | {name: user_path(values[name]) for name in ("model", "output")})
+    read_config(ExportSettings, cfg)
 
 
 def print_export(model: Path, folder: Path) -> None:
-    """Prints the size of a `.nemo`, of each file of its export, and what the whole is of it.
+    """Prints the size of a `.nemo`, of each file of its export, and the relative size of the export.
 
     Args:
         model: the `.nemo`.
-        folder: the export's.
+        folder: the exported folder.
     """
     record = ExportRecord.read(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}

@@ -1,4 +1,4 @@
-"""The jobs by name. One is started without what it imports, so that its help takes a second; a run imports it then."""
+"""The jobs by name. Their modules are imported only when they run, so that --help is fast."""
 
 import sys
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ class Job(NamedTuple):
     """A job.
 
     Args:
-        module: in this folder; its `main` does the job of a composed config.
-        config: that Hydra composes unless `--config-name` names another.
-        summary: what it does, in a line.
+        module: a module in this package. Its `main` runs the job with a composed config.
+        config: the default config; `--config-name` selects another one.
+        summary: a description in one line.
     """
 
     module: str
@@ -46,27 +46,27 @@ JOBS = {
 
 
 def start_job(name: str, command_line: Sequence[str] | None = None) -> None:
-    """Lets Hydra read a command line and do what it says, as a rule the job.
+    """Runs a job with Hydra.
 
     Args:
-        name: the job's.
-        command_line: a program and Hydra's arguments; None for this process's, which is a script's. A relative
-            `--config-path` begins in the script's folder, as Hydra has it, else in the working folder.
+        name: the name of the job.
+        command_line: a program and Hydra's arguments; None for the arguments of this process. A relative
+            `--config-path` starts in the script's folder, as in Hydra, or with `command_line` in the working folder.
     """
     job, typed = JOBS[name], sys.argv
 
     def task(cfg: DictConfig) -> Any:
-        sys.argv = typed  # Lightning starts the other processes of a training with it
+        sys.argv = typed  # Lightning uses it to start the other processes of a training
         return import_module(task.__module__).main(cfg)
 
-    task.__module__ = f"{__package__}.{job.module}"  # whose last part Hydra takes for the job's name
+    task.__module__ = f"{__package__}.{job.module}"  # Hydra uses its last part as the name of the job
     program, *arguments = command_line or typed
     sys.argv = [program, *_whole_paths(arguments, Path.cwd() if command_line else Path(program).parent)]
     hydra_main(job.config)(task)()
 
 
 def _whole_paths(arguments: Sequence[str], folder: Path) -> list[str]:
-    """Returns the arguments with the whole path of `--config-path`; a relative one Hydra would seek in packages."""
+    """Makes the path in `--config-path` absolute. Hydra would look for a relative path in packages."""
     whole = list(arguments)
     for number, argument in enumerate(arguments):
         option, equals, path = argument.partition("=")

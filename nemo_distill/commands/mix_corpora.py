@@ -17,13 +17,13 @@ class MixingConfig(MixSection):
     """The configuration of `mix`."""
 
     output: str = Field(kw_only=True)
-    """What the files' names begin with: `mixed` gives `mixed.src`, `mixed.tgt` and `mixed.json`, their record."""
+    """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`."""
     overwrite: bool = False
-    """Replace a mix of other settings."""
+    """Replace a mix with different settings."""
 
 
 def check_mixing(cfg: DictConfig) -> None:
-    """Checks the configuration, and that no mix of other settings is in the way.
+    """Checks the configuration, and that the output is not a mix with different settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -40,7 +40,7 @@ def check_mixing(cfg: DictConfig) -> None:
 
 
 def mixing_job(cfg: DictConfig) -> Mix:
-    """Returns the mix that a configuration describes.
+    """Returns the mix of a configuration.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -61,7 +61,7 @@ def _overwritten(mix: Mix) -> list[str]:
 
 
 def mix_corpora(cfg: DictConfig) -> None:
-    """Writes the mix that a checked configuration describes, and prints what is in it."""
+    """Writes the mix of a valid configuration and prints its counts."""
     mix = mixing_job(cfg)
     mix.output.parent.mkdir(parents=True, exist_ok=True)
     with shown_progress("mixing", 1.0) as on_progress:

@@ -1,19 +1,52 @@
-"""Sizes students: from a teacher and a target to students that can be trained."""
+"""Lists students that can be trained, given a teacher and a target size or speed."""
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from pydantic import Field
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_section
+from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
 from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
 from nemo_distill.evaluation.tables import print_table
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import (
+    SIDES,
+    TranslationFile,
+    archived_vocabulary,
+    translation_archive,
+)
 
 COLUMNS = ("layers", "width", "parameters", "without embeddings", "bytes", "compression")
+
+
+@section
+class SizingConfig:
+    """The configuration of `size`."""
+
+    teacher: TranslationFile
+    """The `.nemo`, whose vocabulary the student has."""
+    shared_embeddings: bool | None = None
+    """The student's encoder and decoder share one matrix; null: as the teacher's do."""
+    shown: int = Field(default=10, ge=1)
+    """Students that are listed."""
+    target: SizeTarget = Field(default_factory=SizeTarget)
+    """What a student must keep to; at least one of the first three."""
+
+    @rule
+    def teacher_problems(self) -> list[str]:
+        """Returns a sentence if the teacher's parameters cannot be counted."""
+        try:
+            _teacher_parameters(translation_archive(self.teacher))
+        except ValueError as error:
+            return [f"teacher={self.teacher}: {error}."]
+        return []
+
+
+def _teacher_parameters(archive: NemoArchive) -> ParameterCount:
+    if (count := archive_parameters(archive)) is None:
+        raise ValueError("its config does not tell its parameters")
+    return count
 
 
 def check_sizing(cfg: DictConfig) -> None:
@@ -22,40 +55,20 @@ def check_sizing(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = check_missing(cfg)
-    _, target_problems = read_section(SizeTarget, OmegaConf.to_container(cfg).get("target"), "target")
-    problems += target_problems
-    if not isinstance(cfg.shown, int) or cfg.shown < 1:
-        problems.append(f"shown={cfg.shown}: must be a whole number of at least 1.")
-    if cfg.shared_embeddings not in (None, True, False):
-        problems.append(f"shared_embeddings={cfg.shared_embeddings}: must be null, true or false.")
-    if not OmegaConf.is_missing(cfg, "teacher"):
-        try:
-            _teacher_parameters(translation_archive(cfg.teacher))
-        except ValueError as error:
-            problems.append(f"teacher: {error}.")
-    if problems:
-        raise ConfigurationError(problems)
+    read_config(SizingConfig, cfg)
 
 
-def _teacher_parameters(archive: NemoArchive) -> ParameterCount:
-    if (count := archive_parameters(archive)) is None:
-        raise ValueError(f"the config of '{archive.path}' does not tell its parameters")
-    return count
-
-
-def run_sizing(cfg: DictConfig) -> list[Candidate]:
+def run_sizing(config: SizingConfig) -> list[Candidate]:
     """Prints and returns the largest students that meet the target."""
-    archive = NemoArchive(cfg.teacher)
-    teacher = _teacher_parameters(archive)
-    target = SizeTarget(**OmegaConf.to_container(cfg.target))
+    archive = NemoArchive(config.teacher)
+    teacher, target = _teacher_parameters(archive), config.target
     vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
     source, target_pieces = (len(vocabulary.pieces) for vocabulary in vocabularies if vocabulary)
-    shared = cfg.shared_embeddings
+    shared = config.shared_embeddings
     if shared is None:
         shared = bool(archive.config.get("shared_embeddings", False))
     smaller = candidates(teacher, (source, target_pieces), shared, target)
-    found = [candidate for candidate in smaller if meets(candidate, target)][: cfg.shown]
+    found = [candidate for candidate in smaller if meets(candidate, target)][: config.shown]
     console.info(f"The teacher has {teacher.total:,} parameters, {teacher.without_embeddings:,} without embeddings.")
     if found:
         _print(found, teacher, target, shared)
@@ -103,4 +116,4 @@ def _print_nothing(smaller: list[Candidate]) -> None:
 def main(cfg: DictConfig) -> None:
     check(cfg, check_sizing)
     with plain_errors():
-        run_sizing(cfg)
+        run_sizing(read_config(SizingConfig, cfg))

@@ -1,4 +1,4 @@
-"""Trains a translation model on its own: a teacher, or the baseline of a student."""
+"""Trains a translation model without a teacher: a teacher, or a baseline for students."""
 
 from omegaconf import DictConfig
 

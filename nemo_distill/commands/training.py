@@ -1,4 +1,4 @@
-"""The steps of a training that `train` and `distill` share, in NeMo's order."""
+"""The steps that `train` and `distill` share, in NeMo's order."""
 
 import errno
 import logging
@@ -26,14 +26,14 @@ from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, recorded_run
 
-# A disk that is full, read-only, somebody else's or broken; other errors of the system are ours.
+# Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
 
 def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
-    """Ends the program with exit code 2 and every mistake in its configuration, if there is one; prints warnings."""
+    """Runs a check and prints its warnings. If it finds problems, prints them and ends with exit code 2."""
     try:
         warnings = check_job(cfg) or []
     except ConfigurationError as error:
@@ -49,17 +49,17 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
 
 @contextmanager
 def plain_errors(goes_on: bool = False) -> Iterator[None]:
-    """Ends the program with a sentence, and no stack trace, where its input or a disk is bad, or at Ctrl-C.
+    """Ends the program with a message instead of a stack trace after bad input, a disk error or Ctrl-C.
 
     Args:
-        goes_on: whether the same command, given again, goes on from what was done; else it starts over.
+        goes_on: True if the same command continues the work; False if it starts over.
     """
     try:
         with replaced(threading, "excepthook", _show_thread):
             yield
     except (ConfigurationError, DataError, NotFiniteError) as error:
         raise SystemExit(f"\n{error}") from error
-    except BrokenPipeError as error:  # whoever read has had enough
+    except BrokenPipeError as error:  # the reader of the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from error
     except OSError as error:
@@ -74,22 +74,22 @@ def plain_errors(goes_on: bool = False) -> Iterator[None]:
 
 
 def resumes(cfg: DictConfig) -> bool:
-    """True if a training goes on from its last checkpoint when its command is given again."""
+    """True if the same command resumes a training from its last checkpoint."""
     return bool((cfg.get("exp_manager") or {}).get("resume_if_exists"))
 
 
 def _show_thread(ended: threading.ExceptHookArgs) -> None:
-    """Shows why a thread has ended, but for a disk: those that write hand its errors on, as TensorBoard's does."""
+    """Shows errors in threads except disk errors. Threads such as TensorBoard's writer pass those on."""
     if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in DISK_ERRORS):
         threading.__excepthook__(ended)
 
 
 @contextmanager
 def training_run(cfg: DictConfig) -> Iterator[Any]:
-    """Builds a training's trainer, keeps `run.json` in its folder until it ends, then writes its model's card."""
+    """Builds the trainer, keeps `run.json` up to date during the training, then writes the model card."""
     record = new_record(job_settings(cfg), RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
-    earlier = read_run(Path(folder)) if folder else None  # exp_manager moves it when it resumes
+    earlier = read_run(Path(folder)) if folder else None  # read it now, because exp_manager moves it when it resumes
     with writing(Path(folder or ".")):
         yield from _recorded(cfg, record, earlier)
 
@@ -113,7 +113,7 @@ def _models_in(folder: Path) -> list[Path]:
 
 
 def _outcome(trainer: Any) -> dict[str, Any]:
-    """What a training has reached: its best and last scores, the models' sizes, and the `.nemo` that it wrote."""
+    """Returns the results of a training: best and last scores, sizes of the models, and the written `.nemo`."""
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     best = checkpoint.best_model_score if checkpoint else None
     return {
@@ -127,7 +127,7 @@ def _outcome(trainer: Any) -> dict[str, Any]:
 
 
 def build_trainer(cfg: DictConfig) -> Any:
-    """Returns the Lightning trainer of the config, seeded, with exp_manager's logs, checkpoints and resuming."""
+    """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
     import lightning.pytorch as pl
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from nemo.utils.exceptions import NeMoBaseException
@@ -142,7 +142,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    # NeMo goes back to the best checkpoint at the end, and takes the step's number with it.
+    # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
     keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
     callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
@@ -154,7 +154,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     if resumes(cfg):
         if trainer.is_global_zero:
             settle_checkpoints(checkpoint_folder(cfg.exp_manager))
-        with open_dict(cfg):  # the first attempt has nothing to resume, which NeMo takes for a mistake
+        with open_dict(cfg):  # NeMo treats the first attempt, which has nothing to resume, as an error
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     try:
         exp_manager(trainer, cfg.get("exp_manager"))
@@ -168,10 +168,10 @@ def build_trainer(cfg: DictConfig) -> Any:
 
 
 def preprocess_data(model: DictConfig, trainer: Any) -> None:
-    """Where `model.preproc_out_dir` is set: trains tokenizers, writes tarred data and puts their paths in `model`.
+    """Trains tokenizers, writes tarred data and puts their paths in `model`, if `model.preproc_out_dir` is set.
 
     Raises:
-        ConfigurationError: if all of the batches are fewer than one tar file must hold.
+        ConfigurationError: if there are too few batches for a single tar file.
     """
     if not model.get("preproc_out_dir"):
         return
@@ -179,7 +179,7 @@ def preprocess_data(model: DictConfig, trainer: Any) -> None:
 
     discarded = _DiscardedBatches(model.train_ds.get("num_batches_per_tarfile", 1000))
     logger = logging.getLogger("nemo_logger")
-    logger.filters.insert(0, discarded)  # before what hides NeMo's lines
+    logger.filters.insert(0, discarded)  # before the filter that hides NeMo's messages
     try:
         with whole_fragments(), open_dict(model):
             MTDataPreproc(cfg=model, trainer=trainer)
@@ -194,13 +194,13 @@ def preprocess_data(model: DictConfig, trainer: Any) -> None:
 
 
 class _DiscardedBatches(logging.Filter):
-    """Reads in NeMo's log how many batches are in no tar file, which it says at a level that nobody sees.
+    """Finds out from NeMo's log how many batches are dropped. NeMo logs this at a level that is not shown.
 
-    Every tar file must hold as many batches as the others, or devices would have different numbers of them; NeMo
-    leaves out those that do not fill one.
+    All tar files must have the same number of batches, so that all devices get the same number. NeMo drops the
+    batches that do not fill a tar file.
 
     Args:
-        per_file: the batches of a tar file.
+        per_file: number of batches per tar file.
     """
 
     def __init__(self, per_file: int):
@@ -209,7 +209,7 @@ class _DiscardedBatches(logging.Filter):
         self.sentences: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets everything pass."""
+        """Inspects a log record and always returns True."""
         found = re.search(r"batches discarded: (\d+), total batches kept: (\d+)", record.getMessage())
         if found and (discarded := int(found[1])):
             kept = int(found[2])
@@ -222,7 +222,7 @@ class _DiscardedBatches(logging.Filter):
 
 
 def start_from_nemo(cfg: DictConfig, model: Any) -> None:
-    """Where `init_from_nemo_model` names a `.nemo`: gives `model`, or a distillation's student, the weights in it."""
+    """Initializes `model` with the weights of `init_from_nemo_model`, if that is set."""
     if path := cfg.get("init_from_nemo_model"):
         from nemo_distill.nemo_files.restore import restore_for_inference
 
@@ -232,19 +232,19 @@ def start_from_nemo(cfg: DictConfig, model: Any) -> None:
 
 
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
-    """Trains and tests `model`, as `do_training` and `do_testing` say.
+    """Trains and tests `model`, according to `do_training` and `do_testing`.
 
     Raises:
-        Interrupted: with code 1, if training was interrupted.
+        Interrupted: with exit code 1, if the training is interrupted.
     """
     from nemo_distill.trainer.safe_checkpoints import complete_training
 
     if cfg.get("do_training", True):
         try:
             trainer.fit(model)
-        except SystemExit as interruption:  # Lightning's way to end on Ctrl-C and, with exit code 0, on SIGTERM
+        except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
-        if trainer.interrupted:  # Lightning's way before 2.3
+        if trainer.interrupted:  # Lightning before 2.3
             raise Interrupted(INTERRUPTED)
         complete_training(trainer, model)
     if cfg.get("do_testing", False):

@@ -1,7 +1,7 @@
-"""What a translation job's configuration must satisfy, told before NeMo is imported.
+"""Checks the configuration of translation trainings, before NeMo is imported.
 
-The entry points are `check_training`, for a model trained on its own, and `check_distillation_job`. Both raise one
-`ConfigurationError` with everything that they found.
+The entry points are `check_training`, for a model trained without a teacher, and `check_distillation_job`. Both raise
+a single `ConfigurationError` with all problems.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,19 @@ from nemo_distill.models.distillation_section import (
 from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
 from nemo_distill.models.start_model import KEY, start_problems
-from nemo_distill.models.student_config import languages_left_to, teacher_archives
+from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.text.files import data_problems, unread_files, untokenized_text
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
 
-SEARCHES = ("nemo_distill", "nemo")  # that validation translates with
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
 
 
 def check_training(cfg: DictConfig) -> list[str]:
-    """Checks the config of a model that is trained on its own, and returns what may be meant but is odd.
+    """Checks the config of a training without a teacher, and returns warnings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -52,7 +51,7 @@ def check_training(cfg: DictConfig) -> list[str]:
 
 
 def check_distillation_job(cfg: DictConfig) -> list[str]:
-    """Checks the config of a distillation, including that its teacher and student can be paired, and returns oddities.
+    """Checks the config of a distillation, including whether teacher and student fit, and returns warnings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -82,7 +81,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | languages_left_to(archives[0], model))
+    return _oddities(model | missing_languages(archives[0], model))
 
 
 def _raise(problems: list[str]) -> None:
@@ -95,7 +94,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 
 def _replaced_sections(cfg: DictConfig) -> list[str]:
-    """Sections that hold a single value, such as what a shell makes of braces; of them nothing more can be said."""
+    """Returns sections that are a single value, for example after the shell expanded braces."""
     if cfg.get("model") is None:
         return ["model is missing; it is a section of keys."]
     sections = _plain(cfg)
@@ -116,8 +115,6 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections)
     problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
-    if (search := model.get("search", SEARCHES[0])) not in SEARCHES:
-        problems.append(f"model.search={search}: must be one of {', '.join(SEARCHES)}.")
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)
@@ -131,7 +128,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
 
 
 def tarred_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if tarred data is wanted that neither is there nor will be written as the config has it."""
+    """Returns a sentence if the config uses tarred data that does not exist and will not be written."""
     train = model.get("train_ds") or {}
     if not train.get("use_tarred_dataset") or train.get("metadata_file"):
         return []
@@ -144,7 +141,7 @@ def tarred_problems(model: Mapping[str, Any]) -> list[str]:
 
 
 def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
-    """A sentence for each limit on pairs that NeMo, when it writes tarred data, replaces by one of its own."""
+    """Returns a sentence for each limit on pairs that NeMo overrides when it writes tarred data."""
     longest = train.get("max_seq_length", 512)
     taken = {"min_seq_length": 1, "max_seq_length_diff": longest, "max_seq_length_ratio": longest}
     return [
@@ -156,7 +153,7 @@ def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
 
 
 def _is_stricter(key: str, value: Any, than: Any) -> bool:
-    """Whether a limit leaves out pairs that another keeps; what is no number is told elsewhere."""
+    """True if a limit excludes pairs that another one keeps. Other checks report values that are not numbers."""
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (value, than)):
         return False
     return value > than if key.startswith("min") else value < than
@@ -182,7 +179,7 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
 
 
 def _head_problems(head: Mapping[str, Any]) -> list[str]:
-    """Of keys that NeMo passes over, or with which its losses are computed of logits, without a word."""
+    """Returns problems that NeMo ignores silently: wrong numbers of layers, and losses computed from logits."""
     problems = []
     if (layers := head.get("num_layers", 1)) != 1:
         problems.append(
@@ -194,7 +191,7 @@ def _head_problems(head: Mapping[str, Any]) -> list[str]:
 
 
 def _oddities(model: Mapping[str, Any]) -> list[str]:
-    """What may be meant but costs quality."""
+    """Returns warnings about settings that are allowed but reduce quality."""
     smoothing = model.get("label_smoothing") or 0.0
     distillation = model.get("distillation")
     if smoothing and distillation is not None and distillation.get("distillation_loss_weight") != 0:
@@ -211,7 +208,7 @@ def _odd_data(model: Mapping[str, Any]) -> list[str]:
 
 
 def _has_tokenizer(model: Mapping[str, Any], side: str) -> bool:
-    """Whether a tokenizer of this side need not be trained; preprocessing trains those of sentencepiece alone."""
+    """True if the tokenizer of this side need not be trained. Preprocessing trains only sentencepiece tokenizers."""
     tokenizer = model.get(f"{side}_tokenizer") or {}
     return tokenizer.get("tokenizer_model") is not None or tokenizer.get("library") != "sentencepiece"
 

@@ -1,88 +1,97 @@
-"""Translates: lines of text in, their translations out, in order, as they come."""
+"""Translates lines of text and writes the translations in order."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TextIO
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.checks import check_missing
-from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_section
+from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import set_up_console
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
-from nemo_distill.decoding.engines import device_problems, engine_problems, load_engine, search_problems
-from nemo_distill.decoding.ensemble import share_problems
+from nemo_distill.decoding.engines import (
+    Device,
+    EngineName,
+    ModelSection,
+    engine_problems,
+    load_engine,
+    model_paths,
+    search_problems,
+)
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.storage.files import user_path, whole_file
-from nemo_distill.text.files import as_list, named_files
+from nemo_distill.storage.files import UserPath, whole_file
+from nemo_distill.text.files import PossiblyEmptyFiles, input_files
 from nemo_distill.text.lines import TextFiles, clean_text
 
 
-def read_settings(section: DictConfig) -> SearchSettings:
-    """Returns the search settings of a config's section.
+@section
+class TranslationConfig(ModelSection):
+    """The configuration of `translate`."""
 
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    settings, problems = read_section(SearchSettings, OmegaConf.to_container(section, resolve=True), "search")
-    if settings is None or problems:
-        raise ConfigurationError(problems)
-    return settings
+    engine: EngineName = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time."""
+    input: PossiblyEmptyFiles | None = None
+    """A file, plain or gzip, or several; null: standard input."""
+    output: UserPath | None = None
+    """A file; null: standard output."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+    scores: bool = False
+    """Write each translation's score and a tab before it."""
+    chunk: int = Field(default=2048, ge=1)
+    """Lines that are read, sorted by length and translated at a time."""
+    device: Device = "cpu"
+    """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    """How to search."""
 
+    @rule
+    def search_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the engine cannot follow."""
+        return search_problems(self.engine, self.search)
 
-def model_paths(model: Any) -> list[str]:
-    """Returns the paths that a config's `model` names: one, or a list of them."""
-    return [str(user_path(path)) for path in as_list(model)]
+    @rule
+    def engine_problems(self) -> list[str]:
+        """Returns a sentence for each reason why the engine could not load the model."""
+        return engine_problems(self.engine, model_paths(self.model), self.dtype)
+
+    @rule
+    def output_problems(self) -> list[str]:
+        """Returns a sentence if the output cannot be written."""
+        if self.output is None:
+            return []
+        if not self.output.parent.is_dir():
+            return [f"output names '{self.output}', but there is no folder '{self.output.parent}'."]
+        if self.output.is_dir() or (self.output.exists() and not self.overwrite):
+            return [f"output names '{self.output}', which exists; set overwrite=true, or name another."]
+        return []
 
 
 def check_translation(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded.
+    """Checks as much as possible before a model is loaded.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    try:
-        problems += search_problems(cfg.engine, read_settings(cfg.search))
-    except ConfigurationError as error:
-        problems += error.problems
-    problems += engine_problems(cfg.engine, model_paths(cfg.model), cfg.dtype)
-    problems += share_problems(as_list(cfg.weights) or None, len(model_paths(cfg.model)))
-    problems += device_problems(cfg.device)
-    if not isinstance(cfg.chunk, int) or cfg.chunk < 1:
-        problems.append(f"chunk={cfg.chunk}: must be a whole number of at least 1.")
-    if cfg.input is not None:
-        problems += [problem for problem in named_files("input", cfg.input)[1] if "is empty" not in problem]
-    problems += _output_problems(cfg) if cfg.output is not None else []
-    if problems:
-        raise ConfigurationError(problems)
+    read_config(TranslationConfig, cfg)
 
 
-def _output_problems(cfg: DictConfig) -> list[str]:
-    output = user_path(cfg.output)
-    if not output.parent.is_dir():
-        return [f"output names '{output}', but there is no folder '{output.parent}'."]
-    if output.is_dir() or (output.exists() and not cfg.overwrite):
-        return [f"output names '{output}', which exists; set overwrite=true, or name another."]
-    return []
-
-
-def run_translation(cfg: DictConfig) -> None:
-    """Translates `cfg.input` into `cfg.output`, or standard input into standard output."""
-    settings = read_settings(cfg.search)
-    languages = (cfg.source_language, cfg.target_language)
-    engine = load_engine(cfg.engine, model_paths(cfg.model), cfg.device, cfg.dtype, cfg.weights, *languages)
-    cut = 0
-    with _lines(cfg.input) as lines, _whole_or_nothing(cfg.output) as output:
-        for number, translation in enumerate(_translations(engine, lines, settings, cfg)):
-            output.writelines(f"{line}\n" for line in format_translation(number, translation, settings, cfg.scores))
+def run_translation(config: TranslationConfig) -> None:
+    """Translates `input` into `output`, or standard input into standard output."""
+    languages = (config.source_language, config.target_language)
+    paths = model_paths(config.model)
+    engine = load_engine(config.engine, paths, config.device, config.dtype, config.weights, *languages)
+    search, cut = config.search, 0
+    with _lines(config.input) as lines, _whole_or_nothing(config.output) as output:
+        for number, translation in enumerate(_translations(engine, lines, config)):
+            output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
             output.flush()
             cut += translation.source_cut
     if cut:
@@ -90,10 +99,10 @@ def run_translation(cfg: DictConfig) -> None:
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
-    """Returns the lines that are written for a line.
+    """Returns the output lines for an input line.
 
-    They are the translation; with `scores`, its score and a tab before it; with several hypotheses, a line each in the
-    format of Moses, `number ||| hypothesis ||| score`.
+    The output is the translation, with `scores` preceded by its score and a tab. With several hypotheses, it is one
+    line per hypothesis in Moses format, `number ||| hypothesis ||| score`.
     """
     if settings.n_best > 1:
         return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
@@ -102,48 +111,42 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
     return [f"{best.score:.4f}\t{text}" if scores else text]
 
 
-def _translations(
-    engine: Engine, lines: Iterable[str], settings: SearchSettings, cfg: DictConfig
-) -> Iterable[Translation]:
+def _translations(engine: Engine, lines: Iterable[str], config: TranslationConfig) -> Iterable[Translation]:
     # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
-    chunk = 1 if cfg.input is None and sys.stdin.isatty() else cfg.chunk
-    stream = translate_stream(engine, lines, settings, chunk)
-    if cfg.input is None:
+    chunk = 1 if config.input is None and sys.stdin.isatty() else config.chunk
+    stream = translate_stream(engine, lines, config.search, chunk)
+    if config.input is None:
         return stream
-    with _lines(cfg.input) as counted:
+    with _lines(config.input) as counted:
         total = sum(1 for _ in counted)
     return track(stream, "translating", total, console=Console(stderr=True), transient=True)
 
 
 @contextmanager
-def _lines(paths: Any) -> Iterator[Iterator[str]]:
+def _lines(paths: str | list[str] | None) -> Iterator[Iterator[str]]:
     """Opens files, plain or gzip, or standard input.
 
-    Bytes that are no UTF-8 become U+FFFD and control characters are cleaned away as everywhere; no line is lost.
+    Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
     """
-    raw = (
-        (line.removesuffix(b"\n") for line in sys.stdin.buffer)
-        if paths is None
-        else TextFiles(named_files("input", paths)[0])
-    )
+    raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if paths is None else TextFiles(input_files(paths))
     yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
 
 
 @contextmanager
-def _whole_or_nothing(path: str | None) -> Iterator[TextIO]:
+def _whole_or_nothing(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with whole_file(user_path(path)) as file:
+    with whole_file(path) as file:
         stream = TextIOWrapper(file, encoding="utf-8", newline="\n")
         try:
             yield stream
         finally:
-            stream.detach()  # which flushes; `whole_file` closes the file
+            stream.detach()  # flushes it without closing the file, which `whole_file` does
 
 
 def main(cfg: DictConfig) -> None:
-    set_up_console(sys.stderr)  # standard output is for translations
+    set_up_console(sys.stderr)  # standard output is only for translations
     check(cfg, check_translation)
     with plain_errors():
-        run_translation(cfg)
+        run_translation(read_config(TranslationConfig, cfg))

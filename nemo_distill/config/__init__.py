@@ -1,1 +1,1 @@
-"""Configurations: their types, the keys that NeMo and Lightning know, and the errors that name what is wrong."""
+"""Configuration: typed sections, the known keys of NeMo and Lightning, and error messages."""

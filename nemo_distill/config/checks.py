@@ -1,4 +1,4 @@
-"""Checks that any configuration needs: mandatory keys without a value, and the known key closest to a typing error."""
+"""Checks for any configuration: missing mandatory values, and suggestions for misspelled keys."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
@@ -6,14 +6,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+MISSING = "???"  # in a config file: a key that must be given
+
 
 def listing(names: Collection[str]) -> str:
-    """Returns the names in alphabetical order with commas between them, or "none"."""
+    """Returns the names in alphabetical order, separated by commas, or "none"."""
     return ", ".join(sorted(names)) or "none"
 
 
 def suggestion(key: str, known: Collection[str]) -> str:
-    """Returns "; the closest known key is 'x'", or "; known are ..." where none is close."""
+    """Returns "; the closest known key is 'x'", or "; known are ..." if no key is similar."""
     close = difflib.get_close_matches(str(key), list(known), n=1)
     return f"; the closest known key is '{close[0]}'" if close else f"; known are {listing(known)}"
 
@@ -29,10 +31,10 @@ def check_missing(cfg: DictConfig) -> list[str]:
 
 
 def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yields what `OmegaConf.missing_keys` does, which ends at the first list that names one of them."""
+    """Does the same as `OmegaConf.missing_keys`, which stops at the first list with a missing value."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         name = f"{prefix}[{key}]" if isinstance(node, list) else f"{prefix}.{key}" if prefix else str(key)
-        if value == "???":
+        if value == MISSING:
             yield name
         yield from _missing_keys(value, name)

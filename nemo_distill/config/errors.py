@@ -1,13 +1,13 @@
-"""The errors that end a job with sentences for its user, and no stack trace."""
+"""The errors that end a job with a message for the user and without a stack trace."""
 
 from collections.abc import Collection
 
 
 class ConfigurationError(ValueError):
-    """All that is wrong with a configuration.
+    """All problems of a configuration.
 
     Args:
-        problems: one sentence each; every one names the key or file, what it holds and what is allowed.
+        problems: one sentence each. It names the key or file, the value and the allowed values.
     """
 
     def __init__(self, problems: Collection[str]):
@@ -19,8 +19,8 @@ class ConfigurationError(ValueError):
 
 
 class NotFiniteError(ArithmeticError):
-    """NaN or infinity in weights, a loss or gradients; the sentence says where."""
+    """NaN or infinity in weights, a loss or gradients. The message says where."""
 
 
 class DataError(ValueError):
-    """Text, or what was made of it, that cannot be used as it is; the sentence names the file."""
+    """Text, or data made from it, that cannot be used. The message names the file."""

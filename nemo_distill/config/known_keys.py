@@ -1,6 +1,6 @@
-"""The keys that NeMo and Lightning know, section by section, so that a misspelt one is told before they are imported.
+"""The known keys of NeMo and Lightning by section. They are used to report misspelled keys before the slow imports.
 
-A test compares these lists with the libraries' own.
+A test compares these lists with the libraries.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_distill.config.checks import suggestion
 
-# What Lightning called these when NeMo's first translation scripts were written.
+# Keys of older Lightning versions, which NeMo's first translation scripts used.
 RENAMED_TRAINER_KEYS = {
     "gpus": "devices",
     "checkpoint_callback": "enable_checkpointing",
@@ -67,15 +67,15 @@ sentencepiece_legacy
 """.split()
 HEAD = ["num_layers", "activation", "log_softmax", "dropout", "use_transformer_init"]
 
-# Sections whose owner refuses an unknown key anyway, minutes later and with a stack trace.
+# Sections in which unknown keys are errors: NeMo and Lightning reject them too, but late and with a stack trace.
 STRICT = {
     "trainer": TRAINER,
     "exp_manager": EXP_MANAGER,
     "exp_manager.checkpoint_callback_params": CHECKPOINT,
     "exp_manager.early_stopping_callback_params": EARLY_STOPPING,
 }
-# Sections in which NeMo passes over an unknown key in silence. A key that resembles a known one is taken for a slip;
-# any other may be meant for code that these lists do not know.
+# Sections in which NeMo silently ignores unknown keys. Only keys similar to a known key are reported. Other keys may
+# be meant for the user's own code.
 LENIENT = {
     "model": MODEL,
     **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
@@ -86,12 +86,12 @@ LENIENT = {
 
 
 def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each key of a job's config that nobody knows, or that looks misspelt."""
+    """Returns a sentence for each key of a job's config that is unknown or seems misspelled."""
     problems = [
         f"{section} has the unknown key '{key}'{suggestion(key, known)}."
         for section, known in STRICT.items()
         for key in _new_keys(cfg, section, known)
-        if key not in RENAMED_TRAINER_KEYS  # told with their new names elsewhere
+        if key not in RENAMED_TRAINER_KEYS  # `check_trainer` reports these with their new names
     ]
     return problems + [
         f"{section} has the unknown key '{key}'{suggestion(key, known)}."
@@ -104,7 +104,7 @@ def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
 def _new_keys(cfg: Mapping[str, Any], section: str, known: list[str]) -> Iterator[str]:
     for name in section.split("."):
         cfg = cfg.get(name) or {}
-        if not isinstance(cfg, Mapping):  # told elsewhere
+        if not isinstance(cfg, Mapping):  # another check reports this
             return iter(())
     return (key for key in cfg if key not in known)
 

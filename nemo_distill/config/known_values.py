@@ -1,63 +1,40 @@
-"""Which values NeMo's and Lightning's keys may have, so that a wrong one is told before they are imported."""
+"""The allowed values of NeMo's and Lightning's keys. They are used to report errors before the slow imports."""
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-MISSING = "???"
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
+from nemo_distill.config.checks import MISSING
+from nemo_distill.config.section import Allowed, argument_problem
 
-@dataclass(frozen=True)
-class Number:
-    """A number from `least` on, to `most`; null too where that means something.
-
-    Args:
-        least: may be reached, unless `above`.
-        most: None for no limit; may not be reached.
-        whole: no fractions.
-        above: must be more than `least`.
-        null: may be null.
-    """
-
-    least: float | None = None
-    most: float | None = None
-    whole: bool = False
-    above: bool = False
-    null: bool = False
-
-    def takes(self, value: Any) -> bool:
-        if value is None:
-            return self.null
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            return False
-        if not math.isfinite(value) or (self.most is not None and value >= self.most):
-            return False
-        return self.least is None or value > self.least or (value == self.least and not self.above)
-
-    def __str__(self) -> str:
-        bounds = [] if self.least is None else [f"{'above' if self.above else 'of at least'} {self.least:g}"]
-        bounds += [] if self.most is None else [f"below {self.most:g}"]
-        kind = "a whole number" if self.whole else "a number"
-        return " ".join([*(["null or"] if self.null else []), kind, *([" and ".join(bounds)] if bounds else [])])
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Count | None
+FromZero = Annotated[int, Field(ge=0)]
+FromZeroOrNone = FromZero | None
+Limit = Annotated[int, Field(ge=-1)] | None  # -1: none
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 
 
-@dataclass(frozen=True)
-class Word:
-    """One of some words."""
-
-    words: tuple[Any, ...]
-
-    def takes(self, value: Any) -> bool:
-        return not isinstance(value, (dict, list, bool)) and value in self.words
-
-    def __str__(self) -> str:
-        return f"one of {', '.join('null' if word is None else str(word) for word in self.words)}"
+def _are_devices(devices: int | str | list[int]) -> int | str | list[int]:
+    numbers: Any = devices if isinstance(devices, list) else [devices]
+    if isinstance(devices, str):
+        numbers = [int(part) if part.strip().lstrip("-").isdigit() else part for part in devices.split(",")]
+    fits = devices == "auto" or all(isinstance(number, int) for number in numbers)
+    if fits and numbers not in ([], [0]) and (len(numbers) > 1 or numbers[0] == "auto" or numbers[0] >= -1):
+        return devices
+    raise PydanticCustomError("devices", "these are no devices")
 
 
-COUNT, COUNT_OR_NONE = Number(1, whole=True), Number(1, whole=True, null=True)
-LIMIT = Number(-1, whole=True, null=True)  # -1: none
-SHARE = Number(0, most=1)
+Devices = Annotated[
+    int | str | list[int],
+    AfterValidator(_are_devices),
+    Allowed("a number of at least 1, -1 or auto for all, or a list of the devices' numbers"),
+]
 OPTIMIZERS = """
 adadelta adafactor adagrad adam adamax adamw adan asgd distributed_fused_adam fused_adam lion mcore_distributed_optim
 nadam novograd radam rmsprop rprop sgd
@@ -72,61 +49,57 @@ PRECISIONS = (
     *("transformer-engine", "transformer-engine-float16", None),
 )
 DATA = {
-    **dict.fromkeys(("tokens_in_batch", "max_seq_length"), COUNT),
-    **dict.fromkeys(("num_workers", "min_seq_length", "max_seq_length_diff"), Number(0, whole=True)),
+    **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),
+    **dict.fromkeys(("num_workers", "min_seq_length", "max_seq_length_diff"), FromZero),
 }
 STACK = {
-    **dict.fromkeys(("hidden_size", "inner_size", "num_layers", "num_attention_heads", "max_sequence_length"), COUNT),
-    **dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), SHARE),
+    **dict.fromkeys(("hidden_size", "inner_size", "num_layers", "num_attention_heads", "max_sequence_length"), Count),
+    **dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), Share),
 }
-VALUES: dict[str, Mapping[str, Number | Word]] = {
-    "": {"seed": Number(0, whole=True)},
-    "model": {"beam_size": COUNT, "len_pen": Number(0), "label_smoothing": SHARE},
+VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
+    "": {"seed": FromZero},
+    "model": {
+        "beam_size": Count,
+        "len_pen": NotNegative,
+        "label_smoothing": Share,
+        "search": Literal["nemo_distill", "nemo"],  # ours: what validation translates with
+    },
     **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{side}": STACK for side in ("encoder", "decoder")},
-    **{f"model.{side}_tokenizer": {"vocab_size": COUNT_OR_NONE} for side in ("encoder", "decoder")},
-    "model.optim": {"lr": Number(0, above=True), "weight_decay": Number(0), "name": Word(tuple(OPTIMIZERS))},
+    **{f"model.{side}_tokenizer": {"vocab_size": CountOrNone} for side in ("encoder", "decoder")},
+    "model.optim": {"lr": Positive, "weight_decay": NotNegative, "name": Literal[tuple(OPTIMIZERS)]},
     "model.optim.sched": {
-        "name": Word(tuple(SCHEDULES)),
-        "warmup_steps": Number(0, whole=True, null=True),
-        "warmup_ratio": Number(0, most=1, null=True),
+        "name": Literal[tuple(SCHEDULES)],
+        "warmup_steps": FromZeroOrNone,
+        "warmup_ratio": Share | None,
     },
     "trainer": {
-        "accelerator": Word(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
-        "precision": Word(PRECISIONS),
-        "max_steps": LIMIT,
-        "max_epochs": LIMIT,
-        "num_nodes": COUNT,
-        "accumulate_grad_batches": COUNT,
+        "accelerator": Accelerator,
+        "precision": Literal[PRECISIONS],
+        "max_steps": Limit,
+        "max_epochs": Limit,
+        "num_nodes": Count,
+        "accumulate_grad_batches": Count,
+        "devices": Devices,
     },
 }
 
 
 def wrong_values(cfg: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each value of a job's config, resolved, that its key cannot have."""
-    return [
-        f"{where}={value}: must be {rule}."
-        for section, rules in VALUES.items()
-        for where, value, rule in _given(cfg, section, rules)
-        if value != MISSING and not rule.takes(value)
-    ] + _wrong_devices((cfg.get("trainer") or {}).get("devices", 1))
+    found = (
+        argument_problem(where, value, type_)
+        for section, types in VALUES.items()
+        for where, value, type_ in _given(cfg, section, types)
+        if value != MISSING
+    )
+    return [problem for problem in found if problem]
 
 
-def _given(cfg: Mapping[str, Any], section: str, rules: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _given(cfg: Mapping[str, Any], section: str, types: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name in filter(None, section.split(".")):
         cfg = cfg.get(name) or {}
         if not isinstance(cfg, Mapping):
             return
     prefix = f"{section}." if section else ""
-    yield from ((f"{prefix}{key}", cfg[key], rule) for key, rule in rules.items() if key in cfg)
-
-
-def _wrong_devices(devices: Any) -> list[str]:
-    """A number, -1 and `auto` for all, or a list of numbers, also as text."""
-    numbers = devices if isinstance(devices, list) else [devices]
-    if isinstance(devices, str):
-        numbers = [int(part) if part.strip().lstrip("-").isdigit() else part for part in devices.split(",")]
-    fits = devices == "auto" or all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
-    if fits and numbers not in ([], [0]) and (len(numbers) > 1 or numbers[0] == "auto" or numbers[0] >= -1):
-        return []
-    return [f"trainer.devices={devices}: must be at least 1, -1 or auto for all, or a list of the devices' numbers."]
+    yield from ((f"{prefix}{key}", cfg[key], type_) for key, type_ in types.items() if key in cfg)

@@ -1,23 +1,21 @@
-"""Typed sections of a configuration, and the sentences that say what is wrong with one.
+"""Typed sections of a configuration, and messages about their problems.
 
-A section is a class of plain fields. Each field's type, default, limits and description stand in the class and nowhere
-else; the checks, the sentences and the configuration reference are all derived from it:
+A section is a class of plain fields. The class is the only place for each field's type, default, limits and
+description. The checks, the messages and the configuration reference are derived from it:
 
     @section
     class SearchSettings:
         beam_size: int = Field(default=4, ge=1)
-        \"""Hypotheses that are followed; 1 is greedy search.\"""
+        \"""Number of hypotheses in the beam; 1 is greedy search.\"""
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, NoReturn, TypeVar, cast, dataclass_transform, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -25,93 +23,184 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from nemo_distill.config.checks import check_missing, suggestion
+from nemo_distill.config.checks import MISSING, check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.wording import Allowed, is_section, options_of, shown, type_in_words
+
+__all__ = [
+    "Allowed",
+    "argument_problem",
+    "broken_rules",
+    "read_config",
+    "read_section",
+    "read_value",
+    "refuse",
+    "rule",
+    "section",
+    "type_in_words",
+]
 
 Section = TypeVar("Section")
-# A number must be written as one, and what a class does not name is refused.
+# Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-PLAIN_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    bool: "true or false",
-    NoneType: "null",
-}
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
-BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """Goes into an `Annotated` type: says in words what the type allows, where they do not follow from it."""
-
-    words: str
 
 
 def refuse(words: str) -> NoReturn:
-    """Called by a field's validator: ends the sentence that begins with the field's key by these words."""
+    """Raises an error in a field's validator. `words` complete the sentence that begins with the field's key."""
     raise PydanticCustomError(OWN_WORDS, "{words}", {"words": words})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def section(cls: type[Section]) -> type[Section]:
-    """Makes a class of fields a section: frozen, checked when it is built, and described by its fields' docstrings.
+    """Makes a class a section: frozen, validated, and described by its fields' docstrings.
 
-    A section may have a method `problems()` that returns a sentence for each rule that concerns several of its keys;
-    such a sentence begins with a key of the section. `in_words` may say what the section is, for sentences.
+    Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
+    method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
     """
-    return cast(type[Section], pydantic_dataclass(frozen=True, config=STRICT)(cls))
+    made: Any = pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    for name, field in made.__pydantic_fields__.items():
+        for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
+            if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
+                field.description = base.__pydantic_fields__[name].description
+    return cast(type[Section], made)
 
 
-def read_config(section_class: type[Section], cfg: DictConfig) -> Section:
-    """Returns the section that a whole configuration stands for.
+def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """Marks a method of a section that returns sentences, each of which begins with a key of the section.
+
+    Where some keys are wrong by themselves, the rules that do not read them still have their say.
+    """
+    method.__dict__["is_rule"] = True
+    return method
+
+
+def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
+    """Returns a whole configuration as a section.
+
+    Args:
+        section_class: the class.
+        cfg: the configuration.
+        other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    found, problems = read_section(section_class, OmegaConf.to_container(cfg, resolve=True))
+    values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    if other_keys:
+        values = {key: value for key, value in values.items() if key in _fields(section_class)}
+    found, problems = read_section(section_class, values)
+    problems = list(dict.fromkeys([*check_missing(cfg), *problems]))
     if found is None or problems:
         raise ConfigurationError(problems)
     return found
 
 
+def _fields(section_class: Any) -> dict[str, FieldInfo]:
+    return section_class.__pydantic_fields__
+
+
+def _without_missing(values: Any) -> Any:
+    """Leaves out keys without a value, so that what is wrong with the others is told as well."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _without_missing(value) for key, value in values.items() if value != MISSING}
+
+
 def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
-    """Returns the section, or None where a key or a value does not fit it, and a sentence for each problem.
+    """Returns the section, or None if a key or value is invalid, and a sentence for each problem.
 
     Args:
         section_class: the class.
-        values: plain values, as a resolved configuration has them.
-        where: the section's key, as the user types it; "" for a whole configuration.
+        values: plain values of a resolved configuration.
+        where: the section's key as the user types it; "" for a whole configuration.
     """
     if not isinstance(values, Mapping):
         return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        return None, list(dict.fromkeys(_sentences(section_class, values, where, error)))
+        problems = [*_sentences(section_class, values, where, error)]
+        return None, list(dict.fromkeys([*problems, *_rule_problems(_partial(section_class, values), where)]))
     return found, list(_rule_problems(found, where))
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
-    """Yields what `problems()` of a section, and of all sections in it, return."""
+    """Yields what the rules of a section, and of all sections in it, return."""
     parts: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
-    elif is_dataclass(value):
-        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
-        if hasattr(value, "problems"):
-            yield from (_key(where, problem) for problem in value.problems())
+    elif is_section(value):
+        known = vars(value)
+        parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
+        section_class: Any = type(value)
+        for one in _rules(section_class):
+            try:
+                yield from (_key(where, problem) for problem in one(value))
+            except _WrongKey:
+                continue
     else:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def broken_rules(found: Any) -> list[str]:
+    """Returns the sentences of the rules of a section, and of all sections in it."""
+    return list(_rule_problems(found, ""))
+
+
+@cache
+def _rules(section_class: type) -> list[Callable[[Any], list[str]]]:
+    methods = {name: one for base in reversed(section_class.__mro__) for name, one in vars(base).items()}
+    return [one for name, one in methods.items() if name == "problems" or getattr(one, "is_rule", False)]
+
+
+class _WrongKey(Exception):
+    """A rule has read a key whose value is wrong by itself, which has been told."""
+
+
+def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
+    """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
+    made: Any = object.__new__(_partial_class(section_class))
+    for name, field in _fields(section_class).items():
+        if name in values:
+            type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            found, right = _right_part(type_, values[name])
+        else:
+            found, right = field.get_default(call_default_factory=True), not field.is_required()
+        if right:
+            vars(made)[name] = found
+    return made
+
+
+@cache
+def _partial_class(section_class: type) -> type:
+    def read(made: Any, name: str) -> Any:
+        if name in _fields(section_class) and name not in object.__getattribute__(made, "__dict__"):
+            raise _WrongKey(name)
+        return object.__getattribute__(made, name)
+
+    return type(section_class.__name__, (section_class,), {"__getattribute__": read})
+
+
+def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
+    """Returns what is right of a value, sections in it in part, and whether anything is."""
+    try:
+        return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
+    except ValidationError:
+        pass
+    bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
+    for option in options_of(bare):
+        if is_section(option) and isinstance(value, Mapping):
+            return _partial(option, value), True
+        if get_origin(option) is dict and isinstance(value, Mapping):
+            parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
+            return {name: part for name, (part, _) in parts.items()}, all(right for _, right in parts.values())
+    return None, False
 
 
 def _key(where: str, name: Any) -> str:
@@ -135,16 +224,9 @@ def _sentences(section_class: type, values: Mapping[str, Any], where: str, error
             yield place.sentence(problem)
 
 
-def _shown(value: Any) -> str:
-    """A value as a user would type it; a text that looks like a number has quotes."""
-    if isinstance(value, str):
-        return repr(value) if value.replace(".", "", 1).lstrip("-").isdigit() else value
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
 @dataclass(frozen=True)
 class _Place:
-    """A value of a configuration, with its key, the type that it should be of, and what else the type demands."""
+    """A value in a configuration, with its key, its expected type, and additional constraints on it."""
 
     type_: Any
     demands: Sequence[Any]
@@ -154,9 +236,9 @@ class _Place:
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
-        for option in _options(self.type_):
+        for option in options_of(self.type_):
             origin = get_origin(option) or option
-            if _is_section(option) and isinstance(self.value, Mapping):
+            if is_section(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
                 if part == option.__name__:  # pydantic's word for one of several types
                     return _Place(option, (), self.value, self.where)
@@ -172,15 +254,15 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        sections = [option for option in _options(self.type_) if _is_section(option)]
-        several = len(_options(self.type_)) > 1 and isinstance(self.value, Mapping)
-        return bool(sections) and several and part not in [option.__name__ for option in sections]
+        options = [option for option in options_of(self.type_) if option is not NoneType]
+        sections = [option.__name__ for option in options if is_section(option)]
+        return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
-        """Says what is wrong here.
+        """Returns the message for a problem at this place.
 
         Args:
-            problem: as pydantic describes it.
+            problem: pydantic's description of the problem.
         """
         if problem["type"] == "missing":
             return f"{self.where} has no value; give it."
@@ -192,66 +274,16 @@ class _Place:
             return f"{self.where} {problem['msg']}."
         allowed = f"must be {type_in_words(self.type_, self.demands)}"
         reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
-        return f"{self.where}={_shown(self.value)}: {reason}."
-
-
-def _is_section(type_: Any) -> bool:
-    return is_dataclass(type_)
-
-
-def _options(type_: Any) -> tuple[Any, ...]:
-    return get_args(type_) if get_origin(type_) in (UnionType, Union) else (type_,)
-
-
-def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
-    """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
-    for demand in demands:
-        if isinstance(demand, Allowed):
-            return demand.words
-    options = sorted(_options(type_), key=lambda option: option is not NoneType)
-    return " or ".join(_option_words(option, demands) for option in options)
-
-
-def _option_words(type_: Any, demands: Sequence[Any]) -> str:
-    origin, arguments = get_origin(type_), get_args(type_)
-    if origin is Annotated:
-        own = [one for demand in arguments[1:] for one in getattr(demand, "metadata", [demand])]
-        return type_in_words(arguments[0], [*own, *demands])
-    if origin is Literal:
-        return ("one of " if len(arguments) > 1 else "") + ", ".join(_shown(word) for word in arguments)
-    if origin in (list, tuple):
-        several = "a list that is not empty" if any(isinstance(one, MinLen) for one in demands) else "a list"
-        return (
-            f"{several}, of which each entry is {type_in_words(arguments[0], ())}"
-            if arguments[:1] != (Any,)
-            else several
-        )
-    if origin is dict or type_ is dict:
-        return "a section"
-    if _is_section(type_):
-        return getattr(type_, "in_words", None) or f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
-    return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
-
-
-def _bounds(type_: Any, demands: Sequence[Any]) -> str:
-    if type_ not in (int, float):
-        return ""
-    said = [
-        f"{BOUNDS[type(demand)][1]} {getattr(demand, BOUNDS[type(demand)][0]):g}"
-        for demand in demands
-        if type(demand) in BOUNDS
-    ]
-    joined = " and ".join(said)
-    return f"of {joined}" if joined.startswith("at") else joined
+        return f"{self.where}={shown(self.value)}: {reason}."
 
 
 def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
-    """Returns a value that stands outside of any section, or None, and a sentence for each problem.
+    """Validates a value outside of any section. Returns it, or None, and a sentence for each problem.
 
     Args:
-        type_: what it should be; may hold sections.
-        value: plain, as a resolved configuration has it.
-        where: its key, as the user types it.
+        type_: the expected type; it may contain sections.
+        value: a plain value of a resolved configuration.
+        where: the key as the user types it.
     """
     holder = _holder(type_)
     found, problems = read_section(holder, {"value": value})
@@ -260,24 +292,25 @@ def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
 
 @cache
 def _holder(type_: Any) -> type:
-    return section(type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__}))
+    holder = type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__})
+    return pydantic_dataclass(frozen=True, config={**STRICT, "use_attribute_docstrings": False})(holder)  # it has none
 
 
 def argument_problem(where: str, value: Any, type_: Any) -> str | None:
-    """Returns a sentence if a value is not of the type that a function declares for an argument.
+    """Returns a sentence if a value does not fit a function's type annotation.
 
-    Of types that no configuration can hold, such as those of users' own losses, nothing is said.
+    Types that a configuration cannot express, such as those in users' own losses, are not checked.
 
     Args:
-        where: the key, as the user types it.
-        value: plain, as a resolved configuration has it.
+        where: the key as the user types it.
+        value: a plain value of a resolved configuration.
         type_: the annotation.
     """
     try:
         adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
         adapter.validate_json(json.dumps(value, default=str))
     except ValidationError:
-        return f"{where}={_shown(value)}: must be {type_in_words(type_, ())}."
+        return f"{where}={shown(value)}: must be {type_in_words(type_, ())}."
     except (PydanticSchemaGenerationError, PydanticUserError):
         return None
     return None

@@ -1,4 +1,4 @@
-"""Trains a student from a frozen teacher, for any pair of NeMo models that carry DistillationMixin."""
+"""Trains a student from a frozen teacher, for any pair of NeMo models that use DistillationMixin."""
 
 from pathlib import Path
 from typing import Any
@@ -31,28 +31,28 @@ from nemo_distill.nemo_files.restore import TRAINING_SECTIONS, restore_for_infer
 from nemo_distill.nemo_files.weights import check_weights
 
 WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
-SMALLEST_WEIGHT = 1e-12  # of a step without any token, whose gradients are zero
+SMALLEST_WEIGHT = 1e-12  # avoids a division by zero in a step without tokens, where all gradients are zero
 
 
 class DistillationModelPT(ModelPT):
-    """A frozen teacher and a student in training.
+    """Trains a student model from a frozen teacher.
 
-    In each training step both run the same `forward`, which registers tensors by name; each configured loss reads the
-    tensors that it asks for, and the student is trained on the weighted sum of the losses. Data, validation and
-    testing are the student's own. Checkpoints hold the student alone; `save_to` writes the student's `.nemo`.
+    In each training step, both models run the same `forward`, which registers tensors by name. Each configured loss
+    reads the tensors that it needs, and the student is trained on the weighted sum of the losses. The student handles
+    data, validation and testing. Checkpoints contain only the student. `save_to` writes the student's `.nemo`.
 
     Args:
-        cfg: the student's config as NeMo has it, with a section `distillation`; see `DistillationSection`.
-        trainer: the trainer that will run it.
-        model_class: the class of both models.
+        cfg: the student's NeMo config with an additional `distillation` section; see `DistillationSection`.
+        trainer: the Lightning trainer.
+        model_class: the class of teacher and student.
 
     Raises:
-        ConfigurationError: with all reasons at once, if losses, teacher and student do not fit together.
+        ConfigurationError: if losses, teacher and student do not fit together. It lists all problems.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Any = None, *, model_class: type[ModelPT]):
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-        # Without data sets: those are the student's, which does not exist yet.
+        # The student sets up the data, so leave the data sections out here.
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
         section = _read_section(cfg, model_class)
         paths = [] if section.teacher_cache else section.teachers
@@ -60,8 +60,8 @@ class DistillationModelPT(ModelPT):
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student.log_through(self)
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
-        self.step_weight: Tensor | float = 0.0  # of the batches since the last optimizer step
-        self.step_losses: dict[str, Tensor] = {}  # the unweighted ones of the last batch
+        self.step_weight: Tensor | float = 0.0  # total weight of the batches since the last optimizer step
+        self.step_losses: dict[str, Tensor] = {}  # unweighted losses of the last batch
         if section.teacher_cache:
             teachers = Teachers([self.student.cached_teacher(section)])
             self._record(teachers=[teachers.first.record])
@@ -69,15 +69,15 @@ class DistillationModelPT(ModelPT):
         if (copied := self.student.initialize_from_teacher(teachers.first, section)) is not None:
             self._record(initialized_from_teacher=copied)
         self.teacher_parameters = teachers.first.number_of_parameters()
-        self.teachers = teachers if self.loss_terms else Teachers([])  # those that no loss reads are let go
-        if section.teacher_precision:  # now that the student has copied what it starts from
+        self.teachers = teachers if self.loss_terms else Teachers([])  # free the teachers if no loss reads them
+        if section.teacher_precision:  # only after the student has copied its initial weights
             for teacher in self.teachers:
                 teacher.bfloat16()
         if section.compile:
             self._compile_models(section.compile)
 
     def _record(self, **facts: Any) -> None:
-        """Writes into the student's config how it was made."""
+        """Adds facts about how the student was made to its config."""
         with open_dict(self.student.cfg):
             self.student.cfg.distilled_with.update(facts)
 
@@ -102,14 +102,14 @@ class DistillationModelPT(ModelPT):
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
 
     def _compile_models(self, backend: str) -> None:
-        torch._dynamo.config.skip_nnmodule_hook_guards = False  # a model may hook into its modules in some steps alone
+        torch._dynamo.config.skip_nnmodule_hook_guards = False  # models add and remove hooks between steps
         for model in (*self.teachers, self.student):
             for module in model.modules_to_compile():
                 module.compile(backend=backend, dynamic=True)
 
     @property
     def teacher(self) -> ModelPT | None:
-        """The frozen teacher, or the first of several, in eval mode, on the student's device; None if none is run."""
+        """The frozen teacher (the first one if there are several) on the student's device, or None."""
         return self.teachers.first
 
     def _apply(self, fn: Any, recurse: bool = True) -> "DistillationModelPT":
@@ -121,10 +121,10 @@ class DistillationModelPT(ModelPT):
         return self.student(*args, **kwargs)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Returns the objective for one batch times the batch's weight, and logs every term of it.
+        """Returns the loss of one batch multiplied by the batch weight, and logs all loss terms.
 
-        The means of single batches must not be averaged, since batches hold different numbers of tokens:
-        `on_before_optimizer_step` divides by the weight of all batches of the optimizer step.
+        Batches have different numbers of tokens, so their means must not be averaged directly.
+        `on_before_optimizer_step` divides the gradients by the total weight of the optimizer step.
         """
         terms = self.terms_at(self.trainer.global_step)
         losses = self.distillation_losses(batch, self.trainer.global_step, terms)
@@ -138,8 +138,8 @@ class DistillationModelPT(ModelPT):
     def distillation_losses(self, batch: Any, step: int = 0, terms: StepLosses | None = None) -> dict[str, Tensor]:
         """Runs teacher and student on a batch and returns the unweighted losses by name.
 
-        Those whose weight is 0 at this optimizer step are left out, and nothing is registered for them. `student` is
-        the student's own training loss; where all weights are 0, it alone is there.
+        Losses with weight 0 at this optimizer step are skipped, and their tensors are not registered. The entry
+        `student` is the student's own training loss. It is the only entry if all weights are 0.
         """
         terms = terms or self.terms_at(step)
         shared = {(Role.TEACHER, name) for name in self.student.read_from_teacher()}
@@ -151,11 +151,11 @@ class DistillationModelPT(ModelPT):
         return terms.compute(registry, self._own_loss(terms, outputs, batch))
 
     def terms_at(self, step: int) -> StepLosses:
-        """Returns the terms of the objective whose weight is not 0 at an optimizer step."""
+        """Returns the loss terms whose weight is not 0 at an optimizer step."""
         return StepLosses(self.loss_terms, self.student_weight, step, self.fused)
 
     def _own_loss(self, terms: StepLosses, outputs: Any, batch: Any) -> Tensor | SmoothedLabels | None:
-        """The student's own loss, or where its outputs are not projected yet, the labels for the fused pass."""
+        """Returns the student's own loss, or its labels if the fused pass computes that loss."""
         if STUDENT_LOSS not in terms.weights:
             return None
         if isinstance(outputs, Projection):
@@ -163,8 +163,8 @@ class DistillationModelPT(ModelPT):
         return self.student.distillation_train_loss(outputs, batch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Makes the gradients those of the mean over all tokens of the step, in whatever batch or device they were."""
-        # Lightning has divided by the number of accumulated batches, and DDP by that of devices.
+        """Scales the gradients to those of the mean over all tokens of the step, across batches and devices."""
+        # Lightning has already divided by the number of accumulated batches, and DDP by the number of devices.
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
         scale = divided / _sum_over_devices(self.step_weight).clamp(min=SMALLEST_WEIGHT)
         for parameter in self.parameters():
@@ -173,9 +173,9 @@ class DistillationModelPT(ModelPT):
         self.step_weight = 0.0
 
     def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor) -> None:
-        """Logs each loss as its mean over the tokens of all devices, and the learning rate.
+        """Logs the learning rate and each loss, averaged over the tokens of all devices.
 
-        Several devices meet for that only in the steps that the trainer logs; the progress bar waits for those.
+        With several devices this needs communication, so it runs only in the steps that the trainer logs.
         """
         if self.trainer.world_size > 1 and not logs_this_step(self.trainer):
             return
@@ -186,7 +186,7 @@ class DistillationModelPT(ModelPT):
         self.log("lr", self._optimizer.param_groups[0]["lr"])
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        with torch.compiler.set_stance("force_eager"):  # decoding would be compiled over and over, for many shapes
+        with torch.compiler.set_stance("force_eager"):  # decoding has many shapes and would be recompiled for each
             return self.student.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> Any:
@@ -216,19 +216,19 @@ class DistillationModelPT(ModelPT):
         self.student.setup_validation_data(val_data_config)
 
     def batch_origin(self, batch: Any) -> str:
-        """Says where a training batch comes from."""
+        """Returns a sentence that tells the user where a training batch comes from."""
         return self.student.batch_origin(batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_weights(self, "No checkpoint is written: the student")
 
     def save_to(self, save_path: str) -> Any:
-        """Writes the student's `.nemo`, which is a model of NeMo's own class."""
+        """Writes the student's `.nemo`. Plain NeMo can restore it."""
         return self.student.save_to(save_path)
 
     @classmethod
     def list_available_models(cls) -> None:
-        """There are no published models of this class."""
+        """Returns None: there are no published models of this class."""
         return None
 
 
@@ -251,14 +251,14 @@ def _without(cfg: DictConfig, sections: tuple[str, ...]) -> DictConfig:
 
 
 def _student_config(cfg: DictConfig, teachers: list[str]) -> DictConfig:
-    """The student's config, with a record of how it was distilled in place of the instructions."""
+    """Returns the student's config, with a `distilled_with` record instead of the `distillation` section."""
     distillation = OmegaConf.to_container(cfg.distillation)
     student = _without(cfg, ("distillation",))
     with open_dict(student):
         student.distilled_with = {
             "nemo_distill": __version__,
             "teachers": [{"name": Path(path).name, "sha256": NemoArchive(path).sha256()} for path in teachers],
-            # NeMo refuses to restore a config that holds a `_target_` outside its own packages.
+            # NeMo refuses to restore a config with a `_target_` outside its own packages.
             "distillation": _rename_targets(distillation),
         }
     return student

@@ -1,4 +1,4 @@
-"""The section `distillation` of a student's configuration, as far as every kind of model has it."""
+"""The fields of the `distillation` section that all kinds of models share."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,35 +11,35 @@ from nemo_distill.config.section import section
 
 @section
 class DistillationSection:
-    """What a student learns from: its teachers, and the losses that compare it with them."""
+    """The teachers and the distillation losses."""
 
     model_path: str | list[str] | None = None
-    """The teacher's `.nemo`, or a list of several, whose distributions are averaged."""
+    """The teacher's `.nemo`, or a list of `.nemo` files. The distributions of several teachers are averaged."""
     teacher_weights: list[Annotated[float, Field(gt=0)]] | None = None
-    """Of several teachers, the share of each in the average; null: equal shares."""
+    """Weight of each teacher in the average, if there are several; null: equal weights."""
     teacher_cache: str | None = None
-    """A folder made by `cache`, with what a teacher said of the training data; then no teacher is loaded."""
+    """A folder made by `cache` with the teacher's outputs for the training data. No teacher is loaded then."""
     teacher_cache_tail: Literal["renormalize", "uniform"] = "renormalize"
-    """What becomes of the words that a cache does not keep: `renormalize` gives the kept words all probability (Tan et
-    al. 2019); `uniform` gives the others the rest in equal parts."""
+    """Probability of the words that the cache does not store. `renormalize`: 0, and the stored words share all
+    probability (Tan et al. 2019). `uniform`: the remaining probability, in equal parts."""
     teacher_precision: Literal["bfloat16"] | None = None
-    """The precision of the teachers' weights while they run; null: float32, also of a file in half precision."""
+    """Precision of the teachers' weights during training; null: float32, even if the `.nemo` is in half precision."""
     temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
     """Divides the logits of teacher and student before their softmax (Hinton et al. 2015, eq. 1)."""
     student_train_loss_weight: Weight = 0.0
-    """Weight of the student's own loss against the references."""
+    """Weight of the student's own loss on the reference translations."""
     loss: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """The losses by name: `_target_`, the class; `weight` (default 1); and the class's arguments."""
+    """The losses by name. Each has `_target_` (the class), `weight` (default 1) and the arguments of the class."""
     allowed_targets: list[str] = Field(default_factory=list)
-    """What a loss's `_target_` may begin with besides `nemo_distill.losses.`."""
+    """Prefixes that the `_target_` of a loss may have besides `nemo_distill.losses.`."""
     fused: bool = True
-    """Compute losses on distributions a few tokens at a time, without whole log-probabilities, where loss and model
-    can."""
+    """Compute losses on distributions for a few tokens at a time, to save memory. Applies where the loss and the model
+    support it."""
     compile: str | None = None
-    """A backend of `torch.compile` for teacher and student while they train, such as `inductor`."""
+    """The `torch.compile` backend for teacher and student during training, such as `inductor`; null: none."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each rule that a value or several break."""
+        """Returns the problems of this section, one sentence each."""
         problems = []
         if isinstance(self.temperature, Schedule):
             problems += [
@@ -67,7 +67,7 @@ class DistillationSection:
 
 
 def _compile_problems(backend: str | None) -> list[str]:
-    allowed = [*torch.compiler.list_backends(), "eager", "aot_eager"]  # torch hides these two, which are for tests
+    allowed = [*torch.compiler.list_backends(), "eager", "aot_eager"]  # torch does not list its two debug backends
     if backend is None or backend in allowed:
         return []
     return [f"compile={backend}: must be null or one of torch.compile's {', '.join(sorted(allowed))}."]

@@ -1,6 +1,7 @@
-"""The terms of the distillation objective: built from the nodes of `distillation.loss`, and computed for one step."""
+"""The terms of the distillation objective: built from `distillation.loss`, and computed for each step."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +18,7 @@ from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
-CACHED_TENSORS = ("log_probs", "nll")  # of the teacher, in a teacher cache
+CACHED_TENSORS = ("log_probs", "nll")  # the teacher tensors that a teacher cache provides
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
 # For each name that a model registers as hidden states or attention maps, the width of each layer's tensor.
 Widths = Mapping[str, Sequence[int]]
@@ -25,7 +26,7 @@ Widths = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One summand of the distillation objective: `weight` times `loss`, logged as `name`."""
+    """One term of the distillation objective: `weight` times `loss`, logged as `name`."""
 
     name: str
     weight: Schedule
@@ -33,13 +34,13 @@ class LossTerm:
 
 
 class StepLosses:
-    """The terms whose weight is not 0 at an optimizer step.
+    """The loss terms whose weight is not 0 at an optimizer step.
 
     Args:
-        terms: all of the training's.
-        student_weight: of the student's own training loss.
+        terms: all loss terms of the training.
+        student_weight: weight of the student's own training loss.
         step: the optimizer step.
-        fuse: let those that can read the projection do so, in place of log-probabilities.
+        fuse: compute the losses that support it from the projection instead of log-probabilities.
     """
 
     def __init__(self, terms: Sequence[LossTerm], student_weight: Schedule, step: int, fuse: bool):
@@ -48,13 +49,13 @@ class StepLosses:
         self.fuse = fuse
         self.fused = [term for term in self.terms if fuse and getattr(term.loss, "consumes_projection", False)]
         self.plain = [term for term in self.terms if term not in self.fused]
-        if (weight := student_weight.at(step)) or not self.terms:  # a step of weight 0 still needs a gradient
+        if (weight := student_weight.at(step)) or not self.terms:  # a step with only zero weights still needs a loss
             self.weights[STUDENT_LOSS] = weight
 
     def wanted(self) -> set[tuple[Role, str]]:
-        """Returns the roles and names of what the models must register."""
+        """Returns the roles and names of the tensors that the models must register."""
         wanted = {tensor for term in self.plain for tensor in consumed_tensors(term.loss).values()}
-        if self.fuse:  # with or without such terms, since the student's own loss may be fused
+        if self.fuse:  # even without fused terms, because the student's own loss may be fused
             wanted.add((Role.STUDENT, PROJECTION))
         return wanted | {(Role.TEACHER, PROJECTION) for _ in self.fused}
 
@@ -62,9 +63,8 @@ class StepLosses:
         """Returns the unweighted losses by name.
 
         Args:
-            registry: with what both models registered.
-            own: the student's own loss, or the labels of which it is computed in the fused pass; None if its weight
-                is 0.
+            registry: holds the tensors of both models.
+            own: the student's own loss, or the labels from which the fused pass computes it; None if its weight is 0.
         """
         losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in self.plain}
         labels = own if isinstance(own, SmoothedLabels) else None
@@ -83,12 +83,12 @@ class StepLosses:
         return losses if own is None or labels else losses | {STUDENT_LOSS: own}
 
     def weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Returns the sum of the losses times their weights."""
+        """Returns the weighted sum of the losses."""
         return sum(self.weights[name] * value for name, value in losses.items())
 
 
 def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
-    """A loss's keyword arguments: the tensors that it takes, their mask and, where it uses it, the temperature."""
+    """Returns the arguments of a loss: its tensors, their mask and, if the loss uses it, the temperature."""
     inputs: dict[str, Any] = {
         argument: registry.get(role, name) for argument, (role, name) in consumed_tensors(loss).items()
     }
@@ -107,14 +107,15 @@ def build_loss_terms(
     """Instantiates the losses of a `distillation.loss` config.
 
     Args:
-        nodes: a mapping from a loss's name to its `_target_`, its `weight` (default 1) and its class's arguments.
+        nodes: a mapping from a loss's name to its `_target_`, its `weight` (default 1) and its class's arguments. The
+            class refuses an argument by a ValueError that says `argument=value: reason.`
         allowed_targets: prefixes that `_target_` may have besides `nemo_distill.losses.`
-        registered: the names that the models register; None accepts every name.
-        widths: the student's and the teacher's, for losses that must be prepared for them; None prepares none.
-        where: the section's key, for the sentences.
+        registered: names of the tensors that the models register; None accepts every name.
+        widths: layer widths of student and teacher, for losses with a `prepare` method; None skips that method.
+        where: the key of the section, for the messages.
 
     Returns:
-        The terms whose weight is not 0 throughout, and the problems found, a sentence each.
+        The terms, without those whose weight is always 0, and the problems found, one sentence each.
     """
     terms, problems = [], []
     for name, node in nodes.items():
@@ -137,25 +138,30 @@ def _unregistered(key: str, loss: nn.Module, registered: Collection[str] | None)
 
 def _prepare(key: str, loss: nn.Module, widths: tuple[Widths, Widths] | None) -> list[str]:
     name = next(iter(loss.consumes.values()))
-    if widths and hasattr(loss, "prepare") and all(name in of_model for of_model in widths):
+    if widths and hasattr(loss, "prepare") and all(name in model_widths for model_widths in widths):
         try:
-            loss.prepare(*(of_model[name] for of_model in widths))
+            loss.prepare(*(model_widths[name] for model_widths in widths))
         except ValueError as error:
-            return [f"{key} {error}."]
+            return [_argument_sentence(key, error)]
     return []
+
+
+def _argument_sentence(key: str, error: ValueError) -> str:
+    """Returns a loss's error with its key: ours say `argument=value: reason.`, those of users' own anything."""
+    return f"{key}.{error}" if re.match(r"\w+=", str(error)) else f"{key} cannot be built: {error}"
 
 
 def _build_loss_term(
     key: str, name: str, node: Mapping[str, Any], prefixes: Collection[str]
 ) -> tuple[LossTerm | None, list[str]]:
-    """Returns a node's term, or None where its weight is 0 throughout, and the problems."""
+    """Returns the term of a node, or None if its weight is always 0, and the problems."""
     arguments = dict(node)
     weight, problems = read_value(Weight, arguments.pop("weight", 1.0), f"{key}.weight")
     target = arguments.pop("_target_", None)
     try:
-        loss_class = _loss_class(target, prefixes)
+        loss_class = _loss_class(f"{key}._target_", target, prefixes)
     except ValueError as error:
-        return None, [*problems, f"{key}._target_{error}."]
+        return None, [*problems, str(error)]
     problems += _argument_problems(key, loss_class, arguments)
     if problems or as_schedule(weight).is_zero:
         return None, problems
@@ -163,6 +169,8 @@ def _build_loss_term(
         loss = loss_class(**arguments)
     except TypeError as error:  # an abstract class, or one with missing arguments
         return None, [f"{key}._target_={target}: cannot be built: {error}."]
+    except ValueError as error:
+        return None, [_argument_sentence(key, error)]
     if not hasattr(loss, "consumes"):
         return None, [f"{key}._target_={target}: the class does not say in `consumes` what it reads."]
     return LossTerm(name, as_schedule(weight), loss), []
@@ -184,19 +192,19 @@ def _argument_problems(key: str, loss_class: Callable[..., nn.Module], arguments
     return problems + [problem for problem in checked if problem]
 
 
-def _loss_class(target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
-    """Returns the class of a name; the errors go on with the key's sentence."""
+def _loss_class(key: str, target: Any, prefixes: Collection[str]) -> Callable[..., nn.Module]:
+    """Returns the class of a name that stands at a key."""
     if not isinstance(target, str):
-        raise ValueError(" has no value; give the full name of a loss class")
+        raise ValueError(f"{key} has no value; give the full name of a loss class.")
     if not target.startswith(tuple(prefixes)):
-        raise ValueError(f"={target}: must begin with {' or '.join(map(repr, prefixes))}")
+        raise ValueError(f"{key}={target}: must begin with {' or '.join(prefixes)}")
     module_name, _, class_name = target.rpartition(".")
     try:
         found = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"={target}: cannot be imported: {error}") from error
+        raise ValueError(f"{key}={target}: cannot be imported: {error}.") from error
     if not isinstance(found, type) and not inspect.isroutine(found):
-        raise ValueError(f"={target}: must be a class")
+        raise ValueError(f"{key}={target}: must be a class.")
     return found
 
 
@@ -207,14 +215,14 @@ def loss_problems(
     widths: tuple[Widths, Widths] | None = None,
     where: str = "distillation",
 ) -> list[str]:
-    """Returns what is wrong with the losses of a `distillation` section, a sentence each.
+    """Returns the problems of the losses in a `distillation` section, one sentence each.
 
     Args:
         section: the section.
-        nodes: the losses' nodes by name.
-        registered: the names that the models register.
-        widths: the student's and the teacher's, where they are known.
-        where: the section's key, for the sentences.
+        nodes: the config node of each loss by name.
+        registered: names of the tensors that the models register.
+        widths: layer widths of student and teacher, if known.
+        where: the key of the section, for the messages.
     """
     terms, problems = build_loss_terms(nodes, section.allowed_targets, registered, widths, where)
     if section.teacher_cache:
@@ -225,30 +233,30 @@ def loss_problems(
 def cached_teacher_problems(
     terms: Collection[LossTerm], tail: str, k: int | None = None, where: str = "distillation"
 ) -> list[str]:
-    """Returns a sentence for each loss that reads of the teacher what a teacher cache does not hold.
+    """Returns a sentence for each loss that a teacher cache cannot serve.
 
     Args:
         terms: the losses.
         tail: the tail policy; see `nemo_distill.losses.top_k`.
-        k: words that the cache keeps of a token; None for all, or where it is not known yet.
-        where: the section's key, for the sentences.
+        k: number of words stored per token; None if the cache stores all words, or if the number is not known yet.
+        where: the key of the section, for the messages.
     """
     problems = [
-        f"{where}.loss.{term.name} ranks the teacher's {term.loss.ranked_words} best words; the teacher cache keeps "
-        f"{k}, by cache.k."
+        f"{where}.loss.{term.name} ranks the teacher's {term.loss.ranked_words} best words, but the teacher cache "
+        f"stores only {k} (cache.k)."
         for term in terms
         if k is not None and getattr(term.loss, "ranked_words", 0) > k
     ]
     problems += [
-        f"{where}.loss.{term.name} reads the teacher's '{name}', but a teacher cache holds only "
+        f"{where}.loss.{term.name} reads the teacher's '{name}', but a teacher cache stores only "
         f"{listing(CACHED_TENSORS)}."
         for term in terms
         for role, name in consumed_tensors(term.loss).values()
         if role is Role.TEACHER and name not in CACHED_TENSORS
     ]
     return problems + [
-        f"{where}.loss.{term.name} is infinite where the teacher gives a word no probability; from a teacher cache it "
-        f"needs {where}.teacher_cache_tail=uniform."
+        f"{where}.loss.{term.name} is infinite if the teacher gives a word zero probability; with a teacher cache, "
+        f"set {where}.teacher_cache_tail=uniform."
         for term in terms
         if getattr(term.loss, "needs_every_word", False) and tail != "uniform"
     ]
@@ -257,16 +265,16 @@ def cached_teacher_problems(
 def nothing_to_train_on(
     terms: Collection[LossTerm], student_weight: Schedule, where: str = "distillation"
 ) -> list[str]:
-    """Returns a sentence if all weights are 0, from the first step on or from where their schedules end."""
+    """Returns a sentence if all weights are 0, either from the start or after their schedules end."""
     weights = {f"loss.{term.name}.weight": term.weight for term in terms}
     weights["student_train_loss_weight"] = student_weight
     if any(weight.last for weight in weights.values()):
         return []
     fading = {key: weight for key, weight in weights.items() if not weight.is_zero}
     if not fading:
-        return [f"{where} has no loss of a weight above 0, so there is nothing to train on."]
+        return [f"{where} has no loss with a weight above 0, so there is nothing to train on."]
     step = max(weight.steps or 0 for weight in fading.values())
     return [
-        f"{where} has no loss of a weight above 0 from step {step} on, so there is nothing to train on; "
-        f"of {listing(fading)}, let one end above 0."
+        f"{where} has no loss with a weight above 0 from step {step} on, so there is nothing to train on; "
+        f"set the end of one of these schedules above 0: {listing(fading)}."
     ]

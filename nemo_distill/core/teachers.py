@@ -1,4 +1,4 @@
-"""The frozen teachers of a distillation: one, or several whose tempered distributions are averaged."""
+"""The frozen teachers: a single one, or several whose distributions are averaged."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from torch import Tensor
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import LossTerm
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
-from nemo_distill.losses.fused import Teacher
+from nemo_distill.losses.fused import TeacherDistributions
 
-AVERAGED = "log_probs"  # the one name that can be averaged over teachers, as numbers or as their projection
+AVERAGED = "log_probs"  # the only tensor that several teachers can provide, as values or through their projections
 
 
 class Teachers:
-    """What the student learns from.
+    """The frozen teachers of a distillation.
 
-    It is no module, so that torch takes no notice of the teachers: they have no gradient, no optimizer, no place in
-    checkpoints, and no train mode. Moving them along with the student is `apply`'s task.
+    This is not an `nn.Module`, so that torch ignores the teachers: they have no gradients, no optimizer state and no
+    train mode, and checkpoints do not contain them. `apply` moves them to the student's device.
 
     Args:
-        models: restored for inference, or what plays a teacher from a teacher cache; none where no loss reads one.
-        shares: of each in the average, of any sum; None for equal shares.
+        models: teachers restored for inference, or a cached teacher; empty if no loss reads a teacher.
+        shares: the weight of each teacher in the average. They need not sum to 1. None: equal weights.
     """
 
     def __init__(self, models: Sequence[DistillationMixin], shares: Sequence[float] | None = None):
@@ -38,26 +38,26 @@ class Teachers:
 
     @property
     def first(self) -> Any:
-        """The teacher, or the first of several; None if there is none."""
+        """The first teacher, or None if there is none."""
         return self.models[0] if self.models else None
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Moves or converts all teachers' tensors, as `torch.nn.Module.to` does."""
+        """Moves or converts the tensors of all teachers, as `torch.nn.Module.to` does."""
         for model in self.models:
             model.apply_to_tensors(function)
 
     @torch.no_grad()
     def register(self, batch: Any, registry: DistillationRegistry) -> None:
-        """Lets the teacher register what the step's losses read, or registers the average over several teachers."""
+        """Registers what the losses read from the teacher. Averages the distributions of several teachers."""
         if len(self.models) == 1:
             self._run(self.models[0], batch, registry)
             return
-        of_each = [DistillationRegistry(registry.wanted, registry.temperature) for _ in self.models]
-        for model, registry_of_one in zip(self.models, of_each):
-            self._run(model, batch, registry_of_one)
+        registries = [DistillationRegistry(registry.wanted, registry.temperature) for _ in self.models]
+        for model, own_registry in zip(self.models, registries):
+            self._run(model, batch, own_registry)
         for name, average in ((AVERAGED, average_log_probs), (PROJECTION, AveragedTeachers)):
             if (Role.TEACHER, name) in registry.wanted:
-                registered: list[Any] = [registry_of_one.get(Role.TEACHER, name) for registry_of_one in of_each]
+                registered: list[Any] = [own_registry.get(Role.TEACHER, name) for own_registry in registries]
                 registry.register(Role.TEACHER, name, average(registered, self.shares))
 
     @staticmethod
@@ -66,10 +66,10 @@ class Teachers:
             model.distillation_forward(batch)
 
     def problems(self, terms: Sequence[LossTerm]) -> list[str]:
-        """Returns a sentence for each loss that reads of the teacher what several teachers have no average of."""
+        """Returns a sentence for each loss that reads a teacher tensor that cannot be averaged over teachers."""
         return [
             f"distillation.loss.{term.name} reads the teacher's '{name}', "
-            f"but of {len(self)} teachers only '{AVERAGED}' is averaged."
+            f"but with {len(self)} teachers only '{AVERAGED}' can be averaged."
             for term in terms
             for role, name in consumed_tensors(term.loss).values()
             if len(self) > 1 and role is Role.TEACHER and name != AVERAGED
@@ -78,45 +78,45 @@ class Teachers:
 
 def normalized(shares: Sequence[float]) -> list[float]:
     """Returns positive numbers divided by their sum."""
-    largest = max(shares, default=1.0)  # divided by it, no sum is too large for a float
+    largest = max(shares, default=1.0)  # scaled by it, so that the sum cannot overflow
     scaled = [share / largest for share in shares]
     return [share / sum(scaled) for share in scaled]
 
 
 def average_log_probs(log_probs: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """Returns log Σ_i w_i q_i, of log-probabilities log q_i, each (..., V), and shares w_i that sum to 1."""
+    """Returns log Σ_i w_i q_i for log-probabilities log q_i of shape (..., V) and weights w_i that sum to 1."""
     logs = torch.tensor(shares, device=log_probs[0].device, dtype=log_probs[0].dtype).log()
     return torch.logsumexp(torch.stack([one + share for one, share in zip(log_probs, logs)]), dim=0)
 
 
 @dataclass(frozen=True)
 class AveragedTeachers:
-    """Several teachers in place of one: their distributions are averaged, a few tokens at a time.
+    """Averages the distributions of several teachers for a few tokens at a time.
 
     Args:
-        teachers: the projection of each.
-        shares: of each, summing to 1.
+        teachers: the projection of each teacher.
+        shares: the weight of each teacher. They sum to 1.
     """
 
-    teachers: Sequence[Teacher]
+    teachers: Sequence[TeacherDistributions]
     shares: Sequence[float]
 
     def select(self, tokens: tuple[Tensor, ...] | slice) -> "AveragedTeachers":
-        """Returns that of some tokens, given by their indices in each of the dimensions (B, T)."""
+        """Returns the teachers of some tokens, given by their indices in the dimensions (B, T)."""
         return AveragedTeachers([teacher.select(tokens) for teacher in self.teachers], self.shares)
 
     def to(self, dtype: torch.dtype) -> "AveragedTeachers":
-        """Returns it with matrices of another precision."""
+        """Returns the teachers with matrices in another precision."""
         return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.shares)
 
     def reserve(self, tokens: int) -> "AveragedTeachers":
-        """Returns it with memory for the logits of so many tokens, each teacher with its own."""
+        """Returns the teachers, each with its own memory for the logits of `tokens` tokens."""
         return AveragedTeachers([teacher.reserve(tokens) for teacher in self.teachers], self.shares)
 
     def project(self) -> "AveragedTeachers":
-        """Returns it with all products of matrices done."""
+        """Returns the teachers with their logits computed."""
         return AveragedTeachers([teacher.project() for teacher in self.teachers], self.shares)
 
     def tempered_log_probs(self, temperature: float) -> Tensor:
-        """Returns the averages (N, V) of the tempered distributions."""
+        """Returns the average (N, V) of the teachers' distributions at a temperature, as log-probabilities."""
         return average_log_probs([teacher.tempered_log_probs(temperature) for teacher in self.teachers], self.shares)

@@ -1,20 +1,17 @@
-"""Several models that decode together."""
+"""Decodes with several models together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
 
-from pydantic import Field
 from torch import Tensor
 
-from nemo_distill.config.section import read_value
 from nemo_distill.core.teachers import average_log_probs, normalized
 from nemo_distill.decoding.cached_decoder import CachedDecoder, DecoderState
 
 
 @dataclass
 class EnsembleState:
-    """One state for each model."""
+    """One decoder state for each model."""
 
     states: list[DecoderState]
 
@@ -25,11 +22,11 @@ class EnsembleState:
 
 
 class EnsembleDecoder:
-    """Averages the next token's distributions of models that share their vocabularies, as word-level teachers do.
+    """Averages the next-token distributions of several models with the same vocabulary.
 
     Args:
         decoders: one for each model.
-        weights: of each distribution, normalized to sum to 1; None for equal ones.
+        weights: the weight of each model. They are normalized to sum to 1. None: equal weights.
     """
 
     def __init__(self, decoders: Sequence[CachedDecoder], weights: Sequence[float] | None = None):
@@ -41,19 +38,6 @@ class EnsembleDecoder:
         return EnsembleState([decoder.start(src_ids, src_mask) for decoder in self.decoders])
 
     def step(self, state: EnsembleState, tokens: Tensor) -> Tensor:
-        """Returns the logarithm (B, W, V) of the averaged distributions of the next token."""
+        """Returns the logarithm (B, W, V) of the averaged next-token distributions."""
         steps = [decoder.step(own, tokens) for decoder, own in zip(self.decoders, state.states)]
         return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)
-
-
-def share_problems(weights: Any, models: int) -> list[str]:
-    """Returns a sentence if the key `weights` does not give each of several models a share.
-
-    Args:
-        weights: what the configuration holds.
-        models: how many there are.
-    """
-    found, problems = read_value(list[Annotated[float, Field(gt=0)]] | None, weights, "weights")
-    if found is not None and len(found) != models:
-        problems.append(f"weights={weights}: must be null or a number above 0 for each of the {models} models.")
-    return problems

@@ -1,4 +1,4 @@
-"""The grammar that the demo's German-English corpus is generated from."""
+"""Generates the German-English demo corpus from a grammar."""
 
 from nemo_distill.demo_corpus.corpus import write_demo_corpus
 

@@ -1,8 +1,8 @@
-"""A German-English corpus from a grammar: any number of pairs from a seed, with nothing to download.
+"""Generates a German-English corpus from a grammar: any number of sentence pairs, with nothing to download.
 
-The grammar holds what makes German hard to translate: case and adjective endings, verb-second and verb-final clauses,
-separable verbs, participles and infinitives at the end, compounds, numbers written unit first, and words with several
-translations in fixed proportions (see `demo_lexicon`).
+The grammar covers what makes German hard to translate: case and adjective endings, verb-second and verb-final clauses,
+separable verbs, participles and infinitives at the end of the clause, compounds, and numbers with the unit first. Some
+words have several translations in fixed proportions (see `lexicon`).
 """
 
 import random
@@ -24,6 +24,7 @@ from nemo_distill.demo_corpus.inflection import (
     join_words,
 )
 from nemo_distill.demo_corpus.lexicon import Noun, Translation, Verb
+from nemo_distill.storage.files import whole_file
 
 Choice = TypeVar("Choice")
 TENSES = (("present", 4), ("perfect", 4), ("future", 2), ("können", 1), ("müssen", 1), ("wollen", 1))
@@ -37,12 +38,12 @@ class Phrase(NamedTuple):
 
 
 class NounPhrase(NamedTuple):
-    """A noun phrase in one case; person is 0 for first singular, 1 for third singular, 2 for plural."""
+    """A noun phrase in one case. `person` is 0 for first singular, 1 for third singular and 2 for plural."""
 
     german: str
     english: str
     person: int
-    is_marked: bool = False  # its form tells its case, so that it may stand before the verb
+    is_marked: bool = False  # its form shows its case, so that it may precede the verb
     is_indefinite: bool = False
 
 
@@ -52,8 +53,8 @@ class Clause:
 
     subject: NounPhrase
     german_finite: str
-    german_rest: str  # participle or infinitive; "" where the finite verb is the only one
-    prefix: str  # of a separable verb whose stem is finite
+    german_rest: str  # participle or infinitive; "" if the finite verb is the only one
+    prefix: str  # of a separable verb, if its stem is the finite verb
     english_verb: str
     obj: NounPhrase | None
     place: Phrase | None
@@ -70,7 +71,7 @@ class Clause:
         return [text for name, text in fields.items() if name != without]
 
     def german_main(self, first: str | None) -> str:
-        """Verb-second: `first` names the field before the verb; None leaves it to a subordinate clause."""
+        """Verb-second order. `first` is the field before the verb; None if a subordinate clause precedes."""
         if first == "subject":
             words = [self.subject.german, self.german_finite, *self._middle()]
         else:
@@ -79,12 +80,12 @@ class Clause:
         return join_words([*words, self.german_rest or self.prefix])
 
     def german_subordinate(self) -> str:
-        """Verb-final, the separable prefix written together with its stem."""
+        """Verb-final order, with the separable prefix attached to its stem."""
         finite = self.german_finite if self.german_rest else self.prefix + self.german_finite
         return join_words([self.subject.german, *self._middle(), self.german_rest, finite])
 
     def english(self, time_first: bool = False) -> str:
-        """Subject, verb, object, place, time; or the time first."""
+        """Subject, verb, object, place and time, or with the time first."""
         time = self.time.english if self.time else ""
         rest = [self.obj.english if self.obj else "", self.place.english if self.place else ""]
         order = [time, self.subject.english, self.english_verb, *rest]
@@ -92,7 +93,7 @@ class Clause:
 
 
 class DemoGrammar:
-    """Draws sentence pairs.
+    """Generates random sentence pairs.
 
     Args:
         seed: the same seed gives the same pairs.
@@ -102,7 +103,7 @@ class DemoGrammar:
         self.random = random.Random(seed)
 
     def sentence(self) -> Phrase:
-        """Returns one sentence pair, capitalised and with a full stop."""
+        """Returns one sentence pair, capitalized and with a full stop."""
         pattern = self._pick((("main", 6), ("subordinate", 3), ("fronted", 1), ("reported", 2)))
         german, english = getattr(self, f"_{pattern}")()
         return Phrase(german[0].upper() + german[1:] + ".", english[0].upper() + english[1:] + ".")
@@ -137,7 +138,7 @@ class DemoGrammar:
         return Phrase(german, f"{speaker.english} {verb}{that} {clause.english()}")
 
     def clause(self) -> Clause:
-        """Draws a clause: verb and tense, subject, object where the verb takes one, time and place by chance."""
+        """Generates a clause. Whether it has a time and a place is random."""
         kind = self._pick(((lexicon.TRANSITIVE, 5), (lexicon.PERSONAL, 3), (lexicon.INTRANSITIVE, 3)))
         verb, tense = self.random.choice(kind), self._pick(TENSES)
         subject = self.subject()
@@ -154,7 +155,7 @@ class DemoGrammar:
         return Clause(subject, finite, rest, prefix, english, obj, place, time, negation)
 
     def subject(self) -> NounPhrase:
-        """A pronoun, or a noun phrase of a living being, sometimes with a relative clause."""
+        """Returns a pronoun, or a noun phrase for a person or animal, sometimes with a relative clause."""
         if self._chance(0.25):
             german, english, person = self.random.choice(lexicon.PRONOUNS)
             return NounPhrase(german, english, person)
@@ -170,7 +171,7 @@ class DemoGrammar:
         return NounPhrase(german, f"{phrase.english} who {relative}", phrase.person)
 
     def person_phrase(self, case: str) -> NounPhrase:
-        """A noun phrase of a living being, without a relative clause."""
+        """Returns a noun phrase for a person or animal, without a relative clause."""
         return self._noun_phrase(lexicon.PEOPLE, case, plural=self._chance(0.25))[0]
 
     def _object(self, verb: Verb, case: str, is_thing: bool) -> NounPhrase:
@@ -200,7 +201,7 @@ class DemoGrammar:
         return NounPhrase(f"{german_number} {unit} {goods}", f"{english_number} {english_unit} of {english_goods}", 2)
 
     def _owned(self, case: str) -> NounPhrase:
-        """`das Buch des Lehrers`: the owner in the genitive after it, in English before it or after `of`."""
+        """Returns a possession such as `das Buch des Lehrers`: `the teacher's book` or `the book of the teacher`."""
         noun, owner = self.random.choice(lexicon.THINGS), self.random.choice(lexicon.PEOPLE)
         german = f"{lexicon.DEFINITE[case][noun.gender]} {decline(noun, case, False)}"
         german += f" {lexicon.DEFINITE['gen'][owner.gender]} {decline(owner, 'gen', False)}"
@@ -244,14 +245,14 @@ class DemoGrammar:
         return Phrase(german_number(number), english_number(number))
 
     def place(self) -> Phrase:
-        """Where: a preposition with the dative."""
+        """Returns a place: a preposition with the dative."""
         noun, german, english = self.random.choice(lexicon.PLACES)
         article = lexicon.DEFINITE["dat"][noun.gender]
         preposition = {"in dem": "im", "an dem": "am"}.get(f"{german} {article}", f"{german} {article}")
         return Phrase(f"{preposition} {noun.singular}", f"{english} the {self._translate(noun.english)[0]}")
 
     def time(self, tense: str) -> Phrase:
-        """When: a day, an hour or a year, fitting the tense."""
+        """Returns a time that fits the tense: a day, an hour or a year."""
         kind = self._pick(
             (("adverb", 3), ("weekday", 2), ("hour", 2), ("half", 1), ("year", 1 if tense == "perfect" else 0))
         )
@@ -299,7 +300,7 @@ class DemoGrammar:
 
 
 def distinct_sentences(seed: int) -> Iterator[Phrase]:
-    """Yields pairs for ever; no German and no English sentence comes twice."""
+    """Yields pairs without end. No German and no English sentence is repeated."""
     grammar = DemoGrammar(seed)
     seen: set[str] = set()
     while True:
@@ -312,14 +313,14 @@ def distinct_sentences(seed: int) -> Iterator[Phrase]:
 def write_demo_corpus(
     folder: str | Path, train: int, validation: int, test: int, monolingual: int, seed: int = 0
 ) -> None:
-    """Writes `train`, `val` and `test`, each as `.de` and `.en`, and `mono.de`, one sentence a line.
+    """Writes `train`, `val` and `test`, each as `.de` and `.en`, and `mono.de`, one sentence per line.
 
-    No sentence of either language occurs twice, within a file or across files.
+    No sentence of either language is repeated, within a file or across files.
 
     Args:
-        folder: created if it does not exist; files of these names are replaced.
-        train, validation, test: pairs in each part.
-        monolingual: German sentences whose translations are thrown away.
+        folder: created if it does not exist. Existing files with these names are replaced.
+        train, validation, test: number of pairs in each part.
+        monolingual: number of German sentences without translations.
         seed: the same seed and sizes give the same files.
     """
     folder = Path(folder)
@@ -329,6 +330,5 @@ def write_demo_corpus(
         pairs = [next(sentences) for _ in range(count)]
         for suffix in ("de",) if name == "mono" else ("de", "en"):
             lines = (pair.german if suffix == "de" else pair.english for pair in pairs)
-            temporary = folder / f"{name}.{suffix}.tmp"
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            temporary.replace(folder / f"{name}.{suffix}")
+            with whole_file(folder / f"{name}.{suffix}") as stream:
+                stream.writelines(f"{line}\n".encode() for line in lines)

@@ -1,4 +1,4 @@
-"""How the words of the demo corpus are inflected, in German and in English."""
+"""German and English inflection for the demo corpus."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ DOUBLING = {"run", "get", "shut"}  # verbs that double their last letter before 
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Joins what is not empty by spaces."""
+    """Joins the non-empty words with spaces."""
     return " ".join(word for word in words if word)
 
 
 def german_verb(verb: Verb, tense: str, person: int) -> tuple[str, str, str]:
-    """Returns the finite verb, the participle or infinitive at the end, and the prefix that stands alone."""
+    """Returns the finite verb, the participle or infinitive at the end, and the separated prefix."""
     if tense == "present":
         return german_present(verb.infinitive, verb.third, person), "", verb.prefix
     if tense == "perfect":
@@ -29,7 +29,7 @@ def german_present(infinitive: str, third: str, person: int) -> str:
 
 
 def adjective_ending(determiner: str, case: str, form: str) -> str:
-    """Returns an adjective's ending after `definite`, `indefinite`, `possessive` or `number`; form is m, f, n or p."""
+    """Returns an adjective's ending after `definite`, `indefinite`, `possessive` or `number`. Form: m, f, n or p."""
     if determiner == "number":
         return {"nom": "e", "acc": "e", "dat": "en", "gen": "er"}[case]
     if form == "p" or case in ("dat", "gen") or (case == "acc" and form == "m"):
@@ -51,7 +51,7 @@ def decline(noun: Noun, case: str, plural: bool) -> str:
 
 
 def english_present(base: str, person: int) -> str:
-    """Returns the simple present; of a phrasal verb, the first word is inflected."""
+    """Returns the simple present. In a phrasal verb, the first word is inflected."""
     if person != 1:
         return base
     verb, *particle = base.split()
@@ -65,7 +65,7 @@ def english_present(base: str, person: int) -> str:
 
 
 def english_progressive(base: str) -> str:
-    """Returns the -ing form; of a phrasal verb, the first word is inflected."""
+    """Returns the -ing form. In a phrasal verb, the first word is inflected."""
     verb, *particle = base.split()
     if verb in DOUBLING:
         verb += verb[-1]

@@ -1,18 +1,18 @@
-"""The words of the demo corpus: German forms, and English translations with the share of each.
+"""The words of the demo corpus: German forms, and English translations with their proportions.
 
-A word with several translations is translated by chance, in the proportions given: a teacher learns the proportions,
-and a student can learn them from the teacher's probabilities sooner than from single draws.
+Words with several translations are translated at random, in the given proportions. A teacher learns the proportions. A
+student learns them faster from the teacher's probabilities than from single random choices.
 """
 
 from dataclasses import dataclass
 
-# An English translation's forms and its share; a noun has two forms, an adjective one, a verb three.
+# The forms of an English translation and its proportion. Nouns have two forms, adjectives one, verbs three.
 Translation = tuple[tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun; a weak one takes its plural form in all cases of the singular but the nominative."""
+    """A noun. A weak noun has its plural form in all singular cases except the nominative."""
 
     singular: str
     gender: str  # m, f or n
@@ -23,7 +23,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb, with its separable prefix ("" where it has none) and the case of its object (None without one)."""
+    """A verb with its separable prefix ("" if it has none) and the case of its object (None if it has none)."""
 
     infinitive: str
     third: str
@@ -35,7 +35,7 @@ class Verb:
 
 
 def _translations(text: str) -> tuple[Translation, ...]:
-    """Reads "picture pictures 3 | image images 1", with `_` for a space inside a form; a missing share is 1."""
+    """Parses "picture pictures 3 | image images 1". `_` is a space inside a form; the default proportion is 1."""
     translations = []
     for part in text.split("|"):
         *forms, last = part.split()
@@ -239,7 +239,7 @@ DEFINITE = {
     "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
     "gen": {"m": "des", "f": "der", "n": "des", "p": "der"},
 }
-# Endings of ein, mein, kein and, for the plural, mein and kein.
+# Endings of ein, mein and kein. For the plural, of mein and kein.
 INDEFINITE = {
     "nom": {"m": "", "f": "e", "n": "", "p": "e"},
     "acc": {"m": "en", "f": "e", "n": "", "p": "e"},
@@ -300,7 +300,7 @@ WEEKDAYS = tuple(
     )
 )
 MEASURES = (("Kilo", "kilos"), ("Liter", "litres"))
-MEASURED_BY = {"kaufen", "verkaufen", "bringen", "tragen", "finden"}  # verbs whose object may be an amount
+MEASURED_BY = {"kaufen", "verkaufen", "bringen", "tragen", "finden"}  # verbs whose object may be a quantity
 GOODS = {
     "Kilo": (("Äpfel", "apples"), ("Mehl", "flour"), ("Reis", "rice")),
     "Liter": (("Milch", "milk"), ("Öl", "oil")),

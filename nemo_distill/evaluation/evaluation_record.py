@@ -1,7 +1,7 @@
-"""What `evaluation.json` holds, as far as anything reads it."""
+"""The types of `evaluation.json`, as far as they are read."""
 
 from pathlib import Path
-from typing import NotRequired
+from typing import Final, Literal, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -9,18 +9,25 @@ from typing_extensions import TypedDict
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
 
+BASELINE: Final = "baseline"
+DISTILLED: Final = "distilled"
+Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
+
 
 @with_config(OPEN)
 class SystemRecord(TypedDict):
-    """A system's size and speed."""
+    """Size and speed of a system."""
 
     engine: str
     sha256: str
     group: NotRequired[str]
+    role: NotRequired[Role | None]
     bytes: NotRequired[int]
     parameters: NotRequired[int | None]
     parameters_without_embeddings: NotRequired[int | None]
     compression: NotRequired[float | None]
+    training_seconds: NotRequired[float | None]
+    label_smoothing: NotRequired[float | None]
     speed: NotRequired[dict[str, float | None] | None]
 
 
@@ -46,7 +53,7 @@ class ComparisonRecord(TypedDict):
 
 @with_config(OPEN)
 class SetRecord(TypedDict):
-    """A test set's scores, by system and metric."""
+    """The scores on a test set, by system and metric."""
 
     lines: int
     scores: dict[str, dict[str, ScoreRecord]]
@@ -55,7 +62,7 @@ class SetRecord(TypedDict):
 
 @with_config(OPEN)
 class EvaluationRecord(TypedDict):
-    """The whole."""
+    """The content of `evaluation.json`."""
 
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
@@ -63,9 +70,9 @@ class EvaluationRecord(TypedDict):
 
 
 def read_evaluation(path: Path) -> EvaluationRecord | None:
-    """Returns the record in a file; None if there is no such file.
+    """Returns the record in a file, or None if the file does not exist.
 
     Raises:
-        DataError: if it is of no evaluation.
+        DataError: if it is not the record of an evaluation.
     """
     return read_json(path, EvaluationRecord)

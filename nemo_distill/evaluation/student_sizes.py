@@ -1,4 +1,4 @@
-"""Which student is small enough: shapes between those of the study, with the parameters that each would have."""
+"""Finds student sizes that meet a target: shapes between those of the study, with their numbers of parameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
 WIDTHS = (256, 384, 512, 768, 1024)
 ENCODER_LAYERS = (1, 2, 3)
 DECODER_LAYERS = (1, 2, 3, 4)
-HEAD_WIDTH, INNER_WIDTHS = 64, 4  # of all of the study's students
+HEAD_WIDTH, INNER_WIDTHS = 64, 4  # as in all students of the study
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class StudentShape:
-    """The sizes of a student, with the heads and the inner width that the study gives this width."""
+    """The shape of a student. Heads and inner width follow from the width, as in the study."""
 
     encoder_layers: int
     decoder_layers: int
@@ -27,7 +27,7 @@ class StudentShape:
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
-        """What the model's config says of encoder and decoder, as in `conf/student/`."""
+        """The config of encoder and decoder, as in `conf/student/`."""
         size = {
             "hidden_size": self.width,
             "inner_size": INNER_WIDTHS * self.width,
@@ -38,7 +38,7 @@ class StudentShape:
         return {side: {"num_layers": count, **size} for side, count in layers.items()}
 
     def overrides(self) -> list[str]:
-        """What the training command says for a student of this shape; the study's own go by their names."""
+        """Returns the overrides for training a student of this shape; a name for the study's own shapes."""
         if name := NAMES.get(self):
             return [f"student={name}"]
         sides = self.sides.items()
@@ -55,21 +55,21 @@ NAMES = {
 
 @section
 class SizeTarget:
-    """What a student must keep to; None asks nothing."""
+    """The limits that a student must meet; null: no limit."""
 
     parameters: int | None = Field(default=None, gt=0)
-    """At most as many."""
+    """Maximum number of parameters."""
     bytes: int | None = Field(default=None, gt=0)
-    """Of its weights, at most."""
+    """Maximum size of the weights in bytes."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """At least as many; needs `teacher_tokens_per_second`."""
+    """Minimum speed; needs `teacher_tokens_per_second`."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the weights, `float32`, `float16` or `bfloat16`."""
+    """The type of the weights: `float32`, `float16` or `bfloat16`."""
     teacher_tokens_per_second: float | None = Field(default=None, gt=0)
-    """As an evaluation measured it."""
+    """The teacher's speed, as measured by an evaluation."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if nothing is asked, or what is asked cannot be estimated."""
+        """Returns a sentence if there is no limit, or if a limit cannot be checked."""
         problems = []
         if (self.parameters, self.bytes, self.tokens_per_second) == (None, None, None):
             problems.append("parameters=null, like bytes and tokens_per_second: give at least one of the three.")
@@ -86,10 +86,10 @@ class Candidate:
     """A student that could be trained.
 
     Args:
-        shape: its sizes.
-        count: its parameters.
-        bytes: of its weights.
-        tokens_per_second: estimated; None without the teacher's.
+        shape: the shape.
+        count: the number of parameters.
+        bytes: size of the weights in bytes.
+        tokens_per_second: estimated speed; None if the teacher's speed is unknown.
     """
 
     shape: StudentShape
@@ -99,18 +99,17 @@ class Candidate:
 
 
 def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, target: SizeTarget) -> list[Candidate]:
-    """Returns all students of the grid that are smaller than the teacher, the largest first.
+    """Returns all students of the grid that are smaller than the teacher, largest first.
 
-    Tokens a second are the teacher's, times the weights that the teacher multiplies a token by over those of the
-    student (`ParameterCount.per_token`): time is taken to be proportional to multiplications, as if nothing else took
-    any and a translation had as many tokens as its source. Small models do not get that fast; it is an upper bound to
-    be measured by an evaluation.
+    The speed is estimated as the teacher's speed times the ratio of their `ParameterCount.per_token`. This assumes
+    that time is proportional to the number of multiplications, and that a translation has as many tokens as its
+    source. Small models do not reach this speed. It is an upper bound; measure the real speed with an evaluation.
 
     Args:
-        teacher: the teacher's parameters.
-        pieces: of its source and its target tokenizer, which the student takes.
-        shared: whether the student's encoder and decoder share one embedding matrix.
-        target: the dtype and the teacher's speed.
+        teacher: the teacher's number of parameters.
+        pieces: the vocabulary sizes of the teacher's source and target tokenizers, which the student uses too.
+        shared: True if the student's encoder and decoder share one embedding matrix.
+        target: provides the type of the weights and the teacher's speed.
     """
     found = [_candidate(shape, count, teacher, target) for shape, count in _grid(pieces, shared)]
     smaller = [candidate for candidate in found if candidate.count.total < teacher.total]
@@ -118,7 +117,7 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
 
 
 def meets(candidate: Candidate, target: SizeTarget) -> bool:
-    """True if a student keeps to all that is asked."""
+    """True if a student meets all limits."""
     return (
         (target.parameters is None or candidate.count.total <= target.parameters)
         and (target.bytes is None or candidate.bytes <= target.bytes)
@@ -134,7 +133,7 @@ def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape,
 
 
 def _complete(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `conf/aayn_base.yaml` says where NeMo's own default would be another."""
+    """Adds the keys of `conf/aayn_base.yaml` that differ from NeMo's defaults."""
     return {side: {**size, "pre_ln_final_layer_norm": True} for side, size in sides.items()}
 
 

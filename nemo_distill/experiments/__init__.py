@@ -1,1 +1,1 @@
-"""Jobs made of jobs: comparisons and sweeps."""
+"""Jobs that run other jobs: comparisons and sweeps."""

@@ -1,272 +1,186 @@
-"""From a corpus to a table, by the project's own commands: trains a teacher, or takes one, has it translate text,
-trains baselines and distilled students, and compares them on a test set.
+"""From a corpus to an evaluation: trains a teacher, or takes one, has it translate text, trains baselines and
+distilled students, and evaluates them all on a test set.
 
-Every step is a command that could be typed; it runs in a process of its own and is left out when it has finished
-before. An interrupted one goes on where it was. Several comparisons in one folder share the work.
+Every step is a normal `nemo-distill` command in its own process. Finished steps are skipped, and an interrupted step
+resumes. Several comparisons in the same folder share the work.
 """
 
-import fcntl
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from rich.progress import track
-
-from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.decoding.engine import translate_stream
-from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.demo_corpus import write_demo_corpus
-from nemo_distill.evaluation.results import Result
-from nemo_distill.experiments.comparison_plan import KINDS, Run, flat_overrides, given_overrides, parsed, plan_runs
-from nemo_distill.metrics.scores import bleu, language_problems
-from nemo_distill.storage.files import whole_file, write_json
-from nemo_distill.storage.ledger import differences, fingerprint
-from nemo_distill.storage.records import read_json
+from nemo_distill.evaluation.evaluation_job import EvaluationJob
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
+from nemo_distill.evaluation.systems import System
+from nemo_distill.experiments.comparison_plan import Run, plan_runs
+from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, GeneratedCorpus, parsed
+from nemo_distill.storage.files import folder_lock, locked
+from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
-from nemo_distill.text.files import named_files
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.files import named_files, unequal_lengths
 
-POLL_SECONDS = 5.0  # between looks at what other processes have finished
+POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
 
 
-def check_comparison(cfg: DictConfig) -> None:
+def check_comparison(config: ComparisonConfig) -> None:
     """Checks that the corpus is there or can be generated, and that no run's folder holds another run's result.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    if problems := check_missing(cfg):
-        raise ConfigurationError(problems)
-    problems = _plan_problems(cfg)
-    if isinstance(cfg.teacher, str) and not Path(cfg.teacher).is_file():
-        problems.append(f"teacher names '{cfg.teacher}', which does not exist.")
-    if not problems:
-        problems += _generated_problems(cfg.corpus) if cfg.corpus.get("generate") else _text_problems(cfg)
-    if not problems:
-        problems += [
-            f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
-            for run in plan_runs(cfg)
-            if run.folder.is_dir() and any(begun != list(run.arguments) for begun in run.begun_with())
-        ]
+    problems, corpus = [], config.corpus
+    if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
+        problems.append(f"teacher names '{config.teacher}', which does not exist.")
+    problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
+    problems += [
+        f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
+        for run in plan_runs(config)
+        if run.folder.is_dir() and run.work.changes()
+    ]
     if problems:
         raise ConfigurationError(problems)
 
 
-def _plan_problems(cfg: DictConfig) -> list[str]:
-    """Says what is wrong with the keys that the plan is made of."""
-    problems = [
-        f"{section}.{name}={overrides}: must be a list of overrides."
-        for section in KINDS
-        for name, overrides in cfg[section].items()
-        if not isinstance(overrides, ListConfig)
-    ]
-    problems = problems or _unreadable_overrides(cfg)
-    taken = {"teacher"}
-    for section in ("baselines", "methods"):
-        for group in cfg[section]:
-            if group in taken:
-                problems.append(f"{section}.{group}: another model of the comparison has this name; take another.")
-            taken.add(group)
-    seeds = cfg.seeds if isinstance(cfg.seeds, ListConfig) else []
-    if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        problems.append(f"seeds={cfg.seeds}: must be a list of different whole numbers, at least one.")
-    _, search_problems = read_section(SearchSettings, {"beam_size": cfg.beam_size}, "search")
-    problems += [problem.removeprefix("search.") for problem in search_problems]
-    return problems + language_problems("corpus.target", cfg.corpus.target)
-
-
-def _unreadable_overrides(cfg: DictConfig) -> list[str]:
-    problems = []
-    for key, override in given_overrides(cfg):
-        try:
-            parsed(override)
-        except OverrideParseException as error:
-            problems.append(f"{key}: '{override}' is no override: {str(error).splitlines()[0]}.")
-    return problems
-
-
-def _generated_problems(corpus: DictConfig) -> list[str]:
+def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> list[str]:
     """Says what else than the corpus to be generated is in its folder."""
-    written = _generated_with(corpus)
-    if written is None and any(file.exists() for file in _generated_files(corpus)):
-        return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
-    if written not in (None, OmegaConf.to_container(corpus.generate)):
+    work = _generation(corpus, generate)
+    if not any(record and record.is_file() for record in (work.begun_path, work.finished_path)):
+        if any(file.exists() for file in _generated_files(corpus)):
+            return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
+    elif changes := work.changes():
         remedy = "delete it, or set another output_dir"
-        return [f"corpus.folder={corpus.folder} holds a corpus generated with {written}; {remedy}."]
+        return [f"corpus.folder={corpus.folder} holds a corpus of other settings: {'; '.join(changes)}; {remedy}."]
     return []
 
 
-def _text_problems(cfg: DictConfig) -> list[str]:
+def _text_problems(config: ComparisonConfig) -> list[str]:
     """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
-    missing = [str(file) for file in _corpus_files(cfg.corpus) if not file.is_file()]
-    problems = [f"corpus.folder={cfg.corpus.folder} lacks {', '.join(missing)}."] if missing else []
-    for name, overrides in cfg.labels.items():
-        for key, value in map(parsed, flat_overrides(overrides)):
-            if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(cfg.output_dir):
+    corpus, test_set = config.corpus, config.corpus.test_set()
+    missing = [str(file) for file in _corpus_files(corpus) if not file.is_file()]
+    if missing:
+        problems = [f"corpus.folder={corpus.folder} lacks {', '.join(missing)}."]
+    else:
+        problems = unequal_lengths("corpus.test", test_set.source, test_set.reference)
+    for name, overrides in config.labels.items():
+        for key, value in map(parsed, overrides):
+            if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(config.output_dir):
                 problems += named_files(f"labels.{name}: source", value)[1]
     return problems
 
 
-def _generated_with(corpus: DictConfig) -> dict[str, int] | None:
-    return read_json(Path(corpus.folder) / "generated_with.json")
-
-
-def prepare_corpus(corpus: DictConfig) -> None:
+def prepare_corpus(corpus: ComparedCorpus) -> None:
     """Writes the demo corpus, where the config asks for one and it is not there yet."""
-    settings = OmegaConf.to_container(corpus.generate) if corpus.get("generate") else None
-    if settings and not all(file.is_file() for file in _generated_files(corpus)):
-        console.info(f"Writing the demo corpus to {corpus.folder}")
-        Path(corpus.folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(corpus.folder) / "generated_with.json", settings)  # first: what is there of it is ours
-        write_demo_corpus(corpus.folder, **settings)
+    if not corpus.generate:
+        return
+    folder, work = Path(corpus.folder), _generation(corpus, corpus.generate)
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder):
+        if work.done() and all(file.is_file() for file in _generated_files(corpus)):
+            return
+        console.info(f"Writing the demo corpus to {folder}")
+        work.begin()  # first: what is there of it is ours
+        write_demo_corpus(folder, **work.settings)
+        work.finish({})
 
 
-def _generated_files(corpus: DictConfig) -> list[Path]:
+def _generation(corpus: ComparedCorpus, generate: GeneratedCorpus) -> Work:
+    folder = Path(corpus.folder)
+    return Work(folder / "generated.json", asdict(generate), folder / "generated_with.json")
+
+
+def _generated_files(corpus: ComparedCorpus) -> list[Path]:
     return [*_corpus_files(corpus), Path(corpus.folder) / f"mono.{corpus.source}"]
 
 
-def _corpus_files(corpus: DictConfig) -> list[Path]:
+def _corpus_files(corpus: ComparedCorpus) -> list[Path]:
     parts = ("train", corpus.validation, corpus.test)
     languages = (corpus.source, corpus.target)
     return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
 
 
-def compare(cfg: DictConfig) -> list[Result]:
-    """Does all steps that have not been done before, and scores the models.
+def do_steps(config: ComparisonConfig) -> None:
+    """Does all steps that have not been done before.
 
-    The same command, started again beside itself or on a machine that sees the same folder, takes those steps that no
-    other does and whose needs have been met, and waits for the rest at the end.
-
-    Returns:
-        What the models scored, in the order of the plan.
+    The same command can be started several times, on this machine or on others that see the same folder. Each process
+    takes steps that no other process is running and whose requirements are finished. At the end, it waits for the
+    rest.
 
     Raises:
-        SystemExit: if a step fails or is interrupted, with what to do next.
+        SystemExit: if a step fails or is interrupted. The message says what to do next.
     """
-    waiting = list(plan_runs(cfg))
+    waiting = list(plan_runs(config))
     console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
     while waiting := [run for run in waiting if not run.is_done]:
-        if not any(_take(run, cfg) for run in waiting if run.is_ready):
+        if not any(take(run) for run in waiting if run.is_ready):
             time.sleep(POLL_SECONDS)
-    return finished_results(cfg)
 
 
-def finished_results(cfg: DictConfig) -> list[Result]:
-    """Returns what those models score whose trainings have finished, in the order of the plan."""
-    return [score(run, cfg) for run in plan_runs(cfg) if run.model_path and run.is_done]
+def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
+    """Returns the evaluation of those models whose trainings have finished, in the order of the plan.
+
+    Unless the config names others, differences from all baselines are tested.
+    """
+    systems = [_system(run, run.model_path, config) for run in plan_runs(config) if run.model_path and run.is_done]
+    names = {system.name: system.role for system in systems}
+    significance = config.evaluation.significance
+    chosen = significance.baselines or [name for name, role in names.items() if role == BASELINE]
+    baselines = [name for name in chosen if name in names] or None
+    settings = replace(config.evaluation, significance=replace(significance, baselines=baselines))
+    folder = Path(config.output_dir) / "evaluation"
+    return EvaluationJob(systems, [config.corpus.test_set()], folder, config.search, settings)
 
 
-def _take(run: Run, cfg: DictConfig) -> bool:
-    """Does a step and scores its model, unless another process is at it; returns whether it did."""
-    with _claim(run) as claim:
-        if claim is not None:
-            execute(run, claim)
-            if run.model_path:
-                score(run, cfg)
-    return claim is not None
+def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
+    role: Role | None = (
+        DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
+    )
+    return System(run.folder.name, model_path, "nemo_distill", role=role)
 
 
-@contextmanager
-def _claim(run: Run) -> Iterator[int | None]:
-    """Locks a step, so that no other process does it, and yields the lock's file descriptor; None if one does.
+def take(run: Run) -> bool:
+    """Does a step, unless another process is at it; returns whether it did.
 
-    The lock ends with the last process that has the descriptor: with the step's own, if this one is killed.
+    The lock ends with the last process that has its descriptor: with the step's own, if this one is killed.
     """
     run.lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with open(run.lock_path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield stream.fileno()
+    with locked(run.lock_path, wait=False) as lock:
+        if lock is not None:
+            execute(run, lock)
+    return lock is not None
 
 
-def execute(run: Run, claim: int | None = None) -> float:
+def execute(run: Run, lock: int | None = None) -> float:
     """Does a step unless it has been done before, and returns its wall time in seconds.
 
     Args:
         run: the step.
-        claim: a file descriptor that the step's process keeps open.
+        lock: a file descriptor that the step's process keeps open.
 
     Raises:
-        SystemExit: if the step fails or is interrupted, with what to do next.
+        SystemExit: if the step fails or is interrupted. The message says what to do next.
     """
     if not run.arguments:
         return 0.0
-    if record := run.finished():
+    if record := run.work.finished():
         return record["seconds"]
     console.info(f"\n{run.folder.name}:\n  python {' '.join(run.arguments)}\n")
-    run.begun_path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(run.begun_path, {"arguments": list(run.arguments)})
+    run.work.begin()
     started = time.monotonic()
-    process = subprocess.Popen(run.command, pass_fds=() if claim is None else (claim,))
+    process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,))
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # which the step has got as well, and ends in its own way
+    except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
         code = process.wait() or signal.SIGINT
     if code:
         raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.")
-    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # earlier attempts too
+    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # and earlier ones
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
-        written.replace(run.model_path)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_json(run.record_path, {"arguments": list(run.arguments), "seconds": seconds})
+        written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached
+    run.work.finish({"seconds": seconds})
     return seconds
-
-
-def score(run: Run, cfg: DictConfig) -> Result:
-    """Restores a run's model as NeMo's own class, translates the test set and scores it against the raw references.
-
-    What the same model scored before on the same test set is read from its folder.
-    """
-    test_set = [
-        Path(cfg.corpus.folder) / f"{cfg.corpus.test}.{side}" for side in (cfg.corpus.source, cfg.corpus.target)
-    ]
-    if run.model_path is None:
-        raise ValueError(f"{run.folder.name} leaves no model to score")
-    scored = {"of": [fingerprint(path) for path in (run.model_path, *test_set)], "beam_size": cfg.beam_size}
-    record_path = run.folder / "scored.json"
-    record = read_json(record_path)
-    if record is None or differences(record["scored"], scored):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        record = {"scored": scored, "result": asdict(_score(run, run.model_path, test_set, cfg))}
-        write_json(record_path, record)
-    return Result(**record["result"])
-
-
-def _score(run: Run, model_path: Path, test_set: Sequence[Path], cfg: DictConfig) -> Result:
-    from nemo_distill.decoding.engines import load_engine
-
-    sources, references = map(_read_lines, test_set)
-    engine: Any = load_engine("nemo_distill", [model_path])  # which has a model of NeMo's
-    settings = SearchSettings(beam_size=cfg.beam_size)
-    started = time.monotonic()
-    stream = track(
-        translate_stream(engine, sources, settings, chunk=128), run.folder.name, len(sources), transient=True
-    )
-    translations = [translation.text for translation in stream]
-    seconds = time.monotonic() - started
-    with whole_file(run.folder / "test.translations") as file:
-        file.write("".join(f"{line}\n" for line in translations).encode())
-    result = bleu(translations, references, cfg.corpus.target)
-    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
-    distilled, training_seconds = run.group in cfg.methods, (run.finished() or {"seconds": 0.0})["seconds"]
-    smoothing = float(engine.model.cfg.get("label_smoothing") or 0.0)
-    times = (training_seconds, seconds)
-    return Result(run.group, run.seed, distilled, parameters, result.value, result.signature, *times, smoothing)
-
-
-def _read_lines(path: Path) -> list[str]:
-    return [clean_text(line.decode("utf-8", "replace")) for line in TextFiles([path])]

@@ -1,4 +1,4 @@
-"""The processes of jobs made of jobs: each is a command that could be typed, with its memory and devices to itself."""
+"""Runs jobs in their own processes, each with its own memory and devices."""
 
 import subprocess
 import sys
@@ -8,20 +8,20 @@ from nemo_distill.console import Interrupted, sigterm_as_exception
 
 
 def job_command(name: str) -> tuple[str, ...]:
-    """Returns what this Python is started with to do a job of `nemo-distill`; the job's own arguments come after it.
+    """Returns the Python arguments for a job of `nemo-distill`, without the job's own arguments.
 
-    The working folder is no place to import from (`-P`): it may hold anything.
+    `-P` excludes the working folder from imports, because it may contain any files.
     """
     return ("-P", "-m", "nemo_distill", name)
 
 
 def exit_code(arguments: Sequence[str]) -> int:
-    """Runs this Python with arguments; whatever ends this process ends that one first."""
+    """Runs Python with these arguments. If this process is ended, it ends the other one first."""
     process = subprocess.Popen([sys.executable, *arguments])
     with sigterm_as_exception():
         try:
             return process.wait()
-        except (KeyboardInterrupt, Interrupted):  # which the other has got as well
+        except (KeyboardInterrupt, Interrupted):  # the other process receives the signal too
             process.wait()
             raise
         except BaseException:

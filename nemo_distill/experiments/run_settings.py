@@ -1,4 +1,4 @@
-"""What a training depends on, as its `run.json` records it."""
+"""The settings that a training depends on, for its `run.json`."""
 
 import platform
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece
 
 
 def job_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Returns what a training depends on, as JSON has it: the resolved `config`, and its `teachers`' SHA-256."""
+    """Returns the resolved `config` and the SHA-256 of the `teachers`, as JSON values."""
     config = OmegaConf.to_container(cfg, resolve=True)
     return {"config": config, "teachers": _teachers(config.get("model", {}).get("distillation") or {})}
 
 
 def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if cache := distillation.get("teacher_cache"):
-        from nemo_distill.teacher_cache.cache import read_manifest  # with torch, which a record needs nothing of
+        from nemo_distill.teacher_cache.cache import read_manifest  # imports torch, so only if needed
 
         return [read_manifest(cache)["settings"]["teacher"]]
     paths = [Path(path).expanduser() for path in as_list(distillation.get("model_path"))]
@@ -33,7 +33,7 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def new_record(settings: Mapping[str, Any], status: str) -> dict[str, Any]:
-    """Returns a record with what is known before a training: its settings, its command and its surroundings."""
+    """Returns the record of a training before its start: settings, command and environment."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return {
         "status": status,

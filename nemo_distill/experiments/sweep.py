@@ -1,7 +1,7 @@
-"""Sweeps: Hydra's `-m` over trainings, each in a folder that its swept values name, and only those that are missing.
+"""Sweeps: runs Hydra's `-m` over trainings, each in a folder named after the swept values. Finished ones are skipped.
 
-A training runs in a process of its own under the command that would start it alone. So it has its memory, its loggers
-and its devices to itself under every launcher, and one that is killed ends no other.
+Each training runs in its own process, with the command that would start it alone. With every launcher, it has its own
+memory, loggers and devices, and a killed training does not stop the others.
 """
 
 import json
@@ -17,23 +17,22 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import console, set_up_console
 from nemo_distill.experiments.job_process import exit_code
 from nemo_distill.experiments.run_settings import job_settings, new_record
-from nemo_distill.storage.files import write_json
-from nemo_distill.storage.ledger import differences
-from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, read_run
+from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 
 FINISHED_BEFORE, REFUSED = "finished before", "refused"
 
 
 def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | None:
-    """In a sweep, does one of its trainings, unless it is done, and returns what became of it; elsewhere returns None.
+    """Runs one training of a sweep, unless it is finished, and returns its outcome. Returns None outside a sweep.
 
     Args:
-        cfg: the training's config.
-        command: what Python is started with to do such a training alone.
+        cfg: the config of the training.
+        command: the Python arguments that start such a training alone.
 
     Returns:
-        What `SweepFolders` takes from the job's `main`: `training`, its folder's name; `outcome`; `best`, its best
-        score; `reason`, why it did not finish.
+        The values for `SweepFolders`: `training` (folder name), `outcome`, `best` (best score) and `reason` (why it
+        did not finish).
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         return None
@@ -41,20 +40,20 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     folder = Path(HydraConfig.get().runtime.output_dir)
     added = _add_folder(cfg, folder)
     try:
-        settings = json.loads(json.dumps(job_settings(cfg)))
-        if _is_finished(folder, settings):
+        work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord)
+        if _is_finished(work):
             return _outcome(folder, FINISHED_BEFORE)
     except DataError as error:
         return _outcome(folder, REFUSED, f"was refused: {error}")
     console.info(f"\n{_training(folder)}")
     try:
         code = exit_code([*command, *_command_line(added)])
-    except Exception as error:  # of a launcher that ends its job, such as submitit's when its time is up
+    except Exception as error:  # from a launcher that ends its job, such as submitit at its time limit
         return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
     if code:
         record = read_run(folder)
         if record is None or record.get("status") == RUNNING:  # it was refused, or killed
-            write_json(folder / RUN_NAME, new_record(settings, FAILED))
+            work.finish(new_record(work.settings, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
 
@@ -66,12 +65,12 @@ def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
 
 
 def _training(folder: Path) -> str:
-    """The values that name a training's folder, which is more than one deep where they hold slashes."""
+    """Returns the training's folder relative to the sweep. It has several levels if swept values contain slashes."""
     return str(folder.relative_to(Path(HydraConfig.get().sweep.dir).absolute()))
 
 
 def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Lets the training work in `folder` and resume there; returns what that adds to the config."""
+    """Sets the training's folder and resuming in the config. Returns what was added."""
     wanted = {"explicit_log_dir": str(folder), "resume_if_exists": True, "resume_ignore_no_checkpoint": True}
     with open_dict(cfg):
         added = {key: value for key, value in wanted.items() if cfg.exp_manager.get(key) is None}
@@ -79,15 +78,14 @@ def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return added
 
 
-def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    record = read_run(folder)
-    changes = differences(record.get("settings", {}), settings) if record else []
+def _is_finished(work: Work) -> bool:
+    folder, changes = work.finished_path.parent, work.changes()
     if changes and (folder / "checkpoints").exists():
         raise DataError(
             f"'{folder}' holds a training with other settings: {'; '.join(changes)}; delete it, or give another "
             "hydra.sweep.dir"
         )
-    return record is not None and not changes and record.get("status") == FINISHED
+    return not changes and (work.finished() or {}).get("status") == FINISHED
 
 
 def _command_line(added: dict[str, Any]) -> Iterator[str]:

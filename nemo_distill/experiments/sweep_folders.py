@@ -1,4 +1,4 @@
-"""Hydra's callback for sweeps. Every job's config names it, also of jobs that no one trains by: it imports little."""
+"""Hydra's callback for sweeps. All configs refer to it, even those without training, so it imports little."""
 
 import atexit
 import json
@@ -27,11 +27,11 @@ OWN_FOLDER = (
 
 
 class SweepFolders(Callback):
-    """Names the folders of a sweep's jobs after what is swept, and says at the end what became of each.
+    """Names the folders of a sweep's jobs after the swept values, and prints the outcomes at the end.
 
-    Names are such as `student=slim_1x1,temperature=2`; Hydra's `override_dirname`, which conf/console.yaml takes for
-    them, would hold the overrides that all jobs share too. Hydra gives what the jobs return to no callback, and they
-    may run on other machines: each leaves its outcome in a folder that this sweep has to itself.
+    A name is for example `student=slim_1x1,temperature=2`. conf/console.yaml uses Hydra's `override_dirname` for it,
+    which would also contain the overrides that all jobs share. Hydra passes the return values of jobs to no callback,
+    and jobs may run on other machines. Therefore each job writes its outcome to a folder of this sweep.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class SweepFolders(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         self.outcomes = Path(tempfile.mkdtemp(prefix=".outcomes_", dir=folder))
         atexit.register(shutil.rmtree, self.outcomes, ignore_errors=True)
-        signal.signal(signal.SIGINT, _interrupt)  # else launchers would show where they were waiting
+        signal.signal(signal.SIGINT, _interrupt)  # otherwise launchers print a stack trace
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.outcomes and job_return.status is JobStatus.COMPLETED and job_return.return_value:
@@ -58,7 +58,7 @@ class SweepFolders(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         paths = sorted(self.outcomes.glob("*.json"), key=numeric_order) if self.outcomes else []
         found = [outcome for path in paths if (outcome := read_json(path))]
-        if not found:  # of a script that does no trainings
+        if not found:  # the job is not a training
             return
         print_table(("training", "outcome", "best"), [[one["training"], one["outcome"], one["best"]] for one in found])
         counts = Counter(one["outcome"] for one in found)

@@ -1,4 +1,4 @@
-"""Exports a `.nemo`: the network in the format asked for, the tokenizers' files and the record beside it."""
+"""Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -8,12 +8,13 @@ from omegaconf import OmegaConf
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.export.new_folder import new_folder
+from nemo_distill.config.section import broken_rules
 from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import new_folder
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"
@@ -22,12 +23,12 @@ PACKAGES = ("nemo_toolkit", "torch")
 
 
 def export_model(settings: ExportSettings) -> ExportRecord:
-    """Writes the folder `settings.output`, whole or not at all, and returns its record.
+    """Writes the folder `settings.output` atomically and returns its record.
 
     Raises:
-        ConfigurationError: with every problem of the settings and of the model.
+        ConfigurationError: with all problems of the settings and of the model.
     """
-    if problems := settings.problems():
+    if problems := broken_rules(settings):
         raise ConfigurationError(problems)
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
@@ -54,7 +55,7 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
 
 
 def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
-    """Writes the tokenizers of source and target, or one if both are the same, and returns their files' names."""
+    """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
     paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
     if paths[0].read_bytes() != paths[1].read_bytes():
         return [

@@ -1,1 +1,1 @@
-"""Scores with their signatures, and whether differences of scores are more than chance."""
+"""Scores with signatures, and significance tests of score differences."""

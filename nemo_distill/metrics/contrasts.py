@@ -1,7 +1,8 @@
-"""Whether differences of scores are more than chance, from models that were trained with several seeds.
+"""Tests differences of scores between models that were trained with several seeds.
 
-A contrast is a sum of groups' scores, some of them subtracted, taken seed by seed. Models of one seed and size start
-with the same weights: much of what a seed does to one of them it does to the others, and cancels (a paired t test).
+A contrast is a sum of the scores of some groups minus the scores of others, computed for each seed. Models with the
+same seed and size start with the same weights. Much of a seed's effect is the same for them and cancels out, as in a
+paired t test.
 """
 
 import math
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
-CONFIDENCE = 0.95  # of one contrast by itself: that a verdict other than open is right
-EXACTNESS = 1e-9  # of a sum of scores: below it, a margin of nothing is not exceeded
-Scores = Mapping[str, Mapping[int | None, float]]  # of each group, by seed; None alone where a system has no seeds
+CONFIDENCE = 0.95  # probability that a verdict other than OPEN is right, for a single contrast
+EXACTNESS = 1e-9  # rounding error of a sum of scores; an excess must be greater
+Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Contrast:
     Args:
         plus: groups whose scores are added.
         minus: groups whose scores are subtracted.
-        above: what the sum is claimed to be above.
+        above: the value that the sum is claimed to exceed.
     """
 
     plus: Sequence[str]
@@ -30,7 +31,7 @@ class Contrast:
     above: float = 0.0
 
     def by_seed(self, scores: Scores) -> list[float]:
-        """Returns the sum for each seed that all groups have; a system without seeds counts with each."""
+        """Returns the sum for each seed that all groups have. A system without seeds is used with every seed."""
         groups = [scores.get(group, {}) for group in (*self.plus, *self.minus)]
         seeded = [{seed for seed in group if seed is not None} for group in groups if None not in group]
         seeds = sorted(set.intersection(*seeded)) if seeded else [None]
@@ -40,26 +41,26 @@ class Contrast:
         ]
 
     def estimate(self, scores: Scores) -> float:
-        """Returns the mean over seeds; not a number where the groups have none in common."""
+        """Returns the mean over seeds; NaN if the groups have no seed in common."""
         return statistics.mean(self.by_seed(scores) or [math.nan])
 
     def margin(self, scores: Scores, two_sided: bool = False) -> float:
-        """Returns how far the true value may be from the estimate, by Student's t; infinity below two seeds.
+        """Returns the half-width of the confidence interval, by Student's t; infinity with fewer than two seeds.
 
         Args:
-            scores: of each group.
-            two_sided: on both sides; else on one that is given beforehand, as by a claim.
+            scores: the scores of each group.
+            two_sided: use a two-sided interval instead of a one-sided one, which suits a claim made in advance.
         """
         values = self.by_seed(scores)
         if len(values) < 2:
             return math.inf
-        from scipy.stats import t  # a second, which configs can be checked without
+        from scipy.stats import t  # takes a second to import, and checking a config does not need it
 
         error = (1 - CONFIDENCE) / (2 if two_sided else 1)
         return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
     def verdict(self, scores: Scores) -> str:
-        """Returns `HOLDS` or `FAILS` where that is more than chance, and `OPEN` elsewhere."""
+        """Returns `HOLDS` or `FAILS` if the result is significant, otherwise `OPEN`."""
         excess, margin = self.estimate(scores) - self.above, self.margin(scores)
         if abs(excess) > margin + EXACTNESS:
             return HOLDS if excess > 0 else FAILS
@@ -67,9 +68,9 @@ class Contrast:
 
 
 def joint_verdict(verdicts: Sequence[str]) -> str:
-    """Returns what a claim of several contrasts comes to: it holds if all do, and does not if one does not.
+    """Returns the verdict on a claim with several contrasts: it holds if all hold, and fails if one fails.
 
-    That it holds is wrong no more often than of one contrast; that it does not hold, as often as any of them is.
+    The error rate of `HOLDS` is at most that of a single contrast. The error rates of `FAILS` add up.
     """
     if FAILS in verdicts:
         return FAILS

@@ -1,41 +1,41 @@
-"""Paired tests of two systems' corpus scores, from the statistics of each sentence that the scores are made of.
+"""Paired significance tests of two systems' corpus scores, from the statistics of each sentence.
 
-sacrebleu has both tests, and neither keeps to its level: it counts trials whose difference is larger than the observed
-one, not those whose difference is as large, so that systems with few differing lines are always told apart; and its
-bootstrap centres absolute differences. Here ties count, and differences are centred before their sign is taken off.
+sacrebleu has both tests, but they reject too often. It counts only trials whose difference is larger than the observed
+one, not equal ones, so systems that differ in few lines always seem to differ significantly. Its bootstrap centers the
+absolute differences. Here, ties count, and the differences are centered before taking absolute values.
 """
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-SEED = 12345  # sacrebleu's
-TIE = 1e-9  # points of a score below which two differences are the same one
-CHUNK = 250  # trials that are computed together, to bound the memory
+SEED = 12345  # the same as sacrebleu's
+TIE = 1e-9  # differences closer than this, in score points, are equal
+CHUNK = 250  # number of trials computed together; limits the memory
 
-Score = Callable[[np.ndarray], float]  # from a corpus's statistics, (S,), to its score
+Score = Callable[[np.ndarray], float]  # computes the score of a corpus from its statistics (S,)
 
 
 def approximate_randomization(
     mine: np.ndarray, theirs: np.ndarray, score: Score, trials: int, seed: int = SEED
 ) -> tuple[float, int]:
-    """Returns how often swapping sentences at random gives a difference as large as the observed one, and of how many.
+    """Tests a difference of scores by swapping sentences of the two systems at random.
 
-    Approximate randomization (Riezler & Maxwell 2005, section 4). Among equal systems p is below any level at most as
-    often as the level says. Where the systems differ on so few lines that all ways to swap them are no more than
-    `trials`, each way is counted once, and p is exact.
+    Approximate randomization (Riezler & Maxwell 2005, section 4). For equal systems, the p-value is below any level at
+    most as often as the level says. If few lines differ, so that there are at most `trials` ways to swap them, each
+    way is tried once and the p-value is exact.
 
     Args:
         mine: (N, S) statistics of each sentence of one system.
-        theirs: (N, S) the other's.
-        score: makes a corpus score of the sums of statistics.
-        trials: the most random trials.
-        seed: of the trials.
+        theirs: (N, S) statistics of the other system.
+        score: computes a corpus score from the sums of the statistics.
+        trials: maximum number of trials.
+        seed: random seed of the trials.
 
     Returns:
-        The two-sided p-value, and the number of trials that it is of.
+        The two-sided p-value and the number of trials.
     """
-    changes = (theirs - mine)[(theirs != mine).any(axis=1)]  # (K, S): all others stay as they are when swapped
+    changes = (theirs - mine)[(theirs != mine).any(axis=1)]  # (K, S); swapping equal sentences changes nothing
     sums = mine.sum(axis=0), theirs.sum(axis=0)  # (S,) each
     observed = abs(score(sums[0]) - score(sums[1])) - TIE
     exact = 2 ** len(changes) <= trials
@@ -51,21 +51,21 @@ def approximate_randomization(
 def paired_bootstrap(
     mine: np.ndarray, theirs: np.ndarray, score: Score, samples: int, seed: int = SEED
 ) -> tuple[float, int]:
-    """Returns how often resampled sentences move the difference by as much as the observed one, and of how many.
+    """Tests a difference of scores by resampling the sentences.
 
-    Paired bootstrap resampling (Koehn 2004), two-sided: resampled differences are shifted to a mean of zero, as if the
-    systems were equal (Riezler & Maxwell 2005, section 4). Only approximate where few lines differ; p is never below
-    that of the least likely of all ways to swap K differing lines, 2 / 2^K.
+    Paired bootstrap resampling (Koehn 2004), two-sided. The resampled differences are shifted to a mean of zero, as if
+    the systems were equal (Riezler & Maxwell 2005, section 4). The test is only approximate if few lines differ. The
+    p-value is at least 2 / 2^K, that of the most extreme of all ways to swap the K differing lines.
 
     Args:
         mine: (N, S) statistics of each sentence of one system.
-        theirs: (N, S) the other's.
-        score: makes a corpus score of the sums of statistics.
-        samples: the number of resamples.
-        seed: of the resamples.
+        theirs: (N, S) statistics of the other system.
+        score: computes a corpus score from the sums of the statistics.
+        samples: number of resamples.
+        seed: random seed of the resamples.
 
     Returns:
-        The two-sided p-value, and the number of resamples.
+        The two-sided p-value and the number of resamples.
     """
     generator, lines = np.random.default_rng(seed), len(mine)
     observed = abs(score(mine.sum(axis=0)) - score(theirs.sum(axis=0))) - TIE
@@ -85,14 +85,14 @@ def _scores(sums: np.ndarray, score: Score) -> np.ndarray:
 
 
 def _all_swaps(lines: int) -> Iterator[np.ndarray]:
-    """Yields (C, K) of zeros and ones: each way to swap some of the lines."""
+    """Yields all ways to swap lines, as zeros and ones (C, K)."""
     for start in range(0, 2**lines, CHUNK):
         numbers = np.arange(start, min(start + CHUNK, 2**lines))
         yield (numbers[:, None] >> np.arange(lines) & 1).astype(float)
 
 
 def _random_swaps(lines: int, trials: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields (C, K) of zeros and ones, each as likely."""
+    """Yields random ways to swap lines, as zeros and ones (C, K)."""
     generator = np.random.default_rng(seed)
     for size in _chunk_sizes(trials):
         yield generator.integers(2, size=(size, lines)).astype(float)

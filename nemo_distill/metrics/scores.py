@@ -13,16 +13,16 @@ FEWER_IS_BETTER = ("TER",)
 
 @dataclass(frozen=True)
 class Score:
-    """A corpus score, and the signature of how it was computed.
+    """A corpus score and the sacrebleu signature of how it was computed.
 
-    BLEU and chrF are points of 0 to 100, TER is edits for 100 words of the reference, of which fewer are better.
+    BLEU and chrF are between 0 and 100. TER is the number of edits per 100 reference words; lower is better.
     """
 
     value: float
     signature: str
 
 
-# sacrebleu's, of languages as NeMo, Marian, NLLB, M2M-100 and mBART call them, but for scripts and countries.
+# sacrebleu's tokenizations by language code (of NeMo, Marian, NLLB, M2M-100 and mBART), without script or country.
 TOKENIZATIONS = {
     **dict.fromkeys(("ja", "jpn", "jap"), "ja-mecab"),
     **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue"), "zh"),
@@ -32,7 +32,7 @@ WITHOUT_SPACES = ("ja-mecab", "zh")
 
 
 def bleu_tokenization(language: str | None) -> str:
-    """Returns sacrebleu's tokenization for a target language; `13a` where the language needs none of its own.
+    """Returns sacrebleu's tokenization for a target language; `13a` by default.
 
     Args:
         language: such as `zh`, `zh-CN`, `zh_CN`, `zho_Hans` or `__zh__`.
@@ -41,28 +41,28 @@ def bleu_tokenization(language: str | None) -> str:
 
 
 def signed_tokenization(signature: str) -> str:
-    """Returns the tokenization in a signature of BLEU, there perhaps with a version; `13a` if it names none."""
+    """Returns the tokenization in a BLEU signature, without its version; `13a` if it names none."""
     signed = dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get("tok", "13a")
     return next((name for name in TOKENIZATIONS.values() if signed.startswith(f"{name}-")), signed)
 
 
 def language_problems(where: str, language: str | None) -> list[str]:
-    """Returns a sentence, which begins with `where`, if sacrebleu cannot part the words of a language here."""
+    """Returns a sentence that begins with `where` if sacrebleu lacks the tokenizer for this language."""
     try:
         build_metric("BLEU", language)
     except RuntimeError:
         extra = bleu_tokenization(language)[:2]
-        return [f"{where}: BLEU of language={language} needs pip install 'sacrebleu[{extra}]'."]
+        return [f"{where}: BLEU for language={language} needs pip install 'sacrebleu[{extra}]'."]
     return []
 
 
 def build_metric(name: str, language: str | None = None) -> Metric:
-    """Returns sacrebleu's metric of a name in `METRICS`, as sacrebleu sets it up by default for a language.
+    """Returns a sacrebleu metric with the default settings for a language.
 
     Args:
-        name: BLEU (Papineni 2002), chrF, which is chrF2 (Popović 2015), or TER (Snover 2006).
-        language: the target language, which chooses BLEU's tokenization. TER counts the characters of Chinese and
-            Japanese for words, which are otherwise whole sentences.
+        name: BLEU (Papineni 2002), chrF (chrF2, Popović 2015) or TER (Snover 2006).
+        language: the target language, which determines BLEU's tokenization. For Chinese and Japanese, TER counts
+            characters as words. Otherwise it would count whole sentences.
     """
     tokenization = bleu_tokenization(language)
     if name == "BLEU":
@@ -75,16 +75,16 @@ def build_metric(name: str, language: str | None = None) -> Metric:
 def corpus_score(
     name: str, translations: Sequence[str], references: Sequence[str], language: str | None = None
 ) -> Score:
-    """Returns a corpus score of `translations` against one reference each.
+    """Returns the corpus score of `translations` against one reference each.
 
     Args:
         name: one of `METRICS`.
-        translations: one a sentence.
-        references: likewise.
+        translations: one per sentence.
+        references: one per sentence.
         language: the target language.
 
     Raises:
-        ValueError: if there are not as many references as translations.
+        ValueError: if the numbers of translations and references differ.
     """
     if len(translations) != len(references):
         raise ValueError(f"{len(translations)} translations cannot be scored against {len(references)} references")

@@ -1,4 +1,4 @@
-"""Whether a difference of two systems' scores would be there on other sentences too, by paired tests."""
+"""Significance of score differences between two systems, by paired tests."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,37 +13,37 @@ from nemo_distill.metrics.paired_tests import approximate_randomization, paired_
 from nemo_distill.metrics.scores import METRICS, build_metric
 
 TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (approximate_randomization, 10_000)}
-REVISION = 2  # of the tests: raised when the same texts get other p-values, so that kept ones are computed again
+REVISION = 2  # increase it when p-values change, so that stored ones are computed again
 
 
 @section
 class SignificanceSettings:
-    """How systems are compared."""
+    """Settings of the significance test."""
 
     test: Literal["approximate_randomization", "bootstrap"] = "approximate_randomization"
-    """`approximate_randomization` (Riezler & Maxwell 2005), or `bootstrap`, paired bootstrap resampling (Koehn
-    2004). Among equal systems the first one's p is below any level at most as often as the level says, however few
-    lines differ; the second one's is so only approximately."""
+    """`approximate_randomization` (Riezler & Maxwell 2005) or `bootstrap`, paired bootstrap resampling (Koehn 2004).
+    For equal systems, the p-value of the first is below any level at most as often as the level says, even if few
+    lines differ. For the second, this is only approximately true."""
     samples: int | None = Field(default=None, ge=1)
-    """The most trials, or resamples; null: 10,000 or 1,000, as sacrebleu has it."""
+    """Maximum number of trials or resamples; null: 10,000 trials or 1,000 resamples, as in sacrebleu."""
     metrics: list[Literal["BLEU", "chrF", "TER"]] | None = None
-    """Of `METRICS`; TER takes long; null: the first that the systems are scored by."""
+    """The metrics to test, from `METRICS`; TER is slow; null: the first metric of the evaluation."""
     baselines: list[str] | None = None
-    """Names of the systems that each of the others is compared with; null: the first."""
+    """Names of the systems to compare all others with; null: the first system."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A system beside a baseline.
+    """The comparison of a system with a baseline.
 
     Args:
-        system: its name.
-        baseline: the other's.
+        system: the name of the system.
+        baseline: the name of the baseline.
         metric: one of `METRICS`.
-        difference: the system's corpus score, less the baseline's.
-        p_value: how often a difference as large comes of the choice of sentences alone; see `test`.
+        difference: the system's corpus score minus the baseline's.
+        p_value: probability of a difference at least this large if the systems are equal; see `test`.
         test: one of `TESTS`.
-        samples: resamples or trials; fewer than the settings say where they are all that there are.
+        samples: number of resamples or trials. It is lower than configured if fewer trials are possible.
     """
 
     system: str
@@ -61,12 +61,12 @@ def compare(
     settings: SignificanceSettings,
     language: str | None = None,
 ) -> list[Comparison]:
-    """Compares every system with each baseline, no pair twice.
+    """Compares every system with each baseline, each pair once.
 
     Args:
-        translations: of each system, one a sentence.
-        references: one a sentence.
-        settings: the test.
+        translations: the translations of each system, one per sentence.
+        references: one per sentence.
+        settings: the test settings.
         language: the target language.
     """
     found: list[Comparison] = []
@@ -79,10 +79,10 @@ def compare(
 
 
 def both_ways(comparisons: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yields each comparison, and where its system is a baseline of others also the other way round.
+    """Yields each comparison. If its system is also a baseline, yields the reversed comparison too.
 
     Args:
-        comparisons: `system`, `baseline`, `difference` and what else there is.
+        comparisons: each with `system`, `baseline`, `difference` and other fields.
     """
     comparisons = list(comparisons)
     baselines = {one["baseline"] for one in comparisons}
@@ -94,13 +94,13 @@ def both_ways(comparisons: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str,
 
 
 def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the largest p-value of a group's seeds against one baseline; 1 if not all differ in one direction.
+    """Returns the largest p-value over seeds against one baseline; 1 if the differences have different signs.
 
-    A small one says that each of these seeds differs from the baseline by more than the choice of sentences explains;
-    what another seed would give it does not say.
+    A small value means that each of these seeds differs significantly from the baseline on these sentences. It says
+    nothing about other seeds.
 
     Args:
-        comparisons: of each seed, `difference` and `p_value`.
+        comparisons: `difference` and `p_value` of each seed.
     """
     one_direction = len({one["difference"] > 0 for one in comparisons}) == 1
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
@@ -130,5 +130,5 @@ def _against(
 
 
 def _statistics(metric: Metric, translations: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns what sacrebleu counts in each sentence, (N, S)."""
+    """Returns sacrebleu's statistics of each sentence (N, S)."""
     return np.array(metric._extract_corpus_statistics(list(translations), [list(references)]), dtype=float)

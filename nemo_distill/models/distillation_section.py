@@ -1,13 +1,13 @@
-"""What a translation model's section `distillation` may hold: its keys, its losses, the tensors that they compare."""
+"""The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nemo_distill.config.known_values import COUNT
+from nemo_distill.config.known_values import Count
 from nemo_distill.config.schedule import Weight
-from nemo_distill.config.section import Allowed, read_section, section
+from nemo_distill.config.section import Allowed, argument_problem, read_section, section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.nemo_files.translation_archive import SIDES
@@ -30,53 +30,53 @@ LayerRule = Annotated[
 
 @section
 class Initialization:
-    """What a student copies from its teacher before training (Sanh et al. 2019, section 3)."""
+    """The weights that a student copies from its teacher before training (Sanh et al. 2019, section 3)."""
 
     encoder: LayerRule = "uniform"
-    """The teacher's layers for the student's: `uniform`, every n-th; `first`; `last`; a list; null: none."""
+    """The teacher's layers to copy: `uniform` (every n-th), `first`, `last`, or a list; null: none."""
     decoder: LayerRule = "uniform"
-    """Likewise."""
+    """The same for the decoder."""
     embeddings: bool = True
-    """Copy the embeddings and the head."""
+    """Copy the embeddings and the output layer."""
 
 
 @section
 class TranslationDistillation(DistillationSection):
-    """The section `distillation` of a translation model."""
+    """The `distillation` section of a translation model."""
 
     distillation_loss_weight: Weight = 1.0
     """Weight of `loss.primary`."""
     cosine_loss_weight: Weight = 0.0
-    """Weight of `loss.cosine`, 1 - cosine of the decoders' hidden states. Different widths meet through a matrix that
-    is learned with the student and is no part of its `.nemo`."""
+    """Weight of `loss.cosine`, 1 - cosine of the decoders' hidden states. If the widths differ, a learned linear map
+    connects them. The map is not part of the student's `.nemo`."""
     distill_encoder: bool = False
-    """Have `loss.cosine` compare the encoders' hidden states too, as `cosine_encoder`."""
+    """Apply `loss.cosine` to the encoders' hidden states too, as `cosine_encoder`."""
     distilbert_initialization: bool = False
-    """Start the student from layers of its teacher, which must be as wide; see `initialization`."""
+    """Copy the student's initial weights from its teacher, which must have the same width; see `initialization`."""
     initialization: Initialization = Field(default_factory=Initialization)
-    """What `distilbert_initialization` copies."""
+    """The weights that `distilbert_initialization` copies."""
     same_size_as_teacher: bool = False
-    """Take `model.encoder`, `model.decoder`, `model.head` and the sharing of embeddings from the teacher's config."""
+    """Copy `model.encoder`, `model.decoder`, `model.head` and `shared_embeddings` from the teacher's config."""
     share_encoder: bool = False
-    """Keep the teacher's encoder, frozen and run once for both; the decoder alone is learned."""
+    """Use the teacher's encoder, frozen, in the student. It runs once for both, and only the decoder is trained."""
     mix: MixSection = Field(default_factory=MixSection)
-    """What is trained on instead of `train_ds` alone."""
+    """A mix of corpora to train on, instead of `train_ds` alone."""
     noise: SourceNoise = Field(default_factory=SourceNoise)
-    """Noise in the source, on the student's side only."""
+    """Noise in the source sentences that the student reads. The teacher reads them without noise."""
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:
-    """Returns the section `distillation` of a model's config, and a sentence for each problem.
+    """Returns the `distillation` section of a model's config, and a sentence for each problem.
 
     Args:
         model: the config, resolved.
-        where: the section's key, for the sentences.
+        where: the key of the section, for the messages.
     """
     return read_section(TranslationDistillation, model.get("distillation") or {}, where)
 
 
 def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
-    """The loss nodes of the section: with `distill_encoder`, `cosine` also compares the encoders' states."""
+    """Returns the loss nodes. With `distill_encoder`, they include `cosine_encoder` for the encoders' states."""
     nodes: dict[str, Mapping[str, Any]] = dict(distillation.loss)
     if distillation.distill_encoder and "cosine" in nodes:
         states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
@@ -85,11 +85,13 @@ def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapp
 
 
 def registered_widths(model: Mapping[str, Any]) -> Widths:
-    """The widths of the hidden states and the heads of the attention maps that a model of this config registers."""
+    """Returns the widths of hidden states and the numbers of attention heads that a model of this config registers."""
     widths: dict[str, list[int]] = {}
     for side in SIDES:
         sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if not all(COUNT.takes(size) for size in sizes):  # wrong, or of a pretrained encoder, which does not say
+        if any(
+            argument_problem("", size, Count) for size in sizes
+        ):  # wrong, or of a pretrained encoder, which does not say
             return {}
         width, layers, heads = sizes
         widths |= {
@@ -101,12 +103,12 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
 
 
 def noise_problems(distillation: TranslationDistillation) -> list[str]:
-    """Returns what cannot be compared under the noise on the student's source."""
+    """Returns a sentence for each loss that source noise makes impossible."""
     if distillation.noise.is_none:
         return []
     return [
-        f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
-        f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
+        f"model.distillation.noise: the student reads different source tokens than its teacher, so "
+        f"distillation.loss.{name} cannot compare their '{value}'."
         for name, node in distillation_losses(distillation).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and value in SOURCE_TENSORS

@@ -1,4 +1,4 @@
-"""Whether a student can learn from its teachers, and the sentences that say why not."""
+"""Checks whether a student fits its teachers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from nemo_distill.text.files import is_file
 def pairing_problems(
     student: Mapping[str, Vocabulary], other: Mapping[str, Vocabulary], whose: str = "the teacher's"
 ) -> list[str]:
-    """What makes the ids of a student and of another model mean different things; vocabularies are keyed by side."""
+    """Returns a sentence for each difference between the vocabularies of a student and of another model, by side."""
     return [
         problem
         for side in SIDES
@@ -37,13 +37,13 @@ def reading_order_problems(
     whose: str = "the teacher's",
     lender: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Returns a sentence for each side that two models read in different directions, one of them from right to left.
+    """Returns a sentence for each side that one model reads from right to left and the other does not.
 
     Args:
-        model: a config.
-        other: that of the model whose order must be the same.
-        whose: that is, for the sentences.
-        lender: the config from which a side without a tokenizer of its own takes one; None for `other`.
+        model: the config of the model.
+        other: the config of the model that must have the same order.
+        whose: names the other model in the messages.
+        lender: the config that provides the tokenizer of a side without its own; None: `other`.
     """
     problems = []
     for key in (f"{side}_tokenizer" for side in SIDES):
@@ -58,7 +58,7 @@ def reading_order_problems(
 
 
 def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
-    """Returns what makes a student's ids mean other things than its teacher's, a sentence each."""
+    """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
     return [
         problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
     ]
@@ -67,7 +67,7 @@ def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[s
 def check_teachers(
     model: Mapping[str, Any], distillation: TranslationDistillation, paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
-    """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
+    """Returns the problems of the student with its teachers, and the layer widths of student and first teacher."""
     try:
         archives = [translation_archive(path) for path in paths]
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
@@ -91,11 +91,11 @@ def check_teachers(
 
 
 def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | None = None) -> list[str]:
-    """Returns a sentence if one matrix of embeddings would stand for two vocabularies.
+    """Returns a sentence if one embedding matrix would be used for two different vocabularies.
 
     Args:
-        model: a config.
-        teacher: from which a side without a tokenizer of its own takes one.
+        model: the config of the model.
+        teacher: provides the tokenizer of a side without its own.
     """
     if not model.get("shared_embeddings"):
         return []
@@ -105,20 +105,20 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
     if not encoder or not decoder or encoder.pieces == decoder.pieces:
         return []
     return [
-        "model.shared_embeddings=true needs one vocabulary, and the tokenizers of encoder and decoder have different "
-        f"ones, of {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
+        "model.shared_embeddings=true needs one vocabulary, but the tokenizers of encoder and decoder differ: they "
+        f"have {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
     ]
 
 
 def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
-    """Returns what a model reads a side with: its own file, or else its teacher's; None of what is told elsewhere."""
+    """Returns the vocabulary of a side, from the model's own file or the teacher. None if it cannot be read."""
     if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
         return None if tokenizer_file_problems("", path) else read_vocabulary(Path(path).expanduser())
     return archived_vocabulary(teacher, side) if teacher else None
 
 
 def teacher_head_problems(teacher: NemoArchive) -> list[str]:
-    """Returns a sentence if what a teacher gives are no log-probabilities, which all losses take them for."""
+    """Returns a sentence if a teacher's outputs are not log-probabilities, which all losses need."""
     if (teacher.config.get("head") or {}).get("log_softmax", True):
         return []
     return [f"model.distillation.model_path: '{teacher.path}' has head.log_softmax=false; it must be true."]
@@ -127,14 +127,14 @@ def teacher_head_problems(teacher: NemoArchive) -> list[str]:
 def _vocabulary_pairs(
     model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
 ) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields key, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
+    """Yields key, student vocabulary and teacher vocabulary for each side with two different tokenizer files.
 
-    The student's is the one that its config names, or else the first teacher's.
+    The student's tokenizer is the one in its config, otherwise the first teacher's.
     """
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         theirs = archived_vocabulary(archive, side)
-        if path and tokenizer_file_problems("", path):  # told by itself
+        if path and tokenizer_file_problems("", path):  # another check reports this
             continue
         if path and is_file(path) and theirs:
             yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs

@@ -1,1 +1,1 @@
-"""A .nemo opened safely, its tokenizers, and what NeMo 2.x needs to load those of NeMo 1.x."""
+"""Opens .nemo files safely, reads their tokenizers, and lets NeMo 2.x load files of NeMo 1.x."""

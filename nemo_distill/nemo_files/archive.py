@@ -1,7 +1,7 @@
 """Reads a `.nemo` file without NeMo: its config, its artifacts and its hash.
 
-A `.nemo` is a tar of a config, weights and artifacts such as tokenizers. NeMo unpacks all of it and takes many seconds
-to import; a check of the config needs a few kilobytes and must answer at once.
+A `.nemo` is a tar archive of a config, weights and artifacts such as tokenizers. NeMo unpacks the whole archive and
+takes many seconds to import. A check of the config needs only a few kilobytes and must be fast.
 """
 
 import os
@@ -9,18 +9,19 @@ import tarfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.storage.ledger import sha256_of
 
 CONFIG_NAME = "model_config.yaml"
-WEIGHTS = "model_weights"  # what the names of their files hold
-# NeMo replaces an artifact's path in the saved config by this prefix and the member's name.
+WEIGHTS = "model_weights"  # part of the file names of weights
+# In the saved config, NeMo replaces the path of an artifact with this prefix and the member's name.
 ARTIFACT_PREFIX = "nemo:"
 
 
@@ -31,8 +32,8 @@ class NemoArchive:
         path: the file.
 
     Raises:
-        ValueError: in one sentence, if the file is missing, is no tar, holds no model config, or holds what could do
-            harm; see `archive_safety`.
+        ValueError: if the file is missing, is not a tar archive, has no model config, or is not safe to open; see
+            `archive_safety`.
     """
 
     def __init__(self, path: str | Path):
@@ -44,10 +45,10 @@ class NemoArchive:
                 problem = member_problem(tar, self.path.stat().st_size)
             content = b"" if problem else self._read(CONFIG_NAME)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(":")  # tarfile says in a line each what it has tried
+            reason = str(error).splitlines()[0].rstrip(":")  # tarfile gives one line per compression that it tried
             raise ValueError(f"'{self.path}' is not a .nemo file: {reason}") from error
         except KeyError as error:
-            raise ValueError(f"'{self.path}' is not a .nemo file: it holds no {CONFIG_NAME}") from error
+            raise ValueError(f"'{self.path}' is not a .nemo file: it has no {CONFIG_NAME}") from error
         if problem := problem or config_problem(content):
             raise ValueError(f"'{self.path}' is not opened: {problem}")
         self.config: DictConfig = self._parse(content)
@@ -58,49 +59,49 @@ class NemoArchive:
         except yaml.YAMLError as error:
             raise ValueError(f"'{self.path}' is not opened: {' '.join(str(error).split())}") from error
         if not isinstance(config, DictConfig):
-            raise ValueError(f"'{self.path}' is not a .nemo file: its {CONFIG_NAME} is no mapping")
+            raise ValueError(f"'{self.path}' is not a .nemo file: its {CONFIG_NAME} is not a mapping")
         return config
 
     def check_targets(self, own_classes: Collection[str] = ()) -> None:
-        """Refuses a config that names code to run which is not NeMo's, unless the user trusts the file.
+        """Rejects a config that names classes or functions outside NeMo, unless the user trusts the file.
 
         Args:
-            own_classes: full names of classes that are allowed besides.
+            own_classes: full names of additional allowed classes.
 
         Raises:
-            ValueError: in one sentence.
+            ValueError: if the config names such a class or function.
         """
         found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
         if found and not is_trusted(self.path):
             raise ValueError(
-                f"'{self.path}' is not opened: its config names '{found[0]}', which is neither NeMo's nor the model's "
-                f"own class and would be run; if you trust its author, set {TRUST}={self.sha256()}"
+                f"'{self.path}' is not opened: its config names '{found[0]}', which does not belong to NeMo or to the "
+                f"model class, and loading would run it; if you trust the author, set {TRUST}={self.sha256()}"
             )
 
     def extract_artifact(self, value: str, folder: str | Path) -> Path:
-        """Writes the artifact that a config value such as `nemo:1a2b_tokenizer.model` names into `folder`.
+        """Writes an artifact to `folder`. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
 
         Raises:
-            ValueError: if the archive holds no such member.
+            ValueError: if the archive has no such member.
         """
         name = value.removeprefix(ARTIFACT_PREFIX)
         try:
             content = self._read(name)
         except KeyError as error:
-            raise ValueError(f"'{self.path}' holds no '{name}', which its config names") from error
+            raise ValueError(f"'{self.path}' has no member '{name}', which its config names") from error
         target = Path(folder) / Path(name).name
         target.write_bytes(content)
         return target
 
     def copy_without_weights(self, stream: BinaryIO) -> None:
-        """Writes a `.nemo` that has all but the weights: the config and the artifacts that it names."""
+        """Writes a copy of the `.nemo` with config and artifacts but without weights."""
         with tarfile.open(self.path) as tar, tarfile.open(fileobj=stream, mode="w") as copy:
             for member in tar:
                 if member.isfile() and WEIGHTS not in member.name:
                     copy.addfile(member, tar.extractfile(member))
 
     def sha256(self) -> str:
-        """Returns the file's SHA-256 in hexadecimal."""
+        """Returns the SHA-256 of the file in hexadecimal."""
         return sha256_of(self.path)
 
     def _read(self, name: str) -> bytes:
@@ -109,3 +110,11 @@ class NemoArchive:
                 if member.name.removeprefix("./") == name and (stream := tar.extractfile(member)):
                     return stream.read()
         raise KeyError(name)
+
+
+def _is_archive(path: Path) -> Path:
+    NemoArchive(path)
+    return path
+
+
+NemoFile = Annotated[UserPath, AfterValidator(_is_archive)]  # of a configuration: a `.nemo` of any model

@@ -1,18 +1,18 @@
-"""Every place where the project changes or looks behind NeMo, Lightning or torch, with the versions that need it.
+"""All patches and private names of NeMo, Lightning and torch that the package uses, with the affected versions.
 
-Nothing else in the package replaces a name of another library's or uses a private one. A test for each entry fails
-when a new version no longer has the fault, so that the entry can go.
+No other module replaces or reads private names of these libraries. Each entry has a test that fails once the library
+is fixed, so that the entry can be removed.
 
-| what is mended | seen in |
+| problem | seen in |
 |---|---|
-| NeMo restores no model whose tokenizer is youtokentome's: `restore_youtokentome` | nemo_toolkit 2.4 |
+| NeMo cannot restore models with a youtokentome tokenizer: `restore_youtokentome` | nemo_toolkit 2.4 |
 | NeMo loses the last fragment of tarred data: `whole_fragments` | nemo_toolkit 2.4 |
-| NeMo's `export` runs an ONNX exporter that stops at its fixed positions: `classic_onnx_export` | torch 2.9 |
+| NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
-| Loggers see one step less after a checkpoint that follows a validation: `set_logged_step` | lightning 2.2 to 2.4 |
-| No public name says whether an optimizer step is half done: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
-| No public name says whether a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
-| No public name says where NeMo writes a training's `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
+| After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
+| No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
+| No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
+| No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
 
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Within this context, `owner` has another attribute of this name."""
-    before = owner.__dict__[name]  # as it is there: a static method is not yet bound
+    """Within this context, replaces the attribute `name` of `owner`."""
+    before = owner.__dict__[name]  # not getattr, which would bind static and class methods
     setattr(owner, name, value)
     try:
         yield
@@ -37,9 +38,9 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def whole_fragments() -> Iterator[None]:
-    """Within this context, NeMo's preparation of tarred data takes all lines.
+    """Within this context, NeMo's preprocessing for tarred data uses all lines.
 
-    NeMo ends the last fragment at line -1, so that its lines are lost: all of them, in a corpus of one fragment.
+    NeMo ends the last fragment at line -1 and loses its lines. In a corpus with a single fragment, all lines are lost.
     """
     from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
 
@@ -53,10 +54,10 @@ def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
 
 @contextmanager
 def classic_onnx_export() -> Iterator[None]:
-    """Within this context, `torch.onnx.export` is the exporter that it was before torch 2.9.
+    """Within this context, `torch.onnx.export` uses the exporter from before torch 2.9.
 
-    The new one stops at NeMo's fixed positions, which look at a tensor's value ("Could not guard on data-dependent
-    expression"), and NeMo's `model.export` does not choose.
+    The new exporter fails on NeMo's fixed positions, which depend on a tensor's value ("Could not guard on
+    data-dependent expression"). NeMo's `model.export` has no option to select the exporter.
     """
     import torch
 
@@ -65,37 +66,37 @@ def classic_onnx_export() -> Iterator[None]:
 
 
 def write_over_checkpoints(trainer: Any) -> None:
-    """Has a resumed training write again, under the same names, what a killed one wrote after its checkpoint."""
+    """Makes a resumed training overwrite the checkpoints that the killed one wrote later, instead of renaming them."""
     if trainer.checkpoint_callback:
         trainer.checkpoint_callback._enable_version_counter = False
 
 
 def set_logged_step(trainer: Any) -> None:
-    """Has loggers count optimizer steps from the trainer's; Lightning saves theirs before it counts the last batch."""
+    """Sets the step counter of the loggers to the trainer's. Lightning saves it before it counts the last batch."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 def is_within_optimizer_step(trainer: Any) -> bool:
-    """True if more batches are to come before the next optimizer step."""
+    """True if more batches follow before the next optimizer step."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def logs_this_step(trainer: Any) -> bool:
-    """True if what a training step logs is handed on to the loggers."""
+    """True if the values of this training step are passed to the loggers."""
     return trainer._logger_connector.should_update_logs
 
 
 def nemo_path(checkpoint_callback: Any) -> Path:
-    """Returns where NeMo writes the `.nemo` at the end of a training."""
+    """Returns the path of the `.nemo` that NeMo writes at the end of a training."""
     return Path(checkpoint_callback._format_nemo_checkpoint_name())
 
 
 def restore_youtokentome() -> None:
-    """Lets `MTEncDecModel`, and all that inherit from it, load tokenizers of youtokentome.
+    """Enables `MTEncDecModel` and its subclasses to load youtokentome tokenizers.
 
-    NeMo 2.x has the tokenizer's class but no way to it: the library is not on the list that `MTEncDecModel` accepts,
-    and a config that names no library, as NeMo 1.x wrote it, sends the file to SentencePiece, which dies on it. The
-    method is replaced on NeMo's own class, because `MTEncDecModel.__init__` calls it by that class's name.
+    NeMo 2.x still has the tokenizer class, but `MTEncDecModel` does not accept the library. If the config names no
+    library, as in NeMo 1.x files, NeMo passes the file to SentencePiece, which crashes. The method is replaced on
+    NeMo's own class, because `MTEncDecModel.__init__` calls it through that class.
     """
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
@@ -111,7 +112,7 @@ def restore_youtokentome() -> None:
 
 
 def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """NeMo's method, for which the file's content decides between sentencepiece and youtokentome."""
+    """Like NeMo's method, but recognizes sentencepiece and youtokentome by the content of the file."""
     loaders = {}
     for side in ("encoder", "decoder"):
         library, model_file = kwargs.get(f"{side}_tokenizer_library"), kwargs.get(f"{side}_tokenizer_model")
@@ -122,7 +123,7 @@ def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
         return loaders["encoder"](), loaders["decoder"]()
     if not loaders:
         return nemo_setup(**kwargs)
-    # NeMo's method loads both sides: let it load the one that it can in both places, and keep that one.
+    # NeMo's method loads both sides. Pass the loadable side's arguments for both, and keep only that side.
     (own_side,) = loaders
     other_side = "decoder" if own_side == "encoder" else "encoder"
     for key in ("tokenizer_library", "tokenizer_model", "bpe_dropout", "model_name", "r2l", "sentencepiece_legacy"):
@@ -140,6 +141,10 @@ def _is_youtokentome(library: str | None, model_file: str | None) -> bool:
 
 
 def _load_youtokentome(model_file: Any, bpe_dropout: float, r2l: bool) -> Any:
+    try:
+        import_youtokentome(model_file)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
     # Here and not above, so that users of SentencePiece need no youtokentome.
     from nemo.collections.common.tokenizers.youtokentome_tokenizer import YouTokenToMeTokenizer
 

@@ -1,10 +1,14 @@
-"""A `.nemo` of a translation model, read without NeMo."""
+"""Reads the `.nemo` of a translation model without NeMo."""
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, Vocabulary, read_vocabulary
+from nemo_distill.storage.files import UserPath
 
 MT_TARGET = "MTEncDecModel"
 SIDES = ("encoder", "decoder")
@@ -14,20 +18,29 @@ def translation_archive(path: str | Path) -> NemoArchive:
     """Opens a `.nemo` of a translation model.
 
     Raises:
-        ValueError: in one sentence, if it is none.
+        ValueError: if it is not a `.nemo` of a translation model.
     """
     archive = NemoArchive(path)
     target = str(archive.config.get("target", ""))
     if target.rpartition(".")[2] != MT_TARGET:
-        raise ValueError(f"'{archive.path}' holds a '{target}', and no {MT_TARGET}")
+        raise ValueError(f"'{archive.path}' holds a '{target}' instead of an {MT_TARGET}")
     archive.check_targets()
     return archive
 
 
+def _is_translation_model(path: Path) -> Path:
+    translation_archive(path)
+    return path
+
+
+TranslationFile = Annotated[UserPath, AfterValidator(_is_translation_model)]  # of a configuration: such a `.nemo`
+
+
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
-    """Reads the tokenizer of a side, `encoder` or `decoder`, out of a `.nemo`; None if the file holds none.
+    """Returns the vocabulary of a side, `encoder` or `decoder`, from a `.nemo`; None if it has no tokenizer file.
 
     Raises:
+        MissingPackageError: if its tokenizer needs a package that is not installed; it names the `.nemo`.
         ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
     """
     artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
@@ -37,5 +50,7 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
         path = archive.extract_artifact(artifact, folder)
         try:
             return read_vocabulary(path)
+        except MissingPackageError as error:
+            raise MissingPackageError(archive.path) from error
         except ValueError as error:
             raise ValueError(f"'{archive.path}' holds a damaged tokenizer: {error.__cause__}") from error

@@ -1,6 +1,6 @@
-"""Importing this module lets NeMo 2.x restore translation models whose tokenizer is youtokentome's.
+"""Import this module to let NeMo 2.x restore translation models with a youtokentome tokenizer.
 
-NeMo 1.x trained most of its published translation models with `library: yttm`:
+NeMo 1.x trained most of its published translation models with `library: yttm`. Example:
 
     import nemo_distill.nemo_files.youtokentome
     model = MTEncDecModel.restore_from("student_or_teacher.nemo")

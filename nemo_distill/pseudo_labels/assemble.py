@@ -1,7 +1,8 @@
-"""From shards to text that a trainer reads: selects a hypothesis for each line, filters the pairs and writes them.
+"""Turns shards into training text: selects a hypothesis for each line, filters the pairs and writes them.
 
-`pseudo.src` and `pseudo.tgt` hold the pairs in the order of the source; `pseudo.dropped.tsv`, on request, the others:
-reason, line, score, source, target; `pseudo.json`, written last, says how they were made and counts.
+`pseudo.src` and `pseudo.tgt` contain the pairs in the order of the source. `pseudo.dropped.tsv` is optional and
+contains the dropped pairs: reason, line, score, source, target. `pseudo.json` is written last and contains settings
+and counts.
 """
 
 import json
@@ -26,17 +27,17 @@ ENDINGS = ("src", "tgt", "dropped.tsv")
 
 @dataclass(frozen=True)
 class Assembly:
-    """One way to make text of a folder's labels.
+    """The settings for writing text from a folder of labels.
 
     Args:
         labels: the folder.
-        sources: the files that were translated, as they were then.
-        references: for each of them its reference, or None.
-        policy: what was done with odd lines; references are treated likewise.
+        sources: the translated files, unchanged since.
+        references: the reference file for each source file, or None.
+        policy: how invalid lines were treated. It applies to references too.
         criteria: how labels are selected and filtered.
-        name: what the files' names begin with.
-        keep_dropped: write what was dropped, and why.
-        workers: processes that select and filter.
+        name: the prefix of the output files.
+        keep_dropped: write the dropped pairs to a file, with the reasons.
+        workers: number of processes for selecting and filtering.
     """
 
     labels: LabelFolder
@@ -50,11 +51,11 @@ class Assembly:
 
     @property
     def work(self) -> Work:
-        """The text in the ledger."""
+        """The record of the text."""
         return Work(self.labels.path / f"{self.name}.json", self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Returns everything that the files depend on."""
+        """Returns all settings that the output files depend on."""
         return {
             "labels": self.labels.digest,
             "references": [path and fingerprint(path) for path in self.references],
@@ -63,7 +64,7 @@ class Assembly:
         }
 
     def files(self) -> list[Path]:
-        """Returns the files that are written before the manifest."""
+        """Returns the output files that are written before the manifest."""
         endings = ENDINGS if self.keep_dropped else ENDINGS[:2]
         return [self.labels.path / f"{self.name}.{ending}" for ending in endings]
 
@@ -71,15 +72,15 @@ class Assembly:
 def assemble(
     assembly: Assembly, overwrite: bool = False, on_line: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Writes the text and returns its manifest; does nothing where that was done before.
+    """Writes the text and returns its manifest. If the same text already exists, only returns the manifest.
 
     Args:
-        assembly: what to write.
-        overwrite: replace text of the same name that was made with other settings, rather than refuse.
-        on_line: called for each line of the source.
+        assembly: the text to write.
+        overwrite: replace text with the same name and different settings instead of raising an error.
+        on_line: called for each source line.
 
     Raises:
-        DataError: if text of other settings is there, or if shards, sources and references do not fit together.
+        DataError: if text with different settings exists, or shards, sources and references do not fit together.
     """
     with folder_lock(assembly.labels.path):
         record = assembly.work.done(overwrite)
@@ -106,10 +107,10 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:
-    """Yields each source line with its shard's row and its reference.
+    """Yields each source line with its row in the shards and its reference.
 
     Raises:
-        ShardError: if a line is not the one that was translated, or has no row.
+        ShardError: if a line has changed since it was translated, or has no row.
         DataError: if a reference is not parallel to its source.
     """
     rows = read_rows(assembly.labels.shards)
@@ -134,7 +135,7 @@ def _sources_and_references(assembly: Assembly) -> Iterator[tuple[bytes, bytes |
 
 
 def _place(sources: Sequence[Path], number: int) -> str:
-    """Says which line of which file a line of the whole source is."""
+    """Returns the file and line of a line number that counts through all sources."""
     for source in sources:
         lines = sum(1 for _ in TextFiles([source]))
         if number <= lines:

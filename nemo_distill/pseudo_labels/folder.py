@@ -1,4 +1,4 @@
-"""The folder of a generation of labels: its shards follow each other as the lines of its sources do."""
+"""The output folder of a label generation. The shards are in the order of the source lines."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardMani
 
 
 class LabelManifest(ShardManifest):
-    """What the manifest of labels holds besides."""
+    """The content of a label manifest."""
 
     lines: int
     counts: dict[str, int]
 
 
 class LabelFolder(ShardFolder):
-    """Where a generation with certain settings is written.
+    """The folder of a label generation.
 
     Args:
-        path: the folder; made when it is taken.
-        settings: everything that the labels depend on, as JSON has it.
-        sources: the files whose lines the shards translate.
+        path: the folder, created by `take`.
+        settings: everything that the labels depend on, as JSON values.
+        sources: the files to translate.
     """
 
     holds = "labels"

@@ -1,4 +1,4 @@
-"""A model card: what a student is, how it was made and how good it is, from the records that training leaves."""
+"""Generates a student's model card from the records of its training and evaluation."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import RUN_NAME, read_run
 
-FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # before a file's name, also behind the key of an override
+FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
 USE = """\
 ```python
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -29,16 +29,17 @@ print(model.translate(["..."]))
 
 
 def model_card(model: Path, run: Path | None = None, evaluation: Path | None = None) -> str:
-    """Returns a student's card in Markdown. What was recorded as a path stands there as a file's name.
+    """Returns a student's model card in Markdown. Paths are reduced to file names.
 
     Args:
-        model: the `.nemo`; its config holds `distilled_with`, unless it had no teacher.
-        run: the training's folder, whose `run.json` tells overrides, revision, versions, seed and device; None to
-            leave it out.
-        evaluation: an `evaluation.json`, whose rows of this file, known by its SHA-256, are shown; None likewise.
+        model: the `.nemo`. Its config contains `distilled_with`, unless it was trained without a teacher.
+        run: the training folder, whose `run.json` provides overrides, revision, versions, seed and device; None omits
+            this section.
+        evaluation: an `evaluation.json`. The card shows the results of this model, identified by its SHA-256. None
+            omits this section.
 
     Raises:
-        ValueError: if a file is missing, or the evaluation is of other models alone.
+        ValueError: if a file is missing, or the evaluation does not include the model.
     """
     archive = translation_archive(model)
     config = OmegaConf.to_container(archive.config)
@@ -48,7 +49,7 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
     if run is not None:
         record = read_run(run)
         if record is None:
-            raise ValueError(f"there is no {RUN_NAME} in '{run}'")
+            raise ValueError(f"run={run}: there is no {RUN_NAME} in '{run}'")
         sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
     if evaluation is not None:
         sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]
@@ -86,10 +87,10 @@ def _distillation(made: Mapping[str, Any]) -> Iterator[str]:
 def _evaluation(path: Path, sha256: str) -> Iterator[str]:
     record = read_evaluation(path)
     if record is None:
-        raise ValueError(f"there is no file '{path}'")
+        raise ValueError(f"evaluation={path}: there is no file '{path}'")
     mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]
     if not mine:
-        raise ValueError(f"'{path}' is of other models: none has the SHA-256 {sha256}")
+        raise ValueError(f"evaluation={path}: '{path}' is of other models: none has the SHA-256 {sha256}")
     first = next(iter(record["systems"]))
     columns, rows = table(record)
     yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine)])
@@ -103,7 +104,7 @@ def _as_yaml(value: Any) -> str:
 
 
 def _without_folders(value: Any) -> Any:
-    """A card is published, and where its author keeps files is nobody's business."""
+    """Removes folder names from all strings, because cards are published and paths may be private."""
     if isinstance(value, Mapping):
         return {key: _without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -112,6 +113,6 @@ def _without_folders(value: Any) -> Any:
 
 
 def write_card(path: Path, card: str) -> None:
-    """Writes a card as a whole file."""
+    """Writes a card atomically."""
     with whole_file(path) as stream:
         stream.write(card.encode())

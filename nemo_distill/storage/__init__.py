@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, locks, shards, and records of what was made from what."""
+"""Atomic file writes, locks, shards, and records of what each result was made from."""

@@ -1,4 +1,4 @@
-"""What a stranger's folder may not hold: files that lie elsewhere, and arrays that are not what their headers say."""
+"""Checks on folders from untrusted sources: links that point elsewhere, and arrays that do not match their headers."""
 
 from pathlib import Path, PurePosixPath
 
@@ -7,25 +7,25 @@ import numpy as np
 from nemo_distill.config.errors import DataError
 
 
-def leads_out(name: str) -> bool:
-    """True if a file of this name, put into a folder, could lie outside of it."""
+def escapes_folder(name: str) -> bool:
+    """True if a file of this name inside a folder could be outside of that folder."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
 
 
-def inside(folder: Path, name: str) -> Path:
-    """Returns the path of a file, or folder, that belongs into a folder, whether it is there or not.
+def path_inside(folder: Path, name: str) -> Path:
+    """Returns the path of a file or folder inside a folder. It need not exist.
 
     Args:
-        folder: may itself be a link.
-        name: as something that a stranger may have written has it.
+        folder: the folder, which may itself be a link.
+        name: the name, possibly from an untrusted source.
 
     Raises:
-        DataError: if the name, or a link of that name, leads out of the folder.
+        DataError: if the name, or a link of that name, points outside the folder.
     """
     path = folder / name
-    if leads_out(name):
-        raise DataError(f"'{folder}' is not opened: '{name}' would lie outside of it")
+    if escapes_folder(name):
+        raise DataError(f"'{folder}' is not opened: '{name}' is outside of it")
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:
@@ -36,27 +36,27 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def check_links(folder: Path) -> None:
-    """Refuses a folder in which anything is a link to what lies outside of it.
+    """Rejects a folder that contains a link to something outside of it.
 
     Raises:
-        DataError: in one sentence.
+        DataError: if there is such a link.
     """
     for path in folder.rglob("*"):
         if path.is_symlink():
-            inside(folder, path.relative_to(folder).as_posix())
+            path_inside(folder, path.relative_to(folder).as_posix())
 
 
 def open_array(path: Path) -> np.ndarray:
-    """Maps a numpy file of one dimension into memory, to be read.
+    """Maps a one-dimensional numpy file into memory, read-only.
 
     Raises:
-        DataError: if the file is no such file, holds pickled objects, or is of another size than its header says.
+        DataError: if the file is not a numpy file, contains pickled objects, or does not match its header in size.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # whatever numpy stumbles over in a header that is none
-        raise DataError(f"'{path}' is no array: {error}") from error
+    except Exception as error:  # numpy raises many types of errors for invalid headers
+        raise DataError(f"'{path}' is not a valid array: {error}") from error
     size = path.stat().st_size
     if array.ndim != 1 or array.offset + array.nbytes != size:
-        raise DataError(f"'{path}' is no array: its header tells of {array.shape} records, and it has {size:,} bytes")
+        raise DataError(f"'{path}' is not a valid array: its header says {array.shape}, but it has {size:,} bytes")
     return np.asarray(array)

@@ -1,4 +1,4 @@
-"""What an evaluation was made with: when, on what, and by which versions."""
+"""Provenance of a result: date, device and versions."""
 
 import platform
 import subprocess
@@ -17,11 +17,11 @@ PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu",
 
 
 def made_with(device: str, threads: int) -> dict[str, Any]:
-    """Returns date, device, threads, versions and the git revision of this code.
+    """Returns date, device, threads, package versions and the git revision of this code.
 
     Args:
         device: `cpu`, `cuda`, ...
-        threads: that each system was timed with.
+        threads: the number of threads used for timing.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -33,7 +33,7 @@ def made_with(device: str, threads: int) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """Returns what the maker calls a GPU or this machine's CPU."""
+    """Returns the product name of a GPU or of this machine's CPU."""
     if device.startswith("cuda"):
         import torch
 
@@ -45,11 +45,11 @@ def device_name(device: str) -> str:
 
 
 def git_revision() -> str | None:
-    """Returns the commit that this code is of, with "+" after it if files have changed since; None outside git."""
+    """Returns the git commit of this code, followed by "+" if it has local changes; None outside git."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
-        # An installed package may lie within the repository of something else.
+        # An installed package may be inside an unrelated git repository.
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
         describe = [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
@@ -59,7 +59,7 @@ def git_revision() -> str | None:
 
 @with_config(OPEN)
 class MadeWith(TypedDict, total=False):
-    """When, on what and by what something was made."""
+    """Date, device and versions of a result."""
 
     date: str
     device: str | None

@@ -1,4 +1,4 @@
-"""Records in JSON, read as what a stranger may have written or a disk may have spoilt: of a given shape or refused."""
+"""Reads and validates JSON records, which may be damaged or come from an untrusted source."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,18 +11,18 @@ from typing_extensions import TypedDict
 from nemo_distill.config.errors import DataError
 
 Record = TypeVar("Record")
-MOST_BYTES = 1 << 26
-MOST_SHOWN = 60  # characters of a wrong value
-# Of a dataclass whose JSON holds its fields and nothing else (`__pydantic_config__`).
+MAX_BYTES = 1 << 26
+MAX_SHOWN = 60  # characters of a wrong value in a message
+# `__pydantic_config__` of dataclasses whose JSON must not contain other keys.
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-# Of a dictionary whose JSON may hold more, which whoever reads it passes on.
+# `__pydantic_config__` of dictionaries whose JSON may contain other keys, which are kept.
 OPEN = ConfigDict(extra="allow")
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
 
 @with_config(OPEN)
 class FileEntry(TypedDict):
-    """What a record says of a file."""
+    """Name and checksum of a file in a record."""
 
     name: str
     sha256: str
@@ -33,47 +33,47 @@ def read_json(path: Path) -> dict[str, Any] | None: ...
 @overload
 def read_json(path: Path, shape: type[Record]) -> Record | None: ...
 def read_json(path: Path, shape: Any = dict[str, Any]) -> Any:
-    """Returns the record in a file, or None if there is no such file.
+    """Returns the record in a JSON file, or None if the file does not exist.
 
     Args:
-        path: of JSON.
-        shape: what must be in it: a `TypedDict`, or a dataclass; by default any keys.
+        path: the JSON file.
+        shape: the expected type, a `TypedDict` or a dataclass; by default a dictionary with any keys.
 
     Raises:
-        DataError: if the file holds anything else.
+        DataError: if the file contains anything else.
     """
     content = read_small(path)
     return None if content is None else parse_json(content, shape, f"'{path}'")
 
 
 def read_small(path: Path) -> bytes | None:
-    """Returns what is in a file of no more than 64 MiB; None if there is no such file.
+    """Returns the content of a file of at most 64 MiB; None if the file does not exist.
 
     Raises:
-        DataError: if it is larger, or cannot be read.
+        DataError: if it is larger or cannot be read.
     """
     if not path.is_file():
         return None
     try:
         with path.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise DataError(f"'{path}' cannot be read: it has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise DataError(f"'{path}' cannot be read: it has more than {MAX_BYTES:,} bytes")
     return content
 
 
 def parse_json(content: bytes, shape: type[Record], where: str) -> Record:
-    """Returns what JSON holds.
+    """Parses and validates JSON.
 
     Args:
-        content: of any bytes.
-        shape: what it must be, as pydantic takes it.
-        where: what it was read from, for the sentence.
+        content: the JSON.
+        shape: the expected type, as for pydantic.
+        where: the origin of the content, for the message.
 
     Raises:
-        DataError: if it is no JSON, is nested deeply, or is of another shape.
+        DataError: if the content is not JSON, is nested too deeply, or does not have the expected type.
     """
     try:
         return _adapter(shape).validate_json(content, strict=True)
@@ -87,5 +87,5 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     if not problem["loc"]:
         return said
     place = ".".join(map(str, problem["loc"]))
-    value = "" if problem["type"] == "missing" else f"={str(problem['input'])[:MOST_SHOWN]}"
+    value = "" if problem["type"] == "missing" else f"={str(problem['input'])[:MAX_SHOWN]}"
     return f"{place}{value}: {said}"

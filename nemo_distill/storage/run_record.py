@@ -1,7 +1,8 @@
-"""How a training's folder says how it was made and how it ended: `run.json`.
+"""The record of a training in its folder, `run.json`: how it was made and how it ended.
 
-It is written when the training starts and completed when it ends: so finished trainings are told from failed and
-interrupted ones, and a sweep does only what is missing. One that still says `running` runs, or was killed.
+It is written at the start of the training and completed at the end. It distinguishes finished trainings from failed
+and interrupted ones, so that a sweep runs only the missing ones. The status `running` means that the training is
+running or was killed.
 """
 
 import time
@@ -24,7 +25,7 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 
 @with_config(OPEN)
 class FoundBest(TypedDict):
-    """The best score of a training, and its name."""
+    """The best validation score of a training and the name of the score."""
 
     monitor: str
     value: float
@@ -32,7 +33,7 @@ class FoundBest(TypedDict):
 
 @with_config(OPEN)
 class RunRecord(TypedDict, total=False):
-    """What `run.json` holds."""
+    """The content of `run.json`."""
 
     status: str
     seed: int | None
@@ -48,10 +49,10 @@ class RunRecord(TypedDict, total=False):
 
 
 def read_run(folder: Path) -> RunRecord | None:
-    """Returns the record of a training's folder; None if there is none.
+    """Returns the record of a training folder, or None if there is none.
 
     Raises:
-        DataError: if `run.json` is no such record.
+        DataError: if `run.json` is not a valid record.
     """
     return read_json(folder / RUN_NAME, RunRecord)
 
@@ -60,13 +61,13 @@ def read_run(folder: Path) -> RunRecord | None:
 def recorded_run(
     folder: Path, record: dict[str, Any], outcome: Callable[[], Mapping[str, Any]], seconds: float = 0.0
 ) -> Iterator[None]:
-    """Keeps `record` in a run's folder while the run lasts, and completes it with how the run ended.
+    """Writes `record` at the start of a run, and completes it when the run ends.
 
     Args:
-        folder: the run's.
-        record: as `new_record` returns it.
-        outcome: asked at the end for what the run has reached.
-        seconds: wall time of earlier attempts, which `seconds` counts in.
+        folder: the folder of the run.
+        record: the record from `new_record`.
+        outcome: returns the results of the run. Called at the end.
+        seconds: wall time of earlier attempts, to be added.
     """
     started, status = time.monotonic(), FAILED
     write_json(folder / RUN_NAME, record)

@@ -1,4 +1,4 @@
-"""Sorts more records than fit into memory, by hashes: in parts, each of which is a file until it is sorted."""
+"""Sorts records by hash if they do not fit into memory. They are split into parts on disk, sorted one at a time."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ import numpy as np
 
 from nemo_distill.storage.files import writing
 
-PARTS = 256  # files that are open at a time, one for each first byte of a key
+PARTS = 256  # number of temporary files, one for each first byte of the key
 
 
 class SortedOnDisk:
-    """Records in the order of their field `key`, of which one part in 256 is in memory at a time.
+    """Sorts records by their field `key`. At most one of 256 parts is in memory at a time.
 
     Args:
-        layout: of a record; its first field is `key`, the bytes of a hash, so that all parts are about as large.
-        folder: where the records lie until they have been sorted; closing removes them.
+        layout: the record type. Its first field is `key`, the bytes of a hash, so that all parts have similar sizes.
+        folder: where the temporary files are. They are removed on exit.
     """
 
     def __init__(self, layout: np.dtype, folder: Path):
@@ -29,7 +29,7 @@ class SortedOnDisk:
         self._parts = [self._files.enter_context(part) for part in parts]
 
     def add(self, records: np.ndarray) -> None:
-        """Takes records (N,) in; many at a time are quicker."""
+        """Adds records (N,). Adding many at a time is faster."""
         first_bytes = np.frombuffer(records.tobytes(), np.uint8)[:: self.layout.itemsize]
         ends = np.cumsum(np.bincount(first_bytes, minlength=PARTS)).tolist()
         records = records[np.argsort(first_bytes, kind="stable")]
@@ -38,14 +38,14 @@ class SortedOnDisk:
                 part.write(records[begin:end].tobytes())
 
     def parts(self) -> Iterator[np.ndarray]:
-        """Yields all records, some at a time, in the order of their keys, and equal keys in the order of `add`."""
+        """Yields all records in parts, sorted by key. Records with equal keys stay in the order of `add`."""
         for part in self._parts:
             part.seek(0)
             records = np.frombuffer(part.read(), self.layout)
             yield records[np.argsort(records["key"], kind="stable")]
 
     def repeated(self, field: str) -> np.ndarray:
-        """Returns what `field` holds, in ascending order, of each record whose key an earlier one has."""
+        """Returns the sorted values of `field` in all records whose key also occurs in an earlier record."""
         found = [part[field][1:][part["key"][1:] == part["key"][:-1]] for part in self.parts()]
         return np.sort(np.concatenate(found))
 

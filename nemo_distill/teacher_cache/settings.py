@@ -1,4 +1,4 @@
-"""What a teacher cache is made with, and which pairs of the training data it holds."""
+"""The settings of a teacher cache, and the training data that it is made from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.text.files import as_list
 from nemo_distill.text.training_mix import mixed_files
 
-# Keys of `model.train_ds` that decide which pairs are trained on, with NeMo's defaults.
-CHOOSING_PAIRS = {
+# The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
+PAIR_SELECTION_DEFAULTS = {
     "clean": False,
     "max_seq_length": 512,
     "min_seq_length": 1,
@@ -26,27 +26,27 @@ CHOOSING_PAIRS = {
 
 @section
 class CacheSettings:
-    """What the records depend on, besides the teacher and the data."""
+    """The settings of the stored records."""
 
     k: int | None = Field(default=64, ge=1)
-    """Words that are kept of a token, the most probable ones; null keeps all."""
+    """Number of most probable words to store per token; null stores all."""
     dtype: Literal["float16", "float32"] = "float16"
-    """The type of the log-probabilities that are stored."""
+    """The type of the stored log-probabilities."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """The precision that the teacher computes in."""
+    """The precision in which the teacher computes."""
     tokens_in_batch: int = Field(default=8192, ge=1)
-    """Source and target tokens, padding included, of the batches that the teacher sees."""
+    """Maximum number of source and target tokens per teacher batch, including padding."""
     shard_pairs: int = Field(default=50000, ge=1)
-    """A shard ends with the batch that brings it to as many pairs."""
+    """A shard ends after the batch with which it reaches this number of pairs."""
 
 
-def chosen_pairs(train_ds: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of the keys that decide which pairs are trained on."""
-    return {key: train_ds.get(key, default) for key, default in CHOOSING_PAIRS.items()}
+def pair_selection(train_ds: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of the keys that determine the training pairs."""
+    return {key: train_ds.get(key, default) for key, default in PAIR_SELECTION_DEFAULTS.items()}
 
 
 def data_files(model: Mapping[str, Any]) -> list[Path]:
-    """Returns the files that are trained on: those of a mix, or else text, or metadata and the tar files it names."""
+    """Returns the training files: those of a mix, or text, or metadata and its tar files."""
     if files := mixed_files(model):
         return files
     train_ds = model.get("train_ds") or {}
@@ -59,17 +59,17 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
 
 @with_config(OPEN)
 class TarredData(TypedDict, total=False):
-    """What NeMo's metadata say of tarred data, as far as they are read here."""
+    """The part of NeMo's metadata for tarred data that is used here."""
 
     tar_files: list[str] | None
 
 
 def _tar_files(metadata: Path) -> list[Path]:
-    """As NeMo finds them: where the metadata says, or else beside it."""
+    """Returns the tar files as NeMo finds them: at the listed path, otherwise next to the metadata."""
     named = [Path(name) for name in (read_json(metadata, TarredData) or {}).get("tar_files") or []]
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 
 def data_fingerprints(model: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the names and the SHA-256 of the files that are trained on."""
+    """Returns the name and SHA-256 of each training file."""
     return [fingerprint(path) for path in data_files(model)]

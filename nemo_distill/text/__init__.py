@@ -1,1 +1,1 @@
-"""Lines of text: read, checked, mixed and made noisy. Knows no model."""
+"""Reads, checks and mixes lines of text, and adds noise. Independent of models."""

@@ -1,4 +1,4 @@
-"""Checks of text files that a config names: that they are there, parallel, and treated as translation treats text."""
+"""Checks the text files in a config: that they exist, are parallel, and are tokenized as translation expects."""
 
 import itertools
 import json
@@ -16,17 +16,17 @@ from nemo_distill.config.section import Allowed, refuse
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
 
-# Larger files are not read through just to compare line counts.
+# Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
 SAMPLED_LINES = 1000
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 
 def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
-    """Returns the problems of a data section's files, a sentence each; values that are missing are told elsewhere.
+    """Returns the problems of a data section's files, one sentence each. Other checks report missing values.
 
     Args:
-        where: the section's name, for the sentences.
+        where: the key of the section, for the messages.
         section: the section, resolved.
     """
     if section.get("use_tarred_dataset") and section.get("metadata_file"):
@@ -40,10 +40,10 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     if section and not sources:
         problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
     if len(sources) != len(targets):
-        problems.append(f"{where} has {len(sources)} source files and {len(targets)} target files; they go in pairs.")
+        problems.append(f"{where} has {len(sources)} source and {len(targets)} target files; the numbers must match.")
     names = section.get("names")
     if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
-        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one a file.")
+        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
     for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
         problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
     for source, target in zip(sources, targets):
@@ -61,13 +61,13 @@ def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]
 
 
 def _tarred_problems(where: str, metadata: Any) -> list[str]:
-    """What keeps tarred data from being read."""
+    """Returns the problems of tarred data."""
     problems = []
     for path in as_list(metadata):
         if not is_file(path):
             problems.append(f"{where} names '{path}', which does not exist.")
         elif not _is_metadata(Path(path).expanduser()):
-            problems.append(f"{where}: '{path}' is no metadata of tarred data, which is JSON with num_batches.")
+            problems.append(f"{where}: '{path}' is not metadata of tarred data, which is JSON with num_batches.")
     return problems
 
 
@@ -79,7 +79,7 @@ def _is_metadata(path: Path) -> bool:
 
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
-    """Warns of training text that NeMo's processors, which translation runs, would have changed.
+    """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors.
 
     Args:
         model: the model's config, resolved.
@@ -98,30 +98,30 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
             if files and _seems_raw(files[0]):
                 oddities.append(
                     f"{key}: '{files[0]}' seems to be raw text, but with model.{language}={model[language]} "
-                    "translation splits off punctuation, which the model would then see for the first time. Set "
-                    f"model.{language}=ignore, or tokenize the text with Moses before training."
+                    "translation separates punctuation from words. The model would not have seen such text before. "
+                    f"Set model.{language}=ignore, or tokenize the text with Moses before training."
                 )
     return oddities
 
 
 def _seems_raw(path: Path) -> bool:
-    """True if most lines end with a stop that no space divides from their last word."""
+    """True if most lines end with a word that is directly followed by a full stop."""
     ends = [line.rstrip() for line in itertools.islice(TextFiles([path]), SAMPLED_LINES)]
     attached = sum(bool(ATTACHED_STOP.search(line.decode("utf-8", "replace"))) for line in ends)
     return attached > len(ends) / 2
 
 
 def unread_files(model: Mapping[str, Any]) -> list[str]:
-    """Warns of training text that is too large to be read through before a job.
+    """Returns warnings about training text that is too large to check before a job.
 
     Args:
         model: the model's config, resolved.
     """
     section = model.get("train_ds") or {}
     return [
-        f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not looked through; where its lines may hold "
-        "characters that count as line ends, or not be as many as the other side's, let 'nemo-distill mix' write it "
-        "anew."
+        f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not checked; if its lines may contain "
+        "characters that count as line ends, or if the two sides may differ in their number of lines, rewrite it with "
+        "'nemo-distill mix'."
         for key in ("src_file_name", "tgt_file_name")
         for name in as_list(section.get(key))
         if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT
@@ -129,31 +129,33 @@ def unread_files(model: Mapping[str, Any]) -> list[str]:
 
 
 def is_file(path: str | Path) -> bool:
-    """True if a config's path, which may begin with `~`, names a file."""
-    return os.path.isfile(user_path(path))  # which is false, too, of what can be no path
+    """True if a path in a config, which may begin with `~`, is a file."""
+    return os.path.isfile(user_path(path))  # False also for invalid paths
 
 
 def input_files(value: str | list[str] | None) -> list[Path]:
-    """Returns the files that a config's value names: a path or several; see `expand_paths`."""
+    """Returns the files named by a config value, a path or a list of paths; see `expand_paths`."""
     return [path for pattern in as_list(value) for path in expand_paths(pattern)]
 
 
-def unreadable_files(value: str | list[str]) -> list[str]:
+def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list[str]:
     """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
     problems = []
     for pattern in as_list(value):
-        if pattern == "???":  # told elsewhere
+        if pattern == "???":  # another check reports this
             continue
         found = expand_paths(pattern)
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _torn(path) if path.stat().st_size else [f"names '{path}', which is empty"]
+            problems += _damage_problems(path)
+            if not path.stat().st_size and not may_be_empty:
+                problems.append(f"names '{path}', which is empty")
     return problems
 
 
-def _torn(path: Path) -> list[str]:
-    """Says if a packed file is torn; large ones are not read for that."""
+def _damage_problems(path: Path) -> list[str]:
+    """Returns a problem if a gzip file is damaged. Large files are not checked."""
     with path.open("rb") as stream:
         if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
             return []
@@ -170,16 +172,35 @@ def _readable(value: str | list[str]) -> str | list[str]:
     return value
 
 
+def _readable_or_empty(value: str | list[str]) -> str | list[str]:
+    if problems := unreadable_files(value, may_be_empty=True):
+        refuse("; it ".join(problems))
+    return value
+
+
+def _readable_references(value: str | list[str | None]) -> str | list[str | None]:
+    _readable([name for name in as_list(value) if name is not None])
+    return value
+
+
 # A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
+PossiblyEmptyFiles = Annotated[
+    str | list[str], AfterValidator(_readable_or_empty), Allowed("null, a file, or a list of files")
+]
+References = Annotated[
+    str | list[str | None],
+    AfterValidator(_readable_references),
+    Allowed("null, a file, or a list of files, with null for monolingual text"),
+]
 
 
 def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
-    """Returns the files that a config's value names, and the problems of those that cannot be read, a sentence each.
+    """Returns the files named by a config value, and a sentence for each that cannot be read.
 
     Args:
-        where: the key, for the sentences.
-        value: a path or several; see `expand_paths`.
+        where: the key, for the messages.
+        value: a path or a list of paths; see `expand_paths`.
     """
     if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
         return [], [f"{where}={value}: must be a file, or a list of files."]
@@ -187,7 +208,7 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
-    """Says if two files, plain or gzip, are not parallel; of large ones nothing is said."""
+    """Returns a sentence if two files, plain or gzip, differ in their number of lines. Large files are not checked."""
     if max(path.stat().st_size for path in (source, target)) > LINE_COUNT_LIMIT // 4:
         return []
     counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
@@ -197,7 +218,7 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Returns the entries of a config's value that may be one, several or none."""
+    """Returns a config value that may be a single entry, a list or None as a list."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [] if value is None else [value]
     return list(value)

@@ -1,7 +1,7 @@
-r"""Lines of text files, plain or gzip, one at a time, and what is done with those that are no proper text.
+r"""Reads lines of text files, plain or gzip, and handles invalid lines.
 
-Lines end at `\n` and nowhere else. Python's text mode also ends them at `\r`, and `splitlines` at U+2028 and six more
-characters: one of these in one language shifts all that follows against the other.
+Only `\n` ends a line. Python's text mode also splits at `\r`, and `splitlines` at U+2028 and six other characters. One
+such character in one language would shift all following lines against the other language.
 """
 
 import gzip
@@ -28,13 +28,13 @@ EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "control_characters",
     "over_long",
 )
-MOST_BYTES = 1 << 26
-# Control characters, U+2028, U+2029 and the byte order mark: those that part words become a space, the others nothing.
+MAX_BYTES = 1 << 26
+# Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
-# What is taken for the end of a line by `splitlines` or by other programs, or is no text at all.
+# Characters that `splitlines` or other programs treat as line ends, or that do not belong in text.
 MISLEADING = {
     "\0": "NUL",
     "\v": "vertical tab",
@@ -54,24 +54,24 @@ GZIP_START = b"\x1f\x8b"
 
 @section
 class LinePolicy:
-    """What is done with odd lines. An empty line and an over-long one are always left untranslated."""
+    """How to treat invalid lines. Empty and over-long lines are never translated."""
 
     max_characters: int = Field(default=5000, ge=1)
-    """A line of more characters is over-long."""
+    """Longer lines are over-long."""
     invalid_utf8: Literal["skip", "replace"] = "skip"
-    """A line that is not UTF-8: `skip` leaves it out, `replace` writes U+FFFD for what cannot be decoded."""
+    """For lines that are not UTF-8. `skip` drops them; `replace` puts U+FFFD for each invalid part."""
     control_characters: Literal["skip", "clean"] = "clean"
-    """A line with control characters: `skip` leaves it out; `clean` turns tabs and line separators into spaces and
-    drops other control characters."""
+    """For lines with control characters. `skip` drops them; `clean` turns tabs and line separators into spaces and
+    deletes other control characters."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line as a model may see it.
+    """A line after cleaning.
 
     Args:
-        text: "" where the line is left out.
-        oddity: which of `ODDITIES` it had; None for a proper line.
+        text: the text, or "" if the line is dropped.
+        oddity: the problem of the line, one of `ODDITIES`; None for a valid line.
     """
 
     text: str
@@ -79,7 +79,7 @@ class Line:
 
 
 def clean_line(raw: bytes, policy: LinePolicy) -> Line:
-    """Returns what `policy` makes of a line, given without its line end."""
+    """Applies `policy` to a line, given without its line end."""
     try:
         text, oddity = raw.decode("utf-8"), None
     except UnicodeDecodeError:
@@ -99,22 +99,22 @@ def clean_line(raw: bytes, policy: LinePolicy) -> Line:
 
 
 def clean_text(text: str) -> str:
-    """Returns `text` without control characters, so that it stays one line and one column wherever it is written."""
+    """Returns `text` without control characters, so that it stays one line and one column in any file."""
     if not _CONTROL.search(text):
         return text
     return _CONTROL.sub(lambda match: " " if match[0] in _PARTING else "", text).strip()
 
 
 def line_hash(raw: bytes) -> str:
-    """Returns 16 hexadecimal digits that tell this line, given without its line end, from others."""
+    """Returns 16 hexadecimal digits that identify a line, given without its line end."""
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
 
 
 class TextFiles:
-    """The lines of several files, one after the other, as bytes without their line ends.
+    """Iterates over the lines of several files, as bytes without line ends.
 
     Args:
-        paths: plain or gzip files, told apart by their first bytes.
+        paths: plain or gzip files, detected by their first bytes.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -125,7 +125,7 @@ class TextFiles:
 
     @property
     def position(self) -> int:
-        """How many of the files' `size` bytes, of a gzip file the packed ones, have been read."""
+        """Number of bytes read, out of `size`. For gzip files, these are compressed bytes."""
         return self._passed + (self._file.tell() if self._file else 0)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -138,14 +138,14 @@ class TextFiles:
 
 
 def count_plain_lines(path: Path) -> tuple[int, str | None]:
-    """Returns the number of a file's lines, and what keeps them from being trained on as they are, if anything does.
+    """Returns the number of lines of a file, and a problem if it cannot be used for training as it is.
 
-    It reads a gigabyte in seconds, since it looks at lines by themselves only where something is found.
+    It reads a gigabyte in seconds, because it examines single lines only in chunks with a problem.
     """
     lines, last = 0, b"\n"
     with path.open("rb") as stream:
         if stream.peek(2)[:2] == GZIP_START:
-            return 0, "is packed, and NeMo reads plain text alone; unpack it"
+            return 0, "is compressed, but NeMo reads only plain text; decompress it"
         while chunk := stream.read(_CHUNK):
             chunk += stream.readline()
             if _oddity(chunk):
@@ -170,12 +170,12 @@ def _oddity(raw: bytes) -> str | None:
         return None
     what = f"holds U+{ord(found):04X} ({MISLEADING[found]}) in line {{line}}"
     if found == "\r" and text.rstrip("\n").find("\r") == len(text.rstrip("\n")) - 1:
-        what = "ends line {line} with CR LF, as Windows does"
+        what = "ends line {line} with CR LF (Windows line end)"
     return f"{what}; 'nemo-distill mix' writes a corpus without such characters"
 
 
 def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the lines of two files that go in pairs.
+    """Yields the line pairs of two parallel files.
 
     Raises:
         DataError: if one has more lines than the other.
@@ -190,16 +190,16 @@ def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
 def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
     number = 0
     try:
-        while line := stream.readline(MOST_BYTES):
+        while line := stream.readline(MAX_BYTES):
             number += 1
-            if len(line) == MOST_BYTES and not line.endswith(b"\n"):
-                raise DataError(f"'{path}', line {number}: has {MOST_BYTES} bytes and no end; is this text?")
+            if len(line) == MAX_BYTES and not line.endswith(b"\n"):
+                raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end; is this text?")
             yield line.removesuffix(b"\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error
 
 
 def expand_paths(pattern: str) -> list[Path]:
-    """Returns the files that a path names, which may hold `~` and, for many files in numeric order, `*`."""
+    """Returns the files for a path, which may contain `~` and `*`. Several files are in numeric order."""
     path = str(user_path(pattern))
     return [Path(name) for name in sorted(glob(path), key=numeric_order)] if has_magic(path) else [Path(path)]

@@ -1,4 +1,4 @@
-"""The section of a configuration that describes a mix of corpora."""
+"""The config section for a mix of corpora."""
 
 from pathlib import Path
 from typing import Any
@@ -13,55 +13,55 @@ from nemo_distill.text.mixing import Corpus, Mix
 
 @section
 class CorpusSection:
-    """Parallel text and its place in a mix."""
+    """A parallel corpus in a mix."""
 
     share: float = Field(gt=0)
-    """Of the mix's lines, relative to the other corpora's."""
+    """Share of the lines in the mix, relative to the other corpora."""
     source: InputFiles | None = None
-    """A file or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
+    """A file or a list of files, plain or gzip. `part.*` stands for all such files in numeric order."""
     target: InputFiles | None = None
-    """As many files, parallel to the sources."""
+    """The target files, parallel to the source files."""
     fraction: float = Field(default=1.0, gt=0, le=1)
-    """How much of the corpus is used at all; the seed chooses the pairs."""
+    """Fraction of the corpus to use; the seed selects the pairs."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if sources and targets do not go in pairs."""
+        """Returns a sentence if the numbers of source and target files differ."""
         sources, targets = (len(input_files(files)) for files in (self.source, self.target))
         if not (self.source and self.target) or sources == targets:
             return []
-        return [f"source names {sources} files and target {targets}; they go in pairs."]
+        return [f"source names {sources} files and target {targets}; the numbers must be equal."]
 
 
 @section
 class MixSection:
-    """What is mixed, and how."""
+    """A mix of corpora."""
 
     corpora: dict[str, CorpusSection] = Field(default_factory=dict)
-    """The corpora by name. In a training's mix, the one called `real` is `train_ds` if it names no files."""
+    """The corpora by name. In a training's mix, the corpus `real` uses the files of `train_ds` if it has none."""
     seed: int = 0
-    """Of every choice of pairs."""
+    """Random seed for the selection of pairs."""
     lines: int | None = Field(default=None, ge=1)
-    """Lines of the mix; null: as many as hold every pair of `base` once."""
+    """Number of lines in the mix; null: enough to contain every pair of `base` once."""
     base: str | None = None
-    """A corpus; null: the one that the mix holds the fewest times, so that every pair of each is there."""
+    """A corpus name; null: the corpus that is repeated least, so that the mix contains every pair of each corpus."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
-    """What is done with odd lines. A pair with a line that is left out is left out, and counted."""
+    """How to treat invalid lines. A pair is dropped and counted if one of its lines is dropped."""
     made: dict[str, Any] | None = None
-    """Filled in by a training: the record of the mix that it wrote."""
+    """The record of the mix, filled in by the training that writes it."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each rule that several keys break."""
+        """Returns a sentence for each invalid combination of keys."""
         problems = []
         if self.corpora and self.base is not None and self.base not in self.corpora:
             problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora)}.")
         if self.base is not None and self.lines is not None:
-            problems.append(f"base={self.base} and lines={self.lines} both say how long the mix is; give one.")
+            problems.append(f"base={self.base} and lines={self.lines} both set the length of the mix; use only one.")
         return problems
 
     def missing(self) -> list[str]:
-        """Returns a sentence for each thing without which nothing can be mixed."""
+        """Returns a sentence for each required value that is missing."""
         if not self.corpora:
-            return ["corpora names no corpus; give at least one."]
+            return ["corpora is empty; add at least one corpus."]
         return [
             f"corpora.{name}.{key} has no value; give it."
             for name, corpus in self.corpora.items()
@@ -73,7 +73,7 @@ class MixSection:
         """Returns the mix.
 
         Args:
-            output: what the names of the mix's files begin with.
+            output: the common prefix of the mix's file names.
         """
         corpora = {
             name: Corpus(input_files(corpus.source), input_files(corpus.target), corpus.share, corpus.fraction)

@@ -1,10 +1,9 @@
-"""Mixes parallel corpora in given proportions into one pair of files, which any trainer can read.
+"""Mixes parallel corpora in given proportions into one pair of files.
 
-NeMo's plain loader sorts all sentences by length and freezes the batches; its preprocessing of tarred data cuts the
-file into stretches. Both get the proportions into every batch, nearly, if single sentences are mixed and every stretch
-of the file has the proportions. So the corpora are interleaved line by line, each in its own order, and each has its
-exact share of the lines: of a corpus that is needed twice and a bit, every pair is there twice, and those that the
-seed chooses once more.
+NeMo's plain loader sorts all sentences by length and forms fixed batches. Its preprocessing for tarred data splits the
+file into consecutive parts. For both, nearly every batch has the right proportions if each part of the file has them.
+Therefore the corpora are interleaved line by line, each in its own order. Each corpus gets its exact share of lines.
+If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time.
 """
 
 from collections import Counter
@@ -25,13 +24,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Parallel text and its place in a mix.
+    """A parallel corpus in a mix.
 
     Args:
-        sources: files, plain or gzip.
-        targets: one for each of them.
-        share: of the mix, relative to the other corpora's.
-        fraction: how much of the corpus is used at all, its pairs chosen by the seed.
+        sources: source files, plain or gzip.
+        targets: the target file for each source file.
+        share: share of the lines in the mix, relative to the other corpora.
+        fraction: fraction of the corpus to use; the seed selects the pairs.
     """
 
     sources: Sequence[Path]
@@ -42,15 +41,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Mix:
-    """What is mixed, and how.
+    """A mix of corpora.
 
     Args:
-        corpora: by name.
-        output: what the files' names begin with: `mixed` gives `mixed.src`, `mixed.tgt` and the record, `mixed.json`.
-        policy: what is done with odd lines; a pair with a line that is left out is left out.
-        seed: of every choice.
-        lines: of the mix; None for as many as hold every pair of `base` once.
-        base: None for the corpus that the mix holds the fewest times, so that every pair of each is there.
+        corpora: the corpora by name.
+        output: the prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`.
+        policy: how to treat invalid lines. A pair is dropped if one of its lines is dropped.
+        seed: random seed for the selection of pairs.
+        lines: number of lines in the mix; None: enough to contain every pair of `base` once.
+        base: a corpus name; None: the corpus that is repeated least, so that the mix contains every pair of each.
     """
 
     corpora: Mapping[str, Corpus]
@@ -61,16 +60,16 @@ class Mix:
     base: str | None = None
 
     def path(self, ending: str) -> Path:
-        """Returns a file of the mix."""
+        """Returns the path of the mix's file with this ending."""
         return self.output.with_name(f"{self.output.name}.{ending}")
 
     @property
     def work(self) -> Work:
-        """The mix in the ledger."""
+        """The record of the mix."""
         return Work(self.path("json"), self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Returns everything that the files depend on."""
+        """Returns all settings that the output files depend on."""
         corpora = {name: _corpus_settings(corpus) for name, corpus in self.corpora.items()}
         scalars = {"seed": self.seed, "lines": self.lines, "base": self.base}
         return {"corpora": corpora, **scalars, "reading": asdict(self.policy)}
@@ -85,7 +84,10 @@ def _corpus_settings(corpus: Corpus) -> dict[str, Any]:
 
 
 class Part(NamedTuple):
-    """What a corpus gives to a mix: of its `pairs`, `used` ones, on `lines` lines; `left_out` counts the odd ones."""
+    """A corpus's part of a mix: it has `pairs` valid pairs, of which `used` are used and fill `lines` lines.
+
+    `left_out` counts the dropped pairs by reason.
+    """
 
     corpus: Corpus
     pairs: int
@@ -97,15 +99,15 @@ class Part(NamedTuple):
 def write_mix(
     mix: Mix, overwrite: bool = False, on_line: Callable[[int, int], None] = lambda line, lines: None
 ) -> dict[str, Any]:
-    """Writes the mix and returns its record; does nothing where that was done before.
+    """Writes the mix and returns its record. If the same mix already exists, only returns the record.
 
     Args:
-        mix: what to write.
-        overwrite: replace a mix of other settings, rather than refuse.
-        on_line: called with the number of each line and of all.
+        mix: the mix to write.
+        overwrite: replace a mix with different settings instead of raising an error.
+        on_line: called for each line with its number and the total number of lines.
 
     Raises:
-        DataError: if a mix of other settings is there, if files are not parallel, or if a corpus has no usable pair.
+        DataError: if a mix with different settings exists, files are not parallel, or a corpus has no usable pair.
     """
     record_path = mix.path("json")
     texts = [mix.path(ending) for ending in ("src", "tgt")]
@@ -120,7 +122,7 @@ def write_mix(
             source_file.write(source.encode() + b"\n")
             target_file.write(target.encode() + b"\n")
             on_line(number, lines)
-        # While they have no names yet: an interruption in these minutes leaves nothing.
+        # Hash the files before they get their final names, which takes minutes. An interruption then leaves no files.
         for stream in (source_file, target_file):
             stream.flush()
         written = zip(texts, (source_file, target_file))
@@ -148,7 +150,7 @@ def _count(name: str, corpus: Corpus, policy: LinePolicy) -> tuple[int, dict[str
 
 
 def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Iterator[tuple[str, str]]:
-    """Yields a corpus's pairs as a model may see them, and counts by side and oddity those that it may not."""
+    """Yields the cleaned pairs of a corpus, and counts the dropped ones in `left_out` by side and reason."""
     for files in zip(corpus.sources, corpus.targets, strict=True):
         for raw_lines in parallel_lines(*files):
             source, target = (clean_line(raw, policy) for raw in raw_lines)
@@ -162,11 +164,11 @@ def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Itera
 def plan_lines(
     used: Mapping[str, int], shares: Mapping[str, float], lines: int | None = None, base: str | None = None
 ) -> dict[str, int]:
-    """Returns how many lines of the mix each corpus gives.
+    """Returns how many lines of the mix come from each corpus.
 
     Args:
-        used: the pairs of each corpus.
-        shares: of the mix, of any sum.
+        used: the number of pairs to use from each corpus.
+        shares: the share of each corpus. They need not sum to 1.
         lines: see `Mix`.
         base: see `Mix`.
     """
@@ -181,7 +183,7 @@ def plan_lines(
 
 
 def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator[Item]:
-    """Yields exactly `count` of `total` items, each set of them equally likely (Knuth's algorithm S)."""
+    """Yields `count` items of `total`, in order. All selections are equally likely (Knuth's algorithm S)."""
     generator = Random(seed)
     for item in items:
         if generator.random() * total < count:
@@ -191,7 +193,7 @@ def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator
 
 
 def interleave(streams: Mapping[str, Iterator[Item]], counts: Mapping[str, int]) -> Iterator[Item]:
-    """Yields `counts` items of the streams, at each point from the one that is furthest behind its share."""
+    """Yields `counts` items from the streams, each time from the stream that is furthest behind its share."""
     total = sum(counts.values())
     given = dict.fromkeys(counts, 0)
     for position in range(1, total + 1):
@@ -207,7 +209,7 @@ def _pairs(mix: Mix, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
 
 
 def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[tuple[str, str]]:
-    """Yields a corpus's lines of the mix: its used pairs as often as they fit, and a part of them once more."""
+    """Yields a corpus's lines for the mix: all used pairs as often as they fit, then a random part of them."""
 
     def pairs() -> Iterator[tuple[str, str]]:
         return choose(usable_pairs(part.corpus, policy, Counter()), part.used, part.pairs, f"{seed} used")

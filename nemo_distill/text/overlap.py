@@ -1,4 +1,4 @@
-"""Pairs of a validation or test set that a model is trained on, and whose scores therefore say too much."""
+"""Finds validation or test pairs that are also in the training data, which makes their scores too optimistic."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ Files = tuple[Path, Path]
 
 
 def evaluation_pairs_in_training(model: Mapping[str, Any]) -> list[str]:
-    """Warns of evaluation sets with pairs that are trained on too; large training files are not read for that.
+    """Returns warnings about evaluation sets that share pairs with the training data. Large files are not checked.
 
     Args:
-        model: the model's config, resolved, of files that are there and parallel.
+        model: the model's config, resolved. Its files must exist and be parallel.
     """
     evaluated = {name: _read(model.get(name) or {}) for name in EVALUATED}
     wanted = {pair for pairs in evaluated.values() for pair in pairs}
@@ -27,8 +27,8 @@ def evaluation_pairs_in_training(model: Mapping[str, Any]) -> list[str]:
         if trained := [pair for pair in pairs if pair in found]:
             path, line = min((found[pair] for pair in trained), key=lambda place: place[1])
             warnings.append(
-                f"model.{name}: {len(trained)} of its {len(pairs)} pairs are in the training data too, the first in "
-                f"line {line} of '{path}'; scores on them say little about other text."
+                f"model.{name}: {len(trained)} of its {len(pairs)} pairs are also in the training data, the first in "
+                f"line {line} of '{path}'; scores on this set will be too optimistic."
             )
     return warnings
 

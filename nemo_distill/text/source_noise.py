@@ -1,8 +1,8 @@
-"""Noise on the student's side of the source, so that it must learn more than to repeat its teacher (Xie et al. 2020,
+"""Noise in the source that the student reads, so that it does not just imitate its teacher (Xie et al. 2020,
 "Self-training with Noisy Student", arXiv 1911.04252; for translation, He et al. 2020, arXiv 1909.13788).
 
-Words are dropped, moved and masked as a whole, whatever pieces they are made of; BPE-dropout then cuts them anew. The
-teacher reads the same batch as it is.
+Dropping, moving and masking apply to whole words. BPE-dropout then splits the words into pieces again. The teacher
+reads the source without noise.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,41 +16,41 @@ from torch import Tensor
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import section
 
-WORD_START = "▁"  # that pieces of SentencePiece and youtokentome begin a word with
+WORD_START = "▁"  # marks the first piece of a word in SentencePiece and youtokentome
 SEEDS = 1 << 31
 NO_MERGE = float("-inf")
 
 
 @section
 class SourceNoise:
-    """How much noise."""
+    """The types and amounts of noise."""
 
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The probability that a word is left out (Iyyer et al. 2015); one word always stays."""
+    """Probability of dropping a word (Iyyer et al. 2015). At least one word remains."""
     swap_distance: int = Field(default=0, ge=0)
-    """Words move by at most this many places; 3 is usual (Lample et al. 2018, arXiv 1711.00043, section 2.3)."""
+    """Maximum distance by which words move; 3 is usual (Lample et al. 2018, arXiv 1711.00043, section 2.3)."""
     mask: float = Field(default=0.0, ge=0, lt=1)
-    """The probability that a word is replaced by the unknown token."""
+    """Probability of replacing a word with the unknown token."""
     bpe_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The probability that a merge is left out; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
+    """Probability of skipping a BPE merge; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
 
     @property
     def is_none(self) -> bool:
-        """True if nothing is changed."""
+        """True if there is no noise."""
         return self == SourceNoise()
 
 
 class NoisySource:
-    """Makes noisy batches of clean ones, with randomness from torch's generator.
+    """Adds noise to batches. The random numbers come from torch's generator.
 
     Args:
-        noise: how much.
-        tokenizer: NeMo's, of SentencePiece or youtokentome.
-        fixed_ids: tokens that stay where they are at the ends of a line, such as the start and the end of a sentence.
-        longest: a line that noise makes longer than this stays as it was.
+        noise: the types and amounts of noise.
+        tokenizer: the NeMo tokenizer, SentencePiece or youtokentome.
+        fixed_ids: tokens that stay in place at the ends of a sentence, such as its start and end symbols.
+        longest: the maximum length. A sentence that would become longer is not changed.
 
     Raises:
-        ConfigurationError: if the tokenizer does not tell where words begin, or cannot leave out merges.
+        ConfigurationError: if the tokenizer does not mark word starts, or does not support BPE-dropout.
     """
 
     def __init__(self, noise: SourceNoise, tokenizer: Any, fixed_ids: Collection[int], longest: int):
@@ -96,22 +96,23 @@ class NoisySource:
             places = [index + random.uniform(0, noise.swap_distance + 1) for index in range(len(kept))]
             kept = [word for _, word in sorted(zip(places, kept), key=lambda pair: pair[0])]
         if noise.bpe_dropout:
-            kept = [self._cut_anew(word, random) for word in kept]
+            kept = [self._resegment(word, random) for word in kept]
         return [[self.tokenizer.unk_id] if random.random() < noise.mask else word for word in kept]
 
-    def _cut_anew(self, word: list[int], random: Random) -> list[int]:
-        if self.tokenizer.unk_id in word:  # whose text is not known
+    def _resegment(self, word: list[int], random: Random) -> list[int]:
+        if self.tokenizer.unk_id in word:  # the text is not known
             return word
         text = "".join(self.tokenizer.ids_to_tokens(word))
-        if not text.startswith(WORD_START) or text == WORD_START:  # what the tokenizer would not give back
+        if not text.startswith(WORD_START) or text == WORD_START:  # the tokenizer would not reproduce it
             return word
         return self._sampler.encode(text.removeprefix(WORD_START), random) or word
 
 
 class _SentencePieceSampler:
-    """SentencePiece's merges, each of which is left out with a probability when its turn comes.
+    """Applies SentencePiece's merges and skips each with a probability.
 
-    SentencePiece samples so too, but cannot be made to repeat it: in 0.2.3 a seed gives each process other pieces.
+    SentencePiece can do this itself, but not reproducibly: in version 0.2.3, each process gets different pieces for
+    the same seed.
     """
 
     def __init__(self, tokenizer: Any, dropout: float):
@@ -121,11 +122,11 @@ class _SentencePieceSampler:
         self._dropout = dropout
 
     def encode(self, text: str, random: Random) -> list[int]:
-        """Returns the ids of a word's pieces; none if a character of it is no piece."""
+        """Returns the ids of a word's pieces; an empty list if one of its characters is not a piece."""
         pieces = list(WORD_START + text)
         if not all(piece in self._ids for piece in pieces):
             return []
-        scores = [self._score(pieces, place) for place in range(len(pieces) - 1)]  # of each piece with the next
+        scores = [self._score(pieces, place) for place in range(len(pieces) - 1)]  # of each piece and the next
         while scores and (best := max(scores)) > NO_MERGE:
             place = scores.index(best)
             if random.random() < self._dropout:
@@ -151,7 +152,7 @@ class _YouTokenToMeSampler:
         self._model, self._dropout = tokenizer.tokenizer, dropout
 
     def encode(self, text: str, random: Random) -> list[int]:
-        """Returns the ids of a word's pieces, which `random` does not decide: nothing can seed youtokentome."""
+        """Returns the ids of a word's pieces. Ignores `random`, because youtokentome cannot be seeded."""
         return self._model.encode([text], dropout_prob=self._dropout)[0]
 
 
@@ -161,17 +162,17 @@ def _sampler(tokenizer: Any, noise: SourceNoise) -> _SentencePieceSampler | _You
         return _YouTokenToMeSampler(tokenizer, noise.bpe_dropout)
     if kind != "SentencePieceTokenizer":
         raise ConfigurationError(
-            [f"distillation.noise needs a source tokenizer of sentencepiece or yttm, and this is a {kind}."]
+            [f"distillation.noise needs a sentencepiece or yttm source tokenizer, but this is a {kind}."]
         )
     if noise.bpe_dropout and not _is_bpe(tokenizer):
         raise ConfigurationError(
-            [f"distillation.noise.bpe_dropout={noise.bpe_dropout}: the source tokenizer is no BPE model."]
+            [f"distillation.noise.bpe_dropout={noise.bpe_dropout}: the source tokenizer is not a BPE model."]
         )
     return _SentencePieceSampler(tokenizer, noise.bpe_dropout)
 
 
 def _is_bpe(tokenizer: Any) -> bool:
-    """The scores of BPE's pieces are their ranks; a unigram model's are log-probabilities."""
+    """True if all scores are integers: BPE uses ranks as scores, unigram models use log-probabilities."""
     model = tokenizer.tokenizer
     pieces = [index for index in range(len(model)) if not (model.is_control(index) or model.is_unknown(index))]
     return all(model.get_score(index).is_integer() for index in pieces)

@@ -1,7 +1,7 @@
-"""The mix of corpora that a distillation trains on, described in its config's section `distillation.mix`.
+"""The mix of corpora for a distillation, described in the config section `distillation.mix`.
 
-It is written as text before NeMo reads any, so that NeMo's loaders, and its preprocessing of tarred data, see one
-corpus whose every stretch has the proportions.
+It is written to text files before NeMo reads the data, so NeMo's loaders and its preprocessing for tarred data see a
+single corpus with the right proportions everywhere.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,36 +17,36 @@ from nemo_distill.text.files import as_list
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
 
-REAL = "real"  # the corpus that takes its files from train_ds
+REAL = "real"  # the corpus that uses the files of train_ds
 MISSING = "???"
 
 
 def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
-    """Returns what is wrong with `distillation.mix`, a sentence each; missing values are told elsewhere.
+    """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values.
 
     Args:
         model: the model's config, resolved.
-        mix: its section `distillation.mix`.
+        mix: its `distillation.mix` section.
     """
     train = model.get("train_ds")
     if not mix.corpora or not train or MISSING in str(_section(model)):
         return []
     if train.get("metadata_file"):
         return [
-            "model.distillation.mix mixes text, but model.train_ds.metadata_file names tarred data: name text, of "
-            "which model.preproc_out_dir makes tarred data once it is mixed, or sample from several tarred sets by "
-            "model.train_ds.concat_sampling_probabilities."
+            "model.distillation.mix needs text files, but model.train_ds.metadata_file names tarred data. Name text "
+            "files, from which model.preproc_out_dir makes tarred data after mixing, or sample from several tarred "
+            "data sets with model.train_ds.concat_sampling_probabilities."
         ]
     return [f"model.distillation.mix.{problem}" for problem in with_real_files(mix, train).missing()]
 
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:
-    """Returns the files that `distillation.mix` is made of; none where nothing is mixed."""
+    """Returns the input files of `distillation.mix`, or an empty list if nothing is mixed."""
     return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
 
 
-def mixed_how(model: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what decides which pairs of its files `distillation.mix` holds; None where nothing is mixed."""
+def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the settings that decide which pairs `distillation.mix` contains; None if nothing is mixed."""
     if (mix := _mix(model, Path("mixed"))) is None:
         return None
     corpora = {name: {"share": corpus.share, "fraction": corpus.fraction} for name, corpus in mix.corpora.items()}
@@ -54,7 +54,7 @@ def mixed_how(model: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
-    """Returns the files of sources and of targets that are trained on, a mix's or else `train_ds`'; no tarred ones.
+    """Returns the source and target files for training, from the mix or from `train_ds`. Tarred data is ignored.
 
     Args:
         model: the model's config, resolved.
@@ -76,7 +76,7 @@ def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
 
 
 def mix_training_data(model: DictConfig, folder: str | Path) -> None:
-    """Writes the mix of `model.distillation.mix`, if it names corpora, into `folder`, and has `train_ds` read it.
+    """Writes the mix of `model.distillation.mix` to `folder`, if it names corpora, and sets `train_ds` to its files.
 
     Raises:
         DataError: if files are not parallel, or a corpus has no usable pair.
@@ -87,7 +87,7 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
     record = write_mix(mix)
     files = {"source": plain["train_ds"]["src_file_name"], "target": plain["train_ds"]["tgt_file_name"]}
     with open_dict(model):
-        model.distillation.mix.made = record  # the student's .nemo keeps it
+        model.distillation.mix.made = record  # saved in the student's .nemo
         if REAL in model.distillation.mix.corpora:
             model.distillation.mix.corpora[REAL] = {**files, **plain["distillation"]["mix"]["corpora"][REAL]}
         model.train_ds.src_file_name, model.train_ds.tgt_file_name = (str(mix.path(side)) for side in ("src", "tgt"))
@@ -96,7 +96,7 @@ def mix_training_data(model: DictConfig, folder: str | Path) -> None:
 
 
 def with_real_files(mix: MixSection, train: Mapping[str, Any]) -> MixSection:
-    """Returns the mix with `train_ds`'s files in the corpus called `real`, if it names none itself."""
+    """Returns the mix with the files of `train_ds` in the corpus `real`, unless it has its own."""
     real = mix.corpora.get(REAL)
     if real is None:
         return mix
@@ -109,6 +109,6 @@ def _section(model: Mapping[str, Any]) -> Any:
 
 
 def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
-    """The mix of a checked config; None where nothing is mixed."""
+    """Returns the mix of a valid config; None if nothing is mixed."""
     section, _ = read_section(MixSection, _section(model))
     return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None

@@ -1,1 +1,1 @@
-"""Lightning's Trainer made safe: whole checkpoints, exact resuming, finite numbers, progress in logs."""
+"""Lightning callbacks for safe checkpoints, exact resuming, finite numbers and progress in logs."""

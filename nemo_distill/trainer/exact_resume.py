@@ -1,4 +1,4 @@
-"""Makes a resumed training the same as an uninterrupted one: its random numbers, half-done steps and logged steps."""
+"""Makes a resumed training identical to an uninterrupted one."""
 
 import random
 from typing import Any
@@ -14,9 +14,9 @@ from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_log
 class ExactResumeCallback(Callback):
     """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
 
-    Where a checkpoint comes between the batches of one optimizer step, their gradients are saved too. The step that
-    loggers see is set right: in a checkpoint that follows a validation, Lightning saves it before it has counted the
-    last batch.
+    If a checkpoint is written while gradients are being accumulated, the gradients are saved too. After resuming, it
+    also corrects the step counter of the loggers: in a checkpoint after a validation, Lightning saves the counter
+    before it counts the last batch.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class ExactResumeCallback(Callback):
 
 
 def _half_done_step(trainer: Trainer | None) -> dict[str, Any] | None:
-    """What the batches since the last optimizer step have left, if more are to come before the next one."""
+    """Returns the accumulated gradients and their weight, or None if no gradients are being accumulated."""
     if trainer is None or not is_within_optimizer_step(trainer):
         return None
     model = trainer.lightning_module

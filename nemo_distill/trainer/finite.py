@@ -1,4 +1,4 @@
-"""Stops a training before a number that is not finite reaches the weights, and keeps such weights out of files."""
+"""Stops a training before NaN or infinity reaches the weights, and keeps such weights out of files."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ RESUME = "+exp_manager.resume_if_exists=true"
 
 
 class _Seen(NamedTuple):
-    """A batch since the last optimizer step, its loss, and the terms of it that the model names."""
+    """A batch since the last optimizer step, its loss, and the named terms of the loss."""
 
     batch: Any
     loss: Tensor
@@ -23,11 +23,11 @@ class _Seen(NamedTuple):
 
 
 class FiniteTraining(Callback):
-    """Ends a training before an optimizer step whose loss or gradients are not finite.
+    """Stops a training before an optimizer step whose loss or gradients are not finite.
 
-    It looks once an optimizer step, at one number: the sum of the losses and the norm of the gradients. Reading it
-    waits for the device as the progress bar does, which reads the loss after every step. Where gradients are scaled
-    for half precision, infinite ones are expected, and the scaler leaves the step out: there the losses alone count.
+    Once per optimizer step, it checks the sum of the losses and the gradient norm. Reading this number waits for the
+    device, but the progress bar already does that in every step. With gradient scaling for half precision, infinite
+    gradients are expected and the scaler skips the step, so only the losses are checked.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class FiniteTraining(Callback):
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             total = total + torch.nn.utils.get_total_norm(gradients)
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(total)  # so that all processes stop, rather than wait for one that has
+            dist.all_reduce(total)  # so that all processes stop together
         if not total.isfinite():
             raise NotFiniteError(_sentence(trainer, pl_module, seen))
 
@@ -74,12 +74,12 @@ def _bad_losses(bad: list[_Seen]) -> str:
 def _bad_gradients(pl_module: LightningModule) -> str:
     gradients = ((name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None)
     if names := not_finite(gradients):
-        return f"the losses are finite, but the gradients are not, first of '{names[0]}'"
-    return "the losses of another process, or the gradients together, are not finite"
+        return f"the losses are finite, but the gradients are not, starting with '{names[0]}'"
+    return "the losses of another process, or the total gradient norm, are not finite"
 
 
 def _origin(pl_module: LightningModule, batch: Any) -> str:
-    """Where the batch comes from, as a sentence, if the model knows."""
+    """Returns a sentence that says where the batch comes from, if the model provides it."""
     found = pl_module.batch_origin(batch) if hasattr(pl_module, "batch_origin") else ""
     return f" {found}" if found else ""
 
@@ -88,5 +88,5 @@ def _last_checkpoint(trainer: Trainer) -> str:
     folder = getattr(trainer.checkpoint_callback, "dirpath", None)
     checkpoints = sorted(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime) if folder else []
     if not checkpoints:
-        return "There is no checkpoint to resume from; nothing was written of this training's weights."
-    return f"The last good checkpoint is '{checkpoints[-1]}'; the same command goes on from there with {RESUME}."
+        return "There is no checkpoint to resume from, and no weights of this training were saved."
+    return f"The last good checkpoint is '{checkpoints[-1]}'; to resume from it, add {RESUME} to the command."

@@ -1,4 +1,4 @@
-"""What a training says where there is no terminal to draw Lightning's bar on."""
+"""Logs the progress of a training when there is no terminal for Lightning's progress bar."""
 
 import math
 from typing import Any
@@ -9,9 +9,9 @@ from nemo_distill.progress import Meter, MinuteLog
 
 
 class LoggedProgress(ProgressBar):
-    """Takes the bar's place in a log, which would hold each of its states.
+    """Replaces the progress bar in a log file, where the bar would print each of its states.
 
-    A line a minute tells how far the training or a validation is.
+    It logs one line per minute for training and validation.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class LoggedProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        steps = trainer.estimated_stepping_batches  # -1 for epochs of data without a length
+        steps = trainer.estimated_stepping_batches  # -1 if the data has no length
         self._training = MinuteLog("training", Meter(steps if steps >= 0 else math.inf, "steps"))
         self._training(trainer.global_step, 0)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        done = trainer.global_step - self._training.meter.position  # none, where gradients are accumulated
+        done = trainer.global_step - self._training.meter.position  # 0 while gradients are accumulated
         if self._enabled and done:
             self._training(trainer.global_step, done, lambda: self._step(trainer, pl_module))
 
@@ -48,6 +48,6 @@ class LoggedProgress(ProgressBar):
     def _step(self, trainer: Any, pl_module: Any) -> str:
         shown = [f"epoch {trainer.current_epoch}", f"step {trainer.global_step:,}"]
         for name, value in self.get_metrics(trainer, pl_module).items():
-            if name != "v_num" and not name.endswith("timing in s"):  # the rate tells the time
+            if name != "v_num" and not name.endswith("timing in s"):  # the rate already shows the time
                 shown.append(f"{name} {float(value):.4g}")
         return ", ".join(shown)

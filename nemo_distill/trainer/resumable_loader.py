@@ -1,7 +1,7 @@
-"""A training data loader that goes on, after an interruption, with the batch that would have come next.
+"""A training data loader that continues after an interruption with the next batch.
 
 Lightning saves and restores the state of loaders that have `state_dict` and `load_state_dict`. NeMo's loader has
-neither: after a restart in mid-epoch it begins the epoch again, in another order.
+neither: after a restart within an epoch, it begins the epoch again in a different order.
 """
 
 import os
@@ -15,16 +15,16 @@ from torch.utils.data.distributed import DistributedSampler
 
 
 class ResumableSampler(DistributedSampler):
-    """The order of an epoch's batches, a function of seed and epoch alone, from a given position on.
+    """Yields the batches of an epoch from a given position on. The order depends only on seed and epoch.
 
-    A DistributedSampler even on one device, because Lightning tells it the epoch and does not replace it.
+    It is a DistributedSampler even on one device, because Lightning sets its epoch and does not replace it.
     """
 
     resume_epoch = resume_position = 0
 
     @property
     def position(self) -> int:
-        """How many of this epoch's batches are left out, because they came before the interruption."""
+        """Number of batches of this epoch to skip, because they were used before the interruption."""
         return self.resume_position if self.epoch == self.resume_epoch else 0
 
     def __iter__(self) -> Iterator[int]:
@@ -32,7 +32,7 @@ class ResumableSampler(DistributedSampler):
 
 
 class ResumableDataLoader(DataLoader):
-    """A DataLoader over a ResumableSampler that knows how many batches of the epoch it has handed out."""
+    """A DataLoader with a ResumableSampler that counts the batches of the epoch."""
 
     handed_out = 0
 
@@ -47,17 +47,17 @@ class ResumableDataLoader(DataLoader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.sampler.resume_epoch, self.sampler.resume_position = state["epoch"], state["handed_out"]
-        # Lightning makes the first iterator before it tells the sampler the epoch.
+        # Lightning creates the first iterator before it sets the epoch of the sampler.
         self.sampler.set_epoch(state["epoch"])
 
 
 def resumable_loader(loader: DataLoader | None, shuffle: bool) -> DataLoader | None:
-    """Returns a resumable loader of the same batches; streams, whose order nobody knows, are returned as they are.
+    """Returns a resumable loader of the same batches. Streams have no known order and are returned unchanged.
 
-    Call it when the process group, if any, has been set up: each process loads its own share.
+    Call it after the process group is set up, because each process loads its own part.
 
     Args:
-        loader: NeMo's loader, whose dataset holds ready-made batches.
+        loader: NeMo's loader, whose dataset contains complete batches.
         shuffle: draw a new order in each epoch, from the global seed.
     """
     if loader is None or isinstance(loader.dataset, IterableDataset):
@@ -77,5 +77,5 @@ def resumable_loader(loader: DataLoader | None, shuffle: bool) -> DataLoader | N
         num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,
         drop_last=loader.drop_last,
-        generator=torch.Generator(),  # the global one drives dropout, and must not depend on when loaders start
+        generator=torch.Generator(),  # not the global one, which drives dropout and must not depend on loader starts
     )

@@ -1,5 +1,6 @@
-"""Checkpoints are written whole or not at all, and read as data: a training that was killed at any point resumes, and
-runs nothing that a file in its folder was made to run.
+"""Writes checkpoints atomically and loads them without running code.
+
+A training that was killed at any time can be resumed, and loading a manipulated checkpoint cannot run code.
 """
 
 import collections
@@ -21,8 +22,8 @@ from nemo_distill.nemo_files.host_fixes import nemo_path
 from nemo_distill.storage.files import remove_leftovers, whole_file
 from nemo_distill.storage.ledger import sha256_of
 
-_AN_ARRAY = np.zeros(1, np.uint32)  # as the states of random generators are
-# What checkpoints hold besides tensors: configs and arrays. None of these runs what it is given.
+_AN_ARRAY = np.zeros(1, np.uint32)  # the type of array in the states of random generators
+# Types that checkpoints contain besides tensors: configs and arrays. Loading these types runs no code.
 DATA_CLASSES = (
     *(omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode),
     *(omegaconf.base.ContainerMetadata, omegaconf.base.Metadata),
@@ -30,34 +31,34 @@ DATA_CLASSES = (
     *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
 )
 
-LAST = "-last.ckpt"  # what the name of the checkpoint to resume from ends with
+LAST = "-last.ckpt"  # the name of the checkpoint to resume from ends with this
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Lightning's own, but for how it writes and what it accepts.
+    """Lightning's checkpoint I/O with atomic writing and safe loading.
 
-    A file whose SHA-256 is in `NEMO_DISTILL_TRUST` may hold anything.
+    A file whose SHA-256 is in `NEMO_DISTILL_TRUST` may contain any objects.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes a checkpoint beside its place; Lightning copies it there from /tmp, not in one go."""
+        """Writes to a temporary file in the same folder. Lightning copies from /tmp instead, which is not atomic."""
         if storage_options is not None:
             raise TypeError("SafeCheckpointIO takes no storage_options")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # into a file torch writes by itself, and does not say why it cannot
+        content = io.BytesIO()  # if torch writes to the file directly, its errors hide the reason
         torch.save(checkpoint, content)
         with whole_file(Path(path)) as stream:
             stream.write(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None) -> dict[str, Any]:
-        """Returns what a checkpoint holds.
+        """Returns the content of a checkpoint.
 
         Raises:
-            ConfigurationError: if it holds more than data, or is damaged.
+            ConfigurationError: if it contains objects other than data, or is damaged.
         """
         if not Path(path).is_file():
             return super().load_checkpoint(path, map_location)
-        if is_trusted(Path(path)):  # Lightning before 2.4 leaves it to torch, which refuses
+        if is_trusted(Path(path)):  # Lightning before 2.4 uses torch's default, which rejects such files
             return torch.load(path, map_location=map_location or "cpu", weights_only=False)
         try:
             with torch.serialization.safe_globals(list(DATA_CLASSES)):
@@ -65,20 +66,20 @@ class SafeCheckpointIO(TorchCheckpointIO):
         except UnpicklingError as error:
             raise ConfigurationError(
                 [
-                    f"'{path}' is not resumed from: it holds more than data, and reading it would run code; delete "
-                    f"it, or if you trust its author, set {TRUST}={sha256_of(Path(path))}."
+                    f"'{path}' cannot be resumed: it contains more than data, and loading it would run code; delete "
+                    f"it, or if you trust the author, set {TRUST}={sha256_of(Path(path))}."
                 ]
             ) from error
-        except Exception as error:  # whatever torch stumbles over in a file that is damaged
-            problem = f"'{path}' is not resumed from: it cannot be read: {error}; delete it."
+        except Exception as error:  # torch raises many types of errors for damaged files
+            problem = f"'{path}' cannot be resumed: it cannot be read: {error}; delete it."
             raise ConfigurationError([problem]) from error
 
 
 def settle_checkpoints(folder: Path) -> None:
-    """Leaves, of what a kill has left in a folder of checkpoints, one `-last.ckpt`: the latest.
+    """Cleans up a folder of checkpoints after a kill, so that only the latest `-last.ckpt` remains.
 
-    NeMo refuses to choose from two, one of which was about to be deleted, and one that still has its mark it takes for
-    half written, though `SafeCheckpointIO` writes none but whole ones.
+    NeMo refuses to choose between two of them. It also takes a checkpoint with an `-unfinished` marker as incomplete,
+    although `SafeCheckpointIO` writes only complete files.
     """
     remove_leftovers(folder)
     for path in sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
@@ -88,7 +89,7 @@ def settle_checkpoints(folder: Path) -> None:
 
 
 def checkpoint_folder(section: Mapping[str, Any]) -> Path:
-    """Where exp_manager puts the checkpoints of a training that may be resumed."""
+    """Returns the folder in which exp_manager puts the checkpoints."""
     if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
         return Path(chosen)
     named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
@@ -96,9 +97,9 @@ def checkpoint_folder(section: Mapping[str, Any]) -> Path:
 
 
 def complete_training(trainer: Any, model: Any) -> None:
-    """Writes the `.nemo` of a training that was killed between its last checkpoint and that.
+    """Writes the `.nemo` of a training that was killed after its last checkpoint, before the `.nemo` was written.
 
-    Of a training that has done all of its steps Lightning restores the checkpoint, and does not come to its end again.
+    If a resumed training has no steps left, Lightning restores the checkpoint but does not run the end actions again.
     """
     callback = trainer.checkpoint_callback
     if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():

@@ -81,6 +81,5 @@ def test_all_mistakes_are_told_at_once():
         cfg = compose("demo_server", ["+models.a=missing.nemo", "port=0", "search.beam_size=0"])
     with pytest.raises(ConfigurationError) as raised:
         check_server(cfg)
-    assert [problem.split()[0] for problem in raised.value.problems] == [
-        "port=0:", "search.beam_size=0:", "search.n_best=1:", "models.a:",
-    ]  # fmt: skip
+    keys = {problem.split()[0] for problem in raised.value.problems}
+    assert keys == {"port=0:", "search.beam_size=0:", "models.a:"}

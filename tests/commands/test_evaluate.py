@@ -1,19 +1,21 @@
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands import evaluate as evaluation_module
 from nemo_distill.commands.evaluate import check_evaluation, evaluation_job
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.evaluation import evaluation_job as evaluation_module
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
-from nemo_distill.evaluation.evaluation_tables import as_markdown, write_evaluation
+from nemo_distill.evaluation.evaluation_tables import as_markdown
 from nemo_distill.evaluation.speed import Speed, SpeedSettings
 from nemo_distill.metrics.scores import Score, bleu
 from nemo_distill.storage.files import write_json
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS, reversing_sentences
 
@@ -39,9 +41,7 @@ def evaluated(trained_path, teacher_path, tmp_path_factory):
         f"+test_sets.mine={{source: {folder / 'test.de'}, reference: {folder / 'test.en'}}}",
         "significance.samples=50", "significance.baselines=[raw_seed0]",
     ]  # fmt: skip
-    job = evaluation_job(config(*overrides))
-    evaluation = job.run()
-    write_evaluation(evaluation, job.folder)
+    evaluation_job(config(*overrides)).run()
     return folder, overrides, json.loads((folder / "out" / "evaluation.json").read_text())
 
 
@@ -85,6 +85,22 @@ def test_the_same_command_translates_and_scores_nothing_again_and_gives_the_same
     assert again["systems"] == record["systems"] and again["test_sets"] == record["test_sets"] and not called
 
 
+def test_a_second_process_waits_and_then_finds_all_done(evaluated, tmp_path, monkeypatch):
+    _, overrides, record = evaluated
+    loaded, load_engine = [], systems_module.load_engine
+
+    def counted(name, paths, *others):
+        loaded.append(paths)
+        return load_engine(name, paths, *others)
+
+    monkeypatch.setattr(systems_module, "load_engine", counted)
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: job.run(), range(2)))
+    assert [one["test_sets"] for one in found] == [record["test_sets"]] * 2
+    assert len(loaded) == len(job.systems)
+
+
 def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
     folder, overrides, record = evaluated
     (folder / "model.ckpt").write_text("weights")
@@ -96,7 +112,8 @@ def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
 
     monkeypatch.setattr(evaluation_module, "comet_scores", comet_scores)
     for some in ([override for override in overrides if "small" not in override], overrides):
-        job = replace(evaluation_job(config(*some)), comet=CometSettings(str(folder / "model.ckpt")))
+        job = evaluation_job(config(*some))
+        job = replace(job, settings=replace(job.settings, comet=CometSettings(str(folder / "model.ckpt"))))
         scores = job.run()["test_sets"]["mine"]["scores"]
     assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
     assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}
@@ -131,7 +148,9 @@ def test_scores_are_those_of_the_language_that_the_models_write(evaluated, monke
 
 
 def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):
-    folder, _, record = evaluated
+    folder, overrides, _ = evaluated
+    evaluation_job(config(*overrides)).run()
+    record = json.loads((folder / "out" / "evaluation.json").read_text())
     assert (folder / "out" / "evaluation.md").read_text() == as_markdown(record)
     rows = list(csv.DictReader((folder / "out" / "evaluation.csv").open()))
     assert [row["system"] for row in rows] == ["teacher", "small", "raw_seed0", "raw_seed1"]
@@ -174,15 +193,39 @@ def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
     cfg = config(
         f"output_dir={tmp_path / 'out'}", "metrics=[BLUE]", "comet.checkpoint=none.ckpt", "device=tpu", "chunk=0",
-        "significance.test=t", "significance.baselines=[teacher]", "speed.rounds=0", "search.beam_size=0",
-        "+models.student=none.nemo", "+test_sets.mine={source: a.de}",
+        "significance.test=t", "speed.rounds=0", "search.beam_size=0", "+models.student=none.nemo",
+        "+test_sets.mine={source: a.de}",
     )  # fmt: skip
     with pytest.raises(ConfigurationError) as raised:
         check_evaluation(cfg)
-    told = "\n".join(raised.value.problems)
     for start in (
-        "metrics=", "comet.checkpoint", "comet.python", "device=tpu", "chunk=0", "significance.test=t", "significance.baselines names 'teacher'",
-        "speed.rounds=0", "search.beam_size=0", "models.student: model names 'none.nemo'", "test_sets.mine.source",
+        "metrics[0]=BLUE", "comet.checkpoint", "comet.python", "device=tpu", "chunk=0", "significance.test=t",
+        "speed.rounds=0", "search.beam_size=0", "models.student.model names 'none.nemo'", "test_sets.mine.source",
     ):  # fmt: skip
-        assert start in told
+        assert any(problem.startswith(start) for problem in raised.value.problems), start
     assert not (tmp_path / "out").exists()
+
+
+def test_what_several_keys_say_together_is_checked(tmp_path, teacher_path):
+    cfg = config(
+        f"output_dir={tmp_path}", "significance.baselines=[teacher]", "+search.n_best=2", f"+models.a={teacher_path}"
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        check_evaluation(cfg)
+    starts = ("significance.baselines names 'teacher'", "search.n_best", "test_sets is empty")
+    for start in starts:
+        assert any(problem.startswith(start) for problem in raised.value.problems), start
+
+
+def test_the_record_says_how_a_model_was_trained(evaluated):
+    folder, _, record = evaluated
+    assert record["systems"]["teacher"]["label_smoothing"] == 0.1
+    assert [record["systems"]["small"][key] for key in ("label_smoothing", "training_seconds")] == [None, None]
+    model = folder / "run" / "checkpoints" / "model.nemo"
+    model.parent.mkdir(parents=True)
+    model.write_bytes((folder / "out").joinpath("evaluation.json").read_bytes())
+    entry = {"name": "any.nemo", "sha256": fingerprint(model)["sha256"]}
+    write_json(folder / "run" / "run.json", {"models": [entry], "seconds": 12.5})
+    assert systems_module.System("a", model, "nemo_distill").training_seconds() == 12.5
+    write_json(folder / "run" / "run.json", {"models": [], "seconds": 12.5})
+    assert systems_module.System("a", model, "nemo_distill").training_seconds() is None

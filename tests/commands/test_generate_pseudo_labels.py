@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import generate_pseudo_labels as job
+from nemo_distill.commands import labelling_config
 from nemo_distill.commands.generate_pseudo_labels import check_labelling, labelling_job, translate, write_text
 from nemo_distill.commands.training import plain_errors
 from nemo_distill.config.errors import ConfigurationError
@@ -162,34 +163,36 @@ def test_bleu_finds_the_words_of_the_language_that_the_teacher_writes(
 ):
     write_model(files / "teacher.nemo", content=TRANSLATOR + b"\ntgt_language: " + language + b"\n")
     interpolation = ["selection=interpolation", f"reference={files}/text.en", "search.n_best=3"]
-    monkeypatch.setattr(job, "language_problems", lambda where, language: [])  # a package may be missing here
+    monkeypatch.setattr(
+        labelling_config, "language_problems", lambda where, language: []
+    )  # a package may be missing here
     assert labelling_job(config(files, *interpolation, *overrides)).assembly.criteria.metric_language == expected
 
 
 MISTAKES = [
     (["source=nowhere.de"], "source names 'nowhere.de', which does not exist"),
-    (["source={files}/empty"], "source: '{files}/empty' is empty"),
+    (["source={files}/empty"], "source names '{files}/empty', which is empty"),
     (["reference=nowhere.en"], "reference names 'nowhere.en', which does not exist"),
     (["reference=[{files}/text.en,{files}/text.en]"], "reference names 2 files and source 1; they go in pairs"),
     (["reference={files}/short.en"], "'{files}/text.de' has 130 lines and '{files}/short.en' has 1; they must be parallel"),
     (["model=nowhere.nemo"], "model names 'nowhere.nemo', which does not exist"),
     (["model=[{files}/teacher.nemo,{files}/teacher.nemo]", "engine=nemo"], "model names 2 files; engine=nemo takes one"),
-    (["weights=[1,2]"], "1 numbers above 0 are needed"),
+    (["weights=[1,2]"], "weights=[1.0, 2.0]: must be null or a number above 0 for each of the 1 models"),
     (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
-    (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 ranks a beam by power alone"),
-    (["engine=hugging_face"], "engine=hugging_face takes a folder with a config.json"),
+    (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
+    (["engine=hugging_face"], "engine=hugging_face needs a folder with config.json"),
     (["engine=file", "model={files}/text.en", "search.n_best=2"], "engine=file has one translation a line"),
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
-    (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo knows n_best=1 alone"),
+    (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
     (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
-    (["reverse_model=nowhere.nemo"], "reverse_model: there is no file 'nowhere.nemo'"),
+    (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size, 4"),
     (["search.beam_size=many"], "search.beam_size=many: must be a whole number"),
-    (["+search.beam=3"], "search has the unknown key 'beam'; did you mean 'beam_size'"),
+    (["+search.beam=3"], "search has the unknown key 'beam'; the closest known key is 'beam_size'"),
     (["reading.control_characters=keep"], "reading.control_characters=keep: must be one of skip, clean"),
-    (["filters.length_ratio=0.5"], "filters.length_ratio=0.5: must be null or at least 1"),
-    (["filters.empty=null"], "filters.empty=None: must be true or false"),
+    (["filters.length_ratio=0.5"], "filters.length_ratio=0.5: must be null or a number of at least 1"),
+    (["filters.empty=null"], "filters.empty=null: must be true or false"),
     (["selection=best"], "selection=best: must be one of one_best, interpolation"),
     (["metric=ter"], "metric=ter: must be one of bleu, chrf"),
     (["selection=interpolation"], "search.n_best=1: selection=interpolation chooses from at least 2 hypotheses"),

@@ -29,8 +29,8 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.distillation.distillation_loss_weight=-1"], "model.distillation.distillation_loss_weight=-1: must be a number of at least 0"),
         (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
         (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder=[2]: must be 1 numbers from 1 to 1"),
-        (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "the student's 6 layers outnumber the teacher's 1"),
-        (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "pairs layer 1 with the teacher's 9"),
+        (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "layers=uniform: the student's 6 layers outnumber the teacher's 1"),
+        (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "layers=[[1, 9]]: pairs layer 1 with the teacher's 9"),
         (["model.distillation.model_path=nowhere.nemo"], "there is no file 'nowhere.nemo'"),
         (["model.train_ds.src_file_name=nowhere.de"], "model.train_ds.src_file_name names 'nowhere.de', which does not exist."),
         (["model.validation_ds.names=[a,b]"], "model.validation_ds.names has ['a', 'b']; 1 different names are needed"),
@@ -45,7 +45,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
         (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be a number of at least 0 and below 1."),
         (["+model.distillation.noise.maks=0.1"], "model.distillation.noise has the unknown key 'maks'"),
-        (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine, which compares their 'encoder_hidden_states', has nothing to compare"),
+        (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine cannot compare their 'encoder_hidden_states'"),
         (["model.head.num_layers=2"], "model.head.num_layers=2: NeMo's model has a head of 1 layer"),
         (["model.head.log_softmax=false"], "model.head.log_softmax=false: losses and searches need log-probabilities"),
         (["model.shared_embeddings=true", "model.shared_tokenizer=false"], "set model.shared_tokenizer=true"),
@@ -76,7 +76,7 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     ("text", "sentence"),
     [
         (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
-        (b"\x1f\x8b\x08\x00packed", "is packed, and NeMo reads plain text alone"),
+        (b"\x1f\x8b\x08\x00packed", "is compressed, but NeMo reads only plain text"),
     ],
 )
 def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
@@ -98,7 +98,7 @@ def test_values_that_no_library_could_use_are_told_by_key_and_range(job):
     assert found == [
         "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1.",
         "model.optim.lr=nan: must be a number above 0.",
-        "trainer.devices=-2: must be at least 1, -1 or auto for all, or a list of the devices' numbers.",
+        "trainer.devices=-2: must be a number of at least 1, -1 or auto for all, or a list of the devices' numbers.",
     ]
 
 
@@ -115,8 +115,8 @@ def test_a_test_set_in_the_training_data_is_warned_of_with_number_and_line(job, 
     pairs = list(zip(*lines.values()))
     first = min(pairs.index(pair) + (2 if pairs.index(pair) >= 10 else 1) for pair in pairs[40:43])
     assert warning == (
-        "model.validation_ds: 3 of its 4 pairs are in the training data too, the first in line "
-        f"{first} of '{tmp_path}/train.de'; scores on them say little about other text."
+        "model.validation_ds: 3 of its 4 pairs are also in the training data, the first in line "
+        f"{first} of '{tmp_path}/train.de'; scores on this set will be too optimistic."
     )
 
 

@@ -6,8 +6,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import translate as translation_job
-from nemo_distill.commands.translate import check_translation, format_translation, read_settings, run_translation
+from nemo_distill.commands.translate import TranslationConfig, check_translation, format_translation, run_translation
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import SCRIPTS
@@ -35,8 +36,7 @@ def translate(tmp_path, monkeypatch):
 
     def run(*overrides, output="out", **streams):
         cfg = config(f"model={model}", f"input={source}", f"output={tmp_path / output}", "chunk=2", *overrides)
-        check_translation(cfg)
-        run_translation(cfg)
+        run_translation(read_config(TranslationConfig, cfg))
         return (tmp_path / output).read_text()
 
     return run
@@ -73,7 +73,7 @@ def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
         stream.write("der Hund\n")
     assert translate(f"input={tmp_path / 'in.gz'}") == "DER HUND\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"der Hund\nzwei\n")))
-    run_translation(config("model=x", "chunk=1"))
+    run_translation(TranslationConfig(model="x", chunk=1))
     assert capsys.readouterr().out == "DER HUND\nZWEI\n"
 
 
@@ -87,7 +87,7 @@ def test_several_files_are_translated_one_after_the_other(translate, tmp_path):
 def test_weights_must_be_as_many_as_models(tmp_path):
     with pytest.raises(ConfigurationError) as raised:
         check_translation(config("model=[a.nemo,b.nemo]", "weights=[1]"))
-    assert any("2 numbers above 0 are needed" in problem for problem in raised.value.problems)
+    assert any(problem.startswith("weights=[1.0]: must be") for problem in raised.value.problems)
 
 
 def test_an_interrupted_job_leaves_no_output(translate, tmp_path, monkeypatch):
@@ -111,20 +111,15 @@ def test_all_mistakes_are_told_at_once_and_an_output_is_not_overwritten(tmp_path
     )  # fmt: skip
     with pytest.raises(ConfigurationError) as raised:
         check_translation(cfg)
-    starts = ("search.n_best=9", "search.top_p=2.0", "model names 'a.nemo'", "model names 'b.nemo'",
-              "model names 2 files", "dtype=int4", "input names 'in'", "output names")  # fmt: skip
-    assert [problem.startswith(start) for problem, start in zip(raised.value.problems, starts, strict=True)] == [
-        True
-    ] * 8
+    starts = ("input names 'in'", "search.top_p=2.0", "search.n_best=9: engine=nemo", "search.n_best=9: must",
+              "model names 'a.nemo'", "model names 'b.nemo'", "model names 2 files", "dtype=int4", "output names")  # fmt: skip
+    problems = sorted(raised.value.problems)
+    assert [problem.startswith(start) for problem, start in zip(problems, sorted(starts), strict=True)] == [True] * 9
 
 
 def test_a_setting_of_the_wrong_type_is_told_with_its_key():
     with pytest.raises(ConfigurationError, match="search.beam_size=four: must be a whole number"):
-        read_settings(config("model=x", "search.beam_size=four").search)
-
-
-def test_the_config_holds_the_defaults_of_the_settings():
-    assert read_settings(config("model=x").search) == SearchSettings()
+        check_translation(config("model=x", "search.beam_size=four"))
 
 
 def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):
@@ -134,8 +129,7 @@ def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):
     job = config(f"model={teacher_path}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}")
     job_delta = MTEncDecModel.restore_from(str(teacher_path), return_config=True).max_generation_delta
     job.search = {"beam_size": 1, "length_penalty": 0.0, "max_delta": job_delta}
-    check_translation(job)
-    run_translation(job)
+    run_translation(read_config(TranslationConfig, job))
     nemo = MTEncDecModel.restore_from(str(teacher_path)).eval()
     assert (tmp_path / "out").read_text().splitlines() == [
         nemo.translate([line])[0]  # NeMo's length limit is that of the batch's longest source

@@ -1,13 +1,13 @@
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, read_section, section
+from nemo_distill.config.section import read_config, read_section, rule, section
 
 
 @section
@@ -25,8 +25,11 @@ class Search:
     noise: Noise = Field(default_factory=Noise)
     named: dict[str, Noise] = Field(default_factory=dict)
     either: str | Noise = "x"
+    none: Noise | None = None
     names: str | list[str] = "x"
+    annotated: dict[str, Annotated[str | Noise, AfterValidator(lambda value: value)]] = Field(default_factory=dict)
     fast: bool = False
+    some: Noise | None = None
 
     def problems(self):
         return ["beam=1: is no beam."] if self.beam == 1 and self.method == "beam" else []
@@ -63,6 +66,11 @@ def test_values_that_fit_make_the_section():
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share."),
         ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"share": 3}}, "search.some.share=3: must be a number of at least 0 and below 1."),
+        ({"some": {"sharp": 3}}, "search.some has the unknown key 'sharp'; the closest known key is 'share'."),
+        ({"some": 3}, "search.some=3: must be null or a section with files, share."),
+        ({"none": {"share": 3}}, "search.none.share=3: must be a number of at least 0 and below 1."),
+        ({"annotated": {"k": {"share": 3}}}, "search.annotated.k.share=3: must be a number of at least 0 and below 1."),
         ({"names": [1]}, "search.names=[1]: must be text or a list, of which each entry is text."),
         ({"beam": 1}, "search.beam=1: is no beam."),
     ],
@@ -77,6 +85,76 @@ def test_all_problems_are_told_at_once():
     assert [problem.split("=")[0].split(" ")[0] for problem in problems] == ["seed", "beam", "method"]
 
 
+@section
+class Pair:
+    share: float = Field(1.0, gt=0)
+    noise: Noise = Field(default_factory=Noise)
+    either: Literal["a", "b"] = "a"
+    named: dict[str, Noise] = Field(default_factory=dict)
+    other: str = Field(kw_only=True, pattern="^[xy]$")
+
+    @rule
+    def of_share(self):
+        return ["share=1: is the whole."] if self.share == 1 else []
+
+    @rule
+    def of_noise(self):
+        return ["noise.files has no file."] if not self.noise.files and self.named else []
+
+    def problems(self):
+        return [f"either={self.either}: does not go with other={self.other}."]
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({"other": "x"}, {"share", "either"}),
+        ({"other": "z"}, {"other", "share"}),
+        ({"other": "z", "share": 0}, {"other", "share"}),
+        ({}, {"other", "share"}),
+        ({"other": "x", "noise": {"share": 2}, "named": {"k": {}}}, {"noise.share", "share", "noise.files", "either"}),
+        ({"other": "x", "noise": {"files": 2}, "named": {"k": {}}}, {"noise.files", "share", "either"}),
+        ({"other": "x", "named": {"k": {"share": 2}}}, {"named.k.share", "share", "noise.files", "either"}),
+        ({"other": "x", "named": {"k": 2}}, {"named.k", "share", "either"}),
+    ],
+)
+def test_rules_of_the_keys_that_are_right_are_told_beside_those_that_are_wrong(values, keys):
+    problems = read_section(Pair, values)[1]
+    assert {problem.split("=")[0].split(" ")[0] for problem in problems} == keys and len(problems) == len(keys)
+
+
+def test_what_has_no_value_is_told_together_with_the_rest():
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Pair, OmegaConf.create({"share": 0, "other": "???", "noise": {"share": "???"}}))
+    assert [problem.split("=")[0].split(" ")[0] for problem in raised.value.problems] == [
+        "noise.share", "other", "share",
+    ]  # fmt: skip
+
+
+def test_the_rules_of_parts_that_fit_are_told_beside_what_does_not_fit():
+    @section
+    class Outer:
+        inner: Search
+        others: dict[str, str | Search] = Field(default_factory=dict)
+        count: int = 0
+
+    values = {"inner": {"seed": 1, "beam": 1}, "others": {"a": {"seed": 1, "beam": 1}, "b": 3}, "count": "many"}
+    _, problems = read_section(Outer, values)
+    assert sorted(problem.split("=")[0] for problem in problems) == [
+        "count",
+        "inner.beam",
+        "others.a.beam",
+        "others.b",
+    ]
+
+
+def test_a_whole_configuration_may_have_keys_that_others_refer_to():
+    cfg = OmegaConf.create({"share": "${half}", "half": 0.5})
+    assert read_config(Noise, cfg, other_keys=True) == Noise(0.5)
+    with pytest.raises(ConfigurationError, match="unknown key 'half'"):
+        read_config(Noise, cfg)
+
+
 def test_what_is_no_section_is_told():
     assert read_section(Noise, 5, "noise")[1] == ["noise=5: must be a section with files, share."]
 
@@ -89,10 +167,26 @@ def test_a_whole_configuration_is_read_or_refused():
         read_config(Noise, OmegaConf.create({"share": "???"}))
 
 
+def test_a_missing_value_is_told_beside_other_problems():
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0, "names": "${seed}"}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed"]  # others may refer to it
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(Search, OmegaConf.create({"seed": "???", "beam": 0}))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed", "beam=0:"]
+
+
 def test_a_section_cannot_be_built_of_values_that_do_not_fit():
     with pytest.raises(ValidationError):
         Search(seed="1")
 
 
-def test_descriptions_stand_below_the_fields():
+def test_descriptions_stand_below_the_fields_also_those_of_a_base():
+    @section
+    class Wider(Search):
+        width: int = 1
+        """Of the beam."""
+
+    told = {name: field.description for name, field in Wider.__pydantic_fields__.items()}
+    assert (told["width"], told["beam"]) == ("Of the beam.", "Hypotheses that are followed.")
     assert Search.__pydantic_fields__["beam"].description == "Hypotheses that are followed."

@@ -72,7 +72,7 @@ def teacher_path(tmp_path_factory):
 
 
 def test_a_model_without_a_teacher_cache_says_so(teacher_path):
-    with pytest.raises(ConfigurationError, match="distillation.teacher_cache: there is none for a Classifier"):
+    with pytest.raises(ConfigurationError, match="distillation.teacher_cache: not supported for Classifier"):
         DistillationModelPT(config(teacher_path, teacher_cache="cache"), model_class=Classifier)
 
 
@@ -187,7 +187,7 @@ def test_weights_and_temperature_follow_their_schedules(teacher_path):
 def test_weights_that_end_at_zero_together_are_refused_without_the_script_too(teacher_path):
     cfg = config(teacher_path)
     cfg.distillation.loss.primary.weight = {"schedule": "linear", "start": 1, "end": 0, "steps": 2}
-    with pytest.raises(ConfigurationError, match=r"from step 2 on.*of loss\.primary\.weight, let one end above 0"):
+    with pytest.raises(ConfigurationError, match=r"from step 2 on.*above 0: loss\.primary\.weight"):
         DistillationModelPT(cfg, model_class=Classifier)
 
 

@@ -22,7 +22,7 @@ def check_distillation(values, registered):
     [
         (
             {"_target_": "os.system"},
-            "._target_=os.system: must begin with 'nemo_distill.losses.'",
+            "._target_=os.system: must begin with nemo_distill.losses.",
         ),
         ({"_target_": "nemo_distill.losses.Nothing"}, "cannot be imported"),
         ({}, "._target_ has no value"),
@@ -61,7 +61,7 @@ def test_users_own_losses_are_allowed_by_name():
         ({"temperature": float("nan")}, "distillation.temperature=nan"),
         ({"student_train_loss_weight": -0.5}, "distillation.student_train_loss_weight=-0.5"),
         ({"temprature": 2}, "distillation has the unknown key 'temprature'; the closest known key is 'temperature'"),
-        ({"loss": {}}, "no loss of a weight above 0"),
+        ({"loss": {}}, "no loss with a weight above 0"),
         (
             {"compile": "indcutor"},
             "distillation.compile=indcutor: must be null or one of torch.compile's aot_eager, ",
@@ -100,7 +100,7 @@ def test_weights_that_all_end_at_zero_are_refused_with_their_keys(student_weight
 def test_constant_schedules_of_zero_are_no_loss():
     zero = {"schedule": "constant", "start": 0}
     (problem,) = check_distillation(section(zero, zero), ["log_probs"])
-    assert problem == "distillation has no loss of a weight above 0, so there is nothing to train on."
+    assert problem == "distillation has no loss with a weight above 0, so there is nothing to train on."
 
 
 @pytest.mark.parametrize("weights", [(FADING, RISING), (FADING, 0.5), (RISING, 0), (RISING, FADING)])

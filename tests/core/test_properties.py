@@ -13,11 +13,11 @@ from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import read_section, read_value
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
-from nemo_distill.decoding.ensemble import share_problems
+from nemo_distill.decoding.engines import ModelSection
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.student_sizes import SizeTarget
-from nemo_distill.evaluation.systems import read_systems
+from nemo_distill.evaluation.systems import Models
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.teacher_cache.settings import CacheSettings
@@ -128,15 +128,11 @@ def test_any_distillation_section_is_right_or_told(values):
 
 @given(VALUES, st.integers(1, 3))
 def test_any_shares_of_models_are_right_or_told(weights, count):
-    if problems := share_problems(weights, count):
+    if problems := read_section(ModelSection, {"model": ["a"] * count, "weights": weights})[1]:
         assert_sentences(problems)
-    else:
-        assert weights is None or len(weights) == count
 
 
 @given(st.dictionaries(KEYS, VALUES | sections(["model", "engine", "dtype"]), max_size=3))
-def test_any_models_of_an_evaluation_are_systems_or_told(models):
-    systems, problems = read_systems(models, SearchSettings())
-    assert problems or len(systems) == len(models)
-    if problems:
+def test_any_models_of_an_evaluation_are_right_or_told(models):
+    if problems := read_value(Models, models, "models")[1]:
         assert_sentences(problems)

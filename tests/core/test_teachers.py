@@ -67,6 +67,6 @@ def test_what_has_no_average_is_refused(two_teachers, monkeypatch):
         "mine": {"_target_": "nemo_distill.losses.CosineEmbeddingLoss", "hidden_states": "hidden"}
     }
     with pytest.raises(
-        ConfigurationError, match="reads the teacher's 'hidden', but of 2 teachers only 'log_probs' is averaged"
+        ConfigurationError, match="reads the teacher's 'hidden', but with 2 teachers only 'log_probs' can be averaged"
     ):
         DistillationModelPT(cfg, model_class=Classifier)

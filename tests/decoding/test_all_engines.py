@@ -68,8 +68,8 @@ class Subject:
                 scores = self.model(input_ids=src, decoder_input_ids=tgt).logits.log_softmax(-1)
             else:
                 scores = self.model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))  # (1, P + T - 1, V)
-        of_labels = scores[0, len(self.prompt) - 1 :].gather(-1, torch.tensor(labels)[:, None])
-        return of_labels.sum().item(), len(labels)
+        label_log_probs = scores[0, len(self.prompt) - 1 :].gather(-1, torch.tensor(labels)[:, None])
+        return label_log_probs.sum().item(), len(labels)
 
     def never_ends(self):
         if hasattr(self.model, "generation_config"):

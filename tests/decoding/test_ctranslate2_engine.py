@@ -246,17 +246,18 @@ def test_a_penalty_that_ctranslate2_has_not_is_refused(engine):
     with pytest.raises(ConfigurationError) as error:
         engine.translate(["der"], SearchSettings(length_penalty_form="wu", length_penalty=0.6, beam_size=4))
     assert error.value.problems == [
-        "length_penalty_form=wu: CTranslate2 ranks a beam by power alone; set it to power, or length_penalty=0.6 to 0."
+        "length_penalty_form=wu: CTranslate2 supports only power for a beam; set length_penalty_form=power or "
+        "length_penalty=0 instead of 0.6."
     ]
     with pytest.raises(ConfigurationError, match="beam_size=0: must be at least 1"):
         engine.translate(["der"], SearchSettings(beam_size=0))
 
 
 def test_a_folder_that_is_no_export_for_it_is_told(trained_path, tmp_path, monkeypatch):
-    with pytest.raises(ConfigurationError, match="is no export: it holds no nemo_distill.json"):
+    with pytest.raises(ConfigurationError, match="is not an export: it has no nemo_distill.json"):
         CTranslate2Engine(tmp_path)
     export_model(ExportSettings(trained_path, tmp_path / "onnx", format="onnx"))
-    with pytest.raises(ConfigurationError, match="holds format=onnx; ctranslate2 is needed"):
+    with pytest.raises(ConfigurationError, match="has format=onnx; format=ctranslate2 is needed"):
         CTranslate2Engine(tmp_path / "onnx")
 
 

@@ -19,7 +19,7 @@ def test_every_setting_that_cannot_be_followed_is_named():
 
 
 def test_a_beam_cannot_return_more_than_it_follows():
-    assert SearchSettings(beam_size=2, n_best=3).problems() == ["n_best=3: must be from 1 to beam_size, 2."]
+    assert SearchSettings(beam_size=2, n_best=3).problems() == ["n_best=3: must be from 1 to beam_size=2."]
 
 
 @pytest.mark.parametrize(("form", "expected"), [("wu", (12 / 6) ** 0.5), ("power", 6**0.5)])

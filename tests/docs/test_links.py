@@ -1,9 +1,9 @@
 """A reader can follow every link, on disk and on the site, and finds every public name."""
 
 import re
-import tomllib
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse

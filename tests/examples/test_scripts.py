@@ -1,5 +1,6 @@
 """The commands as a user types them, with tiny sizes."""
 
+import csv
 import pickle
 import subprocess
 import sys
@@ -192,8 +193,13 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
     again = run("compare_students.py", *command[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "4 of 4 steps have finished before." in again.stdout  # the teacher that was there, and the three
-    for name in ("teacher", "hybrid"):
+    for name in ("teacher", "hybrid_seed0"):
         assert name in again.stdout
+    report = run("report.py", "runs=runs", "evaluation=runs/evaluation", "sentences=2", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    rows = list(csv.DictReader((tmp_path / "runs" / "evaluation" / "evaluation.csv").open()))
+    assert [row["system"] for row in rows] == ["teacher", "hybrid_seed0"]
+    assert float(rows[1]["training_seconds"]) > 0 and rows[1]["label_smoothing"] == "0.0"
 
 
 def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_path, tarred, tmp_path):

@@ -6,7 +6,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
-from nemo_distill.evaluation.results import Result
 from tests.conftest import SCRIPTS
 
 DOCS = SCRIPTS.parents[2] / "docs"
@@ -30,16 +29,21 @@ RECORD = {
 
 
 def page(**scores):
-    return study_markdown(EXPERIMENTS, results(**scores), "What was done.", RECORD)
+    return study_markdown(EXPERIMENTS, results(**scores), "What was done.")
 
 
-def results(**scores):
-    sizes = {"teacher": 1000}
-    return [
-        Result(group, seed, group in ("cool", "hot"), sizes.get(group, 100), score, "v:1", 0.0, 0.0)
-        for group, values in scores.items()
-        for seed, score in enumerate(values)
-    ]
+def results(teacher_size=1000, **scores):
+    """The evaluation of a teacher, whose one score has no seed, and of groups with scores of seeds 0, 1, ..."""
+    systems, found = {}, {}
+    for group, values in scores.items():
+        role = {"teacher": None, "cool": "distilled", "hot": "distilled"}.get(group, "baseline")
+        size = teacher_size if group == "teacher" else 100
+        for seed, score in enumerate(values):
+            name = group if group == "teacher" else f"{group}_seed{seed}"
+            seed = None if group == "teacher" else seed
+            known = {"group": group, "seed": seed, "role": role, "parameters": size, "training_seconds": 0.0}
+            systems[name], found[name] = known, {"BLEU": {"value": score, "signature": "v:1"}}
+    return {"made_with": RECORD, "systems": systems, "test_sets": {"test": {"scores": found}}}
 
 
 def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
@@ -71,18 +75,16 @@ def test_gains_are_over_the_best_baseline_or_over_what_an_experiment_names():
     scores = {"teacher": [40], "strong": [28, 24], "slim": [20, 26], "cool": [30, 31], "hot": [10, 11]}
     assert "| cool | 30.50 ± 0.71 | 2 | +4.50 over strong | +17.3 % |" in page(**scores)
     sizes = EXPERIMENTS["sizes"] | {"over": {"cool": "hot"}, "rows": ["cool", "hot"]}
-    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "", RECORD)
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "")
     assert "| cool | 30.50 ± 0.71 | 2 | +20.00 over hot | +190.5 % |" in text
     assert "| hot | 10.50 ± 0.71 | 2 | −15.50 over strong |" in text
-    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "", RECORD)
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "")
     assert "| hot | 10.50 ± 0.71 | 2 |  |  | 100 |" in text
 
 
 def test_a_teacher_of_the_students_size_is_no_baseline():
-    same = [Result(*one) for one in (
-        ("teacher", 0, False, 100, 40.0, "v:1", 0.0, 0.0), ("cool", 0, True, 100, 30.0, "v:1", 0.0, 0.0),
-    )]  # fmt: skip
-    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "", RECORD)
+    same = results(teacher_size=100, teacher=[40.0], cool=[30.0])
+    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "")
 
 
 def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
@@ -92,15 +94,15 @@ def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
 def test_a_teacher_in_a_claim_counts_with_every_seed():
     claims = {"The student passes its teacher.": [{"plus": "cool", "minus": "teacher", "above": 0}]}
     experiments = {"heat": EXPERIMENTS["heat"] | {"claims": claims}}
-    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "", RECORD)
+    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "")
     assert "| **holds** | cool − teacher = +1.10 ± 0.17, claimed above 0: holds |" in text
 
 
 def test_the_published_page_is_what_its_scores_give():
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose("study", ["corpus.folder=multi30k"])
-    scores = [Result(**one) for one in json.loads((DOCS / "study.json").read_text())]
-    text = study_markdown(OmegaConf.to_container(study.experiments, resolve=True), scores, study.introduction, RECORD)
+    evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
+    text = study_markdown(OmegaConf.to_container(study.experiments, resolve=True), evaluation, study.introduction)
     pages = [page.split("\n\n") for page in (text, (DOCS / "study.md").read_text())]
     made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
     assert made == published

@@ -14,20 +14,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.command_line import CONF
+from nemo_distill.commands.jobs import JOBS
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.evaluation.results import Result
-from nemo_distill.experiments import comparison
-from nemo_distill.experiments.comparison import (
-    _claim,
-    _take,
-    check_comparison,
-    compare,
-    execute,
-    prepare_corpus,
-    score,
-)
-from nemo_distill.experiments.comparison_plan import Run, plan_runs
+from nemo_distill.experiments import comparison, comparison_plan
+from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute, take
+from nemo_distill.experiments.comparison_plan import Run
+from nemo_distill.experiments.comparison_section import read_comparison
+from nemo_distill.storage.files import locked
 from tests.conftest import SCRIPTS
 
 TRAIN = (
@@ -39,6 +33,18 @@ TRAIN = (
 def demo(tmp_path):
     with initialize_config_dir(str(CONF), version_base=None):
         return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
+
+
+def plan_runs(cfg):
+    return comparison_plan.plan_runs(read_comparison(cfg))
+
+
+def check_comparison(cfg):
+    comparison.check_comparison(read_comparison(cfg))
+
+
+def prepare_corpus(cfg):
+    comparison.prepare_corpus(read_comparison(cfg).corpus)
 
 
 def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
@@ -56,7 +62,7 @@ def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
 
 
 def test_the_planned_trainings_are_valid_jobs(demo):
-    prepare_corpus(demo.corpus)
+    prepare_corpus(demo)
     teacher = next(plan_runs(demo))
     with initialize_config_dir(str(CONF), version_base=None):
         check_training(compose("aayn_base", list(teacher.arguments[4:])))
@@ -150,8 +156,10 @@ def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher
         if not given:
             cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
             cfg.teacher = cfg.students = []
-        commands = {run.group: list(run.command) for run in plan_runs(cfg, SCRIPTS)}
-        models = {name: compose(commands[name][3], commands[name][4:]).model for name in ("baseline", "hybrid")}
+        commands = {run.group: list(run.arguments) for run in plan_runs(cfg)}
+        models = {
+            name: compose(JOBS[commands[name][3]].config, commands[name][4:]).model for name in ("baseline", "hybrid")
+        }
     assert {name: model.label_smoothing for name, model in models.items()} == {"baseline": smoothing, "hybrid": 0.0}
 
 
@@ -174,7 +182,7 @@ def test_what_cannot_be_planned_is_told(demo, key, value, sentence):
 
 
 def test_text_to_be_labelled_that_is_not_there_is_told_before_anything_is_trained(demo):
-    prepare_corpus(demo.corpus)
+    prepare_corpus(demo)
     demo.corpus.generate = None
     demo.labels = {
         "mono": ["source=${corpus.folder}/mono.de"],
@@ -254,7 +262,7 @@ def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
     run = Run("teacher", 0, tmp_path, ("-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
     with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):
         execute(run)
-    assert run.finished() is None
+    assert run.work.finished() is None
 
 
 def test_a_corpus_that_lacks_a_file_is_told(demo):
@@ -264,10 +272,11 @@ def test_a_corpus_that_lacks_a_file_is_told(demo):
 
 
 def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
-    prepare_corpus(demo.corpus)
+    prepare_corpus(demo)
     (Path(demo.corpus.folder) / "mono.de").unlink()
     check_comparison(demo)  # half a corpus of ours
-    (Path(demo.corpus.folder) / "generated_with.json").unlink()
+    for record in ("generated_with.json", "generated.json"):
+        (Path(demo.corpus.folder) / record).unlink()
     with pytest.raises(ConfigurationError, match="holds other text; for that one, set corpus.generate=null"):
         check_comparison(demo)
     demo.corpus.generate = None
@@ -275,17 +284,17 @@ def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
 
 
 def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
-    prepare_corpus(demo.corpus)
+    prepare_corpus(demo)
     check_comparison(demo)
     demo.corpus.generate.train = 60
-    with pytest.raises(ConfigurationError, match="holds a corpus generated with .*'train': 50"):
+    with pytest.raises(ConfigurationError, match="corpus.folder=.* train was 50 and is 60"):
         check_comparison(demo)
 
 
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
-    assert run.finished()["arguments"] == list(run.arguments)
+    assert run.work.finished()["settings"] == {"arguments": list(run.arguments)}
 
 
 def counting_run(folder, log, needs=()):
@@ -296,21 +305,23 @@ def counting_run(folder, log, needs=()):
 def test_comparisons_in_one_folder_share_the_steps(demo, tmp_path, monkeypatch):
     first = counting_run(tmp_path / "first", tmp_path / "log")
     runs = [first, *(counting_run(tmp_path / f"after{number}", tmp_path / "log", [first]) for number in range(4))]
-    monkeypatch.setattr(comparison, "plan_runs", lambda cfg: iter(runs))
+    monkeypatch.setattr(comparison, "plan_runs", lambda config: iter(runs))
+    config = read_comparison(demo)
     monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda _: compare(demo), range(3))) == [[], [], []]
+        list(pool.map(lambda _: do_steps(config), range(3)))
     done = (tmp_path / "log").read_text().split()
     assert done[0] == "first" and sorted(done) == sorted(run.group for run in runs)
 
 
-def test_a_step_whose_driver_was_killed_is_not_started_beside_itself(demo, tmp_path):
+def test_a_step_whose_driver_was_killed_is_not_started_beside_itself(tmp_path):
     run = counting_run(tmp_path / "run", tmp_path / "log")
-    with _claim(run) as claim:
-        orphan = subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE, pass_fds=(claim,))
-    assert not _take(run, demo) and not run.is_done
+    run.lock_path.parent.mkdir()
+    with locked(run.lock_path) as lock:
+        orphan = subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE, pass_fds=(lock,))
+    assert not take(run) and not run.is_done
     orphan.communicate(b"\n")
-    assert _take(run, demo) and run.is_done
+    assert take(run) and run.is_done
 
 
 def test_each_step_needs_what_it_names(demo):
@@ -354,19 +365,52 @@ def test_overrides_that_hydra_cannot_read_are_told_all_at_once(demo):
     assert "methods.hot: 'a=[1'" in told.value.problems[0] and "methods.cold: 'model.c'" in told.value.problems[1]
 
 
-def test_a_model_is_scored_once_for_each_test_set_and_search(demo, tmp_path, monkeypatch):
-    def scored(run, model_path, test_set, cfg):
-        calls.append(cfg.beam_size)
-        return Result(run.group, run.seed, False, 1, 50.0, "v:1", 0.0, 0.0)
-
-    calls = []
-    monkeypatch.setattr(comparison, "_score", scored)
-    prepare_corpus(demo.corpus)
-    run = Run("teacher", 0, tmp_path / "teacher", (), tmp_path / "model.nemo")
+def finish(run):
+    """Leaves what a training leaves that has finished."""
+    run.folder.mkdir(parents=True)
     run.model_path.write_bytes(b"weights")
-    assert score(run, demo) == score(run, demo)
-    run.model_path.write_bytes(b"others")
-    score(run, demo)
-    demo.beam_size = 7
-    score(run, demo)
-    assert calls == [1, 1, 7]
+    run.work.finish({"seconds": 1.0})
+
+
+def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles(demo):
+    runs = list(plan_runs(demo))
+    for run in runs[:4]:
+        finish(run)
+    job = evaluation_of(read_comparison(demo))
+    assert [(one.name, one.group, one.seed, one.role) for one in job.systems] == [
+        ("teacher", "teacher", None, None), ("baseline_seed0", "baseline", 0, "baseline"),
+        ("distilled_seed0", "distilled", 0, "distilled"), ("baseline_seed1", "baseline", 1, "baseline"),
+    ]  # fmt: skip
+    assert job.significance.baselines == ["baseline_seed0", "baseline_seed1"]
+    assert job.folder == Path(demo.output_dir) / "evaluation" and job.search.beam_size == demo.beam_size
+    (one,) = job.sets
+    assert (one.name, one.source.name, one.reference.name, one.language) == ("test", "test.de", "test.en", "en")
+
+
+def test_differences_are_tested_against_the_systems_that_the_config_names(demo):
+    demo.evaluation.significance.baselines = ["teacher", "distilled_seed1"]
+    for run in plan_runs(demo):
+        finish(run)
+    assert evaluation_of(read_comparison(demo)).significance.baselines == ["teacher", "distilled_seed1"]
+    demo.evaluation.significance.baselines = ["hot_seed0"]
+    with pytest.raises(ConfigurationError, match="evaluation.significance.baselines names 'hot_seed0'"):
+        check_comparison(demo)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("corpus.target", None, "corpus.target=null"),
+        ("corpus.folders", "a", "corpus has the unknown key 'folders'"),
+        ("evaluation.metrics", ["BLUE"], "evaluation.metrics[0]=BLUE"),
+        ("evaluation.device", "tpu", "evaluation.device=tpu"),
+        ("methods.hot", [5], "methods.hot has 5"),
+        ("methods.a/b", [], "methods.a/b: a name"),
+        ("vocab_size", None, "vocab_size has no value"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_its_key(demo, key, value, told):
+    OmegaConf.update(demo, key, value, force_add=True)
+    with pytest.raises(ConfigurationError) as raised:
+        read_comparison(demo)
+    assert any(problem.startswith(told) for problem in raised.value.problems), raised.value.problems

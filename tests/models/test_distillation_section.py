@@ -12,7 +12,7 @@ def test_the_triple_loss_has_every_subset_of_its_terms(job):
     found = problems(
         check_distillation_job, job("distillation=triple", *(f"model.distillation.{key}=0" for key in weights))
     )
-    assert found == ["model.distillation has no loss of a weight above 0, so there is nothing to train on."]
+    assert found == ["model.distillation has no loss with a weight above 0, so there is nothing to train on."]
 
 
 def test_distilling_the_encoder_too_adds_the_cosine_of_its_states():

@@ -20,7 +20,7 @@ ALL = {"encoder": "uniform", "decoder": "uniform", "embeddings": True}
     ],
 )
 def test_layers_are_chosen_by_rule_or_by_name(rule, student, teacher, expected):
-    assert copied_layers(rule, student, teacher) == expected
+    assert copied_layers("encoder", rule, student, teacher) == expected
 
 
 def side(**changes):
@@ -42,7 +42,7 @@ def side(**changes):
         ({"pre_ln": True}, "has pre_ln=None; the student has True"),
         (
             {"num_layers": 5},
-            "initialization.encoder has 'uniform', but the student's 5 layers outnumber the teacher's 2",
+            "initialization.encoder=uniform: the student's 5 layers outnumber the teacher's 2",
         ),
     ],
 )

@@ -150,7 +150,7 @@ def test_only_the_student_registers_what_no_loss_takes_of_the_teacher(distillati
             assert translator.wants_distillation_tensor("nll") == (role is Role.STUDENT)
             translator.distillation_forward(batch)
     assert registry.get(Role.STUDENT, "nll").shape == batch[-1].shape
-    with pytest.raises(KeyError, match="teacher registered no 'nll'"):
+    with pytest.raises(KeyError, match="teacher did not register 'nll'"):
         registry.get(Role.TEACHER, "nll")
 
 

@@ -80,12 +80,27 @@ KL = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "weight": 
 @pytest.mark.parametrize(
     ("changes", "distillation", "losses", "sentence"),
     [
-        ({"encoder": ENCODER | {"num_layers": 3}}, {}, {}, "model.encoder has num_layers=3, the teacher's 4."),
-        ({"shared_embeddings": True}, {}, {}, "would freeze the decoder's words too"),
-        ({}, {"noise": {"mask": 0.1}}, {}, "with distillation.noise the student would read another source"),
-        ({}, {"teacher_cache": "cache"}, {}, "does not go with distillation.teacher_cache=cache."),
-        ({}, {"teacher_precision": "bfloat16"}, {}, "does not go with distillation.teacher_precision=bfloat16."),
-        ({}, {"distilbert_initialization": True}, {}, "does not go with distillation.distilbert_initialization=True."),
+        ({"encoder": ENCODER | {"num_layers": 3}}, {}, {}, "model.encoder has num_layers=3, the teacher has 4;"),
+        ({"shared_embeddings": True}, {}, {}, "would also freeze the decoder's embeddings"),
+        (
+            {},
+            {"noise": {"mask": 0.1}},
+            {},
+            "with distillation.noise, student and teacher would read different sources",
+        ),
+        ({}, {"teacher_cache": "cache"}, {}, "cannot be combined with distillation.teacher_cache=cache."),
+        (
+            {},
+            {"teacher_precision": "bfloat16"},
+            {},
+            "cannot be combined with distillation.teacher_precision=bfloat16.",
+        ),
+        (
+            {},
+            {"distilbert_initialization": True},
+            {},
+            "cannot be combined with distillation.distilbert_initialization=True.",
+        ),
         ({}, {}, {"cosine": {"weight": 1, "hidden_states": "encoder_layers"}}, "compares their 'encoder_layers'"),
     ],
 )

@@ -41,5 +41,5 @@ def test_a_file_that_is_no_archive_is_told(tmp_path):
 def test_an_archive_without_a_model_is_told(tmp_path):
     path = tmp_path / "empty.nemo"
     tarfile.open(path, "w").close()
-    with pytest.raises(ValueError, match="holds no model_config.yaml"):
+    with pytest.raises(ValueError, match="has no model_config.yaml"):
         NemoArchive(path)

@@ -51,7 +51,7 @@ def test_a_vocabulary_is_read_with_its_special_ids(tokenizer, yttm_tokenizer):
     )
     assert (
         sentence
-        == "model.encoder_tokenizer is a sentencepiece tokenizer, the teacher's is of yttm; they must be the same."
+        == "model.encoder_tokenizer is a sentencepiece tokenizer, but the teacher's is yttm; they must be the same."
     )
 
 
@@ -92,5 +92,5 @@ def test_the_two_sides_may_use_different_libraries(tokenizer, yttm_tokenizer):
 def test_a_file_that_is_no_tokenizer_is_told(tmp_path):
     path = tmp_path / "text.model"
     path.write_text("neither of the two\n")
-    with pytest.raises(ValueError, match="is no tokenizer of sentencepiece or youtokentome"):
+    with pytest.raises(ValueError, match="is not a sentencepiece or youtokentome tokenizer"):
         read_vocabulary(path)

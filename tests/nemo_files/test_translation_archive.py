@@ -17,5 +17,5 @@ def test_an_archive_of_another_model_is_refused_by_its_class(tmp_path):
         info = tarfile.TarInfo("model_config.yaml")
         info.size = len(config)
         tar.addfile(info, io.BytesIO(config))
-    with pytest.raises(ValueError, match=r"EncDecCTCModel', and no MTEncDecModel"):
+    with pytest.raises(ValueError, match=r"EncDecCTCModel' instead of an MTEncDecModel"):
         translation_archive(tmp_path / "asr.nemo")

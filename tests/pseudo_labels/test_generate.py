@@ -140,7 +140,7 @@ def test_other_settings_are_refused(source, tmp_path, finished):
     if not finished:
         (folder / "manifest.json").unlink()
     before = contents(folder)
-    with pytest.raises(ValueError, match="holds labels of other settings: beam was 4 and is 5"):
+    with pytest.raises(ValueError, match="holds labels with other settings: beam was 4 and is 5"):
         run([source], folder, beam=5)
     assert contents(folder) == before
 

@@ -5,7 +5,15 @@ import time
 import pytest
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import folder_lock, locked, remove_leftovers, whole_file, write_json, writing
+from nemo_distill.storage.files import (
+    folder_lock,
+    locked,
+    remove_leftovers,
+    whole_file,
+    whole_path,
+    write_json,
+    writing,
+)
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import read_json
 
@@ -25,6 +33,22 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         stream.write(b"half")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_another_library_writes_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), whole_path(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with whole_path(path):
+        pass  # a process that leaves the writing to another
+    assert path.read_bytes() == b"old"
+    with whole_path(path) as unfinished:
+        unfinished.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):

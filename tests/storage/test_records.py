@@ -15,7 +15,7 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.pseudo_labels.folder import LabelManifest
 from nemo_distill.pseudo_labels.shards import Header, Row
 from nemo_distill.storage.files import write_json
-from nemo_distill.storage.records import MOST_BYTES, parse_json, read_json
+from nemo_distill.storage.records import MAX_BYTES, parse_json, read_json
 from nemo_distill.storage.run_record import RunRecord
 from nemo_distill.teacher_cache.folder import CacheManifest
 from tests.json_values import VALUES
@@ -59,7 +59,7 @@ def test_a_record_is_read_as_it_was_written():
 def test_a_record_of_a_gigabyte_is_refused_unread(tmp_path):
     with (tmp_path / "record.json").open("wb") as stream:
         stream.truncate(1 << 30)  # a hole, which takes no room
-    with pytest.raises(DataError, match=f"more than {MOST_BYTES:,} bytes"):
+    with pytest.raises(DataError, match=f"more than {MAX_BYTES:,} bytes"):
         read_json(tmp_path / "record.json")
 
 

@@ -1,8 +1,8 @@
 import hashlib
 import json
+from importlib.metadata import version
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
 from nemo_distill.console import Interrupted
@@ -29,7 +29,7 @@ def test_a_record_says_how_its_run_ended(tmp_path, error, status):
     ended = json.loads((tmp_path / "run.json").read_text())
     assert (ended["status"], ended["steps"], ended["seed"]) == (status, 7, 3)
     assert ended["seconds"] >= 100.0
-    assert ended["made_with"]["versions"]["torch"] == torch.__version__
+    assert ended["made_with"]["versions"]["torch"] == version("torch")
 
 
 def test_settings_hold_the_resolved_config_and_the_hashes_of_all_teachers(tmp_path):

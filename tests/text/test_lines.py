@@ -91,10 +91,10 @@ def test_a_broken_gzip_file_is_named(tmp_path):
 
 
 def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_lines, "MOST_BYTES", 1000)
+    monkeypatch.setattr(text_lines, "MAX_BYTES", 1000)
     path = tmp_path / "blob"
     path.write_bytes(b"fine\n" + b"x" * 5000)
-    with pytest.raises(ValueError, match="blob', line 2: has 1000 bytes and no end"):
+    with pytest.raises(ValueError, match="blob', line 2: has 1000 bytes without a line end"):
         list(TextFiles([path]))
 
 

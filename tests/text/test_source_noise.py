@@ -130,9 +130,7 @@ def test_a_line_of_special_tokens_alone_stays(pieces):
 
 
 def test_other_tokenizers_are_refused():
-    with pytest.raises(
-        ConfigurationError, match="needs a source tokenizer of sentencepiece or yttm, and this is a list"
-    ):
+    with pytest.raises(ConfigurationError, match="needs a sentencepiece or yttm source tokenizer, but this is a list"):
         NoisySource(SourceNoise(mask=0.1), [], (), 10)
 
 
@@ -145,7 +143,7 @@ def test_a_unigram_model_has_no_merges_to_leave_out(corpus, tmp_path):
         hard_vocab_limit=False,
     )  # fmt: skip
     tokenizer = SentencePieceTokenizer(str(tmp_path / "unigram.model"))
-    with pytest.raises(ConfigurationError, match="bpe_dropout=0.1: the source tokenizer is no BPE model"):
+    with pytest.raises(ConfigurationError, match="bpe_dropout=0.1: the source tokenizer is not a BPE model"):
         source(SourceNoise(bpe_dropout=0.1), tokenizer)
 
 

@@ -98,7 +98,7 @@ def test_without_corpora_nothing_is_mixed(files):
         (["+model.distillation.mix.temperature=2"], "model.distillation.mix has the unknown key 'temperature'"),
         (["+model.distillation.mix.corpora.mono={source: no.de, target: no.en, share: 1}"], "names 'no.de', which does"),
         (["model.distillation.mix.base=mono"], "mix.base=mono: must be null or one of real, pseudo"),
-        (["model.train_ds.metadata_file=a.json"], "model.distillation.mix mixes text, but model.train_ds.metadata_file"),
+        (["model.train_ds.metadata_file=a.json"], "model.distillation.mix needs text files, but model.train_ds.metadata_file"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(files, teacher_path, overrides, sentence):

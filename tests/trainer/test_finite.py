@@ -63,7 +63,7 @@ def test_gradients_that_are_not_finite_stop_a_training_whose_loss_is(tmp_path):
     model.spoil = lambda step, loss: loss + (model.layer.bias.sum() * 0).sqrt() if step == 1 else loss
     with pytest.raises(NotFiniteError) as raised:
         fit(model, tmp_path)
-    assert "step 1: the losses are finite, but the gradients are not, first of 'layer.bias'" in str(raised.value)
+    assert "step 1: the losses are finite, but the gradients are not, starting with 'layer.bias'" in str(raised.value)
     assert "There is no checkpoint to resume from" in str(raised.value)
     assert list(tmp_path.iterdir()) == [] and not not_finite(model.named_parameters())
 

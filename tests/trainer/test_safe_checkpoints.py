@@ -45,7 +45,9 @@ def test_what_trainings_write_is_read(tmp_path):
 def test_code_in_a_checkpoint_is_not_run_unless_the_file_is_trusted(tmp_path, monkeypatch):
     path, harm = tmp_path / "evil.ckpt", tmp_path / "harm"
     torch.save({"state_dict": Harm(harm)}, path)
-    with pytest.raises(ConfigurationError, match="it holds more than data, and reading it would run code; delete it"):
+    with pytest.raises(
+        ConfigurationError, match="it contains more than data, and loading it would run code; delete it"
+    ):
         SafeCheckpointIO().load_checkpoint(path)
     assert not harm.exists()
     monkeypatch.setenv(TRUST, sha256_of(path))

@@ -4,13 +4,14 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.results import Gain, Result, gain_over, gain_over_size, scores_by_group
+from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.report.plots import Plot, line_plot
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
+METRIC = "BLEU"
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
@@ -67,22 +68,19 @@ def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> li
     return [name for name in names if name not in claimed]
 
 
-def study_markdown(
-    experiments: Mapping[str, Any], results: Sequence[Result], introduction: str, record: Mapping[str, Any]
-) -> str:
+def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any], introduction: str) -> str:
     """Returns a page: how it was made, the verdicts on all claims, and a section with a table for each experiment.
 
     Args:
         experiments: of the study's config, resolved.
-        results: of the models that have been trained, the teacher first.
+        evaluation: of the models that have been trained, the teacher first, on one test set; as in `evaluation.json`.
         introduction: what was done, as Markdown.
-        record: what the page was made with, as `made_with` returns it.
     """
-    table = _StudyTable(results)
+    table = _StudyTable(evaluation)
     plotted = _plotted(experiments, table)
-    sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(results, record)]
-    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, scores_by_group(results))]
-    sections += ["## All models", f"Teacher: {results[0].bleu:.2f} BLEU, {results[0].parameters:,} parameters."]
+    sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(evaluation)]
+    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, table.scores)]
+    sections += ["## All models", table.teacher_sentence]
     for key, experiment in experiments.items():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
@@ -91,20 +89,20 @@ def study_markdown(
         if key in plotted:
             sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
         sections += filter(None, [experiment.get("found")])
-    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{results[0].signature}`\n"
+    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{table.signature}`\n"
 
 
-def study_plots(experiments: Mapping[str, Any], results: Sequence[Result]) -> list[Plot]:
+def study_plots(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Plot]:
     """Returns a plot of each experiment whose grid says what its columns are (`x`): a line a row, of mean scores.
 
     Baselines of the models in it are level lines.
 
     Args:
         experiments: of the study's config, resolved.
-        results: of the models that have been trained, the teacher first.
+        evaluation: of the models that have been trained, as for `study_markdown`.
     """
     plots = []
-    for key, lines in _plotted(experiments, _StudyTable(results)).items():
+    for key, lines in _plotted(experiments, _StudyTable(evaluation)).items():
         labels = (experiments[key]["grid"]["x"], "BLEU")
         plots.append(line_plot(_plot_name(key), experiments[key]["title"], labels, lines, marker="o"))
     return plots
@@ -125,10 +123,18 @@ class _StudyTable:
     Their gains are over the baseline of a model's size, or over what an experiment's `over` names for the model.
     """
 
-    def __init__(self, results: Sequence[Result]):
-        self._results = results
-        self._scores = scores_by_group(results)
-        self._sizes = {result.group: result.parameters for result in results}
+    def __init__(self, evaluation: Mapping[str, Any]):
+        ((test_set, found),) = evaluation["test_sets"].items()
+        self.systems = evaluation["systems"]
+        self.scores = scores_by_group(evaluation, test_set, METRIC)
+        self.sizes = {system["group"]: system["parameters"] for system in self.systems.values()}
+        self.teacher, *_ = self.scores
+        self.signature = found["scores"][self.teacher][METRIC]["signature"]
+
+    @property
+    def teacher_sentence(self) -> str:
+        """What the teacher scores, and its size."""
+        return f"Teacher: {_mean(self.scores[self.teacher].values())} BLEU, {self.sizes[self.teacher]:,} parameters."
 
     def of_rows(self, groups: Sequence[str], over: Over) -> str:
         return markdown_table(COLUMNS, [self._row(group, over) for group in groups])
@@ -142,48 +148,49 @@ class _StudyTable:
 
     def lines(self, grid: Mapping[str, Any]) -> Lines:
         """Returns the columns and mean scores of the baselines and of each row, of what has been trained."""
-        named = {group for groups in grid["rows"].values() for group in groups if group in self._scores}
+        named = {group for groups in grid["rows"].values() for group in groups if group in self.scores}
         alone = {gain.baseline for group in named if (gain := self._gain(group, {}))} - named
         # Baselines first: they have all columns, which a plot takes in the order in which it meets them.
         rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
         points = {
             row: [
-                (column, statistics.mean(self._scores[group].values()))
+                (column, statistics.mean(self.scores[group].values()))
                 for column, group in zip(grid["columns"], groups)
-                if group in self._scores
+                if group in self.scores
             ]
             for row, groups in rows.items()
         }
         return {row: line for row, line in points.items() if line}
 
     def _row(self, group: str, over: Over) -> list[str]:
-        if group not in self._scores:
+        if group not in self.scores:
             return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
-        scores, size, gain = self._scores[group], self._sizes[group], self._gain(group, over)
+        scores, size, gain = self.scores[group], self.sizes[group], self._gain(group, over)
         gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
         relative = f"{_signed(100 * gain.relative, 1)} %" if gain and gain.relative is not None else ""
-        ratio = f"{self._results[0].parameters / size:.1f}x"
+        ratio = f"{self.sizes[self.teacher] / size:.1f}x"
         return [group, _mean(scores.values()), str(len(scores)), gained, relative, f"{size:,}", ratio]
 
     def _cell(self, group: str, gain: Gain | None) -> str:
-        if group not in self._scores:
+        if group not in self.scores:
             return NOT_YET
-        return _mean(self._scores[group].values()) + (f" ({_signed(gain.mean)})" if gain else "")
+        return _mean(self.scores[group].values()) + (f" ({_signed(gain.mean)})" if gain else "")
 
     def _gain(self, group: str, over: Over) -> Gain | None:
-        if group not in self._scores:
+        if group not in self.scores:
             return None
         if group in over:
-            return gain_over(group, [over[group]] if over[group] else [], self._results)
-        return gain_over_size(group, self._results)
+            return gain_over(group, [over[group]] if over[group] else [], self.scores)
+        return gain_over_size(group, self.systems, self.scores)
 
 
-def _provenance(results: Sequence[Result], record: Mapping[str, Any]) -> str:
-    hours = sum(result.training_seconds for result in results) / 3600
+def _provenance(evaluation: Mapping[str, Any]) -> str:
+    systems, record = evaluation["systems"], evaluation["made_with"]
+    hours = sum(system["training_seconds"] or 0.0 for system in systems.values()) / 3600
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     where = f"{record['device']}, threads each: {record['threads']}"
     return (
-        f"{len(results)} models, {hours:.1f} hours of training on {where}. "
+        f"{len(systems)} models, {hours:.1f} hours of training on {where}. "
         f"Written {record['date'][:10]} by revision {(record['git_revision'] or 'unknown')[:8]}; {versions}."
     )
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from nemo_distill.export.new_folder import new_folder
+from nemo_distill.storage.files import new_folder
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from nemo_distill.export.new_folder import new_folder
+from nemo_distill.storage.files import new_folder
 with new_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("a model")
     os.kill(os.getpid(), signal.SIGKILL)
