@@ -17,6 +17,7 @@ from types import NoneType
 from typing import Annotated, Any, NoReturn, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -25,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import MISSING, check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.wording import Allowed, is_section, options_of, shown, type_in_words
+from nemo_distill.config.wording import Allowed, is_section, plain_options_of, shown, type_in_words
 
 __all__ = [
     "Allowed",
@@ -87,7 +88,10 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     Raises:
         ConfigurationError: with every problem found.
     """
-    values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    try:
+        values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    except InterpolationToMissingValueError as error:
+        raise ConfigurationError(check_missing(cfg)) from error
     if other_keys:
         values = {key: value for key, value in values.items() if key in _fields(section_class)}
     found, problems = read_section(section_class, values)
@@ -122,7 +126,11 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [*_sentences(section_class, values, where, error)]
-        return None, list(dict.fromkeys([*problems, *_rule_problems(_partial(section_class, values), where)]))
+        problems += [
+            *_rule_problems(_partial(section_class, values), where),
+            *_rules_of_parts(section_class, values, where),
+        ]
+        return None, list(dict.fromkeys(problems))
     return found, list(_rule_problems(found, where))
 
 
@@ -146,6 +154,20 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def _rules_of_parts(type_: Any, value: Any, where: str) -> Iterator[str]:
+    """Yields what the rules of those sections return that are right, within a value that is not."""
+    place = _Place(type_, (), value, where)
+    for name in value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ():
+        if (part := place.inside(name)) is None:
+            continue
+        try:
+            found = _adapter(part.type_).validate_json(json.dumps(part.value, default=str))
+        except (ValidationError, PydanticUserError):
+            yield from _rules_of_parts(part.type_, part.value, part.where)
+        else:
+            yield from _rule_problems(found, part.where)
 
 
 def broken_rules(found: Any) -> list[str]:
@@ -193,8 +215,7 @@ def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
         return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
     except ValidationError:
         pass
-    bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
-    for option in options_of(bare):
+    for option in plain_options_of(type_):
         if is_section(option) and isinstance(value, Mapping):
             return _partial(option, value), True
         if get_origin(option) is dict and isinstance(value, Mapping):
@@ -236,7 +257,7 @@ class _Place:
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
-        for option in options_of(self.type_):
+        for option in plain_options_of(self.type_):
             origin = get_origin(option) or option
             if is_section(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
@@ -254,7 +275,7 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        options = [option for option in options_of(self.type_) if option is not NoneType]
+        options = [option for option in plain_options_of(self.type_) if option is not NoneType]
         sections = [option.__name__ for option in options if is_section(option)]
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
