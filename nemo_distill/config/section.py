@@ -17,6 +17,7 @@ from types import NoneType
 from typing import Annotated, Any, NoReturn, TypeVar, dataclass_transform, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -43,6 +44,7 @@ __all__ = [
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+RIGHT_PARTS = "_right_parts"  # of the keys of a partly right section that may not be read
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 
 
@@ -81,11 +83,15 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     Raises:
         ConfigurationError: with every problem found.
     """
-    values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    missing = check_missing(cfg)
+    try:
+        values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    except InterpolationToMissingValueError as error:  # others refer to what has no value
+        raise ConfigurationError(missing) from error
     if other_keys:
         values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
     found, problems = read_section(section_class, values)
-    if problems := list(dict.fromkeys([*check_missing(cfg), *problems])):
+    if problems := list(dict.fromkeys([*missing, *problems])):
         raise ConfigurationError(problems)
     return found
 
@@ -129,6 +135,7 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
     elif is_dataclass(value):
         known = vars(value)
         parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
+        parts += known.get(RIGHT_PARTS, {}).items()
         for one in _rules(type(value)):
             try:
                 yield from (_key(where, problem) for problem in one(value))
@@ -158,14 +165,15 @@ class _WrongKey(Exception):
 def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
     """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
     made = object.__new__(_partial_class(section_class))
+    vars(made)[RIGHT_PARTS] = {}
     for name, field in section_class.__pydantic_fields__.items():
         if name in values:
             type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             found, right = _right_part(type_, values[name])
         else:
             found, right = field.get_default(call_default_factory=True), not field.is_required()
-        if right:
-            vars(made)[name] = found
+        if right or found:
+            (vars(made) if right else vars(made)[RIGHT_PARTS])[name] = found
     return made
 
 
@@ -180,19 +188,23 @@ def _partial_class(section_class: type) -> type:
 
 
 def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
-    """Returns what is right of a value, sections in it in part, and whether anything is."""
+    """Returns what is right of a value, sections in it in part, and whether the rest may be read as if all were."""
     try:
         return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
     except ValidationError:
         pass
-    bare = get_args(type_)[0] if get_origin(type_) is Annotated else type_
-    for option in options_of(bare):
+    for option in _bare_options(type_):
         if is_dataclass(option) and isinstance(value, Mapping):
             return _partial(option, value), True
         if get_origin(option) is dict and isinstance(value, Mapping):
             parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
-            return {name: part for name, (part, _) in parts.items()}, all(right for _, right in parts.values())
+            all_right = all(right for _, right in parts.values())
+            return {name: part for name, (part, right) in parts.items() if right or part}, all_right
     return None, False
+
+
+def _bare_options(type_: Any) -> tuple[Any, ...]:
+    return options_of(get_args(type_)[0] if get_origin(type_) is Annotated else type_)
 
 
 def _key(where: str, name: Any) -> str:
@@ -228,7 +240,7 @@ class _Place:
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
-        for option in options_of(self.type_):
+        for option in _bare_options(self.type_):
             origin = get_origin(option) or option
             if is_dataclass(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
@@ -246,7 +258,7 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        options = [option for option in options_of(self.type_) if option is not NoneType]
+        options = [option for option in _bare_options(self.type_) if option is not NoneType]
         sections = [option.__name__ for option in options if is_dataclass(option)]
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
