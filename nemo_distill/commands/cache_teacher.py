@@ -104,7 +104,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     problems += _job_problems(cfg, values)
     if settings and not problems:
         problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
-    if problems:
+    if settings is None or problems:
         raise ConfigurationError(problems)
     teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
     recorded = {
@@ -162,8 +162,10 @@ def _vocabulary_problems(path: str, k: int | None) -> list[str]:
         vocabulary = archived_vocabulary(NemoArchive(path), "decoder")
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."]
-    most = -(-len(vocabulary.pieces) // 8) * 8 if vocabulary else k  # NeMo rounds the vocabulary up to a multiple of 8
-    return [] if k is None or k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
+    if k is None or vocabulary is None:
+        return []
+    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the vocabulary up to a multiple of 8
+    return [] if k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
 
 
 def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:

@@ -38,7 +38,7 @@ class ServerConfig:
     """What searches."""
     device: Device = "cpu"
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     """The page is at `http://127.0.0.1:` and this port."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How to search."""

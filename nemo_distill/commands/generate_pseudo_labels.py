@@ -20,7 +20,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
+from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 
 
@@ -50,7 +50,8 @@ class LabellingJob:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
-            translate = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy).translate
+            given = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy)
+            translate: Translate = given.translate
         else:
             engine = load_engine(device=device, **self.engine)
             if warns:
@@ -153,7 +154,8 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
 
 def write_text(job: LabellingJob) -> None:
     """Selects, filters and writes the text."""
-    lines = job.generation.folder.manifest()["lines"]
+    manifest = job.generation.folder.manifest()
+    lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))

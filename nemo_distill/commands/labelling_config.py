@@ -64,9 +64,9 @@ class LabellingConfig(Selection, ModelSection):
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
     """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
-    shard_lines: int = Field(10000, ge=1)
+    shard_lines: int = Field(default=10000, ge=1)
     """Source lines in a shard, which is what a killed process loses at most."""
-    chunk_lines: int = Field(2048, ge=1)
+    chunk_lines: int = Field(default=2048, ge=1)
     """Lines that the engine sorts by length at a time."""
     name: Annotated[str, AfterValidator(_starts_a_file_name)] = "pseudo"
     """Of the text: `pseudo.src`, `pseudo.tgt` and their manifest `pseudo.json`."""
@@ -78,13 +78,13 @@ class LabellingConfig(Selection, ModelSection):
     teacher's languages (none with engine=file or hugging_face), or such as `[de,en]`; null: raw text."""
     keep_dropped: bool = False
     """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
-    workers: int = Field(1, ge=1)
+    workers: int = Field(default=1, ge=1)
     """Processes that select and filter."""
     accelerator: Accelerator = "auto"
     """Lightning's."""
     devices: Devices = 1
     """Processes on each machine."""
-    num_nodes: int = Field(1, ge=1)
+    num_nodes: int = Field(default=1, ge=1)
     """Machines."""
 
     @property
@@ -114,7 +114,7 @@ class LabellingConfig(Selection, ModelSection):
                 f"reference names {len(references)} files and source {len(sources)}; they go in pairs, with null for "
                 "monolingual text."
             ]
-        pairs = [pair for pair in zip(sources, references) if pair[1]]
+        pairs = [(source, reference) for source, reference in zip(sources, references) if reference]
         return [problem for pair in pairs for problem in unequal_lengths("reference", *pair)]
 
     @rule

@@ -34,7 +34,7 @@ class ReportConfig:
     """Of the fronts, and of a sweep whose models were all evaluated."""
     baseline: str | None = None
     """A group of systems, or a training of `runs`; null: what the evaluation compared with."""
-    sentences: int = Field(200, ge=0)
+    sentences: int = Field(default=200, ge=0)
     """In the reader, for each student and test set those on which it falls shortest; 0: no reader."""
     curves: list[str] = Field(default=["train_loss", "val_loss", "val_sacreBLEU"], min_length=1)
     """What was logged; the last one's best value is a training's score."""

@@ -28,7 +28,7 @@ class SizingConfig:
     """The `.nemo`, whose vocabulary the student has."""
     shared_embeddings: bool | None = None
     """The student's encoder and decoder share one matrix; null: as the teacher's do."""
-    shown: int = Field(10, ge=1)
+    shown: int = Field(default=10, ge=1)
     """Students that are listed."""
     target: SizeTarget = Field(default_factory=SizeTarget)
     """What a student must keep to; at least one of the first three."""
@@ -37,10 +37,16 @@ class SizingConfig:
     def teacher_problems(self) -> list[str]:
         """Returns a sentence if the teacher's parameters cannot be counted."""
         try:
-            counted = archive_parameters(translation_archive(self.teacher))
+            _teacher_parameters(translation_archive(self.teacher))
         except ValueError as error:
             return [f"teacher={self.teacher}: {error}."]
-        return [] if counted else [f"teacher={self.teacher}: its config does not tell its parameters."]
+        return []
+
+
+def _teacher_parameters(archive: NemoArchive) -> ParameterCount:
+    if (count := archive_parameters(archive)) is None:
+        raise ValueError("its config does not tell its parameters")
+    return count
 
 
 def check_sizing(cfg: DictConfig) -> None:
@@ -55,8 +61,9 @@ def check_sizing(cfg: DictConfig) -> None:
 def run_sizing(config: SizingConfig) -> list[Candidate]:
     """Prints and returns the largest students that meet the target."""
     archive = NemoArchive(config.teacher)
-    teacher, target = archive_parameters(archive), config.target
-    source, target_pieces = (len(archived_vocabulary(archive, side).pieces) for side in SIDES)
+    teacher, target = _teacher_parameters(archive), config.target
+    vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
+    source, target_pieces = (len(vocabulary.pieces) for vocabulary in vocabularies if vocabulary)
     shared = config.shared_embeddings
     if shared is None:
         shared = bool(archive.config.get("shared_embeddings", False))

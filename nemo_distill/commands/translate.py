@@ -45,7 +45,7 @@ class TranslationConfig(ModelSection):
     """Replace an output that exists."""
     scores: bool = False
     """Write each translation's score and a tab before it."""
-    chunk: int = Field(2048, ge=1)
+    chunk: int = Field(default=2048, ge=1)
     """Lines that are read, sorted by length and translated at a time."""
     device: Device = "cpu"
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""

@@ -22,9 +22,9 @@ class Schedule:
     """The form of the schedule from `start` to `end`."""
     start: float = Field(ge=0)
     """The number at step 0."""
-    end: float | None = Field(None, ge=0)
+    end: float | None = Field(default=None, ge=0)
     """The number at the end; null for a constant schedule."""
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     """The optimizer step at which `end` is reached; null for a constant schedule."""
 
     def problems(self) -> list[str]:

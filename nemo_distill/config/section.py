@@ -5,16 +5,16 @@ description. The checks, the messages and the configuration reference are derive
 
     @section
     class SearchSettings:
-        beam_size: int = Field(4, ge=1)
+        beam_size: int = Field(default=4, ge=1)
         \"""Number of hypotheses in the beam; 1 is greedy search.\"""
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, NoReturn, TypeVar, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, NoReturn, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import MISSING, check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.wording import Allowed, options_of, shown, type_in_words
+from nemo_distill.config.wording import Allowed, is_section, options_of, shown, type_in_words
 
 __all__ = [
     "Allowed",
@@ -46,6 +46,7 @@ Section = TypeVar("Section")
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 RIGHT_PARTS = "_right_parts"  # of the keys of a partly right section that may not be read
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
+_adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
 
 def refuse(words: str) -> NoReturn:
@@ -60,7 +61,12 @@ def section(cls: type[Section]) -> type[Section]:
     Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
     method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
     """
-    return pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    made: Any = pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    for name, field in made.__pydantic_fields__.items():
+        for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
+            if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
+                field.description = base.__pydantic_fields__[name].description
+    return cast(type[Section], made)
 
 
 def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
@@ -68,7 +74,7 @@ def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
 
     Where some keys are wrong by themselves, the rules that do not read them still have their say.
     """
-    method.is_rule = True
+    method.__dict__["is_rule"] = True
     return method
 
 
@@ -89,11 +95,16 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     except InterpolationToMissingValueError as error:  # others refer to what has no value
         raise ConfigurationError(missing) from error
     if other_keys:
-        values = {key: value for key, value in values.items() if key in section_class.__pydantic_fields__}
+        values = {key: value for key, value in values.items() if key in _fields(section_class)}
     found, problems = read_section(section_class, values)
-    if problems := list(dict.fromkeys([*missing, *problems])):
+    problems = list(dict.fromkeys([*missing, *problems]))
+    if found is None or problems:
         raise ConfigurationError(problems)
     return found
+
+
+def _fields(section_class: Any) -> dict[str, FieldInfo]:
+    return section_class.__pydantic_fields__
 
 
 def _without_missing(values: Any) -> Any:
@@ -121,22 +132,19 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     return found, list(_rule_problems(found, where))
 
 
-@cache
-def _adapter(section_class: type) -> TypeAdapter:
-    return TypeAdapter(section_class)
-
-
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
     """Yields what the rules of a section, and of all sections in it, return."""
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
-    elif is_dataclass(value):
+    elif is_section(value):
         known = vars(value)
         parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
         parts += known.get(RIGHT_PARTS, {}).items()
-        for one in _rules(type(value)):
+        section_class: Any = type(value)
+        for one in _rules(section_class):
             try:
                 yield from (_key(where, problem) for problem in one(value))
             except _WrongKey:
@@ -164,9 +172,9 @@ class _WrongKey(Exception):
 
 def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
     """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
-    made = object.__new__(_partial_class(section_class))
+    made: Any = object.__new__(_partial_class(section_class))
     vars(made)[RIGHT_PARTS] = {}
-    for name, field in section_class.__pydantic_fields__.items():
+    for name, field in _fields(section_class).items():
         if name in values:
             type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             found, right = _right_part(type_, values[name])
@@ -180,7 +188,7 @@ def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
 @cache
 def _partial_class(section_class: type) -> type:
     def read(made: Any, name: str) -> Any:
-        if name in section_class.__pydantic_fields__ and name not in object.__getattribute__(made, "__dict__"):
+        if name in _fields(section_class) and name not in object.__getattribute__(made, "__dict__"):
             raise _WrongKey(name)
         return object.__getattribute__(made, name)
 
@@ -194,7 +202,7 @@ def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
     except ValidationError:
         pass
     for option in _bare_options(type_):
-        if is_dataclass(option) and isinstance(value, Mapping):
+        if is_section(option) and isinstance(value, Mapping):
             return _partial(option, value), True
         if get_origin(option) is dict and isinstance(value, Mapping):
             parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
@@ -236,13 +244,13 @@ class _Place:
     demands: Sequence[Any]
     value: Any
     where: str
-    outer: type | None = None
+    outer: Any = None
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
         for option in _bare_options(self.type_):
             origin = get_origin(option) or option
-            if is_dataclass(option) and isinstance(self.value, Mapping):
+            if is_section(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
                 if part == option.__name__:  # pydantic's word for one of several types
                     return _Place(option, (), self.value, self.where)
@@ -259,7 +267,7 @@ class _Place:
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
         options = [option for option in _bare_options(self.type_) if option is not NoneType]
-        sections = [option.__name__ for option in options if is_dataclass(option)]
+        sections = [option.__name__ for option in options if is_section(option)]
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:

@@ -48,6 +48,11 @@ def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
     return " or ".join(_option_words(option, demands) for option in options)
 
 
+def is_section(value: Any) -> bool:
+    """Returns whether a type or an object is a section; unlike `is_dataclass`, it narrows no type."""
+    return is_dataclass(value)
+
+
 def _option_words(type_: Any, demands: Sequence[Any]) -> str:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
@@ -64,7 +69,7 @@ def _option_words(type_: Any, demands: Sequence[Any]) -> str:
         )
     if origin is dict or type_ is dict:
         return "a section"
-    if is_dataclass(type_):
+    if is_section(type_):
         return getattr(type_, "in_words", None) or f"a section with {', '.join(sorted(type_.__pydantic_fields__))}"
     return " ".join(filter(None, [PLAIN_WORDS.get(type_, "a value"), _bounds(type_, demands)]))
 

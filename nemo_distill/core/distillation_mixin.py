@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
@@ -21,7 +22,23 @@ class DistillationPass(NamedTuple):
     registry: DistillationRegistry
 
 
-class DistillationMixin:
+Section = TypeVar("Section", bound=DistillationSection)
+
+
+class NeMoHost:
+    """What a mixin expects of the NeMo class that follows it in the bases. At run time, it provides nothing."""
+
+    cfg: DictConfig
+    trainer: Any
+    global_rank: int
+    log: Callable[..., None]
+    parameters: Callable[[], Iterator[nn.Parameter]]
+    training_step: Callable[[Any, int], Any]
+    bfloat16: Callable[[], Any]
+    _apply: Callable[[Callable[[Tensor], Tensor]], Any]
+
+
+class DistillationMixin(NeMoHost, Generic[Section]):
     """Adds distillation hooks to a `ModelPT`. List it before the NeMo class in the bases.
 
     A model needs one line in its `forward`: `self.distillation_registration_step(name=tensor, ...)`. This line does
@@ -45,13 +62,25 @@ class DistillationMixin:
         finally:
             self._distillation_pass = None
 
+    @property
+    def running_step(self) -> DistillationPass:
+        """The distillation step that the model runs in.
+
+        Raises:
+            RuntimeError: if it runs in none.
+        """
+        if self._distillation_pass is None:
+            raise RuntimeError(f"{type(self).__name__} runs outside of a distillation step")
+        return self._distillation_pass
+
     def is_being_distilled(self) -> bool:
         """True while the model runs as teacher or student of a distillation step."""
         return self._distillation_pass is not None
 
     def is_student_model(self) -> bool:
         """True while the model runs as the student of a distillation step."""
-        return self.is_being_distilled() and self._distillation_pass.role is Role.STUDENT
+        step = self._distillation_pass
+        return step is not None and step.role is Role.STUDENT
 
     def wants_distillation_tensor(self, name: str) -> bool:
         """True if a loss of the running step reads `name` from this model. Other tensors need not be computed."""
@@ -63,18 +92,18 @@ class DistillationMixin:
 
         The name must be listed in `read_from_teacher`.
         """
-        registry = self._distillation_pass.registry
+        registry = self.running_step.registry
         return registry.get(Role.TEACHER, name) if registry.has(Role.TEACHER, name) else None
 
     def register_distillation_tensor(self, name: str, tensor: Tensor | list[Tensor]) -> None:
         """Registers a tensor, or a list with one tensor per layer. Does nothing if no loss reads `name`."""
         if self.wants_distillation_tensor(name):
-            self._distillation_pass.registry.register(self._distillation_pass.role, name, tensor)
+            self.running_step.registry.register(self.running_step.role, name, tensor)
 
     def register_distillation_mask(self, name: str, mask: Tensor) -> None:
         """Registers a boolean mask for the tensors called `name`. True marks the positions that count."""
         if self.is_being_distilled():
-            self._distillation_pass.registry.register_mask(name, mask)
+            self.running_step.registry.register_mask(name, mask)
 
     def tempered_log_probs(self, logits: Tensor, is_normalized: bool = False) -> Tensor:
         """Returns log softmax(logits / T) at the step's temperature T (Hinton et al. 2015, eq. 1).
@@ -84,7 +113,7 @@ class DistillationMixin:
             is_normalized: True if `logits` are log-probabilities. The result is the same, because softmax ignores a
                 constant added to its logits. At T = 1 they are returned unchanged, except in half precision.
         """
-        temperature = self._distillation_pass.registry.temperature
+        temperature = self.running_step.registry.temperature
         if is_normalized and temperature == 1 and torch.finfo(logits.dtype).bits >= 32:
             return logits
         return torch.log_softmax(logits.float() / temperature, dim=-1)
@@ -102,7 +131,7 @@ class DistillationMixin:
                 tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
             self.register_distillation_tensor(name, tensor)
 
-    def setup_distillation_loss(self, distillation: DistillationSection) -> dict[str, Mapping[str, Any]]:
+    def setup_distillation_loss(self, distillation: Section) -> dict[str, Mapping[str, Any]]:
         """Returns the config node of each loss by name. A model may override this to add or change losses."""
         return dict(distillation.loss)
 
@@ -110,11 +139,11 @@ class DistillationMixin:
         """Returns the width of each layer, for each name that stands for hidden states or attention maps."""
         return {}
 
-    def validate_distillation_model(self, teacher: "DistillationMixin") -> list[str]:
+    def validate_distillation_model(self, teacher: Any) -> list[str]:
         """Returns the reasons why this student cannot learn from `teacher`, one sentence each."""
         return []
 
-    def initialize_from_teacher(self, teacher: "DistillationMixin", distillation: DistillationSection) -> dict | None:
+    def initialize_from_teacher(self, teacher: Any, distillation: Section) -> dict | None:
         """Copies weights from the teacher into this new student as configured. Returns a record of what was copied."""
         return None
 
@@ -122,7 +151,7 @@ class DistillationMixin:
         """Returns the names of the teacher tensors that the student's own `forward` reads. Default: none."""
         return ()
 
-    def cached_teacher(self, distillation: DistillationSection) -> "DistillationMixin":
+    def cached_teacher(self, distillation: Section) -> "DistillationMixin":
         """Returns a teacher that reads its outputs from the configured `teacher_cache`. Called on a new student.
 
         The returned object also has a `record` of the teacher, for the student's config.

@@ -273,7 +273,7 @@ def nothing_to_train_on(
     fading = {key: weight for key, weight in weights.items() if not weight.is_zero}
     if not fading:
         return [f"{where} has no loss with a weight above 0, so there is nothing to train on."]
-    step = max(weight.steps for weight in fading.values())
+    step = max(weight.steps or 0 for weight in fading.values())
     return [
         f"{where} has no loss with a weight above 0 from step {step} on, so there is nothing to train on; "
         f"set the end of one of these schedules above 0: {listing(fading)}."

@@ -8,15 +8,15 @@ distillations in one process do not share tensors.
 import inspect
 from collections.abc import Collection
 from enum import StrEnum
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from nemo_distill.losses.fused import TeacherDistributions
 from nemo_distill.losses.projection import Projection
 
-Registered = (
-    Tensor | list[Tensor] | Projection | TeacherDistributions
-)  # a tensor, one per layer, or a source of log_probs
+# A tensor, one per layer, or a source of log_probs.
+Registered: TypeAlias = Tensor | list[Tensor] | Projection | TeacherDistributions
 PROJECTION = "projection"  # `fused_losses` reads this name instead of log_probs
 
 

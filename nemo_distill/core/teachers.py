@@ -37,7 +37,7 @@ class Teachers:
         return len(self.models)
 
     @property
-    def first(self) -> DistillationMixin | None:
+    def first(self) -> Any:
         """The first teacher, or None if there is none."""
         return self.models[0] if self.models else None
 
@@ -57,7 +57,7 @@ class Teachers:
             self._run(model, batch, own_registry)
         for name, average in ((AVERAGED, average_log_probs), (PROJECTION, AveragedTeachers)):
             if (Role.TEACHER, name) in registry.wanted:
-                registered = [own_registry.get(Role.TEACHER, name) for own_registry in registries]
+                registered: list[Any] = [own_registry.get(Role.TEACHER, name) for own_registry in registries]
                 registry.register(Role.TEACHER, name, average(registered, self.shares))
 
     @staticmethod

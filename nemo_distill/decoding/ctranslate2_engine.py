@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
@@ -17,7 +17,7 @@ from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.export.settings import ExportSettings, missing_package
+from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.storage.records import parse_json, read_small
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
@@ -121,7 +121,9 @@ class CTranslate2Engine:
 
         parent = tempfile.mkdtemp(prefix="nemo_distill_")
         try:
-            export_model(ExportSettings(Path(model), Path(parent) / "model", quantization=quantization))
+            export_model(
+                ExportSettings(Path(model), Path(parent) / "model", quantization=cast(Quantization, quantization))
+            )
             engine = cls(Path(parent) / "model", **options)
         except BaseException:
             shutil.rmtree(parent, ignore_errors=True)

@@ -207,13 +207,13 @@ def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> in
     return _language_id(tokenizer, target)
 
 
-def _language_id(tokenizer: Any, language: str) -> int | None:
+def _language_id(tokenizer: Any, language: str | None) -> int | None:
     codes = getattr(tokenizer, "lang_code_to_token", {})  # for M2M-100, whose language tokens look like __de__
     return tokenizer.convert_tokens_to_ids(codes.get(language, language))
 
 
 def _positions(config: Any) -> int:
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 512)
+    return getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 512)
 
 
 def unsupported_by_hugging_face(settings: SearchSettings) -> list[str]:
@@ -225,7 +225,7 @@ def folder_language(path: str | Path) -> str | None:
     """Returns the target language in a folder's `tokenizer_config.json`, as Marian and others store it."""
     file = Path(path) / "tokenizer_config.json"
     try:
-        config = read_json(file) if file.is_file() else {}
+        config = read_json(file) or {}
     except DataError:
         return None
     language = config.get("target_lang") or config.get("tgt_lang")
@@ -240,7 +240,7 @@ def folder_problems(path: str | Path) -> list[str]:
     if (Path(path) / ADAPTER).exists():
         return [f"model names '{path}', which holds {ADAPTER}: adapters for another folder's model are not supported."]
     try:
-        kind = read_json(config)
+        kind = read_json(config) or {}
     except DataError as error:
         return [f"model: {error}."]
     if kind.get("is_encoder_decoder") is not True:

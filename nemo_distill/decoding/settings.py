@@ -22,22 +22,22 @@ class SearchSettings:
 
     method: Literal["beam", "sample"] = "beam"
     """`beam`, or `sample`, which draws `n_best` independent hypotheses."""
-    beam_size: int = Field(4, ge=1)
+    beam_size: int = Field(default=4, ge=1)
     """Number of hypotheses in the beam; 1 is greedy search. Ignored for samples."""
-    n_best: int = Field(1, ge=1)
+    n_best: int = Field(default=1, ge=1)
     """Number of hypotheses to return; for a beam at most `beam_size`."""
-    length_penalty: float = Field(0.6, ge=0)
+    length_penalty: float = Field(default=0.6, ge=0)
     """Alpha. With 0, hypotheses are ranked by the sum of log-probabilities."""
     length_penalty_form: Literal["wu", "power"] = "wu"
     """The form of the length penalty: `wu` or `power`."""
-    max_delta: int | None = Field(50, ge=0)
+    max_delta: int | None = Field(default=50, ge=0)
     """Maximum of |y| minus the source length, which always includes two special symbols; null: only the model's own
     length limit. The same as NeMo's `max_generation_delta`."""
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(default=0, ge=0)
     """Samples are drawn from this many most probable tokens; 0: from all (Fan et al. 2018)."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Samples are drawn from the most probable tokens with this total probability (Holtzman et al. 2020)."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Divides the logits before samples are drawn."""
     seed: int = 0
     """Random seed of samples. The samples of a line do not depend on other lines."""

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nemo_distill.demo_corpus import lexicon as lexicon
 from nemo_distill.demo_corpus.inflection import (
@@ -26,6 +26,7 @@ from nemo_distill.demo_corpus.inflection import (
 from nemo_distill.demo_corpus.lexicon import Noun, Translation, Verb
 from nemo_distill.storage.files import whole_file
 
+Choice = TypeVar("Choice")
 TENSES = (("present", 4), ("perfect", 4), ("future", 2), ("können", 1), ("müssen", 1), ("wollen", 1))
 
 
@@ -74,7 +75,7 @@ class Clause:
         if first == "subject":
             words = [self.subject.german, self.german_finite, *self._middle()]
         else:
-            front = {"time": self.time, "obj": self.obj}.get(first)
+            front = {"time": self.time, "obj": self.obj}.get(first or "")
             words = [front.german if front else "", self.german_finite, self.subject.german, *self._middle(first)]
         return join_words([*words, self.german_rest or self.prefix])
 
@@ -141,7 +142,7 @@ class DemoGrammar:
         kind = self._pick(((lexicon.TRANSITIVE, 5), (lexicon.PERSONAL, 3), (lexicon.INTRANSITIVE, 3)))
         verb, tense = self.random.choice(kind), self._pick(TENSES)
         subject = self.subject()
-        obj = self._object(verb, kind is lexicon.TRANSITIVE) if verb.case else None
+        obj = self._object(verb, verb.case, kind is lexicon.TRANSITIVE) if verb.case else None
         negated = tense in ("present", "perfect", "future", "können") and self._chance(0.15)
         if negated and obj and obj.is_indefinite:
             obj, negation = NounPhrase("k" + obj.german, obj.english, obj.person), ""
@@ -173,15 +174,15 @@ class DemoGrammar:
         """Returns a noun phrase for a person or animal, without a relative clause."""
         return self._noun_phrase(lexicon.PEOPLE, case, plural=self._chance(0.25))[0]
 
-    def _object(self, verb: Verb, is_thing: bool) -> NounPhrase:
+    def _object(self, verb: Verb, case: str, is_thing: bool) -> NounPhrase:
         if not is_thing:
-            return self.person_phrase(verb.case)
+            return self.person_phrase(case)
         if verb.infinitive in lexicon.MEASURED_BY and not verb.prefix and self._chance(0.3):
             return self._measure()
         if self._chance(0.1):
-            return self._owned(verb.case)
+            return self._owned(case)
         nouns = (self._compound(),) if self._chance(0.25) else lexicon.THINGS
-        return self._noun_phrase(nouns, verb.case, plural=self._chance(0.3))[0]
+        return self._noun_phrase(nouns, case, plural=self._chance(0.3))[0]
 
     def _compound(self) -> Noun:
         german, english = self.random.choice(lexicon.COMPOUND_MODIFIERS)
@@ -291,7 +292,7 @@ class DemoGrammar:
     def _chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
-    def _pick(self, weighted: Sequence[tuple]) -> object:
+    def _pick(self, weighted: Sequence[tuple[Choice, float]]) -> Choice:
         return self.random.choices([item for item, _ in weighted], [weight for _, weight in weighted])[0]
 
     def _translate(self, translations: Sequence[Translation]) -> tuple[str, ...]:
@@ -300,7 +301,8 @@ class DemoGrammar:
 
 def distinct_sentences(seed: int) -> Iterator[Phrase]:
     """Yields pairs without end. No German and no English sentence is repeated."""
-    grammar, seen = DemoGrammar(seed), set()
+    grammar = DemoGrammar(seed)
+    seen: set[str] = set()
     while True:
         pair = grammar.sentence()
         if pair.german not in seen and pair.english not in seen:

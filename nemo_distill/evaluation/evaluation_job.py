@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import Allowed, section
 from nemo_distill.console import console
 from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
@@ -32,24 +32,27 @@ def _known_device(device: str) -> str:
     return device
 
 
+Device = Annotated[str, AfterValidator(_known_device), Allowed("cpu, cuda or one GPU such as cuda:1")]
+
+
 @section
 class EvaluationSettings:
     """How systems are scored, compared and timed."""
 
-    metrics: list[Literal["BLEU", "chrF", "TER"]] = Field(["BLEU", "chrF", "TER"], min_length=1)
-    """What translations are scored by."""
+    metrics: list[Literal["BLEU", "chrF", "TER"]] = Field(default=["BLEU", "chrF", "TER"], min_length=1)
+    """The scores that are computed."""
     significance: SignificanceSettings = Field(default_factory=SignificanceSettings)
     """How differences are tested."""
     speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
     """What is timed; null: nothing."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
-    device: Annotated[str, AfterValidator(_known_device)] = "cpu"
-    """`cpu`, `cuda`, `cuda:1`, ..."""
-    threads: int | None = Field(None, ge=1)
-    """That each system is timed with; null: `OMP_NUM_THREADS`, or torch's choice."""
-    chunk: int = Field(2048, ge=1)
-    """Sentences that are sorted by length and translated together."""
+    device: Device = "cpu"
+    """Where the models run: `cpu`, `cuda` or one GPU such as `cuda:1`."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each timed system; null: `OMP_NUM_THREADS`, or torch's default."""
+    chunk: int = Field(default=2048, ge=1)
+    """Number of sentences that are sorted by length and translated together."""
 
     def problems(self) -> list[str]:
         """Returns a sentence if differences are tested by metrics that nothing is scored by."""
@@ -137,16 +140,14 @@ class EvaluationJob:
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
-        return Work(self.folder / "speed.json", settings).kept(self._measured)["speeds"]
+        return Work(self.folder / "speed.json", settings).kept(partial(self._measured, self.settings.speed))["speeds"]
 
-    def _measured(self) -> dict[str, Any]:
+    def _measured(self, speed: SpeedSettings) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
         language = self.sets[0].language
-        found = measure(
-            self.systems, lines, self.settings.speed, self.search, self.settings.device, self.threads, language
-        )
-        return {"speeds": [asdict(speed) for speed in found]}
+        found = measure(self.systems, lines, speed, self.search, self.settings.device, self.threads, language)
+        return {"speeds": [asdict(one) for one in found]}
 
     def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
         counts = [system.parameters() for system in self.systems]
@@ -178,7 +179,8 @@ class EvaluationJob:
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
         scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
         if self.settings.comet.checkpoint:
-            for name, score in self._comet(one, sources, texts, references).items():
+            checkpoint = user_path(self.settings.comet.checkpoint)
+            for name, score in self._comet(checkpoint, one, sources, texts, references).items():
                 scores[name]["COMET"] = score
         return {
             "lines": len(sources),
@@ -194,18 +196,23 @@ class EvaluationJob:
     ) -> dict[str, dict[str, Any]]:
         """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
         settings = self._scored(one, f"{name}.txt") | {"language": one.language, "versions": versions(["sacrebleu"])}
-        scores = {}
+        scores: dict[str, dict[str, Any]] = {}
         for metric in self.settings.metrics:
             make = partial(corpus_score, metric, lines, references, one.language)
             scores[metric] = _score(self._kept_score(metric, one, name), settings, make)
         return scores
 
     def _comet(
-        self, one: EvaluationSet, sources: Sequence[str], texts: Mapping[str, Sequence[str]], references: Sequence[str]
+        self,
+        checkpoint: Path,
+        one: EvaluationSet,
+        sources: Sequence[str],
+        texts: Mapping[str, Sequence[str]],
+        references: Sequence[str],
     ) -> dict[str, dict[str, Any]]:
         """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
         comet = self.settings.comet
-        made_by = {"checkpoint": fingerprint(user_path(comet.checkpoint)), "python": comet.python}
+        made_by = {"checkpoint": fingerprint(checkpoint), "python": comet.python}
         paths = {name: self._kept_score("COMET", one, name) for name in texts}
         settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
         missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
@@ -213,7 +220,7 @@ class EvaluationJob:
         if missing:
             new = {name: texts[name] for name in missing}
             found = comet_scores(comet, sources, new, references, self.settings.device)
-        return {name: _score(paths[name], settings[name], partial(found.get, name)) for name in texts}
+        return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
 
     def _comparisons(
         self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]

@@ -1,21 +1,23 @@
 """The types of `evaluation.json`, as far as they are read."""
 
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Final, Literal, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
 
-BASELINE, DISTILLED = "baseline", "distilled"
+BASELINE: Final = "baseline"
+DISTILLED: Final = "distilled"
 Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
 
 
+@with_config(OPEN)
 class SystemRecord(TypedDict):
     """Size and speed of a system."""
 
-    __pydantic_config__ = OPEN
     engine: str
     sha256: str
     group: NotRequired[str]
@@ -29,18 +31,18 @@ class SystemRecord(TypedDict):
     speed: NotRequired[dict[str, float | None] | None]
 
 
+@with_config(OPEN)
 class ScoreRecord(TypedDict):
     """A corpus score."""
 
-    __pydantic_config__ = OPEN
     value: float
     signature: NotRequired[str | None]
 
 
+@with_config(OPEN)
 class ComparisonRecord(TypedDict):
     """A comparison of two systems."""
 
-    __pydantic_config__ = OPEN
     system: str
     baseline: str
     metric: str
@@ -49,25 +51,25 @@ class ComparisonRecord(TypedDict):
     test: str
 
 
+@with_config(OPEN)
 class SetRecord(TypedDict):
     """The scores on a test set, by system and metric."""
 
-    __pydantic_config__ = OPEN
     lines: int
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[ComparisonRecord]]
 
 
+@with_config(OPEN)
 class EvaluationRecord(TypedDict):
     """The content of `evaluation.json`."""
 
-    __pydantic_config__ = OPEN
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
     made_with: NotRequired[MadeWith]
 
 
-def read_evaluation(path: Path) -> dict[str, Any] | None:
+def read_evaluation(path: Path) -> EvaluationRecord | None:
     """Returns the record in a file, or None if the file does not exist.
 
     Raises:

@@ -73,10 +73,13 @@ class SetSection:
 
     def test_set(self, name: str) -> EvaluationSet:
         """Returns the test set that a section without problems describes."""
-        return EvaluationSet(name, *self._files()[0], self.target_language)
+        source, reference = self._files()[0]
+        return EvaluationSet(name, source, reference, self.target_language)
 
     def _files(self) -> tuple[list[Path], list[str]]:
-        return _sacrebleu_files(self.sacrebleu, self.pair) if self.sacrebleu else _files(self.source, self.reference)
+        if self.sacrebleu:
+            return _sacrebleu_files(self.sacrebleu, self.pair or "")
+        return _files(self.source or "", self.reference or "")
 
 
 def build_sets(sections: Mapping[str, SetSection]) -> list[EvaluationSet]:

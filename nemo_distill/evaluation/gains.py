@@ -64,8 +64,8 @@ def gain_over(group: str, baselines: Sequence[str], scores: Scores) -> Gain | No
     if not differences:
         return None
     nearest = min(differences, key=lambda baseline: statistics.mean(differences[baseline].values()))
-    theirs = statistics.mean(scores[nearest][seed] for seed in differences[nearest])
-    relative = statistics.mean(differences[nearest].values()) / theirs if theirs else None
+    exceeded = statistics.mean(scores[nearest][seed] for seed in differences[nearest])
+    relative = statistics.mean(differences[nearest].values()) / exceeded if exceeded else None
     worst = min(value for by_seed in differences.values() for value in by_seed.values())
     return Gain(nearest, len(differences), differences[nearest], relative, worst)
 

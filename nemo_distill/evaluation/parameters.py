@@ -62,10 +62,10 @@ def count_parameters(config: Mapping[str, Any], source_pieces: int, target_piece
 
 def archive_parameters(archive: NemoArchive) -> ParameterCount | None:
     """Returns the number of parameters of the model in a `.nemo`; None if its config is not sufficient."""
-    vocabularies = [archived_vocabulary(archive, side) for side in SIDES]
-    if None in vocabularies:
+    source, target = (archived_vocabulary(archive, side) for side in SIDES)
+    if source is None or target is None:
         return None
-    return count_parameters(archive.config, *(len(vocabulary.pieces) for vocabulary in vocabularies))
+    return count_parameters(archive.config, len(source.pieces), len(target.pieces))
 
 
 def _extra_embeddings(stack: Mapping[str, Any]) -> int:

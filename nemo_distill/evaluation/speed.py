@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -25,11 +26,11 @@ MEGABYTE = 1_000_000
 class SpeedSettings:
     """The settings of speed measurements."""
 
-    sentences: int = Field(200, ge=1)
+    sentences: int = Field(default=200, ge=1)
     """Number of sentences translated together, from the start of the first test set."""
-    latency_sentences: int = Field(50, ge=1)
+    latency_sentences: int = Field(default=50, ge=1)
     """Number of sentences translated one at a time, from the start of the first test set."""
-    rounds: int = Field(3, ge=1)
+    rounds: int = Field(default=3, ge=1)
     """Number of rounds. In each round, every system runs once. A warm-up run before is not measured."""
 
 
@@ -101,6 +102,8 @@ class TimedSystem:
 
 class _OwnProcess(BaseManager):
     """A fresh process that holds a `TimedSystem`."""
+
+    timed: Callable[..., Any]  # what `register` adds
 
 
 _OwnProcess.register("timed", TimedSystem)

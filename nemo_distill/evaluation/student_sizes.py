@@ -57,15 +57,15 @@ NAMES = {
 class SizeTarget:
     """The limits that a student must meet; null: no limit."""
 
-    parameters: int | None = Field(None, gt=0)
+    parameters: int | None = Field(default=None, gt=0)
     """Maximum number of parameters."""
-    bytes: int | None = Field(None, gt=0)
+    bytes: int | None = Field(default=None, gt=0)
     """Maximum size of the weights in bytes."""
-    tokens_per_second: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(default=None, gt=0)
     """Minimum speed; needs `teacher_tokens_per_second`."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """The type of the weights: `float32`, `float16` or `bfloat16`."""
-    teacher_tokens_per_second: float | None = Field(None, gt=0)
+    teacher_tokens_per_second: float | None = Field(default=None, gt=0)
     """The teacher's speed, as measured by an evaluation."""
 
     def problems(self) -> list[str]:
@@ -121,14 +121,15 @@ def meets(candidate: Candidate, target: SizeTarget) -> bool:
     return (
         (target.parameters is None or candidate.count.total <= target.parameters)
         and (target.bytes is None or candidate.bytes <= target.bytes)
-        and (target.tokens_per_second is None or candidate.tokens_per_second >= target.tokens_per_second)
+        and (target.tokens_per_second is None or (candidate.tokens_per_second or 0) >= target.tokens_per_second)
     )
 
 
 def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
     for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS):
         shape = StudentShape(*sizes)
-        yield shape, count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces)
+        if count := count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces):
+            yield shape, count
 
 
 def _complete(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -108,15 +108,15 @@ class SystemSection:
     """A model of an evaluation, and what translates with it."""
 
     model: str = ""
-    """A `.nemo`; for CTranslate2 an export's folder, for Hugging Face a model's."""
+    """A `.nemo` file, an export's folder, or the folder of a Hugging Face model."""
     engine: str | None = None
-    """nemo_distill, ctranslate2, nemo or hugging_face; null: what the path tells."""
+    """`nemo_distill`, `ctranslate2`, `nemo` or `hugging_face`; null: chosen by the kind of file or folder."""
     dtype: str | None = None
-    """Of the weights; null: float32, or what was exported."""
+    """Type of the weights; null: float32, or that of the export."""
     source_language: str | None = None
-    """Of multilingual models only."""
+    """Source language; for multilingual models only."""
     target_language: str | None = None
-    """Of multilingual models only."""
+    """Target language; for multilingual models only."""
     role: Role | None = None
     """`baseline` or `distilled`; findings say whether a distilled model beats the baselines of its size."""
 
@@ -141,9 +141,9 @@ def _as_section(value: str | SystemSection) -> SystemSection:
 Models = dict[str, Annotated[str | SystemSection, AfterValidator(_as_section)]]
 
 
-def build_systems(models: Mapping[str, SystemSection]) -> list[System]:
+def build_systems(models: Mapping[str, str | SystemSection]) -> list[System]:
     """Returns the systems of a configuration's models."""
-    return [model.system(name) for name, model in models.items()]
+    return [_as_section(model).system(name) for name, model in models.items()]
 
 
 def system_problems(systems: Sequence[System], search: SearchSettings) -> list[str]:
@@ -168,7 +168,8 @@ def system_problems(systems: Sequence[System], search: SearchSettings) -> list[s
 
 def _group_problems(systems: Sequence[System]) -> list[str]:
     """Returns a sentence if two systems of a group have the same seed, or if only some of them have a seed."""
-    problems, groups = [], {}
+    problems = []
+    groups: dict[str, dict[int | None, str]] = {}
     for system in systems:
         others = groups.setdefault(system.group, {})
         if system.seed in others:

@@ -15,10 +15,10 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
 from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.evaluation_job import EvaluationJob
-from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
 from nemo_distill.evaluation.systems import System
 from nemo_distill.experiments.comparison_plan import Run, plan_runs
-from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, parsed
+from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, GeneratedCorpus, parsed
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
@@ -33,10 +33,10 @@ def check_comparison(config: ComparisonConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems = []
+    problems, corpus = [], config.corpus
     if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
-    problems += _generated_problems(config.corpus) if config.corpus.generate else _text_problems(config)
+    problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     problems += [
         f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
         for run in plan_runs(config)
@@ -46,10 +46,10 @@ def check_comparison(config: ComparisonConfig) -> None:
         raise ConfigurationError(problems)
 
 
-def _generated_problems(corpus: ComparedCorpus) -> list[str]:
+def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> list[str]:
     """Says what else than the corpus to be generated is in its folder."""
-    work = _generation(corpus)
-    if not (work.begun_path.is_file() or work.finished_path.is_file()):
+    work = _generation(corpus, generate)
+    if not any(record and record.is_file() for record in (work.begun_path, work.finished_path)):
         if any(file.exists() for file in _generated_files(corpus)):
             return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
     elif changes := work.changes():
@@ -77,7 +77,7 @@ def prepare_corpus(corpus: ComparedCorpus) -> None:
     """Writes the demo corpus, where the config asks for one and it is not there yet."""
     if not corpus.generate:
         return
-    folder, work = Path(corpus.folder), _generation(corpus)
+    folder, work = Path(corpus.folder), _generation(corpus, corpus.generate)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         if work.done() and all(file.is_file() for file in _generated_files(corpus)):
@@ -88,9 +88,9 @@ def prepare_corpus(corpus: ComparedCorpus) -> None:
         work.finish({})
 
 
-def _generation(corpus: ComparedCorpus) -> Work:
+def _generation(corpus: ComparedCorpus, generate: GeneratedCorpus) -> Work:
     folder = Path(corpus.folder)
-    return Work(folder / "generated.json", asdict(corpus.generate), folder / "generated_with.json")
+    return Work(folder / "generated.json", asdict(generate), folder / "generated_with.json")
 
 
 def _generated_files(corpus: ComparedCorpus) -> list[Path]:
@@ -125,7 +125,7 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
 
     Unless the config names others, differences from all baselines are tested.
     """
-    systems = [_system(run, config) for run in plan_runs(config) if run.model_path and run.is_done]
+    systems = [_system(run, run.model_path, config) for run in plan_runs(config) if run.model_path and run.is_done]
     names = {system.name: system.role for system in systems}
     significance = config.evaluation.significance
     chosen = significance.baselines or [name for name, role in names.items() if role == BASELINE]
@@ -135,9 +135,11 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
     return EvaluationJob(systems, [config.corpus.test_set()], folder, config.search, settings)
 
 
-def _system(run: Run, config: ComparisonConfig) -> System:
-    role = DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
-    return System(run.folder.name, run.model_path, "nemo_distill", role=role)
+def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
+    role: Role | None = (
+        DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
+    )
+    return System(run.folder.name, model_path, "nemo_distill", role=role)
 
 
 def take(run: Run) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.experiments.comparison_section import (
@@ -24,10 +25,10 @@ PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aay
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
 
+@with_config(OPEN)
 class Finished(TypedDict):
     """What the record of a finished step holds."""
 
-    __pydantic_config__ = OPEN
     settings: NotRequired[dict[str, Any]]
     seconds: float
 

@@ -63,13 +63,13 @@ class GeneratedCorpus:
     """The size of a generated corpus."""
 
     train: int = Field(ge=1)
-    """Pairs to train with."""
+    """Number of training pairs."""
     validation: int = Field(ge=1)
-    """Pairs to validate with."""
+    """Number of validation pairs."""
     test: int = Field(ge=1)
-    """Pairs to test with."""
-    monolingual: int = Field(0, ge=0)
-    """German sentences without a translation."""
+    """Number of test pairs."""
+    monolingual: int = Field(default=0, ge=0)
+    """Number of German sentences without a translation."""
     seed: int = 0
     """The same seed and sizes give the same files."""
 
@@ -79,19 +79,19 @@ class ComparedCorpus:
     """The text of a comparison: in a folder, `train` and the parts named here, each in both languages."""
 
     folder: str
-    """Of files such as `train.de` and `train.en`, one sentence a line."""
+    """The folder of the text: files such as `train.de` and `train.en`, one sentence per line."""
     source: str
-    """What the names of the source files end with."""
+    """The ending of the source files' names, such as `de`."""
     target: str
-    """Likewise; the language, too, by which BLEU finds words."""
+    """The ending of the target files' names; also the language by which BLEU splits words."""
     validation: str = "val"
-    """What the names of the validation set begin with."""
+    """The validation files' names without their ending."""
     test: str = "test"
-    """What the names of the test set begin with."""
+    """The test files' names without their ending."""
     monolingual: str | list[str] | None = None
-    """Text of the source language alone, which `labels` may refer to."""
+    """Files in the source language only, for `labels` to refer to."""
     generate: GeneratedCorpus | None = None
-    """Of what size the folder's text is generated; null: it is there."""
+    """Sizes of the corpus that is generated into the folder; null: the text is already there."""
 
     def problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot find the target language's words."""
@@ -116,37 +116,37 @@ class ComparisonConfig:
     """The configuration of `compare`. It may have other keys: lists of overrides that these refer to."""
 
     output_dir: str
-    """Where each step has its folder."""
+    """The folder of the comparison; every step has a folder in it."""
     teacher: str | Overrides
-    """A `.nemo`; or what its training adds to `overrides`."""
+    """A `.nemo` file, or the overrides of the teacher's training, in addition to `overrides`."""
     corpus: ComparedCorpus
-    """The text."""
+    """The text that the models are trained and tested with."""
     students: Overrides
-    """What all baselines and methods add to `overrides`."""
+    """Overrides of all baselines and methods, in addition to `overrides`."""
     seeds: Annotated[
         list[Annotated[int, Field(ge=0)]],
         AfterValidator(_different),
         Allowed("a list of different whole numbers, at least one"),
     ]
-    """Each trains all baselines and methods."""
+    """Every baseline and method is trained once per seed."""
     overrides: Overrides = Field(default_factory=list)
-    """Of every training."""
+    """Overrides of every training."""
     baselines: dict[str, Overrides] = Field(default_factory=dict)
-    """Trained without the teacher; what each adds to `students`."""
+    """Models that are trained without the teacher: names, and overrides in addition to `students`."""
     methods: dict[str, Overrides] = Field(default_factory=dict)
-    """Trained by the teacher; what each adds to `students`."""
+    """Models that are distilled from the teacher: names, and overrides in addition to `students`."""
     labels: dict[str, Overrides] = Field(default_factory=dict)
-    """Text that the teacher translates for methods: keys of `label`."""
+    """Text that the teacher translates: names, and overrides of the job `label`."""
     caches: dict[str, Overrides] = Field(default_factory=dict)
-    """What the teacher says of text, stored for methods: keys of `cache`."""
+    """Teacher caches: names, and overrides of the job `cache`."""
     one_seed: list[str] = Field(default_factory=list)
-    """Baselines and methods that are trained with the first seed alone, after all others."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Of the tokenizer that both languages share, where the teacher is trained."""
-    beam_size: int = Field(4, ge=1)
-    """Of the translations that are scored; 1 is greedy search."""
+    """Names of baselines and methods that are trained with the first seed only, after all others."""
+    vocab_size: int | None = Field(default=None, ge=1)
+    """Vocabulary size of the shared tokenizer; required if the teacher is trained."""
+    beam_size: int = Field(default=4, ge=1)
+    """Beam size of the translations that are scored; 1 is greedy search."""
     evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
-    """How they are scored."""
+    """How the trained models are scored, compared and timed."""
 
     @property
     def search(self) -> SearchSettings:

@@ -56,7 +56,8 @@ class SweepFolders(Callback):
             write_json(self.outcomes / f"{config.hydra.job.num}.json", job_return.return_value)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        found = [read_json(path) for path in sorted(self.outcomes.glob("*.json"), key=numeric_order)]
+        paths = sorted(self.outcomes.glob("*.json"), key=numeric_order) if self.outcomes else []
+        found = [outcome for path in paths if (outcome := read_json(path))]
         if not found:  # the job is not a training
             return
         print_table(("training", "outcome", "best"), [[one["training"], one["outcome"], one["best"]] for one in found])

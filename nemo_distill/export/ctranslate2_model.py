@@ -58,10 +58,10 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         folder: must contain the tokenizers that the record names.
         record: provides quantization, tokenizers and positions.
     """
-    sides = (record.source, record.target)
-    source, target = (read_vocabulary(folder / side.tokenizer) for side in sides)
+    source, target = (read_vocabulary(folder / side.tokenizer) for side in (record.source, record.target))
     sizes = (stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder))
-    converter = NemoConverter(model, name_ids(source, target, *sizes), tuple(side.positions for side in sides))
+    positions = (record.source.positions, record.target.positions)
+    converter = NemoConverter(model, name_ids(source, target, *sizes), positions)
     converted = folder / "converted"  # CTranslate2 requires a new folder
     converter.convert(str(converted), quantization=record.quantization)
     for file in converted.iterdir():

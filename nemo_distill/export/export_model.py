@@ -2,17 +2,17 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import broken_rules
-from nemo_distill.export.record import ExportRecord, TextSide
+from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import new_folder
 
@@ -85,9 +85,9 @@ def _text_side(config: dict[str, Any], side: str, tokenizer: Path, max_positions
     vocabulary = read_vocabulary(tokenizer)
     return TextSide(
         tokenizer=tokenizer.name,
-        library=vocabulary.library,
+        library=tokenizer_library(tokenizer),
         language=config.get(LANGUAGES[side]),
         pieces=len(vocabulary.pieces),
-        special_ids=vocabulary.special_ids,
+        special_ids=cast(SpecialIds, vocabulary.special_ids),
         positions=max_positions or config[side].get("max_sequence_length", 512),
     )

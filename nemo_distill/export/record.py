@@ -82,10 +82,10 @@ class ExportRecord:
             ValueError: if the folder is not an export, or refers to files outside of it.
         """
         path = folder / RECORD_NAME
-        if not path.is_file():
+        if path.is_file():
+            check_links(folder)
+        if (record := read_json(path, cls)) is None:
             raise ValueError(f"'{folder}' is not an export: it has no {RECORD_NAME}")
-        check_links(folder)
-        record = read_json(path, cls)
         for side in (record.source, record.target):
             path_inside(folder, side.tokenizer)
         return record

@@ -122,8 +122,8 @@ class _Objective:
         self, student: Projection, tokens: Tokens, weights: Sequence[float], gradients: Gradients
     ) -> Tensor:
         """Returns the sums (K,) over a chunk of C tokens and adds to `gradients`. Keeps no (C, V) tensor."""
-        part, teacher, labels = (whole and whole.select(tokens) for whole in (student, self.teacher, self.labels))
-        chunk = replace(self, teacher=teacher and teacher.project(), labels=labels)
+        part, chunk = student.select(tokens), self._select(tokens)
+        chunk = replace(chunk, teacher=chunk.teacher and chunk.teacher.project())
         logits, sums = part.project(), 0.0
         for start in range(0, len(logits.values), rows := _rows(BLOCK_ELEMENTS, student.weight)):
             block = slice(start, start + rows)
@@ -133,8 +133,8 @@ class _Objective:
         _accumulate(logits.values, part, tokens, gradients)
         return sums
 
-    def _select(self, rows: slice) -> "_Objective":
-        teacher, labels = (part and part.select(rows) for part in (self.teacher, self.labels))
+    def _select(self, tokens: Tokens | slice) -> "_Objective":
+        teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
         return replace(self, teacher=teacher, labels=labels)
 
     def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -154,6 +154,8 @@ class _Objective:
     def _differentiated(self, student: Tensor) -> Iterator[LossesAndGradients]:
         """Yields the value and gradient of each loss. Computes the teacher's (R, V) tensor only if a loss needs it."""
         teacher = None
+        if self.teacher is None:
+            return  # nor are there any losses
         for loss in self.losses:
             if isinstance(self.teacher, TopK) and type(loss) in TOP_K_FORMS:
                 yield TOP_K_FORMS[type(loss)](student, self.teacher, self.temperature)

@@ -22,8 +22,7 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
     Raises:
         ValueError: if the rule is unknown or yields no pair, or if a pair names a layer that does not exist.
     """
-    by_rule = isinstance(layers, str)
-    pairs = _pairs_by_rule(layers, num_student, num_teacher) if by_rule else _given_pairs(layers)
+    pairs = _pairs_by_rule(layers, num_student, num_teacher) if isinstance(layers, str) else _given_pairs(layers)
     for student, teacher in pairs:
         if not (0 <= student <= num_student and 0 <= teacher <= num_teacher):
             raise ValueError(
@@ -36,14 +35,13 @@ def layer_pairs(layers: LayerMap, num_student: int, num_teacher: int) -> list[tu
 
 
 def _given_pairs(layers: Any) -> list[tuple[int, int]]:
-    pairs = [tuple(pair) if isinstance(pair, Sequence) else () for pair in layers] if _is_list(layers) else [()]
-    if not all(len(pair) == 2 and all(type(layer) is int for layer in pair) for pair in pairs):
+    if not isinstance(layers, Sequence) or not all(_is_pair(pair) for pair in layers):
         raise ValueError(f"layers={layers}: must be one of {', '.join(LAYER_MAPS)} or a list of pairs of numbers.")
-    return pairs
+    return [(student, teacher) for student, teacher in layers]
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(type(layer) is int for layer in value)
 
 
 def _pairs_by_rule(rule: str, num_student: int, num_teacher: int) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ class SignificanceSettings:
     """`approximate_randomization` (Riezler & Maxwell 2005) or `bootstrap`, paired bootstrap resampling (Koehn 2004).
     For equal systems, the p-value of the first is below any level at most as often as the level says, even if few
     lines differ. For the second, this is only approximately true."""
-    samples: int | None = Field(None, ge=1)
+    samples: int | None = Field(default=None, ge=1)
     """Maximum number of trials or resamples; null: 10,000 trials or 1,000 resamples, as in sacrebleu."""
     metrics: list[Literal["BLEU", "chrF", "TER"]] | None = None
     """The metrics to test, from `METRICS`; TER is slow; null: the first metric of the evaluation."""
@@ -69,7 +69,7 @@ def compare(
         settings: the test settings.
         language: the target language.
     """
-    found = []
+    found: list[Comparison] = []
     baselines = list(dict.fromkeys(settings.baselines or [next(iter(translations))]))
     for place, baseline in enumerate(baselines):
         others = [name for name in translations if name not in baselines[: place + 1]]

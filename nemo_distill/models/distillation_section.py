@@ -77,7 +77,7 @@ def read_distillation(model: Mapping[str, Any], where: str) -> tuple[Translation
 
 def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
     """Returns the loss nodes. With `distill_encoder`, they include `cosine_encoder` for the encoders' states."""
-    nodes = dict(distillation.loss)
+    nodes: dict[str, Mapping[str, Any]] = dict(distillation.loss)
     if distillation.distill_encoder and "cosine" in nodes:
         states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
         nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": str(states).replace("decoder", "encoder")}

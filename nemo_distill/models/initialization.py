@@ -119,7 +119,7 @@ def initialization_problems(
         rule = getattr(initialization, side)
         if rule is None and not initialization.embeddings:
             continue
-        same = EQUAL_STACK_KEYS if rule is not None else ()
+        same: Collection[str] = EQUAL_STACK_KEYS if rule is not None else ()
         if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
             same = dict.fromkeys((*same, *EQUAL_EMBEDDING_KEYS, *(["max_sequence_length"] if learned else [])))

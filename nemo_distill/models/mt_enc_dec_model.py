@@ -5,6 +5,7 @@ Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.n
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from nemo_distill.trainer.resumable_loader import resumable_loader
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 
 
-class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
+class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], NamedEvaluationMixin, MTEncDecModel):
     """An `MTEncDecModel` that can be teacher or student.
 
     It registers these tensors, masked by the labels:
@@ -149,10 +150,9 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         }
         with ExitStack() as hooks:
             inside = {}
-            for position, modules_by_name in (("input", inputs), ("output", outputs)):
-                for name, modules in modules_by_name.items():
-                    if self.wants_distillation_tensor(name):
-                        inside[name] = hooks.enter_context(capture(modules, position))
+            for name, modules in (inputs | outputs).items():
+                if self.wants_distillation_tensor(name):
+                    inside[name] = hooks.enter_context(capture(modules, "input" if name in inputs else "output"))
             yield inside
 
     @torch.no_grad()
@@ -222,11 +222,12 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return registered_widths(self.cfg)
 
     def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
-        config = OmegaConf.to_container(self.cfg)
-        # The student's config has no section `distillation`, so the data is what `train_ds` names.
-        if problems := cache_problems(config, distillation):
+        # By now `train_ds` names the text of a mix; a cache knows the corpora that it was mixed of.
+        config = OmegaConf.to_container(self.cfg) | {"distillation": {"mix": asdict(distillation.mix)}}
+        problems, path = cache_problems(config, distillation), distillation.teacher_cache
+        if problems or path is None:
             raise ConfigurationError(problems)
-        return CachedTeacher(distillation.teacher_cache, distillation.teacher_cache_tail, student=self)
+        return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):

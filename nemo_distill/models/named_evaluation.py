@@ -5,6 +5,7 @@ DDP, it counts a batch twice if it was repeated to fill the last round.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sacrebleu import corpus_bleu
 from torch import Tensor
 
 from nemo_distill.console import console
+from nemo_distill.core.distillation_mixin import NeMoHost
 from nemo_distill.metrics.scores import bleu_tokenization
 
 
@@ -32,12 +34,24 @@ def set_names(section: DictConfig) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
 
 
-class NamedEvaluationMixin:
+class NamedEvaluationMixin(NeMoHost):
     """Logs scores per evaluation set. List it before `MTEncDecModel` in the bases.
 
     With mode `val` or `test`, it logs `{mode}_loss` (mean NLL per target token) and `{mode}_sacreBLEU` for the first
     set. With several sets, it also logs `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each, and `..._avg`.
     """
+
+    # Of `MTEncDecModel`.
+    __call__: Callable[..., Tensor]
+    batch_translate: Callable[..., tuple[list[str], list[str]]]
+    ids_to_postprocessed_text: Callable[..., list[str]]
+    val_dataloader: Callable[[], Any]
+    test_dataloader: Callable[[], Any]
+    multilingual: bool
+    tgt_language: Any
+    decoder_tokenizer: Any
+    source_processor_list: list[Any]
+    target_processor_list: list[Any]
 
     @torch.no_grad()
     def eval_step(self, batch: list[Tensor], batch_idx: int, mode: str, dataloader_idx: int = 0) -> dict[str, Any]:

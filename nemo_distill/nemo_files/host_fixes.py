@@ -107,7 +107,7 @@ def restore_youtokentome() -> None:
     def setup(cls: type, **kwargs: Any) -> tuple[Any, Any]:
         return _load_tokenizers(nemo_setup, **kwargs)
 
-    setup.loads_youtokentome = True
+    setup.__dict__["loads_youtokentome"] = True
     MTEncDecModel.setup_enc_dec_tokenizers = classmethod(setup)
 
 
@@ -140,7 +140,7 @@ def _is_youtokentome(library: str | None, model_file: str | None) -> bool:
     return False
 
 
-def _load_youtokentome(model_file: str, bpe_dropout: float, r2l: bool) -> Any:
+def _load_youtokentome(model_file: Any, bpe_dropout: float, r2l: bool) -> Any:
     try:
         import_youtokentome(model_file)
     except MissingPackageError as error:

@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nemo_distill.text.files import is_file
 
 # youtokentome models are text files that begin with two counts. SentencePiece models are protobufs.
 YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
+Library = Literal["sentencepiece", "yttm"]
 SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
 
 
@@ -35,7 +36,7 @@ def import_youtokentome(path: str | Path) -> Any:
     return youtokentome
 
 
-def tokenizer_library(path: str | Path) -> str:
+def tokenizer_library(path: str | Path) -> Library:
     """Returns `yttm` or `sentencepiece`, depending on the content of the file.
 
     The config of a `.nemo` is not reliable: NeMo 1.x omitted the library if it was its default, yttm. NeMo 2.x assumes

@@ -70,14 +70,14 @@ class FilterSettings:
     repetitions: Annotated[int | None, OFF_OR_FROM_1] = 3
     """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
     source."""
-    untranslated: float | None = Field(0.6, ge=0, lt=1)
+    untranslated: float | None = Field(default=0.6, ge=0, lt=1)
     """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
     more."""
     duplicates: bool = True
     """Drop a pair that came before."""
-    score_quantile: float | None = Field(None, ge=0, lt=1)
+    score_quantile: float | None = Field(default=None, ge=0, lt=1)
     """Drop this share of the pairs, those with the teacher's lowest scores."""
-    reverse_score_quantile: float | None = Field(0.05, ge=0, lt=1)
+    reverse_score_quantile: float | None = Field(default=0.05, ge=0, lt=1)
     """Drop this share, those whose source the reverse model finds least likely, if there is such a model."""
 
 

@@ -5,7 +5,7 @@ often the job was interrupted. Each process reads the whole source, which is fas
 shards. The processes do not communicate. The one that finds all shards complete writes the manifest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -19,6 +19,8 @@ from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
 from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
 
+# From the number of the first line and the texts of the lines to their translations.
+Translate = Callable[[int, Sequence[str]], list[Translation]]
 # Called with the position in the source, in bytes, and the number of lines translated since the last call.
 OnProgress = Callable[[float, int], None]
 
@@ -43,7 +45,7 @@ class Translator:
         reverse: scores the hypotheses; optional.
     """
 
-    translate: Callable[[int, Sequence[str]], list[Translation]]
+    translate: Translate
     policy: LinePolicy
     reverse: Scorer | None = None
 
@@ -57,15 +59,16 @@ class Translator:
         for number, (raw, line, translation) in enumerate(zip(raw_lines, lines, translations), start=first_line):
             hypotheses = (translation.hypotheses or EMPTY.hypotheses) if line.text else ()
             rows.append(Row(number, line_hash(raw), hypotheses, line.oddity, translation.source_cut))
-        return self._with_reverse_scores(rows, lines) if self.reverse else rows
-
-    def _with_reverse_scores(self, rows: Sequence[Row], lines: Sequence[Line]) -> list[Row]:
-        pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
-        scores = iter(self.reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-        return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+        return _with_reverse_scores(rows, lines, self.reverse) if self.reverse else rows
 
 
-def searching(engine: Engine, search: SearchSettings) -> Callable[[int, Sequence[str]], list[Translation]]:
+def _with_reverse_scores(rows: Sequence[Row], lines: Sequence[Line], reverse: Scorer) -> list[Row]:
+    pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
+    scores = iter(reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+    return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+
+
+def searching(engine: Engine, search: SearchSettings) -> Translate:
     """Returns a `Translator.translate` function that uses an engine."""
     return lambda first_line, texts: engine.translate(texts, search)
 
@@ -145,7 +148,7 @@ def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines:
     on_progress(begin + share * (end - begin), lines)
 
 
-def _batches(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     lines = iter(lines)
     while batch := list(islice(lines, size)):
         yield batch

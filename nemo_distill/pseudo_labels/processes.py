@@ -32,7 +32,7 @@ class UngroupedStrategy(DDPStrategy):
 
 
 @contextmanager
-def processes(accelerator: str = "auto", devices: int | str = 1, num_nodes: int = 1) -> Iterator[Process]:
+def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num_nodes: int = 1) -> Iterator[Process]:
     """Starts the other processes of the job, unless torchrun or SLURM has, and yields this process.
 
     The arguments are Lightning's. At the end, the main process waits for the processes that it started.

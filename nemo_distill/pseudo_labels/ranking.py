@@ -27,7 +27,7 @@ class LowestScores:
 
     def __init__(self, share: float):
         self.share = share
-        self.threshold: float | None = None  # lowest score that is kept
+        self.threshold: float | None = None  # lowest score that is kept; None until `close`, and if there are no pairs
         self._counts: Counter[int] = Counter()
 
     def see(self, score: float) -> None:
@@ -45,7 +45,7 @@ class LowestScores:
 
     def drops(self, score: float) -> bool:
         """Returns whether a pair with this score is dropped."""
-        return round(score * STEPS) < round(self.threshold * STEPS)
+        return self.threshold is not None and round(score * STEPS) < round(self.threshold * STEPS)
 
 
 class Duplicates:

@@ -59,7 +59,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[list[BinaryIO]]:
+def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[Sequence[BinaryIO]]:
     """Opens files that belong together. They appear under their names only after all of them are on disk.
 
     Args:

@@ -49,8 +49,7 @@ class Work:
 
     def changes(self) -> list[str]:
         """Returns how the settings differ from those of earlier work with the same records, if there is any."""
-        records = [read_json(self.begun_path)] if self.begun_path else []
-        records.append(self.finished())
+        records = [read_json(self.begun_path) if self.begun_path else None, self.finished()]
         found = [differences(record.get("settings") or {}, self.settings) for record in records if record is not None]
         return list(dict.fromkeys(change for changes in found for change in changes))
 
@@ -71,6 +70,8 @@ class Work:
 
     def begin(self) -> None:
         """Writes the record at the start of the work."""
+        if self.begun_path is None:
+            raise ValueError("begin() needs the path of a record that begins the work")
         self.begun_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.begun_path, {"settings": self.settings})
 

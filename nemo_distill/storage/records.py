@@ -1,11 +1,11 @@
 """Reads and validates JSON records, which may be damaged or come from an untrusted source."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.errors import DataError
@@ -17,17 +17,22 @@ MAX_SHOWN = 60  # characters of a wrong value in a message
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 # `__pydantic_config__` of dictionaries whose JSON may contain other keys, which are kept.
 OPEN = ConfigDict(extra="allow")
+_adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
 
+@with_config(OPEN)
 class FileEntry(TypedDict):
     """Name and checksum of a file in a record."""
 
-    __pydantic_config__ = OPEN
     name: str
     sha256: str
 
 
-def read_json(path: Path, shape: type[Record] = dict[str, Any]) -> Record | None:
+@overload
+def read_json(path: Path) -> dict[str, Any] | None: ...
+@overload
+def read_json(path: Path, shape: type[Record]) -> Record | None: ...
+def read_json(path: Path, shape: Any = dict[str, Any]) -> Any:
     """Returns the record in a JSON file, or None if the file does not exist.
 
     Args:
@@ -75,11 +80,6 @@ def parse_json(content: bytes, shape: type[Record], where: str) -> Record:
     except ValidationError as error:
         problems = [_sentence(problem) for problem in error.errors(include_url=False)]
         raise DataError(f"{where} cannot be read: {problems[0]}") from error
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter:
-    return TypeAdapter(shape)
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

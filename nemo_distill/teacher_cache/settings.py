@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
@@ -28,15 +28,15 @@ PAIR_SELECTION_DEFAULTS = {
 class CacheSettings:
     """The settings of the stored records."""
 
-    k: int | None = Field(64, ge=1)
+    k: int | None = Field(default=64, ge=1)
     """Number of most probable words to store per token; null stores all."""
     dtype: Literal["float16", "float32"] = "float16"
     """The type of the stored log-probabilities."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision in which the teacher computes."""
-    tokens_in_batch: int = Field(8192, ge=1)
+    tokens_in_batch: int = Field(default=8192, ge=1)
     """Maximum number of source and target tokens per teacher batch, including padding."""
-    shard_pairs: int = Field(50000, ge=1)
+    shard_pairs: int = Field(default=50000, ge=1)
     """A shard ends after the batch with which it reaches this number of pairs."""
 
 
@@ -57,16 +57,16 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
+@with_config(OPEN)
 class TarredData(TypedDict, total=False):
     """The part of NeMo's metadata for tarred data that is used here."""
 
-    __pydantic_config__ = OPEN
     tar_files: list[str] | None
 
 
 def _tar_files(metadata: Path) -> list[Path]:
     """Returns the tar files as NeMo finds them: at the listed path, otherwise next to the metadata."""
-    named = [Path(name) for name in read_json(metadata, TarredData).get("tar_files") or []]
+    named = [Path(name) for name in (read_json(metadata, TarredData) or {}).get("tar_files") or []]
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
+from io import BufferedIOBase
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -55,7 +56,7 @@ GZIP_START = b"\x1f\x8b"
 class LinePolicy:
     """How to treat invalid lines. Empty and over-long lines are never translated."""
 
-    max_characters: int = Field(5000, ge=1)
+    max_characters: int = Field(default=5000, ge=1)
     """Longer lines are over-long."""
     invalid_utf8: Literal["skip", "replace"] = "skip"
     """For lines that are not UTF-8. `skip` drops them; `replace` puts U+FFFD for each invalid part."""
@@ -186,7 +187,7 @@ def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
         yield pair
 
 
-def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
     number = 0
     try:
         while line := stream.readline(MAX_BYTES):

@@ -21,7 +21,7 @@ class CorpusSection:
     """A file or a list of files, plain or gzip. `part.*` stands for all such files in numeric order."""
     target: InputFiles | None = None
     """The target files, parallel to the source files."""
-    fraction: float = Field(1.0, gt=0, le=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
     """Fraction of the corpus to use; the seed selects the pairs."""
 
     def problems(self) -> list[str]:
@@ -40,7 +40,7 @@ class MixSection:
     """The corpora by name. In a training's mix, the corpus `real` uses the files of `train_ds` if it has none."""
     seed: int = 0
     """Random seed for the selection of pairs."""
-    lines: int | None = Field(None, ge=1)
+    lines: int | None = Field(default=None, ge=1)
     """Number of lines in the mix; null: enough to contain every pair of `base` once."""
     base: str | None = None
     """A corpus name; null: the corpus that is repeated least, so that the mix contains every pair of each corpus."""

@@ -25,13 +25,13 @@ NO_MERGE = float("-inf")
 class SourceNoise:
     """The types and amounts of noise."""
 
-    word_dropout: float = Field(0.0, ge=0, lt=1)
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping a word (Iyyer et al. 2015). At least one word remains."""
-    swap_distance: int = Field(0, ge=0)
+    swap_distance: int = Field(default=0, ge=0)
     """Maximum distance by which words move; 3 is usual (Lample et al. 2018, arXiv 1711.00043, section 2.3)."""
-    mask: float = Field(0.0, ge=0, lt=1)
+    mask: float = Field(default=0.0, ge=0, lt=1)
     """Probability of replacing a word with the unknown token."""
-    bpe_dropout: float = Field(0.0, ge=0, lt=1)
+    bpe_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of skipping a BPE merge; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
 
     @property

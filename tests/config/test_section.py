@@ -181,5 +181,12 @@ def test_a_section_cannot_be_built_of_values_that_do_not_fit():
         Search(seed="1")
 
 
-def test_descriptions_stand_below_the_fields():
+def test_descriptions_stand_below_the_fields_also_those_of_a_base():
+    @section
+    class Wider(Search):
+        width: int = 1
+        """Of the beam."""
+
+    told = {name: field.description for name, field in Wider.__pydantic_fields__.items()}
+    assert (told["width"], told["beam"]) == ("Of the beam.", "Hypotheses that are followed.")
     assert Search.__pydantic_fields__["beam"].description == "Hypotheses that are followed."

@@ -16,6 +16,7 @@ from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
+from nemo_distill.text.training_mix import mix_training_data
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 
 PREFIX = "nemo_distill.losses."
@@ -150,6 +151,24 @@ def test_several_data_sets_are_cached_whole_and_trained_on_mixed(distill, distil
     model, trainer = distill(folder, losses={"kl": WORD_LEVEL["kl"]})
     lines = {line for source in sources for line in source.read_text().splitlines()}
     assert model.teacher.cache.manifest["pairs"] == len(lines)
+    trainer.fit(model)
+    assert trainer.global_step == 3
+
+
+def test_a_mix_is_trained_on_from_a_cache_of_its_corpora(distill, distillation_config, teacher_path, corpus, tmp_path):
+    mix = {"pseudo": {"source": f"{corpus}/val.de", "target": f"{corpus}/val.en", "share": 1}, "real": {"share": 2}}
+    overrides = [f"+model.distillation.mix.corpora.{name}={{{', '.join(f'{key}: {value}' for key, value in section.items())}}}" for name, section in mix.items()]  # fmt: skip
+    cfg = caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], *overrides)
+    check_caching(cfg)
+    job = caching_job(cfg)
+    (tmp_path / "text").mkdir()
+    mix_training_data(cfg.model, tmp_path / "text")
+    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
+    distillation_config.train_ds.src_file_name = [str(corpus / "train.de")]
+    distillation_config.train_ds.tgt_file_name = [str(corpus / "train.en")]
+    distillation_config.distillation.mix = {"corpora": mix}
+    mix_training_data(distillation_config, tmp_path / "text")
+    model, trainer = distill(tmp_path / "cache", losses={"kl": WORD_LEVEL["kl"]})
     trainer.fit(model)
     assert trainer.global_step == 3
 
