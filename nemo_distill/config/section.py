@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import MISSING, check_missing, suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.wording import Allowed, is_section, options_of, shown, type_in_words
+from nemo_distill.config.wording import Allowed, is_section, plain_options_of, shown, type_in_words
 
 __all__ = [
     "Allowed",
@@ -44,7 +44,6 @@ __all__ = [
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-RIGHT_PARTS = "_right_parts"  # of the keys of a partly right section that may not be read
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
@@ -89,15 +88,14 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     Raises:
         ConfigurationError: with every problem found.
     """
-    missing = check_missing(cfg)
     try:
         values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
-    except InterpolationToMissingValueError as error:  # others refer to what has no value
-        raise ConfigurationError(missing) from error
+    except InterpolationToMissingValueError as error:
+        raise ConfigurationError(check_missing(cfg)) from error
     if other_keys:
         values = {key: value for key, value in values.items() if key in _fields(section_class)}
     found, problems = read_section(section_class, values)
-    problems = list(dict.fromkeys([*missing, *problems]))
+    problems = list(dict.fromkeys([*check_missing(cfg), *problems]))
     if found is None or problems:
         raise ConfigurationError(problems)
     return found
@@ -128,7 +126,11 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [*_sentences(section_class, values, where, error)]
-        return None, list(dict.fromkeys([*problems, *_rule_problems(_partial(section_class, values), where)]))
+        problems += [
+            *_rule_problems(_partial(section_class, values), where),
+            *_rules_of_parts(section_class, values, where),
+        ]
+        return None, list(dict.fromkeys(problems))
     return found, list(_rule_problems(found, where))
 
 
@@ -142,7 +144,6 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
     elif is_section(value):
         known = vars(value)
         parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
-        parts += known.get(RIGHT_PARTS, {}).items()
         section_class: Any = type(value)
         for one in _rules(section_class):
             try:
@@ -153,6 +154,20 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
         return
     for name, part in parts:
         yield from _rule_problems(part, _key(where, name))
+
+
+def _rules_of_parts(type_: Any, value: Any, where: str) -> Iterator[str]:
+    """Yields what the rules of those sections return that are right, within a value that is not."""
+    place = _Place(type_, (), value, where)
+    for name in value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ():
+        if (part := place.inside(name)) is None:
+            continue
+        try:
+            found = _adapter(part.type_).validate_json(json.dumps(part.value, default=str))
+        except (ValidationError, PydanticUserError):
+            yield from _rules_of_parts(part.type_, part.value, part.where)
+        else:
+            yield from _rule_problems(found, part.where)
 
 
 def broken_rules(found: Any) -> list[str]:
@@ -173,15 +188,14 @@ class _WrongKey(Exception):
 def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
     """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
     made: Any = object.__new__(_partial_class(section_class))
-    vars(made)[RIGHT_PARTS] = {}
     for name, field in _fields(section_class).items():
         if name in values:
             type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             found, right = _right_part(type_, values[name])
         else:
             found, right = field.get_default(call_default_factory=True), not field.is_required()
-        if right or found:
-            (vars(made) if right else vars(made)[RIGHT_PARTS])[name] = found
+        if right:
+            vars(made)[name] = found
     return made
 
 
@@ -196,23 +210,18 @@ def _partial_class(section_class: type) -> type:
 
 
 def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
-    """Returns what is right of a value, sections in it in part, and whether the rest may be read as if all were."""
+    """Returns what is right of a value, sections in it in part, and whether anything is."""
     try:
         return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
     except ValidationError:
         pass
-    for option in _bare_options(type_):
+    for option in plain_options_of(type_):
         if is_section(option) and isinstance(value, Mapping):
             return _partial(option, value), True
         if get_origin(option) is dict and isinstance(value, Mapping):
             parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
-            all_right = all(right for _, right in parts.values())
-            return {name: part for name, (part, right) in parts.items() if right or part}, all_right
+            return {name: part for name, (part, _) in parts.items()}, all(right for _, right in parts.values())
     return None, False
-
-
-def _bare_options(type_: Any) -> tuple[Any, ...]:
-    return options_of(get_args(type_)[0] if get_origin(type_) is Annotated else type_)
 
 
 def _key(where: str, name: Any) -> str:
@@ -248,7 +257,7 @@ class _Place:
 
     def inside(self, part: int | str) -> "_Place | None":
         """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
-        for option in _bare_options(self.type_):
+        for option in plain_options_of(self.type_):
             origin = get_origin(option) or option
             if is_section(option) and isinstance(self.value, Mapping):
                 known = option.__pydantic_fields__
@@ -266,7 +275,7 @@ class _Place:
 
     def is_other_option(self, part: int | str) -> bool:
         """True if a value may be a section or something else, is written as a section, and `part` is the else."""
-        options = [option for option in _bare_options(self.type_) if option is not NoneType]
+        options = [option for option in plain_options_of(self.type_) if option is not NoneType]
         sections = [option.__name__ for option in options if is_section(option)]
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 

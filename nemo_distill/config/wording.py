@@ -39,6 +39,15 @@ def options_of(type_: Any) -> tuple[Any, ...]:
     return get_args(type_) if get_origin(type_) in (UnionType, Union) else (type_,)
 
 
+def plain_options_of(type_: Any) -> tuple[Any, ...]:
+    """Returns the types of which a value may be any, without what `Annotated` adds to them."""
+    return tuple(map(_plain, options_of(_plain(type_))))
+
+
+def _plain(type_: Any) -> Any:
+    return get_args(type_)[0] if get_origin(type_) is Annotated else type_
+
+
 def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
     """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
     for demand in demands:
