@@ -51,7 +51,7 @@ class ExportSettings:
             return []
         given = {"quantization": self.quantization, "max_positions": self.max_positions}
         return [
-            f"{key}={value}: belongs to format=ctranslate2; leave it out."
+            f"{key}={value}: only for format=ctranslate2; remove it."
             for key, value in given.items()
             if value != getattr(ExportSettings, key)
         ]

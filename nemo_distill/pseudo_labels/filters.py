@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import refuse, section
+from nemo_distill.config.section import section
 
 WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
@@ -45,7 +45,7 @@ class Pair:
 
 def _off_or_from_1(value: float | None) -> float | None:
     if value and value < 1:
-        refuse(f"is {value}; must be null, 0 or at least 1")
+        raise ValueError("must be null, 0 or at least 1")
     return value
 
 

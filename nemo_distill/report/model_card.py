@@ -90,7 +90,7 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
         raise ValueError(f"evaluation={path}: there is no file '{path}'")
     mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]
     if not mine:
-        raise ValueError(f"evaluation={path}: '{path}' is of other models: none has the SHA-256 {sha256}")
+        raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
     first = next(iter(record["systems"]))
     columns, rows = table(record)
     yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine)])

@@ -208,7 +208,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
 
 def test_what_several_keys_say_together_is_checked(tmp_path, teacher_path):
     cfg = config(
-        f"output_dir={tmp_path}", "significance.baselines=[teacher]", "+search.n_best=2", f"+models.a={teacher_path}"
+        f"output_dir={tmp_path}", "significance.baselines=[teacher]", "search.n_best=2", f"+models.a={teacher_path}"
     )
     with pytest.raises(ConfigurationError) as raised:
         check_evaluation(cfg)

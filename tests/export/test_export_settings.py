@@ -107,9 +107,9 @@ def test_all_reasons_are_told_at_once(tmp_path):
         ({"max_positions": "all"}, "max_positions=all: must be null or a whole number of at least 3."),
         (
             {"format": "onnx", "quantization": "int8"},
-            "quantization=int8: only for format=ctranslate2; remove it.",
+            "quantization=int8: only for format=ctranslate2",
         ),
-        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2; remove it."),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said, tmp_path):
@@ -133,9 +133,9 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     (earlier / RECORD_NAME).write_text("{}")
     for folder in (precious, earlier):
         (problem,) = problems_of(path, folder)
-        assert problem == f"output='{folder}' exists already; name another, or replace it with force=true."
+        assert problem.startswith(f"output='{folder}' already exists") and "force=true" in problem
     (problem,) = problems_of(path, precious, force=True)
-    assert problem == f"output='{precious}' is no earlier export, and force=true replaces nothing else."
+    assert problem.startswith(f"output='{precious}' is not an earlier export")
     assert problems_of(path, earlier, force=True) == []
 
 
