@@ -98,7 +98,7 @@ def search(
         if settings.method == "beam":
             beams, parents = _extend_beams(beams, logits, special, settings)
         elif uniforms is None:
-            raise ValueError("has method=sample and no uniforms to draw samples with")
+            raise ValueError("method=sample: needs uniforms to draw samples with.")
         else:
             beams, parents = _extend_samples(beams, logits, special, settings, uniforms[beams.sentences, :, step - 1])
         latest = beams.tokens[:, :, -1]
