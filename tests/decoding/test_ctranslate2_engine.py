@@ -249,8 +249,8 @@ def test_a_penalty_that_ctranslate2_has_not_is_refused(engine):
         "length_penalty_form=wu: CTranslate2 supports only power for a beam; set length_penalty_form=power or "
         "length_penalty=0 instead of 0.6."
     ]
-    with pytest.raises(ConfigurationError, match="beam_size=0: must be at least 1"):
-        engine.translate(["der"], SearchSettings(beam_size=0))
+    with pytest.raises(ValueError, match="beam_size"):
+        SearchSettings(beam_size=0)
 
 
 def test_a_folder_that_is_no_export_for_it_is_told(trained_path, tmp_path, monkeypatch):
@@ -279,7 +279,7 @@ def test_an_engine_from_a_nemo_leaves_nothing_behind(trained_path, tmp_path, mon
     del engine
     gc.collect()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigurationError, match="quantization=int4"):
+    with pytest.raises(ValueError, match="quantization"):
         CTranslate2Engine.from_nemo(trained_path, "int4")
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.config.section import read_section
+from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from tests.models.test_mt_enc_dec_model import distill, quiet_trainer
 
@@ -105,15 +107,16 @@ KL = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "weight": 
     ],
 )
 def test_what_cannot_be_shared_is_told(changes, distillation, losses, sentence):
-    model = {"encoder": ENCODER, "distillation": distillation} | changes
-    (problem,) = shared_encoder_problems(model, 1, {"encoder": ENCODER | {"pre_ln": False}}, KL | losses)
+    section, _ = read_section(TranslationDistillation, {**distillation, "loss": KL | losses}, "distillation")
+    model = {"encoder": ENCODER} | changes
+    (problem,) = shared_encoder_problems(model, section, 1, {"encoder": ENCODER | {"pre_ln": False}})
     assert problem.startswith("distillation.share_encoder") and sentence in problem
 
 
 def test_of_several_teachers_none_is_shared_with():
-    model = {"encoder": ENCODER, "distillation": {}}
-    assert shared_encoder_problems(model, 1, {"encoder": ENCODER}, KL) == []
-    assert len(shared_encoder_problems(model, 2, {"encoder": ENCODER}, KL)) == 1
+    model, section = {"encoder": ENCODER}, TranslationDistillation(loss=KL)
+    assert shared_encoder_problems(model, section, 1, {"encoder": ENCODER}) == []
+    assert len(shared_encoder_problems(model, section, 2, {"encoder": ENCODER})) == 1
 
 
 def test_a_teacher_that_no_step_runs_is_not_kept(distillation_config, tmp_path):

@@ -137,7 +137,7 @@ def test_weights_that_would_run_code_do_not(teacher_path, tmp_path, monkeypatch)
         weights = io.BytesIO()
         torch.save({"weight": Harm(harm)}, weights)
         copy.addfile(*member("./model_weights.ckpt", weights.getvalue()))
-    with pytest.raises(ConfigurationError, match="loading them would run code; if you trust the author, set") as error:
+    with pytest.raises(ConfigurationError, match="reading them would run code; if you trust its author, set") as error:
         restore_for_inference(DistillableMTEncDecModel, path)
     assert NemoArchive(path).sha256() in str(error.value)
     assert not harm.exists()
