@@ -115,12 +115,13 @@ def _models_in(folder: Path) -> list[Path]:
 def _outcome(trainer: Any) -> dict[str, Any]:
     """Returns the results of a training: best and last scores, sizes of the models, and the written `.nemo`."""
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
+    student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
     return {
         "steps": getattr(trainer, "last_step", trainer.global_step),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        "parameters": getattr(model, "student", model).number_of_parameters(),
+        "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
         "teacher_parameters": getattr(model, "teacher_parameters", None),
         "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
     }
