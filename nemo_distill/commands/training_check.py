@@ -22,12 +22,12 @@ from nemo_distill.models.distillation_section import (
     read_distillation,
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
-from nemo_distill.models.pairing import check_teachers, shared_embedding_problems
+from nemo_distill.models.pairing import check_teachers, shared_embedding_problems, teacher_file_problems
 from nemo_distill.models.start_model import KEY, start_problems
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import SIDES
-from nemo_distill.text.files import data_problems, unread_files, untokenized_text
+from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
 
@@ -62,8 +62,9 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not model.get("distillation"):
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
     distillation, section_problems = read_distillation(model, "model.distillation")
-    if distillation is None:
-        raise ConfigurationError(problems + section_problems)  # without it, nothing else can be checked
+    if distillation is None:  # then of the teachers no more can be checked than their files
+        paths = [path for path in as_list(model["distillation"].get("model_path")) if isinstance(path, str)]
+        raise ConfigurationError(problems + section_problems + teacher_file_problems(paths))
     archives = teacher_archives(distillation)
     if not archives:
         _raise(

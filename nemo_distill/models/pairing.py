@@ -68,8 +68,10 @@ def check_teachers(
     model: Mapping[str, Any], distillation: TranslationDistillation, paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
     """Returns the problems of the student with its teachers, and the layer widths of student and first teacher."""
+    if problems := teacher_file_problems(paths):
+        return problems, None
+    archives = [translation_archive(path) for path in paths]
     try:
-        archives = [translation_archive(path) for path in paths]
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
@@ -88,6 +90,17 @@ def check_teachers(
         found = shared_encoder_problems(model, distillation, len(paths), first)
         problems += [f"model.{problem}" for problem in found]
     return problems, (registered_widths(model), registered_widths(first))
+
+
+def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
+    """Returns a sentence for each teacher that cannot be read, or is not a translation model."""
+    problems = []
+    for path in paths:
+        try:
+            translation_archive(path)
+        except ValueError as error:
+            problems.append(f"model.distillation.model_path: {error}.")
+    return problems
 
 
 def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | None = None) -> list[str]:

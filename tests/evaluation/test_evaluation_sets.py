@@ -83,7 +83,7 @@ def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(f
     monkeypatch.setattr(scores, "build_metric", fail)
     section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
     assert read_evaluation_sets({"a": section})[1] == [
-        "test_sets.a.language: BLEU of language=ja needs pip install 'sacrebleu[ja]'."
+        "test_sets.a.language: BLEU for language=ja needs pip install 'sacrebleu[ja]'."
     ]
 
 
