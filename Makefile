@@ -1,12 +1,12 @@
-# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 and pip alone.
+# `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-oldest test-newest lint reference clean
+.PHONY: demo test test-oldest test-newest lint docs clean
 
 demo: .venv/ready
-	$(BIN)/python examples/nlp/machine_translation/compare_students.py --config-name demo
+	$(BIN)/nemo-distill demo
 
 # Two processes, since most tests use one core; the tests of a file share what they make.
 test: lint
@@ -15,30 +15,32 @@ test: lint
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
-# docs/reference.md from the docstrings
-reference: .venv/ready
-	$(BIN)/python docs/reference.py
+# The documentation, into site/; a warning, such as a broken link, is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # torch comes first, so that nothing else chooses a build of it. youtokentome needs Cython to build and does not say so.
-.venv/ready: setup.py constraints.txt
+.venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (about two minutes)"
 	$(PYTHON) -m venv .venv
 	$(PIP) torch "Cython<3.1" setuptools wheel
 	$(PIP) --no-build-isolation youtokentome
-	$(PIP) --editable ".[dev,plots]"
+	$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
 	touch $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/ready
 	.venv-$*/bin/python -m pytest --numprocesses 2 --dist loadfile
 
-.venv-oldest/ready .venv-newest/ready: .venv-%/ready: setup.py constraints-%.txt
+.venv-oldest/ready .venv-newest/ready: .venv-%/ready: pyproject.toml setup.py constraints-%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt torch "Cython<3.1" setuptools wheel
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation youtokentome
-	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --editable ".[dev,plots]"
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation --editable ".[dev,docs,plots]"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest demo_runs
+	rm -rf .venv .venv-oldest .venv-newest demo_runs site

@@ -1,30 +1,12 @@
-"""Installs nemo_distill. `constraints.txt` holds the exact set of versions that is tested."""
+"""What nemo_distill needs, and why in these versions; the rest of its installation is in pyproject.toml."""
 
-from pathlib import Path
-
-from setuptools import find_packages, setup
-
-HERE = Path(__file__).parent
-VERSION = next(
-    line.split('"')[1]
-    for line in (HERE / "nemo_distill" / "__init__.py").read_text(encoding="utf-8").splitlines()
-    if line.startswith("__version__")
-)
+from setuptools import setup
 
 # nemo_toolkit[nlp] would bring torchvision, which goes with no CPU build of torch, and pangu 6, which NeMo cannot
 # import. These are the packages of that extra which translation needs.
 NEMO_TRANSLATION = ["megatron-core>=0.12,<0.17", "ijson", "rouge_score", "jieba", "opencc", "pangu<5"]
 
 setup(
-    name="nemo_distill",
-    version=VERSION,
-    description="Knowledge distillation for neural machine translation with NVIDIA NeMo",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    packages=find_packages(include=["nemo_distill", "nemo_distill.*"]),
-    package_data={"nemo_distill.report": ["page.html"]},
-    python_requires=">=3.11",
     install_requires=[
         # 2.5 removed MTEncDecModel; 2.3 cannot import it without Transformer Engine, which wants CUDA.
         "nemo_toolkit[common]>=2.4,<2.5",
@@ -51,12 +33,14 @@ setup(
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
         # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
         # run by the Python of another environment.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.6",
-            "griffelib>=2,<3",
+            "import-linter>=2",
+            "mypy>=1.13",
             "youtokentome>=1.0.6",
             "flask>=3",
             "waitress>=3",

@@ -240,7 +240,7 @@ def compare_trained_model(path: str, source: str, reference: str) -> None:
     from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
     from nemo_distill.decoding.engines import load_engine
     from nemo_distill.decoding.settings import SearchSettings
-    from nemo_distill.evaluation.scores import bleu
+    from nemo_distill.metrics.scores import bleu
 
     lines, references = (Path(file).read_text(encoding="utf-8").splitlines() for file in (source, reference))
     settings = SearchSettings(beam_size=BEAM_SIZE, length_penalty=0.0, max_delta=10)
@@ -291,7 +291,7 @@ def main() -> None:
         parser.error("--model needs --source and --reference")
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
 
-    from nemo_distill.core.console import set_up_console
+    from nemo_distill.console import set_up_console
 
     set_up_console()
     import torch

@@ -109,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
 
-    from nemo_distill.core.console import set_up_console
+    from nemo_distill.console import set_up_console
 
     set_up_console()
     import torch

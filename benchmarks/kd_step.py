@@ -97,8 +97,8 @@ def save_teacher(folder: Path, sizes: Sizes) -> None:
 
 def build_cache(folder: Path, sizes: Sizes, device: str) -> float:
     """Builds the teacher cache twice; returns the seconds of the second time, without loading the teacher."""
+    from nemo_distill.commands.cache_teacher import caching_job
     from nemo_distill.teacher_cache.build import build
-    from nemo_distill.teacher_cache.job import caching_job
 
     jobs = []
     for name in ("warm_up", "cache"):
@@ -171,7 +171,7 @@ def measure(sizes: Sizes) -> dict[str, float]:
     """Prints the steps' times and returns their ratios."""
     import torch
 
-    from nemo_distill.core.console import set_up_console
+    from nemo_distill.console import set_up_console
 
     set_up_console()
     device = "cuda" if torch.cuda.is_available() else "cpu"

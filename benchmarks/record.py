@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_distill.data.output_files import whole_file
-from nemo_distill.evaluation.made_with import made_with
+from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.made_with import made_with
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)

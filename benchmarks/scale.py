@@ -89,7 +89,7 @@ def labels(folder: Path) -> Any:
 
 def policy() -> Any:
     """Returns what the scripts do with odd lines."""
-    from nemo_distill.data.text_lines import LinePolicy
+    from nemo_distill.text.lines import LinePolicy
 
     return LinePolicy(max_characters=5000, invalid_utf8="skip", control_characters="clean")
 
@@ -109,13 +109,13 @@ def run_assemble(folder: Path) -> None:
     from nemo_distill.pseudo_labels.filters import FilterSettings
     from nemo_distill.pseudo_labels.judge import Criteria
 
-    filters = FilterSettings(True, True, True, True, 3.0, 3, 0.6, duplicates=True, score_quantile=0.05)
-    assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), Criteria(filters=filters)))
+    criteria = Criteria("one_best", "bleu", None, FilterSettings(score_quantile=0.05))
+    assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), criteria))
 
 
 def run_mix(folder: Path) -> None:
     """Mixes the text with itself, half and half."""
-    from nemo_distill.data.mixing import Corpus, Mix, write_mix
+    from nemo_distill.text.mixing import Corpus, Mix, write_mix
 
     corpus = Corpus([folder / "text.src"], [folder / "text.tgt"], share=0.5)
     lines = sum(1 for _ in (folder / "text.src").open())

@@ -12,8 +12,8 @@ import pytest
 import sentencepiece
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.core.console import set_up_console
-from nemo_distill.data import progress
+from nemo_distill import progress
+from nemo_distill.console import set_up_console
 
 set_up_console()
 # Properties: the same few cases every time, or with HYPOTHESIS_PROFILE=long many, and others each time.

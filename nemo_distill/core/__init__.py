@@ -1,1 +1,1 @@
-"""The distillation core: it knows models and losses, but no task."""
+"""The distillation core. It works with models and losses and is independent of the task."""

@@ -1,32 +1,34 @@
-"""What teacher and student hand over in one training step.
+"""Passes tensors from the models to the losses within one training step.
 
-The registry is the meeting point of models and losses. A model registers tensors under names, in the role that it
-plays; a loss reads those names. Neither knows the other. Each step of each DistillationModelPT has a registry of its
-own: nothing outlives the step, and two distillations in one process never see each other's tensors.
+A model registers tensors under names, in its role. A loss reads tensors by role and name. Models and losses do not
+know each other. Each step of each DistillationModelPT has its own registry, so no tensor outlives its step, and two
+distillations in one process do not share tensors.
 """
 
 import inspect
 from collections.abc import Collection
 from enum import StrEnum
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from nemo_distill.losses.fused import Teacher
+from nemo_distill.losses.fused import TeacherDistributions
 from nemo_distill.losses.projection import Projection
 
-Registered = Tensor | list[Tensor] | Projection | Teacher  # one tensor, one for each layer, or what gives log_probs
-PROJECTION = "projection"  # the name of what `fused_losses` reads in place of log_probs
+# A tensor, one per layer, or a source of log_probs.
+Registered: TypeAlias = Tensor | list[Tensor] | Projection | TeacherDistributions
+PROJECTION = "projection"  # `fused_losses` reads this name instead of log_probs
 
 
 class Role(StrEnum):
-    """The part that a model plays in a distillation step."""
+    """The role of a model in a distillation step."""
 
     TEACHER = "teacher"
     STUDENT = "student"
 
 
 def consumed_tensors(loss: nn.Module) -> dict[str, tuple[Role, str]]:
-    """Returns the tensor arguments of a loss's forward, each with the role and the name of what it takes."""
+    """Maps each tensor argument of the loss's `forward` to the role and name of the tensor that it reads."""
     arguments = inspect.signature(loss.forward).parameters
     return {
         f"{role}_{argument}": (role, name)
@@ -37,11 +39,11 @@ def consumed_tensors(loss: nn.Module) -> dict[str, tuple[Role, str]]:
 
 
 class DistillationRegistry:
-    """Tensors of one training step, by role and name, and the masks that say which of their positions count.
+    """Holds the tensors of one training step by role and name, and the masks of their valid positions.
 
     Args:
-        wanted: the roles and names of what some loss takes. Everything else is dropped at the door.
-        temperature: divides logits before their softmax, for models that register log-probabilities.
+        wanted: roles and names of the tensors that the losses read. Other tensors are not kept.
+        temperature: models that register log-probabilities divide their logits by it before the softmax.
     """
 
     def __init__(self, wanted: Collection[tuple[Role, str]], temperature: float = 1.0):
@@ -51,10 +53,10 @@ class DistillationRegistry:
         self._masks: dict[str, Tensor] = {}
 
     def register(self, role: Role, name: str, tensor: Registered) -> None:
-        """Keeps `tensor` if a loss wants `name` of `role`.
+        """Keeps `tensor` if a loss reads `name` from `role`.
 
         Raises:
-            RuntimeError: if the role has registered the name in this step already; the earlier tensor would be lost.
+            RuntimeError: if the role has already registered this name in this step.
         """
         if (role, name) not in self.wanted:
             return
@@ -65,18 +67,18 @@ class DistillationRegistry:
         self._tensors[role, name] = tensor
 
     def register_mask(self, name: str, mask: Tensor) -> None:
-        """Sets which positions of the tensors called `name` count, for both roles."""
+        """Sets the mask of the tensors called `name`, for both roles."""
         self._masks[name] = mask
 
     def get(self, role: Role, name: str) -> Registered:
-        """Returns what `role` registered as `name`.
+        """Returns the tensor that `role` registered as `name`.
 
         Raises:
-            KeyError: if it registered nothing of that name; the message lists what it did register.
+            KeyError: if there is none. The message lists the registered names.
         """
         if (role, name) not in self._tensors:
             found = sorted(found_name for found_role, found_name in self._tensors if found_role is role)
-            raise KeyError(f"The {role.value} registered no '{name}'; it registered {found}.")
+            raise KeyError(f"The {role.value} did not register '{name}'; it registered {found}.")
         return self._tensors[role, name]
 
     def has(self, role: Role, name: str) -> bool:
@@ -84,5 +86,5 @@ class DistillationRegistry:
         return (role, name) in self._tensors
 
     def mask(self, name: str) -> Tensor | None:
-        """Returns the mask of the tensors called `name`, or None where every position counts."""
+        """Returns the mask of the tensors called `name`, or None if every position counts."""
         return self._masks.get(name)

@@ -1,1 +1,1 @@
-"""Translating with a trained model: search over cached decoder states, and one interface to all engines."""
+"""Translation with a trained model: search with cached decoder states, and a common interface for all engines."""

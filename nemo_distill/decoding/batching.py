@@ -1,14 +1,14 @@
-"""Batches of sentences of about the same length."""
+"""Groups sentences of similar length into batches."""
 
 from collections.abc import Iterator, Sequence
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yields the indices of `lengths` in batches, the longest first, so that too small a memory shows at once.
+    """Yields the indices of `lengths` in batches, longest first, so that a lack of memory shows at once.
 
     Args:
-        lengths: in tokens.
-        budget: the most tokens in a batch, padding included; a longer sentence is alone in its batch.
+        lengths: number of tokens of each sentence.
+        budget: maximum number of tokens in a batch, including padding. A longer sentence gets its own batch.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0

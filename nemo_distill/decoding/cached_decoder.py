@@ -1,8 +1,8 @@
-"""A translation model run one target position at a time, over NeMo's own modules.
+"""Runs a translation model one target position at a time, with NeMo's own modules.
 
-NeMo's generators cache what goes into each layer, and project it to keys and values again at every step, the encoder's
-states included, once for each hypothesis. Here keys and values are computed once: a target token's when it is reached,
-a source token's before the first step, shared by all hypotheses of its sentence.
+NeMo's generators cache the inputs of each layer, and project them to keys and values again at every step. They also do
+this for the encoder states, once per hypothesis. Here, keys and values are computed only once: for a target token when
+it is reached, and for a source token before the first step, shared by all hypotheses of its sentence.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass
 class DecoderState:
-    """What a decoder remembers of a batch of B sentences with W hypotheses each.
+    """The decoder state for a batch of B sentences with W hypotheses each.
 
     Args:
-        source: for each layer the encoder's keys and values (2, B, H, S, d).
+        source: for each layer, the keys and values of the encoder states (2, B, H, S, d).
         source_mask: (B, 1, 1, S), true at real tokens.
-        target: for each layer the keys and values of the tokens so far (2, B * W, H, t, d).
-        position: t, of the next token.
+        target: for each layer, the keys and values of the tokens so far (2, B * W, H, t, d).
+        position: t, the position of the next token.
     """
 
     source: list[Tensor]
@@ -36,8 +36,8 @@ class DecoderState:
         """Keeps some sentences and hypotheses, in a new order.
 
         Args:
-            sentences: indices of the sentences to keep; None for all.
-            rows: indices into the B * W hypotheses, one for each hypothesis that goes on; None for all.
+            sentences: indices of the sentences to keep; None keeps all.
+            rows: for each new hypothesis, the index of its parent among the B * W old ones; None keeps all.
         """
         if sentences is not None:
             self.source = [states.index_select(1, sentences) for states in self.source]
@@ -47,19 +47,19 @@ class DecoderState:
 
 
 class CachedDecoder:
-    """Encoder and decoder of a model, for search.
+    """Encoder and decoder of a model, as needed for search.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
 
     Raises:
-        ValueError: if its decoder is not NeMo's own Transformer.
+        ValueError: if the decoder is not NeMo's own Transformer.
     """
 
     def __init__(self, model: MTEncDecModel):
         if not isinstance(model.decoder, TransformerDecoderNM):
             kind = type(model.decoder).__name__
-            raise ValueError(f"the decoder is a {kind}; only NeMo's TransformerDecoderNM is known.")
+            raise ValueError(f"the decoder is a {kind}; only NeMo's TransformerDecoderNM is supported.")
         self.model = model
         self.embedding = model.decoder.embedding
         self.stack = model.decoder.decoder
@@ -68,11 +68,11 @@ class CachedDecoder:
 
     @property
     def max_length(self) -> int:
-        """The number of tokens that a hypothesis can have: the decoder's positions."""
+        """The maximum number of tokens in a hypothesis, given by the decoder's positions."""
         return len(self.positions)
 
     def start(self, src_ids: Tensor, src_mask: Tensor) -> DecoderState:
-        """Encodes a batch.
+        """Encodes a batch and returns the initial decoder state.
 
         Args:
             src_ids: (B, S).
@@ -83,10 +83,10 @@ class CachedDecoder:
         return DecoderState(source, src_mask.bool()[:, None, None], [encoded.new_empty(0)] * len(source))
 
     def step(self, state: DecoderState, tokens: Tensor) -> Tensor:
-        """Reads one token of each hypothesis, and returns the logits (B, W, V) of the next.
+        """Reads one token of each hypothesis, and returns the logits (B, W, V) of the next token.
 
         Args:
-            state: of `start`, changed in place.
+            state: the state from `start`; updated in place.
             tokens: (B, W), the latest token of each hypothesis.
         """
         hidden = self.embedding.token_embedding(tokens) + self.positions[state.position]  # (B, W, D)
@@ -124,7 +124,7 @@ def _attend_to_source(attention: MultiHeadAttention, hidden: Tensor, state: Deco
 
 
 def _heads(attention: MultiHeadAttention, projected: Tensor) -> Tensor:
-    """(B, T, D) to (B, H, T, d)."""
+    """Reshapes (B, T, D) to (B, H, T, d)."""
     return projected.unflatten(-1, (attention.num_attention_heads, attention.attn_head_size)).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Translates with CTranslate2, from an exported folder: no NeMo, no torch model, and int8 where the export has it."""
+"""Translates with CTranslate2 from an exported folder, without NeMo."""
 
 import os
 import shutil
@@ -9,71 +9,70 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.records import parse_json, read_small
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.export.settings import ExportSettings, missing_package
+from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
+from nemo_distill.storage.records import parse_json, read_small
 
-TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # more make a thread of a CPU no faster, and each has its own batch
+TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
 SEEDS = 1 << 31
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A line's tokens, without special ones, and whether there were more than the model reads."""
+    """The tokens of a line, without special tokens, and whether the line was cut off."""
 
     tokens: list[str]
     cut: bool
 
 
 class CTranslate2Engine:
-    """An `Engine` over a folder that `nemo_distill.export` wrote.
+    """An `Engine` that uses a folder written by `nemo_distill.export`.
 
-    What it finds is not always what NeMo's search, or ours, finds in the same model:
+    The results can differ from those of NeMo's search and of ours:
 
-    - A finished hypothesis makes room in the beam for one that is not; NeMo's keeps its place until better ones push
-      it out. At length penalty 0 the search ends when the best candidate of a step is finished, if `n_best` are; then
-      the best hypothesis can no longer change, but of the others better ones could have followed. With a penalty it
-      ends when `beam_size` are finished, though a longer one might have won. NeMo's goes on until the beam holds
-      finished ones alone. With a student of Multi30k, at beam 4, the best hypotheses of 1,000 lines were all NeMo's at
-      length penalty 0; at 1, 936 were those of our search.
-    - Its score is the sum of log-probabilities over |y| ** alpha, |y| with the end counted: `power`. It has no `wu`
-      form, so that a beam of more than one is refused with it; greedy search and samples are divided by either.
-    - The end of a sentence is searched for from the first token on, as in ours (`min_decoding_length=0`; CTranslate2's
-      own default is 1). NeMo's goes on behind an end that comes first, and takes a padding token for an end.
-    - Floats are summed in an order that depends on the batch, so that scores differ in the sixth digit; hypotheses as
-      close to each other as that may change places.
-    - There are as many positions as were exported: longer lines are cut, which `Translation.source_cut` tells, and no
-      hypothesis is longer, whatever `max_delta` allows. NeMo extends fixed positions.
+    - A finished hypothesis leaves the beam, and an unfinished one takes its place. In NeMo, it keeps its place until
+      better ones displace it. With length penalty 0, the search ends when the best candidate of a step is finished and
+      `n_best` hypotheses are finished. The best hypothesis is then final, but better ones could follow in the other
+      places. With a length penalty, the search ends when `beam_size` hypotheses are finished, although a longer one
+      might be better. NeMo continues until all hypotheses in the beam are finished. With a Multi30k student at beam 4,
+      all of 1,000 best hypotheses equaled NeMo's at length penalty 0. At 1, 936 equaled those of our search.
+    - The score is the sum of log-probabilities divided by |y| ** alpha, where |y| includes the end of sentence
+      (`power`). The `wu` form is not available, so it is rejected for beams larger than 1. For greedy search and
+      samples, both forms work.
+    - The end of sentence is allowed as the first token, as in our search (`min_decoding_length=0`; CTranslate2's
+      default is 1). NeMo continues after an end in first place, and treats a padding token as an end.
+    - The order of floating-point sums depends on the batch. Scores differ in the sixth digit, and hypotheses with
+      nearly equal scores may change places.
+    - The number of positions is fixed at export. Longer lines are cut off (see `Translation.source_cut`), and
+      hypotheses cannot be longer, whatever `max_delta` is. NeMo extends fixed positions.
 
-    CTranslate2 draws samples from a generator that belongs to a thread and is seeded when the thread starts. To give a
-    line the same samples whatever lines are beside it, each is drawn by itself, by a model loaded for it: exact, and
-    slow with large models. Other versions and devices draw other samples from a seed.
+    CTranslate2 draws samples from a generator per thread, which is seeded when the thread starts. To make the samples
+    of a line independent of other lines, each line is sampled separately by a newly loaded model. This is exact, but
+    slow for large models. Other versions and devices give different samples for the same seed.
 
-    On a CPU, each thread translates a batch of its own by default. Threads that share one wait for each other in every
-    product, which takes longer than the product itself in a small student: with two of them, one of width 48 took more
-    than ten times as long for a sentence as with one. A large model on many cores may answer a single sentence sooner
-    with `inter_threads=1` and more `intra_threads`: measure both.
+    By default, each CPU thread translates its own batch. Threads that share a batch wait for each other in every
+    matrix product. In a small student this takes longer than the product itself: with width 48, two threads took more
+    than ten times as long per sentence as one. A large model on many cores may translate a single sentence faster with
+    `inter_threads=1` and more `intra_threads`. Measure both.
 
     Args:
-        folder: the export.
+        folder: the exported folder.
         device: `cpu`, `cuda` or `auto`.
-        device_index: which GPU.
-        compute_type: CTranslate2's, such as `int8` or `float16`; by default what was exported, as far as the device
-            can compute it.
-        inter_threads: batches that are translated at the same time; 0 takes OMP_NUM_THREADS, or else all cores, on a
-            CPU, and 1 elsewhere.
-        intra_threads: of each batch; 0 takes OMP_NUM_THREADS, or else up to 4.
+        device_index: index of the GPU.
+        compute_type: a CTranslate2 type, such as `int8` or `float16`; by default the exported type, as far as the
+            device supports it.
+        inter_threads: number of batches translated in parallel. 0: on CPU, OMP_NUM_THREADS or all cores; otherwise 1.
+        intra_threads: number of threads per batch. 0: OMP_NUM_THREADS, or up to 4.
 
     Raises:
-        ConfigurationError: if ctranslate2 is missing, or the folder is no export for it.
+        ConfigurationError: if ctranslate2 is not installed, or the folder is not an export for it.
     """
 
     def __init__(
@@ -108,12 +107,12 @@ class CTranslate2Engine:
     def from_nemo(
         cls, model: str | Path, quantization: str = ExportSettings.quantization, **options: Any
     ) -> "CTranslate2Engine":
-        """Exports a `.nemo` to a temporary folder, which goes with the engine.
+        """Exports a `.nemo` to a temporary folder, which is deleted with the engine.
 
         Args:
             model: the `.nemo`.
             quantization: as in `ExportSettings`.
-            options: the constructor's, apart from the folder.
+            options: the arguments of the constructor, except the folder.
 
         Raises:
             ConfigurationError: if the model cannot be exported.
@@ -122,7 +121,9 @@ class CTranslate2Engine:
 
         parent = tempfile.mkdtemp(prefix="nemo_distill_")
         try:
-            export_model(ExportSettings(Path(model), Path(parent) / "model", quantization=quantization))
+            export_model(
+                ExportSettings(Path(model), Path(parent) / "model", quantization=cast(Quantization, quantization))
+            )
             engine = cls(Path(parent) / "model", **options)
         except BaseException:
             shutil.rmtree(parent, ignore_errors=True)
@@ -131,12 +132,12 @@ class CTranslate2Engine:
         return engine
 
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
-        """Translates `lines`, in their order.
+        """Translates `lines` and keeps their order.
 
         Raises:
-            ConfigurationError: if the settings ask for what CTranslate2 cannot do.
+            ConfigurationError: if CTranslate2 does not support the settings.
         """
-        if problems := settings.problems() or beyond_ctranslate2(settings):
+        if problems := settings.problems() or unsupported_by_ctranslate2(settings):
             raise ConfigurationError(problems)
         sources = self._read(lines)
         wanted = [index for index, source in enumerate(sources) if source.tokens]
@@ -162,12 +163,12 @@ class CTranslate2Engine:
         ]
 
     def _limit(self, source: _Source, settings: SearchSettings) -> int:
-        """The most tokens of a hypothesis, its end included."""
+        """Returns the maximum number of tokens in a hypothesis, including its end."""
         positions = self._record.target.positions
         return positions if settings.max_delta is None else min(positions, len(source.tokens) + 2 + settings.max_delta)
 
     def _search(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
-        """CTranslate2 knows one limit a batch, so that only sources of the same limit are translated together."""
+        """Searches. CTranslate2 has one length limit per batch, so only sources with equal limits share a batch."""
         by_limit = defaultdict(list)
         for index, source in enumerate(sources):
             by_limit[self._limit(source, settings)].append(index)
@@ -202,7 +203,7 @@ class CTranslate2Engine:
 
     def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
         if settings.method == "beam":
-            penalty = settings.length_penalty if settings.follows_a_beam else 0.0
+            penalty = settings.length_penalty if settings.is_beam_search else 0.0
             return {
                 "beam_size": settings.beam_size,
                 "num_hypotheses": settings.n_best,
@@ -221,7 +222,7 @@ class CTranslate2Engine:
         hypotheses = [
             self._hypothesis(tokens, score, settings) for tokens, score in zip(result.hypotheses, result.scores)
         ]
-        if settings.method == "sample" and settings.top_k == 1:  # CTranslate2 draws the only possible one once
+        if settings.method == "sample" and settings.top_k == 1:  # all samples are equal; CTranslate2 returns one
             hypotheses *= settings.n_best
         return tuple(sorted(hypotheses, key=lambda hypothesis: -hypothesis.score))
 
@@ -229,7 +230,7 @@ class CTranslate2Engine:
         special = self._record.target.special_ids
         ids = [self._target_ids[token] for token in tokens]
         ids = [index if index < self._record.target.pieces else special["unk"] for index in ids]
-        if not settings.follows_a_beam:
+        if not settings.is_beam_search:
             score /= settings.penalty(len(ids))
         finished = ids[-1] == special["eos"]
         text = self._target_tokenizer.decode(ids[:-1] if finished else ids)
@@ -238,9 +239,9 @@ class CTranslate2Engine:
         return Hypothesis(text, score, finished)
 
 
-def beyond_ctranslate2(settings: SearchSettings) -> list[str]:
-    """Returns a sentence for each setting that CTranslate2 cannot follow."""
-    return settings.beyond_power("CTranslate2")
+def unsupported_by_ctranslate2(settings: SearchSettings) -> list[str]:
+    """Returns a sentence for each setting that CTranslate2 does not support."""
+    return settings.power_form_problems("CTranslate2")
 
 
 def _read_record(folder: Path) -> ExportRecord:
@@ -249,12 +250,12 @@ def _read_record(folder: Path) -> ExportRecord:
     except ValueError as error:
         raise ConfigurationError([f"{error}."]) from error
     if record.format != "ctranslate2":
-        raise ConfigurationError([f"'{folder}' holds format={record.format}; ctranslate2 is needed."])
+        raise ConfigurationError([f"'{folder}' has format={record.format}; format=ctranslate2 is needed."])
     return record
 
 
 def _cores() -> int:
-    """OMP_NUM_THREADS, in a list of nested levels the outermost, or else the cores that this process may use."""
+    """Returns OMP_NUM_THREADS (the outermost level of a list), or the number of cores this process may use."""
     return int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or len(os.sched_getaffinity(0)))
 
 
@@ -272,7 +273,7 @@ def _read_vocabulary(folder: Path, side: str) -> list[str]:
         path = folder / f"{side}_vocabulary.json"
     content = read_small(path)
     if content is None:
-        raise ConfigurationError([f"'{folder}' is no export: it holds no vocabulary of the {side}."])
+        raise ConfigurationError([f"'{folder}' is not an export: it has no {side} vocabulary."])
     try:
         return parse_json(content, list[str], f"'{path}'")
     except DataError as error:

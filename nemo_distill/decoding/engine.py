@@ -1,12 +1,12 @@
-"""What every engine that translates looks like from outside: ours, NeMo's and CTranslate2's exchange by a word."""
+"""The common interface of all translation engines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from nemo_distill.data.records import CLOSED
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.records import CLOSED
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Hypothesis:
     """One translation.
 
     Args:
-        text: ready to be read: detokenized, without special symbols.
-        score: its summed log-probability, the end of the sentence included if it came to one, divided by the length
-            penalty. It is the model's own, whatever temperature, `top_k` or `top_p` a sample was drawn with; a token
-            that every translation into a language begins with counts neither in the sum nor in the length.
-        finished: false if the length limit cut it off.
+        text: the final text, detokenized and without special symbols.
+        score: the sum of log-probabilities, including the end of sentence if it was reached, divided by the length
+            penalty. Temperature, `top_k` and `top_p` of a sample do not affect it. A forced language token
+            at the start counts neither in the sum nor in the length.
+        finished: False if the hypothesis was cut off by the length limit.
     """
 
-    __pydantic_config__ = CLOSED  # of the lines of shards
+    __pydantic_config__ = CLOSED  # for the lines of shards
     text: str
     score: float
     finished: bool = True
@@ -29,11 +29,11 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Translation:
-    """All that a search gave for one line.
+    """The result of a search for one line.
 
     Args:
-        hypotheses: the best first; as many as `SearchSettings.n_best`, fewer if the search found fewer.
-        source_cut: the line was longer than the model reads, and only its beginning was translated.
+        hypotheses: the best first. Their number is `SearchSettings.n_best`, or fewer if the search found fewer.
+        source_cut: True if the line was too long for the model and only its beginning was translated.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -49,21 +49,21 @@ EMPTY = Translation((Hypothesis("", 0.0),))
 
 
 class Engine(Protocol):
-    """Something that translates lines of raw text.
+    """Translates lines of raw text.
 
-    What it gives for a line must not depend on the lines beside it.
+    The result for a line must not depend on the other lines.
     """
 
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
-        """Translates `lines`, in their order; one of white space alone, or without any token, gives `EMPTY`."""
+        """Translates `lines` and keeps their order. Lines without any token give `EMPTY`."""
 
 
 def translate_stream(
     engine: Engine, lines: Iterable[str], settings: SearchSettings, chunk: int = 2048
 ) -> Iterator[Translation]:
-    """Translates any number of lines in their order, holding no more than `chunk` of them at a time.
+    """Translates any number of lines and keeps their order, with at most `chunk` of them in memory.
 
-    The engine sorts by length within a chunk: larger ones decode faster, smaller ones answer sooner.
+    The engine sorts each chunk by length. Large chunks are faster, small chunks return the first results earlier.
     """
     lines = iter(lines)
     while part := list(islice(lines, chunk)):

@@ -1,39 +1,77 @@
-"""From a word in a config to the engine that it names."""
+"""Loads the engine that a config names."""
 
 import os
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from pydantic import AfterValidator, Field
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, beyond_ctranslate2
+from nemo_distill.config.section import Allowed, read_value, rule, section
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
     HuggingFaceEngine,
-    beyond_hugging_face,
     folder_language,
     folder_problems,
+    unsupported_by_hugging_face,
 )
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import SearchSettings, Shares
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import as_list
 
-ENGINES = ("nemo_distill", "ctranslate2", "nemo", "hugging_face")
+EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
+ENGINES = get_args(EngineName)
 DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
 
 
+# Of a configuration: what an engine loads; `model_paths` returns the paths.
+ModelFiles = Annotated[str | list[str], Allowed("a path, or a list of paths")]
+
+
+def model_paths(model: str | list[str]) -> list[str]:
+    """Returns the paths that a config's `model` names."""
+    return [str(user_path(path)) for path in as_list(model)]
+
+
+@section
+class ModelSection:
+    """What translates: a model, or several whose distributions are averaged."""
+
+    model: ModelFiles = Field(kw_only=True)
+    """A `.nemo`; several, `[a.nemo,b.nemo]`, are averaged. An engine may take a folder instead."""
+    dtype: str | None = None
+    """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. null: `float32`, or
+    what was exported."""
+    weights: Shares | None = None
+    """Of several models, the share of each in the average; null: equal shares."""
+    source_language: str | None = None
+    """Of a multilingual model."""
+    target_language: str | None = None
+    """Of a multilingual model."""
+
+    @rule
+    def share_problems(self) -> list[str]:
+        """Returns a sentence if not each of several models has a share."""
+        models = len(as_list(self.model))
+        if self.weights is None or len(self.weights) == models:
+            return []
+        return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
+
+
 def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
-    """Returns a sentence for each reason why `load_engine` could not load this, as far as names tell."""
+    """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models."""
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
     if len(paths) != 1 and name != "nemo_distill":
-        problems.append(f"model names {len(paths)} files; engine={name} takes one.")
+        problems.append(f"model names {len(paths)} files, but engine={name} supports only one.")
     dtypes = QUANTIZATIONS if name == "ctranslate2" else DTYPES
     if dtype is not None and dtype not in dtypes:
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
@@ -50,13 +88,13 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
 
 
 def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
-    """Says which of several models has other words than the first, so that their distributions cannot be averaged."""
+    """Returns a sentence for each model whose vocabulary differs from the first model's. They cannot be averaged."""
     try:
         vocabularies = [[archived_vocabulary(archive, side) for side in SIDES] for archive in map(NemoArchive, paths)]
     except ValueError as error:
         return [f"model: {error}."]
     return [
-        f"model names '{path}', whose {side}'s words are not those of '{paths[0]}'."
+        f"model names '{path}', whose {side} vocabulary differs from that of '{paths[0]}'."
         for path, theirs in list(zip(paths, vocabularies))[1:]
         for side, own, first in zip(SIDES, theirs, vocabularies[0])
         if own != first
@@ -70,31 +108,41 @@ def _file_problems(name: str, path: Path) -> list[str]:
         elif name == "ctranslate2":
             ExportRecord.read(path)
         else:
-            return [f"model names '{path}', a folder; engine={name} takes a .nemo."]
+            return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
     except ValueError as error:
         return [f"model: {error}."]
     return []
 
 
+def _found_device(device: str) -> str:
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError("torch finds no GPU here")
+    return device
+
+
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|cuda(:\d+)?)$"),
+    AfterValidator(_found_device),
+    Allowed("cpu, cuda, or one GPU such as cuda:1"),
+]
+
+
 def device_problems(device: Any) -> list[str]:
     """Returns a sentence if torch knows or finds no such device."""
-    if device == "cpu":
-        return []
-    if not re.fullmatch(r"cuda(:\d+)?", str(device)):
-        return [f"device={device}: must be cpu, cuda, or one GPU such as cuda:1."]
-    return [] if torch.cuda.is_available() else [f"device={device}: torch finds no GPU here."]
+    return read_value(Device, device, "device")[1]
 
 
 def model_languages(
     name: str, path: str | Path, source_language: str | None = None, target_language: str | None = None
 ) -> list[str | None]:
-    """Returns the languages of source and target whose processors an engine runs over raw text; None for none.
+    """Returns the source and target languages for which an engine tokenizes raw text; None: no tokenization.
 
     Args:
         name: one of `ENGINES`.
-        path: of the model, or the first of several.
-        source_language: of a multilingual model.
-        target_language: likewise.
+        path: the model, or the first of several.
+        source_language: the source language of a multilingual model.
+        target_language: the target language of a multilingual model.
     """
     if name == "hugging_face":
         return [None, None]
@@ -110,12 +158,12 @@ def model_languages(
 
 
 def written_language(name: str, path: str | Path, target_language: str | None = None) -> str | None:
-    """Returns the language that a model says it writes, as it calls it; None where it does not say.
+    """Returns the target language according to the model, in its own code; None if the model does not say.
 
     Args:
         name: one of `ENGINES`.
-        path: of the model, or the first of several.
-        target_language: of a multilingual model.
+        path: the model, or the first of several.
+        target_language: the target language of a multilingual model.
     """
     if name == "hugging_face":
         return target_language or folder_language(path)
@@ -124,16 +172,16 @@ def written_language(name: str, path: str | Path, target_language: str | None = 
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:
-    """Returns a sentence for each setting that an engine cannot follow."""
+    """Returns a sentence for each setting that an engine does not support."""
     if name == "ctranslate2":
-        return [f"search.{problem}" for problem in beyond_ctranslate2(settings)]
+        return [f"search.{problem}" for problem in unsupported_by_ctranslate2(settings)]
     if name == "hugging_face":
-        return [f"search.{problem}" for problem in beyond_hugging_face(settings)]
+        return [f"search.{problem}" for problem in unsupported_by_hugging_face(settings)]
     if name != "nemo":
         return []
     only = {"method": "beam", "n_best": 1, "length_penalty_form": "wu"}
     return [
-        f"search.{key}={getattr(settings, key)}: engine=nemo knows {key}={value} alone."
+        f"search.{key}={getattr(settings, key)}: engine=nemo supports only {key}={value}."
         for key, value in only.items()
         if getattr(settings, key) != value
     ]
@@ -148,24 +196,24 @@ def load_engine(
     source_language: str | None = None,
     target_language: str | None = None,
 ) -> Engine:
-    """Loads what an engine translates with.
+    """Loads an engine and its models.
 
     Args:
-        name: one of `ENGINES`: `nemo_distill`, our own search; `ctranslate2`; `nemo`, NeMo's search; or
+        name: one of `ENGINES`: `nemo_distill` (our own search), `ctranslate2`, `nemo` (NeMo's search) or
             `hugging_face`.
-        paths: a `.nemo`; for our search also several, whose distributions are averaged; for CTranslate2 also an
-            export's folder; for Hugging Face a model's folder.
-        device: such as `cpu` or `cuda:1`.
-        dtype: of the weights: float32, float16 or bfloat16; for CTranslate2 also int8 and others. None for float32, or
-            for what was exported.
-        weights: each model's share in the average; None for equal ones.
-        source_language: for multilingual models only.
-        target_language: likewise.
+        paths: a `.nemo`. For `nemo_distill` also several, whose distributions are averaged; for `ctranslate2` also an
+            exported folder; for `hugging_face` a model folder.
+        device: a device such as `cpu` or `cuda:1`.
+        dtype: the type of the weights: float32, float16 or bfloat16; for CTranslate2 also int8 and others. None:
+            float32, or the exported type.
+        weights: the weight of each model in the average; None: equal weights.
+        source_language: only for multilingual models.
+        target_language: only for multilingual models.
     """
     if name == "ctranslate2":
         (path,) = paths
         kind, _, index = device.partition(":")
-        where = {"device": kind, "device_index": int(index or 0)}
+        where: dict[str, Any] = {"device": kind, "device_index": int(index or 0)}
         if Path(path).is_dir():
             return CTranslate2Engine(path, compute_type=dtype or "default", **where)
         return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)
@@ -174,9 +222,9 @@ def load_engine(
         return HuggingFaceEngine(path, device, dtype or "float32", source_language, target_language)
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
-    import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-    from nemo_distill.core.restore import restore_for_inference
+    import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
     from nemo_distill.decoding.nemo_engines import CachedEngine, NeMoEngine
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     to = (device, getattr(torch, dtype or "float32"))
     models = [restore_for_inference(MTEncDecModel, path).to(*to) for path in paths]

@@ -1,4 +1,4 @@
-"""Translates with a sequence-to-sequence model of Hugging Face: Marian and OPUS-MT, NLLB, M2M-100, mBART, T5."""
+"""Translates with sequence-to-sequence models of Hugging Face: Marian and OPUS-MT, NLLB, M2M-100, mBART, T5."""
 
 import zlib
 from collections import defaultdict
@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.records import read_json
-from nemo_distill.data.text_files import as_list
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.records import read_json
+from nemo_distill.text.files import as_list
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
-SAFELY = {"local_files_only": True, "trust_remote_code": False}  # nothing is fetched, no code of a folder is run
+LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
 ADAPTER = "adapter_config.json"
-# What a model's generation config says of its vocabulary. The rest says how to search, as `SearchSettings` does.
-OF_THE_VOCABULARY = (
+# The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
+VOCABULARY_KEYS = (
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
@@ -34,24 +33,23 @@ OF_THE_VOCABULARY = (
 
 
 class HuggingFaceEngine:
-    """An `Engine` over a folder that Hugging Face's `save_pretrained` wrote, or that was fetched from its hub.
+    """An `Engine` for a folder written by Hugging Face's `save_pretrained` or downloaded from its hub.
 
-    Nothing is fetched, and no code of the folder is run. The model's own generation config says which tokens are
-    special and which are forbidden (`bad_words_ids`); how to search is said by `SearchSettings` alone. Length
-    penalties of a beam are `power`. A language token that the model must begin with is given to it, like the token
-    that starts a sentence: it counts neither in scores nor in lengths. Only sources of one length, in tokens, go into
-    a batch, so that a translation does not depend on the lines beside it; each sample is drawn by itself for the same
-    reason.
+    The engine downloads nothing and runs no code from the folder. The model's generation config determines the special
+    and forbidden tokens (`bad_words_ids`). `SearchSettings` determines the search. Length penalties in a beam have the
+    form `power`. A required language token is forced at the start, like the start symbol. It counts neither in scores
+    nor in lengths. Each batch contains only sources with the same number of tokens, so that a translation does not
+    depend on other lines. For the same reason, samples are drawn one at a time.
 
     Args:
-        folder: with `config.json`, weights and tokenizer.
-        device: such as `cpu` or `cuda:1`.
-        dtype: of the weights: float32, float16 or bfloat16.
-        source_language: the tokenizer's code of it, such as `deu_Latn`; for multilingual models.
-        target_language: likewise.
+        folder: the folder with `config.json`, weights and tokenizer.
+        device: a device such as `cpu` or `cuda:1`.
+        dtype: the type of the weights: float32, float16 or bfloat16.
+        source_language: the tokenizer's code of the language, such as `deu_Latn`; only for multilingual models.
+        target_language: the same for the target.
 
     Raises:
-        ConfigurationError: if a language is missing, or is none that the tokenizer knows.
+        ConfigurationError: if a language is missing or unknown to the tokenizer.
     """
 
     def __init__(
@@ -65,11 +63,9 @@ class HuggingFaceEngine:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
-            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **SAFELY)
-        except (
-            Exception
-        ) as error:  # whatever transformers stumbles over, of code that it would have to run or in files
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
+        except Exception as error:  # transformers raises many types of errors for damaged files or required code
             raise ConfigurationError(
                 [f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"]
             ) from error
@@ -83,12 +79,12 @@ class HuggingFaceEngine:
 
     @torch.inference_mode()
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
-        """Translates `lines`, in their order.
+        """Translates `lines` and keeps their order.
 
         Raises:
-            ConfigurationError: if the settings ask for what this engine cannot do.
+            ConfigurationError: if this engine does not support the settings.
         """
-        if problems := settings.problems() or beyond_hugging_face(settings):
+        if problems := settings.problems() or unsupported_by_hugging_face(settings):
             raise ConfigurationError(problems)
         sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if line.strip()}
         wanted = [index for index, (ids, _) in sources.items() if len(ids) > self._special_tokens]
@@ -104,7 +100,7 @@ class HuggingFaceEngine:
         return translations
 
     def _read(self, line: str) -> tuple[list[int], bool]:
-        """Returns a line's ids, with all special ones around them, and whether the line was cut."""
+        """Returns the ids of a line with all special ids, and whether the line was cut off."""
         ids = self._tokenizer(line)["input_ids"]
         if len(ids) <= self._longest:
             return ids, False
@@ -123,15 +119,15 @@ class HuggingFaceEngine:
         return batches
 
     def _generate(self, ids: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
-        """Returns the hypotheses of each source (B, S)."""
+        """Returns the hypotheses of each source in `ids` (B, S)."""
         output = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             decoder_input_ids=ids.new_tensor([self._prompt] * len(ids)),  # (B, P)
             max_new_tokens=self._limit(ids.shape[1], settings),
             num_return_sequences=settings.n_best,
-            output_scores=settings.follows_a_beam,
-            output_logits=not settings.follows_a_beam,
+            output_scores=settings.is_beam_search,
+            output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
             **_search_options(settings),
         )
@@ -139,7 +135,7 @@ class HuggingFaceEngine:
         ends = torch.isin(generated, ids.new_tensor(as_list(self._model.generation_config.eos_token_id)))
         lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, generated.shape[1])  # (B * n_best,)
         scores = self._scores(output, lengths, settings)
-        texts = self._tokenizer.batch_decode(  # whose cleaning up would take the space before a French "!" away
+        texts = self._tokenizer.batch_decode(  # clean-up would remove the space before a French "!"
             generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         finished = ends.any(-1).tolist()
@@ -148,17 +144,17 @@ class HuggingFaceEngine:
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in per_line]
 
     def _limit(self, source_length: int, settings: SearchSettings) -> int:
-        """The most tokens of a hypothesis, its end included. Whatever a tokenizer adds to the source, two count."""
+        """Returns the maximum number of tokens in a hypothesis, including its end. Always counts 2 special tokens."""
         limit = _positions(self._model.config) + 1 - len(self._prompt)
         if settings.max_delta is None:
             return limit
         return min(limit, source_length - self._special_tokens + 2 + settings.max_delta)
 
     def _scores(self, output: Any, lengths: Tensor, settings: SearchSettings) -> list[float]:
-        """Returns log p(y|x) / lp(|y|) of each hypothesis, whose `lengths` (B * n_best,) are |y|."""
-        if settings.follows_a_beam:
+        """Returns log p(y|x) / lp(|y|) of each hypothesis, given its length |y| in `lengths` (B * n_best,)."""
+        if settings.is_beam_search:
             steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
-        else:  # the logits, since the scores are those that samples are drawn from
+        else:  # not the scores, which depend on temperature, top_k and top_p
             steps = self._model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
         positions = torch.arange(steps.shape[1], device=steps.device)  # (T,)
         totals = steps.masked_fill(positions >= lengths.unsqueeze(1), 0.0).sum(-1)
@@ -167,7 +163,7 @@ class HuggingFaceEngine:
 
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
     if settings.method == "beam":
-        penalty = settings.length_penalty if settings.follows_a_beam else 1.0
+        penalty = settings.length_penalty if settings.is_beam_search else 1.0
         return {
             "do_sample": False,
             "num_beams": settings.beam_size,
@@ -184,7 +180,7 @@ def _search_options(settings: SearchSettings) -> dict[str, Any]:
 
 
 def _prompt(generation_config: Any, language: int | None) -> list[int]:
-    """Returns the ids that every hypothesis begins with, and that are no part of it."""
+    """Returns the ids at the start of every hypothesis, which are not part of the translation."""
     start = generation_config.decoder_start_token_id
     start = generation_config.bos_token_id if start is None else start
     forced = generation_config.forced_bos_token_id if language is None else language
@@ -194,11 +190,11 @@ def _prompt(generation_config: Any, language: int | None) -> list[int]:
 def _without_search(generation_config: Any) -> Any:
     from transformers import GenerationConfig
 
-    return GenerationConfig(**{key: getattr(generation_config, key, None) for key in OF_THE_VOCABULARY})
+    return GenerationConfig(**{key: getattr(generation_config, key, None) for key in VOCABULARY_KEYS})
 
 
 def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> int | None:
-    """Sets a multilingual tokenizer's source language, and returns the id of the target language's token."""
+    """Sets the source language of a multilingual tokenizer, and returns the id of the target language token."""
     if not hasattr(tokenizer, "src_lang"):
         return None
     problems = []
@@ -211,25 +207,25 @@ def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> in
     return _language_id(tokenizer, target)
 
 
-def _language_id(tokenizer: Any, language: str) -> int | None:
-    codes = getattr(tokenizer, "lang_code_to_token", {})  # of M2M-100, whose tokens look like __de__
+def _language_id(tokenizer: Any, language: str | None) -> int | None:
+    codes = getattr(tokenizer, "lang_code_to_token", {})  # for M2M-100, whose language tokens look like __de__
     return tokenizer.convert_tokens_to_ids(codes.get(language, language))
 
 
 def _positions(config: Any) -> int:
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 512)
+    return getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 512)
 
 
-def beyond_hugging_face(settings: SearchSettings) -> list[str]:
-    """Returns a sentence for each setting that Hugging Face's search cannot follow."""
-    return settings.beyond_power("Hugging Face")
+def unsupported_by_hugging_face(settings: SearchSettings) -> list[str]:
+    """Returns a sentence for each setting that Hugging Face's search does not support."""
+    return settings.power_form_problems("Hugging Face")
 
 
 def folder_language(path: str | Path) -> str | None:
-    """Returns the target language in a folder's `tokenizer_config.json`, as Marian's and others have it."""
+    """Returns the target language in a folder's `tokenizer_config.json`, as Marian and others store it."""
     file = Path(path) / "tokenizer_config.json"
     try:
-        config = read_json(file) if file.is_file() else {}
+        config = read_json(file) or {}
     except DataError:
         return None
     language = config.get("target_lang") or config.get("tgt_lang")
@@ -237,16 +233,16 @@ def folder_language(path: str | Path) -> str | None:
 
 
 def folder_problems(path: str | Path) -> list[str]:
-    """Returns a sentence if a path is no folder of a sequence-to-sequence model."""
+    """Returns a sentence if a path is not the folder of a sequence-to-sequence model."""
     config = Path(path) / "config.json"
     if not Path(path).is_dir() or not config.is_file():
-        return [f"model names '{path}'; engine=hugging_face takes a folder with a config.json, weights and tokenizer."]
+        return [f"model names '{path}'; engine=hugging_face needs a folder with config.json, weights and tokenizer."]
     if (Path(path) / ADAPTER).exists():
-        return [f"model names '{path}', which holds {ADAPTER}: the model would be another folder's."]
+        return [f"model names '{path}', which holds {ADAPTER}: adapters for another folder's model are not supported."]
     try:
-        kind = read_json(config)
+        kind = read_json(config) or {}
     except DataError as error:
         return [f"model: {error}."]
     if kind.get("is_encoder_decoder") is not True:
-        return [f"model names '{path}', whose config.json is of no sequence-to-sequence model."]
+        return [f"model names '{path}', whose config.json is not of a sequence-to-sequence model."]
     return []

@@ -1,4 +1,4 @@
-"""The engines that translate with NeMo models: over our own search, and over NeMo's."""
+"""The engines for NeMo models, with our own search and with NeMo's."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -9,8 +9,7 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from torch import Tensor
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.data.text_files import as_list
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
@@ -18,14 +17,15 @@ from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.text.files import as_list
 
-SPECIAL_TOKENS = 2  # of a source: its start and its end
-# Hypotheses times source tokens that are decoded at a time: on a CPU more gains little, a GPU needs more to be busy.
+SPECIAL_TOKENS = 2  # the start and the end of a source
+# Number of hypotheses times source tokens decoded together. GPUs need large batches; on a CPU they gain little.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
 def search_settings(model: Mapping[str, Any]) -> SearchSettings:
-    """Returns how a model's own config says that it is to be searched."""
+    """Returns the search settings in a model's own config."""
     delta = model["max_generation_delta"]
     return SearchSettings(
         beam_size=model["beam_size"], length_penalty=model["len_pen"], max_delta=None if delta < 0 else delta
@@ -33,12 +33,12 @@ def search_settings(model: Mapping[str, Any]) -> SearchSettings:
 
 
 class TextEngine(ABC):
-    """What both engines share: from text to ids and back, exactly as NeMo's `translate` does it.
+    """The base class of both engines. Converts text to ids and back, exactly as NeMo's `translate` does.
 
     Args:
-        model: whose tokenizers and processors are used; in eval mode.
-        source_language: for multilingual models, which read a token for the language first; None otherwise.
-        target_language: likewise.
+        model: provides tokenizers and processors; in eval mode.
+        source_language: only for multilingual models, whose sources begin with a language token.
+        target_language: only for multilingual models.
     """
 
     def __init__(self, model: MTEncDecModel, source_language: str | None = None, target_language: str | None = None):
@@ -53,7 +53,7 @@ class TextEngine(ABC):
         if source is None or target is None:
             raise ConfigurationError(["model is multilingual: set source_language and target_language."])
         problems = [
-            f"{side}_language={language}: the model knows {', '.join(known)}."
+            f"{side}_language={language}: the model supports {', '.join(known)}."
             for side, language, known in (
                 ("source", source, as_list(model.cfg.get("src_language"))),
                 ("target", target, as_list(model.cfg.get("tgt_language"))),
@@ -81,23 +81,23 @@ class TextEngine(ABC):
 
     @property
     def max_source_length(self) -> int:
-        """The number of source tokens, special ones included, that the encoder was built for."""
+        """The maximum number of source tokens of the encoder, including special tokens."""
         return self.model.cfg.encoder.get("max_sequence_length", 512)
 
     def source_ids(self, line: str) -> list[int]:
-        """Returns the ids of a line, special ones included."""
+        """Returns the ids of a line, including special ids."""
         line = tokenized(line, self.source_processor)
         tokenizer = self.model.encoder_tokenizer
         return [*self.prefix, tokenizer.bos_id, *tokenizer.text_to_ids(line), tokenizer.eos_id]
 
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
-        # The head has more outputs than the tokenizer pieces: NeMo rounds their number up.
+        # The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size.
         text = tokenizer.ids_to_text([token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens])
         return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
 
     def _cut(self, source: list[int]) -> list[int]:
-        """The source's beginning and its end symbol, as long as the encoder reads."""
+        """Cuts a source to the encoder's maximum length and keeps its end symbol."""
         most = self.max_source_length
         return source if len(source) <= most else [*source[: most - 1], source[-1]]
 
@@ -109,7 +109,7 @@ class TextEngine(ABC):
         return ids, torch.arange(width, device=ids.device) < lengths.unsqueeze(1)
 
     def _limit(self, source: list[int], settings: SearchSettings) -> int:
-        """The most tokens of a hypothesis, its end included. The token for a language is none of the source's."""
+        """Returns the maximum number of tokens in a hypothesis, including its end. Language tokens do not count."""
         if settings.max_delta is None:
             return self.max_target_length
         return min(self.max_target_length, len(source) - len(self.prefix) + settings.max_delta)
@@ -117,7 +117,7 @@ class TextEngine(ABC):
     @property
     @abstractmethod
     def max_target_length(self) -> int:
-        """The number of tokens, the end included, that a hypothesis can have."""
+        """The maximum number of tokens in a hypothesis, including its end."""
 
     @abstractmethod
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
@@ -125,14 +125,14 @@ class TextEngine(ABC):
 
 
 class CachedEngine(TextEngine):
-    """Our search, over one model or over the average of several models' distributions.
+    """Translates with our own search and one model, or the average of several models' distributions.
 
     Args:
-        models: in eval mode, of the same target vocabulary and tokenizers.
-        weights: of each model's distribution; None for equal ones.
+        models: the models, in eval mode, with the same target vocabulary and tokenizers.
+        weights: the weight of each model; None: equal weights.
         source_language: see `TextEngine`.
         target_language: see `TextEngine`.
-        tokens_per_batch: hypotheses times source tokens that are decoded at a time; None for what suits the device.
+        tokens_per_batch: number of hypotheses times source tokens decoded together; None: depends on the device.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class CachedEngine(TextEngine):
 
     @property
     def max_target_length(self) -> int:
-        """The decoders' positions."""
+        """The number of positions in the decoders."""
         return self._max_target_length
 
     @torch.inference_mode()
@@ -168,12 +168,12 @@ class CachedEngine(TextEngine):
         return found
 
     def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
-        """Returns the best translation of each source (B, S), whose real tokens `src_mask` marks."""
+        """Returns the best translation of each source. `src_ids` and `src_mask` are (B, S)."""
         sources = [row[mask.bool()].tolist() for row, mask in zip(src_ids, src_mask)]
         return [self._text(best.tokens) for best, *_ in self._search(sources, settings)]
 
     def search_batch(self, sources: Sequence[list[int]], settings: SearchSettings) -> list[list[Found]]:
-        """Searches the translations of sources that are decoded together."""
+        """Translates sources together in one batch."""
         ids, mask = self._batch(sources)
         limits = [self._limit(source, settings) for source in sources]
         uniforms = None
@@ -185,7 +185,7 @@ class CachedEngine(TextEngine):
 
 
 def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor:
-    """Random numbers (n_best, count) that depend on the sentence and the seed alone."""
+    """Returns random numbers (n_best, count) that depend only on the sentence and the seed."""
     digest = hashlib.sha256(f"{settings.seed} {source}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
     return torch.rand(count, settings.n_best, generator=generator).T
@@ -194,20 +194,20 @@ def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor
 class NeMoEngine(TextEngine):
     """NeMo's own beam search, for comparison.
 
-    It decodes one sentence at a time: in a batch of several, NeMo's search mixes up their first positions. It returns
-    one hypothesis, without samples, and knows the length penalty `wu` alone. Scores are computed anew: with a length
-    penalty, NeMo multiplies them by penalties of other hypotheses.
+    It decodes one sentence at a time, because NeMo's search is wrong for larger batches: it mixes up the sentences'
+    first positions. It returns a single hypothesis and supports neither samples nor other length penalties than `wu`.
+    Scores are computed again, because NeMo mixes up the length penalties of different hypotheses.
     """
 
     @property
     def max_target_length(self) -> int:
-        """What NeMo gives its search: the positions that the decoder was built with."""
+        """The maximum length that NeMo passes to its search: the number of positions in the decoder."""
         return self.model.decoder.max_sequence_length
 
     @torch.no_grad()
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
         if settings.method != "beam" or settings.n_best > 1 or settings.length_penalty_form != "wu":
-            raise ValueError("NeMo's search gives one hypothesis of a beam, with length_penalty_form=wu.")
+            raise ValueError("NeMo's search supports only a beam with one result and length_penalty_form=wu.")
         beam_search = self.model.beam_search
         beam_search.beam_size, beam_search.len_pen = settings.beam_size, settings.length_penalty
         beam_search.max_delta_len = -1 if settings.max_delta is None else settings.max_delta
@@ -231,7 +231,7 @@ class NeMoEngine(TextEngine):
         return Found(labels[:-1] if ends else labels, score, bool(ends))
 
     def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int]) -> float:
-        """The summed log-probability of a source's (1, S) translation."""
+        """Returns the total log-probability of a translation, given its source `src_ids` (1, S)."""
         tgt_ids = src_ids.new_tensor([[self.model.decoder_tokenizer.bos_id, *labels[:-1]]])  # (1, T)
         log_probs = self.model(src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids))[0]  # (T, V)
         return log_probs.gather(-1, src_ids.new_tensor(labels).unsqueeze(-1)).sum().item()

@@ -1,14 +1,14 @@
-"""What NeMo does to text before its tokenizer and after it, chosen by language, and without NeMo where that can be."""
+"""NeMo's text pre- and post-processing by language, without importing NeMo where possible."""
 
 from functools import cache
 from typing import Protocol
 
-# NeMo has processors of its own for these; Japanese changes the other side's, too.
-NEMOS_OWN = {"ja", "ja-mecab", "zh", "hi"}
+# For these languages, NeMo's own processors are used. Japanese also changes the processor of the other side.
+NEMO_PROCESSOR_LANGUAGES = {"ja", "ja-mecab", "zh", "hi"}
 
 
 class Processor(Protocol):
-    """One language's."""
+    """The pre- and post-processing of one language."""
 
     def normalize(self, text: str) -> str: ...
     def tokenize(self, text: str) -> str: ...
@@ -16,7 +16,7 @@ class Processor(Protocol):
 
 
 class Moses:
-    """NeMo's `MosesProcessor`, whose import would take many seconds: Moses's scripts, as sacremoses has them."""
+    """Does the same as NeMo's `MosesProcessor` with sacremoses. Importing NeMo's class would take many seconds."""
 
     def __init__(self, language: str):
         from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
@@ -39,8 +39,8 @@ class Moses:
 def load_processors(
     source_language: str | None, target_language: str | None
 ) -> tuple[Processor | None, Processor | None]:
-    """Returns the processors of source and target that NeMo has for the languages; None does nothing."""
-    if NEMOS_OWN & {source_language, target_language}:
+    """Returns NeMo's processors for source and target. None means no processing."""
+    if NEMO_PROCESSOR_LANGUAGES & {source_language, target_language}:
         from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
         return MTEncDecModel.setup_pre_and_post_processing_utils(source_language, target_language, None, None)
@@ -50,5 +50,5 @@ def load_processors(
 
 
 def tokenized(text: str, processor: Processor | None) -> str:
-    """Returns a line as a model reads it, which was trained on text that the processor has tokenized."""
+    """Returns a line normalized and tokenized by `processor`, as the model's training text was."""
     return text if processor is None else processor.tokenize(processor.normalize(text))

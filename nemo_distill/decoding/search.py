@@ -1,7 +1,7 @@
-"""Beam search and sampling over any decoder that is run one position at a time.
+"""Beam search and sampling for any decoder that runs one position at a time.
 
-A sentence leaves the batch as soon as its result cannot change any more, and each has its own length limit, so that
-what is found for it does not depend on the sentences beside it.
+A sentence leaves the batch as soon as its result is final, and each sentence has its own length limit. The result for
+a sentence therefore does not depend on the other sentences.
 """
 
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from nemo_distill.decoding.settings import SearchSettings
 
-# Whether a sentence is done must be read from the device, which waits for it; on the CPU there is nothing to wait for.
+# Checking if sentences are done makes the GPU wait, so it is not done in every step. On a CPU there is no such cost.
 STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 4}
 
 
 class StepDecoder(Protocol):
-    """What is searched over; see `CachedDecoder`."""
+    """The decoder to search with; see `CachedDecoder`."""
 
     def start(self, src_ids: Tensor, src_mask: Tensor) -> Any: ...
     def step(self, state: Any, tokens: Tensor) -> Tensor: ...
@@ -25,7 +25,7 @@ class StepDecoder(Protocol):
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The target vocabulary's."""
+    """The special ids of the target vocabulary."""
 
     pad: int
     bos: int
@@ -34,7 +34,7 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class Found:
-    """A hypothesis: its `tokens` without special ones, what it was ranked by, and whether it came to its end."""
+    """A hypothesis: `tokens` without special ones, its ranking score, and whether it reached the end of sentence."""
 
     tokens: list[int]
     score: float
@@ -46,12 +46,12 @@ class Beams:
     """The hypotheses of B sentences, W for each, the best first.
 
     Args:
-        sentences: the index of each sentence in the batch that was given (B,).
-        limits: the most tokens that a hypothesis of each may have (B, 1).
-        tokens: all that were chosen (B, W, t).
-        scores: summed log-probabilities (B, W).
-        lengths: tokens of each, its end included (B, W).
-        ended: nothing is added to these any more (B, W).
+        sentences: (B,), the index of each sentence in the original batch.
+        limits: (B, 1), the maximum number of tokens in a hypothesis.
+        tokens: (B, W, t), all tokens so far.
+        scores: (B, W), sums of log-probabilities.
+        lengths: (B, W), numbers of tokens, including the end.
+        ended: (B, W), true if the hypothesis is complete.
     """
 
     sentences: Tensor
@@ -62,7 +62,7 @@ class Beams:
     ended: Tensor
 
     def select(self, kept: Tensor) -> "Beams":
-        """Returns the beams of some sentences."""
+        """Returns the hypotheses of some sentences."""
         return Beams(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
 
 
@@ -76,16 +76,16 @@ def search(
     settings: SearchSettings,
     uniforms: Tensor | None = None,
 ) -> list[list[Found]]:
-    """Returns for each sentence its `settings.n_best` hypotheses, the best first.
+    """Returns the `settings.n_best` best hypotheses of each sentence, best first.
 
     Args:
-        decoder: gives the logits of the next token.
+        decoder: provides the logits of the next token.
         src_ids: (B, S).
         src_mask: (B, S), true at real tokens.
-        limits: the most tokens, the end included, of each sentence's hypotheses (B,).
-        special: the target's special ids.
-        settings: what to search for.
-        uniforms: random numbers in [0, 1) that samples are drawn with (B, n_best, at least the largest limit).
+        limits: (B,), the maximum number of tokens in each sentence's hypotheses, including the end.
+        special: the special ids of the target.
+        settings: the search settings.
+        uniforms: random numbers in [0, 1) for sampling, (B, n_best, at least the largest limit).
     """
     found: list[list[Found]] = [[] for _ in src_ids]
     state = decoder.start(src_ids, src_mask)
@@ -97,6 +97,8 @@ def search(
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if settings.method == "beam":
             beams, parents = _extend_beams(beams, logits, special, settings)
+        elif uniforms is None:
+            raise ValueError("method=sample: needs uniforms to draw samples with.")
         else:
             beams, parents = _extend_samples(beams, logits, special, settings, uniforms[beams.sentences, :, step - 1])
         latest = beams.tokens[:, :, -1]
@@ -116,7 +118,7 @@ def search(
 
 
 def _first_beams(src_ids: Tensor, limits: Tensor) -> Beams:
-    """One empty hypothesis for each sentence."""
+    """Returns one empty hypothesis for each sentence."""
     count = len(src_ids)
     none = src_ids.new_zeros(count, 1)
     empty = src_ids.new_empty(count, 1, 0)
@@ -125,16 +127,16 @@ def _first_beams(src_ids: Tensor, limits: Tensor) -> Beams:
 
 
 def _rows(parents: Tensor, kept: Tensor | None, width: int) -> Tensor:
-    """The index of each hypothesis's parent among the B * `width` before it."""
+    """Returns the index of each hypothesis's parent among the previous B * `width` hypotheses."""
     first = kept if kept is not None else torch.arange(len(parents), device=parents.device)
     return (first.unsqueeze(1) * width + parents).flatten()
 
 
 def _extend_beams(beams: Beams, logits: Tensor, special: SpecialIds, settings: SearchSettings) -> tuple[Beams, Tensor]:
-    """Takes the best continuations of each sentence; returns them and the hypotheses that they continue (B, W)."""
+    """Returns the best continuations of each sentence, and the hypotheses (B, W) that they continue."""
     gains, tokens = logits.log_softmax(dim=-1).topk(min(settings.beam_size, logits.shape[-1]), dim=-1)  # (B, W, K)
     ended = beams.ended.unsqueeze(-1)
-    # What has ended goes on as itself, once.
+    # A hypothesis that has ended has a single continuation, itself.
     itself = torch.full_like(gains[:1, :1], -torch.inf)
     itself[..., 0] = 0.0
     scores = beams.scores.unsqueeze(-1) + torch.where(ended, itself, gains)
@@ -150,7 +152,7 @@ def _extend_beams(beams: Beams, logits: Tensor, special: SpecialIds, settings: S
 def _extend_samples(
     beams: Beams, logits: Tensor, special: SpecialIds, settings: SearchSettings, uniforms: Tensor
 ) -> tuple[Beams, Tensor]:
-    """Draws a token for each of the sentence's samples, which share one empty hypothesis at first."""
+    """Draws a token for each sample. In the first step, all samples of a sentence share one empty hypothesis."""
     width = beams.scores.shape[1]
     parents = torch.arange(uniforms.shape[1], device=logits.device).clamp(max=width - 1).expand_as(uniforms)
     log_probs = logits.log_softmax(dim=-1)  # (B, W, V)
@@ -163,16 +165,16 @@ def _extend_samples(
 
 
 def _draw(logits: Tensor, settings: SearchSettings, uniforms: Tensor) -> Tensor:
-    """Inverts the cumulative distribution of the allowed tokens (B, W, V) at `uniforms` (B, n); returns ids (B, n)."""
+    """Draws ids (B, n) by inverting the cumulative distribution of logits (B, W, V) at `uniforms` (B, n)."""
     probabilities, tokens = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     if settings.top_k:
         probabilities[..., settings.top_k :] = 0.0
     cumulative = probabilities.cumsum(dim=-1)
-    # A token is allowed while those before it have not reached top_p.
+    # A token is allowed if the tokens before it have a total probability below top_p.
     allowed = cumulative - probabilities < settings.top_p * cumulative[..., -1:]
     cumulative = (probabilities * allowed).cumsum(dim=-1).expand(-1, uniforms.shape[1], -1).contiguous()
     drawn = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]), right=True)
-    last = (allowed & (probabilities > 0)).sum(dim=-1, keepdim=True) - 1  # rounding must not go past it
+    last = (allowed & (probabilities > 0)).sum(dim=-1, keepdim=True) - 1  # guards against rounding errors
     return tokens.expand(-1, uniforms.shape[1], -1).gather(-1, torch.minimum(drawn, last)).squeeze(-1)
 
 
@@ -189,10 +191,10 @@ def _extended(beams: Beams, parents: Tensor, tokens: Tensor, scores: Tensor) -> 
 
 
 def _done(beams: Beams, settings: SearchSettings) -> Tensor:
-    """Says of which sentences (B,) the result is known.
+    """Returns a mask (B,) of the sentences whose result is final.
 
-    Log-probabilities only fall, so that a hypothesis that goes on ends at best with the score that it has and the
-    penalty of the length limit. Where that is no better than the last of the `n_best`, nothing can change.
+    Log-probabilities are never positive, so the best possible final score of an unfinished hypothesis is its current
+    sum with the penalty at the length limit. If this is not better than the last of the `n_best`, nothing can change.
     """
     if settings.method == "sample":
         return beams.ended.all(dim=1)

@@ -1,87 +1,84 @@
-"""How to search: the same settings for every engine."""
+"""The search settings, which are the same for all engines."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-LENGTH_PENALTIES = ("wu", "power")
-METHODS = ("beam", "sample")
+from pydantic import Field
+
+from nemo_distill.config.section import section
 
 
-@dataclass(frozen=True)
+@section
 class SearchSettings:
-    """What to search for, and how hard.
+    """Search settings.
 
-    A hypothesis y of |y| tokens, its end included, is ranked by log p(y|x) / lp(|y|), where lp is, with alpha the
-    `length_penalty`,
+    A hypothesis y of |y| tokens, including its end, is ranked by log p(y|x) / lp(|y|). With alpha = `length_penalty`,
+    lp is one of these:
 
-    - `wu`: ((6 + |y|) / 6) ** alpha, NeMo's: eq. 14 of Wu et al. 2016 (arXiv 1609.08144), which has 5 for 6, with the
-      symbol that starts a sentence counted as well;
-    - `power`: |y| ** alpha, fairseq's, Hugging Face's and CTranslate2's; with alpha 1, the mean of a token.
-
-    Args:
-        method: `beam`, or `sample`, which draws `n_best` hypotheses independently of each other.
-        beam_size: hypotheses that are followed; 1 is greedy search. Of no effect on samples.
-        n_best: hypotheses that are returned, at most `beam_size` of a beam.
-        length_penalty: alpha, at least 0; 0 ranks by the sum of log-probabilities.
-        length_penalty_form: `wu` or `power`.
-        max_delta: |y| is at most the source's tokens, two special symbols included (however many its tokenizer adds),
-            and this many more; None for no limit but the model's own length. NeMo's `max_generation_delta`.
-        top_k: samples come from this many of the most probable tokens; 0 for all of them (Fan et al. 2018).
-        top_p: samples come from the most probable tokens that together have this probability (Holtzman et al. 2020).
-        temperature: divides the logits that samples are drawn from.
-        seed: of the samples; the same line gets the same samples again, whatever lines are beside it.
+    - `wu`: ((6 + |y|) / 6) ** alpha, as in NeMo. This is eq. 14 of Wu et al. 2016 (arXiv 1609.08144) with 6 instead
+      of 5, because NeMo also counts the start symbol.
+    - `power`: |y| ** alpha, as in fairseq, Hugging Face and CTranslate2. With alpha 1, it is the mean per token.
     """
 
-    method: str = "beam"
-    beam_size: int = 4
-    n_best: int = 1
-    length_penalty: float = 0.6
-    length_penalty_form: str = "wu"
-    max_delta: int | None = 50
-    top_k: int = 0
-    top_p: float = 1.0
-    temperature: float = 1.0
+    method: Literal["beam", "sample"] = "beam"
+    """`beam`, or `sample`, which draws `n_best` independent hypotheses."""
+    beam_size: int = Field(default=4, ge=1)
+    """Number of hypotheses in the beam; 1 is greedy search. Ignored for samples."""
+    n_best: int = Field(default=1, ge=1)
+    """Number of hypotheses to return; for a beam at most `beam_size`."""
+    length_penalty: float = Field(default=0.6, ge=0)
+    """Alpha. With 0, hypotheses are ranked by the sum of log-probabilities."""
+    length_penalty_form: Literal["wu", "power"] = "wu"
+    """The form of the length penalty: `wu` or `power`."""
+    max_delta: int | None = Field(default=50, ge=0)
+    """Maximum of |y| minus the source length, which always includes two special symbols; null: only the model's own
+    length limit. The same as NeMo's `max_generation_delta`."""
+    top_k: int = Field(default=0, ge=0)
+    """Samples are drawn from this many most probable tokens; 0: from all (Fan et al. 2018)."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Samples are drawn from the most probable tokens with this total probability (Holtzman et al. 2020)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits before samples are drawn."""
     seed: int = 0
+    """Random seed of samples. The samples of a line do not depend on other lines."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each setting that no engine could follow."""
-        found = []
-
-        def demand(holds: bool, key: str, allowed: str) -> None:
-            if not holds:
-                found.append(f"{key}={getattr(self, key)}: must be {allowed}.")
-
-        demand(self.method in METHODS, "method", "one of " + ", ".join(METHODS))
-        demand(
-            self.length_penalty_form in LENGTH_PENALTIES,
-            "length_penalty_form",
-            f"one of {', '.join(LENGTH_PENALTIES)}",
-        )
-        demand(self.beam_size >= 1, "beam_size", "at least 1")
-        most = f"from 1 to beam_size, {self.beam_size}" if self.method == "beam" else "at least 1"
-        demand(self.n_best >= 1 and (self.method != "beam" or self.n_best <= self.beam_size), "n_best", most)
-        demand(self.length_penalty >= 0, "length_penalty", "at least 0")
-        demand(self.max_delta is None or self.max_delta >= 0, "max_delta", "null or at least 0")
-        demand(self.top_k >= 0, "top_k", "at least 0")
-        demand(0 < self.top_p <= 1, "top_p", "above 0 and at most 1")
-        demand(self.temperature > 0, "temperature", "above 0")
-        return found
+        """Returns a sentence if `n_best` is greater than the beam."""
+        if self.method != "beam" or self.n_best <= self.beam_size:
+            return []
+        return [f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}."]
 
     @property
-    def follows_a_beam(self) -> bool:
-        """True if the length penalty has a say in which hypotheses are found."""
+    def is_beam_search(self) -> bool:
+        """True if the length penalty affects which hypotheses are found."""
         return self.method == "beam" and self.beam_size > 1
 
-    def beyond_power(self, engine: str) -> list[str]:
-        """Returns a sentence if an engine of this name, which ranks a beam by `power` alone, cannot follow."""
-        if not self.follows_a_beam or self.length_penalty_form == "power" or not self.length_penalty:
+    def power_form_problems(self, engine: str) -> list[str]:
+        """Returns a sentence if an engine that supports only the `power` form cannot use these settings."""
+        if not self.is_beam_search or self.length_penalty_form == "power" or not self.length_penalty:
             return []
         return [
-            f"length_penalty_form={self.length_penalty_form}: {engine} ranks a beam by power alone; set it to "
-            f"power, or length_penalty={self.length_penalty} to 0."
+            f"length_penalty_form={self.length_penalty_form}: {engine} supports only power for a beam; set "
+            f"length_penalty_form=power or length_penalty=0 instead of {self.length_penalty}."
         ]
 
     def penalty(self, lengths):
-        """Returns lp of `lengths`, a number or a tensor of numbers of tokens with the end included."""
+        """Returns lp of `lengths`, a number or a tensor. Lengths include the end of sentence."""
         if self.length_penalty_form == "wu":
             return ((6 + lengths) / 6) ** self.length_penalty
         return lengths**self.length_penalty
+
+
+Shares = list[Annotated[float, Field(gt=0)]]  # of each model
+
+
+def share_problems(weights: Sequence[float] | None, models: int) -> list[str]:
+    """Returns a sentence if the key `weights` does not give each of several models a share.
+
+    Args:
+        weights: as `Shares`.
+        models: how many there are.
+    """
+    if weights is None or len(weights) == models:
+        return []
+    return [f"weights={weights}: must be null or a number above 0 for each of the {models} models."]

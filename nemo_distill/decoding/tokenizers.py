@@ -1,28 +1,33 @@
-"""Tokenizers as NeMo runs them, without NeMo: from text to ids and back."""
+"""Tokenizers that give the same ids as in NeMo, without importing NeMo."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import sentencepiece
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome
 
 YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
 
 class Tokenizer(Protocol):
-    """Reads and writes ids without special ones around them."""
+    """Converts text to ids and back, without special ids at the ends."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each text."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text; special ids leave no trace in it, but for an unknown one of sentencepiece."""
+        """Returns the text. Special ids are dropped, except sentencepiece's unknown id."""
 
 
 class SentencePiece:
-    """Args: path: the model's file."""
+    """A SentencePiece tokenizer.
+
+    Args:
+        path: the model file.
+    """
 
     def __init__(self, path: Path):
         self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
@@ -35,12 +40,10 @@ class SentencePiece:
 
 
 class YouTokenToMe:
-    """Reads every text the same way: NeMo also applies the dropout of training, `bpe_dropout`, when it translates."""
+    """A youtokentome tokenizer without dropout. NeMo applies the training's `bpe_dropout` even in translation."""
 
     def __init__(self, path: Path):
-        import youtokentome
-
-        self._model = youtokentome.BPE(model=str(path))
+        self._model = import_youtokentome(path).BPE(model=str(path))
         self._special = {self._model.subword_to_id(token) for token in YTTM_SPECIAL}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -50,13 +53,18 @@ class YouTokenToMe:
         return self._model.decode([[index for index in ids if index not in self._special]])[0]
 
 
+LIBRARIES: dict[str, Callable[[Path], Tokenizer]] = {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}
+
+
 def load_tokenizer(path: Path, library: str) -> Tokenizer:
     """Loads a tokenizer of `sentencepiece` or `yttm`.
 
     Raises:
-        ConfigurationError: if the file is none.
+        ConfigurationError: if the file is none, or the library is not installed.
     """
     try:
-        return {"sentencepiece": SentencePiece, "yttm": YouTokenToMe}[library](path)
+        return LIBRARIES[library](path)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
     except (RuntimeError, ValueError, OSError) as error:
-        raise ConfigurationError([f"'{path}' is no tokenizer of {library}: {error}."]) from error
+        raise ConfigurationError([f"'{path}' is not a {library} tokenizer: {error}."]) from error

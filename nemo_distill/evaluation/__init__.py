@@ -1,1 +1,1 @@
-"""How good and how large a model is; nothing here needs NeMo."""
+"""Evaluates the quality, size and speed of models. Nothing here needs NeMo."""

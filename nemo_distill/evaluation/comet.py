@@ -1,16 +1,16 @@
-"""COMET (Rei et al. 2020, arXiv 2009.09025), by its authors' package and a checkpoint that lies on this machine."""
+"""Computes COMET (Rei et al. 2020, arXiv 2009.09025) with the authors' package and a local checkpoint."""
 
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.output_files import fingerprint
-from nemo_distill.data.text_lines import DataError
-from nemo_distill.evaluation.scores import Score
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
+from nemo_distill.metrics.scores import Score
+from nemo_distill.storage.ledger import fingerprint
 
 NOT_COMPUTED = "COMET: not computed; give comet.checkpoint and comet.python, see conf/evaluate.yaml."
 INSTALL = (
@@ -18,21 +18,18 @@ INSTALL = (
 )
 
 
-@dataclass(frozen=True)
+@section
 class CometSettings:
-    """Whether and by what COMET is computed.
-
-    Args:
-        checkpoint: a model's `.ckpt`, with its `hparams.yaml` in the folder above; None for no COMET. Nothing is
-            fetched: what its encoder needs must be in Hugging Face's cache.
-        python: of an environment that has unbabel-comet, which does not go into one with NeMo; None for this one.
-    """
+    """The settings of COMET."""
 
     checkpoint: str | None = None
+    """The `.ckpt` of a COMET model, with `hparams.yaml` in the parent folder; null: no COMET. Nothing is downloaded:
+    its encoder must be in Hugging Face's cache."""
     python: str | None = None
+    """The Python of an environment with unbabel-comet, which conflicts with NeMo; null: this one."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each reason why COMET, if it is wanted, cannot be computed."""
+        """Returns the reasons why COMET, if configured, cannot be computed, one sentence each."""
         if self.checkpoint is None:
             return []
         problems = []
@@ -49,7 +46,7 @@ class CometSettings:
 
     @property
     def interpreter(self) -> str:
-        """The Python that has unbabel-comet."""
+        """The Python interpreter with unbabel-comet."""
         return str(Path(self.python).expanduser().absolute()) if self.python else sys.executable
 
 
@@ -60,18 +57,20 @@ def comet_scores(
     references: Sequence[str],
     device: str = "cpu",
 ) -> dict[str, Score]:
-    """Returns each system's mean over its sentences, around 0 to 1.
+    """Returns the mean COMET score of each system, usually between 0 and 1.
 
     Args:
-        settings: the checkpoint.
-        sources: one a sentence.
-        translations: of each system, likewise.
-        references: likewise.
-        device: `cpu`, or `cuda...`, which takes one GPU.
+        settings: the COMET settings.
+        sources: one per sentence.
+        translations: the translations of each system, one per sentence.
+        references: one per sentence.
+        device: `cpu`, or `cuda...`, which uses one GPU.
 
     Raises:
-        DataError: if COMET ends with an error, with what it said.
+        DataError: if COMET fails, with its error output.
     """
+    if settings.checkpoint is None:
+        raise ValueError("comet.checkpoint has no value; give it")
     checkpoint = Path(settings.checkpoint).expanduser()
     job = {"checkpoint": str(checkpoint), "gpus": int(device.startswith("cuda")), "sources": list(sources)}
     job |= {
@@ -81,7 +80,7 @@ def comet_scores(
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("job.json", "result.json")]
         paths[0].write_text(json.dumps(job), encoding="utf-8")
-        # As text: run as a file, it would find the modules beside it first, this one in place of COMET's.
+        # Passed as text. If run as a file, Python would import modules from its folder, such as `comet.py`.
         program = Path(__file__).with_name("comet_process.py").read_text(encoding="utf-8")
         command = [settings.interpreter, "-c", program, *map(str, paths)]
         run = subprocess.run(command, capture_output=True, text=True, cwd=folder)

@@ -1,7 +1,7 @@
-"""Scores translations by COMET, for `comet.py`, which has it run by a Python that has unbabel-comet.
+"""Scores translations with COMET. `comet.py` runs this file with a Python that has unbabel-comet.
 
-That package and NeMo want different versions of protobuf and of torchmetrics, so that they do not go into one
-environment. This file therefore imports nothing of ours.
+That package and NeMo need different versions of protobuf and torchmetrics and cannot be in the same environment.
+Therefore this file imports nothing from nemo_distill.
 """
 
 import json
@@ -15,7 +15,7 @@ BATCH_SIZE = 16
 
 
 def main(job_path: str, result_path: str) -> None:
-    """Reads a job of `checkpoint`, `gpus`, `sources`, `references` and `translations` by system, and writes scores."""
+    """Reads a job (`checkpoint`, `gpus`, `sources`, `references`, `translations` by system) and writes the scores."""
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     model = load_from_checkpoint(job["checkpoint"], local_files_only=True)
     scores = {}

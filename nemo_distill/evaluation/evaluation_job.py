@@ -1,110 +1,153 @@
-"""The job of `evaluate.py`: systems and test sets in; scores, comparisons, sizes and speeds out."""
+"""One evaluation for all: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator, Field
 
-from nemo_distill.core.config import ConfigurationError, check_missing
-from nemo_distill.core.console import console
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.output_files import earlier_record, fingerprint, kept, remove_leftovers, versions
+from nemo_distill.config.section import Allowed, section
+from nemo_distill.console import console
 from nemo_distill.decoding.engines import device_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
-from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets, with_languages
-from nemo_distill.evaluation.evaluation_tables import group_spreads
-from nemo_distill.evaluation.made_with import made_with
-from nemo_distill.evaluation.scores import METRICS, Score, corpus_score
-from nemo_distill.evaluation.significance import REVISION, SignificanceSettings, compare
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evaluation
 from nemo_distill.evaluation.speed import SpeedSettings, measure
-from nemo_distill.evaluation.systems import System, read_systems
+from nemo_distill.evaluation.systems import System
 from nemo_distill.evaluation.translations import Texts, system_settings
+from nemo_distill.metrics.scores import Score, corpus_score
+from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare
+from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
+from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.made_with import made_with
+
+
+def _known_device(device: str) -> str:
+    for problem in device_problems(device):
+        raise ValueError(problem.removeprefix(f"device={device}: ").removesuffix("."))
+    return device
+
+
+Device = Annotated[str, AfterValidator(_known_device), Allowed("cpu, cuda or one GPU such as cuda:1")]
+
+
+@section
+class EvaluationSettings:
+    """How systems are scored, compared and timed."""
+
+    metrics: list[Literal["BLEU", "chrF", "TER"]] = Field(default=["BLEU", "chrF", "TER"], min_length=1)
+    """The scores that are computed."""
+    significance: SignificanceSettings = Field(default_factory=SignificanceSettings)
+    """How differences are tested."""
+    speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
+    """What is timed; null: nothing."""
+    comet: CometSettings = Field(default_factory=CometSettings)
+    """Whether and by what COMET is computed."""
+    device: Device = "cpu"
+    """Where the models run: `cpu`, `cuda` or one GPU such as `cuda:1`."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each timed system; null: `OMP_NUM_THREADS`, or torch's default."""
+    chunk: int = Field(default=2048, ge=1)
+    """Number of sentences that are sorted by length and translated together."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence if differences are tested by metrics that nothing is scored by."""
+        if not (unscored := [name for name in self.significance.metrics or () if name not in self.metrics]):
+            return []
+        return [f"significance.metrics={unscored}: must be of metrics={self.metrics}."]
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What `evaluate.py` is to do.
+    """What an evaluation is to do.
 
     Args:
         systems: the first is what compression is relative to.
         sets: what they translate; the first is timed.
         folder: where all of it is written.
         search: how the systems search.
-        metrics: of `scores.METRICS`.
-        significance: how differences are tested.
-        speed: what is timed; None for nothing.
-        comet: whether and by what COMET is computed.
-        device: `cpu`, `cuda`, ...
-        threads: of each timed system.
-        chunk: sentences that are translated together.
+        settings: how they are scored, compared and timed.
     """
 
     systems: Sequence[System]
     sets: Sequence[EvaluationSet]
     folder: Path
     search: SearchSettings
-    metrics: Sequence[str]
-    significance: SignificanceSettings
-    speed: SpeedSettings | None
-    comet: CometSettings
-    device: str
-    threads: int
-    chunk: int
+    settings: EvaluationSettings
 
     @property
     def texts(self) -> Texts:
-        return Texts(self.folder / "texts", self.search, self.chunk)
+        """The folder of what is translated, and of the translations."""
+        return Texts(self.folder / "texts", self.search, self.settings.chunk)
+
+    @property
+    def threads(self) -> int:
+        """The threads that each system is timed with."""
+        return self.settings.threads or torch.get_num_threads()
+
+    @property
+    def significance(self) -> SignificanceSettings:
+        """How differences are tested, and by which metrics."""
+        chosen = self.settings.significance
+        return replace(chosen, metrics=chosen.metrics or self.settings.metrics[:1])
 
     def run(self) -> dict[str, Any]:
         """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
 
         It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
-        deviation over the seeds of each group that has several.
+        deviation over the seeds of each group that has several. The record and its tables are in the folder then.
+        Another process that evaluates in the same folder waits.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with folder_lock(self.folder):
+            evaluation = self._evaluation()
+            write_evaluation(evaluation, self.folder)
+        return evaluation
+
+    def _evaluation(self) -> dict[str, Any]:
         scores = self.folder / "scores"
         for folder in (self.folder, self.texts.folder, scores, *scores.glob("*/")):
             remove_leftovers(folder)
         for one in self.sets:
             self.texts.write_set(one)
         for system in self.systems:
-            self.texts.translate(system, self.sets, self.device)
+            self.texts.translate(system, self.sets, self.settings.device)
         speeds = self._speeds()
         console.info("scoring")
         return {
-            "made_with": made_with(self.device, self.threads) | {"search": asdict(self.search)},
+            "made_with": made_with(self.settings.device, self.threads) | {"search": asdict(self.search)},
             "systems": self._systems(speeds),
             "test_sets": self._test_sets(),
         }
 
     def _speeds(self) -> list[dict[str, float] | None]:
         """Measures all systems, unless these have been measured before, on such a machine and by this revision."""
-        if self.speed is None:
+        if self.settings.speed is None:
             return [None] * len(self.systems)
-        made = made_with(self.device, self.threads)
+        made = made_with(self.settings.device, self.threads)
         settings = {
             "systems": [system_settings(system) for system in self.systems],
             "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
             "search": asdict(self.search),
-            "timed": asdict(self.speed),
+            "timed": asdict(self.settings.speed),
             "device": made["device"],
             "threads": self.threads,
             "language": self.sets[0].language,
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
-        return kept(self.folder / "speed.json", settings, self._measured)["speeds"]
+        return Work(self.folder / "speed.json", settings).kept(partial(self._measured, self.settings.speed))["speeds"]
 
-    def _measured(self) -> dict[str, Any]:
+    def _measured(self, speed: SpeedSettings) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
         language = self.sets[0].language
-        found = measure(self.systems, lines, self.speed, self.search, self.device, self.threads, language)
-        return {"speeds": [asdict(speed) for speed in found]}
+        found = measure(self.systems, lines, speed, self.search, self.settings.device, self.threads, language)
+        return {"speeds": [asdict(one) for one in found]}
 
     def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
         counts = [system.parameters() for system in self.systems]
@@ -120,6 +163,9 @@ class EvaluationJob:
                 "compression": counts[0].total / count.total if count and counts[0] else None,
                 "group": system.group,
                 "seed": system.seed,
+                "role": system.role,
+                "training_seconds": system.training_seconds(),
+                "label_smoothing": system.label_smoothing(),
                 "speed": speed,
             }
             for system, count, speed in zip(self.systems, counts, speeds)
@@ -132,8 +178,9 @@ class EvaluationJob:
         sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
         scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
-        if self.comet.checkpoint:
-            for name, score in self._comet(one, sources, texts, references).items():
+        if self.settings.comet.checkpoint:
+            checkpoint = user_path(self.settings.comet.checkpoint)
+            for name, score in self._comet(checkpoint, one, sources, texts, references).items():
                 scores[name]["COMET"] = score
         return {
             "lines": len(sources),
@@ -149,25 +196,31 @@ class EvaluationJob:
     ) -> dict[str, dict[str, Any]]:
         """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
         settings = self._scored(one, f"{name}.txt") | {"language": one.language, "versions": versions(["sacrebleu"])}
-        scores = {}
-        for metric in self.metrics:
+        scores: dict[str, dict[str, Any]] = {}
+        for metric in self.settings.metrics:
             make = partial(corpus_score, metric, lines, references, one.language)
             scores[metric] = _score(self._kept_score(metric, one, name), settings, make)
         return scores
 
     def _comet(
-        self, one: EvaluationSet, sources: Sequence[str], texts: Mapping[str, Sequence[str]], references: Sequence[str]
+        self,
+        checkpoint: Path,
+        one: EvaluationSet,
+        sources: Sequence[str],
+        texts: Mapping[str, Sequence[str]],
+        references: Sequence[str],
     ) -> dict[str, dict[str, Any]]:
         """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
-        made_by = {"checkpoint": fingerprint(Path(self.comet.checkpoint).expanduser()), "python": self.comet.python}
+        comet = self.settings.comet
+        made_by = {"checkpoint": fingerprint(checkpoint), "python": comet.python}
         paths = {name: self._kept_score("COMET", one, name) for name in texts}
         settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
-        missing = [name for name in texts if earlier_record(paths[name], settings[name], overwrite=True) is None]
+        missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
         found = {}
         if missing:
             new = {name: texts[name] for name in missing}
-            found = comet_scores(self.comet, sources, new, references, self.device)
-        return {name: _score(paths[name], settings[name], partial(found.get, name)) for name in texts}
+            found = comet_scores(comet, sources, new, references, self.settings.device)
+        return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
 
     def _comparisons(
         self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
@@ -180,7 +233,7 @@ class EvaluationJob:
             found = compare(texts, references, self.significance, one.language)
             return {"comparisons": [asdict(comparison) for comparison in found]}
 
-        return kept(self.folder / "scores" / f"{one.name}.comparisons.json", settings, make)["comparisons"]
+        return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)["comparisons"]
 
     def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
@@ -192,89 +245,5 @@ class EvaluationJob:
 
 
 def _score(path: Path, settings: Mapping[str, Any], make: Callable[[], Score]) -> dict[str, Any]:
-    record = kept(path, settings, lambda: asdict(make()))
+    record = Work(path, settings).kept(lambda: asdict(make()))
     return {"value": record["value"], "signature": record["signature"]}
-
-
-def check_evaluation(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded, and fetches sacrebleu's test sets.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    evaluation_job(cfg)
-
-
-def evaluation_job(cfg: DictConfig) -> EvaluationJob:
-    """Returns the job that a configuration describes.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    sections, problems = _sections(values)
-    problems = check_missing(cfg) + problems + _scalar_problems(values)
-    systems, system_problems = read_systems(values["models"], sections["search"])
-    sets, set_problems = read_evaluation_sets(values["test_sets"])
-    problems += system_problems + set_problems + _name_problems(values)
-    if not problems:
-        sets, problems = with_languages(sets, {system.name: system.written_language() for system in systems})
-    significance = sections["significance"]
-    if significance and not problems:
-        tested = significance.metrics or values["metrics"][:1]
-        if unscored := [name for name in tested if name not in values["metrics"]]:
-            problems.append(f"significance.metrics={unscored}: must be of metrics={values['metrics']}.")
-        sections["significance"] = replace(significance, metrics=tested)
-    if problems:
-        raise ConfigurationError(problems)
-    return EvaluationJob(
-        systems,
-        sets,
-        Path(values["output_dir"]).expanduser(),
-        metrics=values["metrics"],
-        **sections,
-        device=values["device"],
-        threads=values["threads"] or torch.get_num_threads(),
-        chunk=values["chunk"],
-    )
-
-
-def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    sections, problems = {"speed": None}, []
-    for name, section in (
-        ("search", SearchSettings),
-        ("significance", SignificanceSettings),
-        ("speed", SpeedSettings),
-        ("comet", CometSettings),
-    ):
-        if name == "speed" and values[name] is None:
-            continue
-        sections[name], found = build_section(section, values[name] or {}, name)
-        problems += found
-    if sections["search"] and sections["search"].n_best > 1:
-        problems.append("search.n_best: an evaluation wants one translation a sentence; leave it at 1.")
-    return sections, problems
-
-
-def _scalar_problems(values: Mapping[str, Any]) -> list[str]:
-    problems = [
-        f"{key}={values[key]}: must be {'null or ' if key == 'threads' else ''}a whole number of at least 1."
-        for key in ("threads", "chunk")
-        if not (values[key] is None and key == "threads") and (not isinstance(values[key], int) or values[key] < 1)
-    ]
-    metrics = values["metrics"]
-    if not isinstance(metrics, list) or not metrics or not set(metrics) <= set(METRICS):
-        problems.append(f"metrics={metrics}: must be a list of {', '.join(METRICS)}.")
-    return problems + device_problems(values["device"])
-
-
-def _name_problems(values: Mapping[str, Any]) -> list[str]:
-    significance, models = values["significance"], values["models"]
-    baselines = significance.get("baselines") if isinstance(significance, Mapping) else None
-    if not isinstance(baselines, list) or not isinstance(models, Mapping):  # null, or told by its section
-        return []
-    return [
-        f"significance.baselines names '{name}'; models has {', '.join(models) or 'none'}."
-        for name in baselines
-        if name not in models
-    ]

@@ -1,50 +1,48 @@
-"""What `evaluation.json` holds, as far as anything reads it."""
+"""The types of `evaluation.json`, as far as they are read."""
 
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Final, Literal, NotRequired
 
+from pydantic import with_config
 from typing_extensions import TypedDict
 
-from nemo_distill.data.records import OPEN, read_json
+from nemo_distill.storage.made_with import MadeWith
+from nemo_distill.storage.records import OPEN, read_json
+
+BASELINE: Final = "baseline"
+DISTILLED: Final = "distilled"
+Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
 
 
-class MadeWith(TypedDict, total=False):
-    """When, on what and by what something was made."""
-
-    __pydantic_config__ = OPEN
-    date: str
-    device: str | None
-    threads: int
-    versions: dict[str, str]
-    git_revision: str | None
-
-
+@with_config(OPEN)
 class SystemRecord(TypedDict):
-    """A system's size and speed."""
+    """Size and speed of a system."""
 
-    __pydantic_config__ = OPEN
     engine: str
     sha256: str
     group: NotRequired[str]
+    role: NotRequired[Role | None]
     bytes: NotRequired[int]
     parameters: NotRequired[int | None]
     parameters_without_embeddings: NotRequired[int | None]
     compression: NotRequired[float | None]
+    training_seconds: NotRequired[float | None]
+    label_smoothing: NotRequired[float | None]
     speed: NotRequired[dict[str, float | None] | None]
 
 
+@with_config(OPEN)
 class ScoreRecord(TypedDict):
     """A corpus score."""
 
-    __pydantic_config__ = OPEN
     value: float
     signature: NotRequired[str | None]
 
 
+@with_config(OPEN)
 class ComparisonRecord(TypedDict):
     """A comparison of two systems."""
 
-    __pydantic_config__ = OPEN
     system: str
     baseline: str
     metric: str
@@ -53,28 +51,28 @@ class ComparisonRecord(TypedDict):
     test: str
 
 
+@with_config(OPEN)
 class SetRecord(TypedDict):
-    """A test set's scores, by system and metric."""
+    """The scores on a test set, by system and metric."""
 
-    __pydantic_config__ = OPEN
     lines: int
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[ComparisonRecord]]
 
 
+@with_config(OPEN)
 class EvaluationRecord(TypedDict):
-    """The whole."""
+    """The content of `evaluation.json`."""
 
-    __pydantic_config__ = OPEN
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
     made_with: NotRequired[MadeWith]
 
 
-def read_evaluation(path: Path) -> dict[str, Any] | None:
-    """Returns the record in a file; None if there is no such file.
+def read_evaluation(path: Path) -> EvaluationRecord | None:
+    """Returns the record in a file, or None if the file does not exist.
 
     Raises:
-        DataError: if it is of no evaluation.
+        DataError: if it is not the record of an evaluation.
     """
     return read_json(path, EvaluationRecord)

@@ -1,10 +1,9 @@
-"""The texts that systems are evaluated on: pairs of files, or sacrebleu's own test sets."""
+"""The test sets of an evaluation: pairs of files, or sacrebleu's test sets."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sacrebleu.utils import (
     SACREBLEU_DIR,
@@ -14,24 +13,24 @@ from sacrebleu.utils import (
     get_source_file,
 )
 
-from nemo_distill.core.console import console
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.text_files import named_files, unequal_lengths
-from nemo_distill.data.text_lines import TextFiles, clean_text
-from nemo_distill.evaluation.scores import bleu_tokenization, language_problems
+from nemo_distill.config.section import section
+from nemo_distill.console import console
+from nemo_distill.metrics.scores import bleu_tokenization, language_problems
+from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.lines import TextFiles, clean_text
 
-NAME = re.compile(r"[\w+-]+")  # becomes the beginning of file names, up to their first dot
+NAME = re.compile(r"[\w+-]+")  # file names begin with it, up to the first dot
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Sentences and their translations by people.
+    """Source sentences and reference translations.
 
     Args:
-        name: what the test set is called in the results.
-        source: the file, plain or gzip, a sentence a line.
-        reference: likewise.
-        language: the target language, which chooses how BLEU and TER find words; None where nobody says it.
+        name: name of the test set in the results.
+        source: source file, plain or gzip, one sentence per line.
+        reference: reference file, plain or gzip, one sentence per line.
+        language: the target language, which determines the tokenization of BLEU and TER; None if it is not known.
     """
 
     name: str
@@ -40,66 +39,73 @@ class EvaluationSet:
     language: str | None = None
 
     def read(self) -> tuple[list[str], list[str]]:
-        """Returns sources and references, each on one line, as they are translated, scored and written."""
+        """Returns sources and references, cleaned so that each is one line."""
         return _read(self.source), _read(self.reference)
 
 
-@dataclass(frozen=True)
-class _SetSection:
-    """A test set in a config: `source` and `reference`, or `sacrebleu` and `pair`."""
+@section
+class SetSection:
+    """A test set: `source` and `reference`, or `sacrebleu` and `pair`."""
 
     source: str | None = None
+    """A file, plain or gzip, a sentence a line."""
     reference: str | None = None
+    """The translations of the source by people."""
     sacrebleu: str | None = None
+    """The name of one of sacrebleu's test sets; it is fetched if it is not on this machine."""
     pair: str | None = None
+    """The languages of that set, such as `de-en`."""
     language: str | None = None
+    """The target language, which chooses how BLEU and TER find words; null: the pair's, or what the models write."""
 
     def problems(self) -> list[str]:
+        """Returns a sentence for each reason why the set cannot be read."""
         given = {key for key in ("source", "reference", "sacrebleu", "pair") if getattr(self, key) is not None}
-        if given in ({"source", "reference"}, {"sacrebleu", "pair"}):
-            return []
-        has = ", ".join(sorted(given)) or "neither"
-        return [f"source: a test set has source and reference, or sacrebleu and pair; this one has {has}."]
+        if given not in ({"source", "reference"}, {"sacrebleu", "pair"}):
+            has = ", ".join(sorted(given)) or "neither"
+            return [f"source: a test set has source and reference, or sacrebleu and pair; this one has {has}."]
+        return self._files()[1] + language_problems("language", self.target_language)
+
+    @property
+    def target_language(self) -> str | None:
+        """The target language, as far as the section says it."""
+        return self.language or (self.pair or "").rpartition("-")[2] or None
+
+    def test_set(self, name: str) -> EvaluationSet:
+        """Returns the test set that a section without problems describes."""
+        source, reference = self._files()[0]
+        return EvaluationSet(name, source, reference, self.target_language)
+
+    def _files(self) -> tuple[list[Path], list[str]]:
+        if self.sacrebleu:
+            return _sacrebleu_files(self.sacrebleu, self.pair or "")
+        return _files(self.source or "", self.reference or "")
 
 
-def read_evaluation_sets(sections: Mapping[str, Any]) -> tuple[list[EvaluationSet], list[str]]:
-    """Returns the test sets of a config, and a sentence for each problem.
+def build_sets(sections: Mapping[str, SetSection]) -> list[EvaluationSet]:
+    """Returns the test sets of a configuration."""
+    return [one.test_set(name) for name, one in sections.items()]
 
-    One of sacrebleu's that is not on this machine is fetched, by sacrebleu.
-    """
-    found, problems = [], []
-    if not isinstance(sections, Mapping):
-        return [], [
-            f"test_sets={sections}: must be a section, as '+test_sets.mine={{source: test.de, reference: test.en}}'."
-        ]
-    if not sections:
-        problems.append("test_sets is empty: give one, '+test_sets.mine={source: test.de, reference: test.en}'.")
-    for name, values in sections.items():
-        where = f"test_sets.{name}"
-        if not NAME.fullmatch(str(name)):
-            problems.append(f"{where}: a name may have letters, digits, _, + and -.")
-        section, wrong = build_section(_SetSection, values or {}, where)
-        problems += wrong
-        if section and not wrong:
-            files, wrong = _sacrebleu_files(where, section) if section.sacrebleu else _files(where, section)
-            language = section.language or (section.pair or "").rpartition("-")[2] or None
-            wrong += language_problems(where, language)
-            problems += wrong
-            if not wrong:
-                found.append(EvaluationSet(str(name), *files, language))
-    return found, problems
+
+def set_name_problems(names: Collection[str]) -> list[str]:
+    """Returns a sentence for each name that a test set cannot have, or if there is none."""
+    if not names:
+        return ["test_sets is empty: give one, '+test_sets.mine={source: test.de, reference: test.en}'."]
+    return [
+        f"test_sets.{name}: a name may have letters, digits, _, + and -." for name in names if not NAME.fullmatch(name)
+    ]
 
 
 def with_languages(
     sets: Sequence[EvaluationSet], written: Mapping[str, str | None]
 ) -> tuple[list[EvaluationSet], list[str]]:
-    """Returns the test sets with the language that the systems write where they have none, and sentences of problems.
+    """Returns the test sets, with the systems' language where they have none, and a sentence for each problem.
 
-    Of a set that has another language than the systems, a warning says so.
+    Prints a warning if the language of a test set differs from that of the systems.
 
     Args:
-        sets: of a config.
-        written: by each system's name the language that its model says it writes; None where it says nothing.
+        sets: the test sets of a config.
+        written: for each system, the target language according to its model; None if the model does not say.
     """
     known = {name: language for name, language in written.items() if language}
     tokenizations = {bleu_tokenization(language) for language in known.values()}
@@ -118,32 +124,31 @@ def with_languages(
     return found, problems
 
 
-def _files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
-    sources, problems = named_files(f"{where}.source", section.source)
-    references, reference_problems = named_files(f"{where}.reference", section.reference)
+def _files(source: str, reference: str) -> tuple[list[Path], list[str]]:
+    sources, problems = named_files("source", source)
+    references, reference_problems = named_files("reference", reference)
     problems += reference_problems
     if not problems:
-        problems = unequal_lengths(f"{where}.reference", sources[0], references[0])
+        problems = unequal_lengths("reference", sources[0], references[0])
     return [*sources, *references], problems
 
 
-def _sacrebleu_files(where: str, section: _SetSection) -> tuple[list[Path], list[str]]:
-    name, pair = section.sacrebleu, section.pair
+def _sacrebleu_files(name: str, pair: str) -> tuple[list[Path], list[str]]:
     if name not in (known := get_available_testsets()):
-        return [], [f"{where}.sacrebleu={name}: sacrebleu knows {', '.join(sorted(known))}."]
+        return [], [f"sacrebleu={name}: sacrebleu knows {', '.join(sorted(known))}."]
     if pair not in (pairs := get_langpairs_for_testset(name)):
-        return [], [f"{where}.pair={pair}: sacrebleu has {name} for {', '.join(sorted(pairs))}."]
+        return [], [f"pair={pair}: sacrebleu has {name} for {', '.join(sorted(pairs))}."]
     try:
         references = get_reference_files(name, pair)
         files = [Path(path) for path in (get_source_file(name, pair), *references)]
-    except (Exception, SystemExit) as error:  # whatever a download can end with
+    except (Exception, SystemExit) as error:  # a download can fail in many ways
         reason = str(error) or type(error).__name__
         return [], [
-            f"{where}: {name} is not on this machine and could not be fetched ({reason}). Where there is internet, "
+            f"sacrebleu: {name} is not on this machine and could not be fetched ({reason}). Where there is internet, "
             f"'sacrebleu --download {name} -l {pair}' writes ~/.sacrebleu/{name}; copy it to '{SACREBLEU_DIR}'."
         ]
     if len(references) > 1:
-        return [], [f"{where}: {name} has {len(references)} references a sentence; one is needed, take another set."]
+        return [], [f"sacrebleu: {name} has {len(references)} references a sentence; take a set with one."]
     return files, []
 
 

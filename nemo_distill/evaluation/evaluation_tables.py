@@ -1,4 +1,4 @@
-"""What an evaluation says to people and to spreadsheets: one table, its spread over seeds, and what to believe."""
+"""Presents the results of an evaluation: a table, the spread over seeds, and which differences are significant."""
 
 import csv
 import io
@@ -8,17 +8,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import whole_file, write_json
 from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.contrasts import CONFIDENCE, EXACTNESS, Contrast
-from nemo_distill.evaluation.significance import both_ways, group_p_value
+from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.tables import markdown_table, print_table
+from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.significance import both_ways, group_p_value
+from nemo_distill.storage.files import whole_file, write_json
 
 EVALUATION_NAME = "evaluation.json"
-CHANCE = 0.05  # the p-value from which on a difference is not told from chance
-LEAST_P = 0.0001  # that is printed as a number
+CHANCE = 0.05  # differences with a smaller p-value are significant
+LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
+TRAINING_COLUMNS = {"training_seconds": "training s", "label_smoothing": "label smoothing"}
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
 SPEED_COLUMNS = {
     "sentences_per_second": "sentences/s",
@@ -27,7 +30,10 @@ SPEED_COLUMNS = {
     "latency_ms_p95": "ms alone, 95 %",
     "peak_memory_mb": "peak MB",
 }
-BRIEF = ("system", "parameters", "MB", "compression", "sentences/s", "ms alone, median", "peak MB")
+BRIEF = (
+    *("system", "parameters", "MB", "compression", *TRAINING_COLUMNS.values()),
+    *("sentences/s", "ms alone, median", "peak MB"),
+)
 UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
 SEEDS = f"""\
 After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
@@ -43,16 +49,16 @@ Peak MB is that process's main memory, libraries included; MB are megabytes on d
 def group_spreads(
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]], groups: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Returns mean and standard deviation of each group of several systems.
+    """Returns the mean and standard deviation of each group with several systems.
 
     Args:
-        scores: of each system, the `value` of each metric.
-        groups: of each system, its group.
+        scores: for each system, the `value` of each metric.
+        groups: the group of each system.
 
     Returns:
-        For each group its `systems`, and for each metric `mean` and `standard_deviation`, that of a sample (n - 1).
+        For each group, the number of `systems`, and for each metric `mean` and sample `standard_deviation` (n - 1).
     """
-    spreads = {}
+    spreads: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(groups.values()):
         members = [name for name in scores if groups[name] == group]
         if len(members) > 1:
@@ -65,10 +71,11 @@ def group_spreads(
 
 
 def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row a system, from a column's name to its value, None where there is none."""
+    """Returns one row per system, from column name to value, or None if there is no value."""
     rows = []
     for name, system in evaluation["systems"].items():
         row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
+        row |= {key: system.get(key) for key in TRAINING_COLUMNS}
         for set_name, one in evaluation["test_sets"].items():
             row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
         rows.append(row | {key: (system["speed"] or {}).get(key) for key in SPEED_COLUMNS})
@@ -76,7 +83,7 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def as_csv(evaluation: Mapping[str, Any]) -> str:
-    """Returns the rows, unrounded, for a spreadsheet."""
+    """Returns the rows as CSV, not rounded."""
     rows = as_rows(evaluation)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -86,11 +93,11 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
 
 
 def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns and the cells of the table, rounded; what no system has gets no column.
+    """Returns the columns and cells of the table, rounded. Columns without values are omitted.
 
     Args:
-        evaluation: as in `evaluation.json`.
-        brief: one score a test set, and no more of size and speed than fits a screen.
+        evaluation: the content of `evaluation.json`.
+        brief: only one score per test set, and only as many size and speed columns as fit on a screen.
     """
     rows = [_cells(row) for row in as_rows(evaluation)]
     columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
@@ -112,8 +119,10 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "without embeddings": _number(row["parameters_without_embeddings"], 0),
         "MB": _number(row["bytes"] / MEGABYTE, 1),
         "compression": "" if row["compression"] is None else f"{row['compression']:.1f}x",
+        "training s": _number(row["training_seconds"], 0),
+        "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
     }
-    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS)]:
+    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS, *TRAINING_COLUMNS)]:
         metric = column.rpartition(" ")[2]
         digits = 1 if column in SPEED_COLUMNS else DIGITS.get(metric, 2)
         cells[SPEED_COLUMNS.get(column, column)] = _number(row[column], digits)
@@ -125,7 +134,8 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says of each comparison how large the difference is and whether it may be chance, and of groups their spread."""
+    """Says of each comparison how large the difference is and whether it may be chance, of groups their spread, and of
+    distilled groups whether they beat the baselines of their size."""
     for set_name, one in evaluation["test_sets"].items():
         for found in one["comparisons"]:
             verdict = _verdict(found["p_value"] < CHANCE)
@@ -143,21 +153,21 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
                     f"{spread['systems']} seeds."
                 )
             yield from _group_findings(evaluation, set_name, group)
+        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
+        for metric in metrics[:1]:
+            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
-    """Says of a group of seeds how it compares, seed by seed and by its worst seed's sentences."""
+    """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
     one = evaluation["test_sets"][set_name]
-    systems = evaluation["systems"]
-    groups = {name: system["group"] for name, system in systems.items()}
+    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for found in both_ways(one["comparisons"]):
         if groups[found["system"]] == group != groups[found["baseline"]]:
             compared.setdefault((groups[found["baseline"]], found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
-        scores: dict[str, dict[int | None, float]] = {}
-        for name, of_system in one["scores"].items():
-            scores.setdefault(groups[name], {})[systems[name]["seed"]] = of_system[metric]["value"]
+        scores = scores_by_group(evaluation, set_name, metric)
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
         verdict = _verdict(abs(excess) > margin + EXACTNESS)
@@ -171,7 +181,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
 
 
 def shown_p_value(p_value: float) -> str:
-    """Returns a p-value with its name, as in `p = 0.0440`; one that would be rounded to 0 as `p < 0.0001`."""
+    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
     return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
 
 
@@ -180,7 +190,7 @@ def _verdict(differs: bool) -> str:
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says how the numbers came about: signatures, and what was timed on what."""
+    """Yields explanations of the numbers: signatures, and how speed was measured."""
     scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
     yield UNITS
     for metric in scores[0]:
@@ -200,7 +210,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table, the findings and the notes."""
+    """Returns the table, the findings and the notes as Markdown."""
     lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
     return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
@@ -214,6 +224,6 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the same on the screen, but for the table's less important columns."""
+    """Prints the results. The table has only the most important columns."""
     print_table(*table(evaluation, brief=True))
     print(*findings(evaluation), *notes(evaluation), sep="\n")

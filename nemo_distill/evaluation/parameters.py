@@ -1,15 +1,15 @@
-"""How many parameters a NeMo translation model has, told from its config, before there is any model.
+"""Computes the number of parameters of a NeMo translation model from its config, without building it.
 
-The counts are those of `MTEncDecModel` with NeMo's own transformers, whose output matrix is the decoder's embedding
-matrix (Press & Wolf 2017, arXiv 1608.05859), the encoder's too with `shared_embeddings`. Each counts once.
+The counts are those of `MTEncDecModel` with NeMo's own Transformers. Its output matrix is the decoder's embedding
+matrix (Press & Wolf 2017, arXiv 1608.05859), and with `shared_embeddings` also the encoder's. Each matrix counts once.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,9 @@ class ParameterCount:
     """The parameters of a model.
 
     Args:
-        total: all of them.
-        embeddings: those of tokens, learned positions and token types.
-        per_token: the weights that a token is multiplied by, on its way in and on its way out: those of all layers,
-            and the output matrix.
+        total: all parameters.
+        embeddings: those of token, position and token type embeddings.
+        per_token: the weights that each token is multiplied by: those of all layers, and the output matrix.
     """
 
     total: int
@@ -29,22 +28,22 @@ class ParameterCount:
 
     @property
     def without_embeddings(self) -> int:
-        """Those that do not depend on the vocabulary, but for a bias a target token."""
+        """Parameters outside embeddings. They do not depend on the vocabulary, except the output bias."""
         return self.total - self.embeddings
 
 
 def count_parameters(config: Mapping[str, Any], source_pieces: int, target_pieces: int) -> ParameterCount | None:
-    """Counts the parameters of a model of this config.
+    """Computes the number of parameters of a model.
 
     Args:
-        config: the model's, with `encoder` and `decoder` in NeMo's keys, and `shared_embeddings`; NeMo's defaults
-            stand in for what is missing.
-        source_pieces: of the encoder's tokenizer.
-        target_pieces: of the decoder's.
+        config: the model's config, with `encoder` and `decoder` in NeMo's keys, and `shared_embeddings`. Missing keys
+            have NeMo's defaults.
+        source_pieces: vocabulary size of the encoder's tokenizer.
+        target_pieces: vocabulary size of the decoder's tokenizer.
 
     Returns:
-        None for networks that are not NeMo's plain transformers, and for multilingual models, which add to the
-        vocabulary.
+        None for networks other than NeMo's plain Transformers, and for multilingual models, whose vocabulary is
+        larger.
     """
     encoder, decoder = (config[side] for side in SIDES)
     if config.get("multilingual") or any(
@@ -62,11 +61,11 @@ def count_parameters(config: Mapping[str, Any], source_pieces: int, target_piece
 
 
 def archive_parameters(archive: NemoArchive) -> ParameterCount | None:
-    """Counts the parameters of the model in a `.nemo`; None where its config does not tell them."""
-    vocabularies = [archived_vocabulary(archive, side) for side in SIDES]
-    if None in vocabularies:
+    """Returns the number of parameters of the model in a `.nemo`; None if its config is not sufficient."""
+    source, target = (archived_vocabulary(archive, side) for side in SIDES)
+    if source is None or target is None:
         return None
-    return count_parameters(archive.config, *(len(vocabulary.pieces) for vocabulary in vocabularies))
+    return count_parameters(archive.config, len(source.pieces), len(target.pieces))
 
 
 def _extra_embeddings(stack: Mapping[str, Any]) -> int:

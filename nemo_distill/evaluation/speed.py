@@ -1,56 +1,52 @@
-"""How fast systems translate and how much memory they take, side by side."""
+"""Measures the speed and memory use of systems, in alternation."""
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from nemo_distill.core.console import set_up_console
+from nemo_distill.config.section import section
+from nemo_distill.console import set_up_console
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.scores import build_metric
 from nemo_distill.evaluation.systems import System
+from nemo_distill.metrics.scores import build_metric
 
 MEGABYTE = 1_000_000
 
 
-@dataclass(frozen=True)
+@section
 class SpeedSettings:
-    """What is timed.
+    """The settings of speed measurements."""
 
-    Args:
-        sentences: the first ones of the first test set, translated together.
-        latency_sentences: the first ones, translated each alone.
-        rounds: in each of which every system has its turn, after one that is not timed.
-    """
-
-    sentences: int = 200
-    latency_sentences: int = 50
-    rounds: int = 3
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        return [f"{key}={value}: must be at least 1." for key, value in vars(self).items() if value < 1]
+    sentences: int = Field(default=200, ge=1)
+    """Number of sentences translated together, from the start of the first test set."""
+    latency_sentences: int = Field(default=50, ge=1)
+    """Number of sentences translated one at a time, from the start of the first test set."""
+    rounds: int = Field(default=3, ge=1)
+    """Number of rounds. In each round, every system runs once. A warm-up run before is not measured."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a system is.
+    """The speed of a system.
 
     Args:
-        sentences_per_second: of the median round, translated together.
-        tokens_per_second: likewise; the tokens of the translations as BLEU counts them in the test set's language,
-            which is the same for all systems, whatever pieces they write.
-        latency_ms_median: of one sentence by itself, over all rounds.
-        latency_ms_p95: what 95 % of them stay below.
-        peak_memory_mb: the most that the system's process had in main memory at a time: Python, the libraries that
-            loading it imports, weights and buffers, but nothing of a GPU's. The libraries are most of it for small
-            models: compare systems of one engine.
+        sentences_per_second: when translating together; the median round.
+        tokens_per_second: the same in tokens. Tokens of the translations are counted with BLEU's tokenization, so
+            that systems with different vocabularies are comparable.
+        latency_ms_median: median time of one sentence translated alone, over all rounds.
+        latency_ms_p95: the 95th percentile of these times.
+        peak_memory_mb: peak main memory of the process, including Python, imported libraries, weights and buffers,
+            but not GPU memory. For small models, the libraries need most of it, so compare only systems with the same
+            engine.
     """
 
     sentences_per_second: float
@@ -61,7 +57,7 @@ class Speed:
 
 
 class TimedSystem:
-    """A loaded system, in a process of its own."""
+    """A system loaded in its own process."""
 
     def __init__(
         self,
@@ -72,21 +68,21 @@ class TimedSystem:
         device: str,
         language: str | None = None,
     ):
-        set_up_console()  # this process has libraries of its own to keep quiet
+        set_up_console()  # silences the libraries of this process
         self._engine = system.load(device)
         self._lines, self._alone, self._search = lines, lines[:alone], search
         self._tokenize = build_metric("BLEU", language).tokenizer
         self.together()
 
     def together(self) -> tuple[float, int]:
-        """Returns the seconds that all lines took, and how many tokens their translations have."""
+        """Returns the seconds for all lines together, and the number of tokens in their translations."""
         started = time.perf_counter()
         translations = self._engine.translate(self._lines, self._search)
         seconds = time.perf_counter() - started
         return seconds, sum(len(self._tokenize(translation.text).split()) for translation in translations)
 
     def latencies(self) -> list[float]:
-        """Returns the seconds that each line took by itself."""
+        """Returns the seconds for each line alone."""
         seconds = []
         for line in self._alone:
             started = time.perf_counter()
@@ -95,9 +91,9 @@ class TimedSystem:
         return seconds
 
     def peak_memory(self) -> float:
-        """Returns the most megabytes that this process has had in main memory.
+        """Returns the peak main memory of this process in megabytes.
 
-        `getrusage` would also count what the parent had when it started this process.
+        `getrusage` is not used, because it includes the memory of the parent at the start of this process.
         """
         status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         (peak,) = (line for line in status if line.startswith("VmHWM:"))
@@ -105,10 +101,25 @@ class TimedSystem:
 
 
 class _OwnProcess(BaseManager):
-    """A process that starts from nothing and holds a `TimedSystem`."""
+    """A fresh process that holds a `TimedSystem`."""
+
+    timed: Callable[..., Any]  # what `register` adds
 
 
 _OwnProcess.register("timed", TimedSystem)
+
+
+@contextmanager
+def _threads_of_children(threads: int) -> Iterator[None]:
+    """Within this context, new processes use `threads` threads. Engines read this setting when they start."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def measure(
@@ -120,22 +131,22 @@ def measure(
     threads: int,
     language: str | None = None,
 ) -> list[Speed]:
-    """Measures all systems in turns, so that what else the machine does meets them alike.
+    """Measures all systems in alternation, so that other load on the machine affects them equally.
 
     Args:
-        systems: each loaded in a fresh process of its own; all stay loaded until the end.
-        lines: sentences to translate.
-        settings: how many of them, how often.
-        search: how the systems search.
+        systems: the systems. Each is loaded in its own fresh process and stays loaded until the end.
+        lines: the sentences to translate.
+        settings: the numbers of sentences and rounds.
+        search: the search settings.
         device: `cpu`, `cuda`, ...
-        threads: of each system's computations on the CPU.
-        language: the target language, which chooses how tokens are counted.
+        threads: number of CPU threads per system.
+        language: the target language, which determines how tokens are counted.
     """
     context = get_context("spawn")
     processes = [_OwnProcess(ctx=context) for _ in systems]
     sample = list(lines[: settings.sentences])
     try:
-        with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}):  # all engines read it when they start
+        with _threads_of_children(threads):
             for process in processes:
                 process.start()
         pairs = zip(processes, systems)
@@ -147,7 +158,7 @@ def measure(
         return [_speed(turns, len(sample), one.peak_memory()) for turns, one in zip(zip(*rounds), timed)]
     finally:
         for process in processes:
-            if hasattr(process, "shutdown"):  # it has been started
+            if hasattr(process, "shutdown"):  # only if it was started
                 process.shutdown()
 
 

@@ -1,22 +1,25 @@
-"""Which student is small enough: shapes between those of the study, with the parameters that each would have."""
+"""Finds student sizes that meet a target: shapes between those of the study, with their numbers of parameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from nemo_distill.config.section import section
 from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
 
 WIDTHS = (256, 384, 512, 768, 1024)
 ENCODER_LAYERS = (1, 2, 3)
 DECODER_LAYERS = (1, 2, 3, 4)
-HEAD_WIDTH, INNER_WIDTHS = 64, 4  # of all of the study's students
+HEAD_WIDTH, INNER_WIDTHS = 64, 4  # as in all students of the study
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class StudentShape:
-    """The sizes of a student, with the heads and the inner width that the study gives this width."""
+    """The shape of a student. Heads and inner width follow from the width, as in the study."""
 
     encoder_layers: int
     decoder_layers: int
@@ -24,7 +27,7 @@ class StudentShape:
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
-        """What the model's config says of encoder and decoder, as in `conf/student/`."""
+        """The config of encoder and decoder, as in `conf/student/`."""
         size = {
             "hidden_size": self.width,
             "inner_size": INNER_WIDTHS * self.width,
@@ -35,7 +38,7 @@ class StudentShape:
         return {side: {"num_layers": count, **size} for side, count in layers.items()}
 
     def overrides(self) -> list[str]:
-        """What the training command says for a student of this shape; the study's own go by their names."""
+        """Returns the overrides for training a student of this shape; a name for the study's own shapes."""
         if name := NAMES.get(self):
             return [f"student={name}"]
         sides = self.sides.items()
@@ -50,35 +53,29 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@section
 class SizeTarget:
-    """What a student must keep to; None asks nothing.
+    """The limits that a student must meet; null: no limit."""
 
-    Args:
-        parameters: at most as many.
-        bytes: of its weights, at most.
-        tokens_per_second: at least as many; needs `teacher_tokens_per_second`.
-        dtype: of the weights, `float32`, `float16` or `bfloat16`.
-        teacher_tokens_per_second: as `evaluate.py` measured it.
-    """
-
-    parameters: int | None = None
-    bytes: int | None = None
-    tokens_per_second: float | None = None
-    dtype: str = "float32"
-    teacher_tokens_per_second: float | None = None
+    parameters: int | None = Field(default=None, gt=0)
+    """Maximum number of parameters."""
+    bytes: int | None = Field(default=None, gt=0)
+    """Maximum size of the weights in bytes."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Minimum speed; needs `teacher_tokens_per_second`."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """The type of the weights: `float32`, `float16` or `bfloat16`."""
+    teacher_tokens_per_second: float | None = Field(default=None, gt=0)
+    """The teacher's speed, as measured by an evaluation."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        asked = {key: getattr(self, key) for key in ("parameters", "bytes", "tokens_per_second")}
-        problems = [f"{key}={value}: must be above 0." for key, value in asked.items() if (value or 1) <= 0]
-        if not any(asked.values()):
+        """Returns a sentence if there is no limit, or if a limit cannot be checked."""
+        problems = []
+        if (self.parameters, self.bytes, self.tokens_per_second) == (None, None, None):
             problems.append("parameters=null, like bytes and tokens_per_second: give at least one of the three.")
-        if self.dtype not in BYTES:
-            problems.append(f"dtype={self.dtype}: must be one of {', '.join(BYTES)}.")
-        if self.tokens_per_second and not (self.teacher_tokens_per_second or 0) > 0:
+        if self.tokens_per_second and not self.teacher_tokens_per_second:
             problems.append(
-                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as evaluate.py "
+                "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as an evaluation "
                 "measures it."
             )
         return problems
@@ -89,10 +86,10 @@ class Candidate:
     """A student that could be trained.
 
     Args:
-        shape: its sizes.
-        count: its parameters.
-        bytes: of its weights.
-        tokens_per_second: estimated; None without the teacher's.
+        shape: the shape.
+        count: the number of parameters.
+        bytes: size of the weights in bytes.
+        tokens_per_second: estimated speed; None if the teacher's speed is unknown.
     """
 
     shape: StudentShape
@@ -102,18 +99,17 @@ class Candidate:
 
 
 def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, target: SizeTarget) -> list[Candidate]:
-    """Returns all students of the grid that are smaller than the teacher, the largest first.
+    """Returns all students of the grid that are smaller than the teacher, largest first.
 
-    Tokens a second are the teacher's, times the weights that the teacher multiplies a token by over those of the
-    student (`ParameterCount.per_token`): time is taken to be proportional to multiplications, as if nothing else took
-    any and a translation had as many tokens as its source. Small models do not get that fast; it is an upper bound to
-    be measured by `evaluate.py`.
+    The speed is estimated as the teacher's speed times the ratio of their `ParameterCount.per_token`. This assumes
+    that time is proportional to the number of multiplications, and that a translation has as many tokens as its
+    source. Small models do not reach this speed. It is an upper bound; measure the real speed with an evaluation.
 
     Args:
-        teacher: the teacher's parameters.
-        pieces: of its source and its target tokenizer, which the student takes.
-        shared: whether the student's encoder and decoder share one embedding matrix.
-        target: the dtype and the teacher's speed.
+        teacher: the teacher's number of parameters.
+        pieces: the vocabulary sizes of the teacher's source and target tokenizers, which the student uses too.
+        shared: True if the student's encoder and decoder share one embedding matrix.
+        target: provides the type of the weights and the teacher's speed.
     """
     found = [_candidate(shape, count, teacher, target) for shape, count in _grid(pieces, shared)]
     smaller = [candidate for candidate in found if candidate.count.total < teacher.total]
@@ -121,22 +117,23 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
 
 
 def meets(candidate: Candidate, target: SizeTarget) -> bool:
-    """True if a student keeps to all that is asked."""
+    """True if a student meets all limits."""
     return (
         (target.parameters is None or candidate.count.total <= target.parameters)
         and (target.bytes is None or candidate.bytes <= target.bytes)
-        and (target.tokens_per_second is None or candidate.tokens_per_second >= target.tokens_per_second)
+        and (target.tokens_per_second is None or (candidate.tokens_per_second or 0) >= target.tokens_per_second)
     )
 
 
 def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
     for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS):
         shape = StudentShape(*sizes)
-        yield shape, count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces)
+        if count := count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces):
+            yield shape, count
 
 
 def _complete(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `conf/aayn_base.yaml` says where NeMo's own default would be another."""
+    """Adds the keys of `conf/aayn_base.yaml` that differ from NeMo's defaults."""
     return {side: {**size, "pre_ln_final_layer_norm": True} for side, size in sides.items()}
 
 

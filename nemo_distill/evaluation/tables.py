@@ -1,4 +1,4 @@
-"""The same table as Markdown and on the screen: cells are text, and the first column is a name."""
+"""Prints tables as Markdown and on the screen. Cells are text, and the first column contains names."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-FILE_WIDTH = 240  # columns, where there is no terminal to tell its own
+FILE_WIDTH = 240  # in columns, if the output is not a terminal
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown, without a line end after it."""
+    """Returns a Markdown table without a final newline."""
     ruler = ["---", *["---:"] * (len(columns) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ruler, *rows))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Prints a table, its numbers flush right."""
+    """Prints a table. All columns except the first are right-aligned."""
     table = Table(title=title)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")

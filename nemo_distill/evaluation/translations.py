@@ -1,4 +1,4 @@
-"""The texts of an evaluation: each test set's sentences, and what each system makes of them, made once."""
+"""The texts of an evaluation: source sentences, references and the translations of each system."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,28 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill import __version__
-from nemo_distill.data.output_files import earlier_record, fingerprint, sha256_of, versions, whole_file, write_json
-from nemo_distill.data.progress import shown_progress
-from nemo_distill.data.text_lines import clean_text
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System
+from nemo_distill.progress import shown_progress
+from nemo_distill.storage.files import versions, whole_file
+from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.text.lines import clean_text
 
 DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """A folder of texts, `SET.src`, `SET.ref` and `SET.NAME.txt`, a sentence a line.
+    """A folder of texts `SET.src`, `SET.ref` and `SET.NAME.txt`, with one sentence per line.
 
-    Beside each translation is a record of what it was made with, `SET.NAME.json`. With the same model, settings,
-    versions and source, and a text that nobody has changed, it is not made again.
+    Each translation has a record `SET.NAME.json` of how it was made. It is not repeated if model, settings, versions
+    and source are the same and the file was not changed.
 
     Args:
-        folder: where they are.
-        search: how the systems search.
-        chunk: sentences that are sorted by length and translated together.
+        folder: the folder.
+        search: the search settings.
+        chunk: number of sentences that are sorted by length and translated together.
     """
 
     folder: Path
@@ -35,17 +36,17 @@ class Texts:
     chunk: int = 2048
 
     def write_set(self, one: EvaluationSet) -> None:
-        """Writes sources and references."""
+        """Writes the sources and references of a test set."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for ending, lines in zip(("src", "ref"), one.read()):
             _write(self.folder / f"{one.name}.{ending}", lines)
 
     def read(self, one: EvaluationSet, ending: str) -> list[str]:
-        """Returns the lines of `src`, `ref` or `NAME.txt`."""
+        """Returns the lines of the file with ending `src`, `ref` or `NAME.txt`."""
         return (self.folder / f"{one.name}.{ending}").read_text(encoding="utf-8").split("\n")[:-1]
 
     def translate(self, system: System, sets: Sequence[EvaluationSet], device: str) -> None:
-        """Writes a system's translations of those test sets that it has not translated before."""
+        """Writes a system's missing translations of the test sets."""
         missing = [one for one in sets if not self._is_made(system, one)]
         if not missing:
             return
@@ -59,15 +60,18 @@ class Texts:
                     on_progress(len(made), 1)
             path = self._path(system, one)
             _write(path, made)
-            write_json(path.with_suffix(".json"), {"settings": self._settings(system, one), "sha256": sha256_of(path)})
+            self._work(system, one).finish({"sha256": sha256_of(path)})
 
     def _path(self, system: System, one: EvaluationSet) -> Path:
         return self.folder / f"{one.name}.{system.name}.txt"
 
     def _is_made(self, system: System, one: EvaluationSet) -> bool:
         path = self._path(system, one)
-        record = earlier_record(path.with_suffix(".json"), self._settings(system, one), overwrite=True)
+        record = self._work(system, one).done(overwrite=True)
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
+
+    def _work(self, system: System, one: EvaluationSet) -> Work:
+        return Work(self._path(system, one).with_suffix(".json"), self._settings(system, one))
 
     def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
         source = sha256_of(self.folder / f"{one.name}.src")
@@ -76,7 +80,7 @@ class Texts:
 
 
 def system_settings(system: System) -> dict[str, Any]:
-    """Returns what a system's translations depend on, whatever it is called."""
+    """Returns what a system's translations depend on, except its name."""
     keys = ("engine", "dtype", "source_language", "target_language")
     return {"model": fingerprint(system.model), **{key: getattr(system, key) for key in keys}}
 

@@ -1,1 +1,1 @@
-"""From a `.nemo` to formats that are served without NeMo."""
+"""Exports a `.nemo` to formats that run without NeMo."""

@@ -1,9 +1,9 @@
-"""NeMo's translation transformer in CTranslate2's terms. Importing this imports ctranslate2.
+"""Converts NeMo's translation Transformer to CTranslate2. Importing this module imports ctranslate2.
 
-What their names do not tell: NeMo divides queries and keys by the fourth root of the head's width, which is the usual
-square root once multiplied out. It adds positions to unscaled embeddings and always normalizes the sum. Its `gelu` is
-the exact one. Its fixed positions interleave sines and cosines and are divided by the square root of the width, unlike
-those that CTranslate2 computes where no table is given; so the table is exported.
+Some differences are not obvious from the names. NeMo divides both queries and keys by the fourth root of the head
+width, which equals the usual division by the square root. It adds positions to unscaled embeddings and always
+normalizes the sum. Its `gelu` is the exact one. Its fixed positions interleave sines and cosines and are divided by
+the square root of the width. CTranslate2 would compute them differently, so the table is exported.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.vocabulary import Vocabularies, name_ids
-from nemo_distill.models.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 
 ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 
 
 class NemoConverter(Converter):
-    """CTranslate2's converter of a restored `MTEncDecModel`.
+    """A CTranslate2 converter for a restored `MTEncDecModel`.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
         vocabularies: the tokens of both sides.
-        positions: rows of the encoder's and of the decoder's table of positions.
+        positions: the numbers of rows in the position tables of encoder and decoder.
     """
 
     def __init__(self, model: Any, vocabularies: Vocabularies, positions: tuple[int, int]):
@@ -51,18 +51,18 @@ class NemoConverter(Converter):
 
 
 def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
-    """Writes a restored `MTEncDecModel` into `folder`.
+    """Writes a restored `MTEncDecModel` to `folder`.
 
     Args:
-        model: in eval mode.
-        folder: holds the tokenizers that the record names.
-        record: the quantization, the tokenizers and the positions.
+        model: the model, in eval mode.
+        folder: must contain the tokenizers that the record names.
+        record: provides quantization, tokenizers and positions.
     """
-    sides = (record.source, record.target)
-    source, target = (read_vocabulary(folder / side.tokenizer) for side in sides)
+    source, target = (read_vocabulary(folder / side.tokenizer) for side in (record.source, record.target))
     sizes = (stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder))
-    converter = NemoConverter(model, name_ids(source, target, *sizes), tuple(side.positions for side in sides))
-    converted = folder / "converted"  # CTranslate2 wants a folder of its own
+    positions = (record.source.positions, record.target.positions)
+    converter = NemoConverter(model, name_ids(source, target, *sizes), positions)
+    converted = folder / "converted"  # CTranslate2 requires a new folder
     converter.convert(str(converted), quantization=record.quantization)
     for file in converted.iterdir():
         file.rename(folder / file.name)
@@ -70,7 +70,7 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
 
 
 def encoder_spec(model: Any, positions: int) -> transformer_spec.TransformerEncoderSpec:
-    """Describes the `TransformerEncoderNM` of a model."""
+    """Returns the specification of a model's `TransformerEncoderNM`."""
     stack = model.encoder.encoder
     spec = transformer_spec.TransformerEncoderSpec(
         len(stack.layers),
@@ -89,7 +89,7 @@ def encoder_spec(model: Any, positions: int) -> transformer_spec.TransformerEnco
 
 
 def decoder_spec(model: Any, positions: int) -> transformer_spec.TransformerDecoderSpec:
-    """Describes the `TransformerDecoderNM` of a model, and the projection to its vocabulary."""
+    """Returns the specification of a model's `TransformerDecoderNM` and its output projection."""
     stack = model.decoder.decoder
     spec = transformer_spec.TransformerDecoderSpec(
         len(stack.layers),
@@ -110,9 +110,9 @@ def decoder_spec(model: Any, positions: int) -> transformer_spec.TransformerDeco
 
 
 def position_table(embedding: Any, positions: int) -> Tensor:
-    """Returns the first `positions` rows (positions, D) of a `TransformerEmbedding`'s positions.
+    """Returns the first `positions` rows (positions, D) of a `TransformerEmbedding`'s position table.
 
-    Fixed ones go on for ever; of learned ones there are as many as the model has learned.
+    Fixed tables can have any length. Learned tables have as many rows as the model has learned.
     """
     table = embedding.position_embedding
     if isinstance(table, nn.Embedding):
@@ -167,5 +167,5 @@ def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.LayerNorm) -> None:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """CTranslate2 quantizes in place."""
+    """Copies a tensor, because CTranslate2 quantizes in place."""
     return tensor.detach().clone()

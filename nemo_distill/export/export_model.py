@@ -1,19 +1,20 @@
-"""Exports a `.nemo`: the network in the format asked for, the tokenizers' files and the record beside it."""
+"""Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from nemo_distill import __version__
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.export.new_folder import new_folder
-from nemo_distill.export.record import ExportRecord, TextSide
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import broken_rules
+from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
 from nemo_distill.export.settings import ExportSettings
-from nemo_distill.models.tokenizer_files import read_vocabulary
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import new_folder
 
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"
@@ -22,18 +23,19 @@ PACKAGES = ("nemo_toolkit", "torch")
 
 
 def export_model(settings: ExportSettings) -> ExportRecord:
-    """Writes the folder `settings.output`, whole or not at all, and returns its record.
+    """Writes the folder `settings.output` atomically and returns its record.
 
     Raises:
-        ConfigurationError: with every problem of the settings and of the model.
+        ConfigurationError: with all problems of the settings and of the model.
     """
-    if problems := settings.problems():
+    if problems := broken_rules(settings):
         raise ConfigurationError(problems)
-    from nemo_distill.core.restore import restore_for_inference
-    from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     archive = NemoArchive(settings.model)
-    model = restore_for_inference(DistillableMTEncDecModel, archive.path)
+    model = restore_for_inference(MTEncDecModel, archive.path)
     with new_folder(settings.output) as folder:
         record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
@@ -53,7 +55,7 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
 
 
 def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
-    """Writes the tokenizers of source and target, or one if both are the same, and returns their files' names."""
+    """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
     paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
     if paths[0].read_bytes() != paths[1].read_bytes():
         return [
@@ -83,9 +85,9 @@ def _text_side(config: dict[str, Any], side: str, tokenizer: Path, max_positions
     vocabulary = read_vocabulary(tokenizer)
     return TextSide(
         tokenizer=tokenizer.name,
-        library=vocabulary.library,
+        library=tokenizer_library(tokenizer),
         language=config.get(LANGUAGES[side]),
         pieces=len(vocabulary.pieces),
-        special_ids=vocabulary.special_ids,
+        special_ids=cast(SpecialIds, vocabulary.special_ids),
         positions=max_positions or config[side].get("max_sequence_length", 512),
     )

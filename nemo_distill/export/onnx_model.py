@@ -1,47 +1,44 @@
-"""NeMo's translation transformer as three ONNX graphs, through NeMo's own export.
+"""Exports NeMo's translation Transformer as three ONNX graphs, using NeMo's own export.
 
-Since torch 2.9 `torch.onnx.export` runs another exporter unless told otherwise, and that one stops at NeMo's fixed
-positions, which look at a tensor's value ("Could not guard on data-dependent expression"). NeMo 2.4 does not tell it,
-so that its `model.export(...)` fails; here it is told. NeMo's example inputs are replaced too: their ids are of a
-vocabulary that the model may not have, and for a post-LN decoder they hold the states of one layer too many.
+NeMo's example inputs are replaced, because their ids may be outside the vocabulary, and because they contain the
+states of one layer too many for a post-LN decoder.
 
 `encoder.onnx`      input_ids (B, S), encoder_mask (B, S) -> last_hidden_states (B, S, D)
 `decoder.onnx`      input_ids (B, T), decoder_mask (B, T), encoder_embeddings (B, S, D), encoder_mask (B, S),
                     decoder_mems (B, N, T - 1, D) -> last_hidden_states (B, N, T, D)
 `classifier.onnx`   hidden_states (B, T, D) -> log_probs (B, T, V)
 
-One call of the decoder is one step: it reads the last of `input_ids`, and what it returns is the next call's
-`decoder_mems`, (B, N, 0, D) at first; the classifier reads `last_hidden_states[:, -1, -1:]`. N counts the embeddings,
-the layers and the final norm, if there is one. Ids are int64, all else is float32; masks are 1 at real tokens. No
-sequence may be longer than the model's `max_sequence_length`.
+One call of the decoder is one step. It reads the last token of `input_ids`. Its output is the `decoder_mems` of the
+next call; in the first call, `decoder_mems` is (B, N, 0, D). The classifier reads `last_hidden_states[:, -1, -1:]`. N
+counts the embeddings, the layers and the final norm, if there is one. Ids are int64, all other tensors are float32.
+Masks are 1 at real tokens. Sequences must not be longer than the model's `max_sequence_length`.
 """
 
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
+from nemo_distill.nemo_files.host_fixes import classic_onnx_export
+
 GRAPHS = ("encoder", "decoder", "classifier")
-# Any sizes will do, if no two are equal and none is 1: the exporter could take them for one, or for constant.
+# Example sizes must differ from each other and from 1. Otherwise the exporter could take them as equal or constant.
 BATCH, SOURCE_LENGTH, TARGET_LENGTH = 2, 7, 5
 
 
 def write_graphs(model: Any, folder: Path) -> None:
-    """Writes the graphs of a restored `MTEncDecModel`, in eval mode, on the CPU; it is spoilt for any other use."""
+    """Writes the graphs of a restored `MTEncDecModel` (in eval mode, on CPU). The model cannot be used afterwards."""
     modules = (model.encoder, model.decoder, model.log_softmax)
-    classic = mock.patch.object(torch.onnx, "export", partial(torch.onnx.export, dynamo=False))
-    with classic, warnings.catch_warnings():
-        # Of branches that are fixed: those that only a sequence beyond the table of positions takes.
+    with classic_onnx_export(), warnings.catch_warnings():
+        # The warnings are about branches that depend on the length, which only too long sequences would take.
         warnings.simplefilter("ignore")
         for name, module, example in zip(GRAPHS, modules, _examples(model)):
             module.export(str(folder / f"{name}.onnx"), input_example=example)
 
 
 def _examples(model: Any) -> list[tuple[torch.Tensor, ...]]:
-    """Inputs of the three modules, in the order of their arguments."""
+    """Returns example inputs of the three modules, in the order of their arguments."""
     stack = model.decoder.decoder
     num_states = 1 + len(stack.layers) + (stack.final_layer_norm is not None)
     source = torch.ones(BATCH, SOURCE_LENGTH, dtype=torch.long)

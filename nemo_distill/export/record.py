@@ -1,6 +1,5 @@
-"""How an export was made, and what its user must know to feed it: `nemo_distill.json`, beside the model."""
+"""The record of an export, `nemo_distill.json`: how it was made, and how to use it."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,14 +7,15 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
-from nemo_distill.core.folder_safety import check_links, inside
-from nemo_distill.data.records import CLOSED, read_json
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.folder_safety import check_links, path_inside
+from nemo_distill.storage.records import CLOSED, read_json
 
 RECORD_NAME = "nemo_distill.json"
 
 
 class SpecialIds(TypedDict):
-    """Of a tokenizer."""
+    """The special ids of a tokenizer."""
 
     pad: int
     unk: int
@@ -25,15 +25,15 @@ class SpecialIds(TypedDict):
 
 @dataclass(frozen=True)
 class TextSide:
-    """How one side's text becomes ids, or its ids become text.
+    """How to convert between text and ids on one side.
 
     Args:
-        tokenizer: the file in the export's folder.
+        tokenizer: file name of the tokenizer in the exported folder.
         library: `sentencepiece` or `yttm`.
-        language: NeMo's, which chooses pre- and post-processing; `ignore` and None stand for none.
-        pieces: the tokenizer's; ids from here on are nothing.
-        special_ids: of pad, unk, bos and eos.
-        positions: the most ids that the model has positions for; the source's begin with bos and end with eos.
+        language: NeMo's language code, which determines pre- and post-processing; `ignore` and None: no processing.
+        pieces: number of pieces in the tokenizer. Greater ids have no text.
+        special_ids: the ids of pad, unk, bos and eos.
+        positions: maximum number of ids. Source ids begin with bos and end with eos.
     """
 
     __pydantic_config__ = CLOSED
@@ -47,17 +47,17 @@ class TextSide:
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """An export.
+    """The record of an export.
 
     Args:
-        model: the name of the `.nemo`.
-        sha256: of the `.nemo`.
+        model: file name of the `.nemo`.
+        sha256: SHA-256 of the `.nemo`.
         format: `ctranslate2` or `onnx`.
-        quantization: of the weights.
-        architecture: what the `.nemo`'s config says of encoder, decoder, head and shared embeddings.
+        quantization: the type of the weights.
+        architecture: the config of encoder, decoder, head and shared embeddings in the `.nemo`.
         source: the encoder's side.
-        target: the decoder's.
-        versions: of the packages that made it.
+        target: the decoder's side.
+        versions: versions of the packages that made the export.
     """
 
     __pydantic_config__ = CLOSED
@@ -72,21 +72,20 @@ class ExportRecord:
 
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / RECORD_NAME).write_text(f"{text}\n", encoding="utf-8")
+        write_json(folder / RECORD_NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "ExportRecord":
-        """Reads the record of an export's folder.
+        """Reads the record of an exported folder.
 
         Raises:
-            ValueError: if the folder holds no export, or names or links to files outside of it.
+            ValueError: if the folder is not an export, or refers to files outside of it.
         """
         path = folder / RECORD_NAME
-        if not path.is_file():
-            raise ValueError(f"'{folder}' is no export: it holds no {RECORD_NAME}")
-        check_links(folder)
-        record = read_json(path, cls)
+        if path.is_file():
+            check_links(folder)
+        if (record := read_json(path, cls)) is None:
+            raise ValueError(f"'{folder}' is not an export: it has no {RECORD_NAME}")
         for side in (record.source, record.target):
-            inside(folder, side.tokenizer)
+            path_inside(folder, side.tokenizer)
         return record

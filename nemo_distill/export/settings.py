@@ -1,117 +1,94 @@
-"""What to export, where to and how; checked before NeMo is imported."""
+"""The settings of an export. They are checked before NeMo is imported."""
 
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from pydantic import Field
 
-from nemo_distill.core.config import ConfigurationError, check_missing
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.text_lines import user_path
+from nemo_distill.config.section import rule, section
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
-from nemo_distill.models.translation_archive import SIDES
+from nemo_distill.nemo_files.archive import NemoArchive, NemoFile
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import UserPath
 
-FORMATS = ("ctranslate2", "onnx")  # each the name of the package that it needs, and of the extra that installs it
-QUANTIZATIONS = (
-    "float32",
-    "float16",
-    "bfloat16",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-)
-FEWEST_POSITIONS = 3  # one token between the beginning and the end
+Quantization = Literal[
+    "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
+]
+QUANTIZATIONS = get_args(Quantization)
 
 
-@dataclass(frozen=True)
+@section
 class ExportSettings:
-    """One export.
+    """One export."""
 
-    Args:
-        model: the `.nemo`.
-        output: the folder to write.
-        format: `ctranslate2` or `onnx`.
-        quantization: of CTranslate2's weights; `int8_float16` and `int8_bfloat16` name the type of what stays a float.
-        max_positions: rows of CTranslate2's table of positions, so the most tokens that a source, its two special
-            symbols included, or a translation can have; None for the model's own `max_sequence_length`. NeMo computes
-            fixed positions beyond it on demand, CTranslate2 ends at the table.
-        force: replace an earlier export in `output`.
-    """
-
-    model: Path
-    output: Path
-    format: str = "ctranslate2"
-    quantization: str = "float32"
-    max_positions: int | None = None
+    model: NemoFile
+    """The `.nemo`."""
+    output: UserPath
+    """The folder to write."""
+    format: Literal["ctranslate2", "onnx"] = "ctranslate2"
+    """`ctranslate2`, or `onnx`: three graphs. Each is the name of the package that it needs, and of the extra that
+    installs it."""
+    quantization: Quantization = "float32"
+    """Of CTranslate2's weights. `float32` changes nothing, `int8` is the smallest; `int8_float16` and `int8_bfloat16`
+    name the type of what stays a float. What it costs is to be measured, on the export."""
+    max_positions: Annotated[int, Field(ge=3)] | None = None
+    """Of CTranslate2: the most tokens of a source, its two special symbols included, and of a translation; null: the
+    model's own `max_sequence_length`. NeMo computes fixed positions beyond it on demand, CTranslate2 ends there."""
     force: bool = False
+    """Replace an earlier export in `output`."""
 
-    def problems(self) -> list[str]:
-        """Returns a sentence for each thing that keeps the export from being made, the model's own included."""
-        return [*self._value_problems(), *self._output_problems(), *self._model_problems()]
+    @rule
+    def package_problems(self) -> list[str]:
+        """Returns a sentence if the format's package is missing."""
+        return [] if find_spec(self.format) else [missing_package(self.format)]
 
-    def _value_problems(self) -> list[str]:
-        problems = []
-        for key, allowed in (("format", FORMATS), ("quantization", QUANTIZATIONS)):
-            if getattr(self, key) not in allowed:
-                problems.append(f"{key}={getattr(self, key)}: must be one of {', '.join(allowed)}.")
-        if self.format in FORMATS and find_spec(self.format) is None:
-            problems.append(missing_package(self.format))
-        if self.format == "onnx":
-            for key, default in (("quantization", "float32"), ("max_positions", None)):
-                if getattr(self, key) != default:
-                    problems.append(f"{key}={getattr(self, key)}: belongs to format=ctranslate2; leave it out.")
-        elif self.max_positions is not None and not _at_least(self.max_positions, FEWEST_POSITIONS):
-            problems.append(f"max_positions={self.max_positions}: must be null or at least {FEWEST_POSITIONS}.")
-        return problems
+    @rule
+    def format_problems(self) -> list[str]:
+        """Returns a sentence for each key that has no effect on this format."""
+        if self.format != "onnx":
+            return []
+        given = {"quantization": self.quantization, "max_positions": self.max_positions}
+        return [
+            f"{key}={value}: only for format=ctranslate2; remove it."
+            for key, value in given.items()
+            if value != getattr(ExportSettings, key)
+        ]
 
-    def _output_problems(self) -> list[str]:
+    @rule
+    def output_problems(self) -> list[str]:
+        """Returns a sentence if there is something in the output's place that is not to be replaced."""
         if not self.output.exists():
             return []
         if not self.force:
-            return [f"output='{self.output}' exists already; name another, or replace it with force=true."]
+            return [f"output='{self.output}' already exists; choose another folder, or set force=true to replace it."]
         if not (self.output / RECORD_NAME).is_file():
-            return [f"output='{self.output}' is no earlier export, and force=true replaces nothing else."]
+            return [f"output='{self.output}' is not an earlier export, so force=true does not replace it."]
         return []
 
-    def _model_problems(self) -> list[str]:
-        try:
-            config = OmegaConf.to_container(NemoArchive(self.model).config)
-        except ValueError as error:
-            return [f"model: {error}."]
-        problems = unsupported(config, self.format)
-        for side in SIDES:
-            stack = config.get(side) or {}
-            known = stack.get("max_sequence_length", 512)
-            if stack.get("learn_positional_encodings") and _at_least(self.max_positions, known + 1):
-                problems.append(f"max_positions={self.max_positions}: the {side} has learned {known} positions.")
-        return problems
+    @rule
+    def model_problems(self) -> list[str]:
+        """Returns a sentence for each property of the model that the format cannot express."""
+        return unsupported(OmegaConf.to_container(NemoArchive(self.model).config), self.format)
 
-
-def _at_least(value: Any, minimum: int) -> bool:
-    return isinstance(value, int) and value >= minimum
+    @rule
+    def position_problems(self) -> list[str]:
+        """Returns a sentence for each side that has learned fewer positions than are wanted."""
+        config = NemoArchive(self.model).config
+        stacks = {side: config.get(side) or {} for side in SIDES}
+        learned = {
+            side: stack.get("max_sequence_length", 512)
+            for side, stack in stacks.items()
+            if stack.get("learn_positional_encodings")
+        }
+        return [
+            f"max_positions={self.max_positions}: the {side} has learned {known} positions."
+            for side, known in learned.items()
+            if self.max_positions is not None and self.max_positions > known
+        ]
 
 
 def missing_package(name: str) -> str:
-    """Returns the sentence that says how to install an optional package whose extra has its name."""
+    """Returns a sentence that says how to install an optional package. The extra has the same name."""
     return f"{name} is not installed: pip install 'nemo_distill[{name}]'."
-
-
-def read_settings(cfg: DictConfig) -> ExportSettings:
-    """Returns the settings of a script's config."""
-    values = {name: cfg[name] for name in ExportSettings.__dataclass_fields__}
-    return ExportSettings(**values | {name: user_path(values[name]) for name in ("model", "output")})
-
-
-def check_export(cfg: DictConfig) -> None:
-    """Checks a script's config.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    if problems := check_missing(cfg) or read_settings(cfg).problems():
-        raise ConfigurationError(problems)

@@ -1,21 +1,21 @@
-"""The tokens that an exported model calls its ids by."""
+"""Token names for the ids of an exported model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nemo_distill.models.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 
 NAMED = ("unk", "bos", "eos")
 
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """Tokens in the order of their ids, each different from all others of its side.
+    """The tokens of both sides in the order of their ids. Within a side, all tokens are different.
 
     Args:
-        source: the encoder's.
-        target: the decoder's.
-        special_tokens: what unk, bos and eos are called, on both sides.
+        source: the encoder's tokens.
+        target: the decoder's tokens.
+        special_tokens: the names of unk, bos and eos, the same on both sides.
     """
 
     source: tuple[str, ...]
@@ -24,18 +24,19 @@ class Vocabularies:
 
 
 def name_ids(source: Vocabulary, target: Vocabulary, source_size: int, target_size: int) -> Vocabularies:
-    """Names the ids of both sides by their pieces; special ones have the target's names on both sides.
+    """Names the ids by their pieces. Special ids have the target's names on both sides.
 
     Args:
         source: the encoder's tokenizer.
-        target: the decoder's.
-        source_size: rows of the encoder's embeddings; those beyond the tokenizer's pieces, with which NeMo 1.x filled
-            the vocabulary up to a multiple of 8, get names of their own.
-        target_size: rows of the decoder's.
+        target: the decoder's tokenizer.
+        source_size: number of rows in the encoder's embeddings. NeMo 1.x pads the vocabulary to a multiple of 8; the
+            additional ids get names of their own.
+        target_size: number of rows in the decoder's embeddings.
     """
     special_tokens = {name: target.pieces[target.special_ids[name]] for name in NAMED}
-    sides = [_tokens(*side, special_tokens) for side in ((source, source_size), (target, target_size))]
-    return Vocabularies(*sides, special_tokens)
+    return Vocabularies(
+        _tokens(source, source_size, special_tokens), _tokens(target, target_size, special_tokens), special_tokens
+    )
 
 
 def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Distillation losses: plain modules from tensors to a scalar, selectable by `_target_` in a config."""
+"""Distillation losses. Each maps tensors to a scalar and is selected by `_target_` in the config."""
 
 from nemo_distill.losses.attention_maps import AttentionMapsLoss
 from nemo_distill.losses.cosine_embedding import CosineEmbeddingLoss

@@ -1,4 +1,4 @@
-"""Distillation of where the models look."""
+"""Distillation of attention maps."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,18 @@ from torch import Tensor, nn
 from nemo_distill.losses.layer_map import LayerMap, layer_pairs
 from nemo_distill.losses.reduction import masked_mean
 
-SMALLEST_PROBABILITY = 1e-7  # of a key that a mask hides
+SMALLEST_PROBABILITY = 1e-7  # avoids log 0 at masked keys
 
 
 class AttentionMapsLoss(nn.Module):
-    """KL(A_teacher ‖ A_student) of each real query's attention, averaged over heads and pairs of layers.
+    """KL(A_teacher ‖ A_student) of the attention of each query, averaged over heads and layer pairs.
 
-    Wang et al. 2020, section 3.1.
-
-    Where the numbers of heads differ, each model's distributions are averaged over its heads first.
+    From Wang et al. 2020, section 3.1. If the models have different numbers of heads, each model's attention is first
+    averaged over its heads.
 
     Args:
-        attention_maps: the name under which the maps are registered.
-        layers: which layers are compared; see `layer_pairs`.
+        attention_maps: the name under which the models register the maps.
+        layers: the layers to compare; see `layer_pairs`.
     """
 
     def __init__(self, attention_maps: str = "decoder_cross_attention", layers: LayerMap = "uniform"):
@@ -29,14 +28,16 @@ class AttentionMapsLoss(nn.Module):
         self.layers = layers
 
     def prepare(self, student_heads: Sequence[int], teacher_heads: Sequence[int]) -> None:
-        """Refuses layers that cannot be paired, once both models are known; takes the heads of each layer.
+        """Checks that the layers can be paired. The arguments are the number of heads of each layer.
 
         Raises:
-            ValueError: if the layers cannot be paired as asked.
+            ValueError: if the layers cannot be paired.
         """
         pairs = layer_pairs(self.layers, len(student_heads), len(teacher_heads))
         if any(0 in pair for pair in pairs):
-            raise ValueError("pairs layer 0, the embeddings, which have no attention; layers are counted from 1")
+            raise ValueError(
+                f"layers={self.layers}: pairs layer 0, the embeddings, which have no attention; count layers from 1."
+            )
 
     def forward(
         self,
@@ -44,12 +45,12 @@ class AttentionMapsLoss(nn.Module):
         teacher_attention_maps: Sequence[Tensor],
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Returns the mean over real queries.
+        """Returns the mean over the unmasked queries.
 
         Args:
-            student_attention_maps: of each layer, probabilities (B, H, T, S) of T queries over S keys.
-            teacher_attention_maps: likewise.
-            mask: (B, T), true at real queries; None counts every one.
+            student_attention_maps: for each layer, the probabilities (B, H, T, S) of S keys for each of T queries.
+            teacher_attention_maps: the same for the teacher.
+            mask: (B, T), true at real queries; None counts every position.
         """
         pairs = layer_pairs(self.layers, len(student_attention_maps), len(teacher_attention_maps))
         distances = [
@@ -60,7 +61,7 @@ class AttentionMapsLoss(nn.Module):
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL of each query (B, T), from maps (B, H, T, S)."""
+    """Returns the KL divergence (B, T) of each query, from attention maps (B, H, T, S)."""
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(dim=1, keepdim=True), teacher.mean(dim=1, keepdim=True)
     log_student, log_teacher = (maps.float().clamp(min=SMALLEST_PROBABILITY).log() for maps in (student, teacher))

@@ -1,8 +1,8 @@
-"""Word-level losses together with their gradients, without an autograd graph.
+"""Gradients of word-level losses in closed form, without an autograd graph.
 
-Unless it says otherwise, a function takes the loss and the log-probabilities (N, V) of student and teacher, p and q,
-at a temperature T, and returns the loss (N,) of each token and its gradient (N, V) with respect to the student's
-logits divided by T.
+Unless stated otherwise, each function takes the loss and the log-probabilities (N, V) of student (p) and teacher (q)
+at temperature T. It returns the loss (N,) of each token and the gradient (N, V) with respect to the student's logits
+divided by T.
 """
 
 import math
@@ -18,16 +18,16 @@ from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-Differentiated = tuple[Tensor, Tensor]  # losses (N,) and gradients (N, V)
+LossesAndGradients = tuple[Tensor, Tensor]  # losses (N,) and gradients (N, V)
 
 
-def differentiate(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """Returns `loss.per_token` and its gradient, by a closed form where there is one and by autograd otherwise."""
+def differentiate(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """Returns `loss.per_token` and its gradient, in closed form if there is one, otherwise by autograd."""
     return CLOSED_FORMS.get(type(loss), by_autograd)(loss, student, teacher)
 
 
-def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """Of any loss; the closed forms agree with it."""
+def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """Differentiates any loss by autograd."""
     with torch.enable_grad():
         leaf = student.detach().requires_grad_()
         values = loss.per_token(leaf, teacher)
@@ -35,25 +35,28 @@ def by_autograd(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differ
     return values.detach(), gradient - student.exp() * gradient.sum(dim=-1, keepdim=True)
 
 
-def _kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p - q (Hinton et al. 2015, eq. 2)."""
+def _kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """The gradient is p - q (Hinton et al. 2015, eq. 2)."""
     q = teacher.exp()
     return (teacher - student).mul_(q).sum(dim=-1), student.exp().sub_(q)
 
 
-def _cross_entropy(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p - q, as that of KL."""
+def _cross_entropy(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """The gradient is p - q, the same as for KL."""
     q = teacher.exp()
     return -(student * q).sum(dim=-1), student.exp().sub_(q)
 
 
-def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """p (log p - log q - KL(p ‖ q))."""
+def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """The gradient is p (log p - log q - KL(p ‖ q))."""
     return _toward_student(student, teacher)
 
 
-def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -> Differentiated:
-    """(1 - beta) p (log p - log m - KL(p ‖ m)): what comes through m cancels, since m's probabilities sum to 1."""
+def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """The gradient is (1 - beta) p (log p - log m - KL(p ‖ m)).
+
+    The gradient through the mixture m cancels out, because the probabilities of m sum to 1.
+    """
     if loss.beta in (0, 1):
         return (_kl if loss.beta == 0 else _reverse_kl)(loss, student, teacher)
     mixture = torch.logaddexp(teacher + math.log(loss.beta), student + math.log1p(-loss.beta))
@@ -62,15 +65,15 @@ def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -
     return loss.beta * forward + (1 - loss.beta) * reverse, gradient.mul_(1 - loss.beta)
 
 
-def _toward_student(student: Tensor, other: Tensor) -> Differentiated:
-    """KL(p ‖ other), and its gradient while `other` stands still."""
+def _toward_student(student: Tensor, other: Tensor) -> LossesAndGradients:
+    """Returns KL(p ‖ other) and its gradient, with `other` held constant."""
     p, distance = student.exp(), student - other
     values = (p * distance).sum(dim=-1)
     return values, distance.sub_(values.unsqueeze(-1)).mul_(p)
 
 
-def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
-    """As `_cross_entropy`, with a teacher whose words beyond its k best, if it has any, share one probability o.
+def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> LossesAndGradients:
+    """Like `_cross_entropy`, for a teacher that stores k words and gives each other word the same probability o.
 
     -Σ_v q(v) log p(v) = -Σ_k (q_k - o) log p_k - o Σ_v log p(v).
     """
@@ -83,8 +86,8 @@ def cross_entropy_with_top_k(student: Tensor, teacher: TopK, temperature: float)
     return values, gradient
 
 
-def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differentiated:
-    """The cross-entropy without the teacher's entropy, which the student cannot change."""
+def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> LossesAndGradients:
+    """The cross-entropy minus the teacher's entropy, which is constant for the student."""
     values, gradient = cross_entropy_with_top_k(student, teacher, temperature)
     log_probs, other = (logs.to(student.dtype) for logs in teacher.tempered(temperature))
     num_others = teacher.vocab_size - log_probs.shape[-1]
@@ -92,15 +95,15 @@ def kl_with_top_k(student: Tensor, teacher: TopK, temperature: float) -> Differe
     return values - entropy, gradient
 
 
-# By exact type: a class that changes `per_token` of one of these has another gradient.
-CLOSED_FORMS: Mapping[type, Callable[..., Differentiated]] = {
+# Looked up by exact type, because a subclass may override `per_token` and then has another gradient.
+CLOSED_FORMS: Mapping[type, Callable[..., LossesAndGradients]] = {
     KLDivergenceLoss: _kl,
     CrossEntropyLoss: _cross_entropy,
     ReverseKLDivergenceLoss: _reverse_kl,
     JensenShannonLoss: _jensen_shannon,
 }
-# That look at no more than the teacher's k words; from (N, V), a `TopK` and a temperature.
-TOP_K_FORMS: Mapping[type, Callable[..., Differentiated]] = {
+# These read only the teacher's k stored words. Their arguments are student log_probs (N, V), a `TopK` and T.
+TOP_K_FORMS: Mapping[type, Callable[..., LossesAndGradients]] = {
     KLDivergenceLoss: kl_with_top_k,
     CrossEntropyLoss: cross_entropy_with_top_k,
 }

@@ -1,4 +1,4 @@
-"""Distillation of hidden states by their direction."""
+"""Distillation of hidden states by cosine similarity."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,9 +7,9 @@ from nemo_distill.losses.hidden_states import HiddenStatesLoss
 
 
 class CosineEmbeddingLoss(HiddenStatesLoss):
-    """1 - cos(h_student, h_teacher): the third term of DistilBERT's loss (Sanh et al. 2019, section 2).
+    """1 - cos(h_student, h_teacher), the third term of DistilBERT's loss (Sanh et al. 2019, section 2).
 
-    Between 0, the same direction, and 2, the opposite one.
+    The value is between 0 (same direction) and 2 (opposite direction).
     """
 
     def per_token(self, student_hidden_states: Tensor, teacher_hidden_states: Tensor) -> Tensor:

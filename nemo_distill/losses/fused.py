@@ -1,9 +1,9 @@
-"""The word-level losses of a step in one pass over the vocabulary that holds the logits of a few tokens at a time.
+"""Computes the word-level losses of a step in chunks of tokens, to save memory.
 
-The usual way keeps several tensors of (N, V) numbers, half a gigabyte each for 4,096 tokens of 32,000 words. Here the
-logits of a chunk of tokens are made, turned into losses and gradients, and forgotten. To have the gradients before
-anyone asks for them takes the weights with which the losses will be summed, and spares a second projection in the
-backward pass.
+The plain losses keep several (N, V) tensors, each of 0.5 GB for 4,096 tokens and 32,000 words. This module computes
+the logits of one chunk of tokens at a time, turns them into losses and gradients, and frees them. The gradients are
+computed in the forward pass, so the backward pass need not project the hidden states again. The forward pass must
+therefore know the weights of the losses in the total.
 """
 
 import math
@@ -14,69 +14,70 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.closed_forms import TOP_K_FORMS, Differentiated, differentiate
+from nemo_distill.losses.closed_forms import TOP_K_FORMS, LossesAndGradients, differentiate
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
-CHUNK_ELEMENTS = {"cpu": 16_384_000, "cuda": 20_000_000}  # of the logits that exist at a time
-BLOCK_ELEMENTS = {"cpu": 256_000, "cuda": 20_000_000}  # of them, how many are worked on at a time: a cache's worth
-# In float16, numbers below 6e-8 are 0 and those above 65,504 infinite. For the matrix products, the gradient of each
-# token is brought to a sum of absolute values in between, and the tokens' shares of the whole to another sum.
+CHUNK_ELEMENTS = {"cpu": 16_384_000, "cuda": 20_000_000}  # logits that are in memory at the same time
+BLOCK_ELEMENTS = {"cpu": 256_000, "cuda": 20_000_000}  # logits processed at the same time; on CPU, they fit the cache
+# In float16, values below 6e-8 become 0 and values above 65,504 become infinite. Before a float16 matrix product, each
+# token's gradient is scaled to L1 norm HALF_GRADIENT, and the tokens' scale factors to sum HALF_SHARES.
 HALF_GRADIENT, HALF_SHARES = 32.0, 16.0
-Tokens = tuple[Tensor, ...]  # a few positions, as their indices in each of the dimensions (B, T)
+Tokens = tuple[Tensor, ...]  # indices of some tokens in the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
 
-class Teacher(Protocol):
-    """What gives the teacher's distributions of a few tokens at a time: a `Projection`, a `TopK`, or the like."""
+class TeacherDistributions(Protocol):
+    """Provides the teacher's distributions for a few tokens at a time, such as a `Projection` or a `TopK`."""
 
-    def select(self, tokens: Tokens | slice) -> "Teacher":
-        """Returns that of some tokens."""
+    def select(self, tokens: Tokens | slice) -> "TeacherDistributions":
+        """Returns the distributions of some tokens."""
 
-    def to(self, dtype: torch.dtype) -> "Teacher":
-        """Returns it with matrices of another precision."""
+    def to(self, dtype: torch.dtype) -> "TeacherDistributions":
+        """Returns a copy with matrices in another precision."""
 
-    def reserve(self, tokens: int) -> "Teacher":
-        """Returns it with memory for the logits of so many tokens, in which `project` works from then on."""
+    def reserve(self, tokens: int) -> "TeacherDistributions":
+        """Returns a copy with memory for the logits of `tokens` tokens. Each call of `project` overwrites it."""
 
-    def project(self) -> "Teacher":
-        """Returns it with all products of matrices done; what it returned before may be overwritten."""
+    def project(self) -> "TeacherDistributions":
+        """Computes the logits. May overwrite the result of the previous call."""
 
     def tempered_log_probs(self, temperature: float) -> Tensor:
-        """Returns the log-probabilities (N, V) at a temperature, perhaps in place of the logits: to be called once."""
+        """Returns the log-probabilities (N, V) at a temperature. May overwrite the logits, so call it only once."""
 
 
 @torch.compiler.disable
 def fused_losses(
     student: Projection,
-    teacher: Teacher | None,
+    teacher: TeacherDistributions | None,
     mask: Tensor | None,
     losses: Sequence[WordLevelLoss],
     weights: Sequence[float],
     temperature: float = 1.0,
     labels: SmoothedLabels | None = None,
 ) -> Tensor:
-    """Returns each loss's mean over real tokens, as `losses` and the log-likelihood of `labels` have them.
+    """Returns the mean of each loss over the real tokens, equal to the values of the plain losses.
 
-    The gradients for the student's hidden states, weight and bias are those of the plain losses, for any sum of the
-    returned values; where the sum's weights are `weights`, up to a common factor, they cost nothing more.
+    The values can be summed with any weights. The sum can be differentiated with respect to the student's hidden
+    states, weight and bias. If its weights are proportional to `weights`, the backward pass is almost free. Otherwise
+    it repeats the computation.
 
     Args:
-        student: of (B, T, D) states.
-        teacher: of (B, T, D') states, with no gradient; None where there are no `losses`.
-        mask: (B, T), true at real tokens; None counts every position. The others are not projected.
-        losses: all at `temperature`, each times its `scale(temperature)`.
-        weights: of each loss and, last, of the labels if there are any: those of the sum that will be differentiated.
-        temperature: T; log-likelihoods are taken at 1.
-        labels: (B, T), for one more loss, the last; None for none.
+        student: the student's projection, with hidden states (B, T, D).
+        teacher: the teacher's distributions for (B, T) positions, without gradients; None if `losses` is empty.
+        mask: (B, T), true at real tokens; None counts every position. Masked positions are not projected.
+        losses: the losses at `temperature`. Each is multiplied by its `scale(temperature)`.
+        weights: the expected weight of each loss in the total, and last that of `labels` if given.
+        temperature: T. The loss on `labels` always uses temperature 1.
+        labels: (B, T). If given, the negative log-likelihood of these labels is added as the last loss.
 
     Returns:
-        (K,), a value for each weight; 0, with gradients of 0, where the mask is true nowhere.
+        (K,), one value per weight. If no token is real, all values and gradients are 0.
 
     Raises:
-        RuntimeError: in the backward pass, where it is asked for a graph of its own (`create_graph=True`).
+        RuntimeError: in the backward pass, if called with `create_graph=True`.
     """
     if mask is None:
         mask = torch.ones_like(student.hidden_states[..., 0])
@@ -90,12 +91,12 @@ def fused_losses(
 
 @dataclass(frozen=True)
 class _Objective:
-    """What is computed from the student's logits; `tokens` (N, 2) are the real ones, by sentence and position.
+    """The losses to compute from the student's logits.
 
-    `precision` is that of the matrix products.
+    `tokens` (N, 2) are the sentence and position indices of the real tokens. The matrix products are in `precision`.
     """
 
-    teacher: Teacher | None
+    teacher: TeacherDistributions | None
     losses: tuple[WordLevelLoss, ...]
     temperature: float
     labels: SmoothedLabels | None
@@ -105,7 +106,7 @@ class _Objective:
     def evaluate(
         self, student: Projection, weights: Sequence[float], needed: Sequence[bool]
     ) -> tuple[Tensor, Gradients]:
-        """Returns each loss's sum over the tokens, (K,), and the gradients that are needed of their weighted sum."""
+        """Returns the sum (K,) of each loss over the tokens, and the needed gradients of the weighted total."""
         exact = torch.promote_types(self.precision, torch.float32)
         inputs = (student.hidden_states, student.weight, student.bias)
         gradients = [torch.zeros_like(tensor, dtype=exact) if need else None for tensor, need in zip(inputs, needed)]
@@ -120,24 +121,24 @@ class _Objective:
     def _evaluate_chunk(
         self, student: Projection, tokens: Tokens, weights: Sequence[float], gradients: Gradients
     ) -> Tensor:
-        """Returns the sums (K,) over C tokens, and adds to the gradients. Nothing of (C, V) outlives it."""
-        part, teacher, labels = (whole and whole.select(tokens) for whole in (student, self.teacher, self.labels))
-        chunk = replace(self, teacher=teacher and teacher.project(), labels=labels)
+        """Returns the sums (K,) over a chunk of C tokens and adds to `gradients`. Keeps no (C, V) tensor."""
+        part, chunk = student.select(tokens), self._select(tokens)
+        chunk = replace(chunk, teacher=chunk.teacher and chunk.teacher.project())
         logits, sums = part.project(), 0.0
         for start in range(0, len(logits.values), rows := _rows(BLOCK_ELEMENTS, student.weight)):
             block = slice(start, start + rows)
             values, gradient = chunk._select(block)._differentiate(logits.select(block), weights)
-            logits.values[block] = gradient  # nobody needs these logits any more
+            logits.values[block] = gradient  # these logits are no longer needed, so reuse their memory
             sums = sums + values
         _accumulate(logits.values, part, tokens, gradients)
         return sums
 
-    def _select(self, rows: slice) -> "_Objective":
-        teacher, labels = (part and part.select(rows) for part in (self.teacher, self.labels))
+    def _select(self, tokens: Tokens | slice) -> "_Objective":
+        teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
         return replace(self, teacher=teacher, labels=labels)
 
     def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Returns the losses' sums (K,) and the gradient of their weighted sum, both of and for logits (R, V)."""
+        """Returns the sums (K,) of the losses over R tokens, and the gradient (R, V) of the weighted total."""
         values, total = [], None
         student = logits.tempered_log_probs(self.temperature)
         for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
@@ -150,9 +151,11 @@ class _Objective:
             total = _add(total, self.labels.gradient(untempered), weights[-1])
         return torch.stack(values), total
 
-    def _differentiated(self, student: Tensor) -> Iterator[Differentiated]:
-        """Yields for each loss what `differentiate` does; the teacher's (R, V) are made where some loss reads them."""
+    def _differentiated(self, student: Tensor) -> Iterator[LossesAndGradients]:
+        """Yields the value and gradient of each loss. Computes the teacher's (R, V) tensor only if a loss needs it."""
         teacher = None
+        if self.teacher is None:
+            return  # nor are there any losses
         for loss in self.losses:
             if isinstance(self.teacher, TopK) and type(loss) in TOP_K_FORMS:
                 yield TOP_K_FORMS[type(loss)](student, self.teacher, self.temperature)
@@ -172,43 +175,44 @@ def _rows(elements: Mapping[str, int], weight: Tensor) -> int:
 
 
 def _accumulate(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
-    """Adds what a chunk's gradient (C, V) with respect to its logits means for what the logits were made of."""
-    of_states, of_weight, of_bias = gradients
-    if of_bias is not None:
-        of_bias += gradient.sum(dim=0)
+    """Adds a chunk's contribution to the parameter gradients, given its gradient (C, V) with respect to the logits."""
+    states_gradient, weight_gradient, bias_gradient = gradients
+    if bias_gradient is not None:
+        bias_gradient += gradient.sum(dim=0)
     if part.weight.dtype == torch.float16:
         _accumulate_in_half(gradient, part, tokens, gradients)
         return
     gradient = gradient.to(part.weight.dtype)
-    if of_states is not None:
-        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype)
-    if of_weight is None:
+    if states_gradient is not None:
+        states_gradient[tokens] = (gradient @ part.weight).to(states_gradient.dtype)
+    if weight_gradient is None:
         return
-    if of_weight.dtype == gradient.dtype:
-        of_weight.addmm_(gradient.t(), part.hidden_states)
-    else:  # sums of lower precision, kept in full
-        of_weight += gradient.t() @ part.hidden_states
+    if weight_gradient.dtype == gradient.dtype:
+        weight_gradient.addmm_(gradient.t(), part.hidden_states)
+    else:  # the product has lower precision than the sum
+        weight_gradient += gradient.t() @ part.hidden_states
 
 
 def _accumulate_in_half(gradient: Tensor, part: Projection, tokens: Tokens, gradients: Gradients) -> None:
-    """Does the products of `_accumulate` in float16, each token's row (V,) at a size of its own.
+    """Does the matrix products of `_accumulate` in float16, with a scale factor for each token.
 
-    A loss scale, which keeps other gradients in float16's range, comes too late for these: it multiplies them in the
-    backward pass, when small ones would be 0 and large ones infinite already (Micikevicius et al. 2018, section 3.2).
+    The usual loss scaling cannot help here: it is applied in the backward pass, after these products have already
+    underflowed or overflowed (Micikevicius et al. 2018, section 3.2).
     """
-    of_states, of_weight, _ = gradients
-    smallest = torch.finfo(gradient.dtype).tiny  # of a token whose gradient is 0
+    states_gradient, weight_gradient, _ = gradients
+    smallest = torch.finfo(gradient.dtype).tiny  # avoids a division by zero for tokens with gradient 0
     sizes = torch.linalg.vector_norm(gradient, ord=1, dim=-1, keepdim=True).clamp_(min=smallest) / HALF_GRADIENT
     gradient = gradient.div_(sizes).half()  # (C, V)
-    if of_states is not None:
-        of_states[tokens] = (gradient @ part.weight).to(of_states.dtype) * sizes
-    if of_weight is not None:
+    if states_gradient is not None:
+        states_gradient[tokens] = (gradient @ part.weight).to(states_gradient.dtype) * sizes
+    if weight_gradient is not None:
         unit = sizes.sum() / HALF_SHARES
-        of_weight += (gradient.t() @ (part.hidden_states * (sizes / unit)).half()).to(of_weight.dtype) * unit
+        product = gradient.t() @ (part.hidden_states * (sizes / unit)).half()  # (V, D)
+        weight_gradient += product.to(weight_gradient.dtype) * unit
 
 
 class _FusedLosses(torch.autograd.Function):
-    """Means of an objective over N tokens, with their gradients at hand."""
+    """The mean losses of an objective over N tokens. The gradients are computed in the forward pass."""
 
     @staticmethod
     def forward(
@@ -229,21 +233,21 @@ class _FusedLosses(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "The fused losses have no second derivative, which create_graph=True asks for; "
-                "use the plain ones (distillation.fused: false)."
+                "The fused losses do not support create_graph=True (second derivatives); "
+                "set distillation.fused=false to use the plain losses."
             )
         inputs, factor = ctx.saved_tensors, _common_factor(upstream.tolist(), ctx.weights)
-        gradients, ctx.gradients = ctx.gradients, None  # given away, and not copied
+        gradients, ctx.gradients = ctx.gradients, None  # passed on without a copy
         if factor is None or gradients is None:
             _, gradients = ctx.objective.evaluate(Projection(*inputs), upstream.tolist(), ctx.needs_input_grad[:3])
             factor = 1.0
         factor /= max(1, len(ctx.objective.tokens))
-        of_inputs = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
-        return *of_inputs, None, None
+        input_gradients = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
+        return *input_gradients, None, None
 
 
 def _common_factor(upstream: Sequence[float], weights: Sequence[float]) -> float | None:
-    """Returns c if `upstream` is c times `weights`, which it is unless another sum was differentiated, or None."""
+    """Returns c if `upstream` equals c times `weights`, otherwise None."""
     factor = upstream[0] / weights[0] if weights[0] else math.nan
     alike = all(math.isclose(given, factor * weight, rel_tol=1e-6) for given, weight in zip(upstream, weights))
     return factor if alike else None

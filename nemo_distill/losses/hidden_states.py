@@ -1,4 +1,4 @@
-"""What the losses between a teacher's and a student's hidden states have in common."""
+"""The base class of losses on hidden states."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ from nemo_distill.losses.reduction import masked_mean
 
 
 class HiddenStatesLoss(nn.Module, ABC):
-    """The mean over pairs of layers of a distance between hidden states, each the mean over real tokens.
+    """A distance between hidden states, averaged over real tokens and over layer pairs.
 
-    Where a pair's widths differ, the student's states first go through a matrix of their own, learned with the student
-    (Jiao et al. 2020, eq. 8). It belongs to the loss: checkpoints hold it, the student's `.nemo` does not.
+    If the two layers of a pair have different widths, a learned linear map projects the student's states to the
+    teacher's width (Jiao et al. 2020, eq. 8). The map belongs to the loss: it is saved in checkpoints, but not in the
+    student's `.nemo`.
 
     Args:
-        hidden_states: the name under which the states are registered: of the stack's output, or of all its layers.
-        layers: for all layers, which ones are compared; see `layer_pairs`.
-        include_embeddings: for all layers, also compare what goes into the first.
+        hidden_states: the name under which the models register the states, either of the last layer or of all layers.
+        layers: the layers to compare if all are registered; see `layer_pairs`.
+        include_embeddings: also compare the input of the first layer, if all layers are registered.
     """
 
     def __init__(
@@ -34,15 +35,15 @@ class HiddenStatesLoss(nn.Module, ABC):
         self.projections = nn.ModuleList([nn.Identity()])
 
     def prepare(self, student_widths: Sequence[int], teacher_widths: Sequence[int]) -> None:
-        """Chooses the pairs and makes the projections, once both models are known.
+        """Pairs the layers and creates the projections.
 
         Args:
-            student_widths: D of each of the student's registered tensors: one for the stack's output, or the
-                embeddings' and each layer's.
-            teacher_widths: the teacher's, likewise.
+            student_widths: the width D of each registered tensor: a single one for the last layer, or those of the
+                embeddings and of each layer.
+            teacher_widths: the same for the teacher.
 
         Raises:
-            ValueError: if the layers cannot be paired as asked.
+            ValueError: if the layers cannot be paired.
         """
         if len(student_widths) > 1:
             self.pairs = layer_pairs(self.layers, len(student_widths) - 1, len(teacher_widths) - 1)
@@ -61,8 +62,8 @@ class HiddenStatesLoss(nn.Module, ABC):
         """Returns the loss, a scalar.
 
         Args:
-            student_hidden_states: (B, T, D), or a list of them: the embeddings', then each layer's.
-            teacher_hidden_states: likewise, of the teacher's widths.
+            student_hidden_states: (B, T, D), or a list of such tensors: the embeddings, then each layer.
+            teacher_hidden_states: the same for the teacher; D may differ.
             mask: (B, T), true at real tokens; None counts every position.
         """
         ours, theirs = _as_list(student_hidden_states), _as_list(teacher_hidden_states)
@@ -74,7 +75,7 @@ class HiddenStatesLoss(nn.Module, ABC):
 
     @abstractmethod
     def per_token(self, student_hidden_states: Tensor, teacher_hidden_states: Tensor) -> Tensor:
-        """Returns the distance (B, T) of each position, from float32 states (B, T, D) of equal width."""
+        """Returns the distance (B, T) at each position, from float32 states (B, T, D) of equal width."""
 
 
 def _as_list(states: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,4 +1,4 @@
-"""Word-level distillation by the generalised Jensen-Shannon divergence."""
+"""Word-level distillation by the generalized Jensen-Shannon divergence."""
 
 import math
 
@@ -12,14 +12,14 @@ from nemo_distill.losses.word_level import WordLevelLoss
 class JensenShannonLoss(WordLevelLoss):
     """T² [beta KL(q ‖ m) + (1 - beta) KL(p ‖ m)] with m = beta q + (1 - beta) p (Agarwal et al. 2024, section 2).
 
-    q is the teacher's distribution, p the student's. Divided by beta, it tends to the forward KL(q ‖ p) as beta falls
-    to 0; divided by 1 - beta, to the reverse KL(p ‖ q) as beta rises to 1. At 0 and 1 themselves, where the formula
-    vanishes, these limits are used.
+    q is the teacher's distribution and p the student's. Divided by beta, the loss tends to the forward KL(q ‖ p) as
+    beta goes to 0. Divided by 1 - beta, it tends to the reverse KL(p ‖ q) as beta goes to 1. The formula is 0 at beta
+    0 and 1, so these limits are used there.
 
     Args:
         beta: between 0 and 1; 0.5 is the symmetric Jensen-Shannon divergence.
-        scale_by_temperature_squared: False leaves out the factor T².
-        log_probs: the name under which log-probabilities are registered.
+        scale_by_temperature_squared: False omits the factor T².
+        log_probs: the name under which the models register log-probabilities.
 
     Raises:
         ValueError: if beta is outside [0, 1].
@@ -28,7 +28,7 @@ class JensenShannonLoss(WordLevelLoss):
     def __init__(self, beta: float = 0.5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 <= beta <= 1:
-            raise ValueError(f"has beta={beta}; a number from 0 to 1 is needed")
+            raise ValueError(f"beta={beta}: must be at least 0 and at most 1.")
         self.beta = beta
         self.needs_every_word = beta == 1
 

@@ -7,10 +7,10 @@ from nemo_distill.losses.word_level import WordLevelLoss
 
 
 class KLDivergenceLoss(WordLevelLoss):
-    """T² KL(q_T ‖ p_T), with q the teacher's and p the student's distribution of each target token.
+    """T² KL(q_T ‖ p_T), with the teacher's distribution q and the student's p at each target token.
 
-    The sum over the vocabulary at each target position is that of Kim & Rush 2016, section 3.1, there as a
-    cross-entropy, which differs from KL by the teacher's entropy, a constant for the student.
+    Kim & Rush 2016, section 3.1, use the cross-entropy instead. It differs from KL by the teacher's entropy, which is
+    constant for the student.
     """
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The references as a term of the fused losses: the student's own negative log-likelihood."""
+"""The loss on the reference translations as part of the fused losses."""
 
 from dataclasses import dataclass
 
@@ -7,28 +7,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SmoothedLabels:
-    """-(1 - s) log p(y) - s/V Σ_v log p(v), s being the share of probability that is spread over all words.
+    """Negative log-likelihood with label smoothing: -(1 - s) log p(y) - s/V Σ_v log p(v).
 
-    With s = label_smoothing · V / (V - 1), every word but the reference gets label_smoothing / (V - 1) (Szegedy et al.
-    2016, section 7, as NeMo's `SmoothedCrossEntropyLoss` has it). p is at temperature 1, whatever the step's is.
+    s = label_smoothing · V / (V - 1), so that each word other than the reference has the target probability
+    label_smoothing / (V - 1) (Szegedy et al. 2016, section 7; the same as NeMo's `SmoothedCrossEntropyLoss`). p is
+    always at temperature 1.
 
     Args:
-        ids: (B, T), or (N,) of N tokens.
-        label_smoothing: 0 for the plain negative log-likelihood.
+        ids: (B, T), or (N,) for N tokens.
+        label_smoothing: 0 gives the plain negative log-likelihood.
     """
 
     ids: Tensor
     label_smoothing: float = 0.0
 
     def select(self, tokens: tuple[Tensor, ...] | slice) -> "SmoothedLabels":
-        """Returns the labels of some tokens, given by their indices in each of the dimensions (B, T)."""
+        """Returns the labels of some tokens, given by their indices in the dimensions (B, T)."""
         return SmoothedLabels(self.ids[tokens], self.label_smoothing)
 
     def per_token(self, log_probs: Tensor) -> Tensor:
         """Returns the loss (N,) of each token, from log-probabilities (N, V)."""
         share = self._share(log_probs)
-        of_labels = log_probs.gather(-1, self.ids.unsqueeze(-1)).squeeze(-1)
-        return -(1 - share) * of_labels - (share * log_probs.mean(dim=-1) if share else 0)
+        label_log_probs = log_probs.gather(-1, self.ids.unsqueeze(-1)).squeeze(-1)
+        return -(1 - share) * label_log_probs - (share * log_probs.mean(dim=-1) if share else 0)
 
     def gradient(self, log_probs: Tensor) -> Tensor:
         """Returns the gradient (N, V) of the losses with respect to the logits."""

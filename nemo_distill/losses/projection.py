@@ -1,4 +1,4 @@
-"""Logits, before and after they are computed."""
+"""The output projection of a model, and the logits that it yields."""
 
 from dataclasses import dataclass, replace
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Projection:
-    """A model's last hidden states and the matrix that makes logits of them, `hidden_states @ weight.T + bias`.
+    """Hidden states and the output matrix, before they are multiplied: logits = `hidden_states @ weight.T + bias`.
 
-    For whoever needs the (N, V) logits of a few tokens at a time and never those of a whole batch.
+    It allows to compute the (N, V) logits for a few tokens at a time instead of the whole batch.
 
     Args:
-        hidden_states: (B, T, D), or (N, D) of N tokens.
+        hidden_states: (B, T, D), or (N, D) for N tokens.
         weight: (V, D).
         bias: (V,), or None.
-        memory: (M, V), where `project` puts the logits of up to M tokens; None for a new tensor each time.
+        memory: (M, V), reused by `project` for the logits of up to M tokens; None allocates a new tensor each time.
     """
 
     hidden_states: Tensor
@@ -26,7 +26,7 @@ class Projection:
     memory: Tensor | None = None
 
     def select(self, tokens: tuple[Tensor, ...]) -> "Projection":
-        """Returns the projection of some tokens, given by their indices in each of the dimensions (B, T)."""
+        """Returns the projection of some tokens, given by their indices in the dimensions (B, T)."""
         return replace(self, hidden_states=self.hidden_states[tokens])
 
     def to(self, dtype: torch.dtype) -> "Projection":
@@ -35,15 +35,15 @@ class Projection:
         return Projection(self.hidden_states.to(dtype), self.weight.to(dtype), bias)
 
     def reserve(self, tokens: int) -> "Projection":
-        """Returns the projection with memory for the logits of so many tokens, which each `project` overwrites.
+        """Returns a projection with memory for the logits of `tokens` tokens. Each call of `project` overwrites it.
 
-        To have the operating system find that memory anew for each chunk takes as long as a softmax.
+        Allocating this memory for each chunk would take as long as a softmax.
         """
         precision = torch.promote_types(self.weight.dtype, torch.float32)
         return replace(self, memory=self.weight.new_empty((tokens, len(self.weight)), dtype=precision))
 
     def project(self) -> "Logits":
-        """Returns the logits (..., V), in float32 where models use less."""
+        """Returns the logits (..., V), in at least float32."""
         if self.memory is None:
             logits = F.linear(self.hidden_states, self.weight, self.bias)
             return Logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
@@ -61,7 +61,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Logits:
-    """What a `Projection` comes to.
+    """The logits that a `Projection` yields.
 
     Args:
         values: (..., V).
@@ -70,10 +70,10 @@ class Logits:
     values: Tensor
 
     def select(self, tokens: tuple[Tensor, ...] | slice) -> "Logits":
-        """Returns those of some tokens; of a slice, a view."""
+        """Returns the logits of some tokens. A slice yields a view."""
         return Logits(self.values[tokens])
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V), in place of the logits."""
+        """Returns log softmax(logits / T) (..., V) (Hinton et al. 2015, eq. 1). Overwrites the logits."""
         values = self.values if temperature == 1 else self.values.div_(temperature)
         return values.sub_(values.logsumexp(dim=-1, keepdim=True))

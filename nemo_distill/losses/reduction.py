@@ -1,4 +1,4 @@
-"""How losses per position become one number."""
+"""Reduces losses per position to a scalar."""
 
 from torch import Tensor
 
@@ -6,14 +6,14 @@ from torch import Tensor
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Returns the mean of `values` over the positions where `mask` is true.
 
-    Values at other positions do not matter, and their gradient is zero.
+    Values at masked positions have no effect and get gradient 0.
 
     Args:
-        values: a loss for each position, for example (B, T).
-        mask: of the same shape; None counts every position.
+        values: the loss at each position, for example (B, T).
+        mask: same shape; None counts every position.
 
     Returns:
-        A scalar; 0, with finite gradients, if the mask is true nowhere.
+        A scalar. If the mask is false everywhere, it is 0 with finite gradients.
     """
     if mask is None:
         return values.mean()

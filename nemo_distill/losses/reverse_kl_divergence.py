@@ -1,4 +1,4 @@
-"""Word-level distillation by the Kullback-Leibler divergence from the student's side."""
+"""Word-level distillation by the reverse Kullback-Leibler divergence."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,10 +7,10 @@ from nemo_distill.losses.word_level import WordLevelLoss
 
 
 class ReverseKLDivergenceLoss(WordLevelLoss):
-    """T² KL(p_T ‖ q_T), with p the student's and q the teacher's distribution of each target token.
+    """T² KL(p_T ‖ q_T), with the student's distribution p and the teacher's q at each target token.
 
-    The student keeps to what the teacher finds probable instead of covering all of it (Gu et al. 2024, eq. 1, here for
-    each token).
+    It makes the student favor words that the teacher finds probable, instead of covering the whole distribution (Gu et
+    al. 2024, eq. 1, applied to each token).
     """
 
     needs_every_word = True

@@ -1,4 +1,4 @@
-"""Word-level distillation of the words that the student finds hard."""
+"""Word-level distillation of the words that are hard for the student."""
 
 import torch
 from torch import Tensor
@@ -8,23 +8,23 @@ from nemo_distill.losses.reduction import masked_mean
 
 
 class SelectiveDistillationLoss(KLDivergenceLoss):
-    """T² KL(q_T ‖ p_T) of the target words with the greatest negative log-likelihood under the student, of no others.
+    """T² KL(q_T ‖ p_T) of only those target words that have the greatest NLL under the student.
 
-    Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation": batch-level
-    selection takes the hardest share of each batch; global-level selection takes the words that would belong to the
-    hardest share of a queue of the latest ones, so that a hard batch gets more distillation than an easy one. The sum
-    is divided by the number of all real words, and meant to stand beside the student's own loss. Of several devices
-    each has a queue of its own words; a checkpoint holds the first one's.
+    From Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation". Batch-level selection
+    takes the hardest `share` of the words in each batch. Global-level selection compares with a queue of recent words,
+    so that hard batches get more distillation than easy ones. The sum is divided by the number of all real words. The
+    loss is meant to be used together with the student's own loss. With several devices, each has its own queue, and
+    checkpoints contain only the first one.
 
     Args:
-        share: of the words, between 0 and 1; published: 0.5.
-        queue_size: words in the queue of global-level selection, published: 30,000; 0 selects in each batch.
-        scale_by_temperature_squared: False leaves out the factor T².
-        log_probs: the name under which log-probabilities are registered.
-        nll: the name under which the student's negative log-likelihoods are registered.
+        share: fraction of the words to select, between 0 and 1. The paper uses 0.5.
+        queue_size: number of words in the queue of global-level selection (30,000 in the paper); 0 selects per batch.
+        scale_by_temperature_squared: False omits the factor T².
+        log_probs: the name under which the models register log-probabilities.
+        nll: the name under which the student registers its negative log-likelihoods.
 
     Raises:
-        ValueError: if share or queue_size is outside its range.
+        ValueError: if share or queue_size is out of range.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
     ):
         super().__init__(scale_by_temperature_squared, log_probs)
         if not 0 < share <= 1:
-            raise ValueError(f"has share={share}; a number above 0 and at most 1 is needed")
+            raise ValueError(f"share={share}: must be above 0 and at most 1.")
         if queue_size < 0:
-            raise ValueError(f"has queue_size={queue_size}; 0 or more is needed")
+            raise ValueError(f"queue_size={queue_size}: must be at least 0.")
         self.consumes["nll"] = nll
         self.share, self.queue_size = share, queue_size
-        self.queue = torch.empty(0)  # no buffer: DDP would overwrite each device's with the first one's
+        self.queue = torch.empty(0)  # not a buffer, because DDP overwrites all buffers with those of the first device
 
-    def forward(
+    def forward(  # type: ignore[override]  # losses get their tensors by name, not by position
         self,
         student_log_probs: Tensor,
         teacher_log_probs: Tensor,
@@ -52,14 +52,14 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
         mask: Tensor | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Returns the sum over the selected words, divided by the number of all real ones.
+        """Returns the sum over the selected words, divided by the number of all real words.
 
         Args:
-            student_log_probs: (B, T, V), at the temperature.
-            teacher_log_probs: (B, T, V), at the temperature.
-            student_nll: (B, T), of the reference's words, at temperature 1.
+            student_log_probs: (B, T, V), at temperature T.
+            teacher_log_probs: (B, T, V), at temperature T.
+            student_nll: (B, T), NLL of the reference words, at temperature 1.
             mask: (B, T), true at real target words; None counts every position.
-            temperature: T, that of the log-probabilities.
+            temperature: T.
         """
         nll = student_nll.detach().float()
         real = torch.ones_like(nll, dtype=torch.bool) if mask is None else mask.bool()
@@ -68,7 +68,7 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
         return self.scale(temperature) * masked_mean(values.masked_fill(~selected, 0.0), real)
 
     def _threshold(self, nll: Tensor) -> Tensor:
-        """The NLL from which on a word is selected, given those (N,) of a batch's real words."""
+        """Returns the smallest NLL of a selected word, given the NLLs (N,) of the real words in a batch."""
         if self.queue_size and self.training:
             self.queue = torch.cat([self.queue.to(nll), nll])[-self.queue_size :]
         pool = self.queue.to(nll) if self.queue_size and len(self.queue) else nll
@@ -77,7 +77,7 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
         return pool.topk(max(1, round(self.share * len(pool)))).values[-1]
 
     def get_extra_state(self) -> Tensor:
-        """Returns what checkpoints hold, so that a resumed training selects as it would have: the queue."""
+        """Returns the queue for checkpoints, so that a resumed training selects the same words."""
         return self.queue
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""A teacher's distribution over the vocabulary, cut down to its k most probable words and what is left over.
+"""A teacher's distribution, reduced to its k most probable words and the total probability of the others.
 
-k words carry nearly all of the probability, so that this is what is stored of a teacher, and at a small part of the
-cost. What is known of the other words is their probability together; the tail policy says what is made of it.
+The k words hold nearly all of the probability, so they are enough to store. Only the total probability of the other
+words is known. The tail policy says how it is used.
 """
 
 import math
@@ -10,27 +10,27 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# `renormalize`: the k words share all of the probability and the others have none, while the student keeps its
-# softmax over the whole vocabulary (Tan et al. 2019, arXiv 1902.10461, "Top-K distillation").
-# `uniform`: the others have what is left over, in equal parts.
+# `renormalize`: the k words share all probability, the others have probability 0. The student still uses the softmax
+# over the whole vocabulary (Tan et al. 2019, arXiv 1902.10461, "Top-K distillation").
+# `uniform`: the other words share the remaining probability equally.
 TAILS = ("renormalize", "uniform")
-# Stands for log 0 where arithmetic with infinities would give NaN; its exponential is 0.
+# Used instead of log 0 = -inf, which leads to NaN. exp(LOG_ZERO) is 0.
 LOG_ZERO = -1e4
 
 
 @dataclass(frozen=True)
 class TopK:
-    """The k most probable words of each position, at temperature 1.
+    """The k most probable words at each position, at temperature 1.
 
     Args:
-        ids: (..., k), the words, int64, the most probable first.
-        log_probs: (..., k), their log-probabilities, float32.
-        rest: (...), the log of the other words' probability together, float32; -inf where there are no others.
+        ids: (..., k), word ids, int64, in order of decreasing probability.
+        log_probs: (..., k), log-probabilities of these words, float32.
+        rest: (...), log of the total probability of the other words, float32; -inf if there are none.
         vocab_size: V.
-        tail: what is made of the rest, one of `TAILS`.
+        tail: how `rest` is used, one of `TAILS`.
 
     Raises:
-        ValueError: if there is no such tail policy.
+        ValueError: if the tail policy is unknown.
     """
 
     ids: Tensor
@@ -41,52 +41,52 @@ class TopK:
 
     def __post_init__(self) -> None:
         if self.tail not in TAILS:
-            raise ValueError(f"has tail='{self.tail}'; allowed are {', '.join(TAILS)}")
+            raise ValueError(f"tail={self.tail}: must be one of {', '.join(TAILS)}.")
 
     def tempered(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Returns the distribution at a temperature, made of that at temperature 1.
+        """Returns the distribution at a temperature.
 
-        A softmax ignores a constant added to its logits, so that log softmax(logits / T) is
-        log softmax(log softmax(logits) / T) for every T (Hinton et al. 2015, eq. 1).
+        It needs no logits: log softmax(logits / T) equals log softmax(log softmax(logits) / T), because softmax
+        ignores a constant added to its logits (Hinton et al. 2015, eq. 1).
 
         Returns:
-            The log-probabilities (..., k) of the k words, and that (...) of each single other word, none of them
-            below `LOG_ZERO`.
+            The log-probabilities (..., k) of the k words, and the log-probability (...) of each single other word. No
+            value is below `LOG_ZERO`.
         """
         log_probs = self.log_probs / temperature  # (..., k)
         others = self.vocab_size - self.log_probs.shape[-1]
         total = log_probs.logsumexp(dim=-1)  # (...)
-        other = torch.full_like(total, -math.inf)  # (...), one other word
+        other = torch.full_like(total, -math.inf)  # (...), log-probability of each other word
         if self.tail == "uniform" and others:
             other = (self.rest - math.log(others)) / temperature
             total = torch.logaddexp(total, other + math.log(others))
         return (log_probs - total.unsqueeze(-1)).clamp(min=LOG_ZERO), (other - total).clamp(min=LOG_ZERO)
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
-        """Returns the log-probabilities (..., V) of all words at a temperature, float32."""
+        """Returns the float32 log-probabilities (..., V) of all words at a temperature."""
         log_probs, other = self.tempered(temperature)
         everywhere = other.unsqueeze(-1).repeat(*[1] * other.dim(), self.vocab_size)  # (..., V)
         return everywhere.scatter_(-1, self.ids, log_probs)
 
     def select(self, tokens: Tensor | slice) -> "TopK":
-        """Returns those of some positions: where a mask is true, or a slice of the first dimension."""
+        """Returns the entries of some positions, given by a boolean mask or a slice of the first dimension."""
         return replace(self, ids=self.ids[tokens], log_probs=self.log_probs[tokens], rest=self.rest[tokens])
 
     def to(self, dtype: torch.dtype) -> "TopK":
-        """Returns itself: there is no matrix product whose precision could be lower."""
+        """Returns itself. There are no matrices to convert."""
         return self
 
     def reserve(self, tokens: int) -> "TopK":
-        """Returns itself: it has no logits."""
+        """Returns itself. There are no logits to reserve memory for."""
         return self
 
     def project(self) -> "TopK":
-        """Returns itself, likewise."""
+        """Returns itself. There are no logits to compute."""
         return self
 
 
 def top_k_of(log_probs: Tensor, k: int, tail: str = "renormalize") -> TopK:
-    """Returns the k most probable words of log-probabilities (..., V)."""
+    """Returns the k most probable words of the log-probabilities (..., V)."""
     log_probs = log_probs.float()
     values, ids = log_probs.topk(k, dim=-1)  # (..., k)
     rest = log_probs.scatter(-1, ids, -math.inf).logsumexp(dim=-1)  # (...)

@@ -1,4 +1,4 @@
-"""Word-level distillation of the teacher's first choice."""
+"""Word-level distillation of the teacher's most probable word."""
 
 import torch
 from torch import Tensor
@@ -9,15 +9,18 @@ from nemo_distill.losses.word_level import WordLevelLoss
 class TopOneRankingLoss(WordLevelLoss):
     """The hierarchical ranking loss of TIE-KD (Zhang et al. 2023, arXiv 2305.08096).
 
-    With p the student's and q the teacher's probabilities of a target position, it is the sum of two hinges:
-    how far any of the teacher's k best words lies above the teacher's best in p, and how far any of the student's k
-    best words lies in p above one of the teacher's k best that q ranks higher. It is meant to stand beside
-    `KLDivergenceLoss`, each with weight 1, as published.
+    It is the sum of two hinge terms, on the student's probabilities p and the teacher's q at a target position:
+
+    1. How far p of each of the teacher's k best words exceeds p of the teacher's best word.
+    2. How far p of each of the student's k best words exceeds p of each of the teacher's k best words that q ranks
+       higher.
+
+    As in the paper, use it together with `KLDivergenceLoss`, both with weight 1.
 
     Args:
-        k: published: 5.
-        scale_by_temperature_squared: False leaves out the factor T².
-        log_probs: the name under which log-probabilities are registered.
+        k: number of best words to compare. The paper uses 5.
+        scale_by_temperature_squared: False omits the factor T².
+        log_probs: the name under which the models register log-probabilities.
 
     Raises:
         ValueError: if k is below 2.
@@ -26,7 +29,7 @@ class TopOneRankingLoss(WordLevelLoss):
     def __init__(self, k: int = 5, scale_by_temperature_squared: bool = True, log_probs: str = "log_probs"):
         super().__init__(scale_by_temperature_squared, log_probs)
         if k < 2:
-            raise ValueError(f"has k={k}; at least 2 is needed")
+            raise ValueError(f"k={k}: must be at least 2.")
         self.k = self.ranked_words = k
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Distillable NeMo models. Import the module of the model: NeMo loads only then."""
+"""Distillable NeMo models. Import the module of the model that you need; importing it loads NeMo."""

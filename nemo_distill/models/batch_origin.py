@@ -1,4 +1,4 @@
-"""Finds the lines of the training files that a batch was made of, for a user to look at them."""
+"""Finds the lines of the training files that a batch contains, so that the user can inspect them."""
 
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from nemo_distill.data.text_lines import TextFiles
-from nemo_distill.data.training_mix import training_pairs
+from nemo_distill.text.lines import TextFiles
+from nemo_distill.text.training_mix import training_pairs
 
 SHOWN_LINES = 10
 Pair = tuple[str, str]
@@ -22,11 +22,11 @@ class _Place(NamedTuple):
 
 
 def batch_origin(model: Any, batch: Sequence[Tensor]) -> str:
-    """Says which lines a batch was made of, or where no text files are there, its first source sentence.
+    """Returns a sentence that names the lines in a batch, or its first source sentence if there are no text files.
 
     Args:
-        model: the `MTEncDecModel` that is trained.
-        batch: as NeMo has it: source ids (B, S), their mask, target ids (B, T), their mask, labels (B, T).
+        model: the `MTEncDecModel` in training.
+        batch: a NeMo batch: source ids (B, S), their mask, target ids (B, T), their mask, labels (B, T).
     """
     tokenizers = model.encoder_tokenizer, model.decoder_tokenizer
     sides = [[_text(ids, tokenizer) for ids in rows.tolist()] for rows, tokenizer in zip(batch[::2], tokenizers)]
@@ -49,7 +49,7 @@ def _reader(tokenizer: Any) -> Callable[[str], str]:
 def _find(
     files: Collection[tuple[Path, Path]], rows: Sequence[Pair], readers: Sequence[Callable[[str], str]]
 ) -> list[_Place]:
-    """Finds the first line of each row: by its letters, which is fast, or else as the tokenizers read it."""
+    """Finds the first line that matches each row. Compares letters first, which is fast, then tokenized text."""
     quick = (lambda text: "".join(unicodedata.normalize("NFKC", text).split()),) * 2
     places = _scan(files, {_key(row, quick): row for row in rows}, quick)
     if rest := [row for row in rows if row not in places]:
@@ -61,7 +61,7 @@ def _scan(
     files: Collection[tuple[Path, Path]], wanted: dict[Pair, Pair], readers: Sequence[Callable[[str], str]]
 ) -> dict[Pair, _Place]:
     places: dict[Pair, _Place] = {}
-    longest = 4 * max(len(source) for source, _ in wanted) + 100  # characters; other lines are not worth reading
+    longest = 4 * max(len(source) for source, _ in wanted) + 100  # characters; longer lines cannot match
     for pair_of_files, line, pair in _lines(files):
         if len(pair[0]) > longest:
             continue
@@ -94,5 +94,5 @@ def _sentence(places: Sequence[_Place]) -> str:
         shown = ", ".join(map(str, lines[:SHOWN_LINES]))
         more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
         what = f"lines {shown}{more}" if len(lines) > 1 else f"line {shown}"
-        sentences.append(f"The batch is of {what} of '{files[0]}' and '{files[1]}'.")
+        sentences.append(f"The batch contains {what} of '{files[0]}' and '{files[1]}'.")
     return " ".join(sentences)

@@ -1,47 +1,46 @@
-"""What keeps a training from a teacher cache, told before NeMo is imported."""
+"""Checks whether a training can use its teacher cache. Runs before NeMo is imported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.teacher_ensemble import teacher_paths
-from nemo_distill.data.text_lines import DataError
-from nemo_distill.losses.top_k import TAILS
+from nemo_distill.config.errors import DataError
+from nemo_distill.models.distillation_section import TranslationDistillation
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
-from nemo_distill.teacher_cache.settings import chosen_pairs, data_files, data_fingerprints
+from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
 
 WHERE = "model.distillation.teacher_cache"
 
 
-def cache_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each reason why a model cannot learn from the cache that its config names.
+def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillation) -> list[str]:
+    """Returns the reasons why a model cannot learn from its configured teacher cache, one sentence each.
 
     Args:
-        model: the student's config with its section `distillation`, resolved.
+        model: the student's config, resolved.
+        distillation: its `distillation` section.
     """
-    distillation = model["distillation"]
+    if distillation.teacher_cache is None:
+        return [f"{WHERE} has no value; give it."]
     try:
-        made_with = read_manifest(distillation["teacher_cache"])["settings"]
+        made_with = read_manifest(distillation.teacher_cache)["settings"]
     except DataError as error:
         return [f"{WHERE}: {error}."]
     try:
-        archive = NemoArchive(cached_teacher_path(distillation["teacher_cache"]))
+        archive = NemoArchive(cached_teacher_path(distillation.teacher_cache))
     except ValueError as error:
         return [f"{WHERE}: {error}."]
     problems = _option_problems(distillation) + _dropout_problems(model, archive)
-    problems += _teacher_problems(distillation.get("model_path"), made_with["teacher"])
+    problems += _teacher_problems(distillation.teachers, made_with["teacher"])
     return problems + _data_problems(model, made_with)
 
 
-def _option_problems(distillation: Mapping[str, Any]) -> list[str]:
+def _option_problems(distillation: TranslationDistillation) -> list[str]:
     problems = []
-    tail = distillation.get("teacher_cache_tail", TAILS[0])
-    if tail not in TAILS:
-        problems.append(f"{WHERE}_tail={tail}: must be one of {', '.join(TAILS)}.")
-    if precision := distillation.get("teacher_precision"):
-        problems.append(f"model.distillation.teacher_precision={precision}: no teacher runs beside {WHERE}; set null.")
-    if distillation.get("distilbert_initialization"):
-        problems.append(f"{WHERE} holds no weights, which distillation.distilbert_initialization=true would copy.")
+    if precision := distillation.teacher_precision:
+        problems.append(f"model.distillation.teacher_precision={precision}: has no effect with {WHERE}; set null.")
+    if distillation.distilbert_initialization:
+        problems.append(f"distillation.distilbert_initialization=true copies weights, but {WHERE} holds none.")
     return problems
 
 
@@ -49,22 +48,21 @@ def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[st
     problems = []
     for key in ("encoder_tokenizer", "decoder_tokenizer"):
         own = model.get(key) or {}
-        # Without a file of its own, a student takes the teacher's tokenizer with all its settings.
+        # A student without its own tokenizer file uses the teacher's tokenizer with all settings.
         tokenizer = own if own.get("tokenizer_model") else archive.config.get(key) or {}
         if dropout := tokenizer.get("bpe_dropout"):
             problems.append(
-                f"model.{key} has bpe_dropout={dropout}, so that a pair has other ids each time than in {WHERE}; "
-                f"give model.{key}.tokenizer_model, with bpe_dropout=null."
+                f"model.{key} has bpe_dropout={dropout}, so the ids of a sentence vary and do not match {WHERE}; "
+                f"set model.{key}.tokenizer_model, with bpe_dropout=null."
             )
     return problems
 
 
-def _teacher_problems(model_path: Any, cached: Mapping[str, str]) -> list[str]:
-    if model_path in (None, "???"):
+def _teacher_problems(paths: Sequence[str], cached: FileEntry) -> list[str]:
+    if not paths:
         return []
-    paths = teacher_paths(model_path)
     if len(paths) > 1:
-        return [f"model.distillation.model_path names {len(paths)} teachers; a teacher cache is of one."]
+        return [f"model.distillation.model_path names {len(paths)} teachers; a teacher cache supports only one."]
     try:
         given = NemoArchive(paths[0]).sha256()
     except ValueError as error:
@@ -72,8 +70,8 @@ def _teacher_problems(model_path: Any, cached: Mapping[str, str]) -> list[str]:
     if given == cached["sha256"]:
         return []
     return [
-        f"model.distillation.model_path names '{paths[0]}' with the SHA-256 {given[:12]}..., but {WHERE} is of "
-        f"'{cached['name']}' with {cached['sha256'][:12]}...; set model_path=null if that is meant."
+        f"model.distillation.model_path names '{paths[0]}' with SHA-256 {given[:12]}..., but {WHERE} was made with "
+        f"'{cached['name']}' with SHA-256 {cached['sha256'][:12]}...; set model_path=null to use the cache anyway."
     ]
 
 
@@ -81,15 +79,15 @@ def _data_problems(model: Mapping[str, Any], made_with: Mapping[str, Any]) -> li
     train_ds = model.get("train_ds") or {}
     problems = [
         f"model.train_ds.{key}={value}, but {WHERE} was made with {made_with.get(key)}; the pairs would differ."
-        for key, value in chosen_pairs(train_ds).items()
+        for key, value in pair_selection(train_ds).items()
         if train_ds and value != made_with.get(key)
     ]
     files = data_files(model)
-    if not all(path.is_file() for path in files):  # told elsewhere
+    if not all(path.is_file() for path in files):  # another check reports missing files
         return problems
     cached = {entry["sha256"] for entry in made_with.get("data", ())}
     return problems + [
-        f"model.train_ds: '{path}' is not a file that {WHERE} was made of, at least not as it is now."
+        f"model.train_ds: '{path}' is not a file that {WHERE} was made from, or it has changed since."
         for path, entry in zip(files, data_fingerprints(model))
         if entry["sha256"] not in cached
     ]

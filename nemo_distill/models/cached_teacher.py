@@ -1,5 +1,6 @@
-"""Plays the teacher of a translation model from a teacher cache."""
+"""A teacher that reads its outputs from a teacher cache."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,24 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nemo_distill.core.config import Widths
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.distillation_mixin import DistillationMixin
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.models.distillation_section import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.keys import pair_keys
 from nemo_distill.teacher_cache.records import kept_words, padded
 
 
 class CachedTeacher(DistillationMixin):
-    """Registers what the cache holds of a batch's pairs, `log_probs` and `nll`, as the teacher itself would.
+    """Registers `log_probs` and `nll` for a batch from the cache, instead of running the teacher.
 
     Args:
-        path: the cache's folder.
-        tail: what is made of the words that are not kept, one of `nemo_distill.losses.top_k.TAILS`.
-        student: the `MTEncDecModel` that learns, whose vocabulary is the teacher's.
+        path: the folder of the cache.
+        tail: how to treat the words that are not stored, one of `nemo_distill.losses.top_k.TAILS`.
+        student: the student, an `MTEncDecModel` with the teacher's vocabulary.
     """
 
     def __init__(self, path: str | Path, tail: str, student: Any):
@@ -36,7 +37,7 @@ class CachedTeacher(DistillationMixin):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The name and the SHA-256 of the teacher's `.nemo`, and what is kept of its distributions."""
+        """Name and SHA-256 of the teacher's `.nemo`, and the settings of the stored distributions."""
         settings = self.cache.manifest["settings"]
         return settings["teacher"] | {"cached": {key: settings.get(key) for key in ("k", "dtype", "precision")}}
 
@@ -45,9 +46,9 @@ class CachedTeacher(DistillationMixin):
         mask = labels != self.pad_id  # (B, T)
         records = self._records(batch)
         top_k = kept_words(records, mask, self.vocab_size, self.tail)
-        self.register_distillation_tensor("projection", top_k)  # for losses that read a few tokens at a time
+        self.register_distillation_tensor("projection", top_k)  # for the fused losses
         if self.wants_distillation_tensor("log_probs"):
-            temperature = self._distillation_pass.registry.temperature
+            temperature = self.running_step.registry.temperature
             self.register_distillation_tensor("log_probs", top_k.tempered_log_probs(temperature))
         self.register_distillation_tensor("nll", -padded(records["label"], mask, torch.float32))
 
@@ -59,8 +60,8 @@ class CachedTeacher(DistillationMixin):
             ids = src_ids[error.row][src_mask[error.row].bool()].tolist()
             source = self._source_tokenizer.ids_to_text(ids)
             raise DataError(
-                f"'{self.cache.path}' does not hold the pair whose source is '{source}'; was the cache made of this "
-                "data, with these tokenizers?"
+                f"'{self.cache.path}' does not hold the pair whose source is '{source}'; check that the cache was "
+                "made from this data with these tokenizers"
             ) from error
 
     def distillation_widths(self) -> Widths:
@@ -69,6 +70,8 @@ class CachedTeacher(DistillationMixin):
     def modules_to_compile(self) -> list[nn.Module]:
         return []
 
-    def _apply(self, fn: Any) -> "CachedTeacher":
-        """Nothing moves: records go to the labels' device."""
-        return self
+    def number_of_parameters(self) -> None:
+        return None
+
+    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Does nothing: the stored records are moved to the device of the labels."""

@@ -1,4 +1,4 @@
-"""Collects tensors from inside a model that its modules do not return."""
+"""Collects inner tensors that the modules of a model do not return."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def capture(modules: Sequence[nn.Module], position: Literal["input", "output"]) -> Iterator[list[Tensor]]:
-    """Within this context, each call of one of `modules` appends its first input, or its output, to the list."""
+    """Within this context, each call of one of `modules` appends its first input or its output to the list."""
     tensors: list[Tensor] = []
 
     def collect(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:

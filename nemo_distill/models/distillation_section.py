@@ -1,13 +1,18 @@
-"""What a translation model's section `distillation` may hold: its keys, its losses, the tensors that they compare."""
+"""The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nemo_distill.core.config import Widths
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.source_noise import SourceNoise
-from nemo_distill.models.known_values import COUNT
-from nemo_distill.models.translation_archive import SIDES
+from pydantic import Field
+
+from nemo_distill.config.known_values import Count
+from nemo_distill.config.schedule import Weight
+from nemo_distill.config.section import Allowed, argument_problem, read_section, section
+from nemo_distill.core.distillation_section import DistillationSection
+from nemo_distill.core.loss_terms import Widths
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.text.mix_section import MixSection
+from nemo_distill.text.source_noise import SourceNoise
 
 REGISTERED_TENSORS = (
     "log_probs",
@@ -17,38 +22,76 @@ REGISTERED_TENSORS = (
     "decoder_cross_attention",
 )
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
-# Of the study's config; the rest of a `distillation` section is the core's.
-STUDY_KEYS = (
-    "distillation_loss_weight",
-    "cosine_loss_weight",
-    "distill_encoder",
-    "distilbert_initialization",
-    "initialization",
-    "same_size_as_teacher",
-    "share_encoder",
-    "mix",
-    "noise",
-)
+LayerRule = Annotated[
+    Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
+    Allowed("uniform, first, last, null or a list of the teacher's layers, counted from 1"),
+]
 
 
-def distillation_losses(distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The loss nodes of the study's config: with `distill_encoder`, `cosine` also compares the encoders' states."""
-    nodes = distillation.get("loss") or {}
-    if not isinstance(nodes, Mapping):  # told by the core's check
-        return nodes
-    nodes = dict(nodes)
-    if distillation.get("distill_encoder") and isinstance(nodes.get("cosine"), Mapping):
+@section
+class Initialization:
+    """The weights that a student copies from its teacher before training (Sanh et al. 2019, section 3)."""
+
+    encoder: LayerRule = "uniform"
+    """The teacher's layers to copy: `uniform` (every n-th), `first`, `last`, or a list; null: none."""
+    decoder: LayerRule = "uniform"
+    """The same for the decoder."""
+    embeddings: bool = True
+    """Copy the embeddings and the output layer."""
+
+
+@section
+class TranslationDistillation(DistillationSection):
+    """The `distillation` section of a translation model."""
+
+    distillation_loss_weight: Weight = 1.0
+    """Weight of `loss.primary`."""
+    cosine_loss_weight: Weight = 0.0
+    """Weight of `loss.cosine`, 1 - cosine of the decoders' hidden states. If the widths differ, a learned linear map
+    connects them. The map is not part of the student's `.nemo`."""
+    distill_encoder: bool = False
+    """Apply `loss.cosine` to the encoders' hidden states too, as `cosine_encoder`."""
+    distilbert_initialization: bool = False
+    """Copy the student's initial weights from its teacher, which must have the same width; see `initialization`."""
+    initialization: Initialization = Field(default_factory=Initialization)
+    """The weights that `distilbert_initialization` copies."""
+    same_size_as_teacher: bool = False
+    """Copy `model.encoder`, `model.decoder`, `model.head` and `shared_embeddings` from the teacher's config."""
+    share_encoder: bool = False
+    """Use the teacher's encoder, frozen, in the student. It runs once for both, and only the decoder is trained."""
+    mix: MixSection = Field(default_factory=MixSection)
+    """A mix of corpora to train on, instead of `train_ds` alone."""
+    noise: SourceNoise = Field(default_factory=SourceNoise)
+    """Noise in the source sentences that the student reads. The teacher reads them without noise."""
+
+
+def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:
+    """Returns the `distillation` section of a model's config, and a sentence for each problem.
+
+    Args:
+        model: the config, resolved.
+        where: the key of the section, for the messages.
+    """
+    return read_section(TranslationDistillation, model.get("distillation") or {}, where)
+
+
+def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+    """Returns the loss nodes. With `distill_encoder`, they include `cosine_encoder` for the encoders' states."""
+    nodes: dict[str, Mapping[str, Any]] = dict(distillation.loss)
+    if distillation.distill_encoder and "cosine" in nodes:
         states = nodes["cosine"].get("hidden_states", "decoder_hidden_states")
-        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": states.replace("decoder", "encoder")}
+        nodes["cosine_encoder"] = {**nodes["cosine"], "hidden_states": str(states).replace("decoder", "encoder")}
     return nodes
 
 
 def registered_widths(model: Mapping[str, Any]) -> Widths:
-    """The widths of the hidden states and the heads of the attention maps that a model of this config registers."""
+    """Returns the widths of hidden states and the numbers of attention heads that a model of this config registers."""
     widths: dict[str, list[int]] = {}
     for side in SIDES:
         sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if not all(COUNT.takes(size) for size in sizes):  # wrong, or of a pretrained encoder, which does not say
+        if any(
+            argument_problem("", size, Count) for size in sizes
+        ):  # wrong, or of a pretrained encoder, which does not say
             return {}
         width, layers, heads = sizes
         widths |= {
@@ -59,15 +102,14 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
     return widths | {"decoder_cross_attention": widths["decoder_self_attention"]}
 
 
-def noise_problems(distillation: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the noise on the student's source, and what cannot be compared under it."""
-    noise, problems = build_section(SourceNoise, distillation.get("noise") or {}, "model.distillation.noise")
-    if problems or noise.is_none:
-        return problems
+def noise_problems(distillation: TranslationDistillation) -> list[str]:
+    """Returns a sentence for each loss that source noise makes impossible."""
+    if distillation.noise.is_none:
+        return []
     return [
-        f"model.distillation.noise: the student reads other source tokens than its teacher, so that "
-        f"distillation.loss.{name}, which compares their '{value}', has nothing to compare."
-        for name, node in dict(distillation_losses(distillation)).items()
+        f"model.distillation.noise: the student reads different source tokens than its teacher, so "
+        f"distillation.loss.{name} cannot compare their '{value}'."
+        for name, node in distillation_losses(distillation).items()
         for value in node.values()
         if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
     ]

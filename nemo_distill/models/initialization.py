@@ -1,26 +1,26 @@
-"""Starts a student from layers of its teacher, as DistilBERT does (Sanh et al. 2019, section 3).
+"""Initializes a student from layers of its teacher, like DistilBERT (Sanh et al. 2019, section 3).
 
-What can be copied is decided from the two configs, before NeMo is imported; what was copied is recorded in the
-student's config.
+The two configs determine what can be copied, so this is checked before NeMo is imported. The student's config records
+what was copied.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
+from nemo_distill.models.distillation_section import Initialization
 
 SIDES = ("encoder", "decoder")
-RULES = ("uniform", "first", "last")
-# What NeMo takes for a key that a stack's config leaves out.
+# NeMo's defaults for missing keys of a stack's config. A stack is an encoder or a decoder.
 NEMO_DEFAULTS = {
     "library": "nemo",
     "hidden_act": "relu",
     "num_token_types": 2,
     "max_sequence_length": 512,
-    "mask_future": True,  # of an encoder; a decoder does not ask
+    "mask_future": True,  # for encoders; decoders ignore the key
 }
-# A copied layer means something else where one of these differs.
-SAME_IN_A_STACK = (
+# Layers can be copied only between stacks with the same values of these keys.
+EQUAL_STACK_KEYS = (
     "hidden_size",
     "inner_size",
     "num_attention_heads",
@@ -32,36 +32,32 @@ SAME_IN_A_STACK = (
     "library",
     "arch",
 )
-SAME_IN_EMBEDDINGS = ("hidden_size", "learn_positional_encodings", "num_token_types")
-# Of whole stacks, whose every weight is copied. The length is that of a table of positions, also of fixed ones.
-SAME_IN_WHOLE_STACKS = ("num_layers", "max_sequence_length", "num_token_types", *SAME_IN_A_STACK)
+EQUAL_EMBEDDING_KEYS = ("hidden_size", "learn_positional_encodings", "num_token_types")
+# For copying whole stacks. `max_sequence_length` is the size of the position table, learned or fixed.
+EQUAL_WHOLE_STACK_KEYS = ("num_layers", "max_sequence_length", "num_token_types", *EQUAL_STACK_KEYS)
 
 
-def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
+def copied_layers(side: str, rule: str | Sequence[int] | None, num_student: int, num_teacher: int) -> list[int]:
     """Returns the teacher's layer, counted from 1, that each of the student's starts from; [] copies none.
 
     Args:
+        side: `encoder` or `decoder`, for the sentence of an error.
         rule: `uniform`: every n-th, the last included; `first`; `last`; a list of as many layers as the student has;
             or None.
         num_student: layers of the student.
         num_teacher: layers of the teacher.
 
     Raises:
-        ValueError: if there is no such rule, or the teacher has not got the layers.
+        ValueError: if the teacher does not have these layers.
     """
     if rule is None:
         return []
     if not isinstance(rule, str):
-        layers = list(rule) if isinstance(rule, Sequence) else rule
-        if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
-            raise ValueError(f"has {rule!r}; allowed are {', '.join(RULES)}, a list of layers and null")
-        if len(layers) != num_student or not all(1 <= layer <= num_teacher for layer in layers):
-            raise ValueError(f"has {layers}; {num_student} numbers from 1 to {num_teacher} are needed")
-        return layers
-    if rule not in RULES:
-        raise ValueError(f"has '{rule}'; allowed are {', '.join(RULES)}, a list of layers and null")
+        if len(rule) != num_student or not all(1 <= layer <= num_teacher for layer in rule):
+            raise ValueError(f"{side}={rule}: must be {num_student} numbers from 1 to {num_teacher}.")
+        return list(rule)
     if num_student > num_teacher:
-        raise ValueError(f"has '{rule}', but the student's {num_student} layers outnumber the teacher's {num_teacher}")
+        raise ValueError(f"{side}={rule}: the student's {num_student} layers outnumber the teacher's {num_teacher}.")
     if rule == "uniform":
         return [teacher for _, teacher in layer_pairs("uniform", num_student, num_teacher)]
     skipped = num_teacher - num_student if rule == "last" else 0
@@ -71,111 +67,106 @@ def copied_layers(rule: str | Sequence[int] | None, num_student: int, num_teache
 def stack_differences(
     side: str, student: Mapping[str, Any], start: Mapping[str, Any], keys: Collection[str]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yields each of `keys` whose values differ, with the student's value and the other's.
+    """Yields each key whose values differ, with the student's value and the other model's.
 
     Args:
         side: `encoder` or `decoder`.
-        student: the section of that side in a student's config.
-        start: the section in the config of the model that its weights come from.
-        keys: what is compared; a missing key has NeMo's default.
+        student: the section of that side in the student's config.
+        start: the same section in the config of the model whose weights are copied.
+        keys: the keys to compare. Missing keys have NeMo's defaults.
     """
     for key in keys:
         if key == "mask_future" and side == "decoder":
             continue
         if key == "pre_ln_final_layer_norm" and not (student.get("pre_ln") and start.get("pre_ln")):
-            continue  # layers that end with a norm have no final one, whatever this says
+            continue  # the key has no effect unless layers begin with a norm
         ours, theirs = (stack.get(key, NEMO_DEFAULTS.get(key)) for stack in (student, start))
         if (ours or False) != (theirs or False):
             yield key, ours, theirs
 
 
 def sharing_problem(where: str, student: Mapping[str, Any], start: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if a model's two matrices of embeddings would go into a student's only one.
+    """Returns a sentence if two embedding matrices would be copied into a student that has only one.
 
-    The other way is harmless: both of the student's matrices start as the one.
+    The opposite case is harmless: both of the student's matrices then start with the same weights.
 
     Args:
-        where: what copies the embeddings; the sentence begins with it.
+        where: the key of the option that copies the embeddings, for the message.
         student: the student's config.
-        start: the config of the model that its weights come from.
+        start: the config of the model whose weights are copied.
     """
     if not student.get("shared_embeddings") or start.get("shared_embeddings"):
         return []
     return [
-        f"{where} copies the embeddings of encoder and decoder, which are two matrices there "
-        "(shared_embeddings=false) and one in the student (model.shared_embeddings=true); set "
+        f"{where} copies the embeddings of encoder and decoder, which are two matrices in the source model "
+        "(shared_embeddings=false) but one in the student (model.shared_embeddings=true); set "
         "model.shared_embeddings=false."
     ]
 
 
 def initialization_problems(
-    initialization: Mapping[str, Any], student: Mapping[str, Any], teacher: Mapping[str, Any]
+    initialization: Initialization, student: Mapping[str, Any], teacher: Mapping[str, Any]
 ) -> list[str]:
-    """Returns what cannot be copied, a sentence each.
+    """Returns a sentence for each part that cannot be copied.
 
     Args:
-        initialization: `encoder` and `decoder`, rules for the layers, and `embeddings`, true or false.
+        initialization: the parts to copy.
         student: the student's config.
-        teacher: the teacher's.
+        teacher: the teacher's config.
     """
-    known = (*SIDES, "embeddings")
-    problems = [
-        f"distillation.initialization has the unknown key '{key}'; known are {', '.join(known)}."
-        for key in initialization
-        if key not in known
-    ]
+    problems = []
     for side in SIDES:
-        rule = initialization.get(side)
-        if rule is None and not initialization.get("embeddings"):
+        rule = getattr(initialization, side)
+        if rule is None and not initialization.embeddings:
             continue
-        same = SAME_IN_A_STACK if rule is not None else ()
-        if initialization.get("embeddings"):
+        same: Collection[str] = EQUAL_STACK_KEYS if rule is not None else ()
+        if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
-            same = dict.fromkeys((*same, *SAME_IN_EMBEDDINGS, *(["max_sequence_length"] if learned else [])))
+            same = dict.fromkeys((*same, *EQUAL_EMBEDDING_KEYS, *(["max_sequence_length"] if learned else [])))
         problems += [
             f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
             f"the student has {ours}."
             for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
         ]
         try:
-            copied_layers(rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
+            copied_layers(side, rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
-            problems.append(f"distillation.initialization.{side} {error}.")
-    if initialization.get("embeddings"):
+            problems.append(f"distillation.initialization.{error}")
+    if initialization.embeddings:
         problems += sharing_problem("distillation.initialization.embeddings=true", student, teacher)
     return problems
 
 
-def initialize_from_teacher(student: Any, teacher: Any, initialization: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies layers, final norms, embeddings and head from teacher to student, both `MTEncDecModel`.
+def initialize_from_teacher(student: Any, teacher: Any, initialization: Initialization) -> dict[str, Any]:
+    """Copies layers, final norms, embeddings and output layer from teacher to student, both `MTEncDecModel`.
 
     Returns:
-        A record of what was copied: the teacher's layer for each of the student's, by side, and whether the embeddings
-        and the head were.
+        A record of what was copied: the teacher layer of each student layer, by side, and whether the embeddings and
+        the output layer were copied.
 
     Raises:
-        RuntimeError: if a copied part has another shape.
+        RuntimeError: if the shapes of a part differ.
     """
     record: dict[str, Any] = {}
     for side in SIDES:
         ours, theirs = getattr(student, side), getattr(teacher, side)
-        # NeMo calls the stack of layers by the side's name once more.
+        # NeMo names the stack inside the module after its side again: `model.encoder.encoder`.
         stack, teacher_stack = getattr(ours, side), getattr(theirs, side)
-        layers = copied_layers(initialization.get(side), len(stack.layers), len(teacher_stack.layers))
+        layers = copied_layers(side, getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
         for layer, number in zip(stack.layers, layers):
             layer.load_state_dict(teacher_stack.layers[number - 1].state_dict())
         if layers and stack.final_layer_norm is not None and teacher_stack.final_layer_norm is not None:
             stack.final_layer_norm.load_state_dict(teacher_stack.final_layer_norm.state_dict())
-        if initialization.get("embeddings"):
+        if initialization.embeddings:
             _copy_embeddings(ours.embedding, theirs.embedding)
         record[side] = layers
-    if initialization.get("embeddings"):
+    if initialization.embeddings:
         student.log_softmax.load_state_dict(teacher.log_softmax.state_dict())
-    return record | {"embeddings": bool(initialization.get("embeddings"))}
+    return record | {"embeddings": initialization.embeddings}
 
 
 def _copy_embeddings(ours: Any, theirs: Any) -> None:
-    """Copies all but fixed positions, whose table may have another length."""
+    """Copies all embeddings except fixed position tables, whose lengths may differ."""
     kept = {name: value for name, value in theirs.state_dict().items() if not name.endswith("pos_enc")}
     different = ours.load_state_dict(kept, strict=False)
     left_out = [name for name in (*different.missing_keys, *different.unexpected_keys) if not name.endswith("pos_enc")]

@@ -1,11 +1,11 @@
-"""NeMo's translation model, made distillable and mended where it validates.
+"""A distillable version of NeMo's translation model, with fixed validation.
 
-Outside distillation it is `MTEncDecModel`, output for output, and the `.nemo` that it saves names NeMo's own class.
+Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.nemo` names NeMo's own class.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +14,62 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-from nemo_distill.core.config import ConfigurationError, Widths
-from nemo_distill.core.console import console
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
 from nemo_distill.core.distillation_mixin import DistillationMixin
-from nemo_distill.core.finite import check_weights
-from nemo_distill.data.resumable_loader import resumable_loader
-from nemo_distill.data.source_noise import NoisySource, SourceNoise
+from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
-from nemo_distill.losses.top_k import TAILS
 from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.capture import capture
-from nemo_distill.models.distillation_section import REGISTERED_TENSORS, distillation_losses, registered_widths
+from nemo_distill.models.distillation_section import (
+    REGISTERED_TENSORS,
+    TranslationDistillation,
+    distillation_losses,
+    registered_widths,
+)
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
 from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_problems
 from nemo_distill.models.start_model import KEY, weight_problems
-from nemo_distill.models.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.weights import check_weights
+from nemo_distill.storage.files import whole_path
+from nemo_distill.text.source_noise import NoisySource
+from nemo_distill.trainer.resumable_loader import resumable_loader
 
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 
 
-class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDecModel):
-    """`MTEncDecModel` that can be teacher or student.
+class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], NamedEvaluationMixin, MTEncDecModel):
+    """An `MTEncDecModel` that can be teacher or student.
 
-    Registers, masked by the labels: `log_probs` (B, T, V), tempered; `projection`, from which they can be computed a
-    few tokens at a time; `nll` (B, T), of the labels; `decoder_hidden_states` (B, T, D), the decoder's output;
-    `decoder_layers`, a list of the embeddings' and each layer's (B, T, D); `decoder_self_attention` and
-    `decoder_cross_attention`, lists of each layer's (B, H, T, T) and (B, H, T, S). Likewise, masked by the source:
-    `encoder_hidden_states`, `encoder_layers`, `encoder_self_attention`.
+    It registers these tensors, masked by the labels:
+
+    - `log_probs` (B, T, V), at the temperature of the step
+    - `projection`, from which `log_probs` can be computed for a few tokens at a time
+    - `nll` (B, T), the negative log-likelihood of the labels
+    - `decoder_hidden_states` (B, T, D), the output of the decoder
+    - `decoder_layers`, a list of (B, T, D): the embeddings and each layer
+    - `decoder_self_attention`, a list of (B, H, T, T): each layer
+    - `decoder_cross_attention`, a list of (B, H, T, S): each layer
+
+    It registers `encoder_hidden_states`, `encoder_layers` and `encoder_self_attention` masked by the source.
 
     Args:
-        cfg: as NeMo has it.
-        trainer: the trainer that will run it.
+        cfg: the NeMo config.
+        trainer: the Lightning trainer.
     """
 
     distillation_tensors = REGISTERED_TENSORS
-    _noisy_source: NoisySource | None = None  # what a student reads in place of the source
-    _shares_encoder = False  # with its teacher, frozen
+    distillation_section = TranslationDistillation
+    _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
+    _shares_encoder = False  # True if the encoder is the teacher's, frozen
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         super().__init__(cfg, trainer=trainer)
@@ -64,7 +77,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
             self._cfg.target = NEMO_CLASS
 
     def forward(self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor) -> Tensor | Projection:
-        """Returns the log-probabilities (B, T, V) of the target tokens, or their projection where no loss reads them.
+        """Returns the log-probabilities (B, T, V) of the target tokens, or a `Projection` if no loss reads them.
 
         Args:
             src: source ids (B, S).
@@ -81,7 +94,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
             )  # (B, T, D)
         for name, output in (("encoder_layers", encoder_hidden_states), ("decoder_layers", decoder_hidden_states)):
             if name in inside:
-                inside[name][-1] = output  # after the final norm, where there is one
+                inside[name][-1] = output  # the last layer's output after the final norm, if there is one
         projection = self._projection(decoder_hidden_states)
         self.distillation_registration_step(
             projection=projection,
@@ -96,18 +109,18 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return log_probs
 
     def _encode(self, src: Tensor, src_mask: Tensor) -> Tensor:
-        """Returns the encoder's output (B, S, D), which is the teacher's where both have one encoder."""
-        if self._shares_encoder and (states := self.teachers_tensor("encoder_hidden_states")) is not None:
+        """Returns the encoder's output (B, S, D). With a shared encoder, it reuses the teacher's if that ran."""
+        if self._shares_encoder and (states := self.teacher_tensor("encoder_hidden_states")) is not None:
             return states
         return self.encoder(input_ids=src, encoder_mask=src_mask)
 
     def _needs_log_probs(self) -> bool:
-        """Whether some loss does, or the student's own, which comes from the projection where that is wanted."""
+        """True if a loss reads log-probabilities, or if the student's own loss is not computed in the fused pass."""
         own = self.is_student_model() and not self.wants_distillation_tensor("projection")
         return own or any(self.wants_distillation_tensor(name) for name in ("log_probs", "nll"))
 
     def _projection(self, hidden_states: Tensor) -> Projection:
-        """Of the decoder's output (B, T, D) by NeMo's head, whose one layer shares its weight with the embedding."""
+        """Returns the projection of the decoder's output (B, T, D) by NeMo's head, which has a single layer."""
         layer = self.log_softmax.mlp.layer0
         return Projection(self.log_softmax.dropout(hidden_states), layer.weight, layer.bias)
 
@@ -115,7 +128,7 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return ("encoder_hidden_states",) if self._shares_encoder else ()
 
     def train(self, mode: bool = True) -> "DistillableMTEncDecModel":
-        """Sets the mode of all but an encoder that is the teacher's, which has no dropout."""
+        """Sets train or eval mode. A shared encoder stays in eval mode, because the teacher uses no dropout."""
         super().train(mode)
         if self._shares_encoder:
             self.encoder.eval()
@@ -123,13 +136,13 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
 
     @contextmanager
     def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
-        """Collects what some loss wants from inside the stacks, which NeMo's modules do not return."""
+        """Collects inner tensors that a loss reads and that NeMo's modules do not return."""
         encoder, decoder = self.encoder.encoder.layers, self.decoder.decoder.layers
         outputs = {
             "encoder_layers": [self.encoder.embedding, *encoder],
             "decoder_layers": [self.decoder.embedding, *decoder],
         }
-        # Attention probabilities are what goes into the dropout that follows their softmax.
+        # The dropout after the softmax receives the attention probabilities as input.
         inputs = {
             "encoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in encoder],
             "decoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in decoder],
@@ -137,25 +150,24 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         }
         with ExitStack() as hooks:
             inside = {}
-            for position, modules_by_name in (("input", inputs), ("output", outputs)):
-                for name, modules in modules_by_name.items():
-                    if self.wants_distillation_tensor(name):
-                        inside[name] = hooks.enter_context(capture(modules, position))
+            for name, modules in (inputs | outputs).items():
+                if self.wants_distillation_tensor(name):
+                    inside[name] = hooks.enter_context(capture(modules, "input" if name in inputs else "output"))
             yield inside
 
     @torch.no_grad()
     def batch_translate(
         self, src: Tensor, src_mask: Tensor, return_beam_scores: bool = False, cache: dict | None = None
     ) -> Any:
-        """Translates a batch as NeMo's method of this name does, for `translate` and validation, by our own search.
+        """Translates a batch with our own search. Replaces NeMo's method for `translate` and validation.
 
-        With `search: nemo` in the model's config, or where NeMo's beams are asked for, NeMo's search does it.
+        NeMo's search is used if the config has `search: nemo` or if beam scores are requested.
 
         Args:
             src: source ids (B, S).
             src_mask: (B, S), true at real tokens.
-            return_beam_scores: NeMo's own.
-            cache: NeMo's own, of its timers.
+            return_beam_scores: passed to NeMo.
+            cache: passed to NeMo, which stores its timers there.
 
         Returns:
             The sources and the translations, as text.
@@ -173,12 +185,12 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return sources, translations
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """The stacks and the head. Around them, NeMo's checks of types and our hooks would break the graph."""
+        """Returns the stacks and the head. The code around them has type checks and hooks that break the graph."""
         return [self.encoder.encoder, self.decoder.decoder, self.log_softmax.mlp]
 
     def distillation_forward(self, batch: list[Tensor]) -> Tensor | Projection:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
-        # By the labels: the decoder's inputs are one token to the left, so that their mask ends one token later.
+        # The mask of the decoder inputs is shifted by one token, so derive the mask from the labels.
         label_mask = labels != self.decoder_tokenizer.pad_id
         if self._noisy_source and self.is_student_model():
             src_ids, src_mask = self._noisy_source(src_ids, src_mask)
@@ -196,26 +208,26 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         return SmoothedLabels(squeeze_batch(batch)[-1], self.cfg.get("label_smoothing") or 0.0)
 
     def distillation_batch_weight(self, batch: list[Tensor]) -> Tensor:
-        """The number of real target tokens. Losses at source positions are weighted by it too."""
+        """Returns the number of real target tokens. It also weights the losses at source positions."""
         return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
 
-    def setup_distillation_loss(self, distillation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        noise = SourceNoise(**distillation.get("noise") or {})
-        if not noise.is_none:
+    def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+        if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
-            self._noisy_source = NoisySource(noise, tokenizer, fixed, self.encoder.max_sequence_length)
+            self._noisy_source = NoisySource(distillation.noise, tokenizer, fixed, self.encoder.max_sequence_length)
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:
         return registered_widths(self.cfg)
 
-    def cached_teacher(self, distillation: Mapping[str, Any]) -> CachedTeacher:
-        config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
-        if problems := cache_problems(config):
+    def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
+        # By now `train_ds` names the text of a mix; a cache knows the corpora that it was mixed of.
+        config = OmegaConf.to_container(self.cfg) | {"distillation": {"mix": asdict(distillation.mix)}}
+        problems, path = cache_problems(config, distillation), distillation.teacher_cache
+        if problems or path is None:
             raise ConfigurationError(problems)
-        tail = distillation.get("teacher_cache_tail", TAILS[0])
-        return CachedTeacher(distillation["teacher_cache"], tail, student=self)
+        return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
@@ -226,11 +238,11 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         """Copies all weights of another model.
 
         Args:
-            started: that model.
-            path: its `.nemo`, for the sentences.
+            started: the other model.
+            path: its `.nemo`, for the messages.
 
         Raises:
-            ConfigurationError: if its weights mean something else in this one.
+            ConfigurationError: if the weights do not fit this model.
         """
         problems = weight_problems(self.cfg, started.cfg, path)
         problems += pairing_problems(self.vocabularies(), started.vocabularies(), f"{KEY}'s")
@@ -239,22 +251,21 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         self.load_state_dict(started.state_dict())
 
     def initialize_from_teacher(
-        self, teacher: "DistillableMTEncDecModel", distillation: Mapping[str, Any]
+        self, teacher: "DistillableMTEncDecModel", distillation: TranslationDistillation
     ) -> dict[str, Any] | None:
-        if distillation.get("share_encoder"):
-            config = OmegaConf.to_container(self.cfg) | {"distillation": distillation}
-            if problems := shared_encoder_problems(config, 1, teacher.cfg, distillation_losses(distillation)):
+        if distillation.share_encoder:
+            config = OmegaConf.to_container(self.cfg)
+            if problems := shared_encoder_problems(config, distillation, 1, teacher.cfg):
                 raise ConfigurationError(problems)
             share_encoder(self, teacher)
             self._shares_encoder = True
             self.encoder.eval()
             return {"encoder": "shared"}
-        if not distillation.get("distilbert_initialization"):
+        if not distillation.distilbert_initialization:
             return None
-        initialization = distillation.get("initialization") or {}
-        if problems := initialization_problems(initialization, self.cfg, teacher.cfg):
+        if problems := initialization_problems(distillation.initialization, self.cfg, teacher.cfg):
             raise ConfigurationError(problems)
-        return initialize_from_teacher(self, teacher, initialization)
+        return initialize_from_teacher(self, teacher, distillation.initialization)
 
     def batch_origin(self, batch: list[Tensor]) -> str:
         return batch_origin(self, squeeze_batch(batch))
@@ -263,25 +274,20 @@ class DistillableMTEncDecModel(DistillationMixin, NamedEvaluationMixin, MTEncDec
         check_weights(self, "No checkpoint is written: the model")
 
     def save_to(self, save_path: str) -> None:
-        """Writes the `.nemo` whole or not at all; NeMo alone leaves half a file where it is interrupted.
+        """Writes the `.nemo` atomically. NeMo alone leaves a partial file if it is interrupted.
 
         Raises:
-            NotFiniteError: if the weights hold NaN or infinity; then nothing is written.
+            NotFiniteError: if the weights contain NaN or infinity. Nothing is written then.
         """
         check_weights(self, f"'{save_path}' is not written: the model")
-        unfinished = f"{save_path}.unfinished"
-        try:
-            super().save_to(unfinished)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
-        if self.global_rank == 0:
-            os.replace(unfinished, save_path)
-            if "yttm" in (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library")):
-                console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.models.youtokentome'.")
+        with whole_path(Path(save_path)) as unfinished:
+            super().save_to(str(unfinished))
+        libraries = (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library"))
+        if self.global_rank == 0 and "yttm" in libraries:
+            console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'.")
 
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """Returns what the model reads and writes with, by side."""
+        """Returns the vocabulary of each side."""
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
         return {
             side: Vocabulary(

@@ -1,10 +1,11 @@
-"""Validation and testing of a translation model on several sets, each under its own name.
+"""Validates and tests a translation model on several sets, each logged under its own name.
 
-NeMo's own code logs the second set as `dl_index_1`, dies at the end of validation where no process group exists, and
-under DDP counts the batches twice that fill up the last round.
+NeMo's own code logs the second set as `dl_index_1` and fails at the end of validation without a process group. With
+DDP, it counts a batch twice if it was repeated to fill the last round.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from omegaconf import DictConfig, ListConfig
 from sacrebleu import corpus_bleu
 from torch import Tensor
 
-from nemo_distill.core.console import console
-from nemo_distill.evaluation.scores import bleu_tokenization
+from nemo_distill.console import console
+from nemo_distill.core.distillation_mixin import NeMoHost
+from nemo_distill.metrics.scores import bleu_tokenization
 
 
 def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:
-    """Drops the dimension of size 1 that a DataLoader puts before NeMo's ready-made batches."""
+    """Removes the dimension of size 1 that a DataLoader adds in front of NeMo's batches."""
     return [tensor.squeeze(dim=0) if tensor.ndim == 3 else tensor for tensor in batch]
 
 
 def set_names(section: DictConfig) -> list[str]:
-    """Returns the names of an evaluation section's sets: those given, or the source files' stems, made different."""
+    """Returns the names of the evaluation sets: `names` if given, otherwise unique names from the source files."""
     if section.get("names"):
         return list(section.names)
     files = section.src_file_name if isinstance(section.src_file_name, (list, ListConfig)) else [section.src_file_name]
@@ -32,16 +34,28 @@ def set_names(section: DictConfig) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
 
 
-class NamedEvaluationMixin:
-    """Goes before `MTEncDecModel` among the bases.
+class NamedEvaluationMixin(NeMoHost):
+    """Logs scores per evaluation set. List it before `MTEncDecModel` in the bases.
 
-    Logs, with mode `val` or `test`: `{mode}_loss` (mean NLL of a target token) and `{mode}_sacreBLEU` for the first
-    set; where there are several, also `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each and `..._avg`.
+    With mode `val` or `test`, it logs `{mode}_loss` (mean NLL per target token) and `{mode}_sacreBLEU` for the first
+    set. With several sets, it also logs `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each, and `..._avg`.
     """
+
+    # Of `MTEncDecModel`.
+    __call__: Callable[..., Tensor]
+    batch_translate: Callable[..., tuple[list[str], list[str]]]
+    ids_to_postprocessed_text: Callable[..., list[str]]
+    val_dataloader: Callable[[], Any]
+    test_dataloader: Callable[[], Any]
+    multilingual: bool
+    tgt_language: Any
+    decoder_tokenizer: Any
+    source_processor_list: list[Any]
+    target_processor_list: list[Any]
 
     @torch.no_grad()
     def eval_step(self, batch: list[Tensor], batch_idx: int, mode: str, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Returns translations, references, the summed NLL of the references and the number of their tokens."""
+        """Returns the translations, the references, the total NLL of the references and their number of tokens."""
         if self.multilingual:
             self.source_processor = self.source_processor_list[dataloader_idx]
             self.target_processor = self.target_processor_list[dataloader_idx]
@@ -98,15 +112,15 @@ class NamedEvaluationMixin:
                 named |= {f"{mode}_{metric}_{name}": value for name, value in values.items()}
                 named[f"{mode}_{metric}_avg"] = sum(values.values()) / len(values)
             for key, value in named.items():
-                # The same on every device already: each has gathered all of them.
+                # No sync_dist: every device has gathered all steps and computed the same value.
                 self.log(key, value, prog_bar=on_bar and key == f"{mode}_{metric}", sync_dist=False)
 
 
 def _gather(steps: list[dict[str, Any]], num_batches: int) -> list[dict[str, Any]]:
-    """All devices' steps in the order of the data.
+    """Returns the steps of all devices in the order of the data.
 
-    A distributed sampler deals the batches out in turn and repeats the first ones to fill the last round; what lies
-    beyond `num_batches` are those repetitions.
+    A distributed sampler assigns the batches to the devices in turn, and repeats the first ones to fill the last
+    round. The repetitions come after the first `num_batches` and are dropped.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return list(steps)

@@ -1,30 +1,29 @@
-"""Whether a student can learn from its teachers, and the sentences that say why not."""
+"""Checks whether a student fits its teachers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.core.config import Widths
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.core.teacher_ensemble import teacher_weights
-from nemo_distill.data.text_files import is_file
-from nemo_distill.models.distillation_section import distillation_losses, registered_widths
+from nemo_distill.core.loss_terms import Widths
+from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
 from nemo_distill.models.initialization import initialization_problems
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from nemo_distill.models.student_config import sizes_of
-from nemo_distill.models.tokenizer_files import (
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import (
     Vocabulary,
     read_vocabulary,
     tokenizer_file_problems,
     vocabulary_differences,
 )
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.text.files import is_file
 
 
 def pairing_problems(
     student: Mapping[str, Vocabulary], other: Mapping[str, Vocabulary], whose: str = "the teacher's"
 ) -> list[str]:
-    """What makes the ids of a student and of another model mean different things; vocabularies are keyed by side."""
+    """Returns a sentence for each difference between the vocabularies of a student and of another model, by side."""
     return [
         problem
         for side in SIDES
@@ -38,13 +37,13 @@ def reading_order_problems(
     whose: str = "the teacher's",
     lender: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Returns a sentence for each side that two models read in different directions, one of them from right to left.
+    """Returns a sentence for each side that one model reads from right to left and the other does not.
 
     Args:
-        model: a config.
-        other: that of the model whose order must be the same.
-        whose: that is, for the sentences.
-        lender: the config from which a side without a tokenizer of its own takes one; None for `other`.
+        model: the config of the model.
+        other: the config of the model that must have the same order.
+        whose: names the other model in the messages.
+        lender: the config that provides the tokenizer of a side without its own; None: `other`.
     """
     problems = []
     for key in (f"{side}_tokenizer" for side in SIDES):
@@ -59,19 +58,20 @@ def reading_order_problems(
 
 
 def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
-    """Returns what makes a student's ids mean other things than its teacher's, a sentence each."""
+    """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
     return [
         problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
     ]
 
 
 def check_teachers(
-    model: Mapping[str, Any], distillation: Mapping[str, Any], paths: Sequence[str | Path]
+    model: Mapping[str, Any], distillation: TranslationDistillation, paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
-    """Returns what keeps the student from learning from its teachers, and its and the first's widths if known."""
+    """Returns the problems of the student with its teachers, and the layer widths of student and first teacher."""
+    if problems := teacher_file_problems(paths):
+        return problems, None
+    archives = [translation_archive(path) for path in paths]
     try:
-        teacher_weights(distillation.get("teacher_weights"), len(paths))
-        archives = [translation_archive(path) for path in paths]
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
@@ -79,25 +79,36 @@ def check_teachers(
     problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
-    if distillation.get("same_size_as_teacher"):
+    if distillation.same_size_as_teacher:
         model = {**model, **sizes_of(archives[0])}
     else:
         problems += shared_embedding_problems(model, archives[0])
-    if distillation.get("distilbert_initialization"):
-        initialization = distillation.get("initialization") or {}
-        problems += [f"model.{problem}" for problem in initialization_problems(initialization, model, first)]
-    if distillation.get("share_encoder"):
-        losses = distillation_losses(distillation)
-        problems += [f"model.{problem}" for problem in shared_encoder_problems(model, len(paths), first, losses)]
+    if distillation.distilbert_initialization:
+        found = initialization_problems(distillation.initialization, model, first)
+        problems += [f"model.{problem}" for problem in found]
+    if distillation.share_encoder:
+        found = shared_encoder_problems(model, distillation, len(paths), first)
+        problems += [f"model.{problem}" for problem in found]
     return problems, (registered_widths(model), registered_widths(first))
 
 
+def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
+    """Returns a sentence for each teacher that cannot be read, or is not a translation model."""
+    problems = []
+    for path in paths:
+        try:
+            translation_archive(path)
+        except ValueError as error:
+            problems.append(f"model.distillation.model_path: {error}.")
+    return problems
+
+
 def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | None = None) -> list[str]:
-    """Returns a sentence if one matrix of embeddings would stand for two vocabularies.
+    """Returns a sentence if one embedding matrix would be used for two different vocabularies.
 
     Args:
-        model: a config.
-        teacher: from which a side without a tokenizer of its own takes one.
+        model: the config of the model.
+        teacher: provides the tokenizer of a side without its own.
     """
     if not model.get("shared_embeddings"):
         return []
@@ -107,20 +118,20 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
     if not encoder or not decoder or encoder.pieces == decoder.pieces:
         return []
     return [
-        "model.shared_embeddings=true needs one vocabulary, and the tokenizers of encoder and decoder have different "
-        f"ones, of {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
+        "model.shared_embeddings=true needs one vocabulary, but the tokenizers of encoder and decoder differ: they "
+        f"have {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
     ]
 
 
 def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
-    """Returns what a model reads a side with: its own file, or else its teacher's; None of what is told elsewhere."""
+    """Returns the vocabulary of a side, from the model's own file or the teacher. None if it cannot be read."""
     if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
         return None if tokenizer_file_problems("", path) else read_vocabulary(Path(path).expanduser())
     return archived_vocabulary(teacher, side) if teacher else None
 
 
 def teacher_head_problems(teacher: NemoArchive) -> list[str]:
-    """Returns a sentence if what a teacher gives are no log-probabilities, which all losses take them for."""
+    """Returns a sentence if a teacher's outputs are not log-probabilities, which all losses need."""
     if (teacher.config.get("head") or {}).get("log_softmax", True):
         return []
     return [f"model.distillation.model_path: '{teacher.path}' has head.log_softmax=false; it must be true."]
@@ -129,14 +140,14 @@ def teacher_head_problems(teacher: NemoArchive) -> list[str]:
 def _vocabulary_pairs(
     model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
 ) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields key, student's and teacher's vocabulary, for each side whose two tokenizers are different files.
+    """Yields key, student vocabulary and teacher vocabulary for each side with two different tokenizer files.
 
-    The student's is the one that its config names, or else the first teacher's.
+    The student's tokenizer is the one in its config, otherwise the first teacher's.
     """
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         theirs = archived_vocabulary(archive, side)
-        if path and tokenizer_file_problems("", path):  # told by itself
+        if path and tokenizer_file_problems("", path):  # another check reports this
             continue
         if path and is_file(path) and theirs:
             yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs

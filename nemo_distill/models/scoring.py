@@ -1,4 +1,4 @@
-"""How likely a model finds a given translation: forced decoding, as cross-entropy filters need it."""
+"""Scores given translations by forced decoding, for cross-entropy filters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,17 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from torch import Tensor
 
-import nemo_distill.models.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
-from nemo_distill.core.restore import restore_for_inference
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
 from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.nemo_files.restore import restore_for_inference
 
 
 class PairScorer:
-    """Scores pairs of raw text with a translation model, which runs its own processors and tokenizers over them.
+    """Scores pairs of raw text with a translation model, using its own processors and tokenizers.
 
     Args:
-        model: of one pair of languages, in eval mode.
-        batch_characters: source and target characters in a batch, padding included.
+        model: a bilingual model, in eval mode.
+        batch_characters: number of source and target characters per batch, including padding.
     """
 
     def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000):
@@ -25,9 +25,9 @@ class PairScorer:
         self.batch_characters = batch_characters
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """Returns for each pair the mean log-probability of a target token, the sentence's end included.
+        """Returns the mean log-probability per target token for each pair, including the end of sentence.
 
-        What is longer than the model reads is scored by its beginning.
+        Sentences longer than the model's limit are cut off and scored by their beginning.
         """
         lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
         scores = [0.0] * len(lengths)
@@ -48,8 +48,8 @@ class PairScorer:
             target_mask[:, 1:],
         )
         log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
-        of_labels = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
-        return (of_labels * mask).sum(-1) / mask.sum(-1)  # (B,)
+        label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
+        return (label_log_probs * mask).sum(-1) / mask.sum(-1)  # (B,)
 
     def _ids(self, lines: Sequence[str], target: bool, most: int) -> tuple[Tensor, Tensor]:
         ids, mask = self.model.prepare_inference_batch(
@@ -65,11 +65,11 @@ class PairScorer:
 
 
 class NeMoScorer(PairScorer):
-    """Scores pairs with the model of a `.nemo`.
+    """Scores pairs with the model in a `.nemo`.
 
     Args:
-        model_path: the file.
-        device: where it runs.
+        model_path: the `.nemo`.
+        device: the device to run on.
         batch_characters: see `PairScorer`.
 
     Raises:
@@ -79,4 +79,4 @@ class NeMoScorer(PairScorer):
     def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
         super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters)
         if self.model.multilingual:
-            raise ValueError(f"'{model_path}' is multilingual; scoring knows no languages")
+            raise ValueError(f"'{model_path}' is multilingual; scoring does not support multilingual models")

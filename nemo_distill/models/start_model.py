@@ -1,55 +1,56 @@
-"""What keeps a model from starting with all weights of another `.nemo`, the one that `init_from_nemo_model` names.
+"""Checks whether a model can start with all weights of another `.nemo`, named by `init_from_nemo_model`.
 
-Weights that fit by their shapes may still mean other things: a row of an embedding belongs to a piece of a tokenizer,
-and a student with one matrix of embeddings has no room for two.
+Weights of the same shape can still have different meanings: each row of an embedding belongs to one tokenizer piece. A
+student with shared embeddings cannot take two different matrices.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.initialization import SAME_IN_WHOLE_STACKS, sharing_problem, stack_differences
+from nemo_distill.models.distillation_section import read_distillation
+from nemo_distill.models.initialization import EQUAL_WHOLE_STACK_KEYS, sharing_problem, stack_differences
 from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
 from nemo_distill.models.student_config import sizes_of
-from nemo_distill.models.tokenizer_files import vocabulary_differences
-from nemo_distill.models.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import vocabulary_differences
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
 
 KEY = "init_from_nemo_model"
 
 
 def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path | None = None) -> list[str]:
-    """Returns what keeps a model of this config from starting with the weights of a `.nemo`, a sentence each.
+    """Returns the reasons why a model cannot start with the weights of a `.nemo`, one sentence each.
 
     Args:
-        model: the config, resolved, with its section `distillation` if it has one.
+        model: the config, resolved, with its `distillation` section if it has one.
         path: the `.nemo`.
-        teacher_path: the first teacher's, from which a student takes what its config leaves out.
+        teacher_path: the first teacher's `.nemo`, which provides what the student's config does not specify.
     """
     if not isinstance(path, str):
         return [f"{KEY}={path}: must be the path of a .nemo."]
-    distillation = model.get("distillation") or {}
+    distillation = read_distillation(model, "distillation")[0] if "distillation" in model else None
     teacher = _opened(teacher_path) if teacher_path else None
     try:
         start = translation_archive(path)
-        if distillation.get("same_size_as_teacher") and teacher:
+        if distillation and distillation.same_size_as_teacher and teacher:
             model = {**model, **sizes_of(teacher)}
         problems = weight_problems(model, start.config, path) + _tokenizer_problems(model, start, teacher)
     except ValueError as error:
         return [f"{KEY}: {error}."]
     return problems + [
-        f"{KEY} and distillation.{key} both set the first weights."
+        f"{KEY} and distillation.{key} both set the initial weights; use only one of them."
         for key in ("distilbert_initialization", "share_encoder")
-        if distillation.get(key)
+        if distillation and getattr(distillation, key)
     ]
 
 
 def weight_problems(model: Mapping[str, Any], start: Mapping[str, Any], path: str | Path) -> list[str]:
-    """Returns why weights of a model of the config `start` mean something else in a model of the config `model`."""
+    """Returns the reasons why the weights of a model with config `start` do not fit a model with config `model`."""
     problems = [
         f"{KEY}: '{path}' has {side}.{key}={theirs}, model.{side} has {ours}."
         for side in SIDES
-        for key, ours, theirs in stack_differences(side, model[side], start[side], SAME_IN_WHOLE_STACKS)
+        for key, ours, theirs in stack_differences(side, model[side], start[side], EQUAL_WHOLE_STACK_KEYS)
     ]
     if bool(model.get("multilingual")) != bool(start.get("multilingual")):
         problems.append(
@@ -65,8 +66,8 @@ def _tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teacher: N
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         if not path and "distillation" not in model and model.get("preproc_out_dir"):
             problems.append(
-                f"{where}.tokenizer_model has no value, so that model.preproc_out_dir would train a tokenizer that "
-                f"{KEY}={start.path} has never seen; give the tokenizer of that model."
+                f"{where}.tokenizer_model has no value, so model.preproc_out_dir would train a new tokenizer that "
+                f"does not fit {KEY}={start.path}; set it to the tokenizer of that model."
             )
         elif (ours := model_vocabulary(side, model, teacher)) and (theirs := archived_vocabulary(start, side)):
             whose = where if path else f"{where} (the teacher's)"
@@ -76,7 +77,7 @@ def _tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teacher: N
 
 
 def _opened(path: str | Path) -> NemoArchive | None:
-    """None of a file that is no teacher, which is told elsewhere."""
+    """Returns the opened archive, or None if it is not a valid teacher, which another check reports."""
     try:
         return translation_archive(path)
     except ValueError:

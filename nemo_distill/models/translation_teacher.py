@@ -1,4 +1,4 @@
-"""A translation teacher with the pairs of a training's data, as a teacher cache is built of them."""
+"""Runs a translation teacher on the pairs of the training data, to build a teacher cache."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +10,22 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-import nemo_distill.models.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
-from nemo_distill.core.restore import restore_for_inference
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
 
-# For a stream of tar files: all of them, in their order.
+# For tarred data: read all files, in order.
 IN_ORDER = {"tar_shuffle_n": 0, "shard_strategy": "replicate"}
 
 
 class TranslationTeacher:
-    """Runs over each pair of NeMo's data sets once, in their own order; of several, one after the other.
+    """Runs once over each pair of NeMo's data sets, in order.
 
     Args:
         path: the `.nemo`.
-        train_ds: the data section, as NeMo has it.
-        device: where the teacher runs.
-        precision: that it computes in, `float32` or `bfloat16`.
+        train_ds: the NeMo data section.
+        device: the device to run on.
+        precision: the precision of the computation, `float32` or `bfloat16`.
     """
 
     def __init__(self, path: Path, train_ds: DictConfig, device: str, precision: str):
@@ -33,7 +33,7 @@ class TranslationTeacher:
         self.precision = precision
         for tokenizer in (self.model.encoder_tokenizer, self.model.decoder_tokenizer):
             if hasattr(tokenizer, "bpe_dropout"):
-                tokenizer.bpe_dropout = 0.0  # which would make other ids of a pair each time
+                tokenizer.bpe_dropout = 0.0  # otherwise the ids of a sentence vary
         self.pad_id, self.vocab_size = self.model.decoder_tokenizer.pad_id, self.model.decoder_vocab_size
         dataset = MTEncDecModel._setup_dataset_from_config(
             cfg=OmegaConf.merge(train_ds, IN_ORDER),
@@ -44,7 +44,7 @@ class TranslationTeacher:
             multilingual=self.model.multilingual,
             multilingual_ids=self.model.multilingual_ids,
         )
-        # NeMo would draw from several data sets with given probabilities; here each pair counts, and once.
+        # NeMo would sample from several data sets. Here each pair must be read exactly once.
         self.datasets = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
 
     @property

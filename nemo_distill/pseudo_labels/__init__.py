@@ -1,1 +1,1 @@
-"""A teacher's translations as training text: generated in shards, selected, filtered and assembled."""
+"""A teacher's translations as training text: generated in shards, selected, filtered and written."""

@@ -1,7 +1,8 @@
-"""From shards to text that a trainer reads: selects a hypothesis for each line, filters the pairs and writes them.
+"""Turns shards into training text: selects a hypothesis for each line, filters the pairs and writes them.
 
-`pseudo.src` and `pseudo.tgt` hold the pairs in the order of the source; `pseudo.dropped.tsv`, on request, the others:
-reason, line, score, source, target; `pseudo.json`, written last, says how they were made and counts.
+`pseudo.src` and `pseudo.tgt` contain the pairs in the order of the source. `pseudo.dropped.tsv` is optional and
+contains the dropped pairs: reason, line, score, source, target. `pseudo.json` is written last and contains settings
+and counts.
 """
 
 import json
@@ -12,38 +13,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_distill.data.output_files import (
-    earlier_record,
-    fingerprint,
-    folder_lock,
-    remove_leftovers,
-    whole_files,
-    write_json,
-    writing,
-)
-from nemo_distill.data.shard_folder import ShardError, used_versions
-from nemo_distill.data.text_lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
 from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import read_rows
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_files, writing
+from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.shard_folder import ShardError, used_versions
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 
 ENDINGS = ("src", "tgt", "dropped.tsv")
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """One way to make text of a folder's labels.
+    """The settings for writing text from a folder of labels.
 
     Args:
         labels: the folder.
-        sources: the files that were translated, as they were then.
-        references: for each of them its reference, or None.
-        policy: what was done with odd lines; references are treated likewise.
+        sources: the translated files, unchanged since.
+        references: the reference file for each source file, or None.
+        policy: how invalid lines were treated. It applies to references too.
         criteria: how labels are selected and filtered.
-        name: what the files' names begin with.
-        keep_dropped: write what was dropped, and why.
-        workers: processes that select and filter.
+        name: the prefix of the output files.
+        keep_dropped: write the dropped pairs to a file, with the reasons.
+        workers: number of processes for selecting and filtering.
     """
 
     labels: LabelFolder
@@ -56,12 +50,12 @@ class Assembly:
     workers: int = 1
 
     @property
-    def record_path(self) -> Path:
-        """The manifest."""
-        return self.labels.path / f"{self.name}.json"
+    def work(self) -> Work:
+        """The record of the text."""
+        return Work(self.labels.path / f"{self.name}.json", self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Returns everything that the files depend on."""
+        """Returns all settings that the output files depend on."""
         return {
             "labels": self.labels.digest,
             "references": [path and fingerprint(path) for path in self.references],
@@ -70,7 +64,7 @@ class Assembly:
         }
 
     def files(self) -> list[Path]:
-        """Returns the files that are written before the manifest."""
+        """Returns the output files that are written before the manifest."""
         endings = ENDINGS if self.keep_dropped else ENDINGS[:2]
         return [self.labels.path / f"{self.name}.{ending}" for ending in endings]
 
@@ -78,18 +72,18 @@ class Assembly:
 def assemble(
     assembly: Assembly, overwrite: bool = False, on_line: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Writes the text and returns its manifest; does nothing where that was done before.
+    """Writes the text and returns its manifest. If the same text already exists, only returns the manifest.
 
     Args:
-        assembly: what to write.
-        overwrite: replace text of the same name that was made with other settings, rather than refuse.
-        on_line: called for each line of the source.
+        assembly: the text to write.
+        overwrite: replace text with the same name and different settings instead of raising an error.
+        on_line: called for each source line.
 
     Raises:
-        DataError: if text of other settings is there, or if shards, sources and references do not fit together.
+        DataError: if text with different settings exists, or shards, sources and references do not fit together.
     """
     with folder_lock(assembly.labels.path):
-        record = earlier_record(assembly.record_path, assembly.settings(), overwrite)
+        record = assembly.work.done(overwrite)
         if record and all(path.is_file() for path in assembly.files()):
             return record
         return _assemble(assembly, on_line)
@@ -109,16 +103,14 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
         ranking.close()
         spool.seek(0)
         counts = _write(assembly, (Outcome(*json.loads(line)) for line in spool), ranking)
-    record = _record(assembly, counts, ranking.thresholds())
-    write_json(assembly.record_path, record)
-    return record
+    return assembly.work.finish(_result(assembly, counts, ranking.thresholds()))
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:
-    """Yields each source line with its shard's row and its reference.
+    """Yields each source line with its row in the shards and its reference.
 
     Raises:
-        ShardError: if a line is not the one that was translated, or has no row.
+        ShardError: if a line has changed since it was translated, or has no row.
         DataError: if a reference is not parallel to its source.
     """
     rows = read_rows(assembly.labels.shards)
@@ -143,7 +135,7 @@ def _sources_and_references(assembly: Assembly) -> Iterator[tuple[bytes, bytes |
 
 
 def _place(sources: Sequence[Path], number: int) -> str:
-    """Says which line of which file a line of the whole source is."""
+    """Returns the file and line of a line number that counts through all sources."""
     for source in sources:
         lines = sum(1 for _ in TextFiles([source]))
         if number <= lines:
@@ -153,9 +145,9 @@ def _place(sources: Sequence[Path], number: int) -> str:
 
 
 def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
-    counts = Counter()
+    counts: Counter[str | None] = Counter()
     every = [assembly.labels.path / f"{assembly.name}.{ending}" for ending in ENDINGS]
-    with whole_files(assembly.files(), outdated=(assembly.record_path, *every)) as (source, target, *dropped):
+    with whole_files(assembly.files(), outdated=(assembly.work.finished_path, *every)) as (source, target, *dropped):
         for outcome in outcomes:
             reason = outcome.dropped or ranking.reason(outcome)
             counts[reason] += 1
@@ -172,10 +164,9 @@ def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
     stream.write("\t".join(columns).encode() + b"\n")
 
 
-def _record(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
+def _result(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
     kept = counts.pop(None, 0)
     return {
-        "settings": assembly.settings(),
         "lines": kept + counts.total(),
         "kept": kept,
         "dropped": dict(sorted(counts.items())),

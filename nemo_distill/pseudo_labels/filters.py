@@ -1,4 +1,4 @@
-"""Which pairs are not worth learning from: each filter a pure function of one pair and one setting.
+"""Filters that drop bad pairs. Each filter is a pure function of one pair and one setting.
 
 Filters that compare a pair with all others are in `ranking`.
 """
@@ -7,30 +7,34 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from nemo_distill.config.section import section
 
 WORDS = re.compile(r"[^\W\d_]+")
-# Added to both lengths, in characters: of short lines the ratio says little.
+# In characters. Added to both lengths, because the ratio means little for short lines.
 LENGTH_SLACK = 10
 MOST_PERIOD = 20
-# Text with longer words on average, or mostly of these scripts, is taken to be written without spaces, and is looked
-# at by the character: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+# Text is compared by character instead of by word if its words are longer than this on average, or if it is mostly in
+# one of the scripts that are written without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
 LONGEST_WORD = 10
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-# A source's own repetitions, a row of dashes or a laugh, are not translated one for one.
+# Repetitions in the source, such as a row of dashes, do not always have the same length in the translation.
 MORE_THAN_SOURCE = 1.5
 FEWEST_WORDS = 3
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A source line and its label, as filters see them.
+    """A source line and its label, as seen by the filters.
 
     Args:
-        source: the line that was translated.
-        target: the hypothesis that was selected.
-        finished: false if the length limit cut the hypothesis off.
-        source_cut: only the line's beginning was translated.
+        source: the translated line.
+        target: the selected hypothesis.
+        finished: False if the hypothesis was cut off by the length limit.
+        source_cut: True if only the beginning of the line was translated.
     """
 
     source: str
@@ -39,80 +43,89 @@ class Pair:
     source_cut: bool = False
 
 
-@dataclass(frozen=True)
+def _off_or_from_1(value: float | None) -> float | None:
+    if value and value < 1:
+        raise ValueError("must be null, 0 or at least 1")
+    return value
+
+
+OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
+
+
+@section
 class FilterSettings:
-    """Which filters are on; one that is not named is off, and so is one that is false, 0 or None.
+    """Which filters are on; false turns one off, and null or 0 one that has a number."""
 
-    Args:
-        empty: drop empty hypotheses.
-        identical: drop hypotheses that are the source, but for case and spaces.
-        unfinished: drop hypotheses that the length limit cut off.
-        source_cut: drop lines of which only the beginning was translated.
-        length_ratio: drop a pair if one side has more than this many times the other's characters.
-        repetitions: drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often
-            as the source.
-        untranslated: drop hypotheses of whose words more than this share stand in the source.
-        duplicates: drop a pair that came before.
-        score_quantile: drop this share of the pairs, those with the teacher's lowest scores.
-        reverse_score_quantile: drop this share, those whose source the reverse model finds least likely.
-    """
+    empty: bool = True
+    """Drop empty hypotheses."""
+    identical: bool = True
+    """Drop hypotheses that are the source, but for case and spaces."""
+    unfinished: bool = True
+    """Drop hypotheses that the length limit cut off."""
+    source_cut: bool = True
+    """Drop lines that were too long for the teacher, so that only their beginning was translated."""
+    length_ratio: Annotated[float | None, OFF_OR_FROM_1] = 3.0
+    """Drop a pair if one side has more than this many times the characters of the other. Take 6 with Chinese or
+    Japanese."""
+    repetitions: Annotated[int | None, OFF_OR_FROM_1] = 3
+    """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
+    source."""
+    untranslated: float | None = Field(default=0.6, ge=0, lt=1)
+    """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
+    more."""
+    duplicates: bool = True
+    """Drop a pair that came before."""
+    score_quantile: float | None = Field(default=None, ge=0, lt=1)
+    """Drop this share of the pairs, those with the teacher's lowest scores."""
+    reverse_score_quantile: float | None = Field(default=0.05, ge=0, lt=1)
+    """Drop this share, those whose source the reverse model finds least likely, if there is such a model."""
 
-    empty: bool = False
-    identical: bool = False
-    unfinished: bool = False
-    source_cut: bool = False
-    length_ratio: float | None = None
-    repetitions: int | None = None
-    untranslated: float | None = None
-    duplicates: bool = False
-    score_quantile: float | None = None
-    reverse_score_quantile: float | None = None
 
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        limits = {"length_ratio": (1, None), "repetitions": (1, None), "untranslated": (0, 1)}
-        limits |= {"score_quantile": (0, 1), "reverse_score_quantile": (0, 1)}
-        found = []
-        for key, (least, most) in limits.items():
-            value = getattr(self, key)
-            if value and (value < least or (most and value >= most)):
-                allowed = f"from {least} to below {most}" if most else f"at least {least}"
-                found.append(f"{key}={value}: must be null or {allowed}.")
-        return found
+NO_FILTERS = FilterSettings(
+    empty=False,
+    identical=False,
+    unfinished=False,
+    source_cut=False,
+    length_ratio=None,
+    repetitions=None,
+    untranslated=None,
+    duplicates=False,
+    score_quantile=None,
+    reverse_score_quantile=None,
+)
 
 
 def empty(pair: Pair, on: bool) -> bool:
-    """Nothing was generated."""
+    """True if the hypothesis is empty."""
     return not pair.target.strip()
 
 
 def identical(pair: Pair, on: bool) -> bool:
-    """The teacher gave the source back."""
+    """True if the hypothesis equals the source."""
     return pair.source.casefold().split() == pair.target.casefold().split()
 
 
 def unfinished(pair: Pair, on: bool) -> bool:
-    """The length limit cut the hypothesis off."""
+    """True if the hypothesis was cut off by the length limit."""
     return not pair.finished
 
 
 def source_cut(pair: Pair, on: bool) -> bool:
-    """The line is longer than the teacher reads."""
+    """True if the line was too long for the teacher."""
     return pair.source_cut
 
 
 def length_ratio(pair: Pair, most: float) -> bool:
-    """One side is much longer than the other."""
+    """True if one side is much longer than the other."""
     shorter, longer = sorted((len(pair.source), len(pair.target)))
     return longer + LENGTH_SLACK > most * (shorter + LENGTH_SLACK)
 
 
 def repetitions(pair: Pair, most: int) -> bool:
-    """The teacher was caught in a loop.
+    """True if the hypothesis repeats itself in a loop.
 
-    A side is looked at by the word, or by the character where it is written without spaces. With a target of the
-    second kind, a source of the first is looked at both ways: Chinese repeats a phrase where English does, and a row
-    of dashes where there is one.
+    Each side is compared by word, or by character if it is written without spaces. If only the target is written
+    without spaces, the source is compared both ways, so that repeated phrases and rows of dashes are found.
     """
     by_word = _has_words(pair.target)
     said = longest_run(pair.target.split() if by_word else pair.target)
@@ -120,7 +133,7 @@ def repetitions(pair: Pair, most: int) -> bool:
 
 
 def untranslated(pair: Pair, most: float) -> bool:
-    """Words were copied. Capitalised ones do not count, since names stay as they are, nor does a line of few words."""
+    """True if many words were copied. Ignores capitalized words, because names are not translated, and short lines."""
     words = [word for word in WORDS.findall(pair.target) if not word[0].isupper()]
     common = Counter(words) & Counter(WORDS.findall(pair.source))
     return len(words) >= FEWEST_WORDS and common.total() > most * len(words)
@@ -142,7 +155,7 @@ def first_reason(pair: Pair, settings: FilterSettings) -> str | None:
 
 
 def longest_run(units: Sequence[str]) -> int:
-    """Returns how often the unit, or the group of up to 20, that is said most often in a row is said."""
+    """Returns the largest number of repetitions in a row, of a single unit or of a group of up to 20 units."""
     longest = 1
     for period in range(1, min(MOST_PERIOD, len(units) // 2) + 1):
         streak = 0

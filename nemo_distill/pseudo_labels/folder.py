@@ -1,29 +1,29 @@
-"""The folder of a generation of labels: its shards follow each other as the lines of its sources do."""
+"""The output folder of a label generation. The shards are in the order of the source lines."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.pseudo_labels.shards import COUNTS, Header, ordered_shards, read_header, shard_path
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 
 
 class LabelManifest(ShardManifest):
-    """What the manifest of labels holds besides."""
+    """The content of a label manifest."""
 
     lines: int
     counts: dict[str, int]
 
 
 class LabelFolder(ShardFolder):
-    """Where a generation with certain settings is written.
+    """The folder of a label generation.
 
     Args:
-        path: the folder; made when it is taken.
-        settings: everything that the labels depend on, as JSON has it.
-        sources: the files whose lines the shards translate.
+        path: the folder, created by `take`.
+        settings: everything that the labels depend on, as JSON values.
+        sources: the files to translate.
     """
 
     holds = "labels"
@@ -37,7 +37,8 @@ class LabelFolder(ShardFolder):
         return shard_path(self.shards, index)
 
     def described(self, shards: int) -> dict[str, Any]:
-        counts, entries = Counter(), []
+        counts: Counter[str] = Counter()
+        entries = []
         for path, header in self._checked_headers(shards):
             counts.update(header.counts)
             entries.append({"name": path.name, "lines": header.lines, "sha256": sha256_of(path)})

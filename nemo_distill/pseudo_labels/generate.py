@@ -1,54 +1,56 @@
-"""Generation: the shards of a source, one after the other, by as many processes as there are.
+"""Translates the sources shard by shard, in one or more processes.
 
-A shard depends on its lines and the settings alone, so that whoever makes it, and however often the job was killed, it
-is the same bytes. Each process reads all of the source, which is quick, and translates every n-th shard. Processes
-need nothing from each other; the one that finds all shards there writes the manifest.
+A shard depends only on its lines and the settings. Its bytes are the same no matter which process writes it or how
+often the job was interrupted. Each process reads the whole source, which is fast, and translates its own part of the
+shards. The processes do not communicate. The one that finds all shards complete writes the manifest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from nemo_distill.data.text_lines import DataError, Line, LinePolicy, TextFiles, clean_line, line_hash
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
+from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
 
-# Called with the position in the source, in bytes, and the lines that were translated since the last call.
+# From the number of the first line and the texts of the lines to their translations.
+Translate = Callable[[int, Sequence[str]], list[Translation]]
+# Called with the position in the source, in bytes, and the number of lines translated since the last call.
 OnProgress = Callable[[float, int], None]
 
 
 class Scorer(Protocol):
-    """A model of the reverse direction, which tells how likely a source is given a translation of it."""
+    """A model for the reverse direction. It scores a source given its translation."""
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """Returns for each pair the mean log-probability of a target token, the sentence's end included.
+        """Returns the mean log-probability per target token for each pair, including the end of sentence.
 
-        What it gives for a pair must not depend on the pairs beside it.
+        The result for a pair must not depend on the other pairs.
         """
 
 
 @dataclass(frozen=True)
 class Translator:
-    """What makes rows of lines.
+    """Creates the rows of a shard from source lines.
 
     Args:
-        translate: returns the translations of texts, given the number of the first line; those that are left out are
-            empty.
-        policy: what is done with odd lines.
-        reverse: scores the hypotheses, if there is one.
+        translate: translates texts, given the number of the first line. Dropped lines are passed as empty texts.
+        policy: how to treat invalid lines.
+        reverse: scores the hypotheses; optional.
     """
 
-    translate: Callable[[int, Sequence[str]], list[Translation]]
+    translate: Translate
     policy: LinePolicy
     reverse: Scorer | None = None
 
     def rows(self, first_line: int, raw_lines: Sequence[bytes]) -> list[Row]:
-        """Returns the rows of lines that are numbered from `first_line` on."""
+        """Returns the rows of lines that are numbered from `first_line`."""
         lines = [clean_line(raw, self.policy) for raw in raw_lines]
         translations = self.translate(first_line, [line.text for line in lines])
         if len(translations) != len(lines):
@@ -57,28 +59,29 @@ class Translator:
         for number, (raw, line, translation) in enumerate(zip(raw_lines, lines, translations), start=first_line):
             hypotheses = (translation.hypotheses or EMPTY.hypotheses) if line.text else ()
             rows.append(Row(number, line_hash(raw), hypotheses, line.oddity, translation.source_cut))
-        return self._with_reverse_scores(rows, lines) if self.reverse else rows
-
-    def _with_reverse_scores(self, rows: Sequence[Row], lines: Sequence[Line]) -> list[Row]:
-        pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
-        scores = iter(self.reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-        return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+        return _with_reverse_scores(rows, lines, self.reverse) if self.reverse else rows
 
 
-def searching(engine: Engine, search: SearchSettings) -> Callable[[int, Sequence[str]], list[Translation]]:
-    """Returns a `Translator.translate` that lets an engine search."""
+def _with_reverse_scores(rows: Sequence[Row], lines: Sequence[Line], reverse: Scorer) -> list[Row]:
+    pairs = [(hypothesis.text, line.text) for row, line in zip(rows, lines) for hypothesis in row.hypotheses]
+    scores = iter(reverse.score([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+    return [replace(row, reverse_scores=tuple(islice(scores, len(row.hypotheses)))) for row in rows]
+
+
+def searching(engine: Engine, search: SearchSettings) -> Translate:
+    """Returns a `Translator.translate` function that uses an engine."""
     return lambda first_line, texts: engine.translate(texts, search)
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What is to be translated, and where to.
+    """The settings of a generation.
 
     Args:
-        sources: files, whose lines are numbered through.
-        folder: for the shards.
-        shard_lines: source lines in a shard; they are held in memory, and are what a killed process loses at most.
-        chunk_lines: lines that the translator is given at a time.
+        sources: the source files. Lines are numbered through all files.
+        folder: the output folder.
+        shard_lines: source lines per shard. They are kept in memory, and a killed process loses at most this many.
+        chunk_lines: number of lines passed to the translator at a time.
     """
 
     sources: Sequence[Path]
@@ -95,18 +98,18 @@ def generate(
     overwrite: bool = False,
     on_progress: OnProgress = lambda position, lines: None,
 ) -> dict[str, Any] | None:
-    """Makes this process's shards, apart from those that are there, and closes the folder if no others are missing.
+    """Writes the missing shards of this process, and closes the folder if all shards are complete.
 
     Args:
-        generation: what to do.
-        build_translator: called if there is something to translate.
-        rank: this process's number, from 0.
-        world_size: how many processes do the same.
-        overwrite: delete what other settings have left in the folder, rather than refuse.
+        generation: the settings of the generation.
+        build_translator: creates the translator. Called only if there is something to translate.
+        rank: the number of this process, from 0.
+        world_size: the number of processes.
+        overwrite: delete results of different settings instead of raising an error.
         on_progress: see `OnProgress`.
 
     Returns:
-        The manifest, or None if other processes still make shards.
+        The manifest, or None if other processes are still writing shards.
     """
     folder, files, translator = generation.folder, TextFiles(generation.sources), None
     folder.take(overwrite)
@@ -145,7 +148,7 @@ def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines:
     on_progress(begin + share * (end - begin), lines)
 
 
-def _batches(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     lines = iter(lines)
     while batch := list(islice(lines, size)):
         yield batch

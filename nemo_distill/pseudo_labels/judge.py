@@ -1,26 +1,29 @@
-"""What becomes of one translated line: which hypothesis is taken, and whether a filter of single pairs drops it."""
+"""Selects a hypothesis for a translated line and applies the filters for single pairs."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from nemo_distill.data.text_lines import clean_text
+from pydantic import Field
+
+from nemo_distill.config.section import section
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import FilterSettings, Pair, first_reason
-from nemo_distill.pseudo_labels.select import METRICS, SELECTIONS, nearest_to, sentence_similarity
+from nemo_distill.pseudo_labels.select import nearest_to, sentence_similarity
 from nemo_distill.pseudo_labels.shards import Row
+from nemo_distill.text.lines import clean_text
 
-CHUNK = 500  # lines that go to a worker at a time
+CHUNK = 500  # lines per task of a worker
 _similarity = cache(sentence_similarity)
 
 
 class Candidate(NamedTuple):
-    """A source line as it was translated, what its shard holds of it, and its reference, where there is one."""
+    """A source line as it was translated, its row in the shard, and its reference, if there is one."""
 
     source: str
     row: Row
@@ -28,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A pair; `dropped` says which filter dropped it, or what kept its source from being translated."""
+    """A selected pair. `dropped` is the filter that dropped it, or why the source was not translated; None if kept."""
 
     line: int
     source: str
@@ -38,36 +41,42 @@ class Outcome(NamedTuple):
     dropped: str | None
 
 
+@section
+class Selection:
+    """How labels are selected and filtered."""
+
+    selection: Literal["one_best", "interpolation"] = "one_best"
+    """`one_best`, or `interpolation`: of the hypotheses the one nearest to the reference."""
+    metric: Literal["bleu", "chrf"] = "bleu"
+    """What is near: sacrebleu's smoothed sentence BLEU, or chrF. Of no effect on the one-best."""
+    metric_language: str | None = None
+    """The target's, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
+    filters: FilterSettings | None = Field(default_factory=FilterSettings)
+    """Which pairs are dropped; null: none."""
+
+
 @dataclass(frozen=True)
 class Criteria:
-    """How labels are selected and filtered.
+    """How labels are selected, filtered and written, with nothing left to find out.
 
     Args:
-        selection: `one_best`, or `interpolation`: the hypothesis nearest to the reference.
-        metric: what near means: `bleu` or `chrf`. Of no effect on the one-best.
-        metric_language: the target's; decides BLEU's tokenization.
-        filters: which pairs are dropped.
+        selection: as in `Selection`.
+        metric: likewise.
+        metric_language: likewise, but None is no language.
+        filters: which pairs are dropped. Filters see raw text.
         moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
-            a model of these languages is trained on; None for raw text. Filters see raw text.
+            a model of these languages is trained on; None for raw text.
     """
 
-    selection: str = "one_best"
-    metric: str = "bleu"
-    metric_language: str | None = None
-    filters: FilterSettings = field(default_factory=FilterSettings)
-    moses: list = field(default_factory=lambda: [None, None])
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        found = []
-        for key, allowed in (("selection", SELECTIONS), ("metric", METRICS)):
-            if getattr(self, key) not in allowed:
-                found.append(f"{key}={getattr(self, key)}: must be one of {', '.join(allowed)}.")
-        return found + [f"filters.{problem}" for problem in self.filters.problems()]
+    selection: str
+    metric: str
+    metric_language: str | None
+    filters: FilterSettings
+    moses: Sequence[str | None] = (None, None)
 
 
 def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
-    """Selects a hypothesis and asks the filters of single pairs about it."""
+    """Selects a hypothesis and applies the filters for single pairs."""
     source, row, reference = candidate
     if not row.hypotheses:
         return Outcome(row.line, source, "", 0.0, None, f"source_{row.oddity}")
@@ -79,17 +88,17 @@ def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
     pair = Pair(source, target, hypothesis.finished, row.source_cut)
     reverse_score = row.reverse_scores[index] if row.reverse_scores else None
     reason = first_reason(pair, criteria.filters)
-    texts = map(tokenized, (source, target), load_processors(*criteria.moses))
-    return Outcome(row.line, *texts, hypothesis.score, reverse_score, reason)
+    source, target = map(tokenized, (source, target), load_processors(*criteria.moses))
+    return Outcome(row.line, source, target, hypothesis.score, reverse_score, reason)
 
 
 def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[Outcome]:
     """Yields the outcomes in order.
 
     Args:
-        candidates: any number; a few chunks are held at a time.
-        criteria: how to judge them.
-        workers: processes that do it; 1 does it in this one.
+        candidates: any number of candidates; only a few chunks are in memory at a time.
+        criteria: how to select and filter.
+        workers: number of processes; 1 uses only this process.
     """
     judge_chunk = partial(_judge_chunk, criteria=criteria)
     for outcomes in _map_in_order(judge_chunk, _chunks(candidates), workers):
@@ -107,7 +116,7 @@ def _chunks(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _map_in_order(function: Callable, items: Iterator, workers: int) -> Iterator:
-    """As `map`, by `workers` processes that are never further ahead than two items each."""
+    """Like `map`, with `workers` processes. At most two items per process are read in advance."""
     if workers == 1:
         yield from map(function, items)
         return

@@ -1,7 +1,7 @@
-"""The processes that share a job, as Lightning starts or finds them: on this machine, under torchrun or under SLURM.
+"""Starts or finds the processes of a job through Lightning: on this machine, with torchrun or with SLURM.
 
-They need nothing from each other, so that no process group is set up. Of those that Lightning starts, one that is lost
-ends the others, and the same command makes what is missing; what SLURM and torchrun do then is theirs to say.
+The processes do not communicate, so no process group is set up. If Lightning started the processes and one fails, the
+others are stopped, and the same command continues later. With SLURM or torchrun, their own rules apply.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
-from nemo_distill.command_line import sigterm_as_exception
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import sigterm_as_exception
 
 
 @dataclass(frozen=True)
 class Process:
-    """One of `world_size` processes, and the device that is its own."""
+    """One of `world_size` processes, with its device."""
 
     rank: int
     world_size: int
@@ -25,21 +25,21 @@ class Process:
 
 
 class UngroupedStrategy(DDPStrategy):
-    """DDP's launcher, ranks and devices without its process group."""
+    """DDP's launcher, ranks and devices, without a process group."""
 
     def _setup_distributed(self) -> None:
         self._set_world_ranks()
 
 
 @contextmanager
-def processes(accelerator: str = "auto", devices: int | str = 1, num_nodes: int = 1) -> Iterator[Process]:
-    """Starts the job's other processes, unless torchrun or SLURM has, and tells each which it is.
+def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num_nodes: int = 1) -> Iterator[Process]:
+    """Starts the other processes of the job, unless torchrun or SLURM has, and yields this process.
 
-    The arguments are Lightning's. A process that has started others waits for them at the end.
+    The arguments are Lightning's. At the end, the main process waits for the processes that it started.
 
     Raises:
-        ConfigurationError: if there are no such devices.
-        SystemExit: if one of them failed.
+        ConfigurationError: if the devices are not available.
+        SystemExit: if another process failed.
     """
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=UngroupedStrategy())

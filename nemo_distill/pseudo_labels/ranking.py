@@ -1,7 +1,6 @@
-"""Filters that compare a pair with all others: they are shown every pair, and only then know which to drop.
+"""Filters that compare a pair with all others. They must see all pairs before they can drop any.
 
-Their memory hardly grows with the number of pairs: by 8 bytes for each duplicate, and while duplicates are found by a
-sixth of a byte for each pair.
+Their memory use is small: 8 bytes per duplicate, and during the search for duplicates 1/6 byte per pair.
 """
 
 import hashlib
@@ -10,33 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.judge import Outcome
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 
-STEPS = 1000  # of a score's unit that are told apart
+STEPS = 1000  # resolution: scores are rounded to 1/1000
 RECORD = np.dtype([("key", "S8"), ("line", "<u8")])
-WAITING = 4096  # pairs that are written at a time
+WAITING = 4096  # number of pairs added at a time
 
 
 class LowestScores:
-    """Drops the pairs with the lowest scores, and of those with equal scores none.
+    """Drops the pairs with the lowest scores. Pairs with the same score as the lowest kept pair are kept.
 
     Args:
-        share: of the pairs that it is shown.
+        share: share of the pairs to drop.
     """
 
     def __init__(self, share: float):
         self.share = share
-        self.threshold: float | None = None  # the least score that stays
+        self.threshold: float | None = None  # lowest score that is kept; None until `close`, and if there are no pairs
         self._counts: Counter[int] = Counter()
 
     def see(self, score: float) -> None:
-        """Takes a pair into account."""
+        """Adds a pair."""
         self._counts[round(score * STEPS)] += 1
 
     def close(self) -> None:
-        """Sets the threshold, when all pairs have been seen."""
+        """Sets the threshold, after all pairs were added."""
         left = int(self.share * self._counts.total())
         for score in sorted(self._counts):
             left -= self._counts[score]
@@ -45,15 +44,15 @@ class LowestScores:
                 return
 
     def drops(self, score: float) -> bool:
-        """Whether a pair with this score is among the lowest."""
-        return round(score * STEPS) < round(self.threshold * STEPS)
+        """Returns whether a pair with this score is dropped."""
+        return self.threshold is not None and round(score * STEPS) < round(self.threshold * STEPS)
 
 
 class Duplicates:
-    """Drops pairs that came before.
+    """Drops repetitions of earlier pairs.
 
     Args:
-        folder: where it may keep 16 bytes a pair until it is closed.
+        folder: for temporary files, 16 bytes per pair until `close`.
     """
 
     def __init__(self, folder: Path):
@@ -62,7 +61,7 @@ class Duplicates:
         self._lines = np.array([], "u8")
 
     def see(self, line: int, source: str, target: str) -> None:
-        """Takes a pair into account; lines grow from call to call."""
+        """Adds a pair. The line numbers must increase."""
         self._waiting.append((hashlib.blake2b(f"{source}\t{target}".encode(), digest_size=8).digest(), line))
         if len(self._waiting) == WAITING:
             self._add()
@@ -72,23 +71,23 @@ class Duplicates:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Finds the duplicates, when all pairs have been seen."""
+        """Finds the duplicates, after all pairs were added."""
         with self._pairs:
             self._add()
             self._lines = self._pairs.repeated("line")
 
     def drops(self, line: int) -> bool:
-        """Whether the pair of this line came before."""
+        """Returns whether the pair of this line repeats an earlier one."""
         index = int(np.searchsorted(self._lines, line))
         return index < len(self._lines) and int(self._lines[index]) == line
 
 
 class Ranking:
-    """All filters of this kind that the settings ask for.
+    """All filters of this module that are switched on.
 
     Args:
-        filters: which are on.
-        folder: where duplicates may be looked for.
+        filters: the filter settings.
+        folder: for temporary files.
     """
 
     def __init__(self, filters: FilterSettings, folder: Path):
@@ -97,7 +96,7 @@ class Ranking:
         self.reverse = LowestScores(filters.reverse_score_quantile) if filters.reverse_score_quantile else None
 
     def see(self, outcome: Outcome) -> None:
-        """Takes a pair into account that no filter of single pairs has dropped."""
+        """Adds a pair that the filters for single pairs have kept."""
         if self.duplicates:
             self.duplicates.see(outcome.line, outcome.source, outcome.target)
         if self.scores:
@@ -106,7 +105,7 @@ class Ranking:
             self.reverse.see(outcome.reverse_score)
 
     def close(self) -> None:
-        """Ends the looking; what to drop can be asked then."""
+        """Computes what to drop, after all pairs were added. Call it before `reason`."""
         for part in (self.duplicates, self.scores, self.reverse):
             if part:
                 part.close()
@@ -122,6 +121,6 @@ class Ranking:
         return None
 
     def thresholds(self) -> dict[str, float | None]:
-        """Returns the least scores that stay."""
+        """Returns the lowest scores that are kept."""
         named = {"score": self.scores, "reverse_score": self.reverse}
         return {name: part.threshold for name, part in named.items() if part}

@@ -1,32 +1,30 @@
-"""Which of a line's hypotheses becomes its label, where it is not simply the teacher's first."""
+"""Selects the hypothesis that becomes the label of a line."""
 
 from collections.abc import Callable, Sequence
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.evaluation.scores import bleu_tokenization
+from nemo_distill.metrics.scores import bleu_tokenization
 
-SELECTIONS = ("one_best", "interpolation")
-METRICS = ("bleu", "chrf")
 # Takes a hypothesis and its reference, and returns how near they are: the more, the nearer.
 Similarity = Callable[[str, str], float]
 
 
 def sentence_similarity(metric: str, language: str | None = None) -> Similarity:
-    """Returns sacrebleu's sentence score.
+    """Returns sacrebleu's sentence score as a similarity.
 
     Args:
-        metric: `bleu`, smoothed exponentially and of no more n-gram orders than the sentence has, or `chrf`.
-        language: the target's; it decides BLEU's tokenization.
+        metric: `bleu` (exponential smoothing, only n-gram orders that fit into the sentence) or `chrf`.
+        language: the target language, which determines BLEU's tokenization.
     """
     scorer = CHRF() if metric == "chrf" else BLEU(tokenize=bleu_tokenization(language), effective_order=True)
     return lambda hypothesis, reference: scorer.sentence_score(hypothesis, [reference]).score
 
 
 def nearest_to(hypotheses: Sequence[Hypothesis], reference: str, similarity: Similarity) -> int:
-    """Returns the index of the hypothesis nearest to the reference; of equally near ones, that of the first.
+    """Returns the index of the hypothesis most similar to the reference. With equal similarity, the first one counts.
 
-    Sequence-level interpolation (Kim & Rush 2016, section 3.3).
+    This is sequence-level interpolation (Kim & Rush 2016, section 3.3).
     """
     return max(range(len(hypotheses)), key=lambda index: similarity(hypotheses[index].text, reference))

@@ -1,16 +1,17 @@
-"""Shards of translations: what they hold, and a reader that gives them back in the order of the source or refuses.
+"""Shards of translations: their format, and a reader that checks their order.
 
-A shard is a gzip file of JSON lines. The first is its header:
+A shard is a gzip file of JSON lines. The first line is the header:
 
     {"shard": 0, "first_line": 1, "lines": 10000, "settings": "<digest>", "counts": {"translated": 9998, "empty": 2}}
 
-then follows a row for each line of the source, translated or not:
+It is followed by one row for each source line, translated or not:
 
     {"line": 1, "hash": "7d3c5a0f2b1e9846", "hypotheses": [{"text": "The dog .", "score": -0.52}]}
 
-Lines are numbered from 1 through all source files; `hash` is of the line's bytes. A hypothesis that the length limit
-cut off has `"finished": false`, a row whose source was cut `"source_cut": true`, an odd line its `"oddity"`, and with
-a reverse model a row has `"reverse_scores"`, one a hypothesis. The same rows give the same bytes.
+Lines are numbered from 1 through all source files. `hash` is the hash of the line's bytes. A hypothesis has
+`"finished": false` if the length limit cut it off. A row has `"source_cut": true` if its source was cut off,
+`"oddity"` if its line was invalid, and `"reverse_scores"`, one per hypothesis, with a reverse model. The same rows
+give the same bytes.
 """
 
 import gzip
@@ -23,28 +24,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.output_files import whole_file
-from nemo_distill.data.records import CLOSED, parse_json
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import ODDITIES, DataError, TextFiles
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis
+from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.records import CLOSED, parse_json
+from nemo_distill.storage.shard_folder import ShardError
+from nemo_distill.text.lines import ODDITIES, TextFiles
 
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
-COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all that is counted
-DIGITS = 6  # of a score, after the point
+COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all keys of `counts`
+DIGITS = 6  # decimals of scores
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a shard holds of one source line.
+    """The row of one source line in a shard.
 
     Args:
-        line: its number, from 1.
-        hash: of its bytes.
-        hypotheses: the best first; none if it was left untranslated.
-        oddity: what was odd about it, one of `ODDITIES`.
-        source_cut: only its beginning was translated.
-        reverse_scores: for each hypothesis, the mean log-probability of a source token given the hypothesis.
+        line: the line number, from 1.
+        hash: hash of the line's bytes.
+        hypotheses: the hypotheses, best first; empty if the line was not translated.
+        oddity: the problem of the line, one of `ODDITIES`.
+        source_cut: True if only the beginning of the line was translated.
+        reverse_scores: for each hypothesis, the mean log-probability per source token given the hypothesis.
     """
 
     __pydantic_config__ = CLOSED
@@ -58,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first line of a shard says of it; `settings` is the digest of what it was made with."""
+    """The header of a shard. `settings` is the digest of the settings."""
 
     __pydantic_config__ = CLOSED
     shard: int
@@ -69,11 +71,11 @@ class Header:
 
 
 def count_rows(rows: Sequence[Row]) -> dict[str, int]:
-    """Returns how many lines were translated, translated after being cleaned, cut, or left untranslated and why."""
+    """Returns the counts of translated, cleaned and cut lines, and of untranslated lines by reason."""
     counts = Counter({"translated": 0})
     for row in rows:
         if not row.hypotheses:
-            counts[row.oddity] += 1
+            counts[row.oddity or "empty"] += 1
             continue
         counts["translated"] += 1
         counts["cleaned"] += row.oddity is not None
@@ -83,12 +85,12 @@ def count_rows(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """Returns where the shard of this number belongs."""
+    """Returns the path of a shard."""
     return folder / f"shard-{index:06d}.jsonl.gz"
 
 
 def write_shard(path: Path, header: Header, rows: Sequence[Row]) -> None:
-    """Writes a shard, whole or not at all."""
+    """Writes a shard atomically."""
     with whole_file(path) as stream, gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed:
         packed.write(_json(vars(header)))
         for row in rows:
@@ -119,10 +121,10 @@ def _row_record(row: Row) -> dict[str, Any]:
 
 
 def ordered_shards(folder: Path) -> list[Path]:
-    """Returns the shards of a folder in the order of their numbers, which is not that of their names.
+    """Returns the shards in a folder, sorted by number. Sorting by name would fail for large numbers.
 
     Raises:
-        ShardError: if a number between 0 and the last is missing or there twice.
+        ShardError: if a number is missing or occurs twice.
     """
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := SHARD_NAME.fullmatch(path.name))]
     for expected, (index, path) in enumerate(sorted(found)):
@@ -134,10 +136,10 @@ def ordered_shards(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> Header:
-    """Returns what a shard's first line says.
+    """Returns the header of a shard.
 
     Raises:
-        ShardError: if it is no shard's header.
+        ShardError: if the first line is not a valid header.
     """
     try:
         return parse_json(next(iter(TextFiles([path])), b""), Header, f"'{path}', line 1,")
@@ -146,10 +148,10 @@ def read_header(path: Path) -> Header:
 
 
 def read_shard(path: Path) -> Iterator[Row]:
-    """Yields a shard's rows.
+    """Yields the rows of a shard.
 
     Raises:
-        ShardError: if rows are missing, doubled or out of order, or if the file is damaged.
+        ShardError: if rows are missing, repeated or out of order, or the file is damaged.
     """
     header = read_header(path)
     end = header.first_line + header.lines
@@ -180,10 +182,10 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """Yields the rows of all shards of a folder in the order of the source.
+    """Yields the rows of all shards in a folder, in the order of the source.
 
     Raises:
-        ShardError: if they are not the rows 1, 2, 3, ..., each once and in order.
+        ShardError: if the rows are not exactly 1, 2, 3, ..., in this order.
     """
     expected = 1
     for index, path in enumerate(ordered_shards(folder)):

@@ -1,33 +1,34 @@
-"""Translations that were made by other means and lie in files, one line a line of the source."""
+"""Reads translations made by other means from files with one line per source line."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from nemo_distill.data.text_lines import DataError, LinePolicy, TextFiles, clean_line
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 
 NO_SCORE = 0.0
 
 
 class TranslatedElsewhere:
-    """Finds the translations of lines by their numbers.
+    """Returns translations by line number.
 
     Args:
-        files: parallel to the sources taken together.
-        policy: what is done with odd lines; one that is left out is an empty translation.
+        files: the translation files, together parallel to all source files.
+        policy: how to treat invalid lines. A dropped line is an empty translation.
     """
 
     def __init__(self, files: Sequence[Path], policy: LinePolicy):
         self._files, self._policy = TextFiles(files), policy
         self._rest: Iterator[bytes] = iter(())
-        self._next_line = 0  # of `_rest`; 0 where nothing is open
+        self._next_line = 0  # the next line in `_rest`; 0 if no file is open
 
     def translate(self, first_line: int, texts: Sequence[str]) -> list[Translation]:
-        """Returns what stands for the lines from number `first_line` on, as many as `texts`.
+        """Returns the translations of `len(texts)` lines, starting at line number `first_line`.
 
         Raises:
-            DataError: if the files end before.
+            DataError: if the files have too few lines.
         """
         if not 0 < self._next_line <= first_line:
             self._rest, self._next_line = iter(self._files), 1

@@ -1,1 +1,1 @@
-"""The page that shows what trainings and evaluations found; nothing here needs NeMo or a network."""
+"""An HTML page with the results of trainings and evaluations. Needs neither NeMo nor a network."""

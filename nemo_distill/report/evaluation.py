@@ -1,24 +1,24 @@
-"""What `evaluate.py` found, as it lies in its folder: `evaluation.json` and the texts that were scored."""
+"""Reads the results of an evaluation from its folder: `evaluation.json` and the scored texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation.
+    """The results of an evaluation.
 
     Args:
-        folder: of `evaluation.json` and `texts/`.
-        systems: for each system's name its size, speed and group; the first is the one that sizes are compared with.
-        test_sets: for each test set's name its `scores` by system and metric, and `comparisons` of systems.
-        made_with: when, and on what device.
+        folder: the folder with `evaluation.json` and `texts/`.
+        systems: size, speed and group of each system, by name. Sizes are compared with the first one.
+        test_sets: for each test set by name, its `scores` by system and metric, and `comparisons` of systems.
+        made_with: date and device.
     """
 
     folder: Path
@@ -28,14 +28,17 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
-        """Reads an evaluation's folder.
+        """Reads the folder of an evaluation.
 
         Raises:
-            DataError: if it holds none.
+            DataError: if the folder contains no evaluation.
         """
         record = read_evaluation(folder / EVALUATION_NAME)
         if not record or not record["systems"] or not record["test_sets"]:
-            raise DataError(f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; evaluate.py makes one")
+            raise DataError(
+                f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; create it with "
+                "'nemo-distill evaluate'"
+            )
         return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
 
     @property
@@ -51,7 +54,7 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """The systems of each group, which differ by their seed alone."""
+        """The systems of each group. They differ only in their seed."""
         groups: dict[str, list[str]] = {}
         for name, system in self.systems.items():
             groups.setdefault(system.get("group") or name, []).append(name)
@@ -59,35 +62,36 @@ class Evaluation:
 
     @property
     def default_baseline(self) -> str:
-        """The group that the systems were compared with; the first, if none was compared."""
+        """The group that the systems were compared with; the first group if there were no comparisons."""
         compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
         name = next(compared, self.teacher)
         return next((group for group, names in self.groups.items() if name in (group, *names)), name)
 
     def score(self, system: str, test_set: str, metric: str) -> float | None:
-        """Returns a corpus score; None if the system was not scored by that metric."""
+        """Returns a corpus score; None if the system has no score in that metric."""
         found = self.test_sets[test_set]["scores"].get(system, {}).get(metric)
         return found and found["value"]
 
     def average(self, system: str, metric: str) -> float | None:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
         scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
-        return None if None in scores else sum(scores) / len(scores)
+        known = [score for score in scores if score is not None]
+        return sum(known) / len(known) if len(known) == len(scores) else None
 
     def measured(self, system: str, key: str) -> float | None:
-        """Returns a number of a system's size or speed; None if it is not known."""
+        """Returns a value of a system's size or speed; None if it is unknown."""
         found = self.systems[system]
-        return (found | (found.get("speed") or {})).get(key)
+        return {**found, **(found.get("speed") or {})}.get(key)
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
 
         Raises:
-            DataError: if there is no such file, or it has other than the test set's number of lines.
+            DataError: if the file does not exist, or its number of lines is wrong.
         """
         path = self.folder / "texts" / f"{test_set}.{suffix}"
         if not path.is_file():
-            raise DataError(f"there is no file '{path}', which {EVALUATION_NAME} tells of")
+            raise DataError(f"there is no file '{path}', which {EVALUATION_NAME} refers to")
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if len(lines) != (expected := self.test_sets[test_set]["lines"]):
             raise DataError(f"'{path}' has {len(lines)} lines; {EVALUATION_NAME} says {expected}")

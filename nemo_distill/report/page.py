@@ -1,4 +1,4 @@
-"""The page as one HTML file, which needs no server and no network."""
+"""Renders the page as a single HTML file that needs no server and no network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, a `note` under it, tables, then plots."""
+    """A section of the page: a title, a `note` below it, tables, then plots."""
 
     title: str
     note: str = ""
@@ -24,12 +24,12 @@ class Section:
 
 
 def render_page(title: str, sections: Sequence[Section], sentences: Mapping[str, Any] | None) -> str:
-    """Returns the page's HTML; all text in it is escaped.
+    """Returns the page as HTML. All text is escaped.
 
     Args:
-        title: of the page.
-        sections: in order; those without tables and plots are left out.
-        sentences: as `reader_data` returns them; None leaves the reader out.
+        title: the title of the page.
+        sections: the sections in order. Sections without tables and plots are omitted.
+        sentences: the data from `reader_data`; None omits the sentence reader.
     """
     template = jinja2.Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     filled = [section for section in sections if section.tables or section.plots]

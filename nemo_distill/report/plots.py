@@ -1,4 +1,4 @@
-"""Plots, as SVG for the page, which takes the page's colours, and as PNG. Needs the extra [plots]."""
+"""Draws plots as SVG, in the colors of the page, and as PNG. Needs the extra [plots]."""
 
 import io
 import re
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-INK = "#1d2733"  # becomes the page's text colour
+INK = "#1d2733"  # replaced with the text color of the page
 COLOURS = ("#5a9e00", "#2f7ed8", "#d9541e", "#8e5bd0", "#0f9b8e", "#b8860b", "#c2377e", "#6b7785")
 DASHES = ("-", "--", ":")
 WIDTH, HEIGHT, LEGEND_LINE = 6.4, 4.0, 0.2  # inches
 LONG_NAME = 32  # characters; two longer names do not fit side by side
-MOST_LABELS = 10  # of a plot whose points are all named
-PLACES = [(x, y) for y in (5, -5, 16, -16) for x in (5, -5)]  # points from a name's corner to what it names
-MOST_POINTS = 300  # of a line; more are averaged
+MAX_LABELS = 10  # plots with at most this many points have all points labeled
+PLACES = [(x, y) for y in (5, -5, 16, -16) for x in (5, -5)]  # offsets of a label from its point, in points
+MAX_POINTS = 300  # per line; longer lines are averaged
 STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "nemo_distill",  # the same plot gives the same bytes
-    "text.parse_math": False,  # names may hold dollar signs
+    "svg.hashsalt": "nemo_distill",  # makes the output reproducible
+    "text.parse_math": False,  # names may contain dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.alpha": 0.25,
@@ -32,10 +32,10 @@ class Plot:
     """A plot.
 
     Args:
-        name: of its PNG file, without the suffix.
-        title: above it.
+        name: name of the PNG file, without the suffix.
+        title: the title above the plot.
         svg: an `<svg>` element.
-        png: the file's content.
+        png: the content of the PNG file.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Plot:
 
 
 def plotting_problems(script: str) -> list[str]:
-    """Returns a sentence if what a script needs for its plots is not installed."""
+    """Returns a sentence if the package for plots is not installed. `script` is the command that needs it."""
     return [] if find_spec("matplotlib") else [f"{script} needs matplotlib: pip install 'nemo_distill[plots]'."]
 
 
 def front(points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]) -> list[str]:
-    """Returns the names of the points that no other is at least as good as in both x and y, from the best x on.
+    """Returns the names on the Pareto front, best x first: no other point is at least as good in both x and y.
 
     Args:
-        points: by their names.
-        smaller_is_better: of x and of y.
+        points: the points by name.
+        smaller_is_better: for x and for y.
     """
     signs = [1 if smaller else -1 for smaller in smaller_is_better]
     costs = {name: (signs[0] * x, signs[1] * y) for name, (x, y) in points.items()}
@@ -69,16 +69,16 @@ def front(points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]) -> 
 def front_plot(
     name: str, title: str, labels: tuple[str, str], points: Mapping[str, Point], smaller_is_better: tuple[bool, bool]
 ) -> Plot:
-    """Draws systems by x, in powers of ten, and quality, and a line through those of the front, which are named.
+    """Plots systems by x, on a logarithmic axis, and quality. A line connects the points on the Pareto front.
 
-    The others are named where there are few.
+    The points on the front are labeled. If there are few points, all are labeled.
 
     Args:
         name: see `Plot`.
         title: see `Plot`.
-        labels: of both axes.
-        points: by the systems' names.
-        smaller_is_better: of x and of y.
+        labels: labels of both axes.
+        points: the points by system name.
+        smaller_is_better: for x and for y.
     """
     names = front(points, smaller_is_better)
 
@@ -93,17 +93,17 @@ def front_plot(
         for one, (x, y) in points.items():
             axes.plot(x, y, "o", color=COLOURS[0 if one in names else -1])
         axes.margins(0.2)
-        others = [one for one in points if one not in names and len(points) <= MOST_LABELS]
+        others = [one for one in points if one not in names and len(points) <= MAX_LABELS]
         _name_points(axes, {one: points[one] for one in (*names, *others)}, points.values())
 
     return _plot(name, title, labels, draw)
 
 
 def _name_points(axes: Any, named: Mapping[str, Point], points: Iterable[Point]) -> None:
-    """Writes each name beside its point, where it covers the fewest other names and points and stays inside."""
+    """Puts each label where it covers the fewest other labels and points and stays inside the plot."""
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # lays it out, so that what is where is known
+    axes.figure.draw_without_rendering()  # computes the layout
     inside = axes.get_window_extent()
     taken = [Bbox([(x, y), (x, y)]).padded(4) for x, y in map(axes.transData.transform, points)]
     for name, point in named.items():
@@ -120,14 +120,14 @@ def _name_points(axes: Any, named: Mapping[str, Point], points: Iterable[Point])
 
 
 def _cover(box: Any, taken: Sequence[Any], inside: Any) -> int:
-    """How many of what is there a name would cover; sticking out counts as one."""
+    """Returns how many boxes a label would cover. Leaving the plot area counts as one."""
     return box.count_overlaps(taken) + (inside.count_contains(box.corners()) < 4)
 
 
 def line_plot(
     name: str, title: str, labels: tuple[str, str], lines: Mapping[str, Sequence[Point]], marker: str = ""
 ) -> Plot:
-    """Draws a line for each name, with matplotlib's `marker` at each point (default: at a point that is alone)."""
+    """Plots one line per name. `marker` is drawn at each point; by default only if a line has a single point."""
 
     columns = 1 if any(len(label) > LONG_NAME for label in lines) else 2
 
@@ -144,8 +144,8 @@ def line_plot(
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Returns at most `MOST_POINTS` points, each the mean of as many neighbours."""
-    width = -(-len(points) // MOST_POINTS)
+    """Returns at most `MAX_POINTS` points, each the mean of several neighbors."""
+    width = -(-len(points) // MAX_POINTS)
     chunks = [points[start : start + width] for start in range(0, len(points), width)]
     return [(chunk[-1][0], sum(value for _, value in chunk) / len(chunk)) for chunk in chunks]
 

@@ -1,4 +1,4 @@
-"""The trainings under a folder: how each was made (`run.json`) and what it logged (TensorBoard's event files)."""
+"""Reads the trainings under a folder: `run.json` and TensorBoard event files."""
 
 import math
 import re
@@ -9,11 +9,11 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill.data.text_lines import numeric_order
-from nemo_distill.run_record import RUN_NAME, read_run
+from nemo_distill.storage.files import numeric_order
+from nemo_distill.storage.run_record import RUN_NAME, read_run
 
 EVENTS = "events.out.tfevents*"
-ATTEMPT = re.compile(r"run_\d+")  # folders into which NeMo moves the logs of earlier attempts
+ATTEMPT = re.compile(r"run_\d+")  # NeMo moves the logs of earlier attempts to these folders
 LOWER_IS_BETTER = re.compile(r"loss|nll|perplexity|ppl|(?<![a-z])ter(?![a-z])", re.IGNORECASE)
 Curve = Sequence[tuple[int, float]]  # steps and values
 
@@ -23,9 +23,9 @@ class Run:
     """A training.
 
     Args:
-        name: its folder's path under the folder that was searched.
-        record: its `run.json`; empty where there is none.
-        curves: for each scalar that it logged, the steps in order and the values.
+        name: path of its folder, relative to the searched folder.
+        record: its `run.json`; empty if there is none.
+        curves: for each logged scalar, the steps in order and the values.
     """
 
     name: str
@@ -34,22 +34,22 @@ class Run:
 
     @property
     def overrides(self) -> dict[str, str]:
-        """What its command set, by key, apart from where it was logged."""
+        """The overrides in its command, by key, except those of exp_manager."""
         pairs = (override.lstrip("+~").partition("=") for override in self.record.get("overrides", ()))
         return {key: value for key, _, value in pairs if not key.startswith("exp_manager")}
 
     def best(self, tag: str) -> float | None:
-        """Returns the highest value that it logged under this name; of what is better the lower it is, the lowest."""
+        """Returns the best logged value of a scalar: the lowest for losses and error rates, otherwise the highest."""
         better = min if LOWER_IS_BETTER.search(tag) else max
         values = (value for _, value in self.curves.get(tag, ()))
         return better((value for value in values if math.isfinite(value)), default=None)
 
 
 def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:
-    """Returns all trainings at and under a folder, in the order of their names.
+    """Returns all trainings in a folder and its subfolders, sorted by name.
 
     Args:
-        folder: where to look.
+        folder: the folder to search.
         tags: names of the scalars to read.
 
     Raises:
@@ -68,7 +68,7 @@ def find_runs(folder: Path, tags: Collection[str]) -> list[Run]:
 
 
 def read_curves(folder: Path, tags: Collection[str]) -> dict[str, Curve]:
-    """Returns those of the scalars that a folder's event files hold; of a step that was done again, the last value."""
+    """Returns the scalars in a folder's event files. If a step was repeated, the last value counts."""
     if not any(folder.glob(EVENTS)):
         return {}
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: all of them

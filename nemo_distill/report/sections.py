@@ -1,12 +1,10 @@
-"""The parts of the page: what is shown of trainings and of an evaluation, in which order."""
+"""The sections of the page: what is shown about trainings and an evaluation, and in which order."""
 
 import statistics
 from collections.abc import Iterator, Sequence
 
-from omegaconf import DictConfig
-
 from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
-from nemo_distill.evaluation.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot
@@ -14,35 +12,39 @@ from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep, find_sweeps
 from nemo_distill.report.tables import Cell, Table, quality_table, runs_table, speed_table, sweep_table
 
-# What quality is drawn against: the key, the plot's title, its axis, and whether smaller is better.
+# The plots of quality: key, title, label of the x axis, and whether smaller x is better.
 FRONTS = (
     ("parameters", "Quality against size", "parameters", True),
     ("bytes", "Quality against the size of the files", "bytes", True),
-    ("sentences_per_second", "Quality against speed", "sentences a second", False),
+    ("sentences_per_second", "Quality against speed", "sentences per second", False),
 )
 STARS = (
-    "Seeds are averaged, ± their standard deviation; a change is of the seeds that the baseline has too. "
-    f"* differs from the baseline with p < {CHANCE}, each seed by "
-    "itself and all in one direction. Point at a score for its p, which is of the choice of sentences, not of seeds."
+    "Scores are means over seeds, ± their standard deviation. A change uses only the seeds that the baseline has too. "
+    f"* means that each seed differs from the baseline with p < {CHANCE}, "
+    "all in the same direction. Hover over a score to see p. It accounts for the choice of sentences, not of seeds."
 )
 
 
-def report_sections(cfg: DictConfig, runs: Sequence[Run], evaluation: Evaluation | None) -> Iterator[Section]:
+def report_sections(
+    runs: Sequence[Run], evaluation: Evaluation | None, metric: str, baseline: str | None, curves: Sequence[str]
+) -> Iterator[Section]:
     """Yields the page's parts in order.
 
     Args:
-        cfg: the report's config.
         runs: the trainings; may be none.
         evaluation: None if there is none.
+        metric: of the fronts, and of a sweep whose models were all evaluated.
+        baseline: a group of systems or a training; None for what the evaluation compared with.
+        curves: names of logged scalars; the last one's best value is a training's score.
     """
     if evaluation:
-        yield _quality(evaluation, cfg.baseline)
-        yield _size_and_speed(evaluation, cfg.metric)
-    for number, sweep in enumerate(find_sweeps(runs, cfg.curves[-1], evaluation, cfg.metric), start=1):
-        yield Section(f"Sweep {number}", "", [sweep_table(sweep, cfg.baseline)], _sweep_plots(sweep, number))
-    yield Section("While training", "", (), [*_curves(runs, cfg.curves)])
+        yield _quality(evaluation, baseline)
+        yield _size_and_speed(evaluation, metric)
+    for number, sweep in enumerate(find_sweeps(runs, curves[-1], evaluation, metric), start=1):
+        yield Section(f"Sweep {number}", "", [sweep_table(sweep, baseline)], _sweep_plots(sweep, number))
+    yield Section("While training", "", (), [*_curves(runs, curves)])
     if runs:
-        note = "A training that still says running runs, or was killed."
+        note = "A training with the status running is still running or was killed."
         yield Section("How each model was made", note, [runs_table(runs)])
 
 
@@ -59,7 +61,7 @@ def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
 
 
 def _signatures(evaluation: Evaluation) -> Table:
-    """How sacrebleu computed each score; a row for each signature."""
+    """Returns a table of sacrebleu's signatures."""
     found = {
         (metric, score.get("signature") or ""): None
         for part in evaluation.test_sets.values()

@@ -1,4 +1,4 @@
-"""The sentences of the page's reader: source, reference and every system's translation, with sentence scores."""
+"""The data of the sentence reader: source, reference, translations and sentence scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 from rich.progress import track
 from sacrebleu.metrics import BLEU, CHRF
 
-from nemo_distill.evaluation.scores import signed_tokenization
+from nemo_distill.metrics.scores import signed_tokenization
 from nemo_distill.report.evaluation import Evaluation
 
-METRICS = ("BLEU", "chrF")  # that the page can sort by
+METRICS = ("BLEU", "chrF")  # the page can sort by these
 
 
 def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
-    """Returns what the page's reader shows, as JSON has it.
+    """Returns the data of the sentence reader, as JSON values.
 
-    Scores are sacrebleu's sentence BLEU, which counts only n-grams that a sentence is long enough for
-    (`effective_order`), and sentence chrF.
+    Scores are sacrebleu's sentence BLEU, which uses only n-grams that fit into the sentence (`effective_order`), and
+    sentence chrF.
 
     Args:
-        evaluation: whose texts are read.
-        most: for each student and metric, the number of sentences that are kept: those on which it falls furthest
-            behind the first system.
+        evaluation: the evaluation whose texts are read.
+        most: number of sentences to keep for each student and metric. The sentences with the largest deficit against
+            the first system are kept.
 
     Raises:
         DataError: if a text is missing or has the wrong number of lines.
@@ -50,7 +50,7 @@ def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, An
 
 
 def tokenization(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the tokenization in the signature of a system's corpus BLEU; `13a` where there is none."""
+    """Returns the tokenization in the signature of a system's corpus BLEU; `13a` if there is none."""
     return signed_tokenization((scores.get("BLEU") or {}).get("signature") or "")
 
 
@@ -64,11 +64,11 @@ def _scored(lines: Sequence[str], references: Sequence[str], tokenize: str) -> d
 
 
 def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, most: int) -> list[int]:
-    """The indices, in order, of the lines on which some student has by some metric the largest shortfall."""
+    """Returns the sorted indices of the lines with the largest deficit of some student in some metric."""
     kept: set[int] = set()
     for name in [name for name in systems if name != teacher] or systems:
         for metric in METRICS:
-            mine, theirs = (systems.get(one, {}).get(metric) for one in (name, teacher))
+            mine, theirs = systems[name][metric], systems.get(teacher, {}).get(metric)
             best = theirs or [100.0] * len(mine)
             shortfalls = [expected - score for expected, score in zip(best, mine)]
             kept.update(sorted(range(len(shortfalls)), key=shortfalls.__getitem__, reverse=True)[:most])

@@ -1,4 +1,4 @@
-"""What a sweep found: the scores of its trainings by what was swept."""
+"""The results of a sweep: the scores of its trainings by the swept keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,18 +6,18 @@ from functools import cached_property
 
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
-from nemo_distill.run_record import FINISHED
+from nemo_distill.storage.run_record import FINISHED
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Trainings whose commands set the same keys, some of them to different values.
+    """Trainings whose commands set the same keys, with different values for some of them.
 
     Args:
-        runs: those that have a score.
-        scores: of these runs and of all others, by their names.
-        score_name: what the scores are.
-        key: of the numbers that were swept, the one that is looked along; None if none was.
+        runs: the trainings that have a score.
+        scores: scores by run name. They may include other runs.
+        score_name: name of the score.
+        key: the swept numeric key that is shown in the columns; None if there is none.
     """
 
     runs: Sequence[Run]
@@ -27,27 +27,27 @@ class Sweep:
 
     @cached_property
     def keys(self) -> list[str]:
-        """What was swept, apart from the seed."""
+        """The swept keys, except the seed."""
         return [key for key in self.runs[0].overrides if key != "seed" and len(self._values(key)) > 1]
 
     @property
     def numeric_keys(self) -> list[str]:
-        """Those of the keys whose values are all numbers, the one with the most values first."""
+        """The keys with only numeric values, the key with the most values first."""
         numeric = [key for key in self.keys if all(map(_is_number, self._values(key)))]
         return sorted(numeric, key=lambda key: -len(self._values(key)))
 
     def along(self, key: str | None) -> "Sweep":
-        """Returns the same sweep, looked at along another key."""
+        """Returns the same sweep with another key in the columns."""
         return replace(self, key=key)
 
     @cached_property
     def values(self) -> list[str]:
-        """The key's values in the order of the numbers; one empty value without a key."""
+        """The values of the key in numeric order; a single empty value without a key."""
         return sorted(self._values(self.key), key=float) if self.key else [""]
 
     @cached_property
     def methods(self) -> dict[str, dict[str, list[float]]]:
-        """For each method and each value of the key, the scores of all seeds."""
+        """The scores of all seeds, by method and by value of the key."""
         methods: dict[str, dict[str, list[float]]] = {}
         for run in self.runs:
             value = run.overrides[self.key] if self.key else ""
@@ -55,29 +55,29 @@ class Sweep:
         return methods
 
     def method(self, run: Run) -> str:
-        """Says in what a run differs from the others, apart from the key and the seed."""
+        """Returns how a run differs from the others, apart from the key and the seed."""
         others = [key for key in self.keys if key != self.key]
         return ", ".join(f"{self.short(key)}={run.overrides[key]}" for key in others) or "all"
 
     def short(self, key: str) -> str:
-        """Returns the last parts of a key's name, as many as tell it from the other keys."""
+        """Returns the shortest ending of a key's name that distinguishes it from the other keys."""
         parts = key.split(".")
         endings = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
         tells = (ending for ending in endings if sum(f".{one}".endswith(f".{ending}") for one in self.keys) <= 1)
-        return next(tells, key)  # all of it may be the end of another
+        return next(tells, key)  # the whole name may be the ending of another one
 
     def _values(self, key: str) -> set[str]:
         return {run.overrides[key] for run in self.runs}
 
 
 def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, metric: str) -> list[Sweep]:
-    """Returns the sweeps among trainings, each along its first numeric key.
+    """Returns the sweeps among some trainings, each with its first numeric key in the columns.
 
     Args:
-        runs: the trainings; those that have no score, or have not finished, are left out.
-        tag: the scalar whose best value is a training's score ...
-        evaluation: ... unless all their models are among its systems; then it is the mean over the test sets of
-        metric: this metric.
+        runs: the trainings. Those without a score, or not finished, are ignored.
+        tag: the scalar whose best value is the score of a training. It is used unless `evaluation` has all models.
+        evaluation: if it has all models, the score is the mean of `metric` over its test sets.
+        metric: see `evaluation`.
     """
     runs = [run for run in runs if run.record.get("status") == FINISHED]
     logged = {run.name: best for run in runs if (best := run.best(tag)) is not None}
@@ -95,9 +95,9 @@ def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, me
 
 
 def evaluation_scores(runs: Sequence[Run], evaluation: Evaluation, metric: str) -> dict[str, float]:
-    """Returns for those runs whose model was evaluated the mean of its scores; models are known by their SHA-256.
+    """Returns the mean score of each run whose model was evaluated. Models are identified by their SHA-256.
 
-    Of several systems of one model, such as other engines, it is the first.
+    If several systems use the same model, for example with different engines, the first one counts.
     """
     systems: dict[str, str] = {}
     for name, system in evaluation.systems.items():
@@ -105,13 +105,13 @@ def evaluation_scores(runs: Sequence[Run], evaluation: Evaluation, metric: str) 
     found = {}
     for run in runs:
         names = (systems[model["sha256"]] for model in run.record.get("models") or () if model["sha256"] in systems)
-        if (name := next(names, None)) and (score := evaluation.average(name, metric)) is not None:
+        if (first := next(names, None)) and (score := evaluation.average(first, metric)) is not None:
             found[run.name] = score
     return found
 
 
 def _is_number(value: str) -> bool:
     try:
-        return float(value) == float(value)  # NaN is none
+        return float(value) == float(value)  # False for NaN
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""The tables of a study: a row a method, a column a test set or temperature, parameters and compression last."""
+"""The tables of the page: one row per method, one column per test set or swept value, then sizes."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nemo_distill.evaluation.evaluation_tables import CHANCE, DIGITS, SPEED_COLUMNS
-from nemo_distill.evaluation.significance import both_ways, group_p_value
 from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.metrics.significance import both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep
 
 
 class Cell(NamedTuple):
-    """A table's cell: its text, a smaller `note` after it, and a `title` for whoever points at it."""
+    """A table cell: its text, a small `note` after it, and a `title` shown on hover."""
 
     text: str
     note: str = ""
@@ -23,7 +23,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of a row says what the row is."""
+    """A table. The first cell of a row is the name of the row."""
 
     caption: str
     columns: Sequence[str]
@@ -31,11 +31,11 @@ class Table:
 
 
 def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
-    """Returns every group's scores on every test set, and their change relative to the group called `baseline`.
+    """Returns the scores of every group on every test set, and the change relative to the group `baseline`.
 
-    The seeds of a group are averaged, with their standard deviation; a change is that of the seeds which the baseline
-    has too, where there are any. A star says that each seed differs significantly from the baseline, and all in one
-    direction.
+    Scores are means over the seeds of a group, with their standard deviation. A change uses only the seeds that the
+    baseline has too, if there are any. A star means that each seed differs significantly from the baseline, all in the
+    same direction.
     """
     sets, groups = list(evaluation.test_sets), evaluation.groups
     rows = []
@@ -56,7 +56,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
 
 
 def speed_table(evaluation: Evaluation) -> Table | None:
-    """Returns sizes and speeds of all systems; None if no speed was measured."""
+    """Returns the sizes and speeds of all systems; None if no speed was measured."""
     if not any(system.get("speed") for system in evaluation.systems.values()):
         return None
     rows = [
@@ -72,13 +72,13 @@ def speed_table(evaluation: Evaluation) -> Table | None:
 
 
 def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
-    """Returns the scores of a sweep: a row a method, a column a value of the key that it is looked along.
+    """Returns the scores of a sweep: one row per method, one column per value of the key.
 
     Args:
         sweep: the sweep.
-        baseline: the name of a training that scores are compared with; no other name compares any.
+        baseline: the name of the training to compare scores with. If there is no such training, none are compared.
     """
-    theirs = [sweep.scores[baseline]] if baseline in sweep.scores else []
+    theirs = [sweep.scores[baseline]] if baseline is not None and baseline in sweep.scores else []
     rows = []
     for method, points in sweep.methods.items():
         found = [points.get(value, ()) for value in sweep.values]
@@ -88,7 +88,7 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
             for run in sweep.runs
             if sweep.method(run) == method
         }
-        size, teacher = sizes.pop() if len(sizes) == 1 else (None, None)  # a row may hold models of several sizes
+        size, teacher = sizes.pop() if len(sizes) == 1 else (None, None)  # a row may contain models of different sizes
         compression = teacher / size if size and teacher else None
         rows.append([Cell(method), *cells, _count(size), _compression(compression)])
     columns = [f"{sweep.short(sweep.key)} {value}" if sweep.key else sweep.score_name for value in sweep.values]
@@ -135,7 +135,7 @@ def _comparisons(
 
 
 def _of_common_seeds(evaluation: Evaluation, *groups: Sequence[str]) -> list[list[str]]:
-    """Returns the systems of two groups whose seeds both have; all of them if there are none."""
+    """Returns the systems of two groups with common seeds; all systems if there are no common seeds."""
     seeds = [{name: evaluation.systems[name].get("seed") for name in names} for names in groups]
     common = set(seeds[0].values()) & set(seeds[1].values()) - {None}
     return [[name for name, seed in of_group.items() if not common or seed in common] for of_group in seeds]

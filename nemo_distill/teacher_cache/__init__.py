@@ -1,1 +1,1 @@
-"""A teacher's word distributions over the training pairs, stored once, so that students learn without the teacher."""
+"""A teacher's word distributions for the training pairs, stored once, so that students train without the teacher."""

@@ -1,9 +1,9 @@
-"""Building: the teacher runs over each pair once, shard by shard, in as many processes as there are.
+"""Builds a teacher cache: runs the teacher once on each pair, shard by shard, in one or more processes.
 
-The first process finds out which pairs came before; they are left out. Then each process goes through all of the data,
-which is quick, and lets the teacher run for every n-th shard. A shard depends on the data and the settings alone, so
-that whoever makes it, and however often the job was killed, it is the same bytes. The process that finds all shards
-there closes the folder. What a process holds in memory does not grow with the data.
+The first process finds repeated pairs, which are skipped. Then each process reads all data, which is fast, and runs
+the teacher for its own part of the shards. A shard depends only on the data and the settings. Its bytes are the same
+no matter which process writes it or how often the job was interrupted. The process that finds all shards complete
+closes the folder. The memory of a process does not grow with the data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,28 +14,31 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.keys import KEY, pair_keys
 from nemo_distill.teacher_cache.records import PAIR, token_records, token_type
 
 NUMBERED = np.dtype([("key", KEY), ("number", "<i8")])
-GROUP = 10_000  # pairs whose keys are written at a time
-# Called with the share of the batches gone through and the pairs that the teacher has seen since the last call.
+GROUP = 10_000  # number of pairs whose keys are added at a time
+# Called with the fraction of batches read, and the number of pairs that the teacher has processed since the last call.
 OnProgress = Callable[[float, int], None]
 Batch = Sequence[Tensor]  # src_ids (B, S), src_mask (B, S), tgt_ids (B, T), tgt_mask (B, T), labels (B, T)
 
 
 class TeacherOfPairs(Protocol):
-    """A teacher and the pairs that it is to run over."""
+    """A teacher and the pairs to run it on."""
 
-    pad_id: int  # of labels
+    pad_id: int  # the padding id of labels
     vocab_size: int
-    num_batches: int
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches there are."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yields the pairs in batches, which are the same at each call."""
+        """Yields the pairs in batches. The batches are the same at each call."""
 
     def log_probs(self, batch: Batch) -> Tensor:
         """Returns the log-probabilities (B, T, V) of the target tokens."""
@@ -43,13 +46,13 @@ class TeacherOfPairs(Protocol):
 
 @dataclass(frozen=True)
 class CacheJob:
-    """What is to be built, and where.
+    """The settings of a build.
 
     Args:
-        folder: for the shards.
-        k: words that are kept of a token; None keeps all.
-        dtype: of log-probabilities.
-        shard_pairs: a shard ends with the batch that brings it to as many pairs.
+        folder: the folder to write to.
+        k: number of words to store per token; None stores all.
+        dtype: the type of stored log-probabilities.
+        shard_pairs: a shard ends after the batch with which it reaches this number of pairs.
     """
 
     folder: CacheFolder
@@ -58,13 +61,13 @@ class CacheJob:
     shard_pairs: int
 
     def layout(self, vocab_size: int) -> np.dtype:
-        """Returns the layout of a token's record.
+        """Returns the layout of a token record.
 
         Raises:
-            DataError: if there are not as many words as k.
+            DataError: if k is greater than the vocabulary.
         """
         if self.k is not None and self.k > vocab_size:
-            raise DataError(f"cache.k={self.k}: the teacher knows {vocab_size} words; null keeps all of them")
+            raise DataError(f"cache.k={self.k}: the teacher has only {vocab_size} words; null stores all of them")
         return token_type(self.k or vocab_size, vocab_size, self.dtype)
 
 
@@ -76,18 +79,18 @@ def build(
     overwrite: bool = False,
     on_progress: OnProgress = lambda position, pairs: None,
 ) -> dict[str, Any] | None:
-    """Makes this process's shards, apart from those that are there, and closes the folder if no others are missing.
+    """Writes the missing shards of this process, and closes the folder if all shards are complete.
 
     Args:
-        job: what to do.
-        load_teacher: called if there is something to do.
-        rank: this process's number, from 0.
-        world_size: how many processes do the same.
-        overwrite: delete what other settings have left in the folder, rather than refuse.
+        job: the settings of the build.
+        load_teacher: loads the teacher. Called only if there is work to do.
+        rank: the number of this process, from 0.
+        world_size: the number of processes.
+        overwrite: delete results of different settings instead of raising an error.
         on_progress: see `OnProgress`.
 
     Returns:
-        The manifest, or None if other processes still make shards.
+        The manifest, or None if other processes are still writing shards.
     """
     job.folder.take(overwrite)
     if manifest := job.folder.manifest():
@@ -112,7 +115,7 @@ def build(
 
 
 def _repeated_pairs(teacher: TeacherOfPairs, folder: Path) -> np.ndarray:
-    """Returns the numbers, from 0 in the order of the batches, of the pairs that came before."""
+    """Returns the numbers of pairs that repeat an earlier pair. Pairs are numbered from 0 in the order of batches."""
     number = 0
     with SortedOnDisk(NUMBERED, folder) as pairs:
         for batches in _groups(teacher.batches(), GROUP):
@@ -138,7 +141,7 @@ def _groups(batches: Iterator[Batch], pairs: int) -> Iterator[list[Batch]]:
 
 
 def _shards(teacher: TeacherOfPairs, repeated: np.ndarray, shard_pairs: int) -> Iterator[tuple[list[Batch], int]]:
-    """Yields the new pairs of each shard in batches, and how many batches have been gone through."""
+    """Yields the batches of each shard without repeated pairs, and the number of batches read so far."""
     batches, first, number, pairs = [], 0, 0, 0
     for number, batch in enumerate(teacher.batches(), start=1):
         begin, end = np.searchsorted(repeated, [first, first + len(batch[0])])
@@ -157,7 +160,7 @@ def _shards(teacher: TeacherOfPairs, repeated: np.ndarray, shard_pairs: int) -> 
 def _records(teacher: TeacherOfPairs, batch: Batch, layout: np.dtype) -> np.ndarray:
     log_probs, labels = teacher.log_probs(batch), batch[-1]
     if log_probs.shape[-1] != teacher.vocab_size:
-        raise DataError(f"the teacher gave {log_probs.shape[-1]} probabilities; it knows {teacher.vocab_size} words")
+        raise DataError(f"the teacher returned {log_probs.shape[-1]} probabilities for {teacher.vocab_size} words")
     mask = labels != teacher.pad_id  # (B, T)
     return token_records(log_probs[mask.to(log_probs.device)], labels[mask].to(log_probs.device), layout)
 

@@ -1,10 +1,12 @@
-"""The folder of a teacher cache.
+"""The files in a teacher cache.
 
-`shards/` holds numpy files, each shard `shard-000000.pairs.npy` (the pairs' keys and numbers of tokens) and
-`shard-000000.tokens.npy` (a record a token, see `records`). `index.keys.npy` holds all keys in order,
-`index.places.npy` for each where its tokens are. `teacher.nemo` is the teacher's without its weights: config and
-tokenizers. `manifest.json` closes the folder; until then, `repeated.npy` holds the numbers of the pairs that came
-before.
+- `shards/shard-000000.pairs.npy`: the key and number of tokens of each pair
+- `shards/shard-000000.tokens.npy`: one record per token; see `records`
+- `index.keys.npy`: all keys, sorted
+- `index.places.npy`: for each key, where its tokens are
+- `teacher.nemo`: the teacher's config and tokenizers, without weights
+- `repeated.npy`: the numbers of repeated pairs, deleted when the cache is finished
+- `manifest.json`: written last
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +16,16 @@ from typing import Any, NotRequired
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+from pydantic import with_config
 from typing_extensions import TypedDict
 
-from nemo_distill.core.folder_safety import open_array
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.data.output_files import fingerprint, folder_lock, sha256_of, whole_file
-from nemo_distill.data.records import OPEN, FileEntry
-from nemo_distill.data.shard_folder import ShardError, ShardFolder
-from nemo_distill.data.sorted_on_disk import SortedOnDisk
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.files import folder_lock, whole_file
+from nemo_distill.storage.folder_safety import open_array
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.records import OPEN, FileEntry
+from nemo_distill.storage.shard_folder import ShardError, ShardFolder
+from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.keys import KEY
 from nemo_distill.teacher_cache.records import PAIR
 
@@ -31,10 +35,10 @@ INDEX_FILES = KEYS_FILE, PLACES_FILE, TEACHER_FILE = "index.keys.npy", "index.pl
 REPEATED_FILE = "repeated.npy"
 
 
+@with_config(OPEN)
 class CacheSource(TypedDict):
-    """Of what a cache was made with, what whoever opens it reads."""
+    """The settings that readers of a cache need."""
 
-    __pydantic_config__ = OPEN
     teacher: FileEntry
     k: int | None
     dtype: str
@@ -42,10 +46,10 @@ class CacheSource(TypedDict):
     data: NotRequired[list[FileEntry]]
 
 
+@with_config(OPEN)
 class CacheManifest(TypedDict):
-    """What the manifest of a cache holds."""
+    """The content of a cache's manifest."""
 
-    __pydantic_config__ = OPEN
     settings: CacheSource
     pairs: int
     tokens: int
@@ -55,12 +59,12 @@ class CacheManifest(TypedDict):
 
 
 class CacheFolder(ShardFolder):
-    """Where a cache with certain settings is written.
+    """The folder of a cache during the build.
 
     Args:
-        path: the folder; made when it is taken.
-        settings: everything that the records depend on, as JSON has it.
-        teacher: the `.nemo`.
+        path: the folder, created by `take`.
+        settings: everything that the records depend on, as JSON values.
+        teacher: the teacher's `.nemo`.
     """
 
     holds = "a teacher cache"
@@ -74,12 +78,12 @@ class CacheFolder(ShardFolder):
         return tokens_path(self.shards, index)
 
     def write(self, index: int, pairs: np.ndarray, tokens: np.ndarray) -> None:
-        """Writes a shard, which is there when its tokens are."""
+        """Writes a shard. Its tokens file is written last and marks the shard as complete."""
         for path, records in ((_pairs_path(self.shards, index), pairs), (self.shard(index), tokens)):
             _write_array(path, records)
 
     def repeated(self, find: Callable[[], np.ndarray]) -> np.ndarray:
-        """Returns the numbers of the pairs that came before; what finds them is called by one process, once."""
+        """Returns the numbers of repeated pairs. Only one process calls `find`, once."""
         path = self.path / REPEATED_FILE
         with folder_lock(self.path):
             if not path.is_file():
@@ -91,7 +95,7 @@ class CacheFolder(ShardFolder):
         (self.path / REPEATED_FILE).unlink(missing_ok=True)
 
     def described(self, shards: int) -> dict[str, Any]:
-        """Writes the index and the teacher's config and tokenizers, too."""
+        """Also writes the index, and the teacher's config and tokenizers."""
         pairs, tokens = self._write_index(shards)
         with whole_file(self.path / TEACHER_FILE) as stream:
             NemoArchive(self.teacher).copy_without_weights(stream)
@@ -106,13 +110,13 @@ class CacheFolder(ShardFolder):
         }
 
     def _write_index(self, shards: int) -> tuple[int, int]:
-        """Writes all keys in order, and their places; returns the numbers of pairs and of tokens."""
+        """Writes the sorted keys and their places. Returns the numbers of pairs and tokens."""
         pairs = tokens = 0
         with SortedOnDisk(ENTRY, self.path) as entries:
             for index in range(shards):
-                of_shard = self._checked_pairs(index)
-                entries.add(_entries(index, of_shard))
-                pairs, tokens = pairs + len(of_shard), tokens + int(of_shard["tokens"].sum())
+                shard_pairs = self._checked_pairs(index)
+                entries.add(_entries(index, shard_pairs))
+                pairs, tokens = pairs + len(shard_pairs), tokens + int(shard_pairs["tokens"].sum())
             with whole_file(self.path / KEYS_FILE) as keys, whole_file(self.path / PLACES_FILE) as places:
                 for stream, field in ((keys, "key"), (places, "place")):
                     header = {"shape": (pairs,), "fortran_order": False, "descr": dtype_to_descr(ENTRY[field])}
@@ -125,17 +129,17 @@ class CacheFolder(ShardFolder):
     def _checked_pairs(self, index: int) -> np.ndarray:
         pairs, tokens = open_array(_pairs_path(self.shards, index)), open_array(self.shard(index))
         if pairs.dtype != PAIR or pairs["tokens"].sum() != len(tokens):
-            raise ShardError(f"'{self.shard(index)}' does not hold the tokens of its pairs; delete it and run again.")
+            raise ShardError(f"'{self.shard(index)}' does not match its pairs; delete it and run again.")
         return pairs
 
 
 def shard_files(shards: Path, count: int) -> list[Path]:
-    """Returns the files of as many shards, of each its pairs and then its tokens."""
+    """Returns the files of `count` shards: pairs and tokens of each."""
     return [path(shards, index) for index in range(count) for path in (_pairs_path, tokens_path)]
 
 
 def tokens_path(shards: Path, index: int) -> Path:
-    """Returns where the tokens of the shard of this number belong."""
+    """Returns the path of a shard's tokens file."""
     return shards / f"shard-{index:06d}.tokens.npy"
 
 
@@ -145,7 +149,7 @@ def _pairs_path(shards: Path, index: int) -> Path:
 
 def _write_array(path: Path, array: np.ndarray) -> None:
     with whole_file(path) as stream:
-        # No file in numpy's eyes: into files it writes by itself, and does not say why it cannot.
+        # Not passed as a file, because numpy then writes directly and its errors hide the reason.
         np.save(SimpleNamespace(write=stream.write), array, allow_pickle=False)
 
 

@@ -1,7 +1,7 @@
-"""By what a pair is found again: its content.
+"""Content-based keys for sentence pairs.
 
-A teacher's distributions over a pair depend on the pair's ids alone. So does its key, and it is found in whatever
-batch, order, mixture or epoch it comes.
+A teacher's distributions for a pair depend only on the pair's ids, and so does its key. The pair is therefore found in
+any batch, order, mix or epoch.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ KEY = np.dtype(f"S{KEY_BYTES}")
 
 
 def pair_keys(src_ids: Tensor, src_mask: Tensor, labels: Tensor, pad_id: int) -> np.ndarray:
-    """Returns the key of each pair of a batch (B,), which padding does not change.
+    """Returns the keys (B,) of the pairs in a batch. They do not depend on padding.
 
     Args:
         src_ids: (B, S).
         src_mask: (B, S), true at real tokens.
         labels: (B, T).
-        pad_id: the id of padding in the labels.
+        pad_id: the padding id of the labels.
     """
     sources, source_masks = src_ids.cpu().numpy().astype("<i4"), src_mask.cpu().numpy().astype(bool)
     targets = labels.cpu().numpy().astype("<i4")
@@ -32,6 +32,6 @@ def pair_keys(src_ids: Tensor, src_mask: Tensor, labels: Tensor, pad_id: int) ->
 
 
 def _digest(source: np.ndarray, target: np.ndarray) -> bytes:
-    # The length says where the source ends.
+    # The length separates source and target.
     length = len(source).to_bytes(4, "little")
     return hashlib.blake2b(length + source.tobytes() + target.tobytes(), digest_size=KEY_BYTES).digest()

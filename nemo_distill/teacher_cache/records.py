@@ -1,10 +1,10 @@
-"""What is stored of one target token: the most probable words, the rest's probability and the label's."""
+"""The stored data of one target token: the most probable words, the others' total probability, and the label's."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import TopK, top_k_of
 from nemo_distill.teacher_cache.keys import KEY
 
@@ -13,22 +13,22 @@ PAIR = np.dtype([("key", KEY), ("tokens", "<u4")])
 
 
 def token_type(k: int, vocab_size: int, dtype: str) -> np.dtype:
-    """Returns the layout of a token's record.
+    """Returns the layout of a token record.
 
-    Its fields are those of `TopK`, `ids` (k,), `log_probs` (k,) and `rest`, and `label`, the log-probability of the
-    token itself, all at temperature 1.
+    Its fields are those of `TopK`: `ids` (k,), `log_probs` (k,) and `rest`; and `label`, the log-probability of the
+    token itself. All values are at temperature 1.
 
     Args:
-        k: the words that are kept.
-        vocab_size: V; ids are of the smallest type that holds V - 1.
-        dtype: of the log-probabilities, one of `DTYPES`.
+        k: number of stored words.
+        vocab_size: V. Ids have the smallest type that can represent V - 1.
+        dtype: the type of log-probabilities, one of `DTYPES`.
     """
     ids, log_probs = np.min_scalar_type(vocab_size - 1).newbyteorder("<"), np.dtype(dtype).newbyteorder("<")
     return np.dtype([("ids", ids, (k,)), ("log_probs", log_probs, (k,)), ("rest", log_probs), ("label", log_probs)])
 
 
 def is_token_type(layout: np.dtype, k: int | None, dtype: str) -> bool:
-    """True if a layout is what `token_type` returns for this k, or for None any, whatever the vocabulary is."""
+    """True if `layout` is a `token_type` with this k (None: any k) and dtype, for any vocabulary."""
     if layout.names is None or "ids" not in layout.names or layout["ids"].base.kind != "u":
         return False
     kept = layout["ids"].shape
@@ -38,19 +38,19 @@ def is_token_type(layout: np.dtype, k: int | None, dtype: str) -> bool:
 
 
 def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.ndarray:
-    """Returns the records (N,) of tokens.
+    """Returns the records (N,) of some tokens.
 
     Args:
-        log_probs: (N, V), the teacher's.
+        log_probs: (N, V), from the teacher.
         labels: (N,), the tokens.
-        layout: what `token_type` returned.
+        layout: the layout from `token_type`.
 
     Raises:
-        DataError: if a probability is no number.
+        DataError: if a probability is NaN.
     """
     kept = top_k_of(log_probs, layout["ids"].shape[0])
     if torch.isnan(kept.log_probs).any():
-        raise DataError("the teacher gave a word a probability that is no number")
+        raise DataError("the teacher returned a probability that is NaN")
     label = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (N,)
     records = np.empty(len(labels), layout)
     records["ids"] = kept.ids.cpu().numpy()
@@ -61,20 +61,20 @@ def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.nda
 
 
 def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) -> TopK:
-    """Returns what records (N,) hold, at the places (B, T) of the N tokens where `mask` is true, on its device.
+    """Converts records (N,) to a `TopK` of shape (B, T) on the device of `mask`.
 
     Args:
-        records: of the tokens, sentence by sentence.
-        mask: (B, T).
+        records: the records of the N tokens, sentence by sentence.
+        mask: (B, T), true at N positions.
         vocab_size: V.
         tail: see `TopK`.
 
     Raises:
-        DataError: if there are words beyond the vocabulary, or other than N records.
+        DataError: if a word is outside the vocabulary, or the mask is not true at N positions.
     """
     if len(records) and int(records["ids"].max()) >= vocab_size:
         raise DataError(
-            f"the teacher cache holds word {int(records['ids'].max())}; the student knows {vocab_size} words"
+            f"the teacher cache holds word id {int(records['ids'].max())}, but the student has {vocab_size} words"
         )
     return TopK(
         padded(records["ids"], mask, torch.int64),
@@ -86,14 +86,14 @@ def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) ->
 
 
 def padded(values: np.ndarray, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns values (N, ...) at the places (B, T, ...) where `mask` is true, and zeros elsewhere.
+    """Returns a tensor (B, T, ...) with values (N, ...) where `mask` is true, and zeros elsewhere.
 
     Raises:
-        DataError: if the mask is true at other than N places.
+        DataError: if the mask is not true at N positions.
     """
     if len(values) != (wanted := int(mask.sum())):
-        raise DataError(f"the teacher cache holds {len(values)} tokens of a batch of {wanted}")
-    found = torch.from_numpy(np.array(values)).to(mask.device).to(dtype)  # a copy, since records' fields lie apart
+        raise DataError(f"the teacher cache holds {len(values)} tokens for a batch of {wanted}")
+    found = torch.from_numpy(np.array(values)).to(mask.device).to(dtype)  # copied, because record fields are strided
     everywhere = found.new_zeros((*mask.shape, *found.shape[1:]))
     everywhere[mask] = found
     return everywhere

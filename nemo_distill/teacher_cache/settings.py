@@ -1,21 +1,20 @@
-"""What a teacher cache is made with, and which pairs of the training data it holds."""
+"""The settings of a teacher cache, and the training data that it is made from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from nemo_distill.data.output_files import fingerprint
-from nemo_distill.data.records import OPEN, read_json
-from nemo_distill.data.text_files import as_list
-from nemo_distill.data.training_mix import mixed_files
-from nemo_distill.teacher_cache.records import DTYPES
+from nemo_distill.config.section import section
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import OPEN, read_json
+from nemo_distill.text.files import as_list
+from nemo_distill.text.training_mix import mixed_files
 
-PRECISIONS = ("float32", "bfloat16")
-# Keys of `model.train_ds` that decide which pairs are trained on, with NeMo's defaults.
-CHOOSING_PAIRS = {
+# The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
+PAIR_SELECTION_DEFAULTS = {
     "clean": False,
     "max_seq_length": 512,
     "min_seq_length": 1,
@@ -25,46 +24,29 @@ CHOOSING_PAIRS = {
 }
 
 
-@dataclass(frozen=True)
+@section
 class CacheSettings:
-    """What the records depend on, besides the teacher and the data.
+    """The settings of the stored records."""
 
-    Args:
-        k: words that are kept of a token; None keeps all.
-        dtype: of the log-probabilities that are stored.
-        precision: that the teacher computes in.
-        tokens_in_batch: as NeMo has it, of the batches that the teacher sees.
-        shard_pairs: a shard ends with the batch that brings it to as many pairs.
-    """
-
-    k: int | None
-    dtype: str
-    precision: str
-    tokens_in_batch: int
-    shard_pairs: int
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each value that is not allowed."""
-        allowed = {"dtype": DTYPES, "precision": PRECISIONS}
-        found = [
-            f"{key}={getattr(self, key)}: must be one of {', '.join(values)}."
-            for key, values in allowed.items()
-            if getattr(self, key) not in values
-        ]
-        for key in ("k", "tokens_in_batch", "shard_pairs"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                found.append(f"{key}={value}: must be at least 1.")
-        return found
+    k: int | None = Field(default=64, ge=1)
+    """Number of most probable words to store per token; null stores all."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """The type of the stored log-probabilities."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The precision in which the teacher computes."""
+    tokens_in_batch: int = Field(default=8192, ge=1)
+    """Maximum number of source and target tokens per teacher batch, including padding."""
+    shard_pairs: int = Field(default=50000, ge=1)
+    """A shard ends after the batch with which it reaches this number of pairs."""
 
 
-def chosen_pairs(train_ds: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of the keys that decide which pairs are trained on."""
-    return {key: train_ds.get(key, default) for key, default in CHOOSING_PAIRS.items()}
+def pair_selection(train_ds: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of the keys that determine the training pairs."""
+    return {key: train_ds.get(key, default) for key, default in PAIR_SELECTION_DEFAULTS.items()}
 
 
 def data_files(model: Mapping[str, Any]) -> list[Path]:
-    """Returns the files that are trained on: those of a mix, or else text, or metadata and the tar files it names."""
+    """Returns the training files: those of a mix, or text, or metadata and its tar files."""
     if files := mixed_files(model):
         return files
     train_ds = model.get("train_ds") or {}
@@ -75,19 +57,19 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
+@with_config(OPEN)
 class TarredData(TypedDict, total=False):
-    """What NeMo's metadata say of tarred data, as far as they are read here."""
+    """The part of NeMo's metadata for tarred data that is used here."""
 
-    __pydantic_config__ = OPEN
     tar_files: list[str] | None
 
 
 def _tar_files(metadata: Path) -> list[Path]:
-    """As NeMo finds them: where the metadata says, or else beside it."""
-    named = [Path(name) for name in read_json(metadata, TarredData).get("tar_files") or []]
+    """Returns the tar files as NeMo finds them: at the listed path, otherwise next to the metadata."""
+    named = [Path(name) for name in (read_json(metadata, TarredData) or {}).get("tar_files") or []]
     return [path if path.exists() else metadata.parent / path.name for path in named]
 
 
 def data_fingerprints(model: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the names and the SHA-256 of the files that are trained on."""
+    """Returns the name and SHA-256 of each training file."""
     return [fingerprint(path) for path in data_files(model)]

@@ -9,26 +9,24 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nemo_distill import losses
-from nemo_distill.core.config import CORE_KEYS, build_loss_terms, check_distillation
-from nemo_distill.core.schedule import KINDS, parse_schedule
-from nemo_distill.core.teacher_ensemble import teacher_weights
-from nemo_distill.core.typed_section import build_section
-from nemo_distill.data.source_noise import SourceNoise
-from nemo_distill.data.text_lines import LinePolicy
+from nemo_distill.config.schedule import Schedule, Weight, as_schedule
+from nemo_distill.config.section import read_section, read_value
+from nemo_distill.core.distillation_section import DistillationSection
+from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
+from nemo_distill.decoding.engines import ModelSection
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.systems import read_systems
+from nemo_distill.evaluation.speed import SpeedSettings
+from nemo_distill.evaluation.student_sizes import SizeTarget
+from nemo_distill.evaluation.systems import Models
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.teacher_cache.settings import CacheSettings
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.source_noise import SourceNoise
 from tests.json_values import KEYS, VALUES, sections
 
-SECTIONS = {
-    LinePolicy: {"max_characters": 10, "invalid_utf8": "skip", "control_characters": "clean"},
-    SearchSettings: {},
-    FilterSettings: {},
-    SourceNoise: {},
-    CacheSettings: {"k": 8, "dtype": "float16", "precision": "float32", "tokens_in_batch": 100, "shard_pairs": 10},
-}
+KINDS = ("constant", "linear", "cosine")
+SECTIONS = (LinePolicy, SearchSettings, FilterSettings, SourceNoise, CacheSettings, SpeedSettings, SizeTarget)
 
 
 def assert_sentences(problems):
@@ -41,21 +39,20 @@ schedules = VALUES | st.fixed_dictionaries(
 )
 
 
-@given(schedules, st.booleans(), st.integers(0, 10**6))
-def test_any_value_is_a_schedule_of_allowed_numbers_or_a_sentence(value, above, step):
-    try:
-        schedule = parse_schedule(value, "weight", minimum=0, above=above)
-    except ValueError as error:
-        assert str(error).startswith("has weight")
+@given(schedules, st.integers(0, 10**6))
+def test_any_value_is_a_schedule_of_allowed_numbers_or_a_sentence(value, step):
+    found, problems = read_value(Weight, value, "weight")
+    if problems:
+        assert_sentences(problems)
+        assert all(problem.startswith("weight") for problem in problems)
         return
-    number = schedule.at(step)
-    assert math.isfinite(number) and (number > 0 if above else number >= 0)
+    number = as_schedule(found).at(step)
+    assert math.isfinite(number) and number >= 0
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9), st.integers(1, 10**6), st.sampled_from(KINDS), st.integers(0, 2 * 10**6))
 def test_a_schedule_stays_between_its_ends_and_reaches_both(start, end, steps, kind, step):
-    value = {"schedule": kind, "start": start} | ({} if kind == "constant" else {"end": end, "steps": steps})
-    schedule = parse_schedule(value, "weight", minimum=0)
+    schedule = Schedule(kind, start) if kind == "constant" else Schedule(kind, start, end, steps)
     last = start if kind == "constant" else end
     assert schedule.at(0) == pytest.approx(start) and schedule.at(steps) == pytest.approx(last)
     assert min(start, last) - 1e-6 <= schedule.at(step) <= max(start, last) * (1 + 1e-9) + 1e-6
@@ -65,14 +62,13 @@ def test_a_schedule_stays_between_its_ends_and_reaches_both(start, end, steps, k
 @given(data=st.data())
 def test_any_section_is_valid_or_told_by_name(section_class, data):
     names = [field.name for field in fields(section_class)]
-    change = data.draw(VALUES | sections(names) | sections(names, st.integers(-3, 3) | st.floats(-2, 2)))
-    values = {**SECTIONS[section_class], **change} if isinstance(change, dict) else change
-    section, problems = build_section(section_class, values, "here")
+    values = data.draw(VALUES | sections(names) | sections(names, st.integers(-3, 3) | st.floats(-2, 2)))
+    section, problems = read_section(section_class, values, "here")
     if problems:
         assert_sentences(problems)
         assert all(problem.startswith("here") for problem in problems)
         return
-    assert {key: asdict(section)[key] for key in values} == values and section.problems() == []
+    assert {key: asdict(section)[key] for key in values} == values
     assert all(math.isfinite(value) for value in asdict(section).values() if isinstance(value, float))
 
 
@@ -94,7 +90,7 @@ loss_nodes = VALUES | st.builds(
 WIDTHS = {name: [8] * 3 if "layers" in name else [2] * 2 for name in REGISTERED_TENSORS if name not in ("log_probs",)}
 
 
-@given(VALUES | st.dictionaries(KEYS, loss_nodes, max_size=3), VALUES)
+@given(st.dictionaries(KEYS, loss_nodes.filter(lambda node: isinstance(node, dict)), max_size=3), VALUES)
 def test_any_loss_section_is_losses_or_sentences(nodes, allowed):
     registered = REGISTERED_TENSORS if allowed else None
     terms, problems = build_loss_terms(nodes, registered=registered, widths=(WIDTHS, WIDTHS))
@@ -112,31 +108,31 @@ def test_any_arguments_of_a_loss_are_taken_as_they_are_or_told(name, data):
     terms, problems = build_loss_terms({"one": node}, registered=REGISTERED_TENSORS, widths=(WIDTHS, WIDTHS))
     if problems:
         assert_sentences(problems)
-        assert all(problem.startswith("distillation.loss.one ") for problem in problems)
+        assert all(problem.startswith("distillation.loss.one") for problem in problems)
     else:
         assert type(terms[0].loss) is LOSS_CLASSES[name]
 
 
+CORE_KEYS = [field.name for field in fields(DistillationSection)]
+
+
 @given(sections(CORE_KEYS, VALUES | schedules | st.dictionaries(KEYS, loss_nodes, max_size=2)))
-def test_any_distillation_section_is_right_or_told(section):
-    problems = check_distillation(section, REGISTERED_TENSORS, widths=(WIDTHS, WIDTHS))
-    assert problems == [] or all(problem.startswith("distillation") for problem in problems)
+def test_any_distillation_section_is_right_or_told(values):
+    section, problems = read_section(DistillationSection, values, "distillation")
+    if section:
+        problems += loss_problems(section, section.loss, REGISTERED_TENSORS, (WIDTHS, WIDTHS))
+    assert all(problem.startswith("distillation") for problem in problems)
     if problems:
         assert_sentences(problems)
 
 
 @given(VALUES, st.integers(1, 3))
-def test_any_shares_of_teachers_sum_to_one_or_are_told(weights, count):
-    try:
-        shares = teacher_weights(weights, count)
-    except ValueError:
-        return
-    assert len(shares) == count and sum(shares) == pytest.approx(1.0)
+def test_any_shares_of_models_are_right_or_told(weights, count):
+    if problems := read_section(ModelSection, {"model": ["a"] * count, "weights": weights})[1]:
+        assert_sentences(problems)
 
 
 @given(st.dictionaries(KEYS, VALUES | sections(["model", "engine", "dtype"]), max_size=3))
-def test_any_models_of_an_evaluation_are_systems_or_told(models):
-    systems, problems = read_systems(models, SearchSettings())
-    assert problems or len(systems) == len(models)
-    if problems:
+def test_any_models_of_an_evaluation_are_right_or_told(models):
+    if problems := read_value(Models, models, "models")[1]:
         assert_sentences(problems)

@@ -9,7 +9,7 @@ BOTH = {(role, "log_probs") for role in Role}
 def test_what_no_loss_wants_is_not_kept():
     registry = DistillationRegistry(BOTH)
     registry.register(Role.STUDENT, "hidden_states", torch.ones(1))
-    with pytest.raises(KeyError, match="student registered no 'hidden_states'"):
+    with pytest.raises(KeyError, match="student did not register 'hidden_states'"):
         registry.get(Role.STUDENT, "hidden_states")
 
 
@@ -26,7 +26,7 @@ def test_what_a_loss_wants_of_one_role_is_not_kept_of_the_other():
     for role in Role:
         registry.register(role, "nll", torch.ones(1))
     assert registry.get(Role.STUDENT, "nll").item() == 1
-    with pytest.raises(KeyError, match="teacher registered no 'nll'"):
+    with pytest.raises(KeyError, match="teacher did not register 'nll'"):
         registry.get(Role.TEACHER, "nll")
 
 

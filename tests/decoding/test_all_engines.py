@@ -68,8 +68,8 @@ class Subject:
                 scores = self.model(input_ids=src, decoder_input_ids=tgt).logits.log_softmax(-1)
             else:
                 scores = self.model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))  # (1, P + T - 1, V)
-        of_labels = scores[0, len(self.prompt) - 1 :].gather(-1, torch.tensor(labels)[:, None])
-        return of_labels.sum().item(), len(labels)
+        label_log_probs = scores[0, len(self.prompt) - 1 :].gather(-1, torch.tensor(labels)[:, None])
+        return label_log_probs.sum().item(), len(labels)
 
     def never_ends(self):
         if hasattr(self.model, "generation_config"):
@@ -83,7 +83,7 @@ def ids_of(hypothesis):
 def nemo_subjects(path, names):
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
-    from nemo_distill.core.restore import restore_for_inference
+    from nemo_distill.nemo_files.restore import restore_for_inference
 
     for name in names:
         model = restore_for_inference(MTEncDecModel, path)

@@ -39,7 +39,7 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
         (
             ("nemo", [__file__, __file__], "int8"),
             [
-                "model names 2 files; engine=nemo takes one.",
+                "model names 2 files, but engine=nemo supports only one.",
                 "dtype=int8: must be null or one of float32, float16, bfloat16.",
                 *[f"model: '{__file__}' is not a .nemo file: file could not be opened successfully."] * 2,
             ],
@@ -48,8 +48,8 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
             ("ctranslate2", [__file__], "int8"),
             [f"model: '{__file__}' is not a .nemo file: file could not be opened successfully."],
         ),
-        (("ctranslate2", ["."]), ["model: '.' is no export: it holds no nemo_distill.json."]),
-        (("nemo_distill", ["."]), ["model names '.', a folder; engine=nemo_distill takes a .nemo."]),
+        (("ctranslate2", ["."]), ["model: '.' is not an export: it has no nemo_distill.json."]),
+        (("nemo_distill", ["."]), ["model names '.', a folder, but engine=nemo_distill needs a .nemo."]),
         (("nemo_distill", ["gone.nemo"]), ["model names 'gone.nemo', which does not exist."]),
     ],
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -143,12 +143,12 @@ def test_what_the_limit_cuts_is_not_given_an_end(tmp_path):
 
 def test_what_it_cannot_do_is_told(tmp_path, folder):
     wu = SearchSettings()
-    assert "Hugging Face ranks a beam by power alone" in search_problems("hugging_face", wu)[0]
-    with pytest.raises(ConfigurationError, match="power alone"):
+    assert "Hugging Face supports only power for a beam" in search_problems("hugging_face", wu)[0]
+    with pytest.raises(ConfigurationError, match="supports only power"):
         HuggingFaceEngine(folder).translate(["rot"], wu)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    assert "no sequence-to-sequence model" in engine_problems("hugging_face", [tmp_path])[0]
-    assert "takes a folder" in engine_problems("hugging_face", [folder / "config.json"])[0]
+    assert "not of a sequence-to-sequence model" in engine_problems("hugging_face", [tmp_path])[0]
+    assert "needs a folder" in engine_problems("hugging_face", [folder / "config.json"])[0]
     assert engine_problems("hugging_face", [folder]) == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
 
@@ -91,7 +91,7 @@ def test_a_multilingual_model_needs_languages_that_it_knows(model, monkeypatch, 
     monkeypatch.setitem(model.cfg, "src_language", ["de", "es"])
     from nemo_distill.decoding.nemo_engines import CachedEngine
 
-    with pytest.raises(ConfigurationError, match=f"source_language={languages[0]}: the model knows de, es"):
+    with pytest.raises(ConfigurationError, match=f"source_language={languages[0]}: the model supports de, es"):
         CachedEngine([model], None, *languages)
 
 
@@ -116,5 +116,5 @@ def test_nemos_scores_are_log_probabilities_over_the_penalty(model, length_penal
 def test_nemos_search_refuses_what_it_cannot_do(model):
     from nemo_distill.decoding.nemo_engines import NeMoEngine
 
-    with pytest.raises(ValueError, match="NeMo's search gives one hypothesis"):
+    with pytest.raises(ValueError, match="NeMo's search supports only a beam"):
         NeMoEngine(model).translate(["Hund"], SearchSettings(n_best=2))

@@ -1,5 +1,6 @@
 import pytest
 
+from nemo_distill.config.section import read_section
 from nemo_distill.decoding.settings import SearchSettings
 
 
@@ -9,19 +10,16 @@ def test_the_defaults_can_be_followed():
 
 
 def test_every_setting_that_cannot_be_followed_is_named():
-    settings = SearchSettings(
-        method="guess", beam_size=0, n_best=0, length_penalty=-1, length_penalty_form="x", max_delta=-1, top_k=-1,
-        top_p=0.0, temperature=0.0,
-    )  # fmt: skip
-    named = [problem.split("=")[0] for problem in settings.problems()]
-    assert named == [
-        "method", "length_penalty_form", "beam_size", "n_best", "length_penalty", "max_delta", "top_k", "top_p",
-        "temperature",
-    ]  # fmt: skip
+    values = {
+        "method": "guess", "beam_size": 0, "n_best": 0, "length_penalty": -1, "length_penalty_form": "x", "max_delta": -1,
+        "top_k": -1, "top_p": 0.0, "temperature": 0.0,
+    }  # fmt: skip
+    _, problems = read_section(SearchSettings, values, "search")
+    assert [problem.split("=")[0].removeprefix("search.") for problem in problems] == list(values)
 
 
 def test_a_beam_cannot_return_more_than_it_follows():
-    assert SearchSettings(beam_size=2, n_best=3).problems() == ["n_best=3: must be from 1 to beam_size, 2."]
+    assert SearchSettings(beam_size=2, n_best=3).problems() == ["n_best=3: must be from 1 to beam_size=2."]
 
 
 @pytest.mark.parametrize(("form", "expected"), [("wu", (12 / 6) ** 0.5), ("power", 6**0.5)])

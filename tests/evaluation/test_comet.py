@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 
 # The share of sentences that are their reference; fails where it is not told to stay off the network.

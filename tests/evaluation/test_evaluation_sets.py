@@ -3,8 +3,23 @@ import gzip
 import pytest
 from sacrebleu.dataset import DATASETS
 
-from nemo_distill.evaluation import evaluation_sets, scores
-from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_evaluation_sets, with_languages
+from nemo_distill.config.section import read_value
+from nemo_distill.evaluation import evaluation_sets
+from nemo_distill.evaluation.evaluation_sets import (
+    EvaluationSet,
+    SetSection,
+    build_sets,
+    set_name_problems,
+    with_languages,
+)
+from nemo_distill.metrics import scores
+
+
+def read_evaluation_sets(sections):
+    """The test sets of a config, and all problems."""
+    found, problems = read_value(dict[str, SetSection], sections, "test_sets")
+    problems += set_name_problems(sections)
+    return build_sets(found) if not problems else [], problems
 
 
 @pytest.fixture
@@ -52,7 +67,7 @@ def test_a_set_that_cannot_be_fetched_is_told_with_the_command_that_fetches_it(m
         ({"source": "test.de", "reference": "short.en"}, "they must be parallel"),
         ({"sacrebleu": "wmt99", "pair": "de-en"}, "test_sets.a.sacrebleu=wmt99: sacrebleu knows"),
         ({"sacrebleu": "wmt14", "pair": "de-xx"}, "test_sets.a.pair=de-xx: sacrebleu has wmt14 for"),
-        ({"sourse": "test.de"}, "did you mean 'source'?"),
+        ({"sourse": "test.de"}, "the closest known key is 'source'"),
     ],
 )
 def test_mistakes_are_told(files, section, sentence):
@@ -68,7 +83,7 @@ def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(f
     monkeypatch.setattr(scores, "build_metric", fail)
     section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
     assert read_evaluation_sets({"a": section})[1] == [
-        "test_sets.a: BLEU of language=ja needs pip install 'sacrebleu[ja]'."
+        "test_sets.a.language: BLEU for language=ja needs pip install 'sacrebleu[ja]'."
     ]
 
 
@@ -105,4 +120,4 @@ def test_a_set_of_another_language_than_the_models_is_warned_of(monkeypatch):
 
 def test_a_name_that_is_no_file_name_is_told():
     _, problems = read_evaluation_sets({"a/b": {"source": "x", "reference": "y"}})
-    assert problems[0].startswith("test_sets.a/b: a name may have")
+    assert any(problem.startswith("test_sets.a/b: a name may have") for problem in problems)

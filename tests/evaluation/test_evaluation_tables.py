@@ -166,3 +166,25 @@ def test_many_comparisons_are_warned_of():
 def test_markdown_holds_the_signatures_and_says_that_comet_is_missing():
     text = as_markdown(evaluation())
     assert "- BLEU: `bleu|sig`" in text and "COMET: not computed" in text and "2 thread(s) on cpu: small" in text
+
+
+def test_a_row_says_how_the_model_was_trained_where_that_is_known():
+    record = evaluation(training_seconds=63.4, label_smoothing=0.0)
+    for brief in (False, True):
+        columns, rows = table(record, brief)
+        cells = [dict(zip(columns, row)) for row in rows]
+        assert [(one["training s"], one["label smoothing"]) for one in cells] == [("", ""), ("63", "0")]
+    assert "training s" not in table(evaluation())[0]
+    assert as_csv(record).splitlines()[2].split(",")[8:10] == ["63.4", "0.0"]
+
+
+def test_of_distilled_systems_it_is_said_whether_they_beat_the_baselines_of_their_size():
+    record = of_two_groups(("a_seed0", "b_seed0"), (30.0, 31.0), [])
+    assert not list(findings(record))
+    for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
+        record["systems"][name]["role"] = role
+    (sentence,) = findings(record)
+    assert sentence.startswith("flickr: b beats the baseline of its size with every seed: +1.00 BLEU")
+    for scores in record["test_sets"]["flickr"]["scores"].values():
+        scores["TER"] = scores.pop("BLEU")
+    assert not list(findings(record))  # fewer are better

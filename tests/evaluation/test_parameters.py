@@ -1,9 +1,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_distill.core.nemo_archive import NemoArchive
 from nemo_distill.evaluation.parameters import archive_parameters, count_parameters
-from nemo_distill.models.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from tests.conftest import SCRIPTS, tiny_config, train_sentencepiece
 
 SHAPES = {

@@ -1,5 +1,6 @@
 from dataclasses import asdict
 
+from nemo_distill.config.section import read_section
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.speed import SpeedSettings, TimedSystem, measure
 from tests.evaluation.fakes import FakeSystem
@@ -33,4 +34,5 @@ def test_tokens_are_counted_in_the_language_that_is_written(tmp_path):
 
 
 def test_values_that_are_not_allowed_are_told():
-    assert SpeedSettings(0, 1, 0).problems() == ["sentences=0: must be at least 1.", "rounds=0: must be at least 1."]
+    _, problems = read_section(SpeedSettings, {"sentences": 0, "latency_sentences": 1, "rounds": 0}, "speed")
+    assert [problem.split(":")[0] for problem in problems] == ["speed.sentences=0", "speed.rounds=0"]

@@ -4,12 +4,20 @@ import tarfile
 
 import pytest
 
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.config.section import read_value
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import archive_parameters
-from nemo_distill.evaluation.systems import System, read_systems
+from nemo_distill.evaluation.systems import Models, System, build_systems, system_problems
+from nemo_distill.nemo_files.archive import NemoArchive
 
 SEARCH = SearchSettings(length_penalty=0.0)
+
+
+def read_systems(models, search):
+    """The systems of a config's models, and all problems."""
+    found, problems = read_value(Models, models, "models")
+    systems = build_systems(found) if found is not None else []
+    return systems, problems + (system_problems(systems, search) if systems else [])
 
 
 @pytest.fixture(scope="module")
@@ -101,29 +109,27 @@ def test_a_group_has_each_seed_once_and_no_system_without_one_beside_them(teache
 def test_all_mistakes_are_told(teacher_path, tmp_path):
     (tmp_path / "text").write_text("text")
     models = {
-        "a/b": str(teacher_path),
-        "missing": "none.nemo",
-        "text": str(tmp_path / "text"),
-        "list": ["a.nemo"],
-        "engine": {"model": str(teacher_path), "engine": "magic"},
-        "packed": {"model": str(teacher_path), "engine": "ctranslate2"},
-        "empty": {"dtype": "int8"},
-    }
-    _, problems = read_systems(models, SEARCH)
-    sentences = (
-        "a name may have",
-        "does not exist",
-        "is not a .nemo file",
-        "must be a path, or a section",
-        "engine=magic",
-        "takes a folder that export.py wrote",
-        "model has no value",
-    )
-    assert len(problems) == len(sentences)
-    for name, sentence, problem in zip(models, sentences, problems):
-        assert problem.startswith(f"models.{name}") and sentence in problem
+        "missing": ("none.nemo", "does not exist"),
+        "text": (str(tmp_path / "text"), "is not a .nemo file"),
+        "list": (["a.nemo"], "must be text or a section"),
+        "engine": ({"model": str(teacher_path), "engine": "magic"}, "engine=magic"),
+        "packed": (
+            {"model": str(teacher_path), "engine": "ctranslate2"}, "takes a folder that 'nemo-distill export' wrote"
+        ),
+        "empty": ({"dtype": "int8"}, "model has no value"),
+        "role": ({"model": str(teacher_path), "role": "boss"}, "role=boss"),
+    }  # fmt: skip
+    _, problems = read_systems({name: value for name, (value, _) in models.items()}, SEARCH)
+    assert len(problems) == len(models)
+    for name, (_, told) in models.items():
+        assert any(problem.startswith(f"models.{name}") and told in problem for problem in problems), name
+
+
+def test_a_name_that_is_no_part_of_a_file_name_is_told(teacher_path):
+    _, (problem,) = read_systems({"a/b": str(teacher_path)}, SEARCH)
+    assert problem.startswith("models.a/b: a name may have")
 
 
 def test_settings_that_an_engine_cannot_follow_are_told(export):
     _, problems = read_systems({"a": str(export)}, SearchSettings(length_penalty=0.6))
-    assert "CTranslate2 ranks a beam by power alone" in problems[0]
+    assert "CTranslate2 supports only power for a beam" in problems[0]

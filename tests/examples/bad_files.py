@@ -97,9 +97,9 @@ def _write_models(folder: Path) -> None:
 
 def _write_folders(folder: Path) -> None:
     (folder / "cache").mkdir()
-    (folder / "cache" / "settings.json").write_text("{}")
+    (folder / "cache" / "settings.json").write_text(json.dumps({"settings": {}}))
     (folder / "labels").mkdir()
-    (folder / "labels" / "settings.json").write_text(json.dumps({"engine": "nemo"}))
+    (folder / "labels" / "settings.json").write_text(json.dumps({"settings": {"engine": "nemo"}}))
     (folder / "mixed.src").write_text("not of a mix\n")
     (folder / "runs" / "one").mkdir(parents=True)
     (folder / "runs" / "one" / "run.json").write_text("{")

@@ -16,14 +16,11 @@ from importlib.abc import MetaPathFinder
 import lightning.fabric  # noqa: F401
 import torch  # noqa: F401
 
-import nemo_distill.comparison
-import nemo_distill.evaluation.evaluation_job
-import nemo_distill.models.mt_config
-import nemo_distill.pseudo_labels.job
-import nemo_distill.report.job
-import nemo_distill.sweep
-import nemo_distill.teacher_cache.job
-import nemo_distill.training  # noqa: F401
+import nemo_distill.commands.cache_teacher
+import nemo_distill.commands.evaluate
+import nemo_distill.commands.generate_pseudo_labels
+import nemo_distill.commands.report
+import nemo_distill.commands.training  # noqa: F401
 
 MOST_SECONDS = 60
 NEMO_IMPORTED = 99

@@ -1,5 +1,6 @@
 """The commands as a user types them, with tiny sizes."""
 
+import csv
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 PAD = 3  # of the tests' tokenizer
 # As the study's author published it; `trainer.gpus` is `trainer.devices` since.
@@ -35,9 +37,13 @@ model.distillation.distilbert_initialization=False
 
 
 def run(script, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+    return run_script(SCRIPTS / script, *arguments, cwd=cwd)
+
+
+def run_alone(job, *arguments, cwd):
+    """Runs the command in a process of its own: where it, or NeMo, starts others, or what it prints is tested."""
+    command = [sys.executable, "-m", "nemo_distill", job, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +52,8 @@ def tarred(corpus, tokenizer, teacher_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tarred")
     for side in ("src", "tgt"):
         (folder / f"pseudo.{side}").write_text("rot rot rot\n" * 48)
-    result = run(
-        "enc_dec_nmt_distill.py", "do_training=false", "~model.validation_ds", "~model.test_ds",
+    result = run_alone(
+        "distill", "do_training=false", "~model.validation_ds", "~model.test_ds",
         f"model.distillation.model_path={teacher_path}", "distillation=low_data",
         "model.distillation.mix.corpora.real={share: 2, fraction: 1.0}",
         f"model.distillation.mix.corpora.pseudo={{source: {folder}/pseudo.src, target: {folder}/pseudo.tgt, share: 1}}",
@@ -106,8 +112,8 @@ def test_a_users_mistakes_end_the_job_with_sentences_and_no_output(tmp_path):
 
 
 def test_a_sweep_trains_at_two_temperatures_and_its_report_shows_both(corpus, teacher_path, tmp_path):
-    sweep = run(
-        "enc_dec_nmt_distill.py", "-m", "model.distillation.temperature=1,2",
+    sweep = run_alone(
+        "distill", "-m", "model.distillation.temperature=1,2",
         f"model.distillation.model_path={teacher_path}", "trainer.accelerator=cpu", "+trainer.max_steps=2",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
@@ -125,8 +131,8 @@ def test_a_sweep_trains_at_two_temperatures_and_its_report_shows_both(corpus, te
 
 
 def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
-    result = run(
-        "enc_dec_nmt_distill.py", f"model.distillation.model_path={teacher_path}",
+    result = run_alone(
+        "distill", f"model.distillation.model_path={teacher_path}",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
         "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "+trainer.max_steps=1", "model.beam_size=1",
@@ -152,7 +158,7 @@ def test_the_screen_shows_no_noise(corpus, teacher_path, tmp_path):
 
 def test_a_model_of_ones_own_is_distilled_in_a_few_lines(tmp_path):
     script = SCRIPTS.parent.parent / "classification" / "distil_classifier.py"
-    result = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
+    result = run_script(script, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     accuracy = dict(line.split() for line in result.stdout.splitlines() if line.startswith("classifier"))
     assert float(accuracy["classifier_teacher.nemo"]) > 0.9 and float(accuracy["classifier_student.nemo"]) > 0.7
@@ -175,20 +181,25 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
     unfiltered = [f"filters.{name}=false" for name in ("identical", "unfinished", "duplicates")]
     unfiltered += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
     command = [
-        "compare_students.py", "--config-name", "pipeline", f"teacher={teacher_path}", f"corpus.folder={corpus}",
+        "compare", "--config-name", "pipeline", f"teacher={teacher_path}", f"corpus.folder={corpus}",
         f"corpus.monolingual={corpus}/test.de", f"output_dir={tmp_path}/runs", "beam_size=1", f"students={student}",
         f"search={['search.max_delta=5', 'accelerator=cpu', *unfiltered]}",
         "~baselines.baseline", "~labels.second", "~methods.noisy",
     ]  # fmt: skip
-    result = run(*command, cwd=tmp_path)
+    result = run_alone(*command, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     finished = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/finished.json"))
     assert finished == ["hybrid_seed0", "labels_mono", "labels_train"]
-    again = run(*command, cwd=tmp_path)
+    again = run("compare_students.py", *command[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "4 of 4 steps have finished before." in again.stdout  # the teacher that was there, and the three
-    for name in ("teacher", "hybrid"):
+    for name in ("teacher", "hybrid_seed0"):
         assert name in again.stdout
+    report = run("report.py", "runs=runs", "evaluation=runs/evaluation", "sentences=2", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    rows = list(csv.DictReader((tmp_path / "runs" / "evaluation" / "evaluation.csv").open()))
+    assert [row["system"] for row in rows] == ["teacher", "hybrid_seed0"]
+    assert float(rows[1]["training_seconds"]) > 0 and rows[1]["label_smoothing"] == "0.0"
 
 
 def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_path, tarred, tmp_path):
@@ -207,7 +218,7 @@ def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_p
         f"model.validation_ds.tgt_file_name={corpus}/val.en", "~model.test_ds",
         f"+exp_manager.explicit_log_dir={tmp_path}/run",
     ]  # fmt: skip
-    trained = run("enc_dec_nmt_distill.py", *shared, *training, cwd=tmp_path)
+    trained = run_alone("distill", *shared, *training, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
 
 

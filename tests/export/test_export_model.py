@@ -2,25 +2,23 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import ctranslate2
 import pytest
 import sentencepiece
 from omegaconf import OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.commands.export import check_export
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.export.settings import ExportSettings, check_export
+from nemo_distill.export.settings import ExportSettings
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 
 def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / "export.py"), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+    return run_script(SCRIPTS / "export.py", *arguments, cwd=cwd)
 
 
 def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):
@@ -44,7 +42,7 @@ def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokeniz
 def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_path, tmp_path):
     output = tmp_path / "exported"
     export_model(ExportSettings(trained_path, output, format="onnx"))
-    with pytest.raises(ConfigurationError, match="exists already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         export_model(ExportSettings(trained_path, output))
     assert (output / "encoder.onnx").is_file()
     export_model(ExportSettings(trained_path, output, force=True))
@@ -91,5 +89,5 @@ def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):
     export_model(ExportSettings(trained_path, tmp_path / "exported"))
     record = json.loads((tmp_path / "exported" / "nemo_distill.json").read_text())
     assert record["target"]["tokenizer"] == "shared_tokenizer.model"
-    with pytest.raises(ValueError, match="is no export: it holds no nemo_distill.json"):
+    with pytest.raises(ValueError, match="is not an export: it has no nemo_distill.json"):
         ExportRecord.read(tmp_path)

@@ -5,10 +5,11 @@ import tarfile
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config, read_section
 from nemo_distill.export import settings as settings_module
-from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.settings import ExportSettings
 
@@ -31,12 +32,12 @@ REFUSED = [
     ("decoder", "library", "huggingface", "decoder.library=huggingface: only NeMo's own", False),
     ("encoder", "arch", "perceiver", "encoder.arch=perceiver: only the plain transformer", False),
     ("encoder", "arch", "bridge", "encoder.arch=bridge: only the plain transformer", False),
-    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder reads both ways", True),
-    ("encoder", "mask_future", None, "encoder.mask_future=missing, which NeMo takes for true", True),
+    ("encoder", "mask_future", True, "encoder.mask_future=True: CTranslate2's encoder is bidirectional", True),
+    ("encoder", "mask_future", None, "encoder.mask_future=missing, so NeMo uses true", True),
     ("decoder", "hidden_act", "silu", "decoder.hidden_act=silu: must be one of relu, gelu.", True),
-    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2's head has 1 layer.", True),
+    ("head", "num_layers", 2, "head.num_layers=2: CTranslate2 supports only 1 layer.", True),
     ("head", "log_softmax", False, "head.log_softmax=false", True),
-    (None, "multilingual", True, "multilingual=true: CTranslate2 would not put the language's tag", True),
+    (None, "multilingual", True, "multilingual=true: CTranslate2 would not add the language token", True),
     ("encoder_tokenizer", "library", "huggingface", "encoder_tokenizer.library=huggingface", False),
     ("decoder_tokenizer", "library", "byte-level", "decoder_tokenizer.library=byte-level", False),
     ("decoder_tokenizer", "tokenizer_model", None, "decoder_tokenizer.tokenizer_model=None: the .nemo must", False),
@@ -66,25 +67,30 @@ def write_archive(path, changes=()):
     return path
 
 
+def problems_of(model, output, **values):
+    return read_section(ExportSettings, {"model": str(model), "output": str(output), **values})[1]
+
+
 def test_a_plain_model_is_not_refused(tmp_path):
     path = write_archive(tmp_path / "model.nemo")
     for format in ("ctranslate2", "onnx"):
-        assert ExportSettings(path, tmp_path / "out", format=format).problems() == []
+        assert problems_of(path, tmp_path / "out", format=format) == []
 
 
 @pytest.mark.parametrize(("section", "key", "value", "said", "onnx_can"), REFUSED)
 def test_what_a_format_cannot_express_is_refused(section, key, value, said, onnx_can, tmp_path):
     path = write_archive(tmp_path / "model.nemo", [(section, key, value)])
-    (problem,) = ExportSettings(path, tmp_path / "out").problems()
+    (problem,) = problems_of(path, tmp_path / "out")
     assert problem.startswith(said)
-    assert (ExportSettings(path, tmp_path / "out", format="onnx").problems() == []) == onnx_can
+    assert (problems_of(path, tmp_path / "out", format="onnx") == []) == onnx_can
 
 
 def test_all_reasons_are_told_at_once(tmp_path):
     changes = [row[:3] for row in REFUSED if row[1] != "sentencepiece_legacy" and row[2] is not None]
     path = write_archive(tmp_path / "model.nemo", changes)
+    settings = {"model": str(path), "output": str(tmp_path / "out")}
     with pytest.raises(ConfigurationError) as error:
-        export_model(ExportSettings(path, tmp_path / "out", quantization="int4", max_positions=2))
+        read_config(ExportSettings, OmegaConf.create(settings | {"quantization": "int4", "max_positions": 2}))
     told = str(error.value)
     for said in ("int4", "max_positions=2", "target", "mask_future", "multilingual", "head.num_layers", "arch", "r2l"):
         assert said in told
@@ -97,25 +103,25 @@ def test_all_reasons_are_told_at_once(tmp_path):
     [
         ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, onnx."),
         ({"quantization": "int4"}, "quantization=int4: must be one of float32,"),
-        ({"max_positions": 2}, "max_positions=2: must be null or at least 3."),
-        ({"max_positions": "all"}, "max_positions=all: must be null or at least 3."),
+        ({"max_positions": 2}, "max_positions=2: must be null or a whole number of at least 3."),
+        ({"max_positions": "all"}, "max_positions=all: must be null or a whole number of at least 3."),
         (
             {"format": "onnx", "quantization": "int8"},
-            "quantization=int8: belongs to format=ctranslate2; leave it out.",
+            "quantization=int8: only for format=ctranslate2",
         ),
-        ({"format": "onnx", "max_positions": 9}, "max_positions=9: belongs to format=ctranslate2; leave it out."),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said, tmp_path):
     path = write_archive(tmp_path / "model.nemo")
-    (problem,) = ExportSettings(path, tmp_path / "out", **values).problems()
+    (problem,) = problems_of(path, tmp_path / "out", **values)
     assert problem.startswith(said)
 
 
 def test_learned_positions_are_as_many_as_were_learned(tmp_path):
     path = write_archive(tmp_path / "model.nemo", [("decoder", "learn_positional_encodings", True)])
-    assert ExportSettings(path, tmp_path / "out", max_positions=64).problems() == []
-    (problem,) = ExportSettings(path, tmp_path / "out", max_positions=65).problems()
+    assert problems_of(path, tmp_path / "out", max_positions=64) == []
+    (problem,) = problems_of(path, tmp_path / "out", max_positions=65)
     assert problem == "max_positions=65: the decoder has learned 64 positions."
 
 
@@ -126,21 +132,21 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
         folder.mkdir()
     (earlier / RECORD_NAME).write_text("{}")
     for folder in (precious, earlier):
-        (problem,) = ExportSettings(path, folder).problems()
-        assert problem == f"output='{folder}' exists already; name another, or replace it with force=true."
-    (problem,) = ExportSettings(path, precious, force=True).problems()
-    assert problem == f"output='{precious}' is no earlier export, and force=true replaces nothing else."
-    assert ExportSettings(path, earlier, force=True).problems() == []
+        (problem,) = problems_of(path, folder)
+        assert problem.startswith(f"output='{folder}' already exists") and "force=true" in problem
+    (problem,) = problems_of(path, precious, force=True)
+    assert problem.startswith(f"output='{precious}' is not an earlier export")
+    assert problems_of(path, earlier, force=True) == []
 
 
 @pytest.mark.parametrize("format", ["ctranslate2", "onnx"])
 def test_a_missing_package_is_told_with_the_extra_that_installs_it(format, tmp_path, monkeypatch):
     path = write_archive(tmp_path / "model.nemo")
     monkeypatch.setattr(settings_module, "find_spec", lambda name: None)
-    (problem,) = ExportSettings(path, tmp_path / "out", format=format).problems()
+    (problem,) = problems_of(path, tmp_path / "out", format=format)
     assert problem == f"{format} is not installed: pip install 'nemo_distill[{format}]'."
 
 
 def test_a_missing_model_is_told(tmp_path):
-    (problem,) = ExportSettings(tmp_path / "no.nemo", tmp_path / "out").problems()
-    assert problem == f"model: there is no file '{tmp_path / 'no.nemo'}'."
+    (problem,) = problems_of(tmp_path / "no.nemo", tmp_path / "out")
+    assert problem.startswith(f"model={tmp_path / 'no.nemo'}: there is no file")

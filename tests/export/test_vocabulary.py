@@ -1,5 +1,5 @@
 from nemo_distill.export.vocabulary import name_ids
-from nemo_distill.models.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 
 SPECIAL = {"pad": 3, "unk": 0, "bos": 1, "eos": 2}
 PLAIN = Vocabulary("sentencepiece", ("<unk>", "<s>", "</s>", "<pad>", "a", "b"), SPECIAL)

@@ -14,7 +14,7 @@ SMALL = (
 
 def use_fake_engine() -> None:
     """In a child: labels come from an engine of a few lines."""
-    from nemo_distill.pseudo_labels import job
+    from nemo_distill.commands import generate_pseudo_labels as job
 
     job.load_engine = lambda **options: Shouting()
 

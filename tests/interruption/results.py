@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill.core.safe_checkpoints import SafeCheckpointIO
 from nemo_distill.evaluation.evaluation_record import read_evaluation
+from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO
 from tests.pseudo_labels.fakes import contents
 
 PAIRS = 64  # of the corpus that is cached

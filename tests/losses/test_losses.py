@@ -109,7 +109,7 @@ def test_jensen_shannon_is_symmetric_at_a_half_and_bounded(tensors):
 
 
 def test_jensen_shannon_refuses_a_beta_outside_0_to_1():
-    with pytest.raises(ValueError, match="has beta=1.5; a number from 0 to 1 is needed"):
+    with pytest.raises(ValueError, match="beta=1.5: must be at least 0 and at most 1"):
         JensenShannonLoss(beta=1.5)
 
 

@@ -62,7 +62,7 @@ def test_a_batch_of_padding_alone_is_zero(log_probs):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"), [({"share": 0}, "has share=0"), ({"queue_size": -1}, "has queue_size=-1")]
+    ("arguments", "sentence"), [({"share": 0}, "share=0:"), ({"queue_size": -1}, "queue_size=-1:")]
 )
 def test_wrong_arguments_are_told(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):

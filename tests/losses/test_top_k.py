@@ -93,5 +93,5 @@ def test_some_positions_are_those_of_all():
 
 
 def test_an_unknown_tail_policy_is_named():
-    with pytest.raises(ValueError, match="tail='flat'; allowed are renormalize, uniform"):
+    with pytest.raises(ValueError, match="tail=flat: must be one of renormalize, uniform"):
         of_five("flat")

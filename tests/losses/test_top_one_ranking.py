@@ -23,5 +23,5 @@ def test_a_word_that_the_teacher_does_not_rank_at_all():
 
 
 def test_one_word_cannot_be_ranked():
-    with pytest.raises(ValueError, match="has k=1; at least 2 is needed"):
+    with pytest.raises(ValueError, match="k=1: must be at least 2"):
         TopOneRankingLoss(k=1)

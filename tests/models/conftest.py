@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError
 from tests.conftest import SCRIPTS
 
 TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip

@@ -7,9 +7,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.commands.training import plain_errors, run_job, training_run
 from nemo_distill.models.student_config import complete_student
-from nemo_distill.training import plain_errors, run_job, training_run
+from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, tiny_config
 
 LAST = -1
@@ -23,7 +23,7 @@ def test_a_batch_is_traced_to_its_lines(corpus, tokenizer):
         lines = sorted({pairs.index(pairs[index]) + 1 for index in indices})  # of several that are equal, the first
         said = model.batch_origin([torch.as_tensor(array) for array in batch])
         assert said.startswith(
-            f"The batch is of line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}"
+            f"The batch contains line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}"
         )
         assert said.endswith(f"of '{corpus}/train.de' and '{corpus}/train.en'.")
 
@@ -38,7 +38,7 @@ def test_lines_that_the_tokenizer_reads_otherwise_are_found_and_tarred_data_is_n
     }  # fmt: skip
     model = DistillableMTEncDecModel(config)
     batch = [torch.as_tensor(array) for array in model._train_ds[LAST + len(model._train_ds)]]
-    assert model.batch_origin(batch) == f"The batch is of line 2 of '{tmp_path}/odd.de' and '{tmp_path}/odd.en'."
+    assert model.batch_origin(batch) == f"The batch contains line 2 of '{tmp_path}/odd.de' and '{tmp_path}/odd.en'."
     model.cfg.train_ds.use_tarred_dataset = True
     assert model.batch_origin(batch).startswith("The batch's first source sentence is 'Hund")
 
@@ -67,7 +67,7 @@ def test_a_distillation_stops_at_a_loss_that_is_not_finite_and_leaves_no_model(s
         model.fused = False
         run_job(spoilt_job, trainer, model)
     message = ended.value.code
-    assert "optimizer step 3: the loss is not finite: primary is inf. The batch is of line" in message
+    assert "optimizer step 3: the loss is not finite: primary is inf. The batch contains line" in message
     assert f"of '{spoilt_job.model.train_ds.src_file_name}'" in message and "There is no checkpoint" in message
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".ckpt", ".nemo")]

@@ -4,11 +4,11 @@ import shutil
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
-from nemo_distill.teacher_cache.settings import CHOOSING_PAIRS, data_fingerprints
+from nemo_distill.teacher_cache.settings import PAIR_SELECTION_DEFAULTS, data_fingerprints
 from tests.conftest import SCRIPTS, train_sentencepiece
 
 
@@ -20,7 +20,7 @@ def cache(corpus, teacher_path, tmp_path):
         "teacher": {"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()},
         "k": 8,
         "dtype": "float16",
-        **(CHOOSING_PAIRS | {"clean": True}),
+        **(PAIR_SELECTION_DEFAULTS | {"clean": True}),
         "data": data_fingerprints({"train_ds": data}),
     }
     folder = tmp_path / "cache"
@@ -74,14 +74,14 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; cache_teacher.py makes one."),
+        (["model.distillation.teacher_cache=nowhere"], "'nowhere' holds no finished teacher cache; create it with 'nemo-distill cache'."),
         (["model.distillation.teacher_cache_tail=flat"], "teacher_cache_tail=flat: must be one of renormalize, uniform."),
-        (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache holds only log_probs, nll."),
-        (["distillation=reverse_kl"], "is infinite where the teacher gives a word no probability; from a teacher cache it needs distillation.teacher_cache_tail=uniform."),
-        (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache is of one."),
-        (["model.distillation.distilbert_initialization=true"], "holds no weights, which distillation.distilbert_initialization=true would copy."),
+        (["model.distillation.cosine_loss_weight=1"], "distillation.loss.cosine reads the teacher's 'decoder_hidden_states', but a teacher cache stores only log_probs, nll."),
+        (["distillation=reverse_kl"], "is infinite if the teacher gives a word zero probability; with a teacher cache, set model.distillation.teacher_cache_tail=uniform."),
+        (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache supports only one."),
+        (["model.distillation.distilbert_initialization=true"], "distilbert_initialization=true copies weights"),
         (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
-        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer has bpe_dropout=0.1, so that a pair has other ids each time"),
+        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer has bpe_dropout=0.1, so the ids of a sentence vary"),
         (["model.decoder_tokenizer.tokenizer_model={other}"], "model.decoder_tokenizer has 50 pieces, the teacher's"),
     ],
 )  # fmt: skip
@@ -104,7 +104,7 @@ def test_another_teacher_than_the_caches_is_named(job, tmp_path, teacher_path):
     other = tmp_path / "other.nemo"
     other.write_bytes(teacher_path.read_bytes() + b"\0" * 512)
     (problem,) = problems(job(f"model.distillation.model_path={other}"))
-    assert "other.nemo' with the SHA-256" in problem and "is of 'teacher.nemo'" in problem
+    assert "other.nemo' with SHA-256" in problem and "was made with 'teacher.nemo'" in problem
 
 
 def test_all_mistakes_are_told_at_once(job):
@@ -126,5 +126,5 @@ def test_of_a_mix_every_corpus_must_be_in_the_cache(job, corpus):
     check_distillation_job(job(*known))
     found = problems(job(*unknown))
     assert len(found) == 2 and all(
-        "is not a file that model.distillation.teacher_cache was made of" in p for p in found
+        "is not a file that model.distillation.teacher_cache was made from" in p for p in found
     )

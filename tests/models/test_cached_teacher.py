@@ -9,13 +9,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
-from nemo_distill.data.text_lines import DataError
 from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.models.student_config import complete_student
+from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
-from nemo_distill.teacher_cache.job import cache_teacher, caching_job, check_caching
+from nemo_distill.text.training_mix import mix_training_data
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 
 PREFIX = "nemo_distill.losses."
@@ -154,6 +155,24 @@ def test_several_data_sets_are_cached_whole_and_trained_on_mixed(distill, distil
     assert trainer.global_step == 3
 
 
+def test_a_mix_is_trained_on_from_a_cache_of_its_corpora(distill, distillation_config, teacher_path, corpus, tmp_path):
+    mix = {"pseudo": {"source": f"{corpus}/val.de", "target": f"{corpus}/val.en", "share": 1}, "real": {"share": 2}}
+    overrides = [f"+model.distillation.mix.corpora.{name}={{{', '.join(f'{key}: {value}' for key, value in section.items())}}}" for name, section in mix.items()]  # fmt: skip
+    cfg = caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], *overrides)
+    check_caching(cfg)
+    job = caching_job(cfg)
+    (tmp_path / "text").mkdir()
+    mix_training_data(cfg.model, tmp_path / "text")
+    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
+    distillation_config.train_ds.src_file_name = [str(corpus / "train.de")]
+    distillation_config.train_ds.tgt_file_name = [str(corpus / "train.en")]
+    distillation_config.distillation.mix = {"corpora": mix}
+    mix_training_data(distillation_config, tmp_path / "text")
+    model, trainer = distill(tmp_path / "cache", losses={"kl": WORD_LEVEL["kl"]})
+    trainer.fit(model)
+    assert trainer.global_step == 3
+
+
 def test_a_pair_that_is_not_there_is_told_by_its_source(distill, cut_cache):
     model, _ = distill(cut_cache, losses={"kl": WORD_LEVEL["kl"]})
     batch = [tensor.squeeze(0).clone() for tensor in next(iter(model.train_dataloader()))]
@@ -181,7 +200,7 @@ def test_what_the_cache_lacks_is_refused_without_the_script_too(distill, cut_cac
 
 def test_words_that_the_cache_lacks_cannot_be_ranked(distill, cut_cache):
     ranking = {"top_one": WORD_LEVEL["top_one"] | {"k": 9}}
-    with pytest.raises(ConfigurationError, match="ranks the teacher's 9 best words; the teacher cache keeps 8"):
+    with pytest.raises(ConfigurationError, match="ranks the teacher's 9 best words.*stores only 8"):
         distill(cut_cache, losses=ranking)
 
 
@@ -191,14 +210,14 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
     with (folder / "shards" / "shard-000001.tokens.npy").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"?")
-    with pytest.raises(DataError, match="shard-000001.tokens.npy' is not the file"):
+    with pytest.raises(DataError, match="shard-000001.tokens.npy' does not match"):
         make_cache(teacher_path, folder, [corpus / "train.de"])
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["cache.k=0"], "cache.k=0: must be at least 1."),
+        (["cache.k=0"], "cache.k=0: must be null or a whole number of at least 1."),
         (["cache.k=100000"], "words; null keeps all of them."),
         (["cache.dtype=int8"], "cache.dtype=int8: must be one of float16, float32."),
         (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16."),

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nemo_distill.core.config import ConfigurationError
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.errors import ConfigurationError
 from tests.json_values import VALUES
 from tests.models.conftest import TINY
 

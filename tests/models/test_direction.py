@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.core.console import console
-from nemo_distill.core.restore import restore_for_inference
+from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
+from nemo_distill.commands.generate_pseudo_labels import labelling_job, translate
+from nemo_distill.console import console
 from nemo_distill.models.direction import (
     SAMPLED_PAIRS,
     reversed_pairs,
@@ -17,8 +18,7 @@ from nemo_distill.models.direction import (
     warn_of_reversed_section,
 )
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
-from nemo_distill.pseudo_labels.job import labelling_job, translate
-from nemo_distill.teacher_cache.job import cache_teacher, caching_job
+from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, reversing_sentences
 
 
@@ -39,7 +39,7 @@ def test_swapped_sides_are_warned_of_with_both_numbers_and_right_ones_are_not(se
     assert reversed_pairs("model.train_ds", teacher, sampled_pairs(section)) == []
     (warning,) = reversed_pairs("model.train_ds", teacher, sampled_pairs(swapped(section)))
     forward, backward = map(float, re.findall(r"\d+\.\d\d", warning))
-    assert warning.startswith(f"model.train_ds seems to have source and target swapped: of {SAMPLED_PAIRS} pairs")
+    assert warning.startswith(f"model.train_ds seems to have source and target swapped: on {SAMPLED_PAIRS} pairs")
     assert forward > 2 > 0.5 > backward
 
 
@@ -95,7 +95,7 @@ def test_a_teacher_cache_of_swapped_text_is_warned_of_by_its_first_process(secti
         [(section, 0, 0), (swapped(section), 1, 0), (swapped(section), 0, 1)]
     ):
         cache_teacher(caching_of(files, trained_path, tmp_path / str(number)), rank, 2, "cpu")
-        warnings = said.text.count("seems to have source and target swapped: of 32 pairs")
+        warnings = said.text.count("seems to have source and target swapped: on 32 pairs")
         assert warnings == expected
 
 
@@ -108,5 +108,5 @@ def test_labelling_of_a_swapped_source_with_a_reference_is_warned_of(
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         job = labelling_job(compose("generate_pseudo_labels", [*files, *rest]))
     translate(job, 0, 1, "cpu")
-    warnings = said.text.count("seems to have source and target swapped: of 32 pairs")
+    warnings = said.text.count("seems to have source and target swapped: on 32 pairs")
     assert warnings == expected

@@ -1,7 +1,7 @@
 """What a section `distillation` may hold, and how its losses and widths are read."""
 
-from nemo_distill.models.distillation_section import distillation_losses, registered_widths
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.models.distillation_section import TranslationDistillation, distillation_losses, registered_widths
 from tests.models.conftest import TINY, problems
 
 
@@ -12,14 +12,14 @@ def test_the_triple_loss_has_every_subset_of_its_terms(job):
     found = problems(
         check_distillation_job, job("distillation=triple", *(f"model.distillation.{key}=0" for key in weights))
     )
-    assert found == ["model.distillation has no loss of a weight above 0, so there is nothing to train on."]
+    assert found == ["model.distillation has no loss with a weight above 0, so there is nothing to train on."]
 
 
 def test_distilling_the_encoder_too_adds_the_cosine_of_its_states():
     node = {"weight": 2, "hidden_states": "decoder_hidden_states"}
-    found = distillation_losses({"distill_encoder": True, "loss": {"cosine": node}})
+    found = distillation_losses(TranslationDistillation(distill_encoder=True, loss={"cosine": node}))
     assert found == {"cosine": node, "cosine_encoder": {**node, "hidden_states": "encoder_hidden_states"}}
-    assert distillation_losses({"loss": {"cosine": node}}) == {"cosine": node}
+    assert distillation_losses(TranslationDistillation(loss={"cosine": node})) == {"cosine": node}
 
 
 def test_widths_count_the_embeddings_as_a_layer_and_the_heads_by_layer():

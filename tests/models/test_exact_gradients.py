@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.finite import FiniteTraining
+from nemo_distill.trainer.finite import FiniteTraining
 from tests.conftest import SCRIPTS
 
 TRAIN = """

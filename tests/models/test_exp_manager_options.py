@@ -3,10 +3,10 @@
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_distill.core.config import ConfigurationError
+from nemo_distill.commands.training import build_trainer
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.models.exp_manager_options import exp_manager_problems
-from nemo_distill.models.mt_config import check_distillation_job
-from nemo_distill.training import build_trainer
 from tests.models.conftest import problems
 
 VALIDATION = {"src_file_name": ["a.de", "b.de"], "names": None}
@@ -84,7 +84,7 @@ def test_a_job_is_told_all_of_it_at_once(job):
             "+exp_manager.ema.enable=true",
         ),
     )
-    assert len(found) == 3 and any("did you mean 'patience'" in problem for problem in found)
+    assert len(found) == 3 and any("the closest known key is 'patience'" in problem for problem in found)
 
 
 def test_what_only_exp_manager_finds_is_one_sentence_too(tmp_path):

@@ -11,9 +11,10 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.commands.training import start_from_nemo
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.models.pairing import check_teachers
 from nemo_distill.models.start_model import KEY, start_problems
-from nemo_distill.training import start_from_nemo
 from tests.conftest import tiny_config, train_sentencepiece
 
 STACKS = ("encoder._encoder.", "decoder._decoder.")
@@ -87,7 +88,8 @@ def student_config(start, shared, precision, files, path):
 def found_problems(model, start, path):
     """What the check says that runs before NeMo is imported."""
     plain = OmegaConf.to_container(model)
-    problems, _ = check_teachers(plain, plain["distillation"], [path])
+    distillation, _ = read_distillation(plain, "distillation")
+    problems, _ = check_teachers(plain, distillation, [path])
     return problems + (start_problems(plain, str(path), path) if start == "whole" else [])
 
 

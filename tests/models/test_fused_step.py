@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.teacher_ensemble import teacher_paths
 from tests.conftest import tiny_config
 from tests.models.test_mt_enc_dec_model import quiet_trainer
 
@@ -63,7 +62,7 @@ def test_several_teachers_are_averaged(build, distillation_config, tokenizer, tm
     torch.manual_seed(2)
     DistillableMTEncDecModel(tiny_config(tokenizer)).save_to(str(tmp_path / "second.nemo"))
     section = distillation_config.distillation
-    section.model_path = [*teacher_paths(section.model_path), str(tmp_path / "second.nemo")]
+    section.model_path = [section.model_path, str(tmp_path / "second.nemo")]
     section.teacher_weights = [1, 3]
     del section.loss["cosine"]
     assert_same_step(build, {"primary", "student"})

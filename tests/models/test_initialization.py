@@ -1,12 +1,16 @@
+import dataclasses
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.config.section import read_section
+from nemo_distill.models.distillation_section import Initialization
 from nemo_distill.models.initialization import copied_layers, initialization_problems
 from tests.conftest import tiny_config
 
-ALL = {"encoder": "uniform", "decoder": "uniform", "embeddings": True}
+ALL = Initialization()
 
 
 @pytest.mark.parametrize(
@@ -20,7 +24,7 @@ ALL = {"encoder": "uniform", "decoder": "uniform", "embeddings": True}
     ],
 )
 def test_layers_are_chosen_by_rule_or_by_name(rule, student, teacher, expected):
-    assert copied_layers(rule, student, teacher) == expected
+    assert copied_layers("encoder", rule, student, teacher) == expected
 
 
 def side(**changes):
@@ -42,7 +46,7 @@ def side(**changes):
         ({"pre_ln": True}, "has pre_ln=None; the student has True"),
         (
             {"num_layers": 5},
-            "initialization.encoder has 'uniform', but the student's 5 layers outnumber the teacher's 2",
+            "initialization.encoder=uniform: the student's 5 layers outnumber the teacher's 2",
         ),
     ],
 )
@@ -61,14 +65,13 @@ def test_learned_positions_are_copied_if_there_are_as_many():
     assert len(problems) == 2 and "has max_sequence_length=64; the student has 32" in problems[0]
     fixed = [{name: one[name] | {"learn_positional_encodings": False} for name in one} for one in (student, teacher)]
     assert initialization_problems(ALL, *fixed) == []
-    assert initialization_problems(ALL | {"embeddings": False}, student, teacher) == []
+    assert initialization_problems(Initialization(embeddings=False), student, teacher) == []
 
 
 @pytest.mark.parametrize("rule", [3, [1.5, 2], {"a": 1}, True])
 def test_a_rule_that_is_neither_a_word_nor_a_list_is_told(rule):
-    one = {"encoder": side(), "decoder": side()}
-    (problem,) = initialization_problems({"encoder": rule}, one, one)
-    assert f"initialization.encoder has {rule!r}; allowed are uniform" in problem
+    (problem,) = read_section(Initialization, {"encoder": rule}, "initialization")[1]
+    assert problem.startswith("initialization.encoder") and "uniform, first, last" in problem
 
 
 def test_a_key_that_is_false_and_one_that_is_missing_are_the_same():
@@ -103,7 +106,7 @@ def same(ours, theirs):
 
 
 def test_every_nth_layer_embeddings_and_head_are_the_teachers_and_recorded(distillation_config, deep_teacher):
-    model = distil(distillation_config, deep_teacher, ALL)
+    model = distil(distillation_config, deep_teacher, dataclasses.asdict(ALL))
     student, teacher = model.student, model.teacher
     for name in ("encoder", "decoder"):
         ours, theirs = getattr(getattr(student, name), name), getattr(getattr(teacher, name), name)
@@ -116,7 +119,7 @@ def test_every_nth_layer_embeddings_and_head_are_the_teachers_and_recorded(disti
 
 
 def test_a_student_as_deep_as_its_teacher_starts_as_its_teacher(distillation_config, deep_teacher):
-    model = distil(distillation_config, deep_teacher, ALL, num_layers=4)
+    model = distil(distillation_config, deep_teacher, dataclasses.asdict(ALL), num_layers=4)
     sentences = ["der Hund sieht", "rot Haus"]
     assert model.student.eval().translate(sentences) == model.teacher.translate(sentences)
 
@@ -132,4 +135,4 @@ def test_what_is_not_asked_for_is_not_copied(distillation_config, deep_teacher):
 def test_it_never_degrades_to_something_else(distillation_config, deep_teacher):
     distillation_config.encoder.inner_size = 64
     with pytest.raises(ConfigurationError, match="inner_size=32; the student has 64"):
-        distil(distillation_config, deep_teacher, ALL)
+        distil(distillation_config, deep_teacher, dataclasses.asdict(ALL))

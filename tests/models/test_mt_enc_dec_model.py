@@ -9,10 +9,10 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.core.nemo_archive import NemoArchive
+from nemo_distill.commands.training import start_from_nemo
 from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.models.named_evaluation import squeeze_batch
-from nemo_distill.training import start_from_nemo
+from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
 
 RESTORE_WITHOUT_US = """
@@ -150,7 +150,7 @@ def test_only_the_student_registers_what_no_loss_takes_of_the_teacher(distillati
             assert translator.wants_distillation_tensor("nll") == (role is Role.STUDENT)
             translator.distillation_forward(batch)
     assert registry.get(Role.STUDENT, "nll").shape == batch[-1].shape
-    with pytest.raises(KeyError, match="teacher registered no 'nll'"):
+    with pytest.raises(KeyError, match="teacher did not register 'nll'"):
         registry.get(Role.TEACHER, "nll")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.models.pairing import reading_order_problems, shared_embedding_problems
 from tests.conftest import train_sentencepiece
 from tests.models.conftest import problems

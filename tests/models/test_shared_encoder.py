@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.config.section import read_section
+from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.models.shared_encoder import shared_encoder_problems
 from tests.models.test_mt_enc_dec_model import distill, quiet_trainer
 
@@ -60,7 +62,7 @@ def test_where_the_teacher_does_not_run_the_encoder_has_no_dropout_either(sharin
 def test_a_teacher_that_only_lends_its_encoder_is_not_kept(sharing_config):
     sharing_config.distillation.update({"distillation_loss_weight": 0, "student_train_loss_weight": 1})
     model = DistillationModelPT(sharing_config, model_class=DistillableMTEncDecModel)
-    assert model.teachers == () and not model.student.encoder.training
+    assert len(model.teachers) == 0 and not model.student.encoder.training
 
 
 def test_the_losses_are_those_of_an_encoder_of_its_own_with_the_same_weights(sharing_config, tmp_path):
@@ -80,30 +82,46 @@ KL = {"primary": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "weight": 
 @pytest.mark.parametrize(
     ("changes", "distillation", "losses", "sentence"),
     [
-        ({"encoder": ENCODER | {"num_layers": 3}}, {}, {}, "model.encoder has num_layers=3, the teacher's 4."),
-        ({"shared_embeddings": True}, {}, {}, "would freeze the decoder's words too"),
-        ({}, {"noise": {"mask": 0.1}}, {}, "with distillation.noise the student would read another source"),
-        ({}, {"teacher_cache": "cache"}, {}, "does not go with distillation.teacher_cache=cache."),
-        ({}, {"teacher_precision": "bfloat16"}, {}, "does not go with distillation.teacher_precision=bfloat16."),
-        ({}, {"distilbert_initialization": True}, {}, "does not go with distillation.distilbert_initialization=True."),
+        ({"encoder": ENCODER | {"num_layers": 3}}, {}, {}, "model.encoder has num_layers=3, the teacher has 4;"),
+        ({"shared_embeddings": True}, {}, {}, "would also freeze the decoder's embeddings"),
+        (
+            {},
+            {"noise": {"mask": 0.1}},
+            {},
+            "with distillation.noise, student and teacher would read different sources",
+        ),
+        ({}, {"teacher_cache": "cache"}, {}, "cannot be combined with distillation.teacher_cache=cache."),
+        (
+            {},
+            {"teacher_precision": "bfloat16"},
+            {},
+            "cannot be combined with distillation.teacher_precision=bfloat16.",
+        ),
+        (
+            {},
+            {"distilbert_initialization": True},
+            {},
+            "cannot be combined with distillation.distilbert_initialization=True.",
+        ),
         ({}, {}, {"cosine": {"weight": 1, "hidden_states": "encoder_layers"}}, "compares their 'encoder_layers'"),
     ],
 )
 def test_what_cannot_be_shared_is_told(changes, distillation, losses, sentence):
-    model = {"encoder": ENCODER, "distillation": distillation} | changes
-    (problem,) = shared_encoder_problems(model, 1, {"encoder": ENCODER | {"pre_ln": False}}, KL | losses)
+    section, _ = read_section(TranslationDistillation, {**distillation, "loss": KL | losses}, "distillation")
+    model = {"encoder": ENCODER} | changes
+    (problem,) = shared_encoder_problems(model, section, 1, {"encoder": ENCODER | {"pre_ln": False}})
     assert problem.startswith("distillation.share_encoder") and sentence in problem
 
 
 def test_of_several_teachers_none_is_shared_with():
-    model = {"encoder": ENCODER, "distillation": {}}
-    assert shared_encoder_problems(model, 1, {"encoder": ENCODER}, KL) == []
-    assert len(shared_encoder_problems(model, 2, {"encoder": ENCODER}, KL)) == 1
+    model, section = {"encoder": ENCODER}, TranslationDistillation(loss=KL)
+    assert shared_encoder_problems(model, section, 1, {"encoder": ENCODER}) == []
+    assert len(shared_encoder_problems(model, section, 2, {"encoder": ENCODER})) == 1
 
 
 def test_a_teacher_that_no_step_runs_is_not_kept(distillation_config, tmp_path):
     for key, weight in {"distillation": 0, "student_train": 1, "cosine": 0}.items():
         distillation_config.distillation[f"{key}_loss_weight"] = weight
     model, _ = distill(distillation_config, tmp_path)
-    assert model.teachers == () and model.teacher is None
+    assert len(model.teachers) == 0 and model.teacher is None
     assert model.teacher_parameters == sum(parameter.numel() for parameter in model.student.parameters())

@@ -5,13 +5,13 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
-from nemo_distill.models.mt_config import check_distillation_job, check_training
+from nemo_distill.commands.training import start_from_nemo
+from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.models.start_model import KEY, weight_problems
-from nemo_distill.models.tokenizer_files import read_vocabulary
-from nemo_distill.training import start_from_nemo
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
+from tests.commands.test_training_check import START
 from tests.conftest import tiny_config, train_sentencepiece
 from tests.models.conftest import problems
-from tests.models.test_mt_config import START
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,13 @@ def test_another_vocabulary_of_the_same_size_is_told(job, tokenizer, twin_path, 
     found = problems(check_training, job(*training, *with_tokenizers(tokenizer), name="aayn_base"))
     assert len(found) == 2
     for side, problem in zip(("encoder", "decoder"), found):
-        assert f"model.{side}_tokenizer has other pieces" in problem and KEY in problem
+        assert f"model.{side}_tokenizer has different pieces" in problem and KEY in problem
 
 
 def test_another_vocabulary_than_the_teachers_is_told(job, twin_path):
     """The student takes its tokenizers from the teacher."""
     found = problems(check_distillation_job, job(*START, f"{KEY}={twin_path}"))
-    assert len(found) == 2 and all("(the teacher's) has other pieces" in problem for problem in found)
+    assert len(found) == 2 and all("(the teacher's) has different pieces" in problem for problem in found)
 
 
 def test_a_tokenizer_that_would_be_trained_is_told(job, teacher_path, tmp_path):
@@ -68,7 +68,7 @@ def test_a_tokenizer_that_would_be_trained_is_told(job, teacher_path, tmp_path):
 def test_the_models_themselves_are_compared_too(tokenizer, twin_path):
     model = DistillableMTEncDecModel(tiny_config(tokenizer))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    with pytest.raises(ConfigurationError, match="other pieces"):
+    with pytest.raises(ConfigurationError, match="different pieces"):
         start_from_nemo(OmegaConf.create({KEY: str(twin_path)}), model)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 

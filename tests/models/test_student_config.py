@@ -1,9 +1,9 @@
 """What a student's config leaves open it has from its teacher."""
 
-from nemo_distill.core.nemo_archive import NemoArchive
-from nemo_distill.models.mt_config import check_distillation_job
+from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.models.student_config import complete_student
-from nemo_distill.models.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 
 
 def test_the_teachers_tokenizers_are_the_default(job, tokenizer, tmp_path):

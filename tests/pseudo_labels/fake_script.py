@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemo_distill.pseudo_labels import job
+from nemo_distill.commands import generate_pseudo_labels as job
 from tests.pseudo_labels.fakes import Shouting
 
 job.load_engine = lambda **options: Shouting()

@@ -10,14 +10,16 @@ import random
 import signal
 import tarfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nemo_distill.data.text_lines import LinePolicy
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.pseudo_labels.filters import NO_FILTERS
 from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
+from nemo_distill.pseudo_labels.judge import Criteria
+from nemo_distill.text.lines import LinePolicy
 
 POLICY = LinePolicy(max_characters=200, invalid_utf8="skip", control_characters="clean")
 SEARCH = SearchSettings(beam_size=4, n_best=3)
@@ -132,3 +134,13 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+def only(**filters):
+    """No filters but these."""
+    return replace(NO_FILTERS, **filters)
+
+
+def criteria_of(filters, selection="one_best", metric="bleu"):
+    """Criteria of a language without a tokenization of its own."""
+    return Criteria(selection, metric, None, filters)

@@ -3,15 +3,13 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-from nemo_distill.pseudo_labels.filters import FilterSettings
-from nemo_distill.pseudo_labels.judge import Criteria
-from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, generation, run, write_source
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.shard_folder import ShardError
+from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, criteria_of, generation, only, run, write_source
 
-ALL = FilterSettings(empty=True, identical=True, unfinished=True, source_cut=True, length_ratio=3.0, duplicates=True)
+ALL = only(empty=True, identical=True, unfinished=True, source_cut=True, length_ratio=3.0, duplicates=True)
 
 
 class Scripted:
@@ -60,7 +58,7 @@ def lines(path):
 
 def make(labels, source, filters=ALL, references=(None,), overwrite=False, **options):
     criteria = {key: options.pop(key) for key in ("selection", "metric") if key in options}
-    assembly = Assembly(labels, [source], references, POLICY, Criteria(filters=filters, **criteria), **options)
+    assembly = Assembly(labels, [source], references, POLICY, criteria_of(filters, **criteria), **options)
     record = assemble(assembly, overwrite)
     return record, lines(labels.path / f"{assembly.name}.src"), lines(labels.path / f"{assembly.name}.tgt")
 
@@ -77,7 +75,7 @@ def test_pairs_stay_in_the_order_of_the_source_and_drops_are_counted(labels, sou
 
 
 def test_without_filters_only_what_has_no_translation_is_left_out(labels, source):
-    record, sources, targets = make(labels, source, FilterSettings())
+    record, sources, targets = make(labels, source, only())
     assert record["kept"] == 7 and record["dropped"] == {"source_empty": 1, "source_invalid_utf8": 1}
     assert sources[4] == "leer" and targets[4] == ""
 
@@ -94,13 +92,13 @@ def test_dropped_lines_are_kept_for_reading(labels, source):
 
 
 def test_low_scores_are_dropped_at_assembly(labels, source):
-    record, sources, _ = make(labels, source, FilterSettings(empty=True, score_quantile=0.2))
+    record, sources, _ = make(labels, source, only(empty=True, score_quantile=0.2))
     assert record["dropped"]["score_quantile"] == 1 and "der Mann" not in sources
     assert record["least_kept"] == {"score": -2.0}
 
 
 def test_pairs_that_the_reverse_model_finds_unlikely_are_dropped(labels, source):
-    record, sources, _ = make(labels, source, FilterSettings(empty=True, reverse_score_quantile=0.2))
+    record, sources, _ = make(labels, source, only(empty=True, reverse_score_quantile=0.2))
     scores = {line: CommonLetters().score([texts[0]], [line])[0] for line, (_, *texts) in TABLE.items() if texts[0]}
     assert set(scores) - set(sources) == {min(scores, key=scores.get)}
     assert record["dropped"]["reverse_score_quantile"] == 1
@@ -160,20 +158,20 @@ def test_a_changed_line_is_named_in_its_own_file(tmp_path):
     changed[4] = changed[4][::-1] + b"!"
     parts[1].write_bytes(b"\n".join(changed))
     with pytest.raises(ShardError, match="source line 15, '.*/b' line 5, has changed"):
-        assemble(Assembly(labels, parts, [None, None], POLICY, Criteria()))
+        assemble(Assembly(labels, parts, [None, None], POLICY, criteria_of(only())))
 
 
 def test_a_shard_that_is_not_the_manifests_is_refused(labels, source):
     path = labels.shard(1)
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content.replace(b"the dog", b"the cat")))
-    with pytest.raises(ShardError, match="shard-000001.jsonl.gz' is not the file that manifest.json describes"):
+    with pytest.raises(ShardError, match="shard-000001.jsonl.gz' does not match its checksum in manifest.json"):
         make(labels, source)
 
 
 def test_labels_without_a_manifest_are_refused(labels, source):
     labels.manifest_path.unlink()
-    with pytest.raises(ShardError, match="has no manifest.json: not all of its shards are there yet"):
+    with pytest.raises(ShardError, match="has no manifest.json, because not all of its shards are finished"):
         make(labels, source)
 
 
@@ -182,11 +180,11 @@ def test_the_same_assembly_is_not_made_again_and_another_is_refused(labels, sour
     before = contents(labels.path)
     stamp = (labels.path / "pseudo.src").stat().st_mtime_ns
     assert make(labels, source)[0] == record and (labels.path / "pseudo.src").stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="pseudo.json' is of other settings: .*filters.empty was True and is False"):
-        make(labels, source, FilterSettings())
+    with pytest.raises(ValueError, match="pseudo.json'.*filters.empty was True and is False"):
+        make(labels, source, only())
     assert contents(labels.path) == before
-    assert make(labels, source, FilterSettings(), name="unfiltered")[0]["kept"] == 7
-    assert make(labels, source, FilterSettings(), overwrite=True, keep_dropped=True)[0]["kept"] == 7
+    assert make(labels, source, only(), name="unfiltered")[0]["kept"] == 7
+    assert make(labels, source, only(), overwrite=True, keep_dropped=True)[0]["kept"] == 7
     make(labels, source, overwrite=True)
     assert contents(labels.path).keys() - before.keys() == {"unfiltered.json", "unfiltered.src", "unfiltered.tgt"}
 
@@ -213,7 +211,7 @@ def test_several_workers_write_the_same_bytes(tmp_path):
     path = write_source(tmp_path / "text", 3000)
     run([path], tmp_path / "labels", shard_lines=1000, chunk_lines=500)
     labels = generation([path], tmp_path / "labels", shard_lines=1000).folder
-    filters = FilterSettings(empty=True, unfinished=True, duplicates=True)
+    filters = only(empty=True, unfinished=True, duplicates=True)
     record, *_ = make(labels, path, filters, name="a")
     make(labels, path, filters, name="b", workers=2)
     assert record["kept"] > 1500
@@ -227,7 +225,7 @@ def test_memory_does_not_grow_with_the_labels(tmp_path):
         path = write_source(tmp_path / f"{count}.de", count)
         run([path], tmp_path / str(count), shard_lines=100, chunk_lines=50)
         labels = generation([path], tmp_path / str(count), shard_lines=100).folder
-        criteria = Criteria(filters=FilterSettings(empty=True, repetitions=3, score_quantile=0.1))
+        criteria = criteria_of(only(empty=True, repetitions=3, score_quantile=0.1))
         tracemalloc.start()
         assemble(Assembly(labels, [path], [None], POLICY, criteria))
         peaks.append(tracemalloc.get_traced_memory()[1])

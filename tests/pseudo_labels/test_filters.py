@@ -1,6 +1,8 @@
 import pytest
 
-from nemo_distill.pseudo_labels.filters import FILTERS, FilterSettings, Pair, first_reason, longest_run
+from nemo_distill.config.section import read_section
+from nemo_distill.pseudo_labels.filters import FILTERS, NO_FILTERS, FilterSettings, Pair, first_reason, longest_run
+from tests.pseudo_labels.fakes import only
 
 # Filter, setting, source, target, whether it drops the pair.
 CASES = [
@@ -51,23 +53,23 @@ CASES = [
 def test_each_filter_drops_what_it_should_and_nothing_else(name, setting, source, target, drops):
     pair = Pair(source, target)
     assert FILTERS[name](pair, setting) == drops
-    assert first_reason(pair, FilterSettings(**{name: setting})) == (name if drops else None)
+    assert first_reason(pair, only(**{name: setting})) == (name if drops else None)
 
 
 def test_cut_hypotheses_and_cut_sources_are_told_by_the_engine():
-    assert first_reason(Pair("a", "b", finished=False), FilterSettings(unfinished=True)) == "unfinished"
-    assert first_reason(Pair("a", "b", source_cut=True), FilterSettings(source_cut=True)) == "source_cut"
-    assert first_reason(Pair("a", "b"), FilterSettings(unfinished=True, source_cut=True)) is None
+    assert first_reason(Pair("a", "b", finished=False), only(unfinished=True)) == "unfinished"
+    assert first_reason(Pair("a", "b", source_cut=True), only(source_cut=True)) == "source_cut"
+    assert first_reason(Pair("a", "b"), only(unfinished=True, source_cut=True)) is None
 
 
-def test_no_filter_is_on_that_is_not_asked_for():
+def test_all_filters_can_be_off():
     worst = Pair("a b c d", "", finished=False, source_cut=True)
-    assert first_reason(worst, FilterSettings()) is None
-    assert first_reason(worst, FilterSettings(empty=False, length_ratio=None, repetitions=0)) is None
+    assert first_reason(worst, NO_FILTERS) is None
+    assert first_reason(worst, FilterSettings()) == "empty"
 
 
 def test_a_pair_is_counted_under_its_first_reason():
-    settings = FilterSettings(empty=True, identical=True, unfinished=True)
+    settings = only(empty=True, identical=True, unfinished=True)
     assert first_reason(Pair("a", "a", finished=False), settings) == "identical"
 
 
@@ -113,6 +115,5 @@ def test_longest_run_is_that_of_a_naive_search(seed):
     [("length_ratio", 0.5), ("repetitions", -1), ("untranslated", 1.0), ("score_quantile", 1.5), ("reverse_score_quantile", -0.1)],
 )  # fmt: skip
 def test_a_setting_that_makes_no_sense_is_told(key, value):
-    (problem,) = FilterSettings(**{key: value}).problems()
-    assert problem.startswith(f"{key}={value}: must be null or ")
-    assert FilterSettings(length_ratio=3.0, repetitions=3, untranslated=0.6, score_quantile=0.1).problems() == []
+    (problem,) = read_section(FilterSettings, {key: value}, "filters")[1]
+    assert problem.startswith(f"filters.{key}") and str(value) in problem and "must be null" in problem

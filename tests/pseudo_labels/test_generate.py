@@ -7,11 +7,11 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.data.output_files import sha256_of
-from nemo_distill.data.records import read_json
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.records import read_json
 from tests.conftest import REPOSITORY
 from tests.pseudo_labels.fakes import (
     POLICY,
@@ -76,7 +76,7 @@ def test_the_manifest_describes_every_file(source, tmp_path):
         assert sha256_of(tmp_path / "out" / "shards" / shard["name"]) == shard["sha256"]
     assert manifest["sources"] == [{"name": "text.de", "bytes": source.stat().st_size, "sha256": sha256_of(source)}]
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
-    assert read_json(tmp_path / "out" / "settings.json") == manifest["settings"]
+    assert read_json(tmp_path / "out" / "settings.json") == {"settings": manifest["settings"]}
 
 
 def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_path):
@@ -140,7 +140,7 @@ def test_other_settings_are_refused(source, tmp_path, finished):
     if not finished:
         (folder / "manifest.json").unlink()
     before = contents(folder)
-    with pytest.raises(ValueError, match="holds labels of other settings: beam was 4 and is 5"):
+    with pytest.raises(ValueError, match="holds labels with other settings: beam was 4 and is 5"):
         run([source], folder, beam=5)
     assert contents(folder) == before
 

@@ -13,7 +13,7 @@ from nemo_distill.pseudo_labels.filters import FILTERS, FilterSettings, Pair, fi
 from nemo_distill.pseudo_labels.judge import Outcome
 from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, read_shard, write_shard
-from tests.pseudo_labels.fakes import Shouting, contents, run, write_source
+from tests.pseudo_labels.fakes import Shouting, contents, only, run, write_source
 
 
 class Interrupted(Exception):
@@ -70,6 +70,7 @@ settings = st.builds(
     st.none() | st.floats(0.01, 0.99),
     st.booleans(),
     st.none() | st.floats(0.01, 0.99),
+    st.none(),
 )
 
 
@@ -77,7 +78,7 @@ settings = st.builds(
 def test_the_filter_that_is_named_is_the_first_that_drops_a_pair(pair, filters):
     alone = [
         name for name in FILTERS
-        if (value := getattr(filters, name)) and first_reason(pair, FilterSettings(**{name: value}))
+        if (value := getattr(filters, name)) and first_reason(pair, only(**{name: value}))
     ]  # fmt: skip
     assert first_reason(pair, filters) == (alone[0] if alone else None)
 
@@ -103,7 +104,7 @@ def test_what_compares_pairs_keeps_the_first_of_equals_and_no_more_is_dropped_th
     if filters.duplicates:
         firsts = {outcome[1:3]: outcome for outcome in reversed(found)}
         assert [reason == "duplicates" for reason in reasons] == [firsts[one[1:3]] is not one for one in found]
-        assert set(ranked(kept, FilterSettings(duplicates=True))) <= {None}  # nothing is left to drop
+        assert set(ranked(kept, only(duplicates=True))) <= {None}  # nothing is left to drop
 
 
 hypotheses = st.builds(Hypothesis, st.text(max_size=8), st.floats(-1e6, 1e6), st.booleans())

@@ -3,9 +3,9 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.pseudo_labels.judge import Outcome
 from nemo_distill.pseudo_labels.ranking import Duplicates, LowestScores, Ranking
+from tests.pseudo_labels.fakes import only
 
 
 def lowest(share, scores):
@@ -56,7 +56,7 @@ def test_duplicates_are_those_of_a_set(tmp_path, seed):
 def test_memory_does_not_grow_with_the_pairs(tmp_path):
     peaks = []
     for count in (5_000, 50_000):
-        ranking = Ranking(FilterSettings(duplicates=True, score_quantile=0.1), tmp_path)
+        ranking = Ranking(only(duplicates=True, score_quantile=0.1), tmp_path)
         tracemalloc.start()
         for line in range(count):
             ranking.see(Outcome(line, str(line), "x", -(line % 997) / 100, None, None))
@@ -73,7 +73,7 @@ def test_each_pair_is_dropped_for_one_reason(tmp_path):
         Outcome(3, "c", "z", -1.0, -1.0, None),
         Outcome(4, "c", "z", -1.0, -1.0, None),
     ]
-    settings = FilterSettings(duplicates=True, score_quantile=0.25, reverse_score_quantile=0.25)
+    settings = only(duplicates=True, score_quantile=0.25, reverse_score_quantile=0.25)
     ranking = Ranking(settings, tmp_path)
     for outcome in outcomes:
         ranking.see(outcome)
@@ -84,7 +84,7 @@ def test_each_pair_is_dropped_for_one_reason(tmp_path):
 
 
 def test_without_reverse_scores_their_filter_has_no_effect(tmp_path):
-    ranking = Ranking(FilterSettings(reverse_score_quantile=0.5), tmp_path)
+    ranking = Ranking(only(reverse_score_quantile=0.5), tmp_path)
     outcome = Outcome(1, "a", "x", -5.0, None, None)
     ranking.see(outcome)
     ranking.close()

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from nemo_distill.data.shard_folder import ShardError
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.pseudo_labels.shards import (
     Header,
@@ -17,6 +16,7 @@ from nemo_distill.pseudo_labels.shards import (
     shard_path,
     write_shard,
 )
+from nemo_distill.storage.shard_folder import ShardError
 
 
 def make_rows(first, count, seed=0):

@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.pseudo_labels.generate import Translator
 from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
 from tests.pseudo_labels.fakes import POLICY

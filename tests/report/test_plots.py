@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from nemo_distill.report.plots import MOST_POINTS, front, front_plot, line_plot, plotting_problems, thinned
+from nemo_distill.report.plots import MAX_POINTS, front, front_plot, line_plot, plotting_problems, thinned
 
 LABELS = ("x", "y")
 
@@ -23,8 +23,8 @@ def test_a_front_holds_what_nothing_else_beats(points, smaller_is_better, names)
 
 def test_a_long_curve_is_thinned_to_means_of_neighbours():
     assert thinned([(1, 2.0), (2, 4.0)]) == [(1, 2.0), (2, 4.0)]
-    points = thinned([(step, float(step % 2)) for step in range(2 * MOST_POINTS)])
-    assert len(points) == MOST_POINTS and set(points) == {(2 * index + 1, 0.5) for index in range(MOST_POINTS)}
+    points = thinned([(step, float(step % 2)) for step in range(2 * MAX_POINTS)])
+    assert len(points) == MAX_POINTS and set(points) == {(2 * index + 1, 0.5) for index in range(MAX_POINTS)}
 
 
 def test_a_plot_takes_the_pages_colours_and_gives_the_same_bytes_again():

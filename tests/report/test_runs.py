@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.report.runs import Run, find_runs, read_curves
 from tests.report.fakes import write_run
 

@@ -1,7 +1,7 @@
 import pytest
 from sacrebleu import sentence_bleu, sentence_chrf
 
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.sentences import reader_data, tokenization
 from tests.report.fakes import REFERENCE, SOURCE, TRANSLATIONS, write_evaluation

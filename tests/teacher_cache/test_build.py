@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import top_k_of
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.build import build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.keys import pair_keys
@@ -36,8 +36,8 @@ def test_each_pair_has_the_teachers_most_probable_words(tmp_path, batches, dtype
     assert found["ids"].tolist() == expected.ids.tolist()
     for field, values in (("log_probs", expected.log_probs), ("rest", expected.rest)):
         np.testing.assert_allclose(found[field], values, rtol=tolerance)
-    of_labels = log_probs[real].gather(-1, labels[real][:, None])[:, 0]
-    np.testing.assert_allclose(found["label"], of_labels, rtol=tolerance)
+    label_log_probs = log_probs[real].gather(-1, labels[real][:, None])[:, 0]
+    np.testing.assert_allclose(found["label"], label_log_probs, rtol=tolerance)
     assert manifest["pairs"] == 50 and manifest["bytes_per_token"] == (8 + 10 * np.dtype(dtype).itemsize)
 
 
@@ -101,7 +101,7 @@ def test_a_finished_cache_needs_no_teacher(tmp_path, batches):
 
 def test_other_settings_are_refused_or_replace(tmp_path, batches):
     build_cache(tmp_path / "cache", batches)
-    with pytest.raises(DataError, match="holds a teacher cache of other settings: k was 8 and is 4"):
+    with pytest.raises(DataError, match="holds a teacher cache with other settings: k was 8 and is 4"):
         build_cache(tmp_path / "cache", batches, k=4)
     build_cache(tmp_path / "cache", batches[:3], k=4, shard_pairs=5, overwrite=True)
     build_cache(tmp_path / "new" / "cache", batches[:3], k=4, shard_pairs=5)
@@ -109,7 +109,7 @@ def test_other_settings_are_refused_or_replace(tmp_path, batches):
 
 
 def test_more_words_than_there_are_and_no_pairs_are_told(tmp_path, batches):
-    with pytest.raises(DataError, match=f"cache.k=41: the teacher knows {VOCAB_SIZE} words"):
+    with pytest.raises(DataError, match=f"cache.k=41: the teacher has only {VOCAB_SIZE} words"):
         build_cache(tmp_path / "cache", batches, k=41)
     with pytest.raises(DataError, match="model.train_ds holds no pairs"):
         build_cache(tmp_path / "empty", [])
@@ -118,7 +118,7 @@ def test_more_words_than_there_are_and_no_pairs_are_told(tmp_path, batches):
 def test_a_teacher_that_gives_no_numbers_is_told(tmp_path, batches):
     teacher = FakeTeacher(batches)
     teacher.log_probs = lambda batch: torch.full((*batch[-1].shape, VOCAB_SIZE), torch.nan)
-    with pytest.raises(DataError, match="a probability that is no number"):
+    with pytest.raises(DataError, match="a probability that is NaN"):
         build_cache(tmp_path / "cache", None, teacher)
 
 
@@ -127,5 +127,5 @@ def test_a_shard_that_does_not_hold_its_pairs_tokens_is_told(tmp_path, batches):
     shards = tmp_path / "cache" / "shards"
     (shards / "shard-000001.tokens.npy").write_bytes((shards / "shard-000000.tokens.npy").read_bytes())
     (tmp_path / "cache" / "manifest.json").unlink()
-    with pytest.raises(ShardError, match="shard-000001.tokens.npy' does not hold the tokens of its pairs"):
+    with pytest.raises(ShardError, match="shard-000001.tokens.npy' does not match its pairs"):
         build_cache(tmp_path / "cache", batches)

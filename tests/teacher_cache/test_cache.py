@@ -4,8 +4,8 @@ import resource
 import numpy as np
 import pytest
 
-from nemo_distill.data.shard_folder import ShardError
-from nemo_distill.data.text_lines import DataError
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, read_manifest
 from nemo_distill.teacher_cache.keys import pair_keys
 from tests.teacher_cache.fakes import PAD, batch_of, build_cache, random_pairs
@@ -58,7 +58,7 @@ def test_a_cache_may_have_more_shards_than_files_may_be_open(tmp_path):
 
 def test_an_unfinished_cache_is_refused(folder):
     (folder / "manifest.json").unlink()
-    with pytest.raises(DataError, match="holds no finished teacher cache; cache_teacher.py makes one"):
+    with pytest.raises(DataError, match="holds no finished teacher cache; create it with 'nemo-distill cache'"):
         read_manifest(folder)
 
 
@@ -67,12 +67,12 @@ def test_a_changed_index_is_refused(folder, name):
     with (folder / name).open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"?")
-    with pytest.raises(ShardError, match=f"{name}' is not the file that manifest.json describes"):
+    with pytest.raises(ShardError, match=f"{name}' does not match its checksum in manifest.json"):
         TeacherCache(folder)
 
 
 def test_a_truncated_shard_is_refused(folder):
     path = folder / "shards" / "shard-000001.tokens.npy"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ShardError, match="shard-000001.tokens.npy' is not the file"):
+    with pytest.raises(ShardError, match="shard-000001.tokens.npy' does not match"):
         TeacherCache(folder)

@@ -1,37 +1,6 @@
 """Distils a student from a teacher's .nemo. See conf/aayn_base_distill.yaml."""
 
-import tempfile
-
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.data.training_mix import mix_training_data
-from nemo_distill.models.mt_config import check_distillation_job
-from nemo_distill.models.student_config import complete_student
-from nemo_distill.sweep import run_in_sweep
-from nemo_distill.training import check, plain_errors, preprocess_data, resumes, run_job, start_from_nemo, training_run
-
-
-@hydra_main("conf", "aayn_base_distill")
-def main(cfg: DictConfig) -> dict[str, str] | None:
-    if outcome := run_in_sweep(cfg, __file__):
-        return outcome
-    check(cfg, check_distillation_job)
-    with plain_errors(resumes(cfg)), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
-        complete_student(cfg.model, folder)
-        mix_training_data(cfg.model, folder)
-        preprocess_data(cfg.model, trainer)
-        if not (cfg.do_training or cfg.do_testing):
-            return
-
-        from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
-        from nemo_distill.models.direction import warn_of_reversed_pairs
-
-        model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
-        warn_of_reversed_pairs(model, trainer)
-        start_from_nemo(cfg, model.student)
-        run_job(cfg, trainer, model)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("distill")

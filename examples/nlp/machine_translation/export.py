@@ -1,22 +1,6 @@
 """Writes a model in a format that is served without NeMo. See conf/export.yaml."""
 
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.export.export_model import export_model
-from nemo_distill.export.settings import check_export, read_settings
-from nemo_distill.export.summary import print_export
-from nemo_distill.training import check, plain_errors
-
-
-@hydra_main("conf", "export")
-def main(cfg: DictConfig) -> None:
-    check(cfg, check_export)
-    settings = read_settings(cfg)
-    with plain_errors():
-        export_model(settings)
-    print_export(settings.model, settings.output)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("export")

@@ -1,18 +1,6 @@
 """Writes a model's card. See conf/model_card.yaml."""
 
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.evaluation.model_card import card_job, check_card
-from nemo_distill.training import check, plain_errors
-
-
-@hydra_main("conf", "model_card")
-def main(cfg: DictConfig) -> None:
-    check(cfg, check_card)
-    with plain_errors():
-        card_job(cfg)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("card")

@@ -1,18 +1,6 @@
 """Gathers trainings and an evaluation into a page. See conf/report.yaml."""
 
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.report.job import check_report, write_report
-from nemo_distill.training import check, plain_errors
-
-
-@hydra_main("conf", "report")
-def main(cfg: DictConfig) -> None:
-    check(cfg, check_report)
-    with plain_errors():
-        write_report(cfg)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("report")

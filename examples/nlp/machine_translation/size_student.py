@@ -1,18 +1,6 @@
 """Says which students are small enough, before any is trained. See conf/size_student.yaml."""
 
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.evaluation.sizing_job import check_sizing, run_sizing
-from nemo_distill.training import check, plain_errors
-
-
-@hydra_main("conf", "size_student")
-def main(cfg: DictConfig) -> None:
-    check(cfg, check_sizing)
-    with plain_errors():
-        run_sizing(cfg)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("size")

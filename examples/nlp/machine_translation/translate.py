@@ -1,22 +1,6 @@
 """Translates a file or standard input, line by line. See conf/translate.yaml."""
 
-import sys
-
-from omegaconf import DictConfig
-
-from nemo_distill.command_line import hydra_main
-from nemo_distill.core.console import set_up_console
-from nemo_distill.decoding.translation_job import check_translation, run_translation
-from nemo_distill.training import check, plain_errors
-
-
-@hydra_main("conf", "translate")
-def main(cfg: DictConfig) -> None:
-    set_up_console(sys.stderr)  # standard output is for translations
-    check(cfg, check_translation)
-    with plain_errors():
-        run_translation(cfg)
-
+from nemo_distill.commands.jobs import start_job
 
 if __name__ == "__main__":
-    main()
+    start_job("translate")

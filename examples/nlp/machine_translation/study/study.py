@@ -1,56 +1,85 @@
 """Runs the study's experiments, and writes their tables and the verdicts on its claims. See conf/study.yaml."""
 
-from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import Field
+from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
-from nemo_distill.command_line import hydra_main
-from nemo_distill.comparison import check_comparison, compare, finished_results
-from nemo_distill.comparison_plan import plan_runs
-from nemo_distill.core.config import ConfigurationError, check_missing
-from nemo_distill.core.console import console
-from nemo_distill.data.output_files import whole_file
-from nemo_distill.evaluation.made_with import made_with
-from nemo_distill.evaluation.results_table import write_results
+from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config, section
+from nemo_distill.console import console
+from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of
+from nemo_distill.experiments.comparison_plan import plan_runs
+from nemo_distill.experiments.comparison_section import ComparisonConfig
 from nemo_distill.report.plots import plotting_problems
-from nemo_distill.report.study import study_markdown, study_models, study_plots, study_problems, unclaimed_models
-from nemo_distill.training import check, plain_errors
+from nemo_distill.storage.files import whole_file
 
 
-@hydra_main("../conf", "study")
+@section
+class StudyConfig(ComparisonConfig):
+    """A comparison with experiments, whose models are its methods, and claims about them."""
+
+    experiments: dict[str, Any] = Field(kw_only=True)
+    """The tables of the page, with the models and the claims of each."""
+    introduction: str = ""
+    """Of the page, as Markdown."""
+    repeated: Literal["claimed", "all"] = "claimed"
+    """The models that have all seeds: those that some claim compares, or all; the others have the first."""
+    report_only: bool = False
+    """Write the tables of what has been trained so far, and do nothing else."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each rule that several keys break."""
+        return super().problems() + study_problems(self.experiments, list(self.baselines))
+
+
+@hydra_main("study", Path(__file__).parents[1] / "conf")
 def main(cfg: DictConfig) -> None:
-    scripts, folder = Path(__file__).parents[1], Path(cfg.output_dir)
-    check(cfg, partial(check_study, scripts=scripts))
-    experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
+    check(cfg, lambda checked: check_study(read_study(checked)))
+    config = read_study(cfg)
     with plain_errors(goes_on=True):
-        results = (finished_results if cfg.report_only else compare)(cfg, scripts)
-        write_results(results, folder)
-        threads = torch.get_num_threads()
-        page = study_markdown(experiments, results, cfg.introduction, made_with("cpu", threads))
-        plots = {f"{plot.name}.png": plot.png for plot in study_plots(experiments, results)}
+        if not config.report_only:
+            do_steps(config)
+        evaluation = evaluation_of(config).run()
+        page = study_markdown(config.experiments, evaluation, config.introduction)
+        plots = {f"{plot.name}.png": plot.png for plot in study_plots(config.experiments, evaluation)}
         for name, content in {**plots, "study.md": page.encode()}.items():
-            with whole_file(folder / name) as file:
+            with whole_file(Path(config.output_dir) / name) as file:
                 file.write(content)
-    console.info(str(folder / "study.md"))
+    console.info(f"{config.output_dir}/study.md")
 
 
-def check_study(cfg: DictConfig, scripts: Path) -> None:
-    """Checks the study, and gives its config the plan of a comparison."""
+def read_study(cfg: DictConfig) -> StudyConfig:
+    """Returns the study that a configuration describes, with the plan of a comparison.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    planned = cfg.copy()
     experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
-    with open_dict(cfg):
-        cfg.methods = study_models(experiments)
-        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *cfg.methods])
-        cfg.one_seed = unclaimed if cfg.repeated == "claimed" else []
-    problems = check_missing(cfg) + plotting_problems("study.py") + study_problems(experiments, list(cfg.baselines))
-    if cfg.repeated not in ("claimed", "all"):
-        problems.append(f"repeated={cfg.repeated}: must be one of claimed, all.")
-    if not problems and cfg.report_only and not next(plan_runs(cfg, scripts)).is_done:
-        problems.append(f"report_only=true, but output_dir={cfg.output_dir} holds no teacher that has been trained.")
+    with open_dict(planned):
+        planned.methods = study_models(experiments)
+        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *planned.methods])
+        planned.one_seed = unclaimed if cfg.repeated == "claimed" else []
+    return read_config(StudyConfig, planned, other_keys=True)
+
+
+def check_study(config: StudyConfig) -> None:
+    """Checks what a comparison needs, and what the page needs.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    problems = plotting_problems("study.py")
+    if config.report_only and not next(plan_runs(config)).is_done:
+        problems.append(f"report_only=true, but output_dir={config.output_dir} holds no trained teacher.")
     if problems:
         raise ConfigurationError(problems)
-    check_comparison(cfg, scripts)
+    check_comparison(config)
 
 
 if __name__ == "__main__":

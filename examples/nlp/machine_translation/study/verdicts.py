@@ -1,0 +1,244 @@
+"""What a study found, as Markdown and plots: a table an experiment, and the verdicts on what it was to show."""
+
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
+from nemo_distill.evaluation.tables import markdown_table
+from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
+from nemo_distill.report.plots import Plot, line_plot
+
+Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
+Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
+METRIC = "BLEU"
+COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
+MINUS = "\N{MINUS SIGN}"
+EXPLANATION = f"""\
+A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, one-sided, each by
+itself), and does not hold if one is on the other side by more than chance. Differences are taken seed by seed, for
+models of one seed and size start with the same weights; ± is by Student's t."""
+NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
+
+
+def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> list[str]:
+    """Returns a sentence for each model that an experiment's table or claims name and that there is not.
+
+    Args:
+        experiments: of the study's config, resolved.
+        baselines: names of the models without a teacher.
+    """
+    known = {
+        "teacher",
+        *baselines,
+        *(name for experiment in experiments.values() for name in experiment.get("methods") or {}),
+    }
+    problems = []
+    for key, experiment in experiments.items():
+        named = {*_names(experiment), *(name for one in _contrasts(experiment) for name in (*one.plus, *one.minus))}
+        over = experiment.get("over") or {}
+        named |= {name for name in (*over, *over.values()) if name is not None}
+        problems += [f"experiments.{key} names the model '{name}', which there is not." for name in named - known]
+        for row, names in (experiment.get("grid") or {"rows": {}})["rows"].items():
+            if len(names) != (columns := len(experiment["grid"]["columns"])):
+                problems.append(f"experiments.{key}.grid.rows.{row} has {len(names)} models for {columns} columns.")
+    return problems
+
+
+def study_models(experiments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the overrides of each model of the experiments, by its name.
+
+    Args:
+        experiments: of the study's config, resolved.
+    """
+    return {
+        name: one for experiment in experiments.values() for name, one in (experiment.get("methods") or {}).items()
+    }
+
+
+def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Returns those of the models that no claim compares.
+
+    Args:
+        experiments: of the study's config, resolved.
+        names: of the models.
+    """
+    contrasts = [contrast for experiment in experiments.values() for contrast in _contrasts(experiment)]
+    claimed = {name for contrast in contrasts for name in (*contrast.plus, *contrast.minus)}
+    return [name for name in names if name not in claimed]
+
+
+def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any], introduction: str) -> str:
+    """Returns a page: how it was made, the verdicts on all claims, and a section with a table for each experiment.
+
+    Args:
+        experiments: of the study's config, resolved.
+        evaluation: of the models that have been trained, the teacher first, on one test set; as in `evaluation.json`.
+        introduction: what was done, as Markdown.
+    """
+    table = _StudyTable(evaluation)
+    plotted = _plotted(experiments, table)
+    sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(evaluation)]
+    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, table.scores)]
+    sections += ["## All models", table.teacher_sentence]
+    for key, experiment in experiments.items():
+        sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
+        grid = experiment.get("grid")
+        over = experiment.get("over") or {}
+        sections.append(table.of_grid(grid, over) if grid else table.of_rows(_names(experiment), over))
+        if key in plotted:
+            sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
+        sections += filter(None, [experiment.get("found")])
+    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{table.signature}`\n"
+
+
+def study_plots(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Plot]:
+    """Returns a plot of each experiment whose grid says what its columns are (`x`): a line a row, of mean scores.
+
+    Baselines of the models in it are level lines.
+
+    Args:
+        experiments: of the study's config, resolved.
+        evaluation: of the models that have been trained, as for `study_markdown`.
+    """
+    plots = []
+    for key, lines in _plotted(experiments, _StudyTable(evaluation)).items():
+        labels = (experiments[key]["grid"]["x"], "BLEU")
+        plots.append(line_plot(_plot_name(key), experiments[key]["title"], labels, lines, marker="o"))
+    return plots
+
+
+def _plotted(experiments: Mapping[str, Any], table: "_StudyTable") -> dict[str, Lines]:
+    grids = {key: grid for key, one in experiments.items() if "x" in (grid := one.get("grid") or {})}
+    return {key: lines for key, grid in grids.items() if (lines := table.lines(grid))}
+
+
+def _plot_name(experiment: str) -> str:
+    return f"study_{experiment}"
+
+
+class _StudyTable:
+    """Makes the tables of a study.
+
+    Their gains are over the baseline of a model's size, or over what an experiment's `over` names for the model.
+    """
+
+    def __init__(self, evaluation: Mapping[str, Any]):
+        ((test_set, found),) = evaluation["test_sets"].items()
+        self.systems = evaluation["systems"]
+        self.scores = scores_by_group(evaluation, test_set, METRIC)
+        self.sizes = {system["group"]: system["parameters"] for system in self.systems.values()}
+        self.teacher, *_ = self.scores
+        self.signature = found["scores"][self.teacher][METRIC]["signature"]
+
+    @property
+    def teacher_sentence(self) -> str:
+        """What the teacher scores, and its size."""
+        return f"Teacher: {_mean(self.scores[self.teacher].values())} BLEU, {self.sizes[self.teacher]:,} parameters."
+
+    def of_rows(self, groups: Sequence[str], over: Over) -> str:
+        return markdown_table(COLUMNS, [self._row(group, over) for group in groups])
+
+    def of_grid(self, grid: Mapping[str, Any], over: Over) -> str:
+        gains = {group: self._gain(group, over) for groups in grid["rows"].values() for group in groups}
+        rows = [[row, *(self._cell(group, gains[group]) for group in groups)] for row, groups in grid["rows"].items()]
+        baselines = dict.fromkeys(gain.baseline for gain in gains.values() if gain)
+        named = f" (over {', '.join(baselines)})" if baselines else ""
+        return markdown_table([f"BLEU{named}", *grid["columns"]], rows)
+
+    def lines(self, grid: Mapping[str, Any]) -> Lines:
+        """Returns the columns and mean scores of the baselines and of each row, of what has been trained."""
+        named = {group for groups in grid["rows"].values() for group in groups if group in self.scores}
+        alone = {gain.baseline for group in named if (gain := self._gain(group, {}))} - named
+        # Baselines first: they have all columns, which a plot takes in the order in which it meets them.
+        rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
+        points = {
+            row: [
+                (column, statistics.mean(self.scores[group].values()))
+                for column, group in zip(grid["columns"], groups)
+                if group in self.scores
+            ]
+            for row, groups in rows.items()
+        }
+        return {row: line for row, line in points.items() if line}
+
+    def _row(self, group: str, over: Over) -> list[str]:
+        if group not in self.scores:
+            return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
+        scores, size, gain = self.scores[group], self.sizes[group], self._gain(group, over)
+        gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
+        relative = f"{_signed(100 * gain.relative, 1)} %" if gain and gain.relative is not None else ""
+        ratio = f"{self.sizes[self.teacher] / size:.1f}x"
+        return [group, _mean(scores.values()), str(len(scores)), gained, relative, f"{size:,}", ratio]
+
+    def _cell(self, group: str, gain: Gain | None) -> str:
+        if group not in self.scores:
+            return NOT_YET
+        return _mean(self.scores[group].values()) + (f" ({_signed(gain.mean)})" if gain else "")
+
+    def _gain(self, group: str, over: Over) -> Gain | None:
+        if group not in self.scores:
+            return None
+        if group in over:
+            return gain_over(group, [over[group]] if over[group] else [], self.scores)
+        return gain_over_size(group, self.systems, self.scores)
+
+
+def _provenance(evaluation: Mapping[str, Any]) -> str:
+    systems, record = evaluation["systems"], evaluation["made_with"]
+    hours = sum(system["training_seconds"] or 0.0 for system in systems.values()) / 3600
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    where = f"{record['device']}, threads each: {record['threads']}"
+    return (
+        f"{len(systems)} models, {hours:.1f} hours of training on {where}. "
+        f"Written {record['date'][:10]} by revision {(record['git_revision'] or 'unknown')[:8]}; {versions}."
+    )
+
+
+def _verdicts(experiments: Mapping[str, Any], scores: Scores) -> str:
+    rows = []
+    for experiment in experiments.values():
+        for claim, contrasts in _claims(experiment):
+            verdict = joint_verdict([contrast.verdict(scores) for contrast in contrasts])
+            rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(contrast, scores) for contrast in contrasts)])
+    return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
+
+
+def _evidence(contrast: Contrast, scores: Scores) -> str:
+    sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
+    said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
+    if not (seeds := len(contrast.by_seed(scores))):
+        return f"{said}: not trained yet"
+    margin = f" ± {contrast.margin(scores):.2f}" if seeds > 1 else ""
+    limit = f"{contrast.above:g}".replace("-", MINUS)
+    return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {contrast.verdict(scores)}"
+
+
+def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:
+    for claim, contrasts in (experiment.get("claims") or {}).items():
+        yield claim, [Contrast(_listed(one["plus"]), _listed(one["minus"]), one["above"]) for one in contrasts]
+
+
+def _contrasts(experiment: Mapping[str, Any]) -> Iterator[Contrast]:
+    for _, contrasts in _claims(experiment):
+        yield from contrasts
+
+
+def _names(experiment: Mapping[str, Any]) -> list[str]:
+    """The models of an experiment's table."""
+    if grid := experiment.get("grid"):
+        return [name for names in grid["rows"].values() for name in names]
+    return list(experiment.get("rows") or experiment["methods"])
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _mean(scores: Collection[float]) -> str:
+    deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.2f}{deviation}"
+
+
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", MINUS)

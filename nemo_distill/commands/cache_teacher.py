@@ -1,0 +1,216 @@
+"""Builds a teacher cache from the configuration of a training."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training_check import tarred_problems
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.known_keys import unknown_keys
+from nemo_distill.config.section import read_section, section
+from nemo_distill.console import console
+from nemo_distill.models.distillation_section import read_distillation
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.progress import shown_progress
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
+from nemo_distill.teacher_cache.cache import TeacherCache
+from nemo_distill.teacher_cache.folder import CacheFolder
+from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
+from nemo_distill.text.files import data_problems
+from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
+
+
+@section
+class CacheSection(CacheSettings):
+    """The section `cache` of the configuration of `cache`."""
+
+    overwrite: bool = False
+    """Replace a cache that was made with other settings."""
+
+    def depends_on(self) -> dict[str, Any]:
+        """Returns what the cache depends on."""
+        return {field.name: getattr(self, field.name) for field in fields(CacheSettings)}
+
+
+@dataclass(frozen=True)
+class CachingJob:
+    """A job with a valid configuration.
+
+    Args:
+        cache: the cache to build.
+        teacher: the teacher's `.nemo`.
+        train_ds: the data section of the training, with the cache's batch size.
+        precision: the precision in which the teacher computes.
+        overwrite: replace a cache with different settings.
+    """
+
+    cache: CacheJob
+    teacher: Path
+    train_ds: Mapping[str, Any]
+    precision: str
+    overwrite: bool
+
+    def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
+        """Returns the same job for the files of a mix that has been written."""
+        files = {key: train_ds[key] for key in ("src_file_name", "tgt_file_name")}
+        return replace(self, train_ds={**self.train_ds, **files})
+
+    def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
+        """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
+        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+        from nemo_distill.models.translation_teacher import TranslationTeacher
+
+        teacher = TranslationTeacher(self.teacher, OmegaConf.create(dict(self.train_ds)), device, self.precision)
+        if warns:
+            warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
+        return teacher
+
+
+def check_caching(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the folder holds no cache with different settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    job = caching_job(cfg)
+    try:
+        changes = job.cache.folder.conflicts()
+    except DataError as error:
+        raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error
+    if changes and not job.overwrite:
+        said = f"'{job.cache.folder.path}' holds a teacher cache of other settings: {'; '.join(changes)}"
+        remedy = "give another folder, or start over with cache.overwrite=true"
+        raise ConfigurationError([f"model.distillation.teacher_cache: {said}; {remedy}."])
+
+
+def caching_job(cfg: DictConfig) -> CachingJob:
+    """Returns the job of a configuration, that of a distillation with a `cache` section.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    model = values["model"]
+    settings, problems = read_section(CacheSection, values.get("cache"), "cache")
+    problems += _job_problems(cfg, values)
+    if settings and not problems:
+        problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
+    if settings is None or problems:
+        raise ConfigurationError(problems)
+    teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
+    recorded = {
+        "teacher": fingerprint(teacher),
+        "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
+        **settings.depends_on(),
+        **pair_selection(train_ds),
+        "data": data_fingerprints(model),
+        "mix": mix_settings(model),
+    }
+    folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
+    return CachingJob(
+        CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
+        teacher,
+        {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
+        settings.precision,
+        settings.overwrite,
+    )
+
+
+def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
+    model = values["model"]
+    distillation = model.get("distillation") or {}
+    # The training itself will report its other problems.
+    problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
+    problems += [problem for problem in unknown_keys(values) if problem.startswith("model.train_ds ")]
+    problems += data_problems("model.train_ds", model.get("train_ds") or {})
+    problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
+    if not model.get("train_ds"):
+        problems.append("model.train_ds is missing; it names the pairs that the teacher runs over.")
+    section, section_problems = read_distillation(model, "model.distillation")
+    problems += [problem for problem in section_problems if problem.startswith("model.distillation.mix")]
+    problems += training_mix_problems(model, section.mix) if section else []
+    if model.get("preproc_out_dir"):
+        problems.append(
+            "model.preproc_out_dir: a cache is of data that is there; write it first, with do_training=false."
+        )
+    if not distillation.get("teacher_cache"):
+        problems.append("model.distillation.teacher_cache has no value; it names the folder that is made.")
+    return problems + _teacher_problems(distillation.get("model_path"))
+
+
+def _teacher_problems(path: Any) -> list[str]:
+    if not isinstance(path, str) or path == "???":
+        return [f"model.distillation.model_path={path}: must be one teacher's .nemo."]
+    try:
+        translation_archive(path)
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    return []
+
+
+def _vocabulary_problems(path: str, k: int | None) -> list[str]:
+    try:
+        vocabulary = archived_vocabulary(NemoArchive(path), "decoder")
+    except ValueError as error:
+        return [f"model.distillation.model_path: {error}."]
+    if k is None or vocabulary is None:
+        return []
+    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the vocabulary up to a multiple of 8
+    return [] if k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
+
+
+def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
+    """Returns the SHA-256 of each side's tokenizer file, if it has one."""
+    hashes = {}
+    for side in SIDES:
+        name = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
+        if name:
+            with tempfile.TemporaryDirectory() as folder:
+                hashes[side] = sha256_of(archive.extract_artifact(name, folder))
+    return hashes
+
+
+def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> None:
+    """Writes this process's shards. If the cache is already finished, verifies all checksums.
+
+    Raises:
+        DataError: if the data or a finished cache cannot be used.
+    """
+    folder = job.cache.folder
+    if not job.overwrite and folder.manifest():
+        folder.verify()
+    with shown_progress("caching", 1.0, shown=rank == 0) as on_progress:
+        load_teacher = partial(job.load_teacher, device, warns=rank == 0)
+        manifest = build(job.cache, load_teacher, rank, world_size, job.overwrite, on_progress)
+    if manifest is None:
+        console.info("This process has made its shards; others have not yet.")
+        return
+    TeacherCache(folder.path)
+    size = manifest["tokens"] * manifest["bytes_per_token"] / 1e6
+    console.info(
+        f"Teacher cache in {folder.path}: {manifest['pairs']:,} pairs, {manifest['tokens']:,} tokens of "
+        f"{manifest['bytes_per_token']} bytes, {size:,.0f} MB."
+    )
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_caching)
+    job = caching_job(cfg)
+
+    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+
+    trainer = cfg.trainer
+    where = (trainer.accelerator, trainer.devices, trainer.num_nodes)
+    with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
+        mix_training_data(cfg.model, folder)
+        job = job.reading(cfg.model.train_ds)
+        cache_teacher(job, process.rank, process.world_size, process.device)

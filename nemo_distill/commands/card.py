@@ -1,0 +1,74 @@
+"""Writes a model's card."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.section import read_config, rule, section
+from nemo_distill.console import console
+from nemo_distill.nemo_files.translation_archive import TranslationFile
+from nemo_distill.report.model_card import model_card, write_card
+from nemo_distill.storage.files import UserPath
+
+
+@section
+class CardConfig:
+    """The configuration of `card`."""
+
+    model: TranslationFile
+    """The `.nemo`."""
+    run: UserPath | None = None
+    """The training's folder, with `run.json`."""
+    evaluation: UserPath | None = None
+    """An `evaluation.json`, with this very file among its models."""
+    output: UserPath | None = None
+    """A file; null: `student.md` beside `student.nemo`."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+    @property
+    def path(self) -> Path:
+        """The card's."""
+        return self.output or self.model.with_suffix(".md")
+
+    def card(self) -> str:
+        """Returns the card's text."""
+        return model_card(self.model, self.run, self.evaluation)
+
+    @rule
+    def card_problems(self) -> list[str]:
+        """Returns a sentence if the card cannot be made."""
+        try:
+            self.card()
+        except ValueError as error:
+            return [f"{error}."]
+        return []
+
+    @rule
+    def output_problems(self) -> list[str]:
+        """Returns a sentence if the output exists and is not to be replaced."""
+        if self.overwrite or not self.path.exists():
+            return []
+        return [f"output names '{self.path}', which exists; set overwrite=true, or name another."]
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_card)
+    with plain_errors():
+        card_job(read_config(CardConfig, cfg))
+
+
+def check_card(cfg: DictConfig) -> None:
+    """Checks that the card can be written, by generating it.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    read_config(CardConfig, cfg)
+
+
+def card_job(config: CardConfig) -> None:
+    """Writes the card of a model, beside it unless `output` names another file."""
+    write_card(config.path, config.card())
+    console.info(f"wrote {config.path}")

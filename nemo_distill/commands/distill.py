@@ -1,0 +1,41 @@
+"""Distills a student from a teacher's .nemo."""
+
+import tempfile
+
+from omegaconf import DictConfig
+
+from nemo_distill.commands.training import (
+    check,
+    plain_errors,
+    preprocess_data,
+    resumes,
+    run_job,
+    start_from_nemo,
+    training_run,
+)
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.experiments.job_process import job_command
+from nemo_distill.experiments.sweep import run_in_sweep
+from nemo_distill.models.student_config import complete_student
+from nemo_distill.text.training_mix import mix_training_data
+
+
+def main(cfg: DictConfig) -> dict[str, str] | None:
+    if outcome := run_in_sweep(cfg, job_command("distill")):
+        return outcome
+    check(cfg, check_distillation_job)
+    with plain_errors(resumes(cfg)), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
+        complete_student(cfg.model, folder)
+        mix_training_data(cfg.model, folder)
+        preprocess_data(cfg.model, trainer)
+        if not (cfg.do_training or cfg.do_testing):
+            return None
+
+        from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
+        from nemo_distill.models.direction import warn_of_reversed_pairs
+
+        model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
+        warn_of_reversed_pairs(model, trainer)
+        start_from_nemo(cfg, model.student)
+        run_job(cfg, trainer, model)
+    return None

@@ -1,0 +1,72 @@
+"""Evaluates systems on test sets: scores, comparisons, sizes and speeds."""
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config, section
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.evaluation_job import EvaluationJob, EvaluationSettings
+from nemo_distill.evaluation.evaluation_sets import SetSection, build_sets, set_name_problems, with_languages
+from nemo_distill.evaluation.evaluation_tables import print_evaluation
+from nemo_distill.evaluation.systems import Models, build_systems, system_problems
+from nemo_distill.storage.files import user_path
+
+
+@section
+class EvaluationConfig(EvaluationSettings):
+    """The configuration of `evaluate`."""
+
+    output_dir: str = Field(kw_only=True)
+    """Where the results and all texts are written."""
+    models: Models = Field(default_factory=dict)
+    """A name and a path, or a section, for each model; compression is relative to the first."""
+    test_sets: dict[str, SetSection] = Field(default_factory=dict)
+    """A name and a section for each test set; the first one is timed."""
+    search: SearchSettings = Field(default_factory=lambda: SearchSettings(length_penalty=0.0))
+    """How all models search."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each rule that several keys break."""
+        problems = super().problems() + system_problems(build_systems(self.models), self.search)
+        if self.search.n_best > 1:
+            problems.append("search.n_best: an evaluation wants one translation a sentence; leave it at 1.")
+        problems += [
+            f"significance.baselines names '{name}'; models has {', '.join(self.models) or 'none'}."
+            for name in self.significance.baselines or ()
+            if name not in self.models
+        ]
+        return problems + set_name_problems(self.test_sets)
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Checks as much as possible before a model is loaded, and downloads sacrebleu's test sets.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    evaluation_job(cfg)
+
+
+def evaluation_job(cfg: DictConfig) -> EvaluationJob:
+    """Returns the job of a configuration.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    config = read_config(EvaluationConfig, cfg)
+    systems = build_systems(config.models)
+    written = {system.name: system.written_language() for system in systems}
+    sets, problems = with_languages(build_sets(config.test_sets), written)
+    if problems:
+        raise ConfigurationError(problems)
+    return EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_evaluation)
+    job = evaluation_job(cfg)
+    with plain_errors(goes_on=True):
+        evaluation = job.run()
+    print_evaluation(evaluation)

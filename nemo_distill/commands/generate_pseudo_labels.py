@@ -1,0 +1,174 @@
+"""Labels text with a teacher: checks the configuration, translates, and writes training text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from nemo_distill.commands.labelling_config import FILE, LabellingConfig
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config
+from nemo_distill.console import console
+from nemo_distill.decoding.engine import Engine
+from nemo_distill.decoding.engines import load_engine
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.progress import print_counts, shown_progress
+from nemo_distill.pseudo_labels.assemble import Assembly, assemble
+from nemo_distill.pseudo_labels.folder import LabelFolder
+from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
+from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
+
+
+@dataclass(frozen=True)
+class LabellingJob:
+    """A job with a valid configuration.
+
+    Args:
+        generation: what is translated.
+        assembly: what is made of the translations.
+        search: how the teacher searches.
+        engine: what `load_engine` takes, apart from the device.
+        reverse_model: the `.nemo` that scores the hypotheses, if any.
+        overwrite: `text` replaces text of other settings, True replaces labels of other settings as well.
+        where: Lightning's accelerator, devices and number of machines.
+    """
+
+    generation: Generation
+    assembly: Assembly
+    search: SearchSettings
+    engine: Mapping[str, Any]
+    reverse_model: Path | None
+    overwrite: bool | str
+    where: tuple[str, int | str | list[int], int]
+
+    def build_translator(self, device: str, warns: bool = False) -> Translator:
+        """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
+        policy, reverse = self.assembly.policy, None
+        if self.engine["name"] == FILE:
+            given = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy)
+            translate: Translate = given.translate
+        else:
+            engine = load_engine(device=device, **self.engine)
+            if warns:
+                self._warn_if_reversed(engine)
+            translate = searching(engine, self.search)
+        if self.reverse_model:
+            from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
+
+            reverse = NeMoScorer(self.reverse_model, device)
+        return Translator(translate, policy, reverse)
+
+    def _warn_if_reversed(self, engine: Engine) -> None:
+        """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
+        pairs = [pair for pair in zip(self.assembly.sources, self.assembly.references) if pair[1]]
+        teacher = getattr(engine, "model", None)
+        if not pairs or not hasattr(teacher, "encoder_tokenizer"):
+            return
+        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+
+        source, reference = pairs[0]
+        where, files = f"source='{source}' with its reference", {"src_file_name": source, "tgt_file_name": reference}
+        warn_of_reversed_section(where, teacher, files)
+
+
+def check_labelling(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the output folder holds no results with different settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    job = labelling_job(cfg)
+    try:
+        problems = _label_conflicts(job) or _text_conflicts(job)
+    except DataError as error:
+        problems = [f"output_dir: {error}."]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _label_conflicts(job: LabellingJob) -> list[str]:
+    folder = job.generation.folder
+    changes = folder.conflicts()
+    if not changes or job.overwrite is True:
+        return []
+    said = f"'{folder.path}' holds labels of other settings: {'; '.join(changes)}"
+    return [f"output_dir: {said}; give another folder, or start over with overwrite=true."]
+
+
+def _text_conflicts(job: LabellingJob) -> list[str]:
+    try:
+        job.assembly.work.done(bool(job.overwrite))
+    except DataError as error:
+        return [f"name: {error}; give another name, or replace it with overwrite=text."]
+    return []
+
+
+def labelling_job(cfg: DictConfig) -> LabellingJob:
+    """Returns the job of a configuration.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    config = read_config(LabellingConfig, cfg)
+    sources = config.sources
+    folder = LabelFolder(config.output_dir, config.depends_on(), sources)
+    assembly = Assembly(
+        folder, sources, config.references, config.reading, config.criteria(),
+        config.name, config.keep_dropped, config.workers,
+    )  # fmt: skip
+    engine = {key: getattr(config, key) for key in ("dtype", "weights", "source_language", "target_language")}
+    return LabellingJob(
+        Generation(sources, folder, config.shard_lines, config.chunk_lines),
+        assembly,
+        config.search,
+        {"name": config.engine, "paths": config.teachers, **engine},
+        config.reverse_model,
+        config.overwrite,
+        (config.accelerator, config.devices, config.num_nodes),
+    )
+
+
+def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
+    """Writes this process's shards. Returns whether all shards are finished."""
+    total = sum(path.stat().st_size for path in job.generation.sources)
+    with shown_progress("translating", total, shown=rank == 0) as on_progress:
+        manifest = generate(
+            job.generation,
+            partial(job.build_translator, device, warns=rank == 0),
+            rank,
+            world_size,
+            job.overwrite is True,
+            on_progress,
+        )
+    if manifest is None:
+        console.info("This process has made its shards; others have not yet.")
+    else:
+        print_counts(f"Translations in {job.generation.folder.path}", manifest["counts"], manifest["lines"])
+    return manifest is not None
+
+
+def write_text(job: LabellingJob) -> None:
+    """Selects, filters and writes the text."""
+    manifest = job.generation.folder.manifest()
+    lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
+    with shown_progress("selecting and filtering", lines) as on_progress:
+        done = count(1)
+        record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
+    kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
+    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", kept, record["lines"])
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_labelling)
+    job = labelling_job(cfg)
+
+    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+
+    with plain_errors(goes_on=True), processes(*job.where) as process:
+        if translate(job, process.rank, process.world_size, process.device):
+            write_text(job)

@@ -1,0 +1,211 @@
+"""The configuration of a labelling job, and what it must satisfy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from nemo_distill.config.known_values import Accelerator, Devices
+from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.engines import (
+    EngineName,
+    ModelSection,
+    engine_problems,
+    model_languages,
+    model_paths,
+    search_problems,
+    written_language,
+)
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.metrics.scores import bleu_tokenization, language_problems
+from nemo_distill.nemo_files.translation_archive import TranslationFile
+from nemo_distill.pseudo_labels.assemble import ENDINGS
+from nemo_distill.pseudo_labels.filters import NO_FILTERS
+from nemo_distill.pseudo_labels.judge import Criteria, Selection
+from nemo_distill.storage.files import UserPath
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
+from nemo_distill.text.lines import LinePolicy, TextFiles
+
+FILE = "file"  # in place of an engine: translations that are there
+TEACHER = "teacher"  # in place of languages: the teacher's
+RESERVED_NAMES = ("manifest", "settings")
+
+
+def _starts_a_file_name(name: str) -> str:
+    if not name or "/" in name or name.startswith(".") or name in RESERVED_NAMES:
+        raise ValueError(f"must be the beginning of a file name, and none of {', '.join(RESERVED_NAMES)}")
+    return name
+
+
+Languages = Annotated[list[str | None], Field(min_length=2, max_length=2)]  # of source and target
+
+
+@section
+class LabellingConfig(Selection, ModelSection):
+    """The configuration of `label`."""
+
+    engine: Literal[EngineName, "file"] = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
+    the folder of a sequence-to-sequence model; `file` translations that are there, a line each."""
+    source: InputFiles = Field(kw_only=True)
+    """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
+    reference: References | None = None
+    """For each of the sources its reference, or null for monolingual text; only interpolation reads it."""
+    output_dir: UserPath = Field(kw_only=True)
+    """The folder that is made."""
+    overwrite: Literal[False, "text", True] = False
+    """`text` replaces text of this name made with other settings, true labels of other settings as well."""
+    reverse_model: TranslationFile | None = None
+    """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    """How the teacher searches."""
+    reading: LinePolicy = Field(default_factory=LinePolicy)
+    """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
+    shard_lines: int = Field(default=10000, ge=1)
+    """Source lines in a shard, which is what a killed process loses at most."""
+    chunk_lines: int = Field(default=2048, ge=1)
+    """Lines that the engine sorts by length at a time."""
+    name: Annotated[str, AfterValidator(_starts_a_file_name)] = "pseudo"
+    """Of the text: `pseudo.src`, `pseudo.tgt` and their manifest `pseudo.json`."""
+    moses: Annotated[
+        Literal["teacher"] | Languages | None,
+        Allowed("teacher, null, or the languages of source and target, as [de,en]"),
+    ] = "teacher"
+    """Text is written as Moses tokenizes it, which a student of these languages is trained on: `teacher`, the
+    teacher's languages (none with engine=file or hugging_face), or such as `[de,en]`; null: raw text."""
+    keep_dropped: bool = False
+    """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
+    workers: int = Field(default=1, ge=1)
+    """Processes that select and filter."""
+    accelerator: Accelerator = "auto"
+    """Lightning's."""
+    devices: Devices = 1
+    """Processes on each machine."""
+    num_nodes: int = Field(default=1, ge=1)
+    """Machines."""
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files that are translated."""
+        return input_files(self.source)
+
+    @property
+    def references(self) -> list[Path | None]:
+        """For each source its reference, or None."""
+        if self.reference is None:
+            return [None] * len(self.sources)
+        found = [[None] if name is None else input_files(name) for name in as_list(self.reference)]
+        return [path for paths in found for path in paths]
+
+    @property
+    def teachers(self) -> list[str]:
+        """The models, or the files of translations that are there."""
+        return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
+
+    @rule
+    def reference_problems(self) -> list[str]:
+        """Returns a sentence if sources and references do not go in pairs, or are not parallel."""
+        sources, references = self.sources, self.references
+        if len(sources) != len(references):
+            return [
+                f"reference names {len(references)} files and source {len(sources)}; they go in pairs, with null for "
+                "monolingual text."
+            ]
+        pairs = [(source, reference) for source, reference in zip(sources, references) if reference]
+        return [problem for pair in pairs for problem in unequal_lengths("reference", *pair)]
+
+    @rule
+    def engine_problems(self) -> list[str]:
+        """Returns a sentence for each reason why the engine could not load the model."""
+        if self.engine == FILE:
+            return [f"model {problem}." for problem in unreadable_files(self.model)]
+        return engine_problems(self.engine, self.teachers, self.dtype)
+
+    @rule
+    def search_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the engine cannot follow."""
+        return search_problems(self.engine, self.search)
+
+    @rule
+    def problems_of_a_file(self) -> list[str]:
+        """Returns a sentence for each setting that translations which are there cannot follow."""
+        if self.engine != FILE or not ((self.filters and self.filters.score_quantile) or self.search.n_best > 1):
+            return []
+        return ["engine=file has one translation a line, and no scores: set n_best=1, score_quantile=null."]
+
+    @rule
+    def line_count_problems(self) -> list[str]:
+        """Returns a sentence if translations that are there are not as many as the sources' lines."""
+        if self.engine != FILE or unreadable_files(self.model):
+            return []
+        source, model = (sum(1 for _ in TextFiles(files)) for files in (self.sources, input_files(self.model)))
+        return [] if source == model else [f"model has {model} lines, and source has {source}."]
+
+    @rule
+    def interpolation_problems(self) -> list[str]:
+        """Returns a sentence if there is nothing to interpolate."""
+        if self.selection != "interpolation":
+            return []
+        problems = []
+        if not any(self.references):
+            problems.append(
+                "selection=interpolation compares hypotheses with a reference, but reference names no file."
+            )
+        if (n_best := self.search.n_best) < 2:
+            problems.append(f"search.n_best={n_best}: selection=interpolation chooses from at least 2 hypotheses.")
+        return problems
+
+    @rule
+    def language_problems(self) -> list[str]:
+        """Returns a sentence if sacrebleu cannot part the words of the target language here."""
+        if self.metric != "bleu" or self.engine_problems():
+            return []
+        return language_problems("metric_language", self.bleu_language())
+
+    @rule
+    def overwriting_problems(self) -> list[str]:
+        """Returns a sentence for each file that is read, or that no earlier job left, and the text would replace."""
+        read = [*self.sources, *filter(None, self.references), *map(Path, self.teachers)]
+        known = {path.resolve() for path in read}
+        ours = (self.output_dir / "settings.json").is_file()
+        return [
+            f"name={self.name} would overwrite '{path}'; give another name, or another output_dir."
+            for path in (self.output_dir / f"{self.name}.{ending}" for ending in ENDINGS)
+            if path.resolve() in known or (path.exists() and not ours)
+        ]
+
+    def bleu_language(self) -> str | None:
+        """Returns the language given, or else the teacher's where BLEU needs to know it."""
+        asked = self.selection == "interpolation" and self.metric == "bleu"
+        if self.metric_language or not asked or self.engine == FILE:
+            return self.metric_language
+        language = written_language(self.engine, self.teachers[0], self.target_language)
+        return None if bleu_tokenization(language) == bleu_tokenization(None) else language
+
+    def moses_languages(self) -> Sequence[str | None]:
+        """Returns the languages whose tokenization the text is written in."""
+        if self.moses != TEACHER:
+            return self.moses or [None, None]
+        if self.engine == FILE:
+            return [None, None]
+        return model_languages(self.engine, self.teachers[0], self.source_language, self.target_language)
+
+    def criteria(self) -> Criteria:
+        """Returns how labels are selected and filtered."""
+        filters = self.filters or NO_FILTERS
+        return Criteria(self.selection, self.metric, self.bleu_language(), filters, self.moses_languages())
+
+    def depends_on(self) -> dict[str, Any]:
+        """Returns everything that the labels depend on, as JSON has it."""
+        copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
+        return {
+            **{key: getattr(self, key) for key in copied},
+            "teachers": [fingerprint(Path(path)) for path in self.teachers],
+            "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
+            "search": asdict(self.search),
+            "reading": asdict(self.reading),
+            "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
+        }

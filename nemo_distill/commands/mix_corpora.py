@@ -1,0 +1,76 @@
+"""Mixes real and pseudo-labelled text in given proportions."""
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config, section
+from nemo_distill.progress import print_counts, shown_progress
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.mix_section import MixSection
+from nemo_distill.text.mixing import Mix, write_mix
+
+
+@section
+class MixingConfig(MixSection):
+    """The configuration of `mix`."""
+
+    output: str = Field(kw_only=True)
+    """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`."""
+    overwrite: bool = False
+    """Replace a mix with different settings."""
+
+
+def check_mixing(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the output is not a mix with different settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    mix = mixing_job(cfg)
+    remedy = "give another name, or replace it with overwrite=true"
+    try:
+        record = mix.work.done(cfg.overwrite)
+    except DataError as error:
+        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
+    there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]
+    if there and not record and not cfg.overwrite:
+        raise ConfigurationError([f"output: '{path}' is there, and no record of a mix; {remedy}." for path in there])
+
+
+def mixing_job(cfg: DictConfig) -> Mix:
+    """Returns the mix of a configuration.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    config = read_config(MixingConfig, cfg)
+    mix = config.build(user_path(config.output))
+    if problems := config.missing() or _overwritten(mix):
+        raise ConfigurationError(problems)
+    return mix
+
+
+def _overwritten(mix: Mix) -> list[str]:
+    if not mix.output.name:
+        return [f"output={mix.output}: must be what the names of files begin with."]
+    written = {mix.path(ending).resolve() for ending in ("src", "tgt", "json")}
+    read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets)]
+    return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
+
+
+def mix_corpora(cfg: DictConfig) -> None:
+    """Writes the mix of a valid configuration and prints its counts."""
+    mix = mixing_job(cfg)
+    mix.output.parent.mkdir(parents=True, exist_ok=True)
+    with shown_progress("mixing", 1.0) as on_progress:
+        record = write_mix(mix, cfg.overwrite, lambda line, lines: on_progress(line / lines, 1))
+    counts = {name: part["lines"] for name, part in record["corpora"].items()}
+    print_counts(f"{mix.path('src')} and {mix.path('tgt').name}", counts, record["lines"])
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_mixing)
+    with plain_errors():
+        mix_corpora(cfg)

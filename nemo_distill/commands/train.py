@@ -1,0 +1,33 @@
+"""Trains a translation model without a teacher: a teacher, or a baseline for students."""
+
+from omegaconf import DictConfig
+
+from nemo_distill.commands.training import (
+    check,
+    plain_errors,
+    preprocess_data,
+    resumes,
+    run_job,
+    start_from_nemo,
+    training_run,
+)
+from nemo_distill.commands.training_check import check_training
+from nemo_distill.experiments.job_process import job_command
+from nemo_distill.experiments.sweep import run_in_sweep
+
+
+def main(cfg: DictConfig) -> dict[str, str] | None:
+    if outcome := run_in_sweep(cfg, job_command("train")):
+        return outcome
+    check(cfg, check_training)
+    with plain_errors(resumes(cfg)), training_run(cfg) as trainer:
+        preprocess_data(cfg.model, trainer)
+        if not (cfg.do_training or cfg.do_testing):
+            return None
+
+        from nemo_distill import DistillableMTEncDecModel  # NeMo's import takes many seconds: after the check
+
+        model = DistillableMTEncDecModel(cfg.model, trainer=trainer)
+        start_from_nemo(cfg, model)
+        run_job(cfg, trainer, model)
+    return None

@@ -1,0 +1,252 @@
+"""The steps that `train` and `distill` share, in NeMo's order."""
+
+import errno
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
+from rich.console import Console
+
+from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
+from nemo_distill.console import Interrupted, console, set_up_console
+from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.host_fixes import replaced, whole_fragments, write_over_checkpoints
+from nemo_distill.report.model_card import model_card, write_card
+from nemo_distill.storage.files import writing
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.made_with import device_name
+from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, recorded_run
+
+# Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+INTERRUPTED = """
+Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
+
+
+def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
+    """Runs a check and prints its warnings. If it finds problems, prints them and ends with exit code 2."""
+    try:
+        warnings = check_job(cfg) or []
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
+        print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
+        sys.exit(2)
+    set_up_console()
+    for warning in warnings:
+        console.warning(f"Warning: {warning}")
+
+
+@contextmanager
+def plain_errors(goes_on: bool = False) -> Iterator[None]:
+    """Ends the program with a message instead of a stack trace after bad input, a disk error or Ctrl-C.
+
+    Args:
+        goes_on: True if the same command continues the work; False if it starts over.
+    """
+    try:
+        with replaced(threading, "excepthook", _show_thread):
+            yield
+    except (ConfigurationError, DataError, NotFiniteError) as error:
+        raise SystemExit(f"\n{error}") from error
+    except BrokenPipeError as error:  # the reader of the output has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = f"'{error.filename}': " if error.filename else ""
+        remedy = f"the same command {'goes on' if goes_on else 'starts over'} once that is mended."
+        raise SystemExit(f"\n{where}{error.strerror}. What was finished before is intact; {remedy}") from error
+    except KeyboardInterrupt as interruption:
+        again = "goes on from there" if goes_on else "starts over"
+        raise Interrupted(f"\nInterrupted; the same command {again}.") from interruption
+
+
+def resumes(cfg: DictConfig) -> bool:
+    """True if the same command resumes a training from its last checkpoint."""
+    return bool((cfg.get("exp_manager") or {}).get("resume_if_exists"))
+
+
+def _show_thread(ended: threading.ExceptHookArgs) -> None:
+    """Shows errors in threads except disk errors. Threads such as TensorBoard's writer pass those on."""
+    if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in DISK_ERRORS):
+        threading.__excepthook__(ended)
+
+
+@contextmanager
+def training_run(cfg: DictConfig) -> Iterator[Any]:
+    """Builds the trainer, keeps `run.json` up to date during the training, then writes the model card."""
+    record = new_record(job_settings(cfg), RUNNING)
+    folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
+    earlier = read_run(Path(folder)) if folder else None  # read it now, because exp_manager moves it when it resumes
+    with writing(Path(folder or ".")):
+        yield from _recorded(cfg, record, earlier)
+
+
+def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
+    trainer = build_trainer(cfg)
+    if not (cfg.get("exp_manager") and trainer.is_global_zero):
+        yield trainer
+        return
+    record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
+    seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
+    folder = Path(trainer.default_root_dir)
+    with recorded_run(folder, record, lambda: _outcome(trainer), seconds):
+        yield trainer
+    for written in _models_in(folder):
+        write_card(written.with_suffix(".md"), model_card(written, folder))
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("*.nemo"))
+
+
+def _outcome(trainer: Any) -> dict[str, Any]:
+    """Returns the results of a training: best and last scores, sizes of the models, and the written `.nemo`."""
+    model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
+    student = getattr(model, "student", model)
+    best = checkpoint.best_model_score if checkpoint else None
+    return {
+        "steps": getattr(trainer, "last_step", trainer.global_step),
+        "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
+        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
+        "teacher_parameters": getattr(model, "teacher_parameters", None),
+        "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
+    }
+
+
+def build_trainer(cfg: DictConfig) -> Any:
+    """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
+    import lightning.pytorch as pl
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from nemo.utils.exceptions import NeMoBaseException
+    from nemo.utils.exp_manager import exp_manager
+
+    from nemo_distill.trainer.exact_resume import ExactResumeCallback
+    from nemo_distill.trainer.finite import FiniteTraining
+    from nemo_distill.trainer.logged_progress import LoggedProgress
+    from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+
+    pl.seed_everything(cfg.get("seed", 0), workers=True)
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
+        options["strategy"] = "ddp_find_unused_parameters_true"
+    # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
+    keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
+    callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
+    if options.get("enable_progress_bar", True) and not Console().is_terminal:
+        callbacks.append(LoggedProgress())
+    try:
+        trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigurationError([f"trainer: {error}"]) from error
+    if resumes(cfg):
+        if trainer.is_global_zero:
+            settle_checkpoints(checkpoint_folder(cfg.exp_manager))
+        with open_dict(cfg):  # NeMo treats the first attempt, which has nothing to resume, as an error
+            cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
+    try:
+        exp_manager(trainer, cfg.get("exp_manager"))
+    except (MisconfigurationException, NeMoBaseException, OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
+    if resumes(cfg):
+        write_over_checkpoints(trainer)
+    if trainer.ckpt_path:
+        console.info(f"Resuming from {trainer.ckpt_path}")
+    return trainer
+
+
+def preprocess_data(model: DictConfig, trainer: Any) -> None:
+    """Trains tokenizers, writes tarred data and puts their paths in `model`, if `model.preproc_out_dir` is set.
+
+    Raises:
+        ConfigurationError: if there are too few batches for a single tar file.
+    """
+    if not model.get("preproc_out_dir"):
+        return
+    from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
+
+    discarded = _DiscardedBatches(model.train_ds.get("num_batches_per_tarfile", 1000))
+    logger = logging.getLogger("nemo_logger")
+    logger.filters.insert(0, discarded)  # before the filter that hides NeMo's messages
+    try:
+        with whole_fragments(), open_dict(model):
+            MTDataPreproc(cfg=model, trainer=trainer)
+    except ValueError as error:
+        if discarded.kept_nothing:
+            raise ConfigurationError(discarded.sentences) from error
+        raise
+    finally:
+        logger.removeFilter(discarded)
+    for sentence in discarded.sentences:
+        console.warning(f"Warning: {sentence}")
+
+
+class _DiscardedBatches(logging.Filter):
+    """Finds out from NeMo's log how many batches are dropped. NeMo logs this at a level that is not shown.
+
+    All tar files must have the same number of batches, so that all devices get the same number. NeMo drops the
+    batches that do not fill a tar file.
+
+    Args:
+        per_file: number of batches per tar file.
+    """
+
+    def __init__(self, per_file: int):
+        super().__init__()
+        self.per_file, self.kept_nothing = per_file, False
+        self.sentences: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Inspects a log record and always returns True."""
+        found = re.search(r"batches discarded: (\d+), total batches kept: (\d+)", record.getMessage())
+        if found and (discarded := int(found[1])):
+            kept = int(found[2])
+            self.kept_nothing |= not kept
+            self.sentences.append(
+                f"model.train_ds.num_batches_per_tarfile={self.per_file}: {discarded:,} of {discarded + kept:,} "
+                "batches are left out, because they do not fill a tar file; a smaller number leaves out fewer, 1 none."
+            )
+        return True
+
+
+def start_from_nemo(cfg: DictConfig, model: Any) -> None:
+    """Initializes `model` with the weights of `init_from_nemo_model`, if that is set."""
+    if path := cfg.get("init_from_nemo_model"):
+        from nemo_distill.nemo_files.restore import restore_for_inference
+
+        model.start_from(restore_for_inference(type(model), path), str(path))
+        with open_dict(model.cfg):
+            model.cfg.started_from = {"model": str(path), "sha256": NemoArchive(path).sha256()}
+
+
+def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
+    """Trains and tests `model`, according to `do_training` and `do_testing`.
+
+    Raises:
+        Interrupted: with exit code 1, if the training is interrupted.
+    """
+    from nemo_distill.trainer.safe_checkpoints import complete_training
+
+    if cfg.get("do_training", True):
+        try:
+            trainer.fit(model)
+        except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM
+            raise Interrupted(INTERRUPTED) from interruption
+        if trainer.interrupted:  # Lightning before 2.3
+            raise Interrupted(INTERRUPTED)
+        complete_training(trainer, model)
+    if cfg.get("do_testing", False):
+        trainer.test(model)

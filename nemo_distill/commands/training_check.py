@@ -1,0 +1,237 @@
+"""Checks the configuration of translation trainings, before NeMo is imported.
+
+The entry points are `check_training`, for a model trained without a teacher, and `check_distillation_job`. Both raise
+a single `ConfigurationError` with all problems.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_distill.config.checks import check_missing
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.known_keys import check_trainer, unknown_keys
+from nemo_distill.config.known_values import wrong_values
+from nemo_distill.core.loss_terms import loss_problems
+from nemo_distill.models.cache_config import cache_problems
+from nemo_distill.models.distillation_section import (
+    REGISTERED_TENSORS,
+    distillation_losses,
+    noise_problems,
+    read_distillation,
+)
+from nemo_distill.models.exp_manager_options import exp_manager_problems
+from nemo_distill.models.pairing import check_teachers, shared_embedding_problems, teacher_file_problems
+from nemo_distill.models.start_model import KEY, start_problems
+from nemo_distill.models.student_config import missing_languages, teacher_archives
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
+from nemo_distill.text.overlap import evaluation_pairs_in_training
+from nemo_distill.text.training_mix import training_mix_problems
+
+DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
+SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
+
+
+def check_training(cfg: DictConfig) -> list[str]:
+    """Checks the config of a training without a teacher, and returns warnings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    _raise(_replaced_sections(cfg))
+    model = _plain(cfg.model)
+    problems = _job_problems(cfg) + shared_embedding_problems(model)
+    if path := cfg.get(KEY):
+        problems += start_problems(model, path)
+    _raise(problems)
+    return _oddities(model)
+
+
+def check_distillation_job(cfg: DictConfig) -> list[str]:
+    """Checks the config of a distillation, including whether teacher and student fit, and returns warnings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    _raise(_replaced_sections(cfg))
+    model = _plain(cfg.model)
+    problems = _job_problems(cfg, tokenizers_required=False)
+    if not model.get("distillation"):
+        _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
+    distillation, section_problems = read_distillation(model, "model.distillation")
+    if distillation is None:  # then of the teachers no more can be checked than their files
+        paths = [path for path in as_list(model["distillation"].get("model_path")) if isinstance(path, str)]
+        raise ConfigurationError(problems + section_problems + teacher_file_problems(paths))
+    archives = teacher_archives(distillation)
+    if not archives:
+        _raise(
+            [*problems, *section_problems, "model.distillation.model_path has no value; it names the teacher's .nemo."]
+        )
+    teacher_problems = cache_problems(model, distillation) if distillation.teacher_cache else []
+    widths = None
+    if not teacher_problems:
+        teacher_problems, widths = check_teachers(model, distillation, archives)
+    losses = distillation_losses(distillation)
+    problems += section_problems + loss_problems(
+        distillation, losses, REGISTERED_TENSORS, widths, "model.distillation"
+    )
+    problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
+    if path := cfg.get(KEY):
+        problems += start_problems(model, path, archives[0])
+    _raise(problems + teacher_problems)
+    return _oddities(model | missing_languages(archives[0], model))
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+
+
+def _replaced_sections(cfg: DictConfig) -> list[str]:
+    """Returns sections that are a single value, for example after the shell expanded braces."""
+    if cfg.get("model") is None:
+        return ["model is missing; it is a section of keys."]
+    sections = _plain(cfg)
+    held = {key: sections.get(key) for key in ("model", "trainer", "exp_manager")}
+    if isinstance(held["model"], dict):
+        held |= {f"model.{key}": held["model"].get(key) for key in SECTIONS}
+    return [
+        f"{key}={value}: must be a section of keys; in a shell, braces want quotes: '{key}={{...}}'."
+        for key, value in held.items()
+        if value is not None and not isinstance(value, dict)
+    ]
+
+
+def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
+    model = _plain(cfg.model)
+    sections = _plain(cfg)
+    _raise(_section_problems(model))  # without these, nothing else can be checked
+    problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
+    problems += wrong_values(sections)
+    problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
+    for section in DATA_SECTIONS:
+        problems += data_problems(f"model.{section}", model.get(section) or {})
+    problems += tarred_problems(model)
+    if cfg.get("do_training", True) and not model.get("train_ds"):
+        problems.append("model.train_ds is missing, and do_training=true needs it.")
+    if cfg.get("do_testing", False) and not model.get("test_ds"):
+        problems.append("model.test_ds is missing, and do_testing=true needs it.")
+    for side in SIDES:
+        problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+    return problems + _size_problems(model) + _head_problems(model.get("head") or {})
+
+
+def tarred_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if the config uses tarred data that does not exist and will not be written."""
+    train = model.get("train_ds") or {}
+    if not train.get("use_tarred_dataset") or train.get("metadata_file"):
+        return []
+    if model.get("preproc_out_dir"):
+        return _tarring_problems(train)
+    return [
+        "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
+        "let model.preproc_out_dir make tarred data of text."
+    ]
+
+
+def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each limit on pairs that NeMo overrides when it writes tarred data."""
+    longest = train.get("max_seq_length", 512)
+    taken = {"min_seq_length": 1, "max_seq_length_diff": longest, "max_seq_length_ratio": longest}
+    return [
+        f"model.train_ds.{key}={train[key]}: where NeMo writes tarred data it takes {value} for it; set {value}, or "
+        "leave the pairs out of the text."
+        for key, value in taken.items()
+        if train.get("clean") and _is_stricter(key, train.get(key), value)
+    ]
+
+
+def _is_stricter(key: str, value: Any, than: Any) -> bool:
+    """True if a limit excludes pairs that another one keeps. Other checks report values that are not numbers."""
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (value, than)):
+        return False
+    return value > than if key.startswith("min") else value < than
+
+
+def _section_problems(model: Mapping[str, Any]) -> list[str]:
+    wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")
+    return [f"model.{name} is missing." for name in wanted if model.get(name) is None]
+
+
+def _size_problems(model: Mapping[str, Any]) -> list[str]:
+    problems = []
+    sizes = {side: model[side].get("hidden_size") for side in SIDES if isinstance(model.get(side), dict)}
+    for side, hidden_size in sizes.items():
+        heads = model[side].get("num_attention_heads")
+        if isinstance(hidden_size, int) and isinstance(heads, int) and heads > 0 and hidden_size % heads:
+            problems.append(
+                f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
+            )
+    if len(set(map(str, sizes.values()))) > 1:
+        problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
+    return problems
+
+
+def _head_problems(head: Mapping[str, Any]) -> list[str]:
+    """Returns problems that NeMo ignores silently: wrong numbers of layers, and losses computed from logits."""
+    problems = []
+    if (layers := head.get("num_layers", 1)) != 1:
+        problems.append(
+            f"model.head.num_layers={layers}: NeMo's model has a head of 1 layer all the same; set it to 1."
+        )
+    if not head.get("log_softmax", True):
+        problems.append("model.head.log_softmax=false: losses and searches need log-probabilities; it must be true.")
+    return problems
+
+
+def _oddities(model: Mapping[str, Any]) -> list[str]:
+    """Returns warnings about settings that are allowed but reduce quality."""
+    smoothing = model.get("label_smoothing") or 0.0
+    distillation = model.get("distillation")
+    if smoothing and distillation is not None and distillation.get("distillation_loss_weight") != 0:
+        return [
+            f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
+            "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
+            *_odd_data(model),
+        ]
+    return _odd_data(model)
+
+
+def _odd_data(model: Mapping[str, Any]) -> list[str]:
+    return unread_files(model) + untokenized_text(model) + evaluation_pairs_in_training(model)
+
+
+def _has_tokenizer(model: Mapping[str, Any], side: str) -> bool:
+    """True if the tokenizer of this side need not be trained. Preprocessing trains only sentencepiece tokenizers."""
+    tokenizer = model.get(f"{side}_tokenizer") or {}
+    return tokenizer.get("tokenizer_model") is not None or tokenizer.get("library") != "sentencepiece"
+
+
+def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
+    where = f"model.{side}_tokenizer.tokenizer_model"
+    tokenizer = model.get(f"{side}_tokenizer") or {}
+    path = tokenizer.get("tokenizer_model")
+    other = "decoder" if side == "encoder" else "encoder"
+    if path and not required and "distillation" not in model and not _has_tokenizer(model, other):
+        return [
+            f"{where} is given and model.{other}_tokenizer.tokenizer_model is not: model.preproc_out_dir would train "
+            "and use new tokenizers for both; give both or none."
+        ]
+    if tokenizer.get("library") not in ("sentencepiece", "yttm", None):
+        return []
+    if tokenizer.get("library") == "yttm" and model.get("preproc_out_dir"):
+        remedy = "train the tokenizer with 'yttm bpe' and leave preproc_out_dir null"
+        return [f"model.{side}_tokenizer.library=yttm does not go with model.preproc_out_dir; {remedy}."]
+    if path is None:
+        remedy = "give it, or let model.preproc_out_dir train one"
+        if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
+            return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
+        return [f"{where} has no value; {remedy}."] if required else []
+    return tokenizer_file_problems(where, path)

@@ -1,0 +1,152 @@
+"""Translates lines of text and writes the translations in order."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
+
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+from rich.progress import track
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.section import read_config, rule, section
+from nemo_distill.console import set_up_console
+from nemo_distill.decoding.engine import Engine, Translation, translate_stream
+from nemo_distill.decoding.engines import (
+    Device,
+    EngineName,
+    ModelSection,
+    engine_problems,
+    load_engine,
+    model_paths,
+    search_problems,
+)
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.storage.files import UserPath, whole_file
+from nemo_distill.text.files import PossiblyEmptyFiles, input_files
+from nemo_distill.text.lines import TextFiles, clean_text
+
+
+@section
+class TranslationConfig(ModelSection):
+    """The configuration of `translate`."""
+
+    engine: EngineName = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time."""
+    input: PossiblyEmptyFiles | None = None
+    """A file, plain or gzip, or several; null: standard input."""
+    output: UserPath | None = None
+    """A file; null: standard output."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+    scores: bool = False
+    """Write each translation's score and a tab before it."""
+    chunk: int = Field(default=2048, ge=1)
+    """Lines that are read, sorted by length and translated at a time."""
+    device: Device = "cpu"
+    """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    """How to search."""
+
+    @rule
+    def search_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the engine cannot follow."""
+        return search_problems(self.engine, self.search)
+
+    @rule
+    def engine_problems(self) -> list[str]:
+        """Returns a sentence for each reason why the engine could not load the model."""
+        return engine_problems(self.engine, model_paths(self.model), self.dtype)
+
+    @rule
+    def output_problems(self) -> list[str]:
+        """Returns a sentence if the output cannot be written."""
+        if self.output is None:
+            return []
+        if not self.output.parent.is_dir():
+            return [f"output names '{self.output}', but there is no folder '{self.output.parent}'."]
+        if self.output.is_dir() or (self.output.exists() and not self.overwrite):
+            return [f"output names '{self.output}', which exists; set overwrite=true, or name another."]
+        return []
+
+
+def check_translation(cfg: DictConfig) -> None:
+    """Checks as much as possible before a model is loaded.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    read_config(TranslationConfig, cfg)
+
+
+def run_translation(config: TranslationConfig) -> None:
+    """Translates `input` into `output`, or standard input into standard output."""
+    languages = (config.source_language, config.target_language)
+    paths = model_paths(config.model)
+    engine = load_engine(config.engine, paths, config.device, config.dtype, config.weights, *languages)
+    search, cut = config.search, 0
+    with _lines(config.input) as lines, _whole_or_nothing(config.output) as output:
+        for number, translation in enumerate(_translations(engine, lines, config)):
+            output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
+            output.flush()
+            cut += translation.source_cut
+    if cut:
+        Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
+
+
+def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
+    """Returns the output lines for an input line.
+
+    The output is the translation, with `scores` preceded by its score and a tab. With several hypotheses, it is one
+    line per hypothesis in Moses format, `number ||| hypothesis ||| score`.
+    """
+    if settings.n_best > 1:
+        return [f"{number} ||| {clean_text(found.text)} ||| {found.score:.4f}" for found in translation.hypotheses]
+    best = translation.hypotheses[0]
+    text = clean_text(best.text)
+    return [f"{best.score:.4f}\t{text}" if scores else text]
+
+
+def _translations(engine: Engine, lines: Iterable[str], config: TranslationConfig) -> Iterable[Translation]:
+    # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
+    chunk = 1 if config.input is None and sys.stdin.isatty() else config.chunk
+    stream = translate_stream(engine, lines, config.search, chunk)
+    if config.input is None:
+        return stream
+    with _lines(config.input) as counted:
+        total = sum(1 for _ in counted)
+    return track(stream, "translating", total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def _lines(paths: str | list[str] | None) -> Iterator[Iterator[str]]:
+    """Opens files, plain or gzip, or standard input.
+
+    Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
+    """
+    raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if paths is None else TextFiles(input_files(paths))
+    yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
+
+
+@contextmanager
+def _whole_or_nothing(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with whole_file(path) as file:
+        stream = TextIOWrapper(file, encoding="utf-8", newline="\n")
+        try:
+            yield stream
+        finally:
+            stream.detach()  # flushes it without closing the file, which `whole_file` does
+
+
+def main(cfg: DictConfig) -> None:
+    set_up_console(sys.stderr)  # standard output is only for translations
+    check(cfg, check_translation)
+    with plain_errors():
+        run_translation(read_config(TranslationConfig, cfg))

@@ -1,0 +1,1 @@
+"""Configuration: typed sections, the known keys of NeMo and Lightning, and error messages."""

@@ -1,0 +1,118 @@
+"""The known keys of NeMo and Lightning by section. They are used to report misspelled keys before the slow imports.
+
+A test compares these lists with the libraries.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from nemo_distill.config.checks import suggestion
+
+# Keys of older Lightning versions, which NeMo's first translation scripts used.
+RENAMED_TRAINER_KEYS = {
+    "gpus": "devices",
+    "checkpoint_callback": "enable_checkpointing",
+    "amp_level": "precision",
+    "distributed_backend": "strategy",
+    "resume_from_checkpoint": "exp_manager.resume_if_exists",
+}
+TRAINER = """
+accelerator strategy devices num_nodes precision logger fast_dev_run max_epochs min_epochs max_steps min_steps max_time
+limit_train_batches limit_val_batches limit_test_batches limit_predict_batches overfit_batches val_check_interval
+check_val_every_n_epoch num_sanity_val_steps log_every_n_steps enable_checkpointing enable_progress_bar
+enable_model_summary accumulate_grad_batches gradient_clip_val gradient_clip_algorithm deterministic benchmark
+inference_mode use_distributed_sampler profiler detect_anomaly barebones plugins sync_batchnorm
+reload_dataloaders_every_n_epochs default_root_dir
+""".split()
+EXP_MANAGER = """
+explicit_log_dir exp_dir name version use_datetime_version resume_if_exists resume_past_end resume_ignore_no_checkpoint
+resume_from_checkpoint create_tensorboard_logger summary_writer_kwargs create_wandb_logger wandb_logger_kwargs
+create_mlflow_logger mlflow_logger_kwargs create_dllogger_logger dllogger_logger_kwargs create_clearml_logger
+clearml_logger_kwargs create_neptune_logger neptune_logger_kwargs create_checkpoint_callback checkpoint_callback_params
+create_early_stopping_callback early_stopping_callback_params create_preemption_callback files_to_copy log_step_timing
+log_delta_step_timing step_timing_kwargs log_local_rank_0_only log_global_rank_0_only disable_validation_on_resume ema
+max_time_per_run seconds_to_sleep create_straggler_detection_callback straggler_detection_params
+create_fault_tolerance_callback fault_tolerance log_tflops_per_sec_per_gpu
+""".split()
+CHECKPOINT = """
+filepath dirpath filename monitor verbose save_last save_top_k save_weights_only mode auto_insert_metric_name
+every_n_epochs every_n_train_steps train_time_interval prefix postfix save_best_model always_save_nemo
+save_nemo_on_train_end model_parallel_size save_on_train_epoch_end async_save save_last_n_optim_states
+""".split()
+EARLY_STOPPING = """
+monitor mode min_delta patience verbose strict check_finite stopping_threshold divergence_threshold
+check_on_train_epoch_end log_rank_zero_only
+""".split()
+MODEL = """
+train_ds validation_ds test_ds optim encoder_tokenizer decoder_tokenizer encoder decoder head num_val_examples
+num_test_examples max_generation_delta label_smoothing beam_size len_pen src_language tgt_language
+find_unused_parameters shared_tokenizer multilingual preproc_out_dir validate_input_ids shared_embeddings
+""".split()
+DATA = """
+src_file_name tgt_file_name use_tarred_dataset tar_files metadata_file lines_per_dataset_fragment
+num_batches_per_tarfile shard_strategy tokens_in_batch clean max_seq_length min_seq_length cache_ids
+cache_data_per_node use_cache shuffle num_samples drop_last pin_memory num_workers reverse_lang_direction
+load_from_tarred_dataset metadata_path tar_shuffle_n n_preproc_jobs tar_file_prefix concat_sampling_technique
+concat_sampling_temperature concat_sampling_probabilities
+""".split()
+TRANSFORMER = """
+hidden_size num_layers inner_size num_attention_heads max_sequence_length num_token_types embedding_dropout
+learn_positional_encodings ffn_dropout attn_score_dropout attn_layer_dropout hidden_act pre_ln pre_ln_final_layer_norm
+library model_name pretrained mask_future
+""".split()
+TOKENIZER = """
+library tokenizer_model vocab_size vocab_file special_tokens bpe_dropout coverage training_sample_size r2l
+sentencepiece_legacy
+""".split()
+HEAD = ["num_layers", "activation", "log_softmax", "dropout", "use_transformer_init"]
+
+# Sections in which unknown keys are errors: NeMo and Lightning reject them too, but late and with a stack trace.
+STRICT = {
+    "trainer": TRAINER,
+    "exp_manager": EXP_MANAGER,
+    "exp_manager.checkpoint_callback_params": CHECKPOINT,
+    "exp_manager.early_stopping_callback_params": EARLY_STOPPING,
+}
+# Sections in which NeMo silently ignores unknown keys. Only keys similar to a known key are reported. Other keys may
+# be meant for the user's own code.
+LENIENT = {
+    "model": MODEL,
+    **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
+    **{f"model.{section}": TRANSFORMER for section in ("encoder", "decoder")},
+    **{f"model.{section}_tokenizer": TOKENIZER for section in ("encoder", "decoder")},
+    "model.head": HEAD,
+}
+
+
+def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each key of a job's config that is unknown or seems misspelled."""
+    problems = [
+        f"{section} has the unknown key '{key}'{suggestion(key, known)}."
+        for section, known in STRICT.items()
+        for key in _new_keys(cfg, section, known)
+        if key not in RENAMED_TRAINER_KEYS  # `check_trainer` reports these with their new names
+    ]
+    return problems + [
+        f"{section} has the unknown key '{key}'{suggestion(key, known)}."
+        for section, known in LENIENT.items()
+        for key in _new_keys(cfg, section, known)
+        if get_close_matches(key, known, n=1, cutoff=0.85)
+    ]
+
+
+def _new_keys(cfg: Mapping[str, Any], section: str, known: list[str]) -> Iterator[str]:
+    for name in section.split("."):
+        cfg = cfg.get(name) or {}
+        if not isinstance(cfg, Mapping):  # another check reports this
+            return iter(())
+    return (key for key in cfg if key not in known)
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each trainer key that Lightning has renamed since NeMo 1.x."""
+    return [
+        f"trainer.{old} is called {new if '.' in new else f'trainer.{new}'} now."
+        for old, new in RENAMED_TRAINER_KEYS.items()
+        if old in trainer
+    ]

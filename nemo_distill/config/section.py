@@ -1,0 +1,337 @@
+"""Typed sections of a configuration, and messages about their problems.
+
+A section is a class of plain fields. The class is the only place for each field's type, default, limits and
+description. The checks, the messages and the configuration reference are derived from it:
+
+    @section
+    class SearchSettings:
+        beam_size: int = Field(default=4, ge=1)
+        \"""Number of hypotheses in the beam; 1 is greedy search.\"""
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, NoReturn, TypeVar, cast, dataclass_transform, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from nemo_distill.config.checks import MISSING, check_missing, suggestion
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.wording import Allowed, is_section, plain_options_of, shown, type_in_words
+
+__all__ = [
+    "Allowed",
+    "argument_problem",
+    "broken_rules",
+    "read_config",
+    "read_section",
+    "read_value",
+    "refuse",
+    "rule",
+    "section",
+    "type_in_words",
+]
+
+Section = TypeVar("Section")
+# Numbers must be written as numbers, and unknown keys are rejected.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
+_adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
+
+
+def refuse(words: str) -> NoReturn:
+    """Raises an error in a field's validator. `words` complete the sentence that begins with the field's key."""
+    raise PydanticCustomError(OWN_WORDS, "{words}", {"words": words})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def section(cls: type[Section]) -> type[Section]:
+    """Makes a class a section: frozen, validated, and described by its fields' docstrings.
+
+    Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
+    method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
+    """
+    made: Any = pydantic_dataclass(frozen=True, config=STRICT)(cls)
+    for name, field in made.__pydantic_fields__.items():
+        for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
+            if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
+                field.description = base.__pydantic_fields__[name].description
+    return cast(type[Section], made)
+
+
+def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """Marks a method of a section that returns sentences, each of which begins with a key of the section.
+
+    Where some keys are wrong by themselves, the rules that do not read them still have their say.
+    """
+    method.__dict__["is_rule"] = True
+    return method
+
+
+def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool = False) -> Section:
+    """Returns a whole configuration as a section.
+
+    Args:
+        section_class: the class.
+        cfg: the configuration.
+        other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    try:
+        values = _without_missing(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+    except InterpolationToMissingValueError as error:
+        raise ConfigurationError(check_missing(cfg)) from error
+    if other_keys:
+        values = {key: value for key, value in values.items() if key in _fields(section_class)}
+    found, problems = read_section(section_class, values)
+    problems = list(dict.fromkeys([*check_missing(cfg), *problems]))
+    if found is None or problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def _fields(section_class: Any) -> dict[str, FieldInfo]:
+    return section_class.__pydantic_fields__
+
+
+def _without_missing(values: Any) -> Any:
+    """Leaves out keys without a value, so that what is wrong with the others is told as well."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _without_missing(value) for key, value in values.items() if value != MISSING}
+
+
+def read_section(section_class: type[Section], values: Any, where: str = "") -> tuple[Section | None, list[str]]:
+    """Returns the section, or None if a key or value is invalid, and a sentence for each problem.
+
+    Args:
+        section_class: the class.
+        values: plain values of a resolved configuration.
+        where: the section's key as the user types it; "" for a whole configuration.
+    """
+    if not isinstance(values, Mapping):
+        return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
+    try:
+        found = _adapter(section_class).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        problems = [*_sentences(section_class, values, where, error)]
+        problems += [
+            *_rule_problems(_partial(section_class, values), where),
+            *_rules_of_parts(section_class, values, where),
+        ]
+        return None, list(dict.fromkeys(problems))
+    return found, list(_rule_problems(found, where))
+
+
+def _rule_problems(value: Any, where: str) -> Iterator[str]:
+    """Yields what the rules of a section, and of all sections in it, return."""
+    parts: Iterable[tuple[Any, Any]]
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    elif is_section(value):
+        known = vars(value)
+        parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
+        section_class: Any = type(value)
+        for one in _rules(section_class):
+            try:
+                yield from (_key(where, problem) for problem in one(value))
+            except _WrongKey:
+                continue
+    else:
+        return
+    for name, part in parts:
+        yield from _rule_problems(part, _key(where, name))
+
+
+def _rules_of_parts(type_: Any, value: Any, where: str) -> Iterator[str]:
+    """Yields what the rules of those sections return that are right, within a value that is not."""
+    place = _Place(type_, (), value, where)
+    for name in value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ():
+        if (part := place.inside(name)) is None:
+            continue
+        try:
+            found = _adapter(part.type_).validate_json(json.dumps(part.value, default=str))
+        except (ValidationError, PydanticUserError):
+            yield from _rules_of_parts(part.type_, part.value, part.where)
+        else:
+            yield from _rule_problems(found, part.where)
+
+
+def broken_rules(found: Any) -> list[str]:
+    """Returns the sentences of the rules of a section, and of all sections in it."""
+    return list(_rule_problems(found, ""))
+
+
+@cache
+def _rules(section_class: type) -> list[Callable[[Any], list[str]]]:
+    methods = {name: one for base in reversed(section_class.__mro__) for name, one in vars(base).items()}
+    return [one for name, one in methods.items() if name == "problems" or getattr(one, "is_rule", False)]
+
+
+class _WrongKey(Exception):
+    """A rule has read a key whose value is wrong by itself, which has been told."""
+
+
+def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
+    """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
+    made: Any = object.__new__(_partial_class(section_class))
+    for name, field in _fields(section_class).items():
+        if name in values:
+            type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            found, right = _right_part(type_, values[name])
+        else:
+            found, right = field.get_default(call_default_factory=True), not field.is_required()
+        if right:
+            vars(made)[name] = found
+    return made
+
+
+@cache
+def _partial_class(section_class: type) -> type:
+    def read(made: Any, name: str) -> Any:
+        if name in _fields(section_class) and name not in object.__getattribute__(made, "__dict__"):
+            raise _WrongKey(name)
+        return object.__getattribute__(made, name)
+
+    return type(section_class.__name__, (section_class,), {"__getattribute__": read})
+
+
+def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
+    """Returns what is right of a value, sections in it in part, and whether anything is."""
+    try:
+        return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
+    except ValidationError:
+        pass
+    for option in plain_options_of(type_):
+        if is_section(option) and isinstance(value, Mapping):
+            return _partial(option, value), True
+        if get_origin(option) is dict and isinstance(value, Mapping):
+            parts = {name: _right_part(get_args(option)[-1], part) for name, part in value.items()}
+            return {name: part for name, (part, _) in parts.items()}, all(right for _, right in parts.values())
+    return None, False
+
+
+def _key(where: str, name: Any) -> str:
+    if isinstance(name, int):
+        return f"{where}[{name}]"
+    return f"{where}.{name}" if where else str(name)
+
+
+def _sentences(section_class: type, values: Mapping[str, Any], where: str, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        place = _Place(section_class, (), values, where)
+        for part in problem["loc"]:
+            if place.is_other_option(part):
+                break
+            inner = place.inside(part)
+            if inner is None:
+                yield place.sentence(problem)
+                break
+            place = inner
+        else:
+            yield place.sentence(problem)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A value in a configuration, with its key, its expected type, and additional constraints on it."""
+
+    type_: Any
+    demands: Sequence[Any]
+    value: Any
+    where: str
+    outer: Any = None
+
+    def inside(self, part: int | str) -> "_Place | None":
+        """Returns the place of a part of this value; None where the sentence is to be about the value as a whole."""
+        for option in plain_options_of(self.type_):
+            origin = get_origin(option) or option
+            if is_section(option) and isinstance(self.value, Mapping):
+                known = option.__pydantic_fields__
+                if part == option.__name__:  # pydantic's word for one of several types
+                    return _Place(option, (), self.value, self.where)
+                field = known.get(part, FieldInfo(annotation=Any))
+                return _Place(
+                    field.annotation, field.metadata, self.value.get(part), _key(self.where, part), outer=option
+                )
+            if origin is dict and isinstance(self.value, Mapping) and part in self.value:
+                return _Place(get_args(option)[-1], (), self.value[part], _key(self.where, part))
+            if origin in (list, tuple) and isinstance(self.value, list) and isinstance(part, int):
+                return _Place(get_args(option)[0], (), self.value[part], _key(self.where, part))
+        return None
+
+    def is_other_option(self, part: int | str) -> bool:
+        """True if a value may be a section or something else, is written as a section, and `part` is the else."""
+        options = [option for option in plain_options_of(self.type_) if option is not NoneType]
+        sections = [option.__name__ for option in options if is_section(option)]
+        return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
+
+    def sentence(self, problem: Mapping[str, Any]) -> str:
+        """Returns the message for a problem at this place.
+
+        Args:
+            problem: pydantic's description of the problem.
+        """
+        if problem["type"] == "missing":
+            return f"{self.where} has no value; give it."
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            section_key, _, name = self.where.rpartition(".")
+            known = suggestion(name, self.outer.__pydantic_fields__)
+            return f"{section_key or 'the configuration'} has the unknown key '{name}'{known}."
+        if problem["type"] == OWN_WORDS:
+            return f"{self.where} {problem['msg']}."
+        allowed = f"must be {type_in_words(self.type_, self.demands)}"
+        reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
+        return f"{self.where}={shown(self.value)}: {reason}."
+
+
+def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
+    """Validates a value outside of any section. Returns it, or None, and a sentence for each problem.
+
+    Args:
+        type_: the expected type; it may contain sections.
+        value: a plain value of a resolved configuration.
+        where: the key as the user types it.
+    """
+    holder = _holder(type_)
+    found, problems = read_section(holder, {"value": value})
+    return found and found.value, [f"{where}{problem.removeprefix('value')}" for problem in problems]
+
+
+@cache
+def _holder(type_: Any) -> type:
+    holder = type("Holder", (), {"__annotations__": {"value": type_}, "__module__": __name__})
+    return pydantic_dataclass(frozen=True, config={**STRICT, "use_attribute_docstrings": False})(holder)  # it has none
+
+
+def argument_problem(where: str, value: Any, type_: Any) -> str | None:
+    """Returns a sentence if a value does not fit a function's type annotation.
+
+    Types that a configuration cannot express, such as those in users' own losses, are not checked.
+
+    Args:
+        where: the key as the user types it.
+        value: a plain value of a resolved configuration.
+        type_: the annotation.
+    """
+    try:
+        adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
+        adapter.validate_json(json.dumps(value, default=str))
+    except ValidationError:
+        return f"{where}={shown(value)}: must be {type_in_words(type_, ())}."
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return None
+    return None

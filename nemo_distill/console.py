@@ -1,0 +1,88 @@
+"""Controls what a job prints: its own messages, and only useful warnings of the libraries.
+
+Call `set_up_console` before NeMo is imported.
+"""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+# Parts of Python warnings that are not useful for the user.
+IRRELEVANT = (
+    "pynvml",
+    "torchaudio",
+    "torch.distributed.reduce_op",
+    "bitsandbytes",
+    "does not have many workers",
+    "smaller than the logging interval",
+    "treespec, LeafSpec",
+    "Checkpoint directory .* exists and is not empty",
+    "was configured but will not be used|GPU available but not used",
+    "resume from an iterator|mid-epoch checkpoint",
+)
+# Parts of NeMo's warnings that are not useful for the user.
+IRRELEVANT_NEMO = (
+    "Apex was not found",
+    "There were no checkpoints found",
+    "told to monitor a validation value",
+)
+LIBRARY_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "megatron",
+    "torch.distributed",
+)
+console = logging.getLogger("nemo_distill")
+
+
+def set_up_console(stream: TextIO | None = None) -> None:
+    """Makes `console.info(...)` print plain lines, and silences the messages of libraries.
+
+    Args:
+        stream: where to print; None for standard output.
+    """
+    if not console.handlers:
+        handler = logging.StreamHandler(stream or sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        console.addHandler(handler)
+        console.setLevel(logging.INFO)
+        console.propagate = False
+        logging.getLogger("nemo_logger").addFilter(_is_relevant)
+    logging.getLogger().handlers.clear()  # Hydra's handlers would repeat the INFO lines of all libraries
+    for name in LIBRARY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns about GPUs if an older Lightning imports it
+    for category in (DeprecationWarning, FutureWarning, SyntaxWarning):
+        warnings.filterwarnings("ignore", category=category)
+    for text in IRRELEVANT:
+        warnings.filterwarnings("ignore", message=f"(?s).*({text})")
+    logging.raiseExceptions = False  # otherwise logging prints stack traces if it cannot write, as on a full disk
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filters NeMo's log. A filter is needed because NeMo resets the level of its logger when it is imported."""
+    message = record.getMessage()
+    return record.levelno >= logging.WARNING and not any(text in message for text in IRRELEVANT_NEMO)
+
+
+class Interrupted(SystemExit):
+    """Ends a job after Ctrl-C or SIGTERM. The argument is the message to print."""
+
+
+@contextmanager
+def sigterm_as_exception() -> Iterator[None]:
+    """Within this context, SIGTERM raises `SystemExit`, so that child processes can be ended first."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,1 +1,0 @@
-"""Text for training: loaders that resume, and the generated demo corpus."""

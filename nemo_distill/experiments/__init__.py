@@ -1,0 +1,1 @@
+"""Jobs that run other jobs: comparisons and sweeps."""

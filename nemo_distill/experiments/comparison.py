@@ -1,0 +1,186 @@
+"""From a corpus to an evaluation: trains a teacher, or takes one, has it translate text, trains baselines and
+distilled students, and evaluates them all on a test set.
+
+Every step is a normal `nemo-distill` command in its own process. Finished steps are skipped, and an interrupted step
+resumes. Several comparisons in the same folder share the work.
+"""
+
+import signal
+import subprocess
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
+from nemo_distill.demo_corpus import write_demo_corpus
+from nemo_distill.evaluation.evaluation_job import EvaluationJob
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
+from nemo_distill.evaluation.systems import System
+from nemo_distill.experiments.comparison_plan import Run, plan_runs
+from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, GeneratedCorpus, parsed
+from nemo_distill.storage.files import folder_lock, locked
+from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.run_record import read_run
+from nemo_distill.text.files import named_files, unequal_lengths
+
+POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
+
+
+def check_comparison(config: ComparisonConfig) -> None:
+    """Checks that the corpus is there or can be generated, and that no run's folder holds another run's result.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    problems, corpus = [], config.corpus
+    if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
+        problems.append(f"teacher names '{config.teacher}', which does not exist.")
+    problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
+    problems += [
+        f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
+        for run in plan_runs(config)
+        if run.folder.is_dir() and run.work.changes()
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> list[str]:
+    """Says what else than the corpus to be generated is in its folder."""
+    work = _generation(corpus, generate)
+    if not any(record and record.is_file() for record in (work.begun_path, work.finished_path)):
+        if any(file.exists() for file in _generated_files(corpus)):
+            return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
+    elif changes := work.changes():
+        remedy = "delete it, or set another output_dir"
+        return [f"corpus.folder={corpus.folder} holds a corpus of other settings: {'; '.join(changes)}; {remedy}."]
+    return []
+
+
+def _text_problems(config: ComparisonConfig) -> list[str]:
+    """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
+    corpus, test_set = config.corpus, config.corpus.test_set()
+    missing = [str(file) for file in _corpus_files(corpus) if not file.is_file()]
+    if missing:
+        problems = [f"corpus.folder={corpus.folder} lacks {', '.join(missing)}."]
+    else:
+        problems = unequal_lengths("corpus.test", test_set.source, test_set.reference)
+    for name, overrides in config.labels.items():
+        for key, value in map(parsed, overrides):
+            if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(config.output_dir):
+                problems += named_files(f"labels.{name}: source", value)[1]
+    return problems
+
+
+def prepare_corpus(corpus: ComparedCorpus) -> None:
+    """Writes the demo corpus, where the config asks for one and it is not there yet."""
+    if not corpus.generate:
+        return
+    folder, work = Path(corpus.folder), _generation(corpus, corpus.generate)
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder):
+        if work.done() and all(file.is_file() for file in _generated_files(corpus)):
+            return
+        console.info(f"Writing the demo corpus to {folder}")
+        work.begin()  # first: what is there of it is ours
+        write_demo_corpus(folder, **work.settings)
+        work.finish({})
+
+
+def _generation(corpus: ComparedCorpus, generate: GeneratedCorpus) -> Work:
+    folder = Path(corpus.folder)
+    return Work(folder / "generated.json", asdict(generate), folder / "generated_with.json")
+
+
+def _generated_files(corpus: ComparedCorpus) -> list[Path]:
+    return [*_corpus_files(corpus), Path(corpus.folder) / f"mono.{corpus.source}"]
+
+
+def _corpus_files(corpus: ComparedCorpus) -> list[Path]:
+    parts = ("train", corpus.validation, corpus.test)
+    languages = (corpus.source, corpus.target)
+    return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
+
+
+def do_steps(config: ComparisonConfig) -> None:
+    """Does all steps that have not been done before.
+
+    The same command can be started several times, on this machine or on others that see the same folder. Each process
+    takes steps that no other process is running and whose requirements are finished. At the end, it waits for the
+    rest.
+
+    Raises:
+        SystemExit: if a step fails or is interrupted. The message says what to do next.
+    """
+    waiting = list(plan_runs(config))
+    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
+    while waiting := [run for run in waiting if not run.is_done]:
+        if not any(take(run) for run in waiting if run.is_ready):
+            time.sleep(POLL_SECONDS)
+
+
+def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
+    """Returns the evaluation of those models whose trainings have finished, in the order of the plan.
+
+    Unless the config names others, differences from all baselines are tested.
+    """
+    systems = [_system(run, run.model_path, config) for run in plan_runs(config) if run.model_path and run.is_done]
+    names = {system.name: system.role for system in systems}
+    significance = config.evaluation.significance
+    chosen = significance.baselines or [name for name, role in names.items() if role == BASELINE]
+    baselines = [name for name in chosen if name in names] or None
+    settings = replace(config.evaluation, significance=replace(significance, baselines=baselines))
+    folder = Path(config.output_dir) / "evaluation"
+    return EvaluationJob(systems, [config.corpus.test_set()], folder, config.search, settings)
+
+
+def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
+    role: Role | None = (
+        DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
+    )
+    return System(run.folder.name, model_path, "nemo_distill", role=role)
+
+
+def take(run: Run) -> bool:
+    """Does a step, unless another process is at it; returns whether it did.
+
+    The lock ends with the last process that has its descriptor: with the step's own, if this one is killed.
+    """
+    run.lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(run.lock_path, wait=False) as lock:
+        if lock is not None:
+            execute(run, lock)
+    return lock is not None
+
+
+def execute(run: Run, lock: int | None = None) -> float:
+    """Does a step unless it has been done before, and returns its wall time in seconds.
+
+    Args:
+        run: the step.
+        lock: a file descriptor that the step's process keeps open.
+
+    Raises:
+        SystemExit: if the step fails or is interrupted. The message says what to do next.
+    """
+    if not run.arguments:
+        return 0.0
+    if record := run.work.finished():
+        return record["seconds"]
+    console.info(f"\n{run.folder.name}:\n  python {' '.join(run.arguments)}\n")
+    run.work.begin()
+    started = time.monotonic()
+    process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,))
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
+        code = process.wait() or signal.SIGINT
+    if code:
+        raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.")
+    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # and earlier ones
+    if run.model_path:
+        (written,) = (run.folder / "checkpoints").glob("*.nemo")
+        written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached
+    run.work.finish({"seconds": seconds})
+    return seconds

@@ -1,0 +1,204 @@
+"""Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from nemo_distill.experiments.comparison_section import (
+    TEACHER,
+    ComparisonConfig,
+    data_overrides,
+    parsed,
+    system_name,
+)
+from nemo_distill.experiments.job_process import job_command
+from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.records import OPEN
+
+PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
+# Of a baseline whose tokenizers come from a teacher that is there.
+WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
+
+
+@with_config(OPEN)
+class Finished(TypedDict):
+    """What the record of a finished step holds."""
+
+    settings: NotRequired[dict[str, Any]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One step of a comparison.
+
+    Args:
+        group: models that differ only in their seed have the same group.
+        seed: random seed of the training.
+        folder: the output folder.
+        arguments: the arguments of this Python for the step; empty for an existing teacher.
+        model_path: the `.nemo` that a training writes; None for other steps.
+        needs: steps that must be finished first.
+    """
+
+    group: str
+    seed: int
+    folder: Path
+    arguments: tuple[str, ...]
+    model_path: Path | None
+    needs: tuple["Run", ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """True if there is nothing to do, or no more."""
+        return not self.arguments or self.work.finished_path.is_file()
+
+    @property
+    def is_ready(self) -> bool:
+        """True if all required steps are finished."""
+        return all(run.is_done for run in self.needs)
+
+    @property
+    def command(self) -> list[str]:
+        """The command of the step: this Python with its arguments."""
+        return [sys.executable, *self.arguments]
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked while the step runs."""
+        return self.folder.parent / ".locks" / self.folder.name
+
+    @property
+    def work(self) -> Work:
+        """The records of the step. That it began lies outside its folder, where NeMo moves files when it resumes."""
+        begun = self.lock_path.with_name(f"{self.folder.name}.json")
+        return Work(self.folder / "finished.json", {"arguments": list(self.arguments)}, begun, Finished)
+
+
+class Step(NamedTuple):
+    """A step, its overrides, and the paths that it creates. Overrides of other steps may contain these paths."""
+
+    run: Run
+    overrides: Sequence[str]
+    made: Sequence[Path]
+
+    def is_named_in(self, overrides: Sequence[str]) -> bool:
+        """True if the value of an override, or a part of it, is a path that this step creates."""
+        return any(Path(text) in self.made for override in overrides for text in _texts(parsed(override)[1]))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the strings in a value, including those in lists and sections."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
+
+
+def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
+    """Yields the steps in order: the teacher, then for each seed all of `config.baselines` and of `config.methods`.
+
+    Models that `config.one_seed` names have the first seed alone, and come last. Each of `config.labels` and of
+    `config.caches` comes before the first step that reads what it makes.
+    """
+    earlier: list[Step] = []
+    for step in _steps(config):
+        # Of the teacher all need at least the tokenizers, wherever it has them from.
+        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.overrides)]
+        earlier.append(step._replace(run=replace(step.run, needs=tuple(other.run for other in needs))))
+        yield earlier[-1].run
+
+
+def _steps(config: ComparisonConfig) -> Iterator[Step]:
+    teacher = _teacher(config)
+    yield teacher
+    (model,) = teacher.made
+    preparations = [_labels(config, name, model) for name in config.labels]
+    preparations += [_cache(config, name, model) for name in config.caches]
+    job, first, alone = _alone(config)
+    once = set(config.one_seed)
+    several = {*config.baselines, *config.methods} - once
+    for seed, groups in [*((seed, several) for seed in config.seeds), (config.seeds[0], once)]:
+        for group in (group for group in config.baselines if group in groups):
+            overrides = [*alone, *config.students, *config.baselines[group]]
+            yield _training(config, group, seed, job, overrides, first)
+        for group in (group for group in config.methods if group in groups):
+            overrides = [*config.students, _from_teacher(model), *config.methods[group]]
+            yield from _needed(overrides, preparations)
+            yield _training(config, group, seed, "distill", overrides)
+
+
+def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:
+    """Yields the preparations that a step needs, in order, and removes them from the list."""
+    while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
+        preparations.remove(preparation)
+        yield from _needed(preparation.overrides, preparations)
+        yield preparation
+
+
+def _teacher(config: ComparisonConfig) -> Step:
+    if isinstance(config.teacher, str):
+        path = Path(config.teacher)
+        return Step(Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path), (), (path,))
+    sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
+    preprocessing = [f"model.preproc_out_dir={Path(config.output_dir) / 'tokenizer'}", *sizes]
+    return _training(config, TEACHER, 0, "train", [*preprocessing, *config.teacher])
+
+
+def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
+    """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
+    if isinstance(config.teacher, str):
+        return "distill", [PLAIN_SMOOTHING], [_from_teacher(config.teacher), *WITHOUT_TEACHER]
+    tokenizer = Path(config.output_dir) / "tokenizer" / f"shared_tokenizer.{config.vocab_size}.BPE.model"
+    return "train", [], [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+
+
+def _from_teacher(model: Path | str) -> str:
+    return f"model.distillation.model_path={model}"
+
+
+def _training(
+    config: ComparisonConfig, group: str, seed: int, job: str, overrides: Iterable[str], first: Sequence[str] = ()
+) -> Step:
+    folder = Path(config.output_dir) / (TEACHER if group == TEACHER else system_name(group, seed))
+    given = [*first, *_shared_overrides(config), *overrides, f"seed={seed}", *_logging_overrides(folder)]
+    run = Run(group, seed, folder, (*job_command(job), *given), folder / "model.nemo")
+    return Step(run, given, (folder / "model.nemo",))
+
+
+def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Step:
+    folder = Path(config.output_dir) / f"labels_{name}"
+    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *config.labels[name]]
+    values = dict(map(parsed, given))
+    made = [Path(values["output_dir"]) / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
+    return Step(Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None), given, made)
+
+
+def _cache(config: ComparisonConfig, name: str, teacher: Path) -> Step:
+    folder = Path(config.output_dir) / f"cache_{name}"
+    where = f"model.distillation.teacher_cache={folder}"
+    given = [*_shared_overrides(config), _from_teacher(teacher), where, *config.caches[name]]
+    return Step(Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None), given, (folder,))
+
+
+def _shared_overrides(config: ComparisonConfig) -> list[str]:
+    return [*data_overrides(config.corpus), *config.overrides]
+
+
+def _logging_overrides(folder: Path) -> list[str]:
+    parameters = "+exp_manager.checkpoint_callback_params"
+    return [
+        f"+exp_manager.explicit_log_dir={folder}",
+        "+exp_manager.resume_if_exists=true",
+        "+exp_manager.resume_ignore_no_checkpoint=true",
+        f"{parameters}.monitor=val_sacreBLEU",
+        f"{parameters}.mode=max",
+        f"{parameters}.save_top_k=1",
+        f"{parameters}.save_best_model=true",
+    ]

@@ -1,0 +1,216 @@
+"""The configuration of a comparison."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig
+from pydantic import AfterValidator, Field
+
+from nemo_distill.config.section import Allowed, read_config, refuse, section
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.evaluation_job import EvaluationSettings
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.speed import SpeedSettings
+from nemo_distill.evaluation.systems import NAME
+from nemo_distill.metrics.scores import language_problems
+
+KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
+TEACHER = "teacher"
+NOT_OF_A_NAME = re.compile(r"[^\w+-]")  # of a test set
+
+
+def _flat(overrides: Iterable[Any]) -> list[str]:
+    """Returns the overrides of a list that may name other lists of the config, as in `["${wide}", seed=1]`."""
+    found: list[str] = []
+    for override in overrides:
+        if isinstance(override, list):
+            found += _flat(override)
+        elif isinstance(override, str):
+            found.append(override)
+        else:
+            refuse(f"has {override}, which is no override")
+    return found
+
+
+def _different(seeds: list[int]) -> list[int]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("must be a list of different whole numbers, at least one")
+    return seeds
+
+
+# Hydra's overrides; a list among them stands for its own.
+Overrides = Annotated[list[Any], AfterValidator(_flat), Allowed("a list of overrides")]
+
+
+@cache
+def parsed(override: str) -> tuple[str, Any]:
+    """Returns an override's key and its value, as Hydra reads them; None is the value of one that deletes.
+
+    Raises:
+        OverrideParseException: if Hydra could not read it.
+    """
+    (found,) = OverridesParser.create().parse_overrides([override])
+    return found.key_or_group, found.value()
+
+
+@section
+class GeneratedCorpus:
+    """The size of a generated corpus."""
+
+    train: int = Field(ge=1)
+    """Number of training pairs."""
+    validation: int = Field(ge=1)
+    """Number of validation pairs."""
+    test: int = Field(ge=1)
+    """Number of test pairs."""
+    monolingual: int = Field(default=0, ge=0)
+    """Number of German sentences without a translation."""
+    seed: int = 0
+    """The same seed and sizes give the same files."""
+
+
+@section
+class ComparedCorpus:
+    """The text of a comparison: in a folder, `train` and the parts named here, each in both languages."""
+
+    folder: str
+    """The folder of the text: files such as `train.de` and `train.en`, one sentence per line."""
+    source: str
+    """The ending of the source files' names, such as `de`."""
+    target: str
+    """The ending of the target files' names; also the language by which BLEU splits words."""
+    validation: str = "val"
+    """The validation files' names without their ending."""
+    test: str = "test"
+    """The test files' names without their ending."""
+    monolingual: str | list[str] | None = None
+    """Files in the source language only, for `labels` to refer to."""
+    generate: GeneratedCorpus | None = None
+    """Sizes of the corpus that is generated into the folder; null: the text is already there."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence if sacrebleu cannot find the target language's words."""
+        return language_problems("target", self.target)
+
+    def test_set(self) -> EvaluationSet:
+        """Returns the test set."""
+        source, target = (Path(self.folder) / f"{self.test}.{side}" for side in (self.source, self.target))
+        return EvaluationSet(NOT_OF_A_NAME.sub("_", self.test), source, target, self.target)
+
+
+@section
+class ComparedEvaluation(EvaluationSettings):
+    """How the models of a comparison are scored, compared and timed."""
+
+    speed: SpeedSettings | None = None
+    """What is timed; null: nothing."""
+
+
+@section
+class ComparisonConfig:
+    """The configuration of `compare`. It may have other keys: lists of overrides that these refer to."""
+
+    output_dir: str
+    """The folder of the comparison; every step has a folder in it."""
+    teacher: str | Overrides
+    """A `.nemo` file, or the overrides of the teacher's training, in addition to `overrides`."""
+    corpus: ComparedCorpus
+    """The text that the models are trained and tested with."""
+    students: Overrides
+    """Overrides of all baselines and methods, in addition to `overrides`."""
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        AfterValidator(_different),
+        Allowed("a list of different whole numbers, at least one"),
+    ]
+    """Every baseline and method is trained once per seed."""
+    overrides: Overrides = Field(default_factory=list)
+    """Overrides of every training."""
+    baselines: dict[str, Overrides] = Field(default_factory=dict)
+    """Models that are trained without the teacher: names, and overrides in addition to `students`."""
+    methods: dict[str, Overrides] = Field(default_factory=dict)
+    """Models that are distilled from the teacher: names, and overrides in addition to `students`."""
+    labels: dict[str, Overrides] = Field(default_factory=dict)
+    """Text that the teacher translates: names, and overrides of the job `label`."""
+    caches: dict[str, Overrides] = Field(default_factory=dict)
+    """Teacher caches: names, and overrides of the job `cache`."""
+    one_seed: list[str] = Field(default_factory=list)
+    """Names of baselines and methods that are trained with the first seed only, after all others."""
+    vocab_size: int | None = Field(default=None, ge=1)
+    """Vocabulary size of the shared tokenizer; required if the teacher is trained."""
+    beam_size: int = Field(default=4, ge=1)
+    """Beam size of the translations that are scored; 1 is greedy search."""
+    evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
+    """How the trained models are scored, compared and timed."""
+
+    @property
+    def search(self) -> SearchSettings:
+        """How the models search for the translations that are scored."""
+        return SearchSettings(beam_size=self.beam_size)
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each rule that several keys break."""
+        problems = [*self._unreadable_overrides(), *self._name_problems()]
+        if not isinstance(self.teacher, str) and self.vocab_size is None:
+            problems.append("vocab_size has no value; give it, for the teacher is to be trained.")
+        groups = (*self.baselines, *self.methods)
+        known = [TEACHER, *(system_name(group, seed) for seed in self.seeds for group in groups)]
+        problems += [
+            f"evaluation.significance.baselines names '{name}'; the systems are {', '.join(known)}."
+            for name in self.evaluation.significance.baselines or ()
+            if name not in known
+        ]
+        return problems
+
+    def _unreadable_overrides(self) -> Iterator[str]:
+        for key, override in self._given_overrides():
+            try:
+                parsed(override)
+            except OverrideParseException as error:
+                yield f"{key}: '{override}' is no override: {str(error).splitlines()[0]}."
+
+    def _given_overrides(self) -> Iterator[tuple[str, str]]:
+        """Yields all overrides that the steps are given, each with the key that it is given by."""
+        given = {f"{kind}.{name}": found for kind in KINDS for name, found in getattr(self, kind).items()}
+        given |= {"overrides": self.overrides, "students": self.students}
+        given |= {} if isinstance(self.teacher, str) else {"teacher": self.teacher}
+        given["corpus"] = data_overrides(self.corpus)
+        yield from ((key, override) for key, overrides in given.items() for override in overrides)
+
+    def _name_problems(self) -> Iterator[str]:
+        taken = {TEACHER}
+        for kind in ("baselines", "methods"):
+            for group in getattr(self, kind):
+                if group in taken:
+                    yield f"{kind}.{group}: another model of the comparison has this name; take another."
+                elif not NAME.fullmatch(group):
+                    yield f"{kind}.{group}: a name may have letters, digits, _, +, - and dots."
+                taken.add(group)
+
+
+def system_name(group: str, seed: int) -> str:
+    """Returns what a trained baseline or method is called: its folder, and in the evaluation."""
+    return f"{group}_seed{seed}"
+
+
+def read_comparison(cfg: DictConfig) -> ComparisonConfig:
+    """Returns the comparison that a configuration describes.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    return read_config(ComparisonConfig, cfg, other_keys=True)
+
+
+def data_overrides(corpus: ComparedCorpus) -> list[str]:
+    """Returns the overrides by which a training reads the corpus."""
+    overrides = ["~model.test_ds"]
+    for part, name in (("train_ds", "train"), ("validation_ds", corpus.validation)):
+        for key, language in (("src", corpus.source), ("tgt", corpus.target)):
+            overrides.append(f"model.{part}.{key}_file_name={Path(corpus.folder) / f'{name}.{language}'}")
+    return overrides

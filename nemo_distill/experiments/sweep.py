@@ -1,0 +1,102 @@
+"""Sweeps: runs Hydra's `-m` over trainings, each in a folder named after the swept values. Finished ones are skipped.
+
+Each training runs in its own process, with the command that would start it alone. With every launcher, it has its own
+memory, loggers and devices, and a killed training does not stop the others.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.console import console, set_up_console
+from nemo_distill.experiments.job_process import exit_code
+from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
+
+FINISHED_BEFORE, REFUSED = "finished before", "refused"
+
+
+def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | None:
+    """Runs one training of a sweep, unless it is finished, and returns its outcome. Returns None outside a sweep.
+
+    Args:
+        cfg: the config of the training.
+        command: the Python arguments that start such a training alone.
+
+    Returns:
+        The values for `SweepFolders`: `training` (folder name), `outcome`, `best` (best score) and `reason` (why it
+        did not finish).
+    """
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return None
+    set_up_console()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    added = _add_folder(cfg, folder)
+    try:
+        work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord)
+        if _is_finished(work):
+            return _outcome(folder, FINISHED_BEFORE)
+    except DataError as error:
+        return _outcome(folder, REFUSED, f"was refused: {error}")
+    console.info(f"\n{_training(folder)}")
+    try:
+        code = exit_code([*command, *_command_line(added)])
+    except Exception as error:  # from a launcher that ends its job, such as submitit at its time limit
+        return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
+    if code:
+        record = read_run(folder)
+        if record is None or record.get("status") == RUNNING:  # it was refused, or killed
+            work.finish(new_record(work.settings, FAILED))
+        return _outcome(folder, FAILED, f"did not finish (exit code {code})")
+    return _outcome(folder, FINISHED)
+
+
+def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
+    best = (read_run(folder) or {}).get("best") if outcome in (FINISHED, FINISHED_BEFORE) else None
+    shown = f"{best['monitor']} {best['value']:.4g}" if best else ""
+    return {"training": _training(folder), "outcome": outcome, "best": shown, "reason": reason}
+
+
+def _training(folder: Path) -> str:
+    """Returns the training's folder relative to the sweep. It has several levels if swept values contain slashes."""
+    return str(folder.relative_to(Path(HydraConfig.get().sweep.dir).absolute()))
+
+
+def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Sets the training's folder and resuming in the config. Returns what was added."""
+    wanted = {"explicit_log_dir": str(folder), "resume_if_exists": True, "resume_ignore_no_checkpoint": True}
+    with open_dict(cfg):
+        added = {key: value for key, value in wanted.items() if cfg.exp_manager.get(key) is None}
+        cfg.exp_manager.update(added)
+    return added
+
+
+def _is_finished(work: Work) -> bool:
+    folder, changes = work.finished_path.parent, work.changes()
+    if changes and (folder / "checkpoints").exists():
+        raise DataError(
+            f"'{folder}' holds a training with other settings: {'; '.join(changes)}; delete it, or give another "
+            "hydra.sweep.dir"
+        )
+    return not changes and (work.finished() or {}).get("status") == FINISHED
+
+
+def _command_line(added: dict[str, Any]) -> Iterator[str]:
+    """Yields the arguments that start this job of a sweep alone."""
+    hydra = HydraConfig.get()
+    for source in hydra.runtime.config_sources:
+        if source.provider in ("main", "command-line") and source.schema == "file":
+            option = "--config-path" if source.provider == "main" else "--config-dir"
+            yield f"{option}={source.path}"
+    yield f"--config-name={hydra.job.config_name}"
+    yield from (override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath"))
+    yield from hydra.overrides.task
+    for key, value in added.items():
+        yield f"++exp_manager.{key}={json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,73 @@
+"""Hydra's callback for sweeps. All configs refer to it, even those without training, so it imports little."""
+
+import atexit
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from nemo_distill.console import Interrupted
+from nemo_distill.evaluation.tables import print_table
+from nemo_distill.storage.files import numeric_order, write_json
+from nemo_distill.storage.records import read_json
+
+OWN_FOLDER = (
+    "exp_manager.explicit_log_dir={}: the trainings of a sweep would share it; leave it out, and say with "
+    "hydra.sweep.dir where the sweep's folders go."
+)
+
+
+class SweepFolders(Callback):
+    """Names the folders of a sweep's jobs after the swept values, and prints the outcomes at the end.
+
+    A name is for example `student=slim_1x1,temperature=2`. conf/console.yaml uses Hydra's `override_dirname` for it,
+    which would also contain the overrides that all jobs share. Hydra passes the return values of jobs to no callback,
+    and jobs may run on other machines. Therefore each job writes its outcome to a folder of this sweep.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if folder := (config.get("exp_manager") or {}).get("explicit_log_dir"):
+            print(OWN_FOLDER.format(folder), file=sys.stderr)
+            sys.exit(2)
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+        with open_dict(config):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={json.dumps(shared)}")
+        folder = Path(config.hydra.sweep.dir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.outcomes = Path(tempfile.mkdtemp(prefix=".outcomes_", dir=folder))
+        atexit.register(shutil.rmtree, self.outcomes, ignore_errors=True)
+        signal.signal(signal.SIGINT, _interrupt)  # otherwise launchers print a stack trace
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self.outcomes and job_return.status is JobStatus.COMPLETED and job_return.return_value:
+            write_json(self.outcomes / f"{config.hydra.job.num}.json", job_return.return_value)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        paths = sorted(self.outcomes.glob("*.json"), key=numeric_order) if self.outcomes else []
+        found = [outcome for path in paths if (outcome := read_json(path))]
+        if not found:  # the job is not a training
+            return
+        print_table(("training", "outcome", "best"), [[one["training"], one["outcome"], one["best"]] for one in found])
+        counts = Counter(one["outcome"] for one in found)
+        print(f"{len(found)} trainings: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())}.")
+        reasons = [f"{one['training']} {one['reason']}." for one in found if one["reason"]]
+        if reasons:
+            print(*reasons, "The same command does again what is missing.", sep="\n", file=sys.stderr)
+            sys.exit(1)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise Interrupted("\nInterrupted; the same command goes on from there.")

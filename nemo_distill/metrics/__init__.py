@@ -1,0 +1,1 @@
+"""Scores with signatures, and significance tests of score differences."""

@@ -1,0 +1,77 @@
+"""Tests differences of scores between models that were trained with several seeds.
+
+A contrast is a sum of the scores of some groups minus the scores of others, computed for each seed. Models with the
+same seed and size start with the same weights. Much of a seed's effect is the same for them and cancels out, as in a
+paired t test.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
+CONFIDENCE = 0.95  # probability that a verdict other than OPEN is right, for a single contrast
+EXACTNESS = 1e-9  # rounding error of a sum of scores; an excess must be greater
+Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A claim that the scores of some groups exceed those of others.
+
+    Args:
+        plus: groups whose scores are added.
+        minus: groups whose scores are subtracted.
+        above: the value that the sum is claimed to exceed.
+    """
+
+    plus: Sequence[str]
+    minus: Sequence[str]
+    above: float = 0.0
+
+    def by_seed(self, scores: Scores) -> list[float]:
+        """Returns the sum for each seed that all groups have. A system without seeds is used with every seed."""
+        groups = [scores.get(group, {}) for group in (*self.plus, *self.minus)]
+        seeded = [{seed for seed in group if seed is not None} for group in groups if None not in group]
+        seeds = sorted(set.intersection(*seeded)) if seeded else [None]
+        signs = [1] * len(self.plus) + [-1] * len(self.minus)
+        return [
+            sum(sign * group[seed if seed in group else None] for sign, group in zip(signs, groups)) for seed in seeds
+        ]
+
+    def estimate(self, scores: Scores) -> float:
+        """Returns the mean over seeds; NaN if the groups have no seed in common."""
+        return statistics.mean(self.by_seed(scores) or [math.nan])
+
+    def margin(self, scores: Scores, two_sided: bool = False) -> float:
+        """Returns the half-width of the confidence interval, by Student's t; infinity with fewer than two seeds.
+
+        Args:
+            scores: the scores of each group.
+            two_sided: use a two-sided interval instead of a one-sided one, which suits a claim made in advance.
+        """
+        values = self.by_seed(scores)
+        if len(values) < 2:
+            return math.inf
+        from scipy.stats import t  # takes a second to import, and checking a config does not need it
+
+        error = (1 - CONFIDENCE) / (2 if two_sided else 1)
+        return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+    def verdict(self, scores: Scores) -> str:
+        """Returns `HOLDS` or `FAILS` if the result is significant, otherwise `OPEN`."""
+        excess, margin = self.estimate(scores) - self.above, self.margin(scores)
+        if abs(excess) > margin + EXACTNESS:
+            return HOLDS if excess > 0 else FAILS
+        return OPEN
+
+
+def joint_verdict(verdicts: Sequence[str]) -> str:
+    """Returns the verdict on a claim with several contrasts: it holds if all hold, and fails if one fails.
+
+    The error rate of `HOLDS` is at most that of a single contrast. The error rates of `FAILS` add up.
+    """
+    if FAILS in verdicts:
+        return FAILS
+    return OPEN if OPEN in verdicts else HOLDS

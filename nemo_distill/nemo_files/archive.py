@@ -1,0 +1,120 @@
+"""Reads a `.nemo` file without NeMo: its config, its artifacts and its hash.
+
+A `.nemo` is a tar archive of a config, weights and artifacts such as tokenizers. NeMo unpacks the whole archive and
+takes many seconds to import. A check of the config needs only a few kilobytes and must be fast.
+"""
+
+import os
+import tarfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator
+
+from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
+from nemo_distill.storage.files import UserPath, user_path
+from nemo_distill.storage.ledger import sha256_of
+
+CONFIG_NAME = "model_config.yaml"
+WEIGHTS = "model_weights"  # part of the file names of weights
+# In the saved config, NeMo replaces the path of an artifact with this prefix and the member's name.
+ARTIFACT_PREFIX = "nemo:"
+
+
+class NemoArchive:
+    """A `.nemo` file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: if the file is missing, is not a tar archive, has no model config, or is not safe to open; see
+            `archive_safety`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = user_path(path)
+        if not os.path.isfile(self.path):
+            raise ValueError(f"there is no file '{self.path}'")
+        try:
+            with tarfile.open(self.path) as tar:
+                problem = member_problem(tar, self.path.stat().st_size)
+            content = b"" if problem else self._read(CONFIG_NAME)
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+            reason = str(error).splitlines()[0].rstrip(":")  # tarfile gives one line per compression that it tried
+            raise ValueError(f"'{self.path}' is not a .nemo file: {reason}") from error
+        except KeyError as error:
+            raise ValueError(f"'{self.path}' is not a .nemo file: it has no {CONFIG_NAME}") from error
+        if problem := problem or config_problem(content):
+            raise ValueError(f"'{self.path}' is not opened: {problem}")
+        self.config: DictConfig = self._parse(content)
+
+    def _parse(self, content: bytes) -> DictConfig:
+        try:
+            config = OmegaConf.create(yaml.load(content, Loader=yaml.CSafeLoader))
+        except yaml.YAMLError as error:
+            raise ValueError(f"'{self.path}' is not opened: {' '.join(str(error).split())}") from error
+        if not isinstance(config, DictConfig):
+            raise ValueError(f"'{self.path}' is not a .nemo file: its {CONFIG_NAME} is not a mapping")
+        return config
+
+    def check_targets(self, own_classes: Collection[str] = ()) -> None:
+        """Rejects a config that names classes or functions outside NeMo, unless the user trusts the file.
+
+        Args:
+            own_classes: full names of additional allowed classes.
+
+        Raises:
+            ValueError: if the config names such a class or function.
+        """
+        found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
+        if found and not is_trusted(self.path):
+            raise ValueError(
+                f"'{self.path}' is not opened: its config names '{found[0]}', which does not belong to NeMo or to the "
+                f"model class, and loading would run it; if you trust the author, set {TRUST}={self.sha256()}"
+            )
+
+    def extract_artifact(self, value: str, folder: str | Path) -> Path:
+        """Writes an artifact to `folder`. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
+
+        Raises:
+            ValueError: if the archive has no such member.
+        """
+        name = value.removeprefix(ARTIFACT_PREFIX)
+        try:
+            content = self._read(name)
+        except KeyError as error:
+            raise ValueError(f"'{self.path}' has no member '{name}', which its config names") from error
+        target = Path(folder) / Path(name).name
+        target.write_bytes(content)
+        return target
+
+    def copy_without_weights(self, stream: BinaryIO) -> None:
+        """Writes a copy of the `.nemo` with config and artifacts but without weights."""
+        with tarfile.open(self.path) as tar, tarfile.open(fileobj=stream, mode="w") as copy:
+            for member in tar:
+                if member.isfile() and WEIGHTS not in member.name:
+                    copy.addfile(member, tar.extractfile(member))
+
+    def sha256(self) -> str:
+        """Returns the SHA-256 of the file in hexadecimal."""
+        return sha256_of(self.path)
+
+    def _read(self, name: str) -> bytes:
+        with tarfile.open(self.path) as tar:
+            for member in tar:
+                if member.name.removeprefix("./") == name and (stream := tar.extractfile(member)):
+                    return stream.read()
+        raise KeyError(name)
+
+
+def _is_archive(path: Path) -> Path:
+    NemoArchive(path)
+    return path
+
+
+NemoFile = Annotated[UserPath, AfterValidator(_is_archive)]  # of a configuration: a `.nemo` of any model

@@ -1,0 +1,151 @@
+"""All patches and private names of NeMo, Lightning and torch that the package uses, with the affected versions.
+
+No other module replaces or reads private names of these libraries. Each entry has a test that fails once the library
+is fixed, so that the entry can be removed.
+
+| problem | seen in |
+|---|---|
+| NeMo cannot restore models with a youtokentome tokenizer: `restore_youtokentome` | nemo_toolkit 2.4 |
+| NeMo loses the last fragment of tarred data: `whole_fragments` | nemo_toolkit 2.4 |
+| NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
+| A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
+| After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
+| No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
+| No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
+| No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within this context, replaces the attribute `name` of `owner`."""
+    before = owner.__dict__[name]  # not getattr, which would bind static and class methods
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def whole_fragments() -> Iterator[None]:
+    """Within this context, NeMo's preprocessing for tarred data uses all lines.
+
+    NeMo ends the last fragment at line -1 and loses its lines. In a corpus with a single fragment, all lines are lost.
+    """
+    from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
+
+    with replaced(MTDataPreproc, "_get_lines_partition", staticmethod(_fragments)):
+        yield
+
+
+def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
+    return [[start, start + lines_per_fragment] for start in range(0, num_lines, lines_per_fragment)]
+
+
+@contextmanager
+def classic_onnx_export() -> Iterator[None]:
+    """Within this context, `torch.onnx.export` uses the exporter from before torch 2.9.
+
+    The new exporter fails on NeMo's fixed positions, which depend on a tensor's value ("Could not guard on
+    data-dependent expression"). NeMo's `model.export` has no option to select the exporter.
+    """
+    import torch
+
+    with replaced(torch.onnx, "export", partial(torch.onnx.export, dynamo=False)):
+        yield
+
+
+def write_over_checkpoints(trainer: Any) -> None:
+    """Makes a resumed training overwrite the checkpoints that the killed one wrote later, instead of renaming them."""
+    if trainer.checkpoint_callback:
+        trainer.checkpoint_callback._enable_version_counter = False
+
+
+def set_logged_step(trainer: Any) -> None:
+    """Sets the step counter of the loggers to the trainer's. Lightning saves it before it counts the last batch."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
+def is_within_optimizer_step(trainer: Any) -> bool:
+    """True if more batches follow before the next optimizer step."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def logs_this_step(trainer: Any) -> bool:
+    """True if the values of this training step are passed to the loggers."""
+    return trainer._logger_connector.should_update_logs
+
+
+def nemo_path(checkpoint_callback: Any) -> Path:
+    """Returns the path of the `.nemo` that NeMo writes at the end of a training."""
+    return Path(checkpoint_callback._format_nemo_checkpoint_name())
+
+
+def restore_youtokentome() -> None:
+    """Enables `MTEncDecModel` and its subclasses to load youtokentome tokenizers.
+
+    NeMo 2.x still has the tokenizer class, but `MTEncDecModel` does not accept the library. If the config names no
+    library, as in NeMo 1.x files, NeMo passes the file to SentencePiece, which crashes. The method is replaced on
+    NeMo's own class, because `MTEncDecModel.__init__` calls it through that class.
+    """
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    nemo_setup = MTEncDecModel.setup_enc_dec_tokenizers
+    if getattr(nemo_setup, "loads_youtokentome", False):
+        return
+
+    def setup(cls: type, **kwargs: Any) -> tuple[Any, Any]:
+        return _load_tokenizers(nemo_setup, **kwargs)
+
+    setup.__dict__["loads_youtokentome"] = True
+    MTEncDecModel.setup_enc_dec_tokenizers = classmethod(setup)
+
+
+def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Like NeMo's method, but recognizes sentencepiece and youtokentome by the content of the file."""
+    loaders = {}
+    for side in ("encoder", "decoder"):
+        library, model_file = kwargs.get(f"{side}_tokenizer_library"), kwargs.get(f"{side}_tokenizer_model")
+        if _is_youtokentome(library, model_file):
+            dropout, r2l = kwargs.get(f"{side}_bpe_dropout") or 0.0, kwargs.get(f"{side}_r2l", False)
+            loaders[side] = partial(_load_youtokentome, model_file, dropout, r2l)
+    if len(loaders) == 2:
+        return loaders["encoder"](), loaders["decoder"]()
+    if not loaders:
+        return nemo_setup(**kwargs)
+    # NeMo's method loads both sides. Pass the loadable side's arguments for both, and keep only that side.
+    (own_side,) = loaders
+    other_side = "decoder" if own_side == "encoder" else "encoder"
+    for key in ("tokenizer_library", "tokenizer_model", "bpe_dropout", "model_name", "r2l", "sentencepiece_legacy"):
+        if f"{other_side}_{key}" in kwargs:
+            kwargs[f"{own_side}_{key}"] = kwargs[f"{other_side}_{key}"]
+    tokenizers = dict(zip(("encoder", "decoder"), nemo_setup(**kwargs)))
+    tokenizers[own_side] = loaders[own_side]()
+    return tokenizers["encoder"], tokenizers["decoder"]
+
+
+def _is_youtokentome(library: str | None, model_file: str | None) -> bool:
+    if library in (None, "sentencepiece", "yttm") and model_file:
+        return tokenizer_library(model_file) == "yttm"
+    return False
+
+
+def _load_youtokentome(model_file: Any, bpe_dropout: float, r2l: bool) -> Any:
+    try:
+        import_youtokentome(model_file)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
+    # Here and not above, so that users of SentencePiece need no youtokentome.
+    from nemo.collections.common.tokenizers.youtokentome_tokenizer import YouTokenToMeTokenizer
+
+    return YouTokenToMeTokenizer(model_file, bpe_dropout=bpe_dropout, r2l=r2l)

@@ -1,0 +1,79 @@
+"""Restores models from `.nemo` files for inference, without data sets, optimizer, or code in the weights."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeVar
+
+import torch
+from nemo.core.classes import ModelPT
+from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
+from omegaconf import open_dict
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.weights import check_weights
+
+AnyModel = TypeVar("AnyModel", bound=ModelPT)
+TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
+
+
+class CodeInWeightsError(ValueError):
+    """The weights contain more than tensors."""
+
+
+class DamagedWeightsError(ValueError):
+    """Weights that cannot be read; holds the reason."""
+
+
+class WeightsOnlyConnector(SaveRestoreConnector):
+    """Loads only tensors. NeMo's own connector unpickles arbitrary objects."""
+
+    @staticmethod
+    def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
+        try:
+            return torch.load(model_weights, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise CodeInWeightsError from error
+        except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged
+            raise DamagedWeightsError(" ".join(str(error).split())) from error
+
+
+def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
+    """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, without gradients.
+
+    It does not change the random state, so the initial weights of a student depend only on the seed.
+
+    Args:
+        model_class: the class to build, which may be a subclass of the class named in the file.
+        path: the `.nemo`.
+
+    Raises:
+        ValueError: if the file is not a `.nemo`, or contains code; see `archive_safety` for how to trust it.
+        NotFiniteError: if the weights contain NaN or infinity.
+    """
+    archive = NemoArchive(path)
+    archive.check_targets([f"{base.__module__}.{base.__qualname__}" for base in model_class.__mro__])
+    config = archive.config
+    with open_dict(config):
+        for section in TRAINING_SECTIONS:
+            config.pop(section, None)
+    try:
+        with torch.random.fork_rng(devices=[]):  # NeMo initializes random weights before it loads those of the file
+            model = model_class.restore_from(
+                str(archive.path),
+                override_config_path=config,
+                map_location=torch.device("cpu"),
+                save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
+            )
+    except CodeInWeightsError as error:
+        raise ConfigurationError(
+            [
+                f"'{path}' is not opened: its weights are no plain tensors, and reading them would run code; if you "
+                f"trust its author, set {TRUST}={archive.sha256()}."
+            ]
+        ) from error
+    except DamagedWeightsError as error:
+        raise ConfigurationError([f"'{path}' is not opened: its weights cannot be read: {error}."]) from error
+    check_weights(model, f"'{path}' is not used: it")
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,121 @@
+"""Reads tokenizer files without NeMo: their library, pieces and special ids."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nemo_distill.text.files import is_file
+
+# youtokentome models are text files that begin with two counts. SentencePiece models are protobufs.
+YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
+Library = Literal["sentencepiece", "yttm"]
+SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
+
+
+class MissingPackageError(ValueError):
+    """A tokenizer needs the optional package youtokentome; the sentence names its file and how to install it."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(
+            f"'{path}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
+            "pip install --no-build-isolation youtokentome"
+        )
+
+
+def import_youtokentome(path: str | Path) -> Any:
+    """Imports the optional package that reads the tokenizer in the file `path`.
+
+    Raises:
+        MissingPackageError: if it is not installed.
+    """
+    try:
+        import youtokentome
+    except ImportError as error:
+        raise MissingPackageError(path) from error
+    return youtokentome
+
+
+def tokenizer_library(path: str | Path) -> Library:
+    """Returns `yttm` or `sentencepiece`, depending on the content of the file.
+
+    The config of a `.nemo` is not reliable: NeMo 1.x omitted the library if it was its default, yttm. NeMo 2.x assumes
+    sentencepiece if it is missing.
+    """
+    with Path(path).open("rb") as stream:
+        return "yttm" if YTTM_FIRST_LINE.match(stream.read(64)) else "sentencepiece"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The pieces of a tokenizer, in the order of their ids, and the ids of its special tokens."""
+
+    library: str
+    pieces: tuple[str, ...]
+    special_ids: dict[str, int]
+
+
+def read_vocabulary(path: str | Path) -> Vocabulary:
+    """Reads the vocabulary of a sentencepiece or youtokentome model.
+
+    Raises:
+        MissingPackageError: if it is of youtokentome, which is not installed.
+        ValueError: if the file is neither.
+    """
+    library = tokenizer_library(path)
+    try:
+        return _read_yttm(path) if library == "yttm" else _read_sentencepiece(path)
+    except MissingPackageError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"'{path}' is not a sentencepiece or youtokentome tokenizer: {error}") from error
+
+
+def _read_yttm(path: str | Path) -> Vocabulary:
+    model = import_youtokentome(path).BPE(model=str(path))
+    special_ids = {name: model.subword_to_id(f"<{name.upper()}>") for name in SPECIAL_TOKENS}
+    return Vocabulary("yttm", tuple(model.vocab()), special_ids)
+
+
+def _read_sentencepiece(path: str | Path) -> Vocabulary:
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    pieces = tuple(model.id_to_piece(index) for index in range(model.get_piece_size()))
+    return Vocabulary("sentencepiece", pieces, {name: getattr(model, f"{name}_id")() for name in SPECIAL_TOKENS})
+
+
+def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose: str = "the teacher's") -> list[str]:
+    """Returns a sentence for each difference between two vocabularies.
+
+    Args:
+        where: the key of the first tokenizer, such as `model.encoder_tokenizer`, for the messages.
+        own: the first vocabulary.
+        other: the vocabulary that it must equal.
+        whose: names the owner of the second vocabulary in the messages.
+    """
+    if own.library != other.library:
+        return [f"{where} is a {own.library} tokenizer, but {whose} is {other.library}; they must be the same."]
+    problems = []
+    if len(own.pieces) != len(other.pieces):
+        problems.append(f"{where} has {len(own.pieces)} pieces, {whose} {len(other.pieces)}; they must be the same.")
+    elif own.pieces != other.pieces:
+        first = next(i for i, pair in enumerate(zip(own.pieces, other.pieces)) if pair[0] != pair[1])
+        problems.append(
+            f"{where} has different pieces than {whose}: id {first} is '{own.pieces[first]}', "
+            f"but {whose} is '{other.pieces[first]}'."
+        )
+    if own.special_ids != other.special_ids:
+        problems.append(f"{where} has special ids {own.special_ids}, {whose} {other.special_ids}.")
+    return problems
+
+
+def tokenizer_file_problems(where: str, path: Any) -> list[str]:
+    """Returns a sentence if `path` is not a tokenizer file. The sentence begins with the key `where`."""
+    if not isinstance(path, str) or not is_file(path):
+        return [f"{where} names '{path}', which does not exist."]
+    try:
+        read_vocabulary(Path(path).expanduser())
+    except ValueError as error:
+        return [f"{where}: {error}."]
+    return []

@@ -1,0 +1,118 @@
+"""Generates a student's model card from the records of its training and evaluation."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from nemo_distill.evaluation.evaluation_record import read_evaluation
+from nemo_distill.evaluation.evaluation_tables import findings, notes, table
+from nemo_distill.evaluation.parameters import archive_parameters
+from nemo_distill.evaluation.tables import markdown_table
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import SIDES, translation_archive
+from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.run_record import RUN_NAME, read_run
+
+FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
+USE = """\
+```python
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+model = MTEncDecModel.restore_from("{name}").eval()
+print(model.translate(["..."]))
+```"""
+
+
+def model_card(model: Path, run: Path | None = None, evaluation: Path | None = None) -> str:
+    """Returns a student's model card in Markdown. Paths are reduced to file names.
+
+    Args:
+        model: the `.nemo`. Its config contains `distilled_with`, unless it was trained without a teacher.
+        run: the training folder, whose `run.json` provides overrides, revision, versions, seed and device; None omits
+            this section.
+        evaluation: an `evaluation.json`. The card shows the results of this model, identified by its SHA-256. None
+            omits this section.
+
+    Raises:
+        ValueError: if a file is missing, or the evaluation does not include the model.
+    """
+    archive = translation_archive(model)
+    config = OmegaConf.to_container(archive.config)
+    sections = [f"# {model.stem}", _summary(config), _sizes(archive, config), USE.format(name=model.name)]
+    if made := config.get("distilled_with"):
+        sections += ["## How it was distilled", *_distillation(made)]
+    if run is not None:
+        record = read_run(run)
+        if record is None:
+            raise ValueError(f"run={run}: there is no {RUN_NAME} in '{run}'")
+        sections += ["## The run", _as_yaml({key: value for key, value in record.items() if key != "settings"})]
+    if evaluation is not None:
+        sections += ["## Evaluation", *_evaluation(evaluation, fingerprint(model)["sha256"])]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(config: Mapping[str, Any]) -> str:
+    languages = [config.get(key) for key in ("src_language", "tgt_language")]
+    named = "" if None in languages or "ignore" in languages else f" from {languages[0]} to {languages[1]}"
+    kind = (
+        "distilled from a teacher with nemo_distill" if config.get("distilled_with") else "trained without a teacher"
+    )
+    return f"A neural translation model{named}, {kind}. It is a plain NeMo `MTEncDecModel`."
+
+
+def _sizes(archive: NemoArchive, config: Mapping[str, Any]) -> str:
+    rows = []
+    for key in ("num_layers", "hidden_size", "inner_size", "num_attention_heads"):
+        rows.append([key.replace("_", " "), *(str(config[side].get(key, "")) for side in SIDES)])
+    lines = [markdown_table(("", *SIDES), rows)]
+    if count := archive_parameters(archive):
+        lines.append(f"Parameters: {count.total:,}, of them {count.without_embeddings:,} outside embeddings.")
+    lines.append(f"Size: {archive.path.stat().st_size:,} bytes. SHA-256: `{fingerprint(archive.path)['sha256']}`.")
+    return "\n\n".join(lines)
+
+
+def _distillation(made: Mapping[str, Any]) -> Iterator[str]:
+    teachers = made.get("teachers") or []
+    rows = [[str(teacher.get("name")), f"`{teacher.get('sha256')}`"] for teacher in teachers]
+    if rows:
+        yield markdown_table(("teacher", "SHA-256"), rows)
+    yield _as_yaml({key: value for key, value in made.items() if key != "teachers"})
+
+
+def _evaluation(path: Path, sha256: str) -> Iterator[str]:
+    record = read_evaluation(path)
+    if record is None:
+        raise ValueError(f"evaluation={path}: there is no file '{path}'")
+    mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]
+    if not mine:
+        raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
+    first = next(iter(record["systems"]))
+    columns, rows = table(record)
+    yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine)])
+    about = [line for line in findings(record) if any(f": {name} has" in line for name in mine)]
+    yield "\n".join(f"- {line}" for line in [*about, *notes(record)])
+
+
+def _as_yaml(value: Any) -> str:
+    text = yaml.safe_dump(_without_folders(value), sort_keys=False, allow_unicode=True)
+    return f"```yaml\n{text}```"
+
+
+def _without_folders(value: Any) -> Any:
+    """Removes folder names from all strings, because cards are published and paths may be private."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
+
+
+def write_card(path: Path, card: str) -> None:
+    """Writes a card atomically."""
+    with whole_file(path) as stream:
+        stream.write(card.encode())

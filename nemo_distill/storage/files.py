@@ -1,0 +1,196 @@
+"""Files and folders that are there whole or not at all, and locks."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import AfterValidator
+
+from nemo_distill.config.errors import DataError
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Adds `path` to I/O errors raised inside, because Python's errors do not name the file whose write failed."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno is not None  # without a number, the message is the library's
+        if unnamed or str(error.filename).endswith(TEMPORARY):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that appears as `path` only after all content is on disk. If writing fails, no file remains."""
+    with whole_files([path]) as (stream,):
+        yield stream
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path`, where another library writes a file that takes the name `path` in the end.
+
+    Nothing happens in a process that writes no file there, such as all but the first of a training.
+    """
+    temporary = _temporary(path)
+    try:
+        with writing(path):
+            yield temporary
+            if temporary.is_file():
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterator[Sequence[BinaryIO]]:
+    """Opens files that belong together. They appear under their names only after all of them are on disk.
+
+    Args:
+        paths: the files, all in one folder.
+        outdated: files to delete first, so that a kill never leaves old and new files side by side.
+    """
+    temporaries = [_temporary(path) for path in paths]
+    try:
+        with writing(paths[0]), ExitStack() as stack:
+            streams = [stack.enter_context(temporary.open("xb")) for temporary in temporaries]
+            yield streams
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path in outdated:
+            path.unlink(missing_ok=True)
+        for temporary, path in zip(temporaries, paths):
+            temporary.replace(path)
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync(paths[0].parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `output`, which becomes `output` in the end, in the place of what was there.
+
+    If anything is raised, `output` stays as it was and nothing else remains. After a kill there remains
+    `<output>.unfinished`, which the next call removes, or, between the old folder and the new, `<output>.replaced`,
+    which it puts back.
+    """
+    unfinished, replaced = (output.with_name(f"{output.name}.{state}") for state in ("unfinished", "replaced"))
+    with writing(output):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if replaced.exists() and not output.exists():
+            replaced.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            if output.exists():
+                output.rename(replaced)
+            unfinished.rename(output)
+            shutil.rmtree(replaced, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Deletes the temporary files that killed processes left for file names that match `name`."""
+    for path in folder.glob(f".{name}.*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes `record` as JSON, atomically, with a newline at the end."""
+    with whole_file(path) as stream:
+        stream.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
+    """Acquires an exclusive lock between processes and yields its file descriptor.
+
+    The lock is held until every process that has the descriptor open ends. A killed process therefore releases it. A
+    child process started with `pass_fds` keeps it even if its parent is killed.
+
+    Args:
+        path: the lock file; its folder must exist.
+        wait: wait until the lock is free. If False and another process holds the lock, yields None.
+
+    Raises:
+        DataError: if `path` is a symbolic link, which could point to any file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DataError(f"'{path}' cannot be locked: it is a symbolic link") from error
+    with open(descriptor, "rb+"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Allows one process at a time to work on a folder; see `locked`."""
+    with locked(folder / ".lock"):
+        yield
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of the packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def numeric_order(path: str | Path) -> list[str | int]:
+    """Returns a sort key that puts `part.2` before `part.10`."""
+    parts = re.split(r"([0-9]+)", str(path))  # every second part is a number
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def user_path(path: str | Path) -> Path:
+    """Expands `~` in a path given by the user. An unknown user name is left as it is."""
+    return Path(os.path.expanduser(str(path)))
+
+
+UserPath = Annotated[Path, AfterValidator(user_path)]  # of a configuration

@@ -1,0 +1,68 @@
+"""Provenance of a result: date, device and versions."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from nemo_distill import __version__
+from nemo_distill.storage.files import versions
+from nemo_distill.storage.records import OPEN
+
+PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu", "unbabel-comet")
+
+
+def made_with(device: str, threads: int) -> dict[str, Any]:
+    """Returns date, device, threads, package versions and the git revision of this code.
+
+    Args:
+        device: `cpu`, `cuda`, ...
+        threads: the number of threads used for timing.
+    """
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": f"{device}: {device_name(device)}",
+        "threads": threads,
+        "versions": {"nemo_distill": __version__, "python": platform.python_version(), **versions(PACKAGES)},
+        "git_revision": git_revision(),
+    }
+
+
+def device_name(device: str) -> str:
+    """Returns the product name of a GPU or of this machine's CPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(encoding="utf-8", errors="replace").splitlines() if known.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def git_revision() -> str | None:
+    """Returns the git commit of this code, followed by "+" if it has local changes; None outside git."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # An installed package may be inside an unrelated git repository.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@with_config(OPEN)
+class MadeWith(TypedDict, total=False):
+    """Date, device and versions of a result."""
+
+    date: str
+    device: str | None
+    threads: int
+    versions: dict[str, str]
+    git_revision: str | None

@@ -1,0 +1,160 @@
+"""A folder that a long job fills shard by shard.
+
+`settings.json` is written first and contains the settings of all shards. `shards/` contains the shards.
+`manifest.json` is written last and contains the settings, counts, checksums and versions.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+import nemo_distill
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
+from nemo_distill.storage.folder_safety import path_inside
+from nemo_distill.storage.ledger import Work, differences, sha256_of
+from nemo_distill.storage.records import OPEN, FileEntry
+
+PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
+
+
+class ShardError(DataError):
+    """Shards that are damaged, missing or out of order. The message names the file."""
+
+
+def used_versions() -> dict[str, str]:
+    """Returns the package versions that shards may depend on."""
+    own = {"python": sys.version.split()[0], "nemo_distill": nemo_distill.__version__}
+    return own | versions(PACKAGES)
+
+
+@with_config(OPEN)
+class ShardManifest(TypedDict):
+    """The content that all manifests have in common."""
+
+    settings: dict[str, Any]
+    shards: list[FileEntry]
+
+
+class ShardFolder:
+    """The folder of the shards of a job.
+
+    Args:
+        path: the folder, created by `take`.
+        settings: everything that the shards depend on, as JSON values.
+    """
+
+    holds = "shards"  # name of the content, for messages
+    manifest_shape: type = ShardManifest
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
+        self.path = path
+        self.shards = path / "shards"
+        self.begun_path = path / "settings.json"
+        self.work = Work(path / "manifest.json", settings, self.begun_path, shape=self.manifest_shape)
+        self.settings, self.digest = self.work.settings, self.work.digest
+        self.manifest_path = self.work.finished_path
+
+    def shard(self, index: int) -> Path:
+        """Returns the path of a shard. If a shard has several files, this is the one that is written last."""
+        raise NotImplementedError
+
+    def lacks(self, index: int, rank: int, world_size: int) -> bool:
+        """True if process `rank` of `world_size` must make this shard and it does not exist yet."""
+        return index % world_size == rank and not self.shard(index).is_file()
+
+    def conflicts(self) -> list[str]:
+        """Returns how the settings differ from those that the folder was started with, if any.
+
+        Raises:
+            DataError: if the path is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"'{self.path}' is a file, but must be a folder")
+        return self.work.changes()
+
+    def take(self, overwrite: bool = False) -> None:
+        """Starts the folder, or continues it.
+
+        Args:
+            overwrite: delete results of different settings instead of raising an error.
+
+        Raises:
+            DataError: if the folder was started with different settings.
+        """
+        path_inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
+        with folder_lock(self.path):
+            remove_leftovers(self.path)
+            conflicts = self.conflicts()
+            if conflicts and not overwrite:
+                raise DataError(f"'{self.path}' holds {self.holds} with other settings: {'; '.join(conflicts)}")
+            if conflicts:
+                self._clear()
+            if conflicts or not self.begun_path.is_file():
+                self.work.begin()
+
+    def _clear(self) -> None:
+        self.manifest_path.unlink(missing_ok=True)
+        for path in self._files():
+            path.unlink()
+        remove_leftovers(self.shards)
+
+    def _files(self) -> list[Path]:
+        return list(self.shards.glob("shard-*"))
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Returns the manifest, or None if the folder is not finished.
+
+        Raises:
+            ShardError: if its settings differ from those that the folder was started with.
+        """
+        manifest = self.work.finished()
+        if manifest and (changes := differences(manifest["settings"], self.settings)):
+            raise ShardError(f"'{self.manifest_path}' has other settings: {'; '.join(changes)}; delete it")
+        return manifest
+
+    def close(self, shards: int) -> dict[str, Any] | None:
+        """Writes the manifest if all shards exist, and returns it; None if other processes are still working.
+
+        Args:
+            shards: the total number of shards.
+
+        Raises:
+            ShardError: if a shard has different settings or is out of order.
+        """
+        if not all(self.shard(index).is_file() for index in range(shards)):
+            return None
+        with folder_lock(self.path):
+            if not self.manifest():
+                remove_leftovers(self.shards)
+                self.work.finish({**self.described(shards), "versions": used_versions()})
+        return self.manifest()
+
+    def described(self, shards: int) -> dict[str, Any]:
+        """Returns the description of the shards for the manifest. `shards` lists files with `name` and `sha256`.
+
+        Raises:
+            ShardError: if a shard has different settings or is out of order.
+        """
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        """Compares all shards with the checksums in the manifest.
+
+        Raises:
+            ShardError: if a shard does not match, or if there is no manifest yet.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise ShardError(f"'{self.path}' has no manifest.json, because not all of its shards are finished.")
+        listed, there = ({entry["name"] for entry in manifest["shards"]}, {path.name for path in self._files()})
+        if unlisted := sorted(there - listed):
+            raise ShardError(f"'{self.shards / unlisted[0]}' is not listed in manifest.json.")
+        for entry in manifest["shards"]:
+            path = path_inside(self.shards, entry["name"])
+            if not path.is_file() or sha256_of(path) != entry["sha256"]:
+                raise ShardError(f"'{path}' does not match its checksum in manifest.json; delete both and run again.")

@@ -1,0 +1,1 @@
+"""Reads, checks and mixes lines of text, and adds noise. Independent of models."""

@@ -1,0 +1,240 @@
+"""Checks the text files in a config: that they exist, are parallel, and are tokenized as translation expects."""
+
+import itertools
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import Allowed, refuse
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
+
+# Larger files are not read just to compare line counts.
+LINE_COUNT_LIMIT = 1 << 30
+SAMPLED_LINES = 1000
+ATTACHED_STOP = re.compile(r"\w[.!?]$")
+
+
+def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
+    """Returns the problems of a data section's files, one sentence each. Other checks report missing values.
+
+    Args:
+        where: the key of the section, for the messages.
+        section: the section, resolved.
+    """
+    if section.get("use_tarred_dataset") and section.get("metadata_file"):
+        return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
+    if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
+        return problems
+    sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
+    if "???" in sources + targets:
+        return []
+    problems = []
+    if section and not sources:
+        problems.append(f"{where}.src_file_name has no value; give it, or leave the section out with '~{where}'.")
+    if len(sources) != len(targets):
+        problems.append(f"{where} has {len(sources)} source and {len(targets)} target files; the numbers must match.")
+    names = section.get("names")
+    if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
+        problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
+    for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
+        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
+    for source, target in zip(sources, targets):
+        problems += _line_count_problems(where, source, target)
+    return problems
+
+
+def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"{where}.{key}={value}: must be a file, or a list of files."
+        for key in keys
+        if (value := section.get(key)) is not None
+        if not isinstance(value, str | list) or not all(isinstance(name, str) for name in as_list(value))
+    ]
+
+
+def _tarred_problems(where: str, metadata: Any) -> list[str]:
+    """Returns the problems of tarred data."""
+    problems = []
+    for path in as_list(metadata):
+        if not is_file(path):
+            problems.append(f"{where} names '{path}', which does not exist.")
+        elif not _is_metadata(Path(path).expanduser()):
+            problems.append(f"{where}: '{path}' is not metadata of tarred data, which is JSON with num_batches.")
+    return problems
+
+
+def _is_metadata(path: Path) -> bool:
+    try:
+        return "num_batches" in json.loads(path.read_bytes())
+    except (ValueError, TypeError):
+        return False
+
+
+def untokenized_text(model: Mapping[str, Any]) -> list[str]:
+    """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    section = model.get("train_ds") or {}
+    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    oddities = []
+    for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
+        if model.get(language) in (None, "ignore"):
+            continue
+        named = {f"model.distillation.mix.corpora.{name}.{end}": corpus.get(end) for name, corpus in corpora.items()}
+        if not section.get("use_tarred_dataset"):
+            named[f"model.train_ds.{side}_file_name"] = section.get(f"{side}_file_name")
+        for key, value in named.items():
+            files = [path for pattern in as_list(value) for path in expand_paths(pattern)]
+            if files and _seems_raw(files[0]):
+                oddities.append(
+                    f"{key}: '{files[0]}' seems to be raw text, but with model.{language}={model[language]} "
+                    "translation separates punctuation from words. The model would not have seen such text before. "
+                    f"Set model.{language}=ignore, or tokenize the text with Moses before training."
+                )
+    return oddities
+
+
+def _seems_raw(path: Path) -> bool:
+    """True if most lines end with a word that is directly followed by a full stop."""
+    ends = [line.rstrip() for line in itertools.islice(TextFiles([path]), SAMPLED_LINES)]
+    attached = sum(bool(ATTACHED_STOP.search(line.decode("utf-8", "replace"))) for line in ends)
+    return attached > len(ends) / 2
+
+
+def unread_files(model: Mapping[str, Any]) -> list[str]:
+    """Returns warnings about training text that is too large to check before a job.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    section = model.get("train_ds") or {}
+    return [
+        f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not checked; if its lines may contain "
+        "characters that count as line ends, or if the two sides may differ in their number of lines, rewrite it with "
+        "'nemo-distill mix'."
+        for key in ("src_file_name", "tgt_file_name")
+        for name in as_list(section.get(key))
+        if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT
+    ]
+
+
+def is_file(path: str | Path) -> bool:
+    """True if a path in a config, which may begin with `~`, is a file."""
+    return os.path.isfile(user_path(path))  # False also for invalid paths
+
+
+def input_files(value: str | list[str] | None) -> list[Path]:
+    """Returns the files named by a config value, a path or a list of paths; see `expand_paths`."""
+    return [path for pattern in as_list(value) for path in expand_paths(pattern)]
+
+
+def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list[str]:
+    """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
+    problems = []
+    for pattern in as_list(value):
+        if pattern == "???":  # another check reports this
+            continue
+        found = expand_paths(pattern)
+        if not all(map(is_file, found)) or not found:
+            problems.append(f"names '{pattern}', which does not exist")
+        for path in filter(is_file, found):
+            problems += _damage_problems(path)
+            if not path.stat().st_size and not may_be_empty:
+                problems.append(f"names '{path}', which is empty")
+    return problems
+
+
+def _damage_problems(path: Path) -> list[str]:
+    """Returns a problem if a gzip file is damaged. Large files are not checked."""
+    with path.open("rb") as stream:
+        if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
+            return []
+    try:
+        deque(TextFiles([path]), maxlen=0)
+    except DataError as error:
+        return [f"names a damaged file: {error}"]
+    return []
+
+
+def _readable(value: str | list[str]) -> str | list[str]:
+    if problems := unreadable_files(value):
+        refuse("; it ".join(problems))
+    return value
+
+
+def _readable_or_empty(value: str | list[str]) -> str | list[str]:
+    if problems := unreadable_files(value, may_be_empty=True):
+        refuse("; it ".join(problems))
+    return value
+
+
+def _readable_references(value: str | list[str | None]) -> str | list[str | None]:
+    _readable([name for name in as_list(value) if name is not None])
+    return value
+
+
+# A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
+InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
+PossiblyEmptyFiles = Annotated[
+    str | list[str], AfterValidator(_readable_or_empty), Allowed("null, a file, or a list of files")
+]
+References = Annotated[
+    str | list[str | None],
+    AfterValidator(_readable_references),
+    Allowed("null, a file, or a list of files, with null for monolingual text"),
+]
+
+
+def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
+    """Returns the files named by a config value, and a sentence for each that cannot be read.
+
+    Args:
+        where: the key, for the messages.
+        value: a path or a list of paths; see `expand_paths`.
+    """
+    if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
+        return [], [f"{where}={value}: must be a file, or a list of files."]
+    return input_files(value), [f"{where} {problem}." for problem in unreadable_files(value)]
+
+
+def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
+    """Returns a sentence if two files, plain or gzip, differ in their number of lines. Large files are not checked."""
+    if max(path.stat().st_size for path in (source, target)) > LINE_COUNT_LIMIT // 4:
+        return []
+    counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
+    if counts[0] == counts[1]:
+        return []
+    return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Returns a config value that may be a single entry, a list or None as a list."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [] if value is None else [value]
+    return list(value)
+
+
+def _line_count_problems(where: str, source: str, target: str) -> list[str]:
+    paths = [user_path(source), user_path(target)]
+    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+        return []
+    counts, problems = [], []
+    for path in paths:
+        lines, problem = count_plain_lines(path)
+        counts.append(lines)
+        problems += [f"{where}: '{path}' {problem}."] if problem else []
+    if problems:
+        return problems
+    if counts[0] != counts[1]:
+        return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
+    return [f"{where}: '{source}' is empty."] if counts[0] == 0 else []

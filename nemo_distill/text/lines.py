@@ -1,0 +1,205 @@
+r"""Reads lines of text files, plain or gzip, and handles invalid lines.
+
+Only `\n` ends a line. Python's text mode also splits at `\r`, and `splitlines` at U+2028 and six other characters. One
+such character in one language would shift all following lines against the other language.
+"""
+
+import gzip
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from io import BufferedIOBase
+from itertools import zip_longest
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from pydantic import Field
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
+from nemo_distill.storage.files import numeric_order, user_path
+
+EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
+    "empty",
+    "invalid_utf8",
+    "control_characters",
+    "over_long",
+)
+MAX_BYTES = 1 << 26
+# Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
+_PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+
+
+# Characters that `splitlines` or other programs treat as line ends, or that do not belong in text.
+MISLEADING = {
+    "\0": "NUL",
+    "\v": "vertical tab",
+    "\f": "form feed",
+    "\r": "carriage return",
+    "\x1c": "file separator",
+    "\x1d": "group separator",
+    "\x1e": "record separator",
+    "\x85": "next line",
+    "\u2028": "line separator",
+    "\u2029": "paragraph separator",
+    "\ufeff": "byte order mark",
+}
+_CHUNK = 1 << 20
+GZIP_START = b"\x1f\x8b"
+
+
+@section
+class LinePolicy:
+    """How to treat invalid lines. Empty and over-long lines are never translated."""
+
+    max_characters: int = Field(default=5000, ge=1)
+    """Longer lines are over-long."""
+    invalid_utf8: Literal["skip", "replace"] = "skip"
+    """For lines that are not UTF-8. `skip` drops them; `replace` puts U+FFFD for each invalid part."""
+    control_characters: Literal["skip", "clean"] = "clean"
+    """For lines with control characters. `skip` drops them; `clean` turns tabs and line separators into spaces and
+    deletes other control characters."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line after cleaning.
+
+    Args:
+        text: the text, or "" if the line is dropped.
+        oddity: the problem of the line, one of `ODDITIES`; None for a valid line.
+    """
+
+    text: str
+    oddity: str | None = None
+
+
+def clean_line(raw: bytes, policy: LinePolicy) -> Line:
+    """Applies `policy` to a line, given without its line end."""
+    try:
+        text, oddity = raw.decode("utf-8"), None
+    except UnicodeDecodeError:
+        if policy.invalid_utf8 == "skip":
+            return Line("", INVALID_UTF8)
+        text, oddity = raw.decode("utf-8", "replace"), INVALID_UTF8
+    cleaned = clean_text(text)
+    if not cleaned or cleaned.isspace():
+        return Line("", EMPTY)
+    if len(cleaned) > policy.max_characters:
+        return Line("", OVER_LONG)
+    if cleaned != text:
+        oddity = oddity or CONTROL_CHARACTERS
+        if policy.control_characters == "skip":
+            return Line("", CONTROL_CHARACTERS)
+    return Line(cleaned, oddity)
+
+
+def clean_text(text: str) -> str:
+    """Returns `text` without control characters, so that it stays one line and one column in any file."""
+    if not _CONTROL.search(text):
+        return text
+    return _CONTROL.sub(lambda match: " " if match[0] in _PARTING else "", text).strip()
+
+
+def line_hash(raw: bytes) -> str:
+    """Returns 16 hexadecimal digits that identify a line, given without its line end."""
+    return hashlib.blake2b(raw, digest_size=8).hexdigest()
+
+
+class TextFiles:
+    """Iterates over the lines of several files, as bytes without line ends.
+
+    Args:
+        paths: plain or gzip files, detected by their first bytes.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = paths
+        self.size = sum(path.stat().st_size for path in paths)
+        self._passed = 0
+        self._file: BinaryIO | None = None
+
+    @property
+    def position(self) -> int:
+        """Number of bytes read, out of `size`. For gzip files, these are compressed bytes."""
+        return self._passed + (self._file.tell() if self._file else 0)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._passed = 0
+        for path in self.paths:
+            with path.open("rb") as self._file:
+                packed = self._file.peek(2)[:2] == GZIP_START
+                yield from _lines(gzip.GzipFile(fileobj=self._file) if packed else self._file, path)
+                self._passed, self._file = self._passed + self._file.tell(), None
+
+
+def count_plain_lines(path: Path) -> tuple[int, str | None]:
+    """Returns the number of lines of a file, and a problem if it cannot be used for training as it is.
+
+    It reads a gigabyte in seconds, because it examines single lines only in chunks with a problem.
+    """
+    lines, last = 0, b"\n"
+    with path.open("rb") as stream:
+        if stream.peek(2)[:2] == GZIP_START:
+            return 0, "is compressed, but NeMo reads only plain text; decompress it"
+        while chunk := stream.read(_CHUNK):
+            chunk += stream.readline()
+            if _oddity(chunk):
+                return lines, next(_described(chunk, lines))
+            lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+    return lines + (last != b"\n"), None
+
+
+def _described(chunk: bytes, lines: int) -> Iterator[str]:
+    for number, line in enumerate(chunk.split(b"\n"), start=lines + 1):
+        if oddity := _oddity(line):
+            yield oddity.format(line=number)
+
+
+def _oddity(raw: bytes) -> str | None:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 in line {line}"
+    found = min((character for character in MISLEADING if character in text), key=text.index, default=None)
+    if found is None:
+        return None
+    what = f"holds U+{ord(found):04X} ({MISLEADING[found]}) in line {{line}}"
+    if found == "\r" and text.rstrip("\n").find("\r") == len(text.rstrip("\n")) - 1:
+        what = "ends line {line} with CR LF (Windows line end)"
+    return f"{what}; 'nemo-distill mix' writes a corpus without such characters"
+
+
+def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the line pairs of two parallel files.
+
+    Raises:
+        DataError: if one has more lines than the other.
+    """
+    for number, pair in enumerate(zip_longest(TextFiles([source]), TextFiles([target])), start=1):
+        if None in pair:
+            longer, shorter = (source, target) if pair[1] is None else (target, source)
+            raise DataError(f"'{longer}' has more lines than '{shorter}', which ends after line {number - 1}.")
+        yield pair
+
+
+def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
+    number = 0
+    try:
+        while line := stream.readline(MAX_BYTES):
+            number += 1
+            if len(line) == MAX_BYTES and not line.endswith(b"\n"):
+                raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end; is this text?")
+            yield line.removesuffix(b"\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error
+
+
+def expand_paths(pattern: str) -> list[Path]:
+    """Returns the files for a path, which may contain `~` and `*`. Several files are in numeric order."""
+    path = str(user_path(pattern))
+    return [Path(name) for name in sorted(glob(path), key=numeric_order)] if has_magic(path) else [Path(path)]

@@ -1,0 +1,219 @@
+"""Mixes parallel corpora in given proportions into one pair of files.
+
+NeMo's plain loader sorts all sentences by length and forms fixed batches. Its preprocessing for tarred data splits the
+file into consecutive parts. For both, nearly every batch has the right proportions if each part of the file has them.
+Therefore the corpora are interleaved line by line, each in its own order. Each corpus gets its exact share of lines.
+If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import remove_leftovers, whole_files
+from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.text.lines import LinePolicy, clean_line, parallel_lines
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A parallel corpus in a mix.
+
+    Args:
+        sources: source files, plain or gzip.
+        targets: the target file for each source file.
+        share: share of the lines in the mix, relative to the other corpora.
+        fraction: fraction of the corpus to use; the seed selects the pairs.
+    """
+
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    share: float
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A mix of corpora.
+
+    Args:
+        corpora: the corpora by name.
+        output: the prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`.
+        policy: how to treat invalid lines. A pair is dropped if one of its lines is dropped.
+        seed: random seed for the selection of pairs.
+        lines: number of lines in the mix; None: enough to contain every pair of `base` once.
+        base: a corpus name; None: the corpus that is repeated least, so that the mix contains every pair of each.
+    """
+
+    corpora: Mapping[str, Corpus]
+    output: Path
+    policy: LinePolicy
+    seed: int = 0
+    lines: int | None = None
+    base: str | None = None
+
+    def path(self, ending: str) -> Path:
+        """Returns the path of the mix's file with this ending."""
+        return self.output.with_name(f"{self.output.name}.{ending}")
+
+    @property
+    def work(self) -> Work:
+        """The record of the mix."""
+        return Work(self.path("json"), self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings that the output files depend on."""
+        corpora = {name: _corpus_settings(corpus) for name, corpus in self.corpora.items()}
+        scalars = {"seed": self.seed, "lines": self.lines, "base": self.base}
+        return {"corpora": corpora, **scalars, "reading": asdict(self.policy)}
+
+
+def _corpus_settings(corpus: Corpus) -> dict[str, Any]:
+    files = {
+        side: [fingerprint(path) for path in paths]
+        for side, paths in (("sources", corpus.sources), ("targets", corpus.targets))
+    }
+    return files | {"share": corpus.share, "fraction": corpus.fraction}
+
+
+class Part(NamedTuple):
+    """A corpus's part of a mix: it has `pairs` valid pairs, of which `used` are used and fill `lines` lines.
+
+    `left_out` counts the dropped pairs by reason.
+    """
+
+    corpus: Corpus
+    pairs: int
+    used: int
+    lines: int
+    left_out: Mapping[str, int]
+
+
+def write_mix(
+    mix: Mix, overwrite: bool = False, on_line: Callable[[int, int], None] = lambda line, lines: None
+) -> dict[str, Any]:
+    """Writes the mix and returns its record. If the same mix already exists, only returns the record.
+
+    Args:
+        mix: the mix to write.
+        overwrite: replace a mix with different settings instead of raising an error.
+        on_line: called for each line with its number and the total number of lines.
+
+    Raises:
+        DataError: if a mix with different settings exists, files are not parallel, or a corpus has no usable pair.
+    """
+    record_path = mix.path("json")
+    texts = [mix.path(ending) for ending in ("src", "tgt")]
+    record = mix.work.done(overwrite)
+    if record and all(path.is_file() for path in texts):
+        return record
+    remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
+    parts = _plan(mix)
+    lines = sum(part.lines for part in parts.values())
+    with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):
+        for number, (source, target) in enumerate(_pairs(mix, parts), start=1):
+            source_file.write(source.encode() + b"\n")
+            target_file.write(target.encode() + b"\n")
+            on_line(number, lines)
+        # Hash the files before they get their final names, which takes minutes. An interruption then leaves no files.
+        for stream in (source_file, target_file):
+            stream.flush()
+        written = zip(texts, (source_file, target_file))
+        files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
+    corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
+    return mix.work.finish({"lines": lines, "corpora": corpora, "files": files})
+
+
+def _plan(mix: Mix) -> dict[str, Part]:
+    counted = {name: _count(name, corpus, mix.policy) for name, corpus in mix.corpora.items()}
+    used = {name: max(1, round(mix.corpora[name].fraction * pairs)) for name, (pairs, _) in counted.items()}
+    lines = plan_lines(used, {name: corpus.share for name, corpus in mix.corpora.items()}, mix.lines, mix.base)
+    return {
+        name: Part(mix.corpora[name], pairs, used[name], lines[name], left_out)
+        for name, (pairs, left_out) in counted.items()
+    }
+
+
+def _count(name: str, corpus: Corpus, policy: LinePolicy) -> tuple[int, dict[str, int]]:
+    left_out: Counter[str] = Counter()
+    pairs = sum(1 for _ in usable_pairs(corpus, policy, left_out))
+    if not pairs:
+        raise DataError(f"corpora.{name} has no usable pair.")
+    return pairs, dict(sorted(left_out.items()))
+
+
+def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Iterator[tuple[str, str]]:
+    """Yields the cleaned pairs of a corpus, and counts the dropped ones in `left_out` by side and reason."""
+    for files in zip(corpus.sources, corpus.targets, strict=True):
+        for raw_lines in parallel_lines(*files):
+            source, target = (clean_line(raw, policy) for raw in raw_lines)
+            if source.text and target.text:
+                yield source.text, target.text
+            else:
+                side, line = ("target", target) if source.text else ("source", source)
+                left_out[f"{side}_{line.oddity}"] += 1
+
+
+def plan_lines(
+    used: Mapping[str, int], shares: Mapping[str, float], lines: int | None = None, base: str | None = None
+) -> dict[str, int]:
+    """Returns how many lines of the mix come from each corpus.
+
+    Args:
+        used: the number of pairs to use from each corpus.
+        shares: the share of each corpus. They need not sum to 1.
+        lines: see `Mix`.
+        base: see `Mix`.
+    """
+    exact = {name: Fraction(str(share)) for name, share in shares.items()}
+    if lines is None:
+        base = base or max(used, key=lambda name: used[name] / exact[name])
+        return {name: max(1, round(used[base] * exact[name] / exact[base])) for name in used}
+    due = {name: lines * exact[name] / sum(exact.values()) for name in used}
+    counts = {name: int(due[name]) for name in used}
+    by_remainder = sorted(used, key=lambda name: counts[name] - due[name])
+    return counts | {name: counts[name] + 1 for name in by_remainder[: lines - sum(counts.values())]}
+
+
+def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator[Item]:
+    """Yields `count` items of `total`, in order. All selections are equally likely (Knuth's algorithm S)."""
+    generator = Random(seed)
+    for item in items:
+        if generator.random() * total < count:
+            yield item
+            count -= 1
+        total -= 1
+
+
+def interleave(streams: Mapping[str, Iterator[Item]], counts: Mapping[str, int]) -> Iterator[Item]:
+    """Yields `counts` items from the streams, each time from the stream that is furthest behind its share."""
+    total = sum(counts.values())
+    given = dict.fromkeys(counts, 0)
+    for position in range(1, total + 1):
+        behind = {name: counts[name] * position - given[name] * total for name in counts}
+        name = max(behind, key=behind.__getitem__)
+        given[name] += 1
+        yield next(streams[name])
+
+
+def _pairs(mix: Mix, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
+    streams = {name: _stream(part, mix.policy, f"{mix.seed} {name}") for name, part in parts.items()}
+    return interleave(streams, {name: part.lines for name, part in parts.items()})
+
+
+def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[tuple[str, str]]:
+    """Yields a corpus's lines for the mix: all used pairs as often as they fit, then a random part of them."""
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        return choose(usable_pairs(part.corpus, policy, Counter()), part.used, part.pairs, f"{seed} used")
+
+    for _ in range(part.lines // part.used):
+        yield from pairs()
+    yield from choose(pairs(), part.lines % part.used, part.used, f"{seed} more")

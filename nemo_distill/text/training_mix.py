@@ -1,0 +1,114 @@
+"""The mix of corpora for a distillation, described in the config section `distillation.mix`.
+
+It is written to text files before NeMo reads the data, so NeMo's loaders and its preprocessing for tarred data see a
+single corpus with the right proportions everywhere.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_distill.config.section import read_section
+from nemo_distill.console import console
+from nemo_distill.text.files import as_list
+from nemo_distill.text.mix_section import MixSection
+from nemo_distill.text.mixing import Corpus, Mix, write_mix
+
+REAL = "real"  # the corpus that uses the files of train_ds
+MISSING = "???"
+
+
+def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
+    """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values.
+
+    Args:
+        model: the model's config, resolved.
+        mix: its `distillation.mix` section.
+    """
+    train = model.get("train_ds")
+    if not mix.corpora or not train or MISSING in str(_section(model)):
+        return []
+    if train.get("metadata_file"):
+        return [
+            "model.distillation.mix needs text files, but model.train_ds.metadata_file names tarred data. Name text "
+            "files, from which model.preproc_out_dir makes tarred data after mixing, or sample from several tarred "
+            "data sets with model.train_ds.concat_sampling_probabilities."
+        ]
+    return [f"model.distillation.mix.{problem}" for problem in with_real_files(mix, train).missing()]
+
+
+def mixed_files(model: Mapping[str, Any]) -> list[Path]:
+    """Returns the input files of `distillation.mix`, or an empty list if nothing is mixed."""
+    return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
+
+
+def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the settings that decide which pairs `distillation.mix` contains; None if nothing is mixed."""
+    if (mix := _mix(model, Path("mixed"))) is None:
+        return None
+    corpora = {name: {"share": corpus.share, "fraction": corpus.fraction} for name, corpus in mix.corpora.items()}
+    return {**mix.settings(), "corpora": corpora}
+
+
+def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
+    """Returns the source and target files for training, from the mix or from `train_ds`. Tarred data is ignored.
+
+    Args:
+        model: the model's config, resolved.
+    """
+    if corpora := _mixed_corpora(model):
+        return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
+    train_ds = model.get("train_ds") or {}
+    if train_ds.get("use_tarred_dataset"):
+        return []
+    return [
+        (Path(source).expanduser(), Path(target).expanduser())
+        for source, target in zip(as_list(train_ds.get("src_file_name")), as_list(train_ds.get("tgt_file_name")))
+    ]
+
+
+def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
+    mix = _mix(model, Path("mixed"))
+    return mix.corpora.values() if mix else ()
+
+
+def mix_training_data(model: DictConfig, folder: str | Path) -> None:
+    """Writes the mix of `model.distillation.mix` to `folder`, if it names corpora, and sets `train_ds` to its files.
+
+    Raises:
+        DataError: if files are not parallel, or a corpus has no usable pair.
+    """
+    plain = OmegaConf.to_container(model, resolve=True)
+    if (mix := _mix(plain, Path(folder) / "mixed")) is None:
+        return
+    record = write_mix(mix)
+    files = {"source": plain["train_ds"]["src_file_name"], "target": plain["train_ds"]["tgt_file_name"]}
+    with open_dict(model):
+        model.distillation.mix.made = record  # saved in the student's .nemo
+        if REAL in model.distillation.mix.corpora:
+            model.distillation.mix.corpora[REAL] = {**files, **plain["distillation"]["mix"]["corpora"][REAL]}
+        model.train_ds.src_file_name, model.train_ds.tgt_file_name = (str(mix.path(side)) for side in ("src", "tgt"))
+    counts = ", ".join(f"{part['lines']:,} of {name}" for name, part in record["corpora"].items())
+    console.info(f"Training on a mix of {record['lines']:,} pairs: {counts}")
+
+
+def with_real_files(mix: MixSection, train: Mapping[str, Any]) -> MixSection:
+    """Returns the mix with the files of `train_ds` in the corpus `real`, unless it has its own."""
+    real = mix.corpora.get(REAL)
+    if real is None:
+        return mix
+    source, target = real.source or train.get("src_file_name"), real.target or train.get("tgt_file_name")
+    return replace(mix, corpora={**mix.corpora, REAL: replace(real, source=source, target=target)})
+
+
+def _section(model: Mapping[str, Any]) -> Any:
+    return (model.get("distillation") or {}).get("mix") or {}
+
+
+def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
+    """Returns the mix of a valid config; None if nothing is mixed."""
+    section, _ = read_section(MixSection, _section(model))
+    return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None

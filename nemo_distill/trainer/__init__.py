@@ -1,0 +1,1 @@
+"""Lightning callbacks for safe checkpoints, exact resuming, finite numbers and progress in logs."""

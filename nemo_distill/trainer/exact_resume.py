@@ -1,0 +1,84 @@
+"""Makes a resumed training identical to an uninterrupted one."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_logged_step
+
+
+class ExactResumeCallback(Callback):
+    """Saves the random state of every process in each checkpoint, and restores it before the first resumed batch.
+
+    If a checkpoint is written while gradients are being accumulated, the gradients are saved too. After resuming, it
+    also corrects the step counter of the loggers: in a checkpoint after a validation, Lightning saves the counter
+    before it counts the last batch.
+    """
+
+    def __init__(self) -> None:
+        self._to_restore: list[dict[str, Any]] | None = None
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        state = _random_state() | {"step": _half_done_step(self._trainer)}
+        states: list[Any] = [state]
+        if dist.is_available() and dist.is_initialized():
+            states = [None] * dist.get_world_size()
+            dist.all_gather_object(states, state)
+        return {"states": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._to_restore = state_dict["states"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._to_restore is None:
+            return
+        if len(self._to_restore) == trainer.world_size:
+            state = self._to_restore[trainer.global_rank]
+            _restore_random_state(state)
+            _restore_half_done_step(pl_module, state.get("step"))
+        set_logged_step(trainer)
+        self._to_restore = None
+
+
+def _half_done_step(trainer: Trainer | None) -> dict[str, Any] | None:
+    """Returns the accumulated gradients and their weight, or None if no gradients are being accumulated."""
+    if trainer is None or not is_within_optimizer_step(trainer):
+        return None
+    model = trainer.lightning_module
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    return {"gradients": gradients, "weight": float(getattr(model, "step_weight", 0.0))}
+
+
+def _restore_half_done_step(model: LightningModule, step: dict[str, Any] | None) -> None:
+    if step is None:
+        return
+    for name, parameter in model.named_parameters():
+        if name in step["gradients"]:
+            parameter.grad = step["gradients"][name].to(parameter)
+    if hasattr(model, "step_weight"):
+        model.step_weight = step["weight"]
+
+
+def _random_state() -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

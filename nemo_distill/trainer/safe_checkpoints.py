@@ -1,0 +1,112 @@
+"""Writes checkpoints atomically and loads them without running code.
+
+A training that was killed at any time can be resumed, and loading a manipulated checkpoint cannot run code.
+"""
+
+import collections
+import io
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import omegaconf
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.host_fixes import nemo_path
+from nemo_distill.storage.files import remove_leftovers, whole_file
+from nemo_distill.storage.ledger import sha256_of
+
+_AN_ARRAY = np.zeros(1, np.uint32)  # the type of array in the states of random generators
+# Types that checkpoints contain besides tensors: configs and arrays. Loading these types runs no code.
+DATA_CLASSES = (
+    *(omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode),
+    *(omegaconf.base.ContainerMetadata, omegaconf.base.Metadata),
+    *(collections.defaultdict, typing.Any, dict, list, tuple, int, float, str, bool),
+    *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
+)
+
+LAST = "-last.ckpt"  # the name of the checkpoint to resume from ends with this
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint I/O with atomic writing and safe loading.
+
+    A file whose SHA-256 is in `NEMO_DISTILL_TRUST` may contain any objects.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes to a temporary file in the same folder. Lightning copies from /tmp instead, which is not atomic."""
+        if storage_options is not None:
+            raise TypeError("SafeCheckpointIO takes no storage_options")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # if torch writes to the file directly, its errors hide the reason
+        torch.save(checkpoint, content)
+        with whole_file(Path(path)) as stream:
+            stream.write(content.getbuffer())
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None) -> dict[str, Any]:
+        """Returns the content of a checkpoint.
+
+        Raises:
+            ConfigurationError: if it contains objects other than data, or is damaged.
+        """
+        if not Path(path).is_file():
+            return super().load_checkpoint(path, map_location)
+        if is_trusted(Path(path)):  # Lightning before 2.4 uses torch's default, which rejects such files
+            return torch.load(path, map_location=map_location or "cpu", weights_only=False)
+        try:
+            with torch.serialization.safe_globals(list(DATA_CLASSES)):
+                return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ConfigurationError(
+                [
+                    f"'{path}' cannot be resumed: it contains more than data, and loading it would run code; delete "
+                    f"it, or if you trust the author, set {TRUST}={sha256_of(Path(path))}."
+                ]
+            ) from error
+        except Exception as error:  # torch raises many types of errors for damaged files
+            problem = f"'{path}' cannot be resumed: it cannot be read: {error}; delete it."
+            raise ConfigurationError([problem]) from error
+
+
+def settle_checkpoints(folder: Path) -> None:
+    """Cleans up a folder of checkpoints after a kill, so that only the latest `-last.ckpt` remains.
+
+    NeMo refuses to choose between two of them. It also takes a checkpoint with an `-unfinished` marker as incomplete,
+    although `SafeCheckpointIO` writes only complete files.
+    """
+    remove_leftovers(folder)
+    for path in sorted(folder.glob(f"*{LAST}"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
+        path.unlink()
+    for mark in folder.glob(f"*{LAST.removesuffix('.ckpt')}-unfinished"):
+        mark.unlink()
+
+
+def checkpoint_folder(section: Mapping[str, Any]) -> Path:
+    """Returns the folder in which exp_manager puts the checkpoints."""
+    if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
+        return Path(chosen)
+    named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
+    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
+
+
+def complete_training(trainer: Any, model: Any) -> None:
+    """Writes the `.nemo` of a training that was killed after its last checkpoint, before the `.nemo` was written.
+
+    If a resumed training has no steps left, Lightning restores the checkpoint but does not run the end actions again.
+    """
+    callback = trainer.checkpoint_callback
+    if not getattr(callback, "save_nemo_on_train_end", False) or not Path(callback.last_model_path).is_file():
+        return
+    path = nemo_path(callback)
+    if path.is_file() and path.stat().st_mtime_ns >= Path(callback.last_model_path).stat().st_mtime_ns:
+        return
+    if callback.save_best_model and callback.best_model_path:
+        model.load_state_dict(trainer.strategy.load_checkpoint(callback.best_model_path)["state_dict"])
+    model.save_to(str(path))

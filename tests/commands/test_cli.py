@@ -1,0 +1,118 @@
+"""The command `nemo-distill`: help in a second, jobs by their names, and completion by tab."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from nemo_distill.commands.command_line import CONF
+from nemo_distill.commands.jobs import JOBS
+from tests.conftest import SCRIPTS
+
+SLOW = ("nemo", "torch", "lightning", "pandas", "matplotlib")
+
+
+def nemo_distill(*arguments, cwd, program=("-m", "nemo_distill"), **environment):
+    """Runs the command, and after its output prints which slow modules it has imported."""
+    code = f"import atexit, sys; atexit.register(lambda: print('imported', *sorted({SLOW} & sys.modules.keys())))"
+    (cwd / "sitecustomize.py").write_text(code.replace(str(SLOW), f"set({SLOW})"))
+    path = os.pathsep.join([str(cwd), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, *program, *arguments], cwd=cwd, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_each_job_has_a_config_and_a_module_that_does_it(name):
+    assert (CONF / f"{JOBS[name].config}.yaml").is_file()
+    assert callable(import_module(f"nemo_distill.commands.{JOBS[name].module}").main)
+
+
+def test_help_lists_the_jobs_and_imports_nothing_slow(tmp_path):
+    shown = nemo_distill("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for name, job in JOBS.items():
+        assert f"  {name} " in shown.stdout and job.summary in shown.stdout
+    assert shown.stdout.splitlines()[-1] == "imported"
+
+
+@pytest.mark.parametrize("name", ["distill", "evaluate", "demo"])
+def test_a_jobs_help_is_hydras_and_imports_nothing_slow(name, tmp_path):
+    shown = nemo_distill(name, "--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(f"{JOBS[name].module} is powered by Hydra.")
+    assert shown.stdout.splitlines()[-1] == "imported"
+
+
+def test_a_scripts_help_imports_nothing_slow_either(tmp_path):
+    shown = nemo_distill("--help", cwd=tmp_path, program=[str(SCRIPTS / "enc_dec_nmt_distill.py")])
+    assert shown.returncode == 0 and "distillation: " in shown.stdout
+    assert shown.stdout.splitlines()[-1] == "imported"
+
+
+def test_an_unknown_job_is_told_with_the_closest_and_none_with_all(tmp_path):
+    unknown = nemo_distill("distil", "seed=1", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert unknown.stderr == "There is no job 'distil'; did you mean 'distill'?\n"
+    nothing = nemo_distill(cwd=tmp_path)
+    assert nothing.returncode == 2 and "translate" in nothing.stderr
+
+
+def test_hydras_options_work(tmp_path):
+    shown = nemo_distill("compare", "--config-name=pipeline", "--cfg", "job", "teacher=big.nemo", cwd=tmp_path)
+    assert shown.returncode == 0 and "teacher: big.nemo" in shown.stdout
+    wrong = nemo_distill("distill", "distillation=word_levle", cwd=tmp_path)
+    assert wrong.returncode == 2 and "Could not find 'distillation/word_levle'" in wrong.stderr
+
+
+@pytest.mark.parametrize("option", [["--config-path=mine"], ["--config-path", "mine"], ["-cp", "mine"]])
+def test_a_relative_config_path_begins_where_the_command_is_typed(option, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "small.yaml").write_text("size: 1\n")
+    shown = nemo_distill("mix", *option, "--config-name=small", "--cfg=job", cwd=tmp_path)
+    assert shown.stdout.startswith("size: 1\n"), shown.stderr
+
+
+def test_a_relative_config_path_begins_where_a_script_lies(tmp_path):
+    program = [str(SCRIPTS / "mix_corpora.py")]
+    shown = nemo_distill(
+        "--config-path=conf/student", "--config-name=slim_1x1", "--cfg=job", cwd=tmp_path, program=program
+    )
+    assert "hidden_size: 256" in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "some", "others"),
+    [
+        ("nemo-distill ", {"distill", "translate"}, {"model."}),
+        ("nemo-distill dis", {"distill"}, {"model."}),
+        ("nemo-distill distill ", {"model.", "distillation=", "seed="}, {"translate"}),
+        ("nemo-distill distill model.enc", {"model.encoder.", "model.encoder_tokenizer."}, {"seed="}),
+        ("nemo-distill distill seed=1 distillation=trip", {"distillation=triple"}, {"seed="}),
+        ("nemo-distill evaluate sig", {"significance."}, {"model."}),
+        ("nemo-distill nothing se", set(), {"seed=", "distill"}),
+    ],
+)
+def test_tab_completes_jobs_and_then_a_jobs_config(line, some, others, tmp_path):
+    shown = nemo_distill("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert shown.returncode == 0, shown.stderr
+    words = set(shown.stdout.rpartition("imported")[0].split())
+    assert some <= words and not others & words, words
+
+
+def test_a_shell_that_installs_completion_completes(tmp_path):
+    """In bash itself, with the command as pip installs it."""
+    program = tmp_path / "nemo-distill"
+    program.write_text(f"#!{sys.executable}\nfrom nemo_distill.commands.cli import main\nmain()\n")
+    program.chmod(0o755)
+    script = (
+        'eval "$(nemo-distill -sc install=bash)"; complete -p nemo-distill; COMP_LINE="nemo-distill export quant"; '
+        'COMP_POINT=${#COMP_LINE}; COMP_CWORD=2; hydra_bash_completion; echo "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    shown = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    installed, completed = shown.stdout.splitlines()
+    assert installed.endswith("-F hydra_bash_completion nemo-distill") and completed == "quantization="

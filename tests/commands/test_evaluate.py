@@ -1,0 +1,231 @@
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands.evaluate import check_evaluation, evaluation_job
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.evaluation import evaluation_job as evaluation_module
+from nemo_distill.evaluation import systems as systems_module
+from nemo_distill.evaluation.comet import CometSettings
+from nemo_distill.evaluation.evaluation_tables import as_markdown
+from nemo_distill.evaluation.speed import Speed, SpeedSettings
+from nemo_distill.metrics.scores import Score, bleu
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import read_json
+from tests.conftest import SCRIPTS, reversing_sentences
+
+
+def config(*overrides):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("evaluate", list(overrides))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_path, teacher_path, tmp_path_factory):
+    """The overrides of an evaluation of a trained model, of its export and of two untrained ones, and what it gave."""
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    for path, lines in zip(("test.de", "test.en"), reversing_sentences(24, seed=999)):
+        (folder / path).write_text("".join(f"{line}\n" for line in lines))
+    export_model(ExportSettings(trained_path, folder / "ct2"))
+    overrides = [
+        f"output_dir={folder / 'out'}", f"+models.teacher={trained_path}", f"+models.small={folder / 'ct2'}",
+        f"+models.raw_seed0={teacher_path}", f"+models.raw_seed1={teacher_path}", "speed=null", "search.beam_size=1",
+        f"+test_sets.mine={{source: {folder / 'test.de'}, reference: {folder / 'test.en'}}}",
+        "significance.samples=50", "significance.baselines=[raw_seed0]",
+    ]  # fmt: skip
+    evaluation_job(config(*overrides)).run()
+    return folder, overrides, json.loads((folder / "out" / "evaluation.json").read_text())
+
+
+def test_the_record_holds_scores_of_the_texts_beside_it(evaluated):
+    folder, _, record = evaluated
+    one = record["test_sets"]["mine"]
+    texts = {
+        end: (folder / "out" / "texts" / f"mine.{end}").read_text().splitlines() for end in ("ref", "teacher.txt")
+    }
+    assert one["lines"] == len(texts["ref"]) == 24
+    assert one["scores"]["teacher"]["BLEU"]["value"] == bleu(texts["teacher.txt"], texts["ref"]).value > 50
+    assert set(one["scores"]["small"]) == {"BLEU", "chrF", "TER"}
+    assert one["scores"]["small"]["BLEU"] == one["scores"]["teacher"]["BLEU"]  # the same model, greedily searched
+
+
+def test_the_record_holds_sizes_and_what_made_it(evaluated):
+    _, _, record = evaluated
+    teacher, small, raw = (record["systems"][name] for name in ("teacher", "small", "raw_seed0"))
+    assert teacher["parameters"] == small["parameters"] > raw["parameters"]
+    assert (teacher["compression"], teacher["engine"], small["engine"]) == (1.0, "nemo_distill", "ctranslate2")
+    assert raw["compression"] == teacher["parameters"] / raw["parameters"]
+    assert (raw["group"], raw["seed"], raw["speed"]) == ("raw", 0, None)
+    assert {"date", "device", "threads", "versions", "git_revision"} <= set(record["made_with"])
+
+
+def test_the_record_holds_comparisons_and_spreads(evaluated):
+    one = evaluated[2]["test_sets"]["mine"]
+    found = {comparison["system"]: comparison for comparison in one["comparisons"]}
+    assert found["teacher"]["difference"] > 0 and found["teacher"]["p_value"] < 0.05
+    assert found["raw_seed1"]["p_value"] == 1.0
+    assert one["groups"]["raw"]["systems"] == 2 and one["groups"]["raw"]["BLEU"]["standard_deviation"] == 0
+
+
+def test_the_same_command_translates_and_scores_nothing_again_and_gives_the_same(evaluated, monkeypatch):
+    _, overrides, record = evaluated
+    called = []
+    monkeypatch.setattr(systems_module, "load_engine", called.append)
+    for name in ("corpus_score", "compare"):
+        monkeypatch.setattr(evaluation_module, name, lambda *arguments: called.append(arguments))
+    again = json.loads(json.dumps(evaluation_job(config(*overrides)).run()))
+    assert again["systems"] == record["systems"] and again["test_sets"] == record["test_sets"] and not called
+
+
+def test_a_second_process_waits_and_then_finds_all_done(evaluated, tmp_path, monkeypatch):
+    _, overrides, record = evaluated
+    loaded, load_engine = [], systems_module.load_engine
+
+    def counted(name, paths, *others):
+        loaded.append(paths)
+        return load_engine(name, paths, *others)
+
+    monkeypatch.setattr(systems_module, "load_engine", counted)
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: job.run(), range(2)))
+    assert [one["test_sets"] for one in found] == [record["test_sets"]] * 2
+    assert len(loaded) == len(job.systems)
+
+
+def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
+    folder, overrides, record = evaluated
+    (folder / "model.ckpt").write_text("weights")
+    asked = []
+
+    def comet_scores(settings, sources, translations, references, device):
+        asked.append(list(translations))
+        return {name: Score(0.5, "comet") for name in translations}
+
+    monkeypatch.setattr(evaluation_module, "comet_scores", comet_scores)
+    for some in ([override for override in overrides if "small" not in override], overrides):
+        job = evaluation_job(config(*some))
+        job = replace(job, settings=replace(job.settings, comet=CometSettings(str(folder / "model.ckpt"))))
+        scores = job.run()["test_sets"]["mine"]["scores"]
+    assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
+    assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}
+
+
+def test_p_values_that_an_earlier_revision_of_the_tests_gave_are_computed_again(evaluated):
+    folder, overrides, record = evaluated
+    kept = folder / "out" / "scores" / "mine.comparisons.json"
+    earlier = read_json(kept)
+    earlier["settings"].pop("revision", None)
+    for comparison in earlier["comparisons"]:
+        comparison["p_value"] = 0.0196
+    write_json(kept, earlier)
+    assert evaluation_job(config(*overrides)).run()["test_sets"] == record["test_sets"]
+
+
+def test_other_references_give_other_scores(evaluated):
+    folder, overrides, record = evaluated
+    (folder / "other.en").write_text("".join((folder / "test.en").read_text().splitlines(keepends=True)[::-1]))
+    again = [override.replace("test.en", "other.en") for override in overrides]
+    one = evaluation_job(config(*again)).run()["test_sets"]["mine"]
+    assert one["scores"]["teacher"]["TER"]["value"] > record["test_sets"]["mine"]["scores"]["teacher"]["TER"]["value"]
+    assert one["comparisons"] != record["test_sets"]["mine"]["comparisons"]
+
+
+def test_scores_are_those_of_the_language_that_the_models_write(evaluated, monkeypatch, tmp_path):
+    _, overrides, _ = evaluated
+    monkeypatch.setattr(systems_module.System, "written_language", lambda system: "zh")
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    scores = job.run()["test_sets"]["mine"]["scores"]["teacher"]
+    assert "tok:zh" in scores["BLEU"]["signature"] and "asian:yes" in scores["TER"]["signature"]
+
+
+def test_the_tables_are_written_for_people_and_spreadsheets(evaluated):
+    folder, overrides, _ = evaluated
+    evaluation_job(config(*overrides)).run()
+    record = json.loads((folder / "out" / "evaluation.json").read_text())
+    assert (folder / "out" / "evaluation.md").read_text() == as_markdown(record)
+    rows = list(csv.DictReader((folder / "out" / "evaluation.csv").open()))
+    assert [row["system"] for row in rows] == ["teacher", "small", "raw_seed0", "raw_seed1"]
+    assert float(rows[0]["mine BLEU"]) == record["test_sets"]["mine"]["scores"]["teacher"]["BLEU"]["value"]
+
+
+def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, monkeypatch):
+    _, overrides, _ = evaluated
+    timed = []
+
+    def measure(systems, *others):
+        timed.append([system.name for system in systems])
+        return [Speed(1.0, 2.0, 3.0, 4.0, 5.0) for _ in systems]
+
+    monkeypatch.setattr(evaluation_module, "measure", measure)
+    again = [override for override in overrides if override != "speed=null"]
+    record = evaluation_job(config(*again)).run()
+    assert evaluation_job(config(*again)).run()["systems"] == record["systems"]
+    assert record["systems"]["teacher"]["speed"]["tokens_per_second"] == 2.0
+    evaluation_job(config(*again, "threads=3")).run()
+    monkeypatch.setattr("nemo_distill.storage.made_with.git_revision", lambda: "another")
+    evaluation_job(config(*again, "threads=3")).run()
+    assert timed == [["teacher", "small", "raw_seed0", "raw_seed1"]] * 3
+
+
+def test_the_config_holds_the_defaults_of_the_settings():
+    cfg = config("output_dir=x")
+    assert SpeedSettings(**cfg.speed) == SpeedSettings()
+    assert CometSettings(**cfg.comet) == CometSettings()
+
+
+def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):
+    _, overrides, _ = evaluated
+    job = evaluation_job(config(*overrides, "metrics=[chrF]"))
+    assert job.significance.metrics == ["chrF"]
+    with pytest.raises(ConfigurationError, match=r"significance.metrics=\['BLEU'\]: must be of metrics=\['chrF'\]"):
+        check_evaluation(config(*overrides, "metrics=[chrF]", "significance.metrics=[BLEU]"))
+
+
+def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
+    cfg = config(
+        f"output_dir={tmp_path / 'out'}", "metrics=[BLUE]", "comet.checkpoint=none.ckpt", "device=tpu", "chunk=0",
+        "significance.test=t", "speed.rounds=0", "search.beam_size=0", "+models.student=none.nemo",
+        "+test_sets.mine={source: a.de}",
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError) as raised:
+        check_evaluation(cfg)
+    for start in (
+        "metrics[0]=BLUE", "comet.checkpoint", "comet.python", "device=tpu", "chunk=0", "significance.test=t",
+        "speed.rounds=0", "search.beam_size=0", "models.student.model names 'none.nemo'", "test_sets.mine.source",
+    ):  # fmt: skip
+        assert any(problem.startswith(start) for problem in raised.value.problems), start
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_several_keys_say_together_is_checked(tmp_path, teacher_path):
+    cfg = config(
+        f"output_dir={tmp_path}", "significance.baselines=[teacher]", "search.n_best=2", f"+models.a={teacher_path}"
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        check_evaluation(cfg)
+    starts = ("significance.baselines names 'teacher'", "search.n_best", "test_sets is empty")
+    for start in starts:
+        assert any(problem.startswith(start) for problem in raised.value.problems), start
+
+
+def test_the_record_says_how_a_model_was_trained(evaluated):
+    folder, _, record = evaluated
+    assert record["systems"]["teacher"]["label_smoothing"] == 0.1
+    assert [record["systems"]["small"][key] for key in ("label_smoothing", "training_seconds")] == [None, None]
+    model = folder / "run" / "checkpoints" / "model.nemo"
+    model.parent.mkdir(parents=True)
+    model.write_bytes((folder / "out").joinpath("evaluation.json").read_bytes())
+    entry = {"name": "any.nemo", "sha256": fingerprint(model)["sha256"]}
+    write_json(folder / "run" / "run.json", {"models": [entry], "seconds": 12.5})
+    assert systems_module.System("a", model, "nemo_distill").training_seconds() == 12.5
+    write_json(folder / "run" / "run.json", {"models": [], "seconds": 12.5})
+    assert systems_module.System("a", model, "nemo_distill").training_seconds() is None

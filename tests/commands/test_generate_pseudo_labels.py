@@ -1,0 +1,309 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands import generate_pseudo_labels as job
+from nemo_distill.commands import labelling_config
+from nemo_distill.commands.generate_pseudo_labels import check_labelling, labelling_job, translate, write_text
+from nemo_distill.commands.training import plain_errors
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding.engines import load_engine
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.pseudo_labels.shards import read_rows
+from nemo_distill.text.lines import clean_text
+from tests.conftest import REPOSITORY, SCRIPTS
+from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
+
+
+@pytest.fixture(autouse=True)
+def fake_engine(monkeypatch):
+    monkeypatch.setattr(job, "load_engine", lambda **options: Shouting())
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_source(tmp_path / "text.de", 130)
+    (tmp_path / "text.en").write_text("a reference\n" * 130)
+    write_model(tmp_path / "teacher.nemo")
+    return tmp_path
+
+
+def overrides_of(files, *overrides):
+    base = [f"model={files}/teacher.nemo", f"source={files}/text.de", f"output_dir={files}/labels"]
+    return [*base, "shard_lines=20", "filters.identical=false", *overrides]
+
+
+def config(files, *overrides):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("generate_pseudo_labels", overrides_of(files, *overrides))
+
+
+def run_job(cfg):
+    check_labelling(cfg)
+    labelling = labelling_job(cfg)
+    assert translate(labelling, 0, 1, "cpu")
+    write_text(labelling)
+
+
+def run_script(*overrides):
+    command = [sys.executable, str(REPOSITORY / "tests" / "pseudo_labels" / "fake_script.py"), *overrides]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+
+
+def test_one_command_leads_from_text_to_pairs(files, capsys):
+    run_job(config(files, "keep_dropped=true"))
+    labels = files / "labels"
+    names = ("manifest.json", "settings.json", "pseudo.json", "pseudo.src", "pseudo.tgt", "pseudo.dropped.tsv")
+    assert all((labels / name).is_file() for name in names)
+    manifest, record = (json.loads((labels / name).read_text()) for name in ("manifest.json", "pseudo.json"))
+    assert manifest["settings"]["engine"] == "nemo_distill" and manifest["settings"]["search"]["beam_size"] == 4
+    assert len(manifest["settings"]["teachers"][0]["sha256"]) == 64
+    lines = [(labels / f"pseudo.{side}").read_text().split("\n")[:-1] for side in ("src", "tgt")]
+    assert len(lines[0]) == len(lines[1]) == record["kept"] > 60
+    assert [line.upper().split() for line in lines[0]] == [line.split() for line in lines[1]]
+    shown = capsys.readouterr().out
+    assert "invalid utf8" in shown and "dropped: duplicates" in shown and "kept" in shown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "taken"),
+    [
+        (["output_dir={files}", "name=text", "source={files}/text.src"], "text.src"),
+        (["output_dir={files}/../{name}", "name=text", "reference={files}/text.tgt"], "text.tgt"),
+        (["output_dir={files}", "name=other"], "other.src"),
+    ],
+)
+def test_no_text_of_the_users_is_replaced(files, overrides, taken):
+    for copy, name in (("text.src", "text.de"), ("text.tgt", "text.en"), ("other.src", "text.en")):
+        shutil.copy(files / name, files / copy)
+    overrides = [override.format(files=files, name=files.name) for override in overrides]
+    with pytest.raises(ConfigurationError, match=f"would overwrite '.*{taken}'; give another name"):
+        check_labelling(config(files, *overrides))
+
+
+def test_two_processes_write_the_same_bytes_as_one(files):
+    """Through Hydra, Lightning's launcher, and a second process that types the same command."""
+    run_job(config(files))
+    expected = contents(files / "labels")
+    overrides = overrides_of(files, f"output_dir={files}/shared", "devices=2", "accelerator=cpu")
+    result = run_script(*overrides)
+    assert result.returncode == 0, result.stderr
+    assert contents(files / "shared") == expected
+
+
+def test_other_filters_need_another_name_and_no_second_translation(files, monkeypatch):
+    run_job(config(files))
+    monkeypatch.setattr(job, "load_engine", None)
+    with pytest.raises(ConfigurationError, match="filters.duplicates was True and is False; give another name"):
+        check_labelling(config(files, "filters.duplicates=false"))
+    run_job(config(files, "filters.duplicates=false", "name=all"))
+    run_job(config(files, "filters.duplicates=false", "overwrite=text"))
+    assert (files / "labels" / "all.src").read_bytes() == (files / "labels" / "pseudo.src").read_bytes()
+
+
+def test_other_search_settings_are_refused_unless_told_to_start_over(files):
+    run_job(config(files))
+    for overwrite in ("false", "text"):
+        with pytest.raises(
+            ConfigurationError,
+            match="search.beam_size was 4 and is 5; give another folder, or start over with overwrite=true",
+        ):
+            check_labelling(config(files, "search.beam_size=5", f"overwrite={overwrite}"))
+    run_job(config(files, "search.beam_size=5", "overwrite=true"))
+    assert json.loads((files / "labels" / "settings.json").read_text())["settings"]["search"]["beam_size"] == 5
+
+
+@pytest.mark.parametrize("name", ["settings.json", "pseudo.json"])
+def test_a_folder_with_a_damaged_record_is_refused(files, name):
+    run_job(config(files))
+    (files / "labels" / name).write_text("{")
+    with pytest.raises(ConfigurationError, match=f"{name}' cannot be read"):
+        check_labelling(config(files))
+
+
+def test_another_teacher_is_refused(files):
+    run_job(config(files))
+    (files / "better").mkdir()
+    write_model(files / "better" / "teacher.nemo")
+    with (files / "better" / "teacher.nemo").open("ab") as stream:
+        stream.write(b"\0")
+    with pytest.raises(ConfigurationError, match="teachers was .* and is"):
+        check_labelling(config(files, f"model={files}/better/teacher.nemo"))
+
+
+def test_interpolation_and_monolingual_text_go_together(files):
+    write_source(files / "mono.de", 30, seed=1)
+    cfg = config(
+        files, f"source=[{files}/text.de,{files}/mono.de]", f"reference=[{files}/text.en,null]",
+        "selection=interpolation", "metric=chrf", "search.n_best=3",
+    )  # fmt: skip
+    run_job(cfg)
+    assert json.loads((files / "labels" / "pseudo.json").read_text())["settings"]["selection"] == "interpolation"
+
+
+@pytest.mark.parametrize(
+    ("language", "overrides", "expected"),
+    [
+        (b"zh", [], "zh"),
+        (b"zh", ["metric_language=ja"], "ja"),
+        (b"zh", ["metric=chrf"], None),
+        (b"zh", ["selection=one_best"], None),
+        (b"en", [], None),  # which is what no language is
+        (b"ignore", [], None),
+    ],
+)
+def test_bleu_finds_the_words_of_the_language_that_the_teacher_writes(
+    files, monkeypatch, language, overrides, expected
+):
+    write_model(files / "teacher.nemo", content=TRANSLATOR + b"\ntgt_language: " + language + b"\n")
+    interpolation = ["selection=interpolation", f"reference={files}/text.en", "search.n_best=3"]
+    monkeypatch.setattr(
+        labelling_config, "language_problems", lambda where, language: []
+    )  # a package may be missing here
+    assert labelling_job(config(files, *interpolation, *overrides)).assembly.criteria.metric_language == expected
+
+
+MISTAKES = [
+    (["source=nowhere.de"], "source names 'nowhere.de', which does not exist"),
+    (["source={files}/empty"], "source names '{files}/empty', which is empty"),
+    (["reference=nowhere.en"], "reference names 'nowhere.en', which does not exist"),
+    (["reference=[{files}/text.en,{files}/text.en]"], "reference names 2 files and source 1; they go in pairs"),
+    (["reference={files}/short.en"], "'{files}/text.de' has 130 lines and '{files}/short.en' has 1; they must be parallel"),
+    (["model=nowhere.nemo"], "model names 'nowhere.nemo', which does not exist"),
+    (["model=[{files}/teacher.nemo,{files}/teacher.nemo]", "engine=nemo"], "model names 2 files, but engine=nemo"),
+    (["weights=[1,2]"], "weights=[1.0, 2.0]: must be null or a number above 0 for each of the 1 models"),
+    (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
+    (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
+    (["engine=hugging_face"], "engine=hugging_face needs a folder with config.json"),
+    (["engine=file", "model={files}/text.en", "search.n_best=2"], "engine=file has one translation a line"),
+    (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
+    (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
+    (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
+    (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
+    (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
+    (["search.beam_size=many"], "search.beam_size=many: must be a whole number"),
+    (["+search.beam=3"], "search has the unknown key 'beam'; the closest known key is 'beam_size'"),
+    (["reading.control_characters=keep"], "reading.control_characters=keep: must be one of skip, clean"),
+    (["filters.length_ratio=0.5"], "filters.length_ratio=0.5: must be"),
+    (["filters.empty=null"], "filters.empty=null: must be true or false"),
+    (["selection=best"], "selection=best: must be one of one_best, interpolation"),
+    (["metric=ter"], "metric=ter: must be one of bleu, chrf"),
+    (["selection=interpolation"], "search.n_best=1: selection=interpolation chooses from at least 2 hypotheses"),
+    (["selection=interpolation"], "selection=interpolation compares hypotheses with a reference"),
+    (["shard_lines=0"], "shard_lines=0: must be a whole number of at least 1"),
+    (["workers=two"], "workers=two: must be a whole number of at least 1"),
+    (["overwrite=yes_please"], "overwrite=yes_please: must be one of false, text, true"),
+    (["name=manifest"], "name=manifest: must be the beginning of a file name, and none of manifest, settings"),
+    (["name=a/b"], "name=a/b: must be the beginning of a file name"),
+    (["output_dir={files}", "name=text", "source={files}/text.src"], "name=text would overwrite"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), MISTAKES)
+def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence):
+    (files / "empty").touch()
+    (files / "short.en").write_text("one\n")
+    (files / "text.src").write_text("one\n")
+    with pytest.raises(ConfigurationError) as error:
+        check_labelling(config(files, *(override.format(files=files) for override in overrides)))
+    assert sentence.format(files=files) in str(error.value)
+    assert not (files / "labels").exists()
+
+
+def test_all_mistakes_end_the_script_at_once_without_a_trace(files):
+    result = run_script("model=nowhere.nemo", "source=nowhere.de", f"output_dir={files}/labels", "shard_lines=0")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "3 problems" in result.stderr and "nowhere.nemo" in result.stderr and "nowhere.de" in result.stderr
+    assert not (files / "labels").exists()
+
+
+def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
+    run_job(config(files))
+    (files / "labels" / "pseudo.json").unlink()
+    raw = (files / "text.de").read_bytes()
+    (files / "text.de").write_bytes(raw[:-2] + b"?\n")
+    with pytest.raises(SystemExit, match="text.de' line 130, has changed since it was translated"), plain_errors():
+        run_job(config(files))
+
+
+def test_ctrl_c_says_how_to_go_on():
+    with pytest.raises(SystemExit, match="the same command goes on from there"), plain_errors(goes_on=True):
+        raise KeyboardInterrupt
+
+
+def test_a_reverse_model_scores_the_hypotheses(files, teacher_path):
+    run_job(config(files, f"reverse_model={teacher_path}", "chunk_lines=5"))
+    rows = [row for row in read_rows(files / "labels" / "shards") if row.hypotheses]
+    assert all(len(row.reverse_scores) == 1 and row.reverse_scores[0] < 0 for row in rows)
+    record = json.loads((files / "labels" / "pseudo.json").read_text())
+    assert record["dropped"]["reverse_score_quantile"] > 0
+    settings = json.loads((files / "labels" / "settings.json").read_text())["settings"]
+    assert settings["reverse_model"]["name"] == "teacher.nemo"
+
+
+@pytest.mark.parametrize("engine", ["nemo_distill", "nemo", "ctranslate2"])
+def test_a_teachers_labels_are_what_translating_with_it_gives(tmp_path, corpus, teacher_path, monkeypatch, engine):
+    monkeypatch.setattr(job, "load_engine", load_engine)
+    off = [f"filters.{name}=false" for name in ("empty", "identical", "unfinished", "source_cut", "duplicates")]
+    off += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
+    overrides = [f"model={teacher_path}", f"source={corpus}/val.de", f"output_dir={tmp_path}", f"engine={engine}"]
+    overrides += ["search.max_delta=5", "search.length_penalty=0", "shard_lines=3", *off]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("generate_pseudo_labels", overrides)
+    run_job(cfg)
+    lines = (corpus / "val.de").read_text().splitlines()
+    search = SearchSettings(max_delta=5, length_penalty=0.0)
+    translations = load_engine(engine, [teacher_path]).translate(lines, search)
+    labels = (tmp_path / "pseudo.tgt").read_text().split("\n")[:-1]
+    assert labels == [clean_text(translation.text) for translation in translations]
+
+
+def test_translations_made_elsewhere_are_labels_too(files):
+    (files / "text.en").write_text("".join(f"translation {number}\n" for number in range(1, 131)))
+    run_job(config(files, "engine=file", f"model={files}/text.en", "chunk_lines=7"))
+    rows = list(read_rows(files / "labels" / "shards"))
+    assert len(rows) == 130
+    assert all(row.hypotheses[0].text == f"translation {row.line}" for row in rows if row.hypotheses)
+    assert json.loads((files / "labels" / "settings.json").read_text())["settings"]["teachers"][0]["name"] == "text.en"
+
+
+def test_translations_made_elsewhere_may_lie_in_many_files(files):
+    for part in (1, 2):
+        (files / f"part.{part}").write_text("translation\n" * 65)
+    run_job(config(files, "engine=file", f"model={files}/part.*"))
+    assert len(list(read_rows(files / "labels" / "shards"))) == 130
+
+
+RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."
+
+
+@pytest.mark.parametrize(
+    ("languages", "moses", "written"),
+    [
+        (("de", "en"), "teacher", TOKENIZED),
+        (("ignore", "ignore"), "teacher", RAW),
+        (("de", "en"), "null", RAW),
+        (("ignore", "ignore"), "[de,en]", TOKENIZED),
+    ],
+)
+def test_text_is_written_as_a_student_of_the_teachers_languages_reads_it(files, languages, moses, written):
+    content = TRANSLATOR + "src_language: {}\ntgt_language: {}\n".format(*languages).encode()
+    write_model(files / "teacher.nemo", content=content)
+    (files / "text.de").write_text(f"{RAW}\n")
+    run_job(config(files, f"moses={moses}"))
+    texts = [(files / "labels" / f"pseudo.{side}").read_text() for side in ("src", "tgt")]
+    assert texts == [f"{written}\n", f"{written.upper()}\n"]
+
+
+def test_the_parts_that_need_no_model_import_neither_torch_nor_nemo():
+    modules = "nemo_distill.pseudo_labels.generate, nemo_distill.pseudo_labels.assemble, nemo_distill.text.mixing"
+    command = f"import sys, {modules}; print([name for name in ('torch', 'nemo') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

@@ -1,0 +1,123 @@
+"""The whole page, from folders to what a browser makes of it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands.report import ReportConfig, check_report, write_report
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config
+from tests.conftest import SCRIPTS
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def config(*overrides):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("report", list(overrides))
+
+
+@pytest.fixture(scope="module")
+def report(evaluation_folder, sweep_folder, tmp_path_factory):
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    folder = tmp_path_factory.mktemp("report")
+    cfg = config(f"runs={sweep_folder}", f"evaluation={evaluation_folder}", f"output_dir={folder}", "title='A & B'")
+    write_report(read_config(ReportConfig, cfg))
+    return folder
+
+
+def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(report):
+    page = (report / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "A &amp; B",
+        "34.50 ± 2.12*",
+        "Quality against speed",
+        "Quality by temperature",
+        "on cpu: small with 2 thread(s)",
+        "val_sacreBLEU",
+        "failed",
+    ):
+        assert text in page
+    assert ">student</text>" in page and ">student_seed0</text>" not in page  # fronts show the mean of seeds
+    assert not re.findall(r"(?:src|href)=[\"']?[^#\"'][^>]*|@import|url\([^#][^)]*", page)
+    assert sorted(path.name for path in (report / "plots").iterdir()) == [
+        "curve_val_sacreBLEU.png", "front_bytes.png", "front_parameters.png", "front_sentences_per_second.png",
+        "sweep_1_temperature.png",
+    ]  # fmt: skip
+
+
+def test_text_of_a_translation_is_never_the_pages_own(report):
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)" in page and "<script>alert(1)" not in page
+    assert page.count("</script>") == 2
+
+
+def browse(report, script, width=1280):
+    """Returns the page as Chromium has it after some JavaScript."""
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    page = report / "script.html"
+    page.write_text((report / "report.html").read_text(encoding="utf-8") + f"<script>{script}</script>")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=5000",
+        f"--window-size={width},900",
+    ]
+    done = subprocess.run(
+        [BROWSER, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shown(page):
+    return re.findall(r"<dt>source (\d+)</dt>", page)
+
+
+def test_a_browser_shows_first_where_the_student_falls_shortest(report):
+    page = browse(report, "")
+    assert shown(page) == ["2", "1", "3"]  # of the baseline, which is the first that is no teacher
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "3 sentences" in page
+
+
+def test_the_reader_shows_the_student_and_the_words_that_are_asked_for(report):
+    choose = """
+    student.value = "student_seed0"; metric.value = "chrF";
+    student.dispatchEvent(new Event("change"));
+    """
+    page = browse(report, choose)
+    assert shown(page) == ["3", "2", "1"]
+    assert '<dd class="student">It rains.</dd>' in page and ">The cat sees" not in page
+    page = browse(report, choose + "filter.value = 'HAUS'; filter.dispatchEvent(new Event('input'));")
+    assert shown(page) == ["2"] and "1 sentences" in page
+
+
+def test_a_page_is_no_wider_than_a_small_screen(report):
+    page = browse(report, "document.title = document.documentElement.scrollWidth - window.innerWidth;", width=500)
+    assert int(re.search(r"<title>(-?\d+)</title>", page)[1]) <= 0
+
+
+def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError) as none:
+        check_report(config())
+    assert none.value.problems == [
+        "runs and evaluation have no value; give a folder of trainings, an evaluation's, or both."
+    ]
+    with pytest.raises(ConfigurationError) as missing:
+        check_report(config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]"))
+    starts = {problem.split(" ")[0] for problem in missing.value.problems}
+    assert starts == {"runs", "sentences=-1:", "curves=[]:", f"evaluation={tmp_path}:"}
+
+
+def test_a_metric_must_be_the_evaluations_and_a_baseline_something_that_is_shown(evaluation_folder, tmp_path):
+    with pytest.raises(ConfigurationError, match="metric=COMET: must be one of BLEU"):
+        check_report(config(f"evaluation={evaluation_folder}", "metric=COMET"))
+    with pytest.raises(DataError, match="baseline=none: must be one of teacher, baseline, student"):
+        write_report(ReportConfig(evaluation=evaluation_folder, baseline="none", output_dir=tmp_path / "report"))
+    assert not (tmp_path / "report").exists()

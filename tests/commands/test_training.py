@@ -1,0 +1,226 @@
+"""A training that was killed goes on as if nothing had happened."""
+
+import errno
+import json
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nemo_distill import commands
+from nemo_distill.commands import training
+from nemo_distill.commands.jobs import JOBS
+from nemo_distill.commands.training import plain_errors, preprocess_data, resumes
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.storage.ledger import fingerprint
+from tests.conftest import SCRIPTS, tiny_config
+
+TRAIN = """
+import os, signal, sys
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback
+from nemo_distill.commands.training import run_job, training_run
+from nemo_distill.models.student_config import complete_student
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+
+class KilledAt(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == int(sys.argv[3]):
+            os.kill(os.getpid(), int(sys.argv[4]))
+
+with initialize_config_dir(sys.argv[1], version_base=None):
+    cfg = compose("aayn_base_distill", sys.argv[5:])
+with training_run(cfg) as trainer:
+    trainer.callbacks.append(KilledAt())
+    complete_student(cfg.model, sys.argv[2])
+    from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+    run_job(cfg, trainer, DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel))
+"""
+NEVER = -1
+
+
+@pytest.fixture
+def train(corpus, teacher_path, tmp_path):
+    """Trains in a process of its own, into a folder, and returns the process's exit code."""
+
+    def run(folder, *more, killed_at=NEVER, by=signal.SIGKILL):
+        overrides = [
+            f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
+            f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+            f"model.validation_ds.src_file_name={corpus}/val.de", f"model.validation_ds.tgt_file_name={corpus}/val.en",
+            "~model.test_ds", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16",
+            "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.beam_size=1",
+            "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "+trainer.enable_progress_bar=false",
+            "+trainer.max_steps=14", "+trainer.val_check_interval=4", "trainer.log_every_n_steps=1",
+            f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
+        ]  # fmt: skip
+        arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides, *more]
+        return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
+
+    return run
+
+
+def logged_losses(folder):
+    losses = {}
+    for events in sorted(folder.rglob("events*"), key=lambda path: path.stat().st_mtime):
+        accumulator = EventAccumulator(str(events)).Reload()
+        losses |= {event.step: event.value for event in accumulator.Scalars("train_loss")}
+    return losses
+
+
+def recorded(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupted_one(train, teacher_path, tmp_path):
+    whole = train(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert train(tmp_path / "killed", killed_at=10).returncode == -9
+    assert recorded(tmp_path / "killed")["status"] == "running"
+    resumed = train(tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = logged_losses(tmp_path / "whole"), logged_losses(tmp_path / "killed")
+    assert sorted(expected) == sorted(found) == list(range(14))
+    assert found == expected
+    records = [recorded(tmp_path / name) for name in ("whole", "killed")]
+    assert [(record["status"], record["steps"]) for record in records] == [("finished", 14)] * 2
+    assert records[0]["settings"]["teachers"] == [fingerprint(teacher_path)]
+    assert records[0]["models"] == [fingerprint(next((tmp_path / "whole").rglob("*.nemo")))]
+    assert records[0]["best"]["monitor"] == "val_loss" and records[0]["seconds"] > 0
+    (card,) = (tmp_path / "whole").rglob("*.md")
+    assert (
+        f"SHA-256: `{records[0]['models'][0]['sha256']}`" in card.read_text()
+        and "status: finished" in card.read_text()
+    )
+    assert records[0]["parameters"] > 0 and records[0]["teacher_parameters"] > 0
+    weights = [
+        torch.load(next((tmp_path / name).rglob("*-last.ckpt")), weights_only=False)["state_dict"]
+        for name in ("whole", "killed")
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    (tmp_path / "killed").rename(tmp_path / "moved")  # from where the best score is read from the checkpoints' names
+    again = train(tmp_path / "moved")
+    assert again.returncode == 0, again.stderr
+    assert recorded(tmp_path / "moved")["status"] == "finished"
+    assert recorded(tmp_path / "moved")["best"]["value"] == pytest.approx(records[1]["best"]["value"], abs=1e-4)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(train, tmp_path, by):
+    interrupted = train(tmp_path / "run", killed_at=5, by=by)
+    assert interrupted.returncode == 1
+    assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
+    assert not list((tmp_path / "run").rglob("*.nemo"))
+    assert recorded(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):
+    """The second validation is not 100 points of BLEU better than the first, and ends the training."""
+    files = [
+        f"model.validation_ds.{key}_file_name=[{corpus}/val.{language},{corpus}/test.{language}]"
+        for key, language in (("src", "de"), ("tgt", "en"))
+    ]
+    stopping = "{monitor: val_sacreBLEU_flickr, mode: max, patience: 1, min_delta: 100}"
+    stopped = train(
+        tmp_path / "run", *files, "model.validation_ds.names=[newstest,flickr]",
+        "+exp_manager.create_early_stopping_callback=true", "+exp_manager.checkpoint_callback_params.mode=max",
+        "+exp_manager.checkpoint_callback_params.save_best_model=true",
+        "+exp_manager.checkpoint_callback_params.monitor=val_sacreBLEU_flickr",
+        f"+exp_manager.early_stopping_callback_params={stopping}",
+    )  # fmt: skip
+    assert stopped.returncode == 0, stopped.stderr
+    assert sorted(logged_losses(tmp_path / "run")) == list(range(8))
+    assert recorded(tmp_path / "run")["steps"] == 8  # and not the best checkpoint's
+
+
+@pytest.mark.parametrize(("goes_on", "again"), [(True, "goes on"), (False, "starts over")])
+def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
+    with pytest.raises(SystemExit, match=f"the same command {again}( from there)?[.]$"), plain_errors(goes_on):
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit, match=f"^\nNo space left.* the same command {again} once"), plain_errors(goes_on):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [(None, False), ({"name": "x"}, False), ({"resume_if_exists": False}, False), ({"resume_if_exists": True}, True)],
+)
+def test_a_training_goes_on_where_its_config_says_so(section, expected):
+    assert resumes(OmegaConf.create({"exp_manager": section})) is expected
+
+
+THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "study")
+STUDY = SCRIPTS / "study" / "study.py"
+JOB_FILES = [
+    STUDY,
+    *(Path(commands.__path__[0]) / f"{module}.py" for module in sorted({job.module for job in JOBS.values()})),
+]
+
+
+@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.stem)
+def test_a_job_promises_to_go_on_only_if_it_does(path):
+    promised = re.search(r"with plain_errors\((.*?)\)[,:]", path.read_text())[1]
+    trains = path.stem in ("train", "distill")
+    assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in THAT_GO_ON else "")
+
+
+@pytest.fixture
+def write_tarred_data(corpus, tokenizer, tmp_path):
+    """Writes the corpus as tar files of so many batches, and returns how many sentences are in them."""
+
+    def write(per_file):
+        model = tiny_config(tokenizer, corpus)
+        model.preproc_out_dir = str(tmp_path / "tarred")
+        model.train_ds.update(
+            {
+                "use_tarred_dataset": True,
+                "tokens_in_batch": 100,
+                "num_batches_per_tarfile": per_file,
+                "n_preproc_jobs": 1,
+            }
+        )
+        preprocess_data(model, pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+        sentences = 0
+        for path in (tmp_path / "tarred").glob("*.tar"):
+            with tarfile.open(path) as archive:
+                batches = [pickle.load(archive.extractfile(member)) for member in archive.getmembers()]
+            assert len(batches) == per_file
+            sentences += sum(len(batch["src"]) for batch in batches)
+        return sentences
+
+    return write
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(training.console, "warning", said.append)
+    return said
+
+
+def test_tar_files_of_one_batch_hold_all_pairs(write_tarred_data, warnings):
+    assert write_tarred_data(1) == 64 and warnings == []
+
+
+def test_batches_that_fill_no_tar_file_are_told(write_tarred_data, warnings):
+    """NeMo leaves them out, so that devices have equally many, and says so at a level that is not shown."""
+    assert 32 < write_tarred_data(4) < 64
+    (warning,) = warnings
+    assert "model.train_ds.num_batches_per_tarfile=4" in warning and "2 of 10 batches" in warning
+
+
+def test_a_corpus_that_fills_no_tar_file_is_refused(write_tarred_data):
+    with pytest.raises(ConfigurationError) as error:
+        write_tarred_data(100)
+    (problem,) = error.value.problems
+    assert "model.train_ds.num_batches_per_tarfile=100" in problem and "10 of 10 batches" in problem

@@ -1,0 +1,222 @@
+"""Each mistake gets its sentence, all of them at once, and without NeMo's import."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill.commands.training_check import check_distillation_job, check_training
+from tests.conftest import SCRIPTS, write_corpus
+from tests.models.conftest import TINY, problems
+
+
+def test_a_complete_job_passes(job):
+    check_distillation_job(job())
+
+
+def test_a_complete_training_passes(job, tokenizer):
+    tokenizers = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+    check_training(job(*tokenizers, name="aayn_base"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.distillation.temperature=0"], "model.distillation.temperature=0: must be a number above 0"),
+        (["+model.distillation.temprature=2"], "unknown key 'temprature'; the closest known key is 'temperature'"),
+        (["model.distillation.distillation_loss_weight=-1"], "model.distillation.distillation_loss_weight=-1: must be a number of at least 0"),
+        (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
+        (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder=[2]: must be 1 numbers from 1 to 1"),
+        (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "layers=uniform: the student's 6 layers outnumber the teacher's 1"),
+        (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "layers=[[1, 9]]: pairs layer 1 with the teacher's 9"),
+        (["model.distillation.model_path=nowhere.nemo"], "there is no file 'nowhere.nemo'"),
+        (["model.train_ds.src_file_name=nowhere.de"], "model.train_ds.src_file_name names 'nowhere.de', which does not exist."),
+        (["model.validation_ds.names=[a,b]"], "model.validation_ds.names has ['a', 'b']; 1 different names are needed"),
+        (["model.encoder.num_attention_heads=7", "model.decoder.num_attention_heads=8"], "not a multiple of num_attention_heads=7"),
+        (["model.encoder.hidden_size=256"], "differ in hidden_size"),
+        (["model.preproc_out_dir=out", "model.encoder_tokenizer.library=yttm"], "model.encoder_tokenizer.library=yttm does not go with model.preproc_out_dir"),
+        (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
+        (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
+        (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.max_seq_length_ratio=2"], "model.train_ds.max_seq_length_ratio=2: where NeMo writes tarred data it takes 512 for it"),
+        (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.max_seq_length=99", "model.train_ds.max_seq_length_diff=50", "model.train_ds.min_seq_length=1"], "model.train_ds.max_seq_length_diff=50: where NeMo writes tarred data it takes 99 for it"),
+        (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.min_seq_length=3"], "model.train_ds.min_seq_length=3: where NeMo writes tarred data it takes 1 for it"),
+        (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
+        (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be a number of at least 0 and below 1."),
+        (["+model.distillation.noise.maks=0.1"], "model.distillation.noise has the unknown key 'maks'"),
+        (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine cannot compare their 'encoder_hidden_states'"),
+        (["model.head.num_layers=2"], "model.head.num_layers=2: NeMo's model has a head of 1 layer"),
+        (["model.head.log_softmax=false"], "model.head.log_softmax=false: losses and searches need log-probabilities"),
+        (["model.shared_embeddings=true", "model.shared_tokenizer=false"], "set model.shared_tokenizer=true"),
+        (["do_testing=true"], "model.test_ds is missing, and do_testing=true needs it."),
+        (["model.distillation.loss.cosine.hidden_states=states", "model.distillation.cosine_loss_weight=1"], "reads 'states'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_sentence(job, overrides, sentence):
+    found = problems(check_distillation_job, job(*overrides))
+    assert len(found) == 1 and sentence in found[0], found
+
+
+def test_all_mistakes_are_told_at_once(job):
+    found = problems(
+        check_distillation_job,
+        job("model.distillation.temperature=-1", "model.train_ds.tgt_file_name=nowhere.en", "+trainer.gpus=[0]"),
+    )
+    assert len(found) == 3
+
+
+def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
+    source, _ = write_corpus(tmp_path, "short", 5, seed=9)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={source}"))
+    assert "has 5 lines and" in problem and "has 64" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
+        (b"\x1f\x8b\x08\x00packed", "is compressed, but NeMo reads only plain text"),
+    ],
+)
+def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
+    (tmp_path / "odd.de").write_bytes(text)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+    assert sentence in problem
+
+
+def test_lines_that_other_programs_would_end_elsewhere_are_told_with_the_first_place(job, tmp_path):
+    (tmp_path / "odd.de").write_bytes(b"Hund\n" * 300_000 + "Hund\u2028rot\r\n\0\n".encode() + b"rot\n" * 300_000)
+    (problem,) = problems(check_distillation_job, job(f"model.train_ds.src_file_name={tmp_path}/odd.de"))
+    assert "holds U+2028 (line separator) in line 300001; 'nemo-distill mix' writes" in problem
+
+
+def test_values_that_no_library_could_use_are_told_by_key_and_range(job):
+    found = problems(
+        check_distillation_job, job("model.train_ds.tokens_in_batch=0", "model.optim.lr=nan", "trainer.devices=-2")
+    )
+    assert found == [
+        "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1.",
+        "model.optim.lr=nan: must be a number above 0.",
+        "trainer.devices=-2: must be a number of at least 1, -1 or auto for all, or a list of the devices' numbers.",
+    ]
+
+
+def test_a_test_set_in_the_training_data_is_warned_of_with_number_and_line(job, corpus, tmp_path):
+    lines = {side: (corpus / f"train.{side}").read_text().splitlines() for side in ("de", "en")}
+    new = {"de": "Haus Haus Haus Haus", "en": "house house house house"}
+    for side in ("de", "en"):
+        known = [*lines[side][:10], "rot" if side == "de" else "something else", *lines[side][10:]]
+        (tmp_path / f"train.{side}").write_text("\n".join(known) + "\n")
+        (tmp_path / f"val.{side}").write_text("\n".join([new[side], *lines[side][40:43]]) + "\n")
+    sources = [f"model.{section}.src_file_name={tmp_path}/{name}.de" for section, name in PARTS]
+    targets = [f"model.{section}.tgt_file_name={tmp_path}/{name}.en" for section, name in PARTS]
+    (warning,) = check_distillation_job(job(*sources, *targets))
+    pairs = list(zip(*lines.values()))
+    first = min(pairs.index(pair) + (2 if pairs.index(pair) >= 10 else 1) for pair in pairs[40:43])
+    assert warning == (
+        "model.validation_ds: 3 of its 4 pairs are also in the training data, the first in line "
+        f"{first} of '{tmp_path}/train.de'; scores on this set will be too optimistic."
+    )
+
+
+def test_a_section_that_a_shell_has_made_a_word_of_is_told(job):
+    """As of model.encoder={num_layers:1,hidden_size:48} without quotes."""
+    words = ["model.encoder=num_layers:1", "model.encoder=hidden_size:48", "model.optim=adam"]
+    found = sorted(problems(check_distillation_job, job(*words)))
+    assert [problem.split(":")[0] for problem in found] == ["model.encoder=hidden_size", "model.optim=adam"]
+    assert found[0].endswith("must be a section of keys; in a shell, braces want quotes: 'model.encoder={...}'.")
+
+
+def test_raw_text_that_translation_would_tokenize_is_warned_of(job, tmp_path):
+    raw, tokenized = tmp_path / "raw.de", tmp_path / "tokenized.de"
+    raw.write_text("Der Hund sieht.\n" * 64, encoding="utf-8")
+    tokenized.write_text("Der Hund sieht .\n" * 64, encoding="utf-8")
+    (warning,) = check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=de"))
+    assert warning.startswith("model.train_ds.src_file_name") and "model.src_language=ignore" in warning
+    assert check_distillation_job(job(f"model.train_ds.src_file_name={raw}", "model.src_language=ignore")) == []
+    assert check_distillation_job(job(f"model.train_ds.src_file_name={tokenized}", "model.src_language=de")) == []
+
+
+START = [*TINY, *(f"model.{side}.max_sequence_length=64" for side in ("encoder", "decoder"))]
+
+
+def test_a_start_from_a_model_of_another_size_is_refused_by_key(job, teacher_path):
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", *START))
+    check_distillation_job(job(f"init_from_nemo_model={teacher_path}", "student=self"))
+    found = problems(
+        check_distillation_job, job(f"init_from_nemo_model={teacher_path}", *START, "model.encoder.num_layers=2")
+    )
+    assert found == [f"init_from_nemo_model: '{teacher_path}' has encoder.num_layers=1, model.encoder has 2."]
+    (problem,) = problems(check_distillation_job, job("init_from_nemo_model=nowhere.nemo"))
+    assert problem == "init_from_nemo_model: there is no file 'nowhere.nemo'."
+
+
+def test_a_tokenizer_that_would_be_replaced_by_a_trained_one_is_told(job, tokenizer, tmp_path):
+    """NeMo trains both where one is missing, and uses both."""
+    found = problems(
+        check_training,
+        job(
+            f"model.preproc_out_dir={tmp_path}",
+            f"model.encoder_tokenizer.tokenizer_model={tokenizer}",
+            "model.decoder_tokenizer.vocab_size=60",
+            name="aayn_base",
+        ),
+    )
+    assert len(found) == 1 and "model.encoder_tokenizer.tokenizer_model is given" in found[0]
+
+
+def test_label_smoothing_beside_distillation_is_warned_of_with_the_reason(job):
+    (warning,) = check_distillation_job(job("model.label_smoothing=0.1"))
+    assert warning.startswith("model.label_smoothing=0.1") and "Mueller et al. 2019" in warning
+    weights = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
+    assert check_distillation_job(job("model.label_smoothing=0.1", *weights)) == []  # of a baseline
+
+
+PARTS = (("train_ds", "train"), ("validation_ds", "val"))
+GROUPS = {
+    group: sorted(path.stem for path in (SCRIPTS / "conf" / group).glob("*.yaml"))
+    for group in ("distillation", "student", "schedule")
+}
+SIZES = {"slim_1x1": (1, 1, 256), "slim_3x3": (3, 3, 256), "wide_1x1": (1, 1, 1024), "wide_3x4": (3, 4, 1024)}
+
+
+@pytest.mark.parametrize("method", GROUPS["distillation"])
+def test_every_method_is_one_word(job, corpus, method):
+    cfg = job(f"distillation={method}", *TINY)
+    if pseudo := cfg.model.distillation.mix.corpora.get("pseudo"):
+        pseudo.source, pseudo.target = str(corpus / "train.de"), str(corpus / "train.en")
+    check_distillation_job(cfg)
+
+
+@pytest.mark.parametrize("student", SIZES)
+def test_every_size_of_the_study_is_one_word(job, student):
+    cfg = job(f"student={student}")
+    check_distillation_job(cfg)
+    encoder, decoder = cfg.model.encoder, cfg.model.decoder
+    assert (encoder.num_layers, decoder.num_layers, encoder.hidden_size) == SIZES[student]
+    assert encoder.hidden_size == decoder.hidden_size and encoder.inner_size == 4 * encoder.hidden_size
+
+
+def test_the_studys_schedule_is_one_word(job):
+    cfg = job("schedule=study")
+    check_distillation_job(cfg)
+    assert (cfg.trainer.max_steps, cfg.model.optim.sched.warmup_steps, cfg.model.optim.lr) == (150_000, 15_000, 4e-4)
+
+
+def test_every_key_of_the_teachers_config_is_in_the_students():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        base, distill = compose("aayn_base"), compose("aayn_base_distill")
+
+    def keys(node, prefix=""):
+        for key, value in OmegaConf.to_container(node, resolve=False).items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from keys(node[key], f"{prefix}{key}.")
+
+    assert set(keys(base)) < set(keys(distill))
+
+
+def test_the_check_imports_no_nemo():
+    code = "import sys, nemo_distill.commands.training_check, nemo_distill.commands.training; print('nemo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -1,0 +1,137 @@
+import gzip
+import io
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands import translate as translation_job
+from nemo_distill.commands.translate import TranslationConfig, check_translation, format_translation, run_translation
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
+from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.decoding.settings import SearchSettings
+from tests.conftest import SCRIPTS
+from tests.pseudo_labels.fakes import write_model
+
+TEXT = "der Hund\n\nein\u2028Mann\x85\nkaputt \ufffd\nohne Ende"
+
+
+class Echo:
+    """Gives each line back, in capital letters and as it is."""
+
+    def translate(self, lines, settings):
+        both = [(Hypothesis(line.upper(), -0.5), Hypothesis(line, -1.0)) for line in lines]
+        return [
+            Translation(hypotheses[: settings.n_best], source_cut=len(hypotheses[0].text) > 8) for hypotheses in both
+        ]
+
+
+@pytest.fixture
+def translate(tmp_path, monkeypatch):
+    """Runs the job with given overrides over `TEXT`, and returns what it wrote."""
+    monkeypatch.setattr(translation_job, "load_engine", lambda *args: Echo())
+    source, model = tmp_path / "in", write_model(tmp_path / "model.nemo")
+    source.write_bytes(TEXT.encode().replace("\ufffd".encode(), b"\xff"))
+
+    def run(*overrides, output="out", **streams):
+        cfg = config(f"model={model}", f"input={source}", f"output={tmp_path / output}", "chunk=2", *overrides)
+        run_translation(read_config(TranslationConfig, cfg))
+        return (tmp_path / output).read_text()
+
+    return run
+
+
+def config(*overrides):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("translate", list(overrides))
+
+
+def test_every_line_gets_one_line_whatever_it_holds(translate):
+    assert translate() == "DER HUND\n\nEIN MANN\nKAPUTT \ufffd\nOHNE ENDE\n"
+
+
+def test_scores_and_several_hypotheses_are_written(translate):
+    assert translate("scores=true").splitlines()[0] == "-0.5000\tDER HUND"
+    lines = translate("search.n_best=2", output="other").split("\n")
+    assert lines[:3] == ["0 ||| DER HUND ||| -0.5000", "0 ||| der Hund ||| -1.0000", "1 |||  ||| -0.5000"]
+
+
+def test_a_line_end_in_a_translation_shifts_no_line():
+    translation = Translation((Hypothesis("a\nb", -1.0),))
+    assert format_translation(0, translation, SearchSettings(), scores=False) == ["a b"]
+    assert format_translation(3, translation, SearchSettings(n_best=2), scores=False) == ["3 ||| a b ||| -1.0000"]
+
+
+def test_cut_lines_are_counted(translate, capsys):
+    translate()
+    assert "1 lines were longer than the model reads" in capsys.readouterr().err
+
+
+def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
+    with gzip.open(tmp_path / "in.gz", "wt", encoding="utf-8") as stream:
+        stream.write("der Hund\n")
+    assert translate(f"input={tmp_path / 'in.gz'}") == "DER HUND\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"der Hund\nzwei\n")))
+    run_translation(TranslationConfig(model="x", chunk=1))
+    assert capsys.readouterr().out == "DER HUND\nZWEI\n"
+
+
+def test_several_files_are_translated_one_after_the_other(translate, tmp_path):
+    for part, line in {"part.2": "zwei", "part.10": "zehn"}.items():
+        (tmp_path / part).write_text(f"{line}\n")
+    assert translate(f"input={tmp_path}/part.*") == "ZWEI\nZEHN\n"
+    assert translate(f"input=[{tmp_path}/part.10,{tmp_path}/part.2]", "overwrite=true") == "ZEHN\nZWEI\n"
+
+
+def test_weights_must_be_as_many_as_models(tmp_path):
+    with pytest.raises(ConfigurationError) as raised:
+        check_translation(config("model=[a.nemo,b.nemo]", "weights=[1]"))
+    assert any(problem.startswith("weights=[1.0]: must be") for problem in raised.value.problems)
+
+
+def test_an_interrupted_job_leaves_no_output(translate, tmp_path, monkeypatch):
+    class Broken(Echo):
+        def translate(self, lines, settings):
+            if "kaputt" in lines[0] + lines[-1]:
+                raise KeyboardInterrupt
+            return super().translate(lines, settings)
+
+    monkeypatch.setattr(translation_job, "load_engine", lambda *args: Broken())
+    with pytest.raises(KeyboardInterrupt):
+        translate()
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_mistakes_are_told_at_once_and_an_output_is_not_overwritten(tmp_path):
+    (tmp_path / "out").touch()
+    cfg = config(
+        "model=[a.nemo,b.nemo]", "engine=nemo", "dtype=int4", "input=in", f"output={tmp_path / 'out'}",
+        "search.n_best=9", "search.top_p=2.0",
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError) as raised:
+        check_translation(cfg)
+    starts = ("input names 'in'", "search.top_p=2.0", "search.n_best=9: engine=nemo", "search.n_best=9: must",
+              "model names 'a.nemo'", "model names 'b.nemo'", "model names 2 files", "dtype=int4", "output names")  # fmt: skip
+    problems = sorted(raised.value.problems)
+    assert [problem.startswith(start) for problem, start in zip(problems, sorted(starts), strict=True)] == [True] * 9
+
+
+def test_a_setting_of_the_wrong_type_is_told_with_its_key():
+    with pytest.raises(ConfigurationError, match="search.beam_size=four: must be a whole number"):
+        check_translation(config("model=x", "search.beam_size=four"))
+
+
+def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    (tmp_path / "in").write_text("der Hund\nMann und Haus\n")
+    job = config(f"model={teacher_path}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}")
+    job_delta = MTEncDecModel.restore_from(str(teacher_path), return_config=True).max_generation_delta
+    job.search = {"beam_size": 1, "length_penalty": 0.0, "max_delta": job_delta}
+    run_translation(read_config(TranslationConfig, job))
+    nemo = MTEncDecModel.restore_from(str(teacher_path)).eval()
+    assert (tmp_path / "out").read_text().splitlines() == [
+        nemo.translate([line])[0]  # NeMo's length limit is that of the batch's longest source
+        for line in ("der Hund", "Mann und Haus")
+    ]

@@ -1,0 +1,52 @@
+import dataclasses
+import inspect
+
+import lightning.pytorch as pl
+import pytest
+from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataConfig
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_config import AAYNBaseConfig
+from nemo.collections.nlp.modules.common.token_classifier import TokenClassifierConfig
+from nemo.collections.nlp.modules.common.tokenizer_utils import TokenizerConfig
+from nemo.collections.nlp.modules.common.transformer.transformer import NeMoTransformerEncoderConfig
+from nemo.utils.exp_manager import CallbackParams, EarlyStoppingParams, ExpManagerConfig
+
+from nemo_distill.config import known_keys
+
+
+@pytest.mark.parametrize(
+    ("known", "config_class"),
+    [
+        (known_keys.EXP_MANAGER, ExpManagerConfig),
+        (known_keys.CHECKPOINT, CallbackParams),
+        (known_keys.EARLY_STOPPING, EarlyStoppingParams),
+        (known_keys.MODEL, AAYNBaseConfig),
+        (known_keys.DATA, TranslationDataConfig),
+        (known_keys.TRANSFORMER, NeMoTransformerEncoderConfig),
+        (known_keys.TOKENIZER, TokenizerConfig),
+        (known_keys.HEAD, TokenClassifierConfig),
+    ],
+)
+def test_the_lists_are_nemos(known, config_class):
+    assert set(known) == {field.name for field in dataclasses.fields(config_class)}
+
+
+def test_the_trainers_list_is_lightnings_without_the_callbacks_that_we_pass():
+    parameters = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self", "callbacks"}
+    assert set(known_keys.TRAINER) == parameters
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentences"),
+    [
+        ({"trainer": {"max_step": 5}}, ["trainer has the unknown key 'max_step'; the closest known key is 'max_steps'"]),
+        ({"trainer": {"gpus": 5}}, []),
+        ({"exp_manager": {"checkpoint_callback_params": {"zzz": 1}}}, ["exp_manager.checkpoint_callback_params has the unknown key 'zzz'; known are"]),
+        ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; the closest known key is 'num_layers'"]),
+        ({"model": {"encoder": {"hidden_steps": 3}, "mine": {"a": 1}}}, []),
+        ({"model": {"train_ds": {"tokens_in_batches": 3}}}, ["model.train_ds has the unknown key 'tokens_in_batches'"]),
+    ],
+)  # fmt: skip
+def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
+    found = known_keys.unknown_keys(cfg)
+    assert len(found) == len(sentences)
+    assert all(problem.startswith(sentence) for problem, sentence in zip(found, sentences))

@@ -1,0 +1,146 @@
+"""The tables and verdicts of a study."""
+
+import json
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
+
+from tests.conftest import SCRIPTS
+
+DOCS = SCRIPTS.parents[2] / "docs"
+EXPERIMENTS = {
+    "heat": {
+        "title": "Temperature",
+        "text": "Half and half.",
+        "methods": {"cool": [], "hot": []},
+        "found": "Cold it is.",
+        "grid": {"x": "degrees", "columns": ["T = 1", "T = 9"], "rows": {"slim": ["cool", "hot"]}},
+        "claims": {"Heat harms.": [{"plus": "cool", "minus": ["hot"], "above": 1}]},
+    },
+    "sizes": {"title": "Sizes", "methods": {}, "rows": ["slim", "cool"]},
+}
+
+
+RECORD = {
+    "device": "cpu: a machine", "threads": 1, "date": "2026-01-02T03:04:05", "git_revision": "a" * 40,
+    "versions": {"torch": "2.0"},
+}  # fmt: skip
+
+
+def page(**scores):
+    return study_markdown(EXPERIMENTS, results(**scores), "What was done.")
+
+
+def results(teacher_size=1000, **scores):
+    """The evaluation of a teacher, whose one score has no seed, and of groups with scores of seeds 0, 1, ..."""
+    systems, found = {}, {}
+    for group, values in scores.items():
+        role = {"teacher": None, "cool": "distilled", "hot": "distilled"}.get(group, "baseline")
+        size = teacher_size if group == "teacher" else 100
+        for seed, score in enumerate(values):
+            name = group if group == "teacher" else f"{group}_seed{seed}"
+            seed = None if group == "teacher" else seed
+            known = {"group": group, "seed": seed, "role": role, "parameters": size, "training_seconds": 0.0}
+            systems[name], found[name] = known, {"BLEU": {"value": score, "signature": "v:1"}}
+    return {"made_with": RECORD, "systems": systems, "test_sets": {"test": {"scores": found}}}
+
+
+def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
+    experiments = EXPERIMENTS | {"more": {"title": "More", "methods": {"cold": ["lr=0"]}}}
+    assert study_models(experiments) == {"cool": [], "hot": [], "cold": ["lr=0"]}
+    assert unclaimed_models(experiments, ["slim", "cool", "cold", "hot"]) == ["slim", "cold"]
+
+
+def test_each_experiment_has_its_table_and_each_claim_its_verdict():
+    text = page(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
+    assert "| slim | 30.50 ± 0.71 (+10.00) | 10.00 ± 0.00 (−10.50) |" in text
+    assert "| BLEU (over slim) | T = 1 | T = 9 |" in text
+    assert "| cool | 30.50 ± 0.71 | 2 | +10.00 over slim | +48.8 % | 100 | 10.0x |" in text
+    assert "| slim | 20.50 ± 0.71 | 2 |  |  | 100 | 10.0x |" in text
+    # The 95 % quantile of t with 1 degree of freedom is 6.3138; the seeds' differences are 20 and 21.
+    assert "| Heat harms. | **holds** | cool − hot = +20.50 ± 3.16, claimed above 1: holds |" in text
+    assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
+    assert text.index("What was done.") < text.index("## Verdicts") < text.index("Cold it is.")
+    assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
+
+
+def test_gains_are_over_the_baseline_of_the_same_seeds():
+    text = page(teacher=[40], slim=[20, 26], cool=[30], hot=[10, 11])
+    assert "| slim | 30.00 (+10.00) | 10.50 ± 0.71 (−12.50) |" in text
+    assert "| cool | 30.00 | 1 | +10.00 over slim | +50.0 % | 100 | 10.0x |" in text
+
+
+def test_gains_are_over_the_best_baseline_or_over_what_an_experiment_names():
+    scores = {"teacher": [40], "strong": [28, 24], "slim": [20, 26], "cool": [30, 31], "hot": [10, 11]}
+    assert "| cool | 30.50 ± 0.71 | 2 | +4.50 over strong | +17.3 % |" in page(**scores)
+    sizes = EXPERIMENTS["sizes"] | {"over": {"cool": "hot"}, "rows": ["cool", "hot"]}
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "")
+    assert "| cool | 30.50 ± 0.71 | 2 | +20.00 over hot | +190.5 % |" in text
+    assert "| hot | 10.50 ± 0.71 | 2 | −15.50 over strong |" in text
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "")
+    assert "| hot | 10.50 ± 0.71 | 2 |  |  | 100 |" in text
+
+
+def test_a_teacher_of_the_students_size_is_no_baseline():
+    same = results(teacher_size=100, teacher=[40.0], cool=[30.0])
+    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "")
+
+
+def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
+    assert "| cool | 30.00 | 1 | +30.00 over slim |  | 100 |" in page(teacher=[40], slim=[0.0], cool=[30])
+
+
+def test_a_teacher_in_a_claim_counts_with_every_seed():
+    claims = {"The student passes its teacher.": [{"plus": "cool", "minus": "teacher", "above": 0}]}
+    experiments = {"heat": EXPERIMENTS["heat"] | {"claims": claims}}
+    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "")
+    assert "| **holds** | cool − teacher = +1.10 ± 0.17, claimed above 0: holds |" in text
+
+
+def test_the_published_page_is_what_its_scores_give():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        study = compose("study", ["corpus.folder=multi30k"])
+    evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
+    text = study_markdown(OmegaConf.to_container(study.experiments, resolve=True), evaluation, study.introduction)
+    pages = [page.split("\n\n") for page in (text, (DOCS / "study.md").read_text())]
+    made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
+    assert made == published
+
+
+def test_one_seed_each_leaves_all_open():
+    text = page(teacher=[40], slim=[20], cool=[30], hot=[10])
+    assert "| Heat harms. | **open** | cool − hot = +20.00, claimed above 1: open |" in text
+
+
+def test_what_is_not_trained_yet_is_said():
+    text = page(teacher=[40], slim=[20, 21], cool=[30])
+    assert "| slim | 30.00 (+10.00) | – |" in text and "cool − hot: not trained yet" in text
+    assert "| slim | – |" in page(teacher=[40], cool=[30])
+
+
+def test_models_that_there_are_not_are_told_before_anything_is_trained():
+    wrong = {
+        "heat": {**EXPERIMENTS["heat"], "claims": {"So.": [{"plus": ["warm"], "minus": "slim", "above": 0}]}},
+        "grid": {"title": "", "methods": {}, "grid": {"columns": ["a"], "rows": {"r": ["slim", "cool"]}}},
+    }
+    assert study_problems(EXPERIMENTS, ["slim"]) == []
+    over = {"heat": EXPERIMENTS["heat"] | {"claims": {}, "over": {"cool": "warm", "hot": None}}}
+    assert study_problems(over, ["slim"]) == ["experiments.heat names the model 'warm', which there is not."]
+    assert study_problems(wrong, ["slim"]) == [
+        "experiments.heat names the model 'warm', which there is not.",
+        "experiments.grid.grid.rows.r has 2 models for 1 columns.",
+    ]
+
+
+def test_the_study_names_no_model_that_it_does_not_train():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        study = compose("study", ["corpus.folder=text"])
+    assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
+
+
+def test_a_grid_that_says_what_its_columns_are_has_a_plot_beside_the_page():
+    (plot,) = study_plots(EXPERIMENTS, results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 11]))
+    assert f"![Temperature]({plot.name}.png)" in page(teacher=[40], slim=[20], cool=[30])
+    assert "degrees" in plot.svg and "slim, no teacher" in plot.svg and plot.png.startswith(b"\x89PNG")
+    assert study_plots(EXPERIMENTS, results(teacher=[40])) == [] and "![" not in page(teacher=[40])

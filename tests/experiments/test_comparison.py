@@ -1,0 +1,416 @@
+"""The driver of the demo, with trainings that are one line of Python."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_distill.commands.command_line import CONF
+from nemo_distill.commands.jobs import JOBS
+from nemo_distill.commands.training_check import check_training
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.experiments import comparison, comparison_plan
+from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute, take
+from nemo_distill.experiments.comparison_plan import Run
+from nemo_distill.experiments.comparison_section import read_comparison
+from nemo_distill.storage.files import locked
+from tests.conftest import SCRIPTS
+
+TRAIN = (
+    "import pathlib, sys; f = pathlib.Path(sys.argv[1]) / 'checkpoints'; f.mkdir(parents=True); (f / 'a.nemo').touch()"
+)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
+
+
+def plan_runs(cfg):
+    return comparison_plan.plan_runs(read_comparison(cfg))
+
+
+def check_comparison(cfg):
+    comparison.check_comparison(read_comparison(cfg))
+
+
+def prepare_corpus(cfg):
+    comparison.prepare_corpus(read_comparison(cfg).corpus)
+
+
+def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
+    runs = list(plan_runs(demo))
+    assert [(run.group, run.seed) for run in runs] == [
+        ("teacher", 0), ("baseline", 0), ("distilled", 0), ("baseline", 1), ("distilled", 1),
+    ]  # fmt: skip
+    assert len({run.folder for run in runs}) == 5
+
+
+def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
+    baseline, distilled = list(plan_runs(demo))[1:3]
+    student = set(demo.students)
+    assert student <= set(baseline.arguments) and student <= set(distilled.arguments)
+
+
+def test_the_planned_trainings_are_valid_jobs(demo):
+    prepare_corpus(demo)
+    teacher = next(plan_runs(demo))
+    with initialize_config_dir(str(CONF), version_base=None):
+        check_training(compose("aayn_base", list(teacher.arguments[4:])))
+
+
+def test_the_plan_holds_every_baseline_and_every_method(demo):
+    demo = OmegaConf.merge(OmegaConf.create({"sizes": {"wide": ["model.encoder.hidden_size=96"]}}), demo)
+    demo.baselines = {"baseline": [], "wide": ["${sizes.wide}"]}
+    demo.methods = {"hot": ["model.distillation.temperature=5.0"], "wide_hot": ["${sizes.wide}", "${methods.hot}"]}
+    demo.seeds = [0]
+    runs = {run.group: run.arguments for run in plan_runs(demo)}
+    assert list(runs) == ["teacher", "baseline", "wide", "hot", "wide_hot"]
+    added = {"model.encoder.hidden_size=96", "model.distillation.temperature=5.0"}
+    assert [added & set(arguments) for arguments in runs.values()] == [
+        set(), set(), {"model.encoder.hidden_size=96"}, {"model.distillation.temperature=5.0"}, added,
+    ]  # fmt: skip
+
+
+def test_some_models_have_one_seed_alone_and_come_last(demo):
+    demo = OmegaConf.merge(OmegaConf.create({"one_seed": ["cold", "wide"]}), demo)
+    demo.baselines, demo.methods = {"slim": [], "wide": []}, {"hot": [], "cold": []}
+    folders = [run.folder.name for run in plan_runs(demo)]
+    assert folders == ["teacher", "slim_seed0", "hot_seed0", "slim_seed1", "hot_seed1", "wide_seed0", "cold_seed0"]
+
+
+def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
+    demo.labels = {
+        "train": ["source=train.de"],
+        "near": ["source=train.de", "output_dir=${output_dir}/labels_train", "name=near", "selection=interpolation"],
+        "second": ["source=mono.de", "model=${output_dir}/hybrid_seed0/model.nemo"],
+        "unread": ["source=other.de"],
+    }
+    read = "model.distillation.mix.corpora.pseudo.source=${output_dir}"
+    demo.methods = {
+        "plain": [],
+        "near": [f"{read}/labels_train/near.src"],
+        "hybrid": [f"{read}/labels_train/pseudo.src"],
+        "second": [f"{read}/labels_second/pseudo.src"],
+    }
+    runs = list(plan_runs(demo))
+    assert [run.folder.name for run in runs if not run.folder.name.endswith("seed1")] == [
+        "teacher", "baseline_seed0", "plain_seed0", "labels_near", "near_seed0", "labels_train", "hybrid_seed0",
+        "labels_second", "second_seed0",
+    ]  # fmt: skip
+    assert sum(run.model_path is None for run in runs) == 3
+    by_name = {run.folder.name: run.arguments for run in runs}
+    teacher = f"model={demo.output_dir}/teacher/model.nemo"
+    assert [part for part in by_name["labels_train"] if part.startswith("model=")] == [teacher]
+    assert by_name["labels_second"][-1] == f"model={demo.output_dir}/hybrid_seed0/model.nemo"
+
+
+def test_a_cache_comes_after_the_labels_that_it_is_of(demo):
+    text = "model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_train/pseudo.src"
+    demo.labels = {"train": ["source=train.de"]}
+    demo.caches = {"hybrid_long": [text, "cache.k=8"], "hybrid": [text, "cache.k=4"]}
+    demo.methods = {
+        "hybrid": [text, "model.distillation.teacher_cache=${output_dir}/cache_hybrid"],
+        "long": [text, "model.distillation.teacher_cache=${output_dir}/cache_hybrid_long"],
+    }
+    demo.seeds, demo.baselines = [0], {}
+    assert [run.folder.name for run in plan_runs(demo)] == [
+        "teacher", "labels_train", "cache_hybrid", "hybrid_seed0", "cache_hybrid_long", "long_seed0",
+    ]  # fmt: skip
+
+
+def test_a_teacher_that_is_there_is_not_trained(demo, tmp_path):
+    demo.teacher = str(tmp_path / "big.nemo")
+    with pytest.raises(ConfigurationError, match="teacher names '.*big.nemo', which does not exist"):
+        check_comparison(demo)
+    (tmp_path / "big.nemo").touch()
+    check_comparison(demo)
+    teacher, baseline, distilled, *_ = plan_runs(demo)
+    assert execute(teacher) == 0.0 and teacher.model_path == tmp_path / "big.nemo"
+    for run in (baseline, distilled):
+        assert f"model.distillation.model_path={demo.teacher}" in run.arguments
+    assert "model.distillation.distillation_loss_weight=0" in baseline.arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "everywhere", "smoothing"),
+    [(True, [], 0.1), (False, [], 0.1), (True, ["model.label_smoothing=0.0"], 0.0)],
+)
+def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher_comes_from(
+    tmp_path, given, everywhere, smoothing
+):
+    (tmp_path / "big.nemo").touch()
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        places = [f"output_dir={tmp_path}", f"corpus.folder={tmp_path}", f"corpus.monolingual={tmp_path}/mono.de"]
+        cfg = compose("pipeline", [*places, f"teacher={tmp_path}/big.nemo"])
+        cfg.overrides = [*cfg.overrides, *everywhere]
+        if not given:
+            cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
+            cfg.teacher = cfg.students = []
+        commands = {run.group: list(run.arguments) for run in plan_runs(cfg)}
+        models = {
+            name: compose(JOBS[commands[name][3]].config, commands[name][4:]).model for name in ("baseline", "hybrid")
+        }
+    assert {name: model.label_smoothing for name, model in models.items()} == {"baseline": smoothing, "hybrid": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("methods", {"baseline": []}, "methods.baseline: another model"),
+        ("baselines", {"teacher": []}, "baselines.teacher: another model"),
+        ("methods", {"hot": "temperature=5"}, "methods.hot=temperature=5: must be a list of overrides"),
+        ("seeds", 3, "seeds=3: must be a list of different whole numbers"),
+        ("seeds", [0, 0], "must be a list of different whole numbers"),
+        ("beam_size", 0, "beam_size=0: must be"),
+        ("beam_size", "four", "beam_size=four: must be"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(demo, key, value, sentence):
+    demo[key] = value
+    with pytest.raises(ConfigurationError, match=sentence):
+        check_comparison(demo)
+
+
+def test_text_to_be_labelled_that_is_not_there_is_told_before_anything_is_trained(demo):
+    prepare_corpus(demo)
+    demo.corpus.generate = None
+    demo.labels = {
+        "mono": ["source=${corpus.folder}/mono.de"],
+        "second": ["source=${output_dir}/labels_mono/pseudo.src"],
+    }
+    check_comparison(demo)
+    demo.labels.mono = ["source=news.de", "~filters.repetitions"]
+    with pytest.raises(ConfigurationError, match="labels.mono: source names 'news.de', which does not exist"):
+        check_comparison(demo)
+
+
+def run_in(folder, *extra):
+    return Run("teacher", 0, folder, ("-c", TRAIN, str(folder), *extra), folder / "model.nemo")
+
+
+def test_a_finished_training_is_not_run_again(tmp_path):
+    first = execute(run_in(tmp_path / "run"))
+    assert (tmp_path / "run" / "model.nemo").is_file()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    assert execute(run_in(tmp_path / "run")) == first
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path):
+    check_comparison(demo)
+    folder = tmp_path / "distilled_seed1"
+    folder.mkdir()
+    (folder / "finished.json").write_text(json.dumps({"arguments": ["another"], "seconds": 1.0}))
+    with pytest.raises(ConfigurationError, match="distilled_seed1' holds what another command made, or began"):
+        check_comparison(demo)
+
+
+def test_what_another_command_began_is_not_gone_on_with(demo, tmp_path):
+    baseline = list(plan_runs(demo))[1]
+    stopped = ("-c", "raise SystemExit(3)", *baseline.arguments)
+    with pytest.raises(SystemExit):
+        execute(replace(baseline, arguments=stopped))
+    check_comparison(demo)  # there is no folder to go on with
+    baseline.folder.mkdir()
+    with pytest.raises(ConfigurationError, match="baseline_seed0' holds what another command made, or began"):
+        check_comparison(demo)
+
+
+def test_what_is_recorded_of_a_step_tells_of_no_place_of_this_machine(demo):
+    """So that an installation that was moved, or another machine that sees the folder, goes on."""
+    demo.output_dir = "runs"
+    for run in plan_runs(demo):
+        assert run.arguments[:3] == ("-P", "-m", "nemo_distill")
+        assert not [argument for argument in run.arguments if sys.prefix in argument or str(CONF.parent) in argument]
+
+
+def test_the_time_of_earlier_attempts_counts(tmp_path):
+    run = run_in(tmp_path / "run")
+    run.folder.mkdir()
+    (run.folder / "run.json").write_text(json.dumps({"seconds": 1000.0}))
+    assert execute(run) == 1000.0
+
+
+def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
+    step = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); f.touch(); time.sleep(1); f.write_text('ended')"
+    driver = (
+        "import signal, sys; from pathlib import Path; from nemo_distill.experiments.comparison import execute, Run; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in a shell's background
+        f"execute(Run('a', 0, Path(sys.argv[1]), ('-c', {step!r}, sys.argv[2]), None))"
+    )
+    started = tmp_path / "started"
+    process = subprocess.Popen((sys.executable, "-c", driver, tmp_path / "run", started), stderr=subprocess.PIPE)
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert b"run did not finish" in process.communicate()[1]
+    assert started.read_text() == "ended"
+
+
+def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
+    run = Run("teacher", 0, tmp_path, ("-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
+    with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):
+        execute(run)
+    assert run.work.finished() is None
+
+
+def test_a_corpus_that_lacks_a_file_is_told(demo):
+    demo.corpus.generate = None
+    with pytest.raises(ConfigurationError, match="lacks .*train.de"):
+        check_comparison(demo)
+
+
+def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
+    prepare_corpus(demo)
+    (Path(demo.corpus.folder) / "mono.de").unlink()
+    check_comparison(demo)  # half a corpus of ours
+    for record in ("generated_with.json", "generated.json"):
+        (Path(demo.corpus.folder) / record).unlink()
+    with pytest.raises(ConfigurationError, match="holds other text; for that one, set corpus.generate=null"):
+        check_comparison(demo)
+    demo.corpus.generate = None
+    check_comparison(demo)
+
+
+def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
+    prepare_corpus(demo)
+    check_comparison(demo)
+    demo.corpus.generate.train = 60
+    with pytest.raises(ConfigurationError, match="corpus.folder=.* train was 50 and is 60"):
+        check_comparison(demo)
+
+
+def test_the_record_holds_the_command(tmp_path):
+    run = run_in(tmp_path / "run")
+    execute(run)
+    assert run.work.finished()["settings"] == {"arguments": list(run.arguments)}
+
+
+def counting_run(folder, log, needs=()):
+    command = f"open({str(log)!r}, 'a').write({folder.name!r} + chr(10)); __import__('time').sleep(0.2)"
+    return Run(folder.name, 0, folder, ("-c", command), None, tuple(needs))
+
+
+def test_comparisons_in_one_folder_share_the_steps(demo, tmp_path, monkeypatch):
+    first = counting_run(tmp_path / "first", tmp_path / "log")
+    runs = [first, *(counting_run(tmp_path / f"after{number}", tmp_path / "log", [first]) for number in range(4))]
+    monkeypatch.setattr(comparison, "plan_runs", lambda config: iter(runs))
+    config = read_comparison(demo)
+    monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: do_steps(config), range(3)))
+    done = (tmp_path / "log").read_text().split()
+    assert done[0] == "first" and sorted(done) == sorted(run.group for run in runs)
+
+
+def test_a_step_whose_driver_was_killed_is_not_started_beside_itself(tmp_path):
+    run = counting_run(tmp_path / "run", tmp_path / "log")
+    run.lock_path.parent.mkdir()
+    with locked(run.lock_path) as lock:
+        orphan = subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE, pass_fds=(lock,))
+    assert not take(run) and not run.is_done
+    orphan.communicate(b"\n")
+    assert take(run) and run.is_done
+
+
+def test_each_step_needs_what_it_names(demo):
+    demo.labels = {"second": ["source=mono.de", "model=${output_dir}/hybrid_seed0/model.nemo"]}
+    demo.methods = {
+        "hybrid": [],
+        "second": ["model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_second/pseudo.src"],
+    }
+    needs = {run.folder.name: [other.folder.name for other in run.needs] for run in plan_runs(demo)}
+    assert needs["teacher"] == []
+    assert needs["baseline_seed0"] == needs["hybrid_seed0"] == ["teacher"]
+    assert needs["labels_second"] == ["teacher", "hybrid_seed0"]
+    assert needs["second_seed0"] == ["teacher", "labels_second"]
+
+
+@pytest.mark.parametrize(
+    ("override", "needed"),
+    [
+        ("a.source={output}/labels_train/pseudo.src", True),
+        ("a.target={output}/labels_train/pseudo.tgt", True),
+        ("a.source='{output}//labels_train/./pseudo.src'", True),
+        ("a.source=[other.src,{output}/labels_train/pseudo.src]", True),
+        ("+a={{source: {output}/labels_train/pseudo.src, share: 1}}", True),
+        ("a.source={output}/labels_train/pseudo.src.gz", False),
+        ("a.source={output}/labels_train", False),
+        ("a.source=/elsewhere{output}/labels_train/pseudo.src", False),
+        ("a.title='text of {output}/labels_train/pseudo.src'", False),
+    ],
+)
+def test_a_step_is_needed_where_a_whole_value_is_the_path_of_what_it_makes(demo, override, needed):
+    demo.labels = {"train": ["source=train.de"]}
+    demo.methods = {"hybrid": [override.format(output=demo.output_dir)]}
+    assert any(run.folder.name == "labels_train" for run in plan_runs(demo)) is needed
+
+
+def test_overrides_that_hydra_cannot_read_are_told_all_at_once(demo):
+    demo.methods = {"hot": ["a=[1"], "cold": ["b=1", "model.c"]}
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(demo)
+    assert len(told.value.problems) == 2
+    assert "methods.hot: 'a=[1'" in told.value.problems[0] and "methods.cold: 'model.c'" in told.value.problems[1]
+
+
+def finish(run):
+    """Leaves what a training leaves that has finished."""
+    run.folder.mkdir(parents=True)
+    run.model_path.write_bytes(b"weights")
+    run.work.finish({"seconds": 1.0})
+
+
+def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles(demo):
+    runs = list(plan_runs(demo))
+    for run in runs[:4]:
+        finish(run)
+    job = evaluation_of(read_comparison(demo))
+    assert [(one.name, one.group, one.seed, one.role) for one in job.systems] == [
+        ("teacher", "teacher", None, None), ("baseline_seed0", "baseline", 0, "baseline"),
+        ("distilled_seed0", "distilled", 0, "distilled"), ("baseline_seed1", "baseline", 1, "baseline"),
+    ]  # fmt: skip
+    assert job.significance.baselines == ["baseline_seed0", "baseline_seed1"]
+    assert job.folder == Path(demo.output_dir) / "evaluation" and job.search.beam_size == demo.beam_size
+    (one,) = job.sets
+    assert (one.name, one.source.name, one.reference.name, one.language) == ("test", "test.de", "test.en", "en")
+
+
+def test_differences_are_tested_against_the_systems_that_the_config_names(demo):
+    demo.evaluation.significance.baselines = ["teacher", "distilled_seed1"]
+    for run in plan_runs(demo):
+        finish(run)
+    assert evaluation_of(read_comparison(demo)).significance.baselines == ["teacher", "distilled_seed1"]
+    demo.evaluation.significance.baselines = ["hot_seed0"]
+    with pytest.raises(ConfigurationError, match="evaluation.significance.baselines names 'hot_seed0'"):
+        check_comparison(demo)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("corpus.target", None, "corpus.target=null"),
+        ("corpus.folders", "a", "corpus has the unknown key 'folders'"),
+        ("evaluation.metrics", ["BLUE"], "evaluation.metrics[0]=BLUE"),
+        ("evaluation.device", "tpu", "evaluation.device=tpu"),
+        ("methods.hot", [5], "methods.hot has 5"),
+        ("methods.a/b", [], "methods.a/b: a name"),
+        ("vocab_size", None, "vocab_size has no value"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_its_key(demo, key, value, told):
+    OmegaConf.update(demo, key, value, force_add=True)
+    with pytest.raises(ConfigurationError) as raised:
+        read_comparison(demo)
+    assert any(problem.startswith(told) for problem in raised.value.problems), raised.value.problems

@@ -1,0 +1,60 @@
+import pytest
+
+from nemo_distill.metrics.scores import bleu, bleu_tokenization, corpus_score, signed_tokenization
+
+
+def test_bleu_comes_with_the_signature_that_reproduces_it():
+    score = bleu(["the dog sees the man ."], ["the dog sees the man ."])
+    assert score.value == pytest.approx(100.0)
+    assert score.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_bleu_agrees_with_a_count_by_hand():
+    """Matches of 1 to 4 words: 5/6, 3/5, 2/4, 1/3; equal lengths."""
+    expected = 100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
+    assert bleu(["a b c d x f"], ["a b c d e f"]).value == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("language", "expected"), [("en", "13a"), ("zh", "zh"), ("ja", "ja-mecab"), (None, "13a")])
+def test_the_language_chooses_the_tokenization(language, expected):
+    assert bleu_tokenization(language) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("zh-CN", "zh"), ("zh_CN", "zh"), ("zho_Hans", "zh"), ("__zh__", "zh"), ("ZH", "zh"), ("cmn", "zh"),
+        ("jpn_Jpan", "ja-mecab"), ("ja_XX", "ja-mecab"), ("jap", "ja-mecab"), ("ja-mecab", "ja-mecab"),
+        ("kor_Hang", "ko-mecab"), ("eng_Latn", "13a"), ("", "13a"), ("ignore", "13a"), ("zha", "13a"),
+    ],
+)  # fmt: skip
+def test_a_language_is_known_by_each_of_its_names(language, expected):
+    assert bleu_tokenization(language) == expected
+
+
+def test_ter_finds_the_words_of_a_language_without_spaces():
+    """One of five characters is another; by spaces, the one word would be."""
+    score = corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "zh")
+    assert score.value == pytest.approx(20.0) and "asian:yes" in score.signature
+    assert corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "en").value == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("tokenization", ["13a", "zh", "ja-mecab", "ko-mecab"])
+def test_a_signature_tells_the_tokenization_without_its_version(tokenization):
+    version = "-0.996-IPA" if "mecab" in tokenization else ""
+    assert signed_tokenization(f"nrefs:1|tok:{tokenization}{version}|version:2.6.0") == tokenization
+    assert signed_tokenization("") == "13a"
+
+
+def test_texts_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="2 translations cannot be scored against 1 references"):
+        bleu(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize(("name", "signature"), [("BLEU", "tok:13a"), ("chrF", "nc:6|nw:0"), ("TER", "tok:tercom")])
+def test_each_metric_tells_a_perfect_translation_from_a_wrong_one(name, signature):
+    right = corpus_score(name, ["the dog sees the man ."], ["the dog sees the man ."])
+    wrong = corpus_score(name, ["a cat hears no one ."], ["the dog sees the man ."])
+    assert signature in right.signature
+    assert right.value == pytest.approx(0.0 if name == "TER" else 100.0)
+    assert (wrong.value > right.value) == (name == "TER")

@@ -1,0 +1,145 @@
+"""Archives that mean harm: each is refused with its reason, and nothing of it is run or written."""
+
+import gzip
+import io
+import os
+import pickle
+import shutil
+import tarfile
+
+import pytest
+import torch
+import yaml
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRUST
+
+CONFIG = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def member(name, content=b"", type_=tarfile.REGTYPE, **fields):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = type_, len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, io.BytesIO(content)
+
+
+def write(path, *members, config=CONFIG):
+    with tarfile.open(path, "w") as tar:
+        for info, content in (*members, member("./model_config.yaml", config)):
+            tar.addfile(info, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ([member("../evil", b"x")], "its member '../evil' would be written outside"),
+        ([member("a/../../evil", b"x")], "would be written outside"),
+        ([member("/tmp/evil", b"x")], "its member '/tmp/evil' would be written outside"),
+        ([member("a\\..\\evil", b"x")], "would be written outside"),
+        ([member("link", type_=tarfile.SYMTYPE, linkname="/etc/passwd")], "'link' is not a regular file or folder"),
+        ([member("link", type_=tarfile.LNKTYPE, linkname="model_config.yaml")], "is not a regular file or folder"),
+        ([member("device", type_=tarfile.CHRTYPE)], "is not a regular file or folder"),
+        ([member("")], "its member '' does not have a valid file name"),
+        ([member("ä" * 128)], "does not have a valid file name"),
+        ([member("pipe", type_=tarfile.FIFOTYPE)], "is not a regular file or folder"),
+        ([member(f"{number}") for number in range(10_001)], "it has more than 10,000 members"),
+    ],
+)  # fmt: skip
+def test_members_that_could_do_harm_are_refused(tmp_path, members, reason):
+    with pytest.raises(ValueError, match="is not opened") as error:
+        NemoArchive(write(tmp_path / "evil.nemo", *members))
+    assert reason in str(error.value)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    plain = write(tmp_path / "plain.nemo", member("model_weights.ckpt", bytes(1 << 27)))
+    packed = tmp_path / "bomb.nemo"
+    with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=1) as target:
+        shutil.copyfileobj(source, target)
+    assert packed.stat().st_size * MAX_EXPANSION < 1 << 27
+    plain.unlink()
+    with pytest.raises(ValueError, match="it would unpack to more than"):
+        NemoArchive(packed)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (b"a: &a [1]\nb: [" + b"*a, " * 101 + b"]\n", "its config has too many YAML aliases: 101"),
+        (b"a: [", "its config is not valid YAML"),
+        (b"x" * (1 << 25), "its config is too large: 33,554,432 bytes"),
+        (b"a: !!python/object/apply:os.mkdir [evil]\n", "could not determine a constructor"),
+        (b"- a\n", "its model_config.yaml is not a mapping"),
+    ],
+)
+def test_configs_that_could_do_harm_are_refused(tmp_path, monkeypatch, config, reason):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=reason):
+        NemoArchive(write(tmp_path / "evil.nemo", config=config))
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target": "os.system"},
+        {"target": "evil.MTEncDecModel"},
+        {"encoder": {"_target_": "subprocess.check_output"}},
+        {"layers": [{"deep": {"cls": "builtins.eval"}}]},
+        {"_target_": "nemo_collections.evil"},
+    ],
+)
+def test_classes_that_are_not_nemos_are_refused(tmp_path, config):
+    path = write(tmp_path / "evil.nemo", config=yaml.safe_dump(config).encode())
+    with pytest.raises(ValueError, match=r"does not belong to NeMo or to the model class.* set NEMO_DISTILL_TRUST="):
+        NemoArchive(path).check_targets()
+
+
+def test_the_record_of_how_a_student_was_made_may_name_anything(tmp_path):
+    config = CONFIG + b"distilled_with: {distillation: {mix: {corpora: {real: {target: data/train.en}}}}}\n"
+    NemoArchive(write(tmp_path / "student.nemo", config=config)).check_targets()
+
+
+def test_a_trusted_file_may_name_any_class(tmp_path, monkeypatch):
+    path = write(tmp_path / "mine.nemo", config=b"target: mine.Model\n")
+    monkeypatch.setenv(TRUST, "0" * 64)
+    with pytest.raises(ValueError, match=r"mine\.Model"):
+        NemoArchive(path).check_targets()
+    monkeypatch.setenv(TRUST, f"{'0' * 64}, {NemoArchive(path).sha256()}")
+    NemoArchive(path).check_targets()
+    monkeypatch.delenv(TRUST)
+    NemoArchive(path).check_targets(["mine.Model"])
+
+
+def test_weights_that_would_run_code_do_not(teacher_path, tmp_path, monkeypatch):
+    from nemo_distill import DistillableMTEncDecModel
+    from nemo_distill.nemo_files.restore import restore_for_inference
+
+    path, harm = tmp_path / "evil.nemo", tmp_path / "harm"
+    with tarfile.open(teacher_path) as tar, tarfile.open(path, "w") as copy:
+        for info in tar:
+            if "weights" not in info.name:
+                copy.addfile(info, tar.extractfile(info) if info.isfile() else None)
+        weights = io.BytesIO()
+        torch.save({"weight": Harm(harm)}, weights)
+        copy.addfile(*member("./model_weights.ckpt", weights.getvalue()))
+    with pytest.raises(ConfigurationError, match="reading them would run code; if you trust its author, set") as error:
+        restore_for_inference(DistillableMTEncDecModel, path)
+    assert NemoArchive(path).sha256() in str(error.value)
+    assert not harm.exists()
+    pickle.loads(pickle.dumps(Harm(harm)))
+    assert harm.exists()  # the payload works where it is let

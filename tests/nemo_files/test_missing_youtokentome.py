@@ -1,0 +1,59 @@
+"""What a user is told whose tokenizer needs youtokentome, where that optional package is not installed."""
+
+import io
+import sys
+import tarfile
+
+import pytest
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding.tokenizers import load_tokenizer
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, tokenizer_file_problems
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary
+
+SENTENCE = (
+    "'{}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
+    "pip install --no-build-isolation youtokentome"
+)
+
+
+@pytest.fixture
+def model_file(monkeypatch, tmp_path):
+    """A file that begins as those of youtokentome do."""
+    monkeypatch.setitem(sys.modules, "youtokentome", None)
+    path = tmp_path / "yttm.model"
+    path.write_text("2 1\n97 4\n98 5\n4 5 6\n1 0 2 3\n")
+    return path
+
+
+def test_a_configs_tokenizer(model_file):
+    problems = tokenizer_file_problems("model.encoder_tokenizer.tokenizer_model", str(model_file))
+    assert problems == [f"model.encoder_tokenizer.tokenizer_model: {SENTENCE.format(model_file)}."]
+
+
+def test_a_teachers_tokenizer(model_file, tmp_path):
+    config = b"encoder_tokenizer: {tokenizer_model: 'nemo:yttm.model'}\n"
+    with tarfile.open(tmp_path / "teacher.nemo", "w") as archive:
+        for name, content in (("model_config.yaml", config), ("yttm.model", model_file.read_bytes())):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(MissingPackageError) as told:
+        archived_vocabulary(NemoArchive(tmp_path / "teacher.nemo"), "encoder")
+    assert str(told.value) == SENTENCE.format(tmp_path / "teacher.nemo")
+
+
+def test_a_translation(model_file):
+    with pytest.raises(ConfigurationError) as told:
+        load_tokenizer(model_file, "yttm")
+    assert told.value.problems == [f"{SENTENCE.format(model_file)}."]
+
+
+def test_a_model_that_nemo_builds(model_file):
+    from nemo_distill import DistillableMTEncDecModel
+    from tests.conftest import tiny_config
+
+    with pytest.raises(ConfigurationError) as told:
+        DistillableMTEncDecModel(tiny_config(model_file))
+    assert told.value.problems == [f"{SENTENCE.format(model_file)}."]

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands.card import CardConfig, card_job, check_card
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
+from nemo_distill.report.model_card import model_card
+from nemo_distill.storage.ledger import sha256_of
+from tests.conftest import SCRIPTS, tiny_config
+from tests.evaluation.test_evaluation_tables import evaluation
+
+MADE = {
+    "nemo_distill": "0.1.0",
+    "teachers": [{"name": "teacher.nemo", "sha256": "abc"}],
+    "distillation": {"model_path": "/home/me/teacher.nemo", "temperature": 2.0, "sets": ["/home/me/a.de"]},
+}
+RUN = {
+    "seed": 7,
+    "overrides": ["model.train_ds.src_file_name=[/home/me/a.de,b/c.de]", "student=slim_1x1"],
+    "settings": {"config": {"secret": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def student(tokenizer, tmp_path_factory):
+    from nemo_distill import DistillableMTEncDecModel
+
+    config = tiny_config(tokenizer)
+    config.distilled_with = MADE
+    path = tmp_path_factory.mktemp("card") / "student.nemo"
+    DistillableMTEncDecModel(config).save_to(str(path))
+    return path
+
+
+@pytest.fixture
+def evaluated(student, tmp_path):
+    record = evaluation()
+    for name, sha256 in (("teacher", "abc"), ("student", sha256_of(student))):
+        record["systems"][name]["sha256"] = sha256
+    (tmp_path / "evaluation.json").write_text(json.dumps(record))
+    return tmp_path / "evaluation.json"
+
+
+def config(*overrides):
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose("model_card", list(overrides))
+
+
+def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(student, evaluated, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+    card = model_card(student, tmp_path, evaluated)
+    for part in ("# student", "| num layers | 1 | 1 |", "| teacher.nemo | `abc` |", "temperature: 2.0", "seed: 7",
+                 "model_path: teacher.nemo", "src_file_name=[a.de,c.de]",
+                 "39.63", "student has -0.50 BLEU against teacher", sha256_of(student)):  # fmt: skip
+        assert part in card
+    assert "/home/me" not in card and "secret" not in card
+
+
+def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
+    card = model_card(teacher_path)
+    assert "trained without a teacher" in card and "How it was distilled" not in card
+
+
+def test_the_card_is_written_beside_the_model_and_not_over_another(student):
+    cfg = config(f"model={student}")
+    card_job(read_config(CardConfig, cfg))
+    assert student.with_suffix(".md").read_text() == model_card(student)
+    with pytest.raises(ConfigurationError, match="which exists; set overwrite=true"):
+        check_card(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model=none.nemo", "there is no file 'none.nemo'"),
+        ("run=none", "there is no run.json in 'none'"),
+        ("evaluation=none.json", "there is no file 'none.json'"),
+    ],
+)
+def test_what_is_missing_is_told(student, tmp_path, override, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        check_card(config(f"model={student}", override, f"output={tmp_path / 'card.md'}"))
+
+
+def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):
+    with pytest.raises(ValueError, match="does not include this model"):
+        model_card(teacher_path, evaluation=evaluated)

@@ -1,0 +1,128 @@
+import errno
+import multiprocessing
+import time
+
+import pytest
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import (
+    folder_lock,
+    locked,
+    remove_leftovers,
+    whole_file,
+    whole_path,
+    write_json,
+    writing,
+)
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.records import read_json
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    with whole_file(path) as stream:
+        stream.write(b"text")
+        assert not path.exists()
+    assert path.read_bytes() == b"text" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_another_library_writes_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), whole_path(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with whole_path(path):
+        pass  # a process that leaves the writing to another
+    assert path.read_bytes() == b"old"
+    with whole_path(path) as unfinished:
+        unfinished.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.src.123.tmp", ".b.src.456.tmp", "a.src", ".hidden"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "a.*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.src.456.tmp", ".hidden", "a.src"]
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    write_json(tmp_path / "x.json", {"ä": [1, None]})
+    assert read_json(tmp_path / "x.json") == {"ä": [1, None]}
+    assert read_json(tmp_path / "y.json") is None
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3"])
+def test_a_file_that_is_no_record_is_told(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(DataError, match="x.json'"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_folders_hash_depends_on_names_and_contents(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    first = sha256_of(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = sha256_of(tmp_path)
+    (tmp_path / "b").write_bytes(b"2")
+    assert len({first, second, sha256_of(tmp_path), sha256_of(tmp_path / "b")}) == 4
+
+
+def test_a_fingerprint_follows_the_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    assert fingerprint(path) == {"name": "a", "sha256": sha256_of(path)}
+    path.write_bytes(b"22")
+    assert fingerprint(path) == {"name": "a", "sha256": sha256_of(path)}
+
+
+def _hold(folder, seconds):
+    with folder_lock(folder):
+        (folder / "held").touch()
+        time.sleep(seconds)
+        (folder / "held").unlink()
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path):
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, 0.5))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with folder_lock(tmp_path):
+        assert not (tmp_path / "held").exists()
+    holder.join()
+
+
+def test_a_lock_that_another_has_is_waited_for_or_not(tmp_path):
+    with locked(tmp_path / "lock") as mine, locked(tmp_path / "lock", wait=False) as theirs:
+        assert mine is not None and theirs is None
+    with locked(tmp_path / "lock", wait=False) as mine:
+        assert mine is not None
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [((), "out"), ((".out.0a1b.tmp",), "out"), (("elsewhere",), "elsewhere")], ids=str
+)
+def test_a_disks_error_names_the_file_that_was_to_be_written(tmp_path, named, told):
+    with pytest.raises(OSError, match="No space") as error, writing(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device", *(str(tmp_path / name) for name in named))
+    assert error.value.filename == str(tmp_path / told)
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    raised = ValueError("wrong")
+    with pytest.raises(ValueError, match="wrong") as error, writing(tmp_path / "out"):
+        raise raised
+    assert error.value is raised

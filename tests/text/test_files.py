@@ -1,0 +1,41 @@
+"""What is told of the files that a config names."""
+
+import pytest
+
+from nemo_distill.text import files as text_files
+from nemo_distill.text.files import unread_files, untokenized_text
+
+
+@pytest.fixture
+def train_ds(tmp_path, monkeypatch):
+    """A section of a large source and a small target."""
+    monkeypatch.setattr(text_files, "LINE_COUNT_LIMIT", 100)
+    (tmp_path / "large").write_text("x" * 99 + "\n")
+    (tmp_path / "small").write_text("x\n")
+    return {"src_file_name": str(tmp_path / "large"), "tgt_file_name": [str(tmp_path / "small")]}
+
+
+def test_a_file_that_is_too_large_to_be_looked_through_is_warned_of(train_ds):
+    (warning,) = unread_files({"train_ds": train_ds})
+    assert warning.startswith(f"model.train_ds.src_file_name: '{train_ds['src_file_name']}' has 0.0 GB and was not")
+
+
+def test_of_small_files_and_of_none_nothing_is_said(train_ds):
+    assert unread_files({"train_ds": train_ds | {"src_file_name": train_ds["tgt_file_name"]}}) == []
+    assert unread_files({}) == unread_files({"train_ds": {"metadata_file": "x"}}) == []
+
+
+def test_raw_text_is_warned_of_where_a_models_languages_mean_moses(tmp_path):
+    for name, line in {"raw": "a dog barks.\n", "tokenized": "a dog barks .\n"}.items():
+        (tmp_path / name).write_text(3 * line)
+    raw, tokenized = str(tmp_path / "raw"), str(tmp_path / "tokenized")
+    model = {
+        "src_language": "de", "tgt_language": "en",
+        "train_ds": {"src_file_name": tokenized, "tgt_file_name": [raw]},
+        "distillation": {"mix": {"corpora": {"real": {"share": 1}, "pseudo": {"source": raw, "target": tokenized}}}},
+    }  # fmt: skip
+    warnings = untokenized_text(model)
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "model.distillation.mix.corpora.pseudo.source", "model.train_ds.tgt_file_name",
+    ]  # fmt: skip
+    assert untokenized_text(model | {"src_language": "ignore", "tgt_language": None}) == []

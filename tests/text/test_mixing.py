@@ -1,0 +1,242 @@
+import gzip
+import random
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.records import read_json
+from nemo_distill.text import mixing
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.mixing import Corpus, Mix, choose, interleave, plan_lines, write_mix
+
+POLICY = LinePolicy(max_characters=50, invalid_utf8="skip", control_characters="clean")
+
+
+def write_pairs(folder, name, count):
+    """Writes pairs that say which corpus and which line they are."""
+    for side in ("src", "tgt"):
+        (folder / f"{name}.{side}").write_text("".join(f"{name} {side} {number}\n" for number in range(count)))
+    return [folder / f"{name}.src"], [folder / f"{name}.tgt"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    def make(name, count, share, fraction=1.0):
+        return Corpus(*write_pairs(tmp_path, name, count), share, fraction)
+
+    return make
+
+
+def read_mix(mix):
+    """The pairs of a mix, each as its corpus and its number; the two sides must agree."""
+    sides = [[line.split() for line in mix.path(ending).read_text().split("\n")[:-1]] for ending in ("src", "tgt")]
+    assert [(name, number) for name, _, number in sides[0]] == [(name, number) for name, _, number in sides[1]]
+    return [(name, int(number)) for name, _, number in sides[0]]
+
+
+def make_mix(tmp_path, corpora, name="mixed", **options):
+    mix = Mix(corpora, tmp_path / name, POLICY, **options)
+    return write_mix(mix), read_mix(mix)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.34, 0.66, 0.9])
+def test_the_studys_shares_hold_exactly_and_every_pair_is_there(tmp_path, corpus, share):
+    """L = (1-a) NLL(y) + a NLL(ŷ) over as many real as pseudo-labelled pairs."""
+    pairs = 300
+    corpora = {"real": corpus("real", pairs, 1 - share), "pseudo": corpus("pseudo", pairs, share)}
+    record, mixed = make_mix(tmp_path, corpora)
+    counts = Counter(name for name, _ in mixed)
+    assert counts["pseudo"] == pytest.approx(share * len(mixed), abs=1)
+    for name in corpora:
+        times = Counter(number for of, number in mixed if of == name)
+        assert len(times) == pairs and max(times.values()) - min(times.values()) <= 1
+    assert min(counts.values()) == pairs
+    assert record["corpora"]["real"]["lines"] == counts["real"] and record["lines"] == len(mixed)
+
+
+def test_every_stretch_of_the_file_has_the_proportions(tmp_path, corpus):
+    corpora = {"real": corpus("real", 100, 3), "pseudo": corpus("pseudo", 400, 6), "mono": corpus("mono", 50, 1)}
+    _, mixed = make_mix(tmp_path, corpora)
+    for start in range(0, len(mixed) - 100, 37):
+        counts = Counter(name for name, _ in mixed[start : start + 100])
+        assert all(abs(counts[name] - share) <= 2 for name, share in {"real": 30, "pseudo": 60, "mono": 10}.items())
+
+
+def test_low_data_is_one_real_pair_in_twenty_and_twice_as_many_pseudo_labels(tmp_path, corpus):
+    corpora = {"real": corpus("real", 1000, 1, fraction=0.05), "pseudo": corpus("pseudo", 800, 2)}
+    _, mixed = make_mix(tmp_path, corpora, base="real")
+    times = Counter(mixed)
+    assert Counter(name for name, _ in times) == {"real": 50, "pseudo": 100} and set(times.values()) == {1}
+
+
+def test_the_seed_chooses_the_same_pairs_in_every_mix(tmp_path, corpus):
+    real, pseudo = corpus("real", 1000, 1, fraction=0.05), corpus("pseudo", 800, 2)
+
+    def real_pairs(name, corpora, **options):
+        return {pair for pair in make_mix(tmp_path, corpora, name, **options)[1] if pair[0] == "real"}
+
+    alone = real_pairs("alone", {"real": real})
+    assert len(alone) == 50
+    assert real_pairs("with_pseudo", {"pseudo": pseudo, "real": real}) == alone
+    assert real_pairs("other_seed", {"real": real}, seed=1) != alone
+
+
+def test_the_chosen_pairs_are_spread_over_the_corpus(tmp_path, corpus):
+    _, mixed = make_mix(tmp_path, {"real": corpus("real", 10_000, 1, fraction=0.05)})
+    tenths = Counter(number // 1000 for _, number in mixed)
+    assert len(mixed) == 500 and min(tenths.values()) > 25 and max(tenths.values()) < 80
+
+
+def test_a_mix_has_as_many_lines_as_are_asked_for(tmp_path, corpus):
+    corpora = {"a": corpus("a", 10, 1), "b": corpus("b", 1000, 1), "c": corpus("c", 7, 1)}
+    _, mixed = make_mix(tmp_path, corpora, lines=100)
+    assert sorted(Counter(name for name, _ in mixed).values()) == [33, 33, 34]
+    times = Counter(mixed)
+    assert {times["a", number] for number in range(10)} <= {3, 4}
+    assert max(times["b", number] for number in range(1000)) == 1
+
+
+class ByWord:
+    """A tokenizer that NeMo's loader takes, with one id for words of real text and one for the others."""
+
+    bos_id, eos_id, pad_id = 1, 2, 0
+
+    def text_to_ids(self, text):
+        return [7 if word == "r" else 8 for word in text.split()]
+
+
+def test_nemos_loader_gets_the_proportions_into_every_batch(tmp_path):
+    from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
+
+    generator = random.Random(0)
+    for name in ("real", "pseudo"):
+        words = [" ".join([name[0]] * generator.randint(4, 12)) for _ in range(3000)]
+        for side in ("src", "tgt"):
+            (tmp_path / f"{name}.{side}").write_text("".join(f"{line}\n" for line in words))
+    shares = {"real": 1, "pseudo": 3}
+    corpora = {name: Corpus([tmp_path / f"{name}.src"], [tmp_path / f"{name}.tgt"], shares[name]) for name in shares}
+    mix = Mix(corpora, tmp_path / "mixed", POLICY)
+    write_mix(mix)
+    data = TranslationDataset(str(mix.path("src")), str(mix.path("tgt")), tokens_in_batch=4000)
+    data.batchify(ByWord(), ByWord())
+    in_batches = [(batch["src"][:, 1] == 7).mean() for batch in data.batches.values() if len(batch["src"]) > 50]
+    assert len(in_batches) > 30
+    assert min(in_batches) > 0.15 and max(in_batches) < 0.35
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_planned_lines_follow_the_shares(seed):
+    generator = random.Random(seed)
+    names = "abcd"[: generator.randint(1, 4)]
+    used = {name: generator.randint(1, 1000) for name in names}
+    shares = {name: round(generator.random() + 0.01, 2) for name in names}
+    total_share = sum(Fraction(str(share)) for share in shares.values())
+    lines = generator.randint(1, 5000)
+    counts = plan_lines(used, shares, lines)
+    assert sum(counts.values()) == lines
+    assert all(abs(counts[name] - lines * Fraction(str(shares[name])) / total_share) < 1 for name in names)
+    smallest = plan_lines(used, shares)
+    assert all(smallest[name] >= used[name] for name in names)
+    assert any(smallest[name] == used[name] for name in names)
+    based = plan_lines(used, shares, base=names[0])
+    assert based[names[0]] == used[names[0]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_exactly_as_many_are_chosen_as_were_asked_for(seed):
+    generator = random.Random(seed)
+    total = generator.randint(1, 100)
+    count = generator.randint(0, total)
+    chosen = list(choose(iter(range(total)), count, total, str(seed)))
+    assert len(chosen) == count and chosen == sorted(set(chosen))
+
+
+def test_each_item_is_chosen_equally_often():
+    times = Counter(item for seed in range(4000) for item in choose(iter(range(8)), 2, 8, str(seed)))
+    assert min(times.values()) > 900 and max(times.values()) < 1100
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_interleaving_gives_each_stream_its_count_in_its_order(seed):
+    generator = random.Random(seed)
+    counts = {name: generator.randint(0, 50) for name in "abc"}
+    mixed = list(interleave({name: iter([(name, i) for i in range(n)]) for name, n in counts.items()}, counts))
+    for name, count in counts.items():
+        assert [item for item in mixed if item[0] == name] == [(name, i) for i in range(count)]
+
+
+def test_odd_pairs_are_left_out_and_counted(tmp_path):
+    (tmp_path / "s").write_bytes(b"ok\n\ncaf\xe9\nx\ny\r\n" + b"z" * 51 + b"\n")
+    (tmp_path / "t.gz").write_bytes(gzip.compress("fine\na\nb\n  \nU+2028\u2028here\nc\n".encode()))
+    mix = Mix({"x": Corpus([tmp_path / "s"], [tmp_path / "t.gz"], 1)}, tmp_path / "mixed", POLICY)
+    record = write_mix(mix)
+    assert mix.path("src").read_bytes() == b"ok\ny\n"
+    assert mix.path("tgt").read_bytes() == b"fine\nU+2028 here\n"
+    left_out = {"source_empty": 1, "source_invalid_utf8": 1, "source_over_long": 1, "target_empty": 1}
+    assert record["corpora"]["x"] == {"pairs": 2, "used": 2, "lines": 2, "left_out": left_out}
+
+
+def test_several_files_make_one_corpus(tmp_path):
+    first, second = write_pairs(tmp_path, "one", 3), write_pairs(tmp_path, "two", 2)
+    corpus = Corpus(first[0] + second[0], first[1] + second[1], 1)
+    _, mixed = make_mix(tmp_path, {"x": corpus})
+    assert mixed == [("one", 0), ("one", 1), ("one", 2), ("two", 0), ("two", 1)]
+
+
+def test_files_that_are_not_parallel_are_refused_and_leave_nothing(tmp_path, corpus):
+    broken = corpus("real", 10, 1)
+    broken.targets[0].write_text("one\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="real.src' has more lines than .*real.tgt', which ends after line 1"):
+        make_mix(tmp_path, {"real": broken})
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_corpus_without_a_usable_pair_is_refused(tmp_path):
+    for side in "st":
+        (tmp_path / side).write_text("\n\n")
+    with pytest.raises(ValueError, match="corpora.real has no usable pair"):
+        make_mix(tmp_path, {"real": Corpus([tmp_path / "s"], [tmp_path / "t"], 1)})
+
+
+def test_a_mix_is_made_once_and_another_is_refused(tmp_path, corpus):
+    corpora = {"real": corpus("real", 10, 1), "pseudo": corpus("pseudo", 10, 2)}
+    record, _ = make_mix(tmp_path, corpora)
+    stamp = (tmp_path / "mixed.src").stat().st_mtime_ns
+    assert make_mix(tmp_path, corpora)[0] == record == read_json(tmp_path / "mixed.json")
+    assert (tmp_path / "mixed.src").stat().st_mtime_ns == stamp
+    assert record["files"][0]["sha256"] == sha256_of(tmp_path / "mixed.src")
+    other = Mix(corpora, tmp_path / "mixed", POLICY, seed=1)
+    with pytest.raises(ValueError, match="mixed.json' was made with different settings: seed was 0 and is 1"):
+        write_mix(other)
+    assert write_mix(other, overwrite=True)["settings"]["seed"] == 1
+
+
+def test_a_mix_whose_text_was_deleted_is_made_again(tmp_path, corpus):
+    corpora = {"real": corpus("real", 10, 1)}
+    record, expected = make_mix(tmp_path, corpora)
+    (tmp_path / "mixed.src").unlink()
+    assert make_mix(tmp_path, corpora) == (record, expected)
+
+
+def test_a_mix_that_is_interrupted_in_its_checksums_leaves_nothing(tmp_path, corpus, monkeypatch):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    real = corpus("real", 10, 1)
+    monkeypatch.setattr(mixing, "sha256_of", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_mix(tmp_path, {"real": real})
+    assert not list(tmp_path.glob("*mixed*"))
+
+
+def test_an_interrupted_mix_is_made_again(tmp_path, corpus):
+    corpora = {"real": corpus("real", 10, 1)}
+    _, expected = make_mix(tmp_path, corpora)
+    (tmp_path / "mixed.json").unlink()
+    (tmp_path / "mixed.src").write_text("half")
+    (tmp_path / ".mixed.tgt.0123.tmp").touch()
+    assert make_mix(tmp_path, corpora)[1] == expected
+    assert not list(tmp_path.glob(".*"))

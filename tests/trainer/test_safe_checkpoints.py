@@ -1,0 +1,141 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.archive_safety import TRUST
+from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.trainer.safe_checkpoints import (
+    SafeCheckpointIO,
+    checkpoint_folder,
+    complete_training,
+    settle_checkpoints,
+)
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_what_trainings_write_is_read(tmp_path):
+    checkpoint = {
+        "state_dict": {"weight": torch.arange(3.0)},
+        "hyper_parameters": OmegaConf.create({"model": {"layers": [1, 2], "name": None}}),
+        "rng": (3, np.random.RandomState(0).get_state()[1], np.ones(2)),
+        "step": 5,
+    }
+    SafeCheckpointIO().save_checkpoint(checkpoint, tmp_path / "step.ckpt")
+    found = SafeCheckpointIO().load_checkpoint(tmp_path / "step.ckpt")
+    assert torch.equal(found["state_dict"]["weight"], torch.arange(3.0))
+    assert found["hyper_parameters"] == checkpoint["hyper_parameters"] and found["step"] == 5
+    assert np.array_equal(found["rng"][1], checkpoint["rng"][1])
+
+
+def test_code_in_a_checkpoint_is_not_run_unless_the_file_is_trusted(tmp_path, monkeypatch):
+    path, harm = tmp_path / "evil.ckpt", tmp_path / "harm"
+    torch.save({"state_dict": Harm(harm)}, path)
+    with pytest.raises(
+        ConfigurationError, match="it contains more than data, and loading it would run code; delete it"
+    ):
+        SafeCheckpointIO().load_checkpoint(path)
+    assert not harm.exists()
+    monkeypatch.setenv(TRUST, sha256_of(path))
+    SafeCheckpointIO().load_checkpoint(path)
+    assert harm.exists()
+
+
+def test_of_two_last_checkpoints_the_later_is_left_without_its_mark(tmp_path):
+    for name, age in (("step=4-last.ckpt", 20), ("step=8-last.ckpt", 10), ("step=4.ckpt", 30)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    for name in ("step=8-last-unfinished", "step=4-unfinished", ".step=12-last.ckpt.0a1b.tmp"):
+        (tmp_path / name).touch()
+    settle_checkpoints(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"step=8-last.ckpt", "step=4.ckpt", "step=4-unfinished"}
+
+
+def test_a_folder_that_holds_no_checkpoints_or_is_not_there_is_left_alone(tmp_path):
+    settle_checkpoints(tmp_path)
+    settle_checkpoints(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "folder"),
+    [
+        ({}, "nemo_experiments/default/checkpoints"),
+        ({"exp_dir": "runs", "name": "student", "version": "3"}, "runs/student/3/checkpoints"),
+        ({"exp_dir": "runs", "name": "student", "version": None}, "runs/student/checkpoints"),
+        ({"explicit_log_dir": "here", "exp_dir": "runs"}, "here/checkpoints"),
+        ({"explicit_log_dir": "here", "checkpoint_callback_params": {"dirpath": "there"}}, "there"),
+        ({"explicit_log_dir": "here", "checkpoint_callback_params": {"dirpath": None}}, "here/checkpoints"),
+    ],
+)
+def test_checkpoints_are_looked_for_where_exp_manager_puts_them(section, folder):
+    assert checkpoint_folder(OmegaConf.create(section)) == Path(folder)
+
+
+class Weights:
+    """A model of one number, which is what its `.nemo` holds."""
+
+    def __init__(self):
+        self.value = "last"
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+    def save_to(self, path):
+        Path(path).write_text(self.value)
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A trainer that has done its steps; its last checkpoint was written, and of its `.nemo` what a test says."""
+    last, best, whole = (tmp_path / name for name in ("a-last.ckpt", "a.ckpt", "a.nemo"))
+    last.touch()
+    os.utime(last, (1e9, 1e9))
+    callback = SimpleNamespace(
+        save_nemo_on_train_end=True,
+        save_best_model=False,
+        last_model_path=str(last),
+        best_model_path=str(best),
+        _format_nemo_checkpoint_name=lambda: str(whole),
+    )
+    loaded = {str(best): {"state_dict": {"value": "best"}}}
+    return SimpleNamespace(checkpoint_callback=callback, strategy=SimpleNamespace(load_checkpoint=loaded.get))
+
+
+@pytest.mark.parametrize(("save_best", "written"), [(False, "last"), (True, "best")])
+def test_a_training_that_was_killed_after_its_last_step_still_gets_its_model(ended, tmp_path, save_best, written):
+    ended.checkpoint_callback.save_best_model = save_best
+    complete_training(ended, Weights())
+    assert (tmp_path / "a.nemo").read_text() == written
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(-1, False), (0, True), (1, True)])
+def test_only_a_model_that_is_older_than_the_last_checkpoint_is_written_anew(ended, tmp_path, seconds, kept):
+    (tmp_path / "a.nemo").write_text("there")
+    os.utime(tmp_path / "a.nemo", (1e9 + seconds, 1e9 + seconds))
+    complete_training(ended, Weights())
+    assert (tmp_path / "a.nemo").read_text() == ("there" if kept else "last")
+
+
+def test_a_training_without_checkpoints_or_without_models_gets_none(ended, tmp_path):
+    complete_training(SimpleNamespace(checkpoint_callback=None), Weights())
+    ended.checkpoint_callback.save_nemo_on_train_end = False
+    complete_training(ended, Weights())
+    ended.checkpoint_callback.save_nemo_on_train_end = True
+    (tmp_path / "a-last.ckpt").unlink()
+    complete_training(ended, Weights())
+    assert not (tmp_path / "a.nemo").exists()
