@@ -50,7 +50,7 @@ class CachingJob:
         teacher: the teacher's `.nemo`.
         train_ds: the data section of the training, with the cache's batch size.
         precision: the precision in which the teacher computes.
-        overwrite: replace a cache with different settings.
+        overwrite: replace a cache with other settings.
     """
 
     cache: CacheJob
@@ -76,7 +76,7 @@ class CachingJob:
 
 
 def check_caching(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the folder holds no cache with different settings.
+    """Checks the configuration, and that the folder holds no cache with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -87,7 +87,7 @@ def check_caching(cfg: DictConfig) -> None:
     except DataError as error:
         raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error
     if changes and not job.overwrite:
-        said = f"'{job.cache.folder.path}' holds a teacher cache of other settings: {'; '.join(changes)}"
+        said = f"'{job.cache.folder.path}' holds a teacher cache with other settings: {'; '.join(changes)}"
         remedy = "give another folder, or start over with cache.overwrite=true"
         raise ConfigurationError([f"model.distillation.teacher_cache: {said}; {remedy}."])
 

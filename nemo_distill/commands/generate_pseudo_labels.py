@@ -34,7 +34,7 @@ class LabellingJob:
         search: how the teacher searches.
         engine: what `load_engine` takes, apart from the device.
         reverse_model: the `.nemo` that scores the hypotheses, if any.
-        overwrite: `text` replaces text of other settings, True replaces labels of other settings as well.
+        overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
     """
 
@@ -77,7 +77,7 @@ class LabellingJob:
 
 
 def check_labelling(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output folder holds no results with different settings.
+    """Checks the configuration, and that the output folder holds no results with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -96,7 +96,7 @@ def _label_conflicts(job: LabellingJob) -> list[str]:
     changes = folder.conflicts()
     if not changes or job.overwrite is True:
         return []
-    said = f"'{folder.path}' holds labels of other settings: {'; '.join(changes)}"
+    said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
     return [f"output_dir: {said}; give another folder, or start over with overwrite=true."]
 
 

@@ -57,7 +57,7 @@ class LabellingConfig(Selection, ModelSection):
     output_dir: UserPath = Field(kw_only=True)
     """The folder that is made."""
     overwrite: Literal[False, "text", True] = False
-    """`text` replaces text of this name made with other settings, true labels of other settings as well."""
+    """`text` replaces text of this name made with other settings, true labels with other settings as well."""
     reverse_model: TranslationFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
     search: SearchSettings = Field(default_factory=SearchSettings)

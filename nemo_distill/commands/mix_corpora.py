@@ -19,11 +19,11 @@ class MixingConfig(MixSection):
     output: str = Field(kw_only=True)
     """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`."""
     overwrite: bool = False
-    """Replace a mix with different settings."""
+    """Replace a mix with other settings."""
 
 
 def check_mixing(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output is not a mix with different settings.
+    """Checks the configuration, and that the output is not a mix with other settings.
 
     Raises:
         ConfigurationError: with every problem found.

@@ -54,7 +54,7 @@ def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> li
             return [f"corpus.folder={corpus.folder} holds other text; for that one, set corpus.generate=null."]
     elif changes := work.changes():
         remedy = "delete it, or set another output_dir"
-        return [f"corpus.folder={corpus.folder} holds a corpus of other settings: {'; '.join(changes)}; {remedy}."]
+        return [f"corpus.folder={corpus.folder} holds a corpus with other settings: {'; '.join(changes)}; {remedy}."]
     return []
 
 

@@ -80,7 +80,7 @@ def assemble(
         on_line: called for each source line.
 
     Raises:
-        DataError: if text with different settings exists, or shards, sources and references do not fit together.
+        DataError: if text with other settings exists, or shards, sources and references do not fit together.
     """
     with folder_lock(assembly.labels.path):
         record = assembly.work.done(overwrite)

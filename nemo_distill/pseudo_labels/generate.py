@@ -105,7 +105,7 @@ def generate(
         build_translator: creates the translator. Called only if there is something to translate.
         rank: the number of this process, from 0.
         world_size: the number of processes.
-        overwrite: delete results of different settings instead of raising an error.
+        overwrite: delete results with other settings instead of raising an error.
         on_progress: see `OnProgress`.
 
     Returns:

@@ -57,15 +57,15 @@ class Work:
         """Returns the finished record if this work is already done, otherwise None.
 
         Args:
-            overwrite: ignore work with different settings instead of raising an error.
+            overwrite: ignore work with other settings instead of raising an error.
 
         Raises:
-            DataError: if there is work with different settings.
+            DataError: if there is work with other settings.
         """
         changes = self.changes()
         if changes and not overwrite:
             path = self.finished_path if self.finished_path.exists() else self.begun_path
-            raise DataError(f"'{path}' was made with different settings: {'; '.join(changes)}")
+            raise DataError(f"'{path}' was made with other settings: {'; '.join(changes)}")
         return None if changes else self.finished()
 
     def begin(self) -> None:

@@ -81,10 +81,10 @@ class ShardFolder:
         """Starts the folder, or continues it.
 
         Args:
-            overwrite: delete results of different settings instead of raising an error.
+            overwrite: delete results with other settings instead of raising an error.
 
         Raises:
-            DataError: if the folder was started with different settings.
+            DataError: if the folder was started with other settings.
         """
         path_inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
         with folder_lock(self.path):

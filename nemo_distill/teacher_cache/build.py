@@ -86,7 +86,7 @@ def build(
         load_teacher: loads the teacher. Called only if there is work to do.
         rank: the number of this process, from 0.
         world_size: the number of processes.
-        overwrite: delete results of different settings instead of raising an error.
+        overwrite: delete results with other settings instead of raising an error.
         on_progress: see `OnProgress`.
 
     Returns:

@@ -103,11 +103,11 @@ def write_mix(
 
     Args:
         mix: the mix to write.
-        overwrite: replace a mix with different settings instead of raising an error.
+        overwrite: replace a mix with other settings instead of raising an error.
         on_line: called for each line with its number and the total number of lines.
 
     Raises:
-        DataError: if a mix with different settings exists, files are not parallel, or a corpus has no usable pair.
+        DataError: if a mix with other settings exists, files are not parallel, or a corpus has no usable pair.
     """
     record_path = mix.path("json")
     texts = [mix.path(ending) for ending in ("src", "tgt")]

@@ -13,7 +13,7 @@ def test_work_done_with_other_settings_is_refused(tmp_path):
     assert Work(path, {"a": 1}).done() is None
     Work(path, {"a": 1}).finish({"result": 2})
     assert Work(path, {"a": 1}).done() == {"settings": {"a": 1}, "result": 2}
-    with pytest.raises(ValueError, match="record.json' was made with different settings: a was 1 and is 3"):
+    with pytest.raises(ValueError, match="record.json' was made with other settings: a was 1 and is 3"):
         Work(path, {"a": 3}).done()
     assert Work(path, {"a": 3}).done(overwrite=True) is None
 
@@ -24,7 +24,7 @@ def test_work_begun_with_other_settings_is_refused_before_it_is_done(tmp_path):
 
     work(1).begin()
     assert work(1).changes() == [] and work(1).done() is None
-    with pytest.raises(ValueError, match="begun.json' was made with different settings: a was 1 and is 2"):
+    with pytest.raises(ValueError, match="begun.json' was made with other settings: a was 1 and is 2"):
         work(2).done()
 
 

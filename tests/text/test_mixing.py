@@ -209,7 +209,7 @@ def test_a_mix_is_made_once_and_another_is_refused(tmp_path, corpus):
     assert (tmp_path / "mixed.src").stat().st_mtime_ns == stamp
     assert record["files"][0]["sha256"] == sha256_of(tmp_path / "mixed.src")
     other = Mix(corpora, tmp_path / "mixed", POLICY, seed=1)
-    with pytest.raises(ValueError, match="mixed.json' was made with different settings: seed was 0 and is 1"):
+    with pytest.raises(ValueError, match="mixed.json' was made with other settings: seed was 0 and is 1"):
         write_mix(other)
     assert write_mix(other, overwrite=True)["settings"]["seed"] == 1
 
