@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import Allowed, read_value, rule, section
+from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -126,11 +126,6 @@ Device = Annotated[
     AfterValidator(_found_device),
     Allowed("cpu, cuda, or one GPU such as cuda:1"),
 ]
-
-
-def device_problems(device: Any) -> list[str]:
-    """Returns a sentence if torch knows or finds no such device."""
-    return read_value(Device, device, "device")[1]
 
 
 def model_languages(

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from nemo_distill.config.section import Allowed, section
+from nemo_distill.config.section import section
 from nemo_distill.console import console
-from nemo_distill.decoding.engines import device_problems
+from nemo_distill.decoding.engines import Device
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
@@ -24,15 +24,6 @@ from nemo_distill.metrics.significance import REVISION, SignificanceSettings, co
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
-
-
-def _known_device(device: str) -> str:
-    for problem in device_problems(device):
-        raise ValueError(problem.removeprefix(f"device={device}: ").removesuffix("."))
-    return device
-
-
-Device = Annotated[str, AfterValidator(_known_device), Allowed("cpu, cuda or one GPU such as cuda:1")]
 
 
 @section
