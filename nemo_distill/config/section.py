@@ -44,6 +44,7 @@ __all__ = [
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+WRONG = "wrong keys"  # where an object that holds only what is right keeps the names of the others
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
@@ -125,10 +126,9 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        problems = [*_sentences(section_class, values, where, error)]
-        problems += [
+        problems = [
+            *_sentences(section_class, values, where, error),
             *_rule_problems(_partial(section_class, values), where),
-            *_rules_of_parts(section_class, values, where),
         ]
         return None, list(dict.fromkeys(problems))
     return found, list(_rule_problems(found, where))
@@ -156,20 +156,6 @@ def _rule_problems(value: Any, where: str) -> Iterator[str]:
         yield from _rule_problems(part, _key(where, name))
 
 
-def _rules_of_parts(type_: Any, value: Any, where: str) -> Iterator[str]:
-    """Yields what the rules of those sections return that are right, within a value that is not."""
-    place = _Place(type_, (), value, where)
-    for name in value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ():
-        if (part := place.inside(name)) is None:
-            continue
-        try:
-            found = _adapter(part.type_).validate_json(json.dumps(part.value, default=str))
-        except (ValidationError, PydanticUserError):
-            yield from _rules_of_parts(part.type_, part.value, part.where)
-        else:
-            yield from _rule_problems(found, part.where)
-
-
 def broken_rules(found: Any) -> list[str]:
     """Returns the sentences of the rules of a section, and of all sections in it."""
     return list(_rule_problems(found, ""))
@@ -186,23 +172,24 @@ class _WrongKey(Exception):
 
 
 def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
-    """Returns an object of the class that has the keys that are right, and raises `_WrongKey` at the others."""
+    """Returns an object of the class that holds what is right, and raises `_WrongKey` where a rule reads the rest."""
     made: Any = object.__new__(_partial_class(section_class))
     for name, field in _fields(section_class).items():
         if name in values:
             type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-            found, right = _right_part(type_, values[name])
+            part, right = _right_part(type_, values[name])
         else:
-            found, right = field.get_default(call_default_factory=True), not field.is_required()
-        if right:
-            vars(made)[name] = found
+            part, right = field.get_default(call_default_factory=True), not field.is_required()
+        vars(made)[name] = part
+        if not right:
+            vars(made).setdefault(WRONG, set()).add(name)
     return made
 
 
 @cache
 def _partial_class(section_class: type) -> type:
     def read(made: Any, name: str) -> Any:
-        if name in _fields(section_class) and name not in object.__getattribute__(made, "__dict__"):
+        if name in object.__getattribute__(made, "__dict__").get(WRONG, ()):
             raise _WrongKey(name)
         return object.__getattribute__(made, name)
 
@@ -210,7 +197,7 @@ def _partial_class(section_class: type) -> type:
 
 
 def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
-    """Returns what is right of a value, sections in it in part, and whether anything is."""
+    """Returns what is right of a value, sections in it in part, and whether rules may read it."""
     try:
         return _adapter(_holder(type_)).validate_json(json.dumps({"value": value}, default=str)).value, True
     except ValidationError:
