@@ -122,7 +122,8 @@ class LabellingConfig(Selection, ModelSection):
         """Returns a sentence for each reason why the engine could not load the model."""
         if self.engine == FILE:
             return [f"model {problem}." for problem in unreadable_files(self.model)]
-        return engine_problems(self.engine, self.teachers, self.dtype)
+        languages = (self.source_language, self.target_language)
+        return engine_problems(self.engine, self.teachers, self.dtype, *languages)
 
     @rule
     def search_problems(self) -> list[str]:

@@ -8,15 +8,23 @@ from nemo_distill.core.loss_terms import Widths
 from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
 from nemo_distill.models.initialization import initialization_problems
 from nemo_distill.models.shared_encoder import shared_encoder_problems
-from nemo_distill.models.student_config import sizes_of
+from nemo_distill.models.student_config import completed, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import (
+    SIDES,
+    is_tagged,
+    kind_problems,
+    language_file_problems,
+    tag_of,
+    teaching_problems,
+)
 from nemo_distill.nemo_files.tokenizer_files import (
     Vocabulary,
     read_vocabulary,
     tokenizer_file_problems,
     vocabulary_differences,
 )
-from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
 from nemo_distill.text.files import is_file
 
 
@@ -71,12 +79,16 @@ def check_teachers(
     if problems := teacher_file_problems(paths):
         return problems, None
     archives = [translation_archive(path) for path in paths]
+    whole = {**model, **completed(model, archives[0], distillation.same_size_as_teacher)}
+    if problems := _kind_problems(whole, archives):
+        return problems, None
     try:
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    problems = _tag_problems(whole, distillation, first)
+    problems += [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
     if distillation.same_size_as_teacher:
@@ -90,6 +102,39 @@ def check_teachers(
         found = shared_encoder_problems(model, distillation, len(paths), first)
         problems += [f"model.{problem}" for problem in found]
     return problems, (registered_widths(model), registered_widths(first))
+
+
+def _kind_problems(model: Mapping[str, Any], teachers: Sequence[NemoArchive]) -> list[str]:
+    """Returns the reasons why NeMo cannot build a student, or why a teacher cannot teach it.
+
+    Args:
+        model: the student's config, with what it takes from its first teacher.
+        teachers: the teachers.
+    """
+    problems = kind_problems(model, "model.") or language_file_problems(model)
+    return problems or [
+        f"{problem} ('{teacher.path}')" if len(teachers) > 1 else problem
+        for teacher in teachers
+        for problem in teaching_problems(model, teacher.config)
+    ]
+
+
+def _tag_problems(
+    model: Mapping[str, Any], distillation: TranslationDistillation, teacher: Mapping[str, Any]
+) -> list[str]:
+    """Returns a sentence for each option that does not go with the language tags of student or teacher."""
+    problems = []
+    if is_tagged(model) and distillation.mix.corpora:
+        problems.append(
+            "model.distillation.mix.corpora: text that is mixed loses its language, which a model of several target "
+            "languages needs; mix each language for itself, with 'nemo-distill mix'."
+        )
+    if distillation.share_encoder and (tag := tag_of(model, teacher)):
+        problems.append(
+            f"model.distillation.share_encoder: the teacher's encoder needs the language tag <{tag}>, which the "
+            "student's sources do not have; set it to false."
+        )
+    return problems
 
 
 def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
@@ -126,7 +171,9 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
 def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
     """Returns the vocabulary of a side, from the model's own file or the teacher. None if it cannot be read."""
     if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
-        return None if tokenizer_file_problems("", path) else read_vocabulary(Path(path).expanduser())
+        return (
+            None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(Path(path).expanduser())
+        )
     return archived_vocabulary(teacher, side) if teacher else None
 
 
@@ -147,7 +194,7 @@ def _vocabulary_pairs(
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         theirs = archived_vocabulary(archive, side)
-        if path and tokenizer_file_problems("", path):  # another check reports this
+        if path and tokenizer_file_problems("", path, adds_tokens=True):  # another check reports this
             continue
         if path and is_file(path) and theirs:
             yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs
