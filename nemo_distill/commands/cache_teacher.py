@@ -180,12 +180,10 @@ def _path_problems(path: Any) -> list[str]:
 def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
     """Returns a sentence for each setting that a readable teacher cannot follow."""
     archive, student = NemoArchive(model["distillation"]["model_path"]), _languages(model)
-    problems = teaching_problems(student, archive.config) or language_file_problems({**model, **student})
+    problems = teaching_problems(student, archive.config)
+    problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})
     vocabulary = archived_vocabulary(archive, "decoder")
-    if k is None or vocabulary is None:
-        return problems
-    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the vocabulary up to a multiple of 8
-    if k > most:
+    if k is not None and vocabulary is not None and k > (most := len(vocabulary.pieces)):
         problems.append(f"cache.k={k}: the teacher knows {most} words; null keeps all of them.")
     return problems
 

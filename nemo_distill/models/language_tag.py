@@ -3,7 +3,6 @@
 The teacher's tensors are cut to the student's: positions of the source without the tag, and words without the tags.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +70,8 @@ def teacher_tag(teacher: Any, student: Any) -> LanguageTag | None:
     language = tag_of(student, teacher.cfg)
     if language is None:
         return None
-    words = teacher.decoder_tokenizer.vocab_size - len(added_tags(teacher))
-    return LanguageTag(teacher.multilingual_lang_to_id[language], 8 * math.ceil(words / 8))  # as NeMo rounds it
+    words = teacher.decoder_vocab_size - len(added_tags(teacher))
+    return LanguageTag(teacher.multilingual_lang_to_id[language], words)
 
 
 def added_tags(model: Any) -> list[int]:

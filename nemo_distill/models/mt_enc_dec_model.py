@@ -250,8 +250,8 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> None:
         if isinstance(teacher, DistillableMTEncDecModel):
             teacher._tag = teacher_tag(teacher, self.cfg)
-            if self._train_ds is not None:
-                check_positions("model.train_ds", self._train_ds, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
+            if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
+                check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
 
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.

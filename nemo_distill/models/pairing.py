@@ -111,12 +111,12 @@ def _kind_problems(model: Mapping[str, Any], teachers: Sequence[NemoArchive]) ->
         model: the student's config, with what it takes from its first teacher.
         teachers: the teachers.
     """
-    problems = kind_problems(model, "model.") or language_file_problems(model)
-    return problems or [
+    problems = [
         f"{problem} ('{teacher.path}')" if len(teachers) > 1 else problem
         for teacher in teachers
         for problem in teaching_problems(model, teacher.config)
     ]
+    return problems or kind_problems(model, "model.") or language_file_problems(model)
 
 
 def _tag_problems(
