@@ -4,13 +4,15 @@ The two configs determine what can be copied, so this is checked before NeMo is 
 what was copied.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
 from nemo_distill.models.distillation_section import Initialization
+from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 
-SIDES = ("encoder", "decoder")
+WORDS = re.compile(r"token_embedding\.weight$|layer0\.(weight|bias)$")  # weights with a row for each word
 # NeMo's defaults for missing keys of a stack's config. A stack is an encoder or a decoder.
 NEMO_DEFAULTS = {
     "library": "nemo",
@@ -114,6 +116,8 @@ def initialization_problems(
         student: the student's config.
         teacher: the teacher's config.
     """
+    if any(map(is_hugging_face_encoder, (student, teacher))):
+        return ["distillation.initialization copies parts of NeMo's own encoders, not of encoder.library=huggingface."]
     problems = []
     for side in SIDES:
         rule = getattr(initialization, side)
@@ -161,14 +165,22 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Initiali
             _copy_embeddings(ours.embedding, theirs.embedding)
         record[side] = layers
     if initialization.embeddings:
-        student.log_softmax.load_state_dict(teacher.log_softmax.state_dict())
+        student.log_softmax.load_state_dict(_own_words(teacher.log_softmax, student.log_softmax))
     return record | {"embeddings": initialization.embeddings}
 
 
 def _copy_embeddings(ours: Any, theirs: Any) -> None:
     """Copies all embeddings except fixed position tables, whose lengths may differ."""
-    kept = {name: value for name, value in theirs.state_dict().items() if not name.endswith("pos_enc")}
+    kept = {name: value for name, value in _own_words(theirs, ours).items() if not name.endswith("pos_enc")}
     different = ours.load_state_dict(kept, strict=False)
     left_out = [name for name in (*different.missing_keys, *different.unexpected_keys) if not name.endswith("pos_enc")]
     if left_out:
         raise RuntimeError(f"The embeddings of teacher and student differ in {', '.join(left_out)}.")
+
+
+def _own_words(theirs: Any, ours: Any) -> dict[str, Any]:
+    """Returns the teacher's weights, those of words without the language tags at the end that the student lacks."""
+    sizes = {name: len(value) for name, value in ours.state_dict().items()}
+    return {
+        name: value[: sizes.get(name)] if WORDS.search(name) else value for name, value in theirs.state_dict().items()
+    }

@@ -249,7 +249,8 @@ def is_hugging_face_encoder(config: Mapping[str, Any]) -> bool:
 def number_of_positions(config: Mapping[str, Any], side: str) -> int:
     """Returns how many tokens a side of a model reads, with NeMo's default, or that of Hugging Face."""
     stack = config.get(side) or {}
-    return stack.get("max_sequence_length") or stack.get("max_position_embeddings") or 512
+    key = "max_position_embeddings" if stack.get("library") == "huggingface" else "max_sequence_length"
+    return stack.get(key) or 512
 
 
 def has_learned_positions(config: Mapping[str, Any], side: str) -> bool:

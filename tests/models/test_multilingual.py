@@ -13,7 +13,7 @@ from nemo_distill.core.registry import Role
 from nemo_distill.decoding.engines import engine_problems, load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.models.student_config import complete_student
-from tests.conftest import tiny_config, train_sentencepiece, write_corpus
+from tests.conftest import tiny_config, write_corpus
 from tests.decoding.conftest import peaked
 from tests.models.test_cached_teacher import caching_config
 
@@ -203,6 +203,19 @@ def test_a_one_to_many_model_translates_as_nemo_does_with_the_tag(teachers, engi
     assert texts["en"] != texts["fr"]
 
 
+def test_a_bilingual_student_starts_from_the_words_of_its_teacher_without_the_tags(distillation, teachers):
+    size = {"num_layers": 1, "pre_ln": True}
+    kind = {**BILINGUAL, "encoder": size, "decoder": size}
+    model, _ = distillation(teachers["one_to_many"], kind, ("",), distilbert_initialization=True)
+    words = model.student.decoder_vocab_size
+    assert words == model.teacher.decoder_vocab_size - 2
+    for side in ("encoder", "decoder"):
+        ours, theirs = (getattr(one, side).embedding.token_embedding.weight for one in (model.student, model.teacher))
+        assert torch.equal(ours, theirs[:words])
+    ours, theirs = (one.log_softmax.mlp.layer0.bias for one in (model.student, model.teacher))
+    assert torch.equal(ours, theirs[:words])
+
+
 def test_a_many_to_one_model_needs_its_source_language(teachers):
     path = teachers["many_to_one"]
     (missing,) = engine_problems("nemo_distill", [path])
@@ -238,7 +251,9 @@ def test_teacher_and_student_of_unlike_languages_are_refused_before_nemo_is_impo
         *(f"model.{section}.{side}_file_name=[{corpora}/val.{end},{corpora}/val2.{end}]"
           for section in ("train_ds", "validation_ds") for side, end in (("src", "de"), ("tgt", "en"))),
     )  # fmt: skip
-    assert "has 1 files and model.tgt_language has 2 languages" in said("one_to_many", "model.multilingual=true", "~model.validation_ds")
+    assert "has 1 files and model.tgt_language has 2 languages" in said(
+        "one_to_many", "model.multilingual=true", "~model.validation_ds"
+    )
     assert "model.distillation.share_encoder" in said(
         "one_to_many", "model.tgt_language=fr", "model.distillation.share_encoder=true", "student=self",
         "~model.distillation.loss.cosine",
