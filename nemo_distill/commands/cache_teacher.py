@@ -77,7 +77,7 @@ class CachingJob:
     def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
         """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
         from nemo_distill.models.cached_teacher import TranslationTeacher  # NeMo's import takes many seconds
-        from nemo_distill.models.direction import warn_of_reversed_section
+        from nemo_distill.models.scoring import warn_of_reversed_section
 
         train_ds = OmegaConf.create(dict(self.train_ds))
         teacher = TranslationTeacher(self.teacher, train_ds, device, self.precision, self.student)

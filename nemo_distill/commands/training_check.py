@@ -22,8 +22,13 @@ from nemo_distill.models.distillation_section import (
     registered_tensors,
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
-from nemo_distill.models.pairing import check_teachers, shared_embedding_problems, teacher_file_problems
-from nemo_distill.models.start_model import KEY, start_problems
+from nemo_distill.models.pairing import (
+    KEY,
+    check_teachers,
+    shared_embedding_problems,
+    start_problems,
+    teacher_file_problems,
+)
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems

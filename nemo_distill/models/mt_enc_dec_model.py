@@ -31,13 +31,16 @@ from nemo_distill.models.distillation_section import (
     distillation_losses,
     registered_widths,
 )
-from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
+from nemo_distill.models.initialization import (
+    initialization_problems,
+    initialize_from_teacher,
+    share_encoder,
+    shared_encoder_problems,
+)
 from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
-from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
+from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
 from nemo_distill.models.positions import check_positions, check_width
-from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_problems
-from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
