@@ -94,8 +94,10 @@ class TextEngine(ABC):
 
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
+        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)  # sentencepiece_legacy would write them out
         # The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size.
-        text = tokenizer.ids_to_text([token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens])
+        known = [token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens]
+        text = tokenizer.ids_to_text([token for token in known if token not in special])
         return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
 
     def _cut(self, source: list[int]) -> list[int]:

@@ -194,6 +194,20 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         )
         return sources, translations
 
+    @classmethod
+    def ids_to_postprocessed_text(
+        cls, beam_ids: Tensor, tokenizer: Any, processor: Any, filter_beam_ids: bool = True
+    ) -> list[str]:
+        """Returns the text of each row of ids (B, T), without padding, start and end.
+
+        NeMo leaves `<pad>` in the text of tokenizers with `sentencepiece_legacy`, also in the references of BLEU.
+        """
+        if filter_beam_ids:
+            beam_ids = cls.filter_predicted_ids(beam_ids, decoder_tokenizer=tokenizer)
+        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+        texts = [tokenizer.ids_to_text([i for i in row if i not in special]) for row in beam_ids.tolist()]
+        return texts if processor is None else [processor.detokenize(text.split(" ")) for text in texts]
+
     def modules_to_compile(self) -> list[nn.Module]:
         """Returns the stacks and the head. The code around them has type checks and hooks that break the graph."""
         return [self.encoder.encoder, self.decoder.decoder, self.log_softmax.mlp]

@@ -16,6 +16,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
+from nemo_distill.nemo_files.translation_archive import bilingual_archive
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import TextFiles
 
@@ -105,9 +106,8 @@ class NeMoScorer(PairScorer):
     """
 
     def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
+        bilingual_archive(model_path)
         super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters)
-        if self.model.multilingual:
-            raise ValueError(f"'{model_path}' is multilingual; scoring does not support multilingual models")
 
 
 def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:

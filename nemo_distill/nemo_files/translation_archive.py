@@ -1,6 +1,7 @@
 """Reads the `.nemo` of a translation model without NeMo."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -48,12 +49,29 @@ def readable_tokenizers(archive: NemoArchive) -> NemoArchive:
     return archive
 
 
-def _is_translation_model(path: Path) -> Path:
-    translation_archive(path)
-    return path
+def bilingual_archive(path: str | Path) -> NemoArchive:
+    """Opens a `.nemo` of a translation model that can score pairs of sentences.
+
+    Raises:
+        ValueError: in one sentence, if it is multilingual, or cannot be run; see `translation_archive`.
+    """
+    archive = readable_tokenizers(translation_archive(path))
+    if archive.config.get("multilingual"):
+        raise ValueError(f"'{archive.path}' is multilingual; scoring does not support multilingual models")
+    return archive
 
 
-TranslationFile = Annotated[UserPath, AfterValidator(_is_translation_model)]  # of a configuration: such a `.nemo`
+def _opened_by(open_archive: Callable[[Path], NemoArchive]) -> Callable[[Path], Path]:
+    def check(path: Path) -> Path:
+        open_archive(path)
+        return path
+
+    return check
+
+
+# Of a configuration: such a `.nemo`.
+TranslationFile = Annotated[UserPath, AfterValidator(_opened_by(translation_archive))]
+BilingualFile = Annotated[UserPath, AfterValidator(_opened_by(bilingual_archive))]
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import OmegaConf
+from sacrebleu import corpus_bleu
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
@@ -201,6 +202,21 @@ def test_a_one_to_many_model_translates_as_nemo_does_with_the_tag(teachers, engi
         found = [plain.translate([line], "de", language)[0] for line in ("der Hund sieht", "rot Haus")]
         assert texts[language] == found and all(found)
     assert texts["en"] != texts["fr"]
+
+
+def test_references_of_a_multilingual_model_have_no_special_tokens(distillation, teachers, monkeypatch, corpora):
+    from nemo_distill.models import named_evaluation
+
+    model, trainer = distillation(teachers["one_to_many"], ONE_TO_MANY, losses={"kl": EVERYWHERE["kl"]})
+    scored = []
+    monkeypatch.setattr(
+        named_evaluation,
+        "corpus_bleu",
+        lambda texts, references, **_: scored.append(references[0]) or corpus_bleu(texts, references),
+    )
+    trainer.validate(model, verbose=False)
+    for name, references in zip(("val", "val2"), scored, strict=True):
+        assert sorted(references) == sorted((corpora / f"{name}.en").read_text().splitlines())
 
 
 def test_a_bilingual_student_starts_from_the_words_of_its_teacher_without_the_tags(distillation, teachers):
