@@ -17,8 +17,16 @@ from nemo_distill.config.known_keys import unknown_keys
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.models.distillation_section import read_distillation
+from nemo_distill.models.student_config import missing_languages
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.model_kinds import (
+    LANGUAGE_KEYS,
+    SIDES,
+    language_file_problems,
+    read_tags,
+    teaching_problems,
+)
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
@@ -50,6 +58,7 @@ class CachingJob:
         teacher: the teacher's `.nemo`.
         train_ds: the data section of the training, with the cache's batch size.
         precision: the precision in which the teacher computes.
+        student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
         overwrite: replace a cache with other settings.
     """
 
@@ -57,6 +66,7 @@ class CachingJob:
     teacher: Path
     train_ds: Mapping[str, Any]
     precision: str
+    student: Mapping[str, Any]
     overwrite: bool
 
     def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
@@ -66,10 +76,11 @@ class CachingJob:
 
     def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
         """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
-        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
-        from nemo_distill.models.translation_teacher import TranslationTeacher
+        from nemo_distill.models.cached_teacher import TranslationTeacher  # NeMo's import takes many seconds
+        from nemo_distill.models.scoring import warn_of_reversed_section
 
-        teacher = TranslationTeacher(self.teacher, OmegaConf.create(dict(self.train_ds)), device, self.precision)
+        train_ds = OmegaConf.create(dict(self.train_ds))
+        teacher = TranslationTeacher(self.teacher, train_ds, device, self.precision, self.student)
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
         return teacher
@@ -103,13 +114,15 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     settings, problems = read_section(CacheSection, values.get("cache"), "cache")
     problems += _job_problems(cfg, values)
     if settings and not problems:
-        problems = _vocabulary_problems(model["distillation"]["model_path"], settings.k)
+        problems = _teacher_problems(model, settings.k)
     if settings is None or problems:
         raise ConfigurationError(problems)
     teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
+    archive, student = NemoArchive(teacher), _languages(model)
     recorded = {
         "teacher": fingerprint(teacher),
-        "tokenizers": _tokenizer_hashes(NemoArchive(teacher)),
+        "tokenizers": _tokenizer_hashes(archive),
+        **({"tags": tags} if (tags := read_tags(student, archive.config)) else {}),
         **settings.depends_on(),
         **pair_selection(train_ds),
         "data": data_fingerprints(model),
@@ -121,8 +134,15 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
+        student,
         settings.overwrite,
     )
+
+
+def _languages(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the languages of the students, those that are null taken from the teacher."""
+    own = {key: model.get(key) for key in ("multilingual", *LANGUAGE_KEYS.values())}
+    return own | missing_languages(model["distillation"]["model_path"], own)
 
 
 def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
@@ -144,28 +164,28 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
         )
     if not distillation.get("teacher_cache"):
         problems.append("model.distillation.teacher_cache has no value; it names the folder that is made.")
-    return problems + _teacher_problems(distillation.get("model_path"))
+    return problems + _path_problems(distillation.get("model_path"))
 
 
-def _teacher_problems(path: Any) -> list[str]:
+def _path_problems(path: Any) -> list[str]:
     if not isinstance(path, str) or path == "???":
         return [f"model.distillation.model_path={path}: must be one teacher's .nemo."]
     try:
-        translation_archive(path)
+        readable_tokenizers(translation_archive(path))
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."]
     return []
 
 
-def _vocabulary_problems(path: str, k: int | None) -> list[str]:
-    try:
-        vocabulary = archived_vocabulary(NemoArchive(path), "decoder")
-    except ValueError as error:
-        return [f"model.distillation.model_path: {error}."]
-    if k is None or vocabulary is None:
-        return []
-    most = -(-len(vocabulary.pieces) // 8) * 8  # NeMo rounds the vocabulary up to a multiple of 8
-    return [] if k <= most else [f"cache.k={k}: the teacher knows {most} words; null keeps all of them."]
+def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
+    """Returns a sentence for each setting that a readable teacher cannot follow."""
+    archive, student = NemoArchive(model["distillation"]["model_path"]), _languages(model)
+    problems = teaching_problems(student, archive.config)
+    problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})
+    vocabulary = archived_vocabulary(archive, "decoder")
+    if k is not None and vocabulary is not None and k > (most := len(vocabulary.pieces)):
+        problems.append(f"cache.k={k}: the teacher knows {most} words; null keeps all of them.")
+    return problems
 
 
 def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:

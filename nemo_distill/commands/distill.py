@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
             return None
 
         from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # slow to import: after the check
-        from nemo_distill.models.direction import warn_of_reversed_pairs
+        from nemo_distill.models.scoring import warn_of_reversed_pairs
 
         model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
         warn_of_reversed_pairs(model, trainer)

@@ -69,7 +69,7 @@ class LabellingJob:
         teacher = getattr(engine, "model", None)
         if not pairs or not hasattr(teacher, "encoder_tokenizer"):
             return
-        from nemo_distill.models.direction import warn_of_reversed_section  # NeMo's import takes many seconds
+        from nemo_distill.models.scoring import warn_of_reversed_section  # NeMo's import takes many seconds
 
         source, reference = pairs[0]
         where, files = f"source='{source}' with its reference", {"src_file_name": source, "tgt_file_name": reference}

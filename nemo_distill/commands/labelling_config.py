@@ -20,7 +20,7 @@ from nemo_distill.decoding.engines import (
 )
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.metrics.scores import bleu_tokenization, language_problems
-from nemo_distill.nemo_files.translation_archive import TranslationFile
+from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
 from nemo_distill.pseudo_labels.judge import Criteria, Selection
@@ -58,7 +58,7 @@ class LabellingConfig(Selection, ModelSection):
     """The folder that is made."""
     overwrite: Literal[False, "text", True] = False
     """`text` replaces text of this name made with other settings, true labels with other settings as well."""
-    reverse_model: TranslationFile | None = None
+    reverse_model: BilingualFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How the teacher searches."""
@@ -122,7 +122,8 @@ class LabellingConfig(Selection, ModelSection):
         """Returns a sentence for each reason why the engine could not load the model."""
         if self.engine == FILE:
             return [f"model {problem}." for problem in unreadable_files(self.model)]
-        return engine_problems(self.engine, self.teachers, self.dtype)
+        languages = (self.source_language, self.target_language)
+        return engine_problems(self.engine, self.teachers, self.dtype, *languages)
 
     @rule
     def search_problems(self) -> list[str]:

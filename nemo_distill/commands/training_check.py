@@ -16,17 +16,23 @@ from nemo_distill.config.known_values import wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
-    REGISTERED_TENSORS,
     distillation_losses,
     noise_problems,
     read_distillation,
+    registered_tensors,
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
-from nemo_distill.models.pairing import check_teachers, shared_embedding_problems, teacher_file_problems
-from nemo_distill.models.start_model import KEY, start_problems
+from nemo_distill.models.pairing import (
+    KEY,
+    check_teachers,
+    shared_embedding_problems,
+    start_problems,
+    teacher_file_problems,
+)
 from nemo_distill.models.student_config import missing_languages, teacher_archives
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
-from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
@@ -44,6 +50,7 @@ def check_training(cfg: DictConfig) -> list[str]:
     _raise(_replaced_sections(cfg))
     model = _plain(cfg.model)
     problems = _job_problems(cfg) + shared_embedding_problems(model)
+    problems += kind_problems(model, "model.") or language_file_problems(model)
     if path := cfg.get(KEY):
         problems += start_problems(model, path)
     _raise(problems)
@@ -71,13 +78,13 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
             [*problems, *section_problems, "model.distillation.model_path has no value; it names the teacher's .nemo."]
         )
     teacher_problems = cache_problems(model, distillation) if distillation.teacher_cache else []
-    widths = None
+    widths, registered = None, registered_tensors(model)
     if not teacher_problems:
         teacher_problems, widths = check_teachers(model, distillation, archives)
+    if not teacher_problems:
+        registered = registered_tensors(model, *(NemoArchive(path).config for path in archives))
     losses = distillation_losses(distillation)
-    problems += section_problems + loss_problems(
-        distillation, losses, REGISTERED_TENSORS, widths, "model.distillation"
-    )
+    problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
@@ -234,4 +241,4 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
         if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
             return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
         return [f"{where} has no value; {remedy}."] if required else []
-    return tokenizer_file_problems(where, path)
+    return tokenizer_file_problems(where, path, bool(tokenizer.get("sentencepiece_legacy")))

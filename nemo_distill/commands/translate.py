@@ -60,7 +60,8 @@ class TranslationConfig(ModelSection):
     @rule
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
-        return engine_problems(self.engine, model_paths(self.model), self.dtype)
+        languages = (self.source_language, self.target_language)
+        return engine_problems(self.engine, model_paths(self.model), self.dtype, *languages)
 
     @rule
     def output_problems(self) -> list[str]:

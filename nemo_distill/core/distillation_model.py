@@ -98,6 +98,8 @@ class DistillationModelPT(ModelPT):
             problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
+        for teacher in teachers:
+            self.student.adapt_teacher(teacher)
         self.fused = section.fused and PROJECTION in self.student.distillation_tensors
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
 

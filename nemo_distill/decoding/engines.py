@@ -1,7 +1,7 @@
 """Loads the engine that a config names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -21,8 +21,10 @@ from nemo_distill.decoding.hugging_face_engine import (
 from nemo_distill.decoding.settings import SearchSettings, Shares
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
+from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.model_kinds import SIDES, direction, direction_problems
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list
 
@@ -65,7 +67,13 @@ class ModelSection:
         return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
 
 
-def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
+def engine_problems(
+    name: str,
+    paths: Sequence[str | Path],
+    dtype: str | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> list[str]:
     """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models."""
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
@@ -81,7 +89,7 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
         problems.append(missing_package("ctranslate2"))
     else:
         for path in filter(os.path.exists, paths):
-            problems += _file_problems(name, Path(path))
+            problems += _file_problems(name, Path(path), source_language, target_language)
         if not problems and len(paths) > 1:
             problems += _different_vocabularies(paths)
     return problems
@@ -101,17 +109,21 @@ def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def _file_problems(name: str, path: Path) -> list[str]:
+def _file_problems(name: str, path: Path, source_language: str | None, target_language: str | None) -> list[str]:
+    config: Mapping[str, Any] = {}
     try:
         if not path.is_dir():
-            translation_archive(path)
+            config = readable_tokenizers(translation_archive(path)).config
         elif name == "ctranslate2":
             ExportRecord.read(path)
         else:
             return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
     except ValueError as error:
         return [f"model: {error}."]
-    return []
+    problems = direction_problems(config, source_language, target_language)
+    if config and name == "ctranslate2":
+        problems += [f"model: '{path}' has {problem}" for problem in unsupported(config, name)]
+    return problems
 
 
 def _found_device(device: str) -> str:
@@ -148,7 +160,7 @@ def model_languages(
         config = NemoArchive(path).config
         languages = [config.get("src_language"), config.get("tgt_language")]
         if config.get("multilingual"):
-            languages = [source_language, target_language]
+            languages = list(direction(config, source_language, target_language))
     return [None if language == "ignore" else language for language in languages]
 
 

@@ -17,7 +17,7 @@ from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.text.files import as_list
+from nemo_distill.nemo_files.model_kinds import direction, direction_problems, is_tagged, number_of_positions
 
 SPECIAL_TOKENS = 2  # the start and the end of a source
 # Number of hypotheses times source tokens decoded together. GPUs need large batches; on a CPU they gain little.
@@ -37,36 +37,38 @@ class TextEngine(ABC):
 
     Args:
         model: provides tokenizers and processors; in eval mode.
-        source_language: only for multilingual models, whose sources begin with a language token.
-        target_language: only for multilingual models.
+        source_language: only for multilingual models.
+        target_language: only for multilingual models, whose sources may begin with its tag.
+        reads_ids: True if sources are given as ids, with their tags, and the model's current processors apply.
+
+    Raises:
+        ConfigurationError: if a multilingual model needs a language, or does not know it.
     """
 
-    def __init__(self, model: MTEncDecModel, source_language: str | None = None, target_language: str | None = None):
+    def __init__(
+        self,
+        model: MTEncDecModel,
+        source_language: str | None = None,
+        target_language: str | None = None,
+        reads_ids: bool = False,
+    ):
         self.model = model
-        self.source_processor, self.target_processor = model.source_processor, model.target_processor
         self.prefix: list[int] = []
-        if model.multilingual:
+        if model.multilingual and not reads_ids:
             self._choose_languages(source_language, target_language)
+        else:
+            self.source_processor, self.target_processor = model.source_processor, model.target_processor
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model
-        if source is None or target is None:
-            raise ConfigurationError(["model is multilingual: set source_language and target_language."])
-        problems = [
-            f"{side}_language={language}: the model supports {', '.join(known)}."
-            for side, language, known in (
-                ("source", source, as_list(model.cfg.get("src_language"))),
-                ("target", target, as_list(model.cfg.get("tgt_language"))),
-            )
-            if len(known) > 1 and language not in known
-        ]
-        if problems:
+        if problems := direction_problems(model.cfg, source, target):
             raise ConfigurationError(problems)
+        source, target = direction(model.cfg, source, target)
         self.source_processor, self.target_processor = MTEncDecModel.setup_pre_and_post_processing_utils(
             source, target, model.encoder_tokenizer_library, model.decoder_tokenizer_library
         )
-        symbols = [model.encoder_tokenizer.token_to_id(f"<{language}>") for language in (source, target)]
-        self.prefix = [symbol for symbol in symbols if symbol in model.multilingual_ids][:1]
+        if is_tagged(model.cfg):  # the target's tag, as in training; NeMo's `translate` prefers the source's
+            self.prefix = [model.multilingual_lang_to_id[target]]
 
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
         """See `Engine`."""
@@ -82,7 +84,7 @@ class TextEngine(ABC):
     @property
     def max_source_length(self) -> int:
         """The maximum number of source tokens of the encoder, including special tokens."""
-        return self.model.cfg.encoder.get("max_sequence_length", 512)
+        return number_of_positions(self.model.cfg, "encoder")
 
     def source_ids(self, line: str) -> list[int]:
         """Returns the ids of a line, including special ids."""
@@ -92,8 +94,10 @@ class TextEngine(ABC):
 
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
+        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)  # sentencepiece_legacy would write them out
         # The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size.
-        text = tokenizer.ids_to_text([token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens])
+        known = [token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens]
+        text = tokenizer.ids_to_text([token for token in known if token not in special])
         return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
 
     def _cut(self, source: list[int]) -> list[int]:
@@ -133,6 +137,7 @@ class CachedEngine(TextEngine):
         source_language: see `TextEngine`.
         target_language: see `TextEngine`.
         tokens_per_batch: number of hypotheses times source tokens decoded together; None: depends on the device.
+        reads_ids: see `TextEngine`.
     """
 
     def __init__(
@@ -142,8 +147,9 @@ class CachedEngine(TextEngine):
         source_language: str | None = None,
         target_language: str | None = None,
         tokens_per_batch: int | None = None,
+        reads_ids: bool = False,
     ):
-        super().__init__(models[0], source_language, target_language)
+        super().__init__(models[0], source_language, target_language, reads_ids)
         decoders = [CachedDecoder(model) for model in models]
         self.decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
         self._max_target_length = min(decoder.max_length for decoder in decoders)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill import __version__
+from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
@@ -54,13 +55,17 @@ class Texts:
         for one in missing:
             lines = self.read(one, "src")
             with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
-                made = []
+                made, cut = [], 0
                 for translation in translate_stream(engine, lines, self.search, self.chunk):
                     made.append(clean_text(translation.text))
+                    cut += translation.source_cut
                     on_progress(len(made), 1)
+            if cut:
+                what = f"the beginning of {cut:,} lines of {one.name}"
+                console.warning(f"Warning: {system.name} reads only {what}; it has no positions for the rest.")
             path = self._path(system, one)
             _write(path, made)
-            self._work(system, one).finish({"sha256": sha256_of(path)})
+            self._work(system, one).finish({"sha256": sha256_of(path), "source_cut": cut})
 
     def _path(self, system: System, one: EvaluationSet) -> Path:
         return self.folder / f"{one.name}.{system.name}.txt"

@@ -5,7 +5,9 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.models.distillation_section import TranslationDistillation
+from nemo_distill.models.student_config import missing_languages
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import read_tags, teaching_problems
 from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
@@ -32,6 +34,7 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
         return [f"{WHERE}: {error}."]
     problems = _option_problems(distillation) + _dropout_problems(model, archive)
     problems += _teacher_problems(distillation.teachers, made_with["teacher"])
+    problems += _tag_problems({**model, **missing_languages(archive.path, model)}, archive, made_with.get("tags"))
     return problems + _data_problems(model, made_with)
 
 
@@ -56,6 +59,15 @@ def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[st
                 f"set model.{key}.tokenizer_model, with bpe_dropout=null."
             )
     return problems
+
+
+def _tag_problems(student: Mapping[str, Any], archive: NemoArchive, made_with: Any) -> list[str]:
+    """Returns a sentence if the cached teacher read other language tags than the student's teacher must."""
+    wanted = None if teaching_problems(student, archive.config) else read_tags(student, archive.config)
+    if wanted == made_with:  # another check reports a teacher that does not fit
+        return []
+    said = "without language tags" if made_with is None else f"for tgt_language={made_with}"
+    return [f"model.tgt_language={student.get('tgt_language')}, but {WHERE} was made {said}; make a cache for it."]
 
 
 def _teacher_problems(paths: Sequence[str], cached: FileEntry) -> list[str]:

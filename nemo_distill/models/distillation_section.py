@@ -10,7 +10,7 @@ from nemo_distill.config.schedule import Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
-from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.source_noise import SourceNoise
 
@@ -21,6 +21,7 @@ REGISTERED_TENSORS = (
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
+LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 LayerRule = Annotated[
     Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
@@ -84,14 +85,22 @@ def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapp
     return nodes
 
 
+def registered_tensors(*models: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the tensors that all models of these configs register."""
+    if any(map(is_hugging_face_encoder, models)):
+        return tuple(name for name in REGISTERED_TENSORS if name not in LAYERS_OF_NEMO_ENCODERS)
+    return REGISTERED_TENSORS
+
+
 def registered_widths(model: Mapping[str, Any]) -> Widths:
     """Returns the widths of hidden states and the numbers of attention heads that a model of this config registers."""
     widths: dict[str, list[int]] = {}
     for side in SIDES:
         sizes = [model[side].get(key) for key in ("hidden_size", "num_layers", "num_attention_heads")]
-        if any(
-            argument_problem("", size, Count) for size in sizes
-        ):  # wrong, or of a pretrained encoder, which does not say
+        if side == "encoder" and is_hugging_face_encoder(model):
+            widths["encoder_hidden_states"] = [model["decoder"].get("hidden_size")]  # NeMo needs both to be equal
+            continue
+        if any(argument_problem("", size, Count) for size in sizes):  # another check reports this
             return {}
         width, layers, heads = sizes
         widths |= {

@@ -1,16 +1,23 @@
-"""Initializes a student from layers of its teacher, like DistilBERT (Sanh et al. 2019, section 3).
+"""What a student takes of its teacher's weights: copies of layers, or the whole encoder.
 
-The two configs determine what can be copied, so this is checked before NeMo is imported. The student's config records
-what was copied.
+Layers are copied like in DistilBERT (Sanh et al. 2019, section 3). A shared encoder is frozen and runs once for both
+models: a deep encoder with a shallow decoder translates as well as a balanced model and faster (Kasai et al. 2021),
+because decoding time is spent in the decoder.
+
+The two configs determine what can be taken, so this is checked before NeMo is imported. The student's config records
+what was taken.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
-from nemo_distill.models.distillation_section import Initialization
+from nemo_distill.models.distillation_section import Initialization, TranslationDistillation, distillation_losses
+from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 
-SIDES = ("encoder", "decoder")
+SWITCH = "distillation.share_encoder"
+WORDS = re.compile(r"token_embedding\.weight$|layer0\.(weight|bias)$")  # weights with a row for each word
 # NeMo's defaults for missing keys of a stack's config. A stack is an encoder or a decoder.
 NEMO_DEFAULTS = {
     "library": "nemo",
@@ -114,6 +121,8 @@ def initialization_problems(
         student: the student's config.
         teacher: the teacher's config.
     """
+    if any(map(is_hugging_face_encoder, (student, teacher))):
+        return ["distillation.initialization copies parts of NeMo's own encoders, not of encoder.library=huggingface."]
     problems = []
     for side in SIDES:
         rule = getattr(initialization, side)
@@ -161,14 +170,65 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Initiali
             _copy_embeddings(ours.embedding, theirs.embedding)
         record[side] = layers
     if initialization.embeddings:
-        student.log_softmax.load_state_dict(teacher.log_softmax.state_dict())
+        student.log_softmax.load_state_dict(_own_words(teacher.log_softmax, student.log_softmax))
     return record | {"embeddings": initialization.embeddings}
 
 
 def _copy_embeddings(ours: Any, theirs: Any) -> None:
     """Copies all embeddings except fixed position tables, whose lengths may differ."""
-    kept = {name: value for name, value in theirs.state_dict().items() if not name.endswith("pos_enc")}
+    kept = {name: value for name, value in _own_words(theirs, ours).items() if not name.endswith("pos_enc")}
     different = ours.load_state_dict(kept, strict=False)
     left_out = [name for name in (*different.missing_keys, *different.unexpected_keys) if not name.endswith("pos_enc")]
     if left_out:
         raise RuntimeError(f"The embeddings of teacher and student differ in {', '.join(left_out)}.")
+
+
+def _own_words(theirs: Any, ours: Any) -> dict[str, Any]:
+    """Returns the teacher's weights, those of words without the language tags at the end that the student lacks."""
+    sizes = {name: len(value) for name, value in ours.state_dict().items()}
+    return {
+        name: value[: sizes.get(name)] if WORDS.search(name) else value for name, value in theirs.state_dict().items()
+    }
+
+
+def shared_encoder_problems(
+    model: Mapping[str, Any], distillation: TranslationDistillation, teachers: int, teacher: Mapping[str, Any]
+) -> list[str]:
+    """Returns the reasons why a student cannot share its teacher's encoder, one sentence each.
+
+    Args:
+        model: the student's config, resolved.
+        distillation: its `distillation` section.
+        teachers: the number of teachers.
+        teacher: the config of the first teacher.
+    """
+    if is_hugging_face_encoder(model):
+        return [f"{SWITCH} needs NeMo's own encoder, but model.encoder.library=huggingface."]
+    problems = [
+        f"{SWITCH}: model.encoder has {key}={ours}, the teacher has {theirs}; they must be the same."
+        for key, ours, theirs in stack_differences(
+            "encoder", model["encoder"], teacher["encoder"], EQUAL_WHOLE_STACK_KEYS
+        )
+    ]
+    if model.get("shared_embeddings"):
+        problems.append(f"{SWITCH} would also freeze the decoder's embeddings; set model.shared_embeddings=false.")
+    if teachers > 1:
+        problems.append(f"{SWITCH} needs a single teacher, but there are {teachers}.")
+    if not distillation.noise.is_none:
+        problems.append(f"{SWITCH}: with distillation.noise, student and teacher would read different sources.")
+    for key in ("teacher_cache", "teacher_precision", "distilbert_initialization"):
+        if value := getattr(distillation, key):
+            problems.append(f"{SWITCH} cannot be combined with distillation.{key}={value}.")
+    return problems + [
+        f"{SWITCH}: student and teacher have the same encoder, so distillation.loss.{name}, which compares their "
+        f"'{value}', has no effect."
+        for name, node in distillation_losses(distillation).items()
+        for value in node.values()
+        if node.get("weight", 1) != 0 and isinstance(value, str) and value.startswith("encoder")
+    ]
+
+
+def share_encoder(student: Any, teacher: Any) -> None:
+    """Copies the encoder weights of the teacher to the student, both `MTEncDecModel`, and freezes them."""
+    student.encoder.load_state_dict(teacher.encoder.state_dict())
+    student.encoder.requires_grad_(False)

@@ -3,11 +3,11 @@
 Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.nemo` names NeMo's own class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -25,18 +25,23 @@ from nemo_distill.losses.projection import Projection
 from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
-from nemo_distill.models.capture import capture
 from nemo_distill.models.distillation_section import (
     REGISTERED_TENSORS,
     TranslationDistillation,
     distillation_losses,
     registered_widths,
 )
-from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
+from nemo_distill.models.initialization import (
+    initialization_problems,
+    initialize_from_teacher,
+    share_encoder,
+    shared_encoder_problems,
+)
+from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
-from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
-from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_problems
-from nemo_distill.models.start_model import KEY, weight_problems
+from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
+from nemo_distill.models.positions import check_positions, check_width
+from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
@@ -70,6 +75,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
+    _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         super().__init__(cfg, trainer=trainer)
@@ -85,6 +91,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             tgt: decoder input ids (B, T).
             tgt_mask: (B, T), true at real tokens.
         """
+        check_width(self.cfg, encoder=src.shape[1], decoder=tgt.shape[1])
         if not self.is_being_distilled():
             return super().forward(src, src_mask, tgt, tgt_mask)
         with self._captured() as inside:
@@ -95,16 +102,18 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         for name, output in (("encoder_layers", encoder_hidden_states), ("decoder_layers", decoder_hidden_states)):
             if name in inside:
                 inside[name][-1] = output  # the last layer's output after the final norm, if there is one
+        inside |= {"encoder_hidden_states": encoder_hidden_states, "decoder_hidden_states": decoder_hidden_states}
         projection = self._projection(decoder_hidden_states)
-        self.distillation_registration_step(
-            projection=projection,
-            encoder_hidden_states=encoder_hidden_states,
-            decoder_hidden_states=decoder_hidden_states,
-            **inside,
-        )
+        if self._tag:
+            inside = {name: self._tag.without(name, tensors) for name, tensors in inside.items()}
+            projection = self._tag.projection(projection)
+        self.distillation_registration_step(projection=projection, **inside)
         if not self._needs_log_probs():
             return projection
-        log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
+        if self._tag:
+            log_probs = projection.tempered_log_probs()  # (B, T, V)
+        else:
+            log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
         self.distillation_registration_step(log_probs=log_probs)
         return log_probs
 
@@ -137,22 +146,22 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     @contextmanager
     def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
         """Collects inner tensors that a loss reads and that NeMo's modules do not return."""
-        encoder, decoder = self.encoder.encoder.layers, self.decoder.decoder.layers
-        outputs = {
-            "encoder_layers": [self.encoder.embedding, *encoder],
-            "decoder_layers": [self.decoder.embedding, *decoder],
-        }
+        decoder = self.decoder.decoder.layers
+        outputs = {"decoder_layers": [self.decoder.embedding, *decoder]}
         # The dropout after the softmax receives the attention probabilities as input.
         inputs = {
-            "encoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in encoder],
             "decoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in decoder],
             "decoder_cross_attention": [layer.second_sub_layer.attn_dropout for layer in decoder],
         }
+        if not is_hugging_face_encoder(self.cfg):
+            encoder = self.encoder.encoder.layers
+            outputs["encoder_layers"] = [self.encoder.embedding, *encoder]
+            inputs["encoder_self_attention"] = [layer.first_sub_layer.attn_dropout for layer in encoder]
         with ExitStack() as hooks:
             inside = {}
             for name, modules in (inputs | outputs).items():
                 if self.wants_distillation_tensor(name):
-                    inside[name] = hooks.enter_context(capture(modules, "input" if name in inputs else "output"))
+                    inside[name] = hooks.enter_context(_capture(modules, "input" if name in inputs else "output"))
             yield inside
 
     @torch.no_grad()
@@ -176,13 +185,28 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             return super().batch_translate(src, src_mask, return_beam_scores, cache or {})
         training = self.training
         try:
-            translations = CachedEngine([self.eval()]).translate_ids(src, src_mask, search_settings(self.cfg))
+            engine = CachedEngine([self.eval()], reads_ids=True)
+            translations = engine.translate_ids(src, src_mask, search_settings(self.cfg))
         finally:
             self.train(training)
         sources = self.ids_to_postprocessed_text(
             src, self.encoder_tokenizer, self.source_processor, filter_beam_ids=False
         )
         return sources, translations
+
+    @classmethod
+    def ids_to_postprocessed_text(
+        cls, beam_ids: Tensor, tokenizer: Any, processor: Any, filter_beam_ids: bool = True
+    ) -> list[str]:
+        """Returns the text of each row of ids (B, T), without padding, start and end.
+
+        NeMo leaves `<pad>` in the text of tokenizers with `sentencepiece_legacy`, also in the references of BLEU.
+        """
+        if filter_beam_ids:
+            beam_ids = cls.filter_predicted_ids(beam_ids, decoder_tokenizer=tokenizer)
+        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+        texts = [tokenizer.ids_to_text([i for i in row if i not in special]) for row in beam_ids.tolist()]
+        return texts if processor is None else [processor.detokenize(text.split(" ")) for text in texts]
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Returns the stacks and the head. The code around them has type checks and hooks that break the graph."""
@@ -196,6 +220,8 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             src_ids, src_mask = self._noisy_source(src_ids, src_mask)
         for name in self.distillation_tensors:
             self.register_distillation_mask(name, src_mask.bool() if name.startswith("encoder") else label_mask)
+        if self._tag:
+            src_ids, src_mask = self._tag.in_front(src_ids, src_mask)
         log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
         if self.wants_distillation_tensor("nll"):
             self.register_distillation_tensor("nll", -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1))
@@ -215,7 +241,9 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
-            self._noisy_source = NoisySource(distillation.noise, tokenizer, fixed, self.encoder.max_sequence_length)
+            self._noisy_source = NoisySource(
+                distillation.noise, tokenizer, fixed, number_of_positions(self.cfg, "encoder")
+            )
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:
@@ -231,8 +259,16 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
-            return tokenizer_problems(self.cfg, teacher.archive)
-        return pairing_problems(self.vocabularies(), teacher.vocabularies())
+            return teaching_problems(self.cfg, teacher.archive.config) or tokenizer_problems(self.cfg, teacher.archive)
+        if problems := teaching_problems(self.cfg, teacher.cfg):
+            return problems
+        return pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual))
+
+    def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> None:
+        if isinstance(teacher, DistillableMTEncDecModel):
+            teacher._tag = teacher_tag(teacher, self.cfg)
+            if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
+                check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
 
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.
@@ -286,17 +322,49 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         if self.global_rank == 0 and "yttm" in libraries:
             console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'.")
 
-    def vocabularies(self) -> dict[str, Vocabulary]:
-        """Returns the vocabulary of each side."""
+    def vocabularies(self, with_tags: bool = True) -> dict[str, Vocabulary]:
+        """Returns the vocabulary of each side, or its part without the language tags that NeMo has added."""
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
+        left_out = () if with_tags else added_tags(self)
         return {
             side: Vocabulary(
                 type(tokenizer).__name__,
-                tuple(tokenizer.ids_to_tokens([index])[0] for index in range(tokenizer.vocab_size)),
+                tuple(tokenizer.ids_to_tokens([i])[0] for i in range(tokenizer.vocab_size) if i not in left_out),
                 {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")},
             )
             for side, tokenizer in sides.items()
         }
 
+    def setup_training_data(self, train_data_config: DictConfig) -> None:
+        self.multilingual_ids = language_ids(self)
+        super().setup_training_data(train_data_config)
+        check_positions("model.train_ds", self._train_ds, self.cfg)
+
+    def setup_validation_data(self, val_data_config: DictConfig) -> None:
+        self.multilingual_ids = language_ids(self)
+        super().setup_validation_data(val_data_config)
+        check_positions("model.validation_ds", self._validation_ds, self.cfg)
+
+    def setup_test_data(self, test_data_config: DictConfig) -> None:
+        self.multilingual_ids = language_ids(self)
+        super().setup_test_data(test_data_config)
+        check_positions("model.test_ds", self._test_ds, self.cfg)
+
     def train_dataloader(self) -> Any:
         return resumable_loader(super().train_dataloader(), shuffle=bool(self.cfg.train_ds.get("shuffle", True)))
+
+
+@contextmanager
+def _capture(modules: Sequence[nn.Module], position: Literal["input", "output"]) -> Iterator[list[Tensor]]:
+    """Within this context, each call of one of `modules` appends its first input or its output to the list."""
+    tensors: list[Tensor] = []
+
+    def collect(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tensors.append(inputs[0] if position == "input" else output)
+
+    hooks = [module.register_forward_hook(collect) for module in modules]
+    try:
+        yield tensors
+    finally:
+        for hook in hooks:
+            hook.remove()

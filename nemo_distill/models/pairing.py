@@ -1,23 +1,46 @@
-"""Checks whether a student fits its teachers."""
+"""Checks whether a student fits its teachers, and the model whose weights it starts with (`init_from_nemo_model`).
+
+Weights of the same shape can still have different meanings: each row of an embedding belongs to one tokenizer piece. A
+student with shared embeddings cannot take two different matrices.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_distill.core.loss_terms import Widths
-from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
-from nemo_distill.models.initialization import initialization_problems
-from nemo_distill.models.shared_encoder import shared_encoder_problems
-from nemo_distill.models.student_config import sizes_of
+from nemo_distill.models.distillation_section import (
+    TranslationDistillation,
+    read_distillation,
+    registered_widths,
+)
+from nemo_distill.models.initialization import (
+    EQUAL_WHOLE_STACK_KEYS,
+    initialization_problems,
+    shared_encoder_problems,
+    sharing_problem,
+    stack_differences,
+)
+from nemo_distill.models.student_config import completed, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import (
+    SIDES,
+    is_tagged,
+    kind_problems,
+    language_file_problems,
+    tag_of,
+    teaching_problems,
+)
 from nemo_distill.nemo_files.tokenizer_files import (
     Vocabulary,
     read_vocabulary,
     tokenizer_file_problems,
     vocabulary_differences,
 )
-from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
 from nemo_distill.text.files import is_file
+
+KEY = "init_from_nemo_model"
 
 
 def pairing_problems(
@@ -71,12 +94,16 @@ def check_teachers(
     if problems := teacher_file_problems(paths):
         return problems, None
     archives = [translation_archive(path) for path in paths]
+    whole = {**model, **completed(model, archives[0], distillation.same_size_as_teacher)}
+    if problems := _kind_problems(whole, archives):
+        return problems, None
     try:
         pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    problems = _tag_problems(whole, distillation, first)
+    problems += [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
     if distillation.same_size_as_teacher:
@@ -90,6 +117,39 @@ def check_teachers(
         found = shared_encoder_problems(model, distillation, len(paths), first)
         problems += [f"model.{problem}" for problem in found]
     return problems, (registered_widths(model), registered_widths(first))
+
+
+def _kind_problems(model: Mapping[str, Any], teachers: Sequence[NemoArchive]) -> list[str]:
+    """Returns the reasons why NeMo cannot build a student, or why a teacher cannot teach it.
+
+    Args:
+        model: the student's config, with what it takes from its first teacher.
+        teachers: the teachers.
+    """
+    problems = [
+        f"{problem} ('{teacher.path}')" if len(teachers) > 1 else problem
+        for teacher in teachers
+        for problem in teaching_problems(model, teacher.config)
+    ]
+    return problems or kind_problems(model, "model.") or language_file_problems(model)
+
+
+def _tag_problems(
+    model: Mapping[str, Any], distillation: TranslationDistillation, teacher: Mapping[str, Any]
+) -> list[str]:
+    """Returns a sentence for each option that does not go with the language tags of student or teacher."""
+    problems = []
+    if is_tagged(model) and distillation.mix.corpora:
+        problems.append(
+            "model.distillation.mix.corpora: text that is mixed loses its language, which a model of several target "
+            "languages needs; mix each language for itself, with 'nemo-distill mix'."
+        )
+    if distillation.share_encoder and (tag := tag_of(model, teacher)):
+        problems.append(
+            f"model.distillation.share_encoder: the teacher's encoder needs the language tag <{tag}>, which the "
+            "student's sources do not have; set it to false."
+        )
+    return problems
 
 
 def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
@@ -126,7 +186,9 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
 def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
     """Returns the vocabulary of a side, from the model's own file or the teacher. None if it cannot be read."""
     if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
-        return None if tokenizer_file_problems("", path) else read_vocabulary(Path(path).expanduser())
+        return (
+            None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(Path(path).expanduser())
+        )
     return archived_vocabulary(teacher, side) if teacher else None
 
 
@@ -147,9 +209,74 @@ def _vocabulary_pairs(
     for side in SIDES:
         path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
         theirs = archived_vocabulary(archive, side)
-        if path and tokenizer_file_problems("", path):  # another check reports this
+        if path and tokenizer_file_problems("", path, adds_tokens=True):  # another check reports this
             continue
         if path and is_file(path) and theirs:
             yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs
         elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):
             yield f"model.{side}_tokenizer", ours, theirs
+
+
+def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path | None = None) -> list[str]:
+    """Returns the reasons why a model cannot start with the weights of a `.nemo`, one sentence each.
+
+    Args:
+        model: the config, resolved, with its `distillation` section if it has one.
+        path: the `.nemo`.
+        teacher_path: the first teacher's `.nemo`, which provides what the student's config does not specify.
+    """
+    if not isinstance(path, str):
+        return [f"{KEY}={path}: must be the path of a .nemo."]
+    distillation = read_distillation(model, "distillation")[0] if "distillation" in model else None
+    teacher = _opened(teacher_path) if teacher_path else None
+    try:
+        start = translation_archive(path)
+        if distillation and distillation.same_size_as_teacher and teacher:
+            model = {**model, **sizes_of(teacher)}
+        problems = weight_problems(model, start.config, path) + _start_tokenizer_problems(model, start, teacher)
+    except ValueError as error:
+        return [f"{KEY}: {error}."]
+    return problems + [
+        f"{KEY} and distillation.{key} both set the initial weights; use only one of them."
+        for key in ("distilbert_initialization", "share_encoder")
+        if distillation and getattr(distillation, key)
+    ]
+
+
+def weight_problems(model: Mapping[str, Any], start: Mapping[str, Any], path: str | Path) -> list[str]:
+    """Returns the reasons why the weights of a model with config `start` do not fit a model with config `model`."""
+    problems = [
+        f"{KEY}: '{path}' has {side}.{key}={theirs}, model.{side} has {ours}."
+        for side in SIDES
+        for key, ours, theirs in stack_differences(side, model[side], start[side], EQUAL_WHOLE_STACK_KEYS)
+    ]
+    if bool(model.get("multilingual")) != bool(start.get("multilingual")):
+        problems.append(
+            f"{KEY}: '{path}' has multilingual={start.get('multilingual')}, the model {model.get('multilingual')}."
+        )
+    return problems + sharing_problem(f"{KEY}={path}", model, start)
+
+
+def _start_tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teacher: NemoArchive | None) -> list[str]:
+    problems = []
+    for side in SIDES:
+        where = f"model.{side}_tokenizer"
+        path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
+        if not path and "distillation" not in model and model.get("preproc_out_dir"):
+            problems.append(
+                f"{where}.tokenizer_model has no value, so model.preproc_out_dir would train a new tokenizer that "
+                f"does not fit {KEY}={start.path}; set it to the tokenizer of that model."
+            )
+        elif (ours := model_vocabulary(side, model, teacher)) and (theirs := archived_vocabulary(start, side)):
+            whose = where if path else f"{where} (the teacher's)"
+            problems += vocabulary_differences(whose, ours, theirs, f"{KEY}'s")
+    lender = None if teacher is None else teacher.config
+    return problems + reading_order_problems(model, start.config, f"{KEY}'s", lender)
+
+
+def _opened(path: str | Path) -> NemoArchive | None:
+    """Returns the opened archive, or None if it is not a valid teacher, which another check reports."""
+    try:
+        return translation_archive(path)
+    except ValueError:
+        return None

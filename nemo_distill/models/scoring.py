@@ -1,15 +1,28 @@
-"""Scores given translations by forced decoding, for cross-entropy filters."""
+"""Scores given translations by forced decoding, for cross-entropy filters and to detect swapped files."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+from omegaconf import OmegaConf
 from torch import Tensor
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
+from nemo_distill.console import console
 from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
+from nemo_distill.nemo_files.translation_archive import bilingual_archive
+from nemo_distill.text.files import as_list
+from nemo_distill.text.lines import TextFiles
+
+SAMPLED_PAIRS, SAMPLED_FROM = 32, 3200
+# In nats per token. A teacher that knows neither language scores both directions about the same.
+MIN_DIFFERENCE = 0.5
 
 
 class PairScorer:
@@ -23,11 +36,14 @@ class PairScorer:
     def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000):
         self.model = model
         self.batch_characters = batch_characters
+        self.positions = {side: number_of_positions(model.cfg, side) for side in ("encoder", "decoder")}
+        self.cut = 0  # pairs so far of which only the beginning was scored
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
         """Returns the mean log-probability per target token for each pair, including the end of sentence.
 
-        Sentences longer than the model's limit are cut off and scored by their beginning.
+        Sentences longer than the model's positions are cut off and scored by their beginning. `cut` counts them, and
+        the first is told.
         """
         lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
         scores = [0.0] * len(lengths)
@@ -37,10 +53,24 @@ class PairScorer:
                 scores[index] = score
         return scores
 
+    def _count_cut(self, sides: Sequence[tuple[Tensor, int]]) -> None:
+        """Counts the pairs of a batch that are cut: masks (B, S) and (B, T) with the most tokens of each."""
+        cut = int(torch.stack([mask.sum(dim=1) > most for mask, most in sides]).any(dim=0).sum())
+        if cut and not self.cut:
+            console.warning(
+                f"Warning: some pairs are longer than the {self.positions['encoder']} source or "
+                f"{self.positions['decoder']} target positions of the model that scores them; they are scored by "
+                "their beginning."
+            )
+        self.cut += cut
+
     @torch.no_grad()
     def _score_batch(self, sources: Sequence[str], targets: Sequence[str]) -> Tensor:
-        src_ids, src_mask = self._ids(sources, False, self.model.encoder.max_sequence_length)  # (B, S)
-        target_ids, target_mask = self._ids(targets, True, self.model.decoder.max_sequence_length + 1)  # (B, T + 1)
+        most = self.positions["encoder"], self.positions["decoder"] + 1  # the last label is not read
+        (src_ids, src_mask), (target_ids, target_mask) = self._ids(sources, False), self._ids(targets, True)
+        self._count_cut([(src_mask, most[0]), (target_mask, most[1])])
+        src_ids, src_mask = src_ids[:, : most[0]], src_mask[:, : most[0]]  # (B, S)
+        target_ids, target_mask = target_ids[:, : most[1]], target_mask[:, : most[1]]  # (B, T + 1)
         tgt_ids, tgt_mask, labels, mask = (
             target_ids[:, :-1],
             target_mask[:, :-1],
@@ -51,8 +81,8 @@ class PairScorer:
         label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
         return (label_log_probs * mask).sum(-1) / mask.sum(-1)  # (B,)
 
-    def _ids(self, lines: Sequence[str], target: bool, most: int) -> tuple[Tensor, Tensor]:
-        ids, mask = self.model.prepare_inference_batch(
+    def _ids(self, lines: Sequence[str], target: bool) -> tuple[Tensor, Tensor]:
+        return self.model.prepare_inference_batch(
             lines,
             target=target,
             source_processor=self.model.source_processor,
@@ -61,7 +91,6 @@ class PairScorer:
             decoder_tokenizer=self.model.decoder_tokenizer,
             device=self.model.device,
         )
-        return ids[:, :most], mask[:, :most]
 
 
 class NeMoScorer(PairScorer):
@@ -77,6 +106,69 @@ class NeMoScorer(PairScorer):
     """
 
     def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
+        bilingual_archive(model_path)
         super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters)
-        if self.model.multilingual:
-            raise ValueError(f"'{model_path}' is multilingual; scoring does not support multilingual models")
+
+
+def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:
+    """Prints a warning for each data section whose source and target files seem to be swapped.
+
+    Args:
+        model: a `DistillationModelPT`. Nothing is checked if it runs no teacher.
+        trainer: its trainer. Only the first process checks.
+        say: prints the warning.
+    """
+    if not isinstance(model.teacher, MTEncDecModel) or not trainer.is_global_zero:
+        return
+    config = OmegaConf.to_container(model.student.cfg, resolve=True)
+    for name in ("train_ds", "validation_ds", "test_ds"):
+        warn_of_reversed_section(f"model.{name}", model.teacher, config.get(name) or {}, say)
+
+
+def warn_of_reversed_section(
+    where: str, teacher: Any, section: Mapping[str, Any], say: Callable[[str], None] = console.warning
+) -> None:
+    """Prints a warning if the source and target files of a data section seem to be swapped.
+
+    Args:
+        where: the key of the section, for the message.
+        teacher: an `MTEncDecModel`. Multilingual teachers are not checked.
+        section: names the files in `src_file_name` and `tgt_file_name`.
+        say: prints the warning.
+    """
+    if teacher.multilingual:
+        return
+    if pairs := sampled_pairs(section):
+        for warning in reversed_pairs(where, teacher, pairs):
+            say(f"Warning: {warning}")
+
+
+def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns some pairs from the start of a data section's first files; none if the data is tarred."""
+    names = [as_list(section.get(f"{side}_file_name"))[:1] for side in ("src", "tgt")]
+    if section.get("use_tarred_dataset") or not all(names):
+        return []
+    files = [TextFiles([Path(name).expanduser()]) for (name,) in names]
+    lines = [pair for pair in islice(zip(*files), SAMPLED_FROM) if all(side.strip() for side in pair)]
+    step = max(1, len(lines) // SAMPLED_PAIRS)
+    chosen = lines[::step][:SAMPLED_PAIRS]
+    return [(source.decode("utf-8", "replace"), target.decode("utf-8", "replace")) for source, target in chosen]
+
+
+def reversed_pairs(where: str, teacher: Any, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns a sentence if the teacher finds the pairs more likely with source and target swapped.
+
+    Args:
+        where: the key of the data section, for the message.
+        teacher: an `MTEncDecModel`.
+        pairs: pairs of source and target sentence.
+    """
+    scorer = PairScorer(teacher)
+    sources, targets = zip(*pairs)
+    forward, backward = (-statistics.mean(scorer.score(*sides)) for sides in ((sources, targets), (targets, sources)))
+    if forward < backward + MIN_DIFFERENCE:
+        return []
+    return [
+        f"{where} seems to have source and target swapped: on {len(pairs)} pairs, the teacher's mean negative "
+        f"log-likelihood per token is {forward:.2f} for the targets, but {backward:.2f} in the other direction."
+    ]

@@ -10,41 +10,59 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, is_several
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
-from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.teacher_cache.cache import cached_teacher_path
+
+TOKENIZERS = tuple(f"{side}_tokenizer" for side in SIDES)
 
 
 def complete_student(model: DictConfig, folder: str | Path) -> None:
-    """Fills in the parts of a student's config that come from its teacher.
+    """Fills in the parts of a student's config that come from its teacher; see `completed`.
 
-    These are the tokenizers (copied to `folder`), languages that are null, and the sizes with `same_size_as_teacher`.
+    Tokenizers are copied to `folder`.
     """
     section, problems = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
     if section is None:
         raise ConfigurationError(problems)
     archive = NemoArchive(teacher_archives(section)[0])
+    taken = [key for key in TOKENIZERS if not model[key].get("tokenizer_model")]
     with open_dict(model):
-        model.update(missing_languages(archive.path, model))
-    if section.same_size_as_teacher:
-        with open_dict(model):
-            model.update(sizes_of(archive))
-    for side in SIDES:
-        tokenizer = model[f"{side}_tokenizer"]
-        if tokenizer.get("tokenizer_model"):
-            continue
-        taken = OmegaConf.to_container(archive.config[f"{side}_tokenizer"])
-        if taken.get("tokenizer_model"):
-            path = archive.extract_artifact(taken["tokenizer_model"], folder)
-            taken |= {"tokenizer_model": str(path), "library": tokenizer_library(path)}
-        with open_dict(model):
-            model[f"{side}_tokenizer"] = taken
+        model.update(completed(model, archive, section.same_size_as_teacher))
+        for tokenizer in (model[key] for key in taken):
+            if name := tokenizer.get("tokenizer_model"):
+                path = archive.extract_artifact(name, folder)
+                tokenizer.update({"tokenizer_model": str(path), "library": tokenizer_library(path)})
+
+
+def completed(model: Mapping[str, Any], teacher: NemoArchive, same_size: bool) -> dict[str, Any]:
+    """Returns the sections and keys that a student takes from its teacher.
+
+    They are the tokenizers without a file of their own, languages that are null, and the sizes.
+
+    Args:
+        model: the student's config.
+        teacher: the teacher's `.nemo`, or the copy in its cache.
+        same_size: the value of `same_size_as_teacher`.
+    """
+    taken = missing_languages(teacher.path, model) | (sizes_of(teacher) if same_size else {})
+    for key in TOKENIZERS:
+        if not (model.get(key) or {}).get("tokenizer_model") and teacher.config.get(key):
+            taken[key] = OmegaConf.to_container(teacher.config[key])
+    return taken
 
 
 def missing_languages(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the teacher's languages that the student's config leaves null. Text processing depends on them."""
+    """Returns the teacher's languages that the student's config leaves null. Text processing depends on them.
+
+    A bilingual student takes no list of languages; `teaching_problems` asks for one of them.
+    """
     config = NemoArchive(teacher).config
-    return {key: config[key] for key in ("src_language", "tgt_language") if not model.get(key) and config.get(key)}
+    return {
+        key: OmegaConf.to_container(config)[key]
+        for key in LANGUAGE_KEYS.values()
+        if not model.get(key) and config.get(key) and (model.get("multilingual") or not is_several(config[key]))
+    }
 
 
 def sizes_of(archive: NemoArchive) -> dict[str, Any]:

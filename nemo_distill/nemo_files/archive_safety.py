@@ -6,6 +6,7 @@ variable `NEMO_DISTILL_TRUST` (comma-separated).
 """
 
 import os
+import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ MAX_EXPANSION = 20  # ratio of unpacked to packed bytes, not counting the first 
 MAX_ALIASES = 100  # of YAML; each alias may stand for a copy of a large node
 # Packages whose classes a config may name, as NeMo's own configs do.
 ALLOWED_TARGETS = ("nemo.collections.", "nemo.core.", "torch.nn.", "torch.optim.")
+DATA_CLASSES = re.compile(r"transformers\.\w+Config")  # of Hugging Face encoders; they only hold values
 RECORDS = ("distilled_with", "started_from")  # sections that record how a student was made; NeMo does not build them
 TARGET_KEYS = ("_target_", "target", "cls")
 
@@ -80,7 +82,9 @@ def forbidden_targets(config: Mapping[str, Any], own_classes: Collection[str] = 
     """
     built = {key: value for key, value in config.items() if key not in RECORDS}
     return [
-        name for name in _targets(built) if name not in own_classes and not name.startswith(tuple(ALLOWED_TARGETS))
+        name
+        for name in _targets(built)
+        if name not in own_classes and not name.startswith(ALLOWED_TARGETS) and not DATA_CLASSES.fullmatch(name)
     ]
 
 

@@ -15,6 +15,7 @@ from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
 from nemo_distill.nemo_files.weights import check_weights
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
+UNFIT_WEIGHTS = "Error(s) in loading state_dict"  # torch's words
 TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
 
 
@@ -75,5 +76,10 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         ) from error
     except DamagedWeightsError as error:
         raise ConfigurationError([f"'{path}' is not opened: its weights cannot be read: {error}."]) from error
+    except RuntimeError as error:
+        if not str(error).startswith(UNFIT_WEIGHTS):
+            raise
+        reason = str(error).splitlines()[1].strip()
+        raise ConfigurationError([f"'{path}' is not opened: its weights do not fit its config: {reason}"]) from error
     check_weights(model, f"'{path}' is not used: it")
     return model.eval().requires_grad_(False)

@@ -110,12 +110,29 @@ def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose
     return problems
 
 
-def tokenizer_file_problems(where: str, path: Any) -> list[str]:
-    """Returns a sentence if `path` is not a tokenizer file. The sentence begins with the key `where`."""
+def missing_special_tokens(vocabulary: Vocabulary) -> str:
+    """Returns the special tokens that a vocabulary lacks, such as `pad_id=-1`; an empty string if it has all."""
+    return ", ".join(f"{name}_id={index}" for name, index in vocabulary.special_ids.items() if index < 0)
+
+
+def tokenizer_file_problems(where: str, path: Any, adds_tokens: bool = False) -> list[str]:
+    """Returns a sentence if `path` is not a tokenizer file that NeMo can use.
+
+    Args:
+        where: the key that names the file, such as `model.encoder_tokenizer.tokenizer_model`, for the message.
+        path: the file.
+        adds_tokens: True with `sentencepiece_legacy`, with which NeMo adds special tokens that are missing.
+    """
     if not isinstance(path, str) or not is_file(path):
         return [f"{where} names '{path}', which does not exist."]
     try:
-        read_vocabulary(Path(path).expanduser())
+        vocabulary = read_vocabulary(Path(path).expanduser())
     except ValueError as error:
         return [f"{where}: {error}."]
-    return []
+    if adds_tokens or not (missing := missing_special_tokens(vocabulary)):
+        return []
+    section = where.rpartition(".")[0]
+    return [
+        f"{where}: '{path}' has {missing}, but translation needs all special tokens; train it with --pad_id=0 "
+        f"--unk_id=1 --bos_id=2 --eos_id=3, or set {section}.sentencepiece_legacy=true, which adds what is missing."
+    ]

@@ -1,39 +1,77 @@
 """Reads the `.nemo` of a translation model without NeMo."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, Vocabulary, read_vocabulary
+from nemo_distill.nemo_files.model_kinds import BY_FILE, MT_TARGET, SIDES, kind_problems, size_problems
+from nemo_distill.nemo_files.tokenizer_files import (
+    MissingPackageError,
+    Vocabulary,
+    missing_special_tokens,
+    read_vocabulary,
+)
 from nemo_distill.storage.files import UserPath
 
-MT_TARGET = "MTEncDecModel"
-SIDES = ("encoder", "decoder")
+# NeMo's other classes of translation models. Those that are not here are of another task.
+OTHER_TRANSLATION_MODELS = ("MTBottleneckModel", "TransformerMTModel", "MegatronNMTModel")
 
 
 def translation_archive(path: str | Path) -> NemoArchive:
     """Opens a `.nemo` of a translation model.
 
     Raises:
-        ValueError: if it is not a `.nemo` of a translation model.
+        ValueError: in one sentence, if it is not a `.nemo` of a translation model that NeMo 2 can run.
     """
     archive = NemoArchive(path)
     target = str(archive.config.get("target", ""))
-    if target.rpartition(".")[2] != MT_TARGET:
-        raise ValueError(f"'{archive.path}' holds a '{target}' instead of an {MT_TARGET}")
+    if (name := target.rpartition(".")[2]) != MT_TARGET:
+        other = f"; {BY_FILE}" if name in OTHER_TRANSLATION_MODELS else ""
+        raise ValueError(f"'{archive.path}' holds a '{target}' instead of an {MT_TARGET}{other}")
     archive.check_targets()
+    if problems := kind_problems(archive.config) or size_problems(archive.config):
+        raise ValueError(f"'{archive.path}' cannot be run: {problems[0].removesuffix('.')}")
     return archive
 
 
-def _is_translation_model(path: Path) -> Path:
-    translation_archive(path)
-    return path
+def readable_tokenizers(archive: NemoArchive) -> NemoArchive:
+    """Checks both tokenizers of a translation model. NeMo finds their faults late, with a stack trace.
+
+    Raises:
+        ValueError: see `archived_vocabulary`.
+    """
+    for side in SIDES:
+        archived_vocabulary(archive, side)
+    return archive
 
 
-TranslationFile = Annotated[UserPath, AfterValidator(_is_translation_model)]  # of a configuration: such a `.nemo`
+def bilingual_archive(path: str | Path) -> NemoArchive:
+    """Opens a `.nemo` of a translation model that can score pairs of sentences.
+
+    Raises:
+        ValueError: in one sentence, if it is multilingual, or cannot be run; see `translation_archive`.
+    """
+    archive = readable_tokenizers(translation_archive(path))
+    if archive.config.get("multilingual"):
+        raise ValueError(f"'{archive.path}' is multilingual; scoring does not support multilingual models")
+    return archive
+
+
+def _opened_by(open_archive: Callable[[Path], NemoArchive]) -> Callable[[Path], Path]:
+    def check(path: Path) -> Path:
+        open_archive(path)
+        return path
+
+    return check
+
+
+# Of a configuration: such a `.nemo`.
+TranslationFile = Annotated[UserPath, AfterValidator(_opened_by(translation_archive))]
+BilingualFile = Annotated[UserPath, AfterValidator(_opened_by(bilingual_archive))]
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
@@ -41,16 +79,20 @@ def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:
 
     Raises:
         MissingPackageError: if its tokenizer needs a package that is not installed; it names the `.nemo`.
-        ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing or torn.
+        ValueError: in one sentence that names the `.nemo`, if its tokenizer is missing, torn, or lacks special tokens.
     """
-    artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
+    tokenizer = archive.config.get(f"{side}_tokenizer") or {}
+    artifact = str(tokenizer.get("tokenizer_model") or "")
     if not artifact.startswith(ARTIFACT_PREFIX):
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = archive.extract_artifact(artifact, folder)
         try:
-            return read_vocabulary(path)
+            vocabulary = read_vocabulary(path)
         except MissingPackageError as error:
             raise MissingPackageError(archive.path) from error
         except ValueError as error:
             raise ValueError(f"'{archive.path}' holds a damaged tokenizer: {error.__cause__}") from error
+    if not tokenizer.get("sentencepiece_legacy") and (missing := missing_special_tokens(vocabulary)):
+        raise ValueError(f"'{archive.path}' holds {side}_tokenizer without {missing}, which NeMo 2 cannot restore")
+    return vocabulary

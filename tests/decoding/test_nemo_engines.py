@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
 
@@ -83,16 +82,6 @@ def test_an_ensemble_averages_probabilities(model):
     ensemble = EnsembleDecoder([Fixed([0.8, 0.2]), Fixed([0.4, 0.6])], weights=[1.0, 3.0])
     log_probs = ensemble.step(type("State", (), {"states": [None, None]})(), None)
     assert torch.allclose(log_probs.exp(), torch.tensor([0.5, 0.5]))
-
-
-@pytest.mark.parametrize("languages", [("deu", "en"), ("fr", "en")])
-def test_a_multilingual_model_needs_languages_that_it_knows(model, monkeypatch, languages):
-    monkeypatch.setattr(model, "multilingual", True, raising=False)
-    monkeypatch.setitem(model.cfg, "src_language", ["de", "es"])
-    from nemo_distill.decoding.nemo_engines import CachedEngine
-
-    with pytest.raises(ConfigurationError, match=f"source_language={languages[0]}: the model supports de, es"):
-        CachedEngine([model], None, *languages)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 2.0])

@@ -1,5 +1,9 @@
+import json
+from dataclasses import replace
+
 import pytest
 
+from nemo_distill.console import console
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.translations import Texts
@@ -38,6 +42,20 @@ def test_each_line_is_translated_into_one_line_and_only_once(tmp_path, system, o
     assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
     assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
     assert loads == ["student"]
+
+
+def test_lines_that_are_read_in_part_are_counted(tmp_path, system, one, monkeypatch):
+    class Cutting(Shouting):
+        def translate(self, lines, settings):
+            return [replace(made, source_cut=made.text == "ZWEI") for made in super().translate(lines, settings)]
+
+    told = []
+    monkeypatch.setattr(console, "warning", told.append)
+    monkeypatch.setattr(FakeSystem, "load", lambda self, device: Cutting())
+    translate(tmp_path, system, one)
+    (warning,) = told
+    assert "student reads only the beginning of 1 lines of a" in warning
+    assert json.loads((tmp_path / "texts" / "a.student.json").read_text())["source_cut"] == 1
 
 
 def test_a_line_separator_in_a_translation_parts_no_line(tmp_path, system, one, monkeypatch):

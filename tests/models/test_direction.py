@@ -10,14 +10,14 @@ from omegaconf import OmegaConf
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
 from nemo_distill.commands.generate_pseudo_labels import labelling_job, translate
 from nemo_distill.console import console
-from nemo_distill.models.direction import (
+from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
+from nemo_distill.models.scoring import (
     SAMPLED_PAIRS,
     reversed_pairs,
     sampled_pairs,
     warn_of_reversed_pairs,
     warn_of_reversed_section,
 )
-from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, reversing_sentences
 

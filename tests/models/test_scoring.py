@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+from nemo_distill.console import console
+from nemo_distill.nemo_files.translation_archive import bilingual_archive
 from tests.conftest import WORDS
+from tests.examples.bad_files import MODEL, write_nemo
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +42,25 @@ def test_scores_do_not_depend_on_the_pairs_beside_them(scorer):
     scorer.batch_characters = 20_000
 
 
-def test_lines_longer_than_the_model_reads_are_scored_by_their_beginning(scorer):
+def test_lines_longer_than_the_model_reads_are_scored_by_their_beginning_and_counted(scorer, monkeypatch):
+    told = []
+    monkeypatch.setattr(console, "warning", told.append)
     words = list(WORDS) * 40
-    (long,) = scorer.score([" ".join(words)], [" ".join(WORDS[word] for word in words)])
-    assert long < 0
+    long = " ".join(words), " ".join(WORDS[word] for word in words)
+    scorer.score(SOURCES, TARGETS)
+    assert (scorer.cut, told) == (0, [])
+    for _ in range(2):
+        assert scorer.score([SOURCES[0], long[0]], [TARGETS[0], long[1]])[1] < 0
+    assert scorer.cut == 2
+    (warning,) = told
+    assert "64 source or 64 target positions" in warning
+
+
+def test_a_multilingual_model_scores_no_pairs(tokenizer, tmp_path):
+    config = MODEL | {"multilingual": True, "src_language": ["de", "nl"], "tgt_language": "en"}
+    write_nemo(tmp_path / "many.nemo", config, tokenizer.read_bytes())
+    with pytest.raises(ValueError, match="'.*many.nemo' is multilingual"):
+        bilingual_archive(tmp_path / "many.nemo")
 
 
 def test_nothing_is_scored_as_nothing(scorer):

@@ -7,7 +7,7 @@ import torch
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.section import read_section
 from nemo_distill.models.distillation_section import TranslationDistillation
-from nemo_distill.models.shared_encoder import shared_encoder_problems
+from nemo_distill.models.initialization import shared_encoder_problems
 from tests.models.test_mt_enc_dec_model import distill, quiet_trainer
 
 

@@ -1,0 +1,56 @@
+"""A NeMo model whose encoder is one of Hugging Face, as teacher and as student."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.decoding.engines import load_engine
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.nemo_files.translation_archive import translation_archive
+from tests.conftest import tiny_config
+
+BERT = {
+    "encoder": {
+        "library": "huggingface", "_target_": "transformers.BertConfig", "hidden_size": 16, "num_attention_heads": 2,
+        "num_hidden_layers": 1, "intermediate_size": 32, "max_position_embeddings": 40,
+    },
+    "shared_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bert_path(tokenizer, tmp_path_factory):
+    """The path of an untrained model with a tiny BERT as its encoder."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("bert") / "bert.nemo"
+    DistillableMTEncDecModel(OmegaConf.merge(tiny_config(tokenizer), BERT)).save_to(str(path))
+    return path
+
+
+@pytest.mark.parametrize("student_is_bert", [False, True])
+def test_it_teaches_and_learns_distributions_and_hidden_states(
+    distillation_config, bert_path, tmp_path, student_is_bert
+):
+    config = OmegaConf.merge(distillation_config, BERT if student_is_bert else {})
+    config.distillation.model_path = str(bert_path)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=1,
+        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
+    )  # fmt: skip
+    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
+    trainer.fit(model)
+    assert {"primary", "cosine", "cosine_encoder", "student"} == set(model.step_losses)
+    assert all(torch.isfinite(loss) for loss in model.step_losses.values())
+    path = tmp_path / "student.nemo"
+    model.save_to(str(path))
+    (one,) = load_engine("nemo_distill", [path]).translate(["der Hund"], SearchSettings())
+    assert len(one.hypotheses) == 1
+
+
+def test_it_translates_and_cuts_at_its_own_positions(bert_path):
+    assert translation_archive(bert_path).config.encoder.library == "huggingface"
+    engine = load_engine("nemo_distill", [bert_path])
+    short, long = engine.translate(["der Hund", "Hund " * 60], SearchSettings(max_delta=2))
+    assert (short.source_cut, long.source_cut) == (False, True)
