@@ -32,7 +32,8 @@ from nemo_distill.models.pairing import (
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems
-from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
+from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
@@ -241,4 +242,11 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
         if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
             return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
         return [f"{where} has no value; {remedy}."] if required else []
-    return tokenizer_file_problems(where, path, bool(tokenizer.get("sentencepiece_legacy")))
+    problems = tokenizer_file_problems(where, path, bool(tokenizer.get("sentencepiece_legacy")))
+    if problems or tokenizer_library(user_path(path)) != "sentencepiece":
+        return problems
+    return [
+        f"model.{side}_tokenizer.{option}={value}: NeMo 2 ignores it for sentencepiece; leave it out, or use yttm."
+        for option in ("bpe_dropout", "r2l")
+        if (value := tokenizer.get(option))
+    ]

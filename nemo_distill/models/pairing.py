@@ -41,6 +41,7 @@ from nemo_distill.nemo_files.translation_archive import archived_vocabulary, tra
 from nemo_distill.text.files import is_file
 
 KEY = "init_from_nemo_model"
+TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
 def pairing_problems(
@@ -102,7 +103,7 @@ def check_teachers(
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems = _tag_problems(whole, distillation, first)
+    problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
     problems += [problem for pair in pairs for problem in vocabulary_differences(*pair)]
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
@@ -150,6 +151,19 @@ def _tag_problems(
             "student's sources do not have; set it to false."
         )
     return problems
+
+
+def _tokenizer_option_problems(model: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each option of a tokenizer that is not used, because the teacher's tokenizer is."""
+    return [
+        f"model.{key}.{option}={value} has no effect, because the student has its teacher's tokenizer, with "
+        f"{option}={theirs.get(option)}; name a file in model.{key}.tokenizer_model."
+        for key in (f"{side}_tokenizer" for side in SIDES)
+        for own, theirs in [(model.get(key) or {}, teacher.get(key) or {})]
+        if not own.get("tokenizer_model")
+        for option in TOKENIZER_OPTIONS
+        if (value := own.get(option)) and value != theirs.get(option)
+    ]
 
 
 def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:

@@ -117,12 +117,12 @@ def _tag_problems(config: Mapping[str, Any], where: str) -> list[str]:
 
 
 def size_problems(config: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each size of a NeMo stack that the config of a `.nemo` lacks."""
+    """Returns a sentence for each size that a NeMo stack in the config of a `.nemo` lacks."""
     return [
         f"{side} has no {key}, which NeMo 2 needs to restore the model."
         for side in SIDES
         for key in STACK_SIZES
-        if ((stack := config.get(side) or {}).get("library") or "nemo") == "nemo" and stack.get(key) is None
+        if (stack := config.get(side)) and (stack.get("library") or "nemo") == "nemo" and stack.get(key) is None
     ]
 
 

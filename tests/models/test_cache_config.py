@@ -10,6 +10,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
 from nemo_distill.teacher_cache.settings import PAIR_SELECTION_DEFAULTS, data_fingerprints
 from tests.conftest import SCRIPTS, train_sentencepiece
+from tests.examples.bad_files import MODEL, write_nemo
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
         (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache supports only one."),
         (["model.distillation.distilbert_initialization=true"], "distilbert_initialization=true copies weights"),
         (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
-        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer has bpe_dropout=0.1, so the ids of a sentence vary"),
+        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer.bpe_dropout=0.1: NeMo 2 ignores it for sentencepiece"),
         (["model.decoder_tokenizer.tokenizer_model={other}"], "model.decoder_tokenizer has 50 pieces, the teacher's"),
     ],
 )  # fmt: skip
@@ -90,6 +91,14 @@ def test_a_mistake_is_told_in_one_sentence(job, corpus, tokenizer, tmp_path, ove
     overrides = [override.format(corpus=corpus, tokenizer=tokenizer, other=other) for override in overrides]
     found = problems(job(*overrides))
     assert len(found) == 1 and sentence in found[0], found
+
+
+def test_dropout_of_the_cached_teachers_tokenizer_is_refused(job, cache, yttm_tokenizer):
+    tokenizer = {"library": "yttm", "tokenizer_model": "nemo:tokenizer.model", "bpe_dropout": 0.1}
+    config = MODEL | {f"{side}_tokenizer": tokenizer for side in ("encoder", "decoder")}
+    write_nemo(cache / "teacher.nemo", config, yttm_tokenizer.read_bytes())
+    found = problems(job())
+    assert sum("has bpe_dropout=0.1, so the ids of a sentence vary" in problem for problem in found) == 2
 
 
 def test_data_that_the_cache_was_not_made_of_is_named(job, corpus):
