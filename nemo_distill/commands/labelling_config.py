@@ -19,7 +19,6 @@ from nemo_distill.decoding.engines import (
     written_language,
 )
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import TranslationFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
@@ -27,6 +26,7 @@ from nemo_distill.pseudo_labels.judge import Criteria, Selection
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
+from nemo_distill.text.languages import WORDS, bleu_tokenizer, first_lines, language_problems, scored_language
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
 FILE = "file"  # in place of an engine: translations that are there
@@ -178,12 +178,14 @@ class LabellingConfig(Selection, ModelSection):
         ]
 
     def bleu_language(self) -> str | None:
-        """Returns the language given, or else the teacher's where BLEU needs to know it."""
+        """Returns the language given, or else the teacher's or the references' where BLEU needs to know it."""
         asked = self.selection == "interpolation" and self.metric == "bleu"
         if self.metric_language or not asked or self.engine == FILE:
             return self.metric_language
         language = written_language(self.engine, self.teachers[0], self.target_language)
-        return None if bleu_tokenization(language) == bleu_tokenization(None) else language
+        references = (line for path in self.references if path for line in first_lines(path))
+        language = scored_language(language, references)
+        return None if bleu_tokenizer(language) == WORDS else language
 
     def moses_languages(self) -> Sequence[str | None]:
         """Returns the languages whose tokenization the text is written in."""
