@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
     EngineName,
     ModelSection,
@@ -121,8 +122,9 @@ class LabellingConfig(Selection, ModelSection):
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
         if self.engine == FILE:
-            return [f"model {problem}." for problem in unreadable_files(self.model)]
-        return engine_problems(self.engine, self.teachers, self.dtype)
+            problems = [f"model {problem}." for problem in unreadable_files(self.model)]
+            return problems + not_asked_for((self.source_language, self.target_language), "engine=file")
+        return engine_problems(self.engine, self.teachers, self.dtype, (self.source_language, self.target_language))
 
     @rule
     def search_problems(self) -> list[str]:

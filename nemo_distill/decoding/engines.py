@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.asked_languages import nemo_languages, not_asked_for
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -25,6 +26,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary, translation_archive
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list
+from nemo_distill.text.languages import NO_LANGUAGE
 
 EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
 ENGINES = get_args(EngineName)
@@ -52,9 +54,9 @@ class ModelSection:
     weights: Shares | None = None
     """Of several models, the share of each in the average; null: equal shares."""
     source_language: str | None = None
-    """Of a multilingual model."""
+    """Of a multilingual model, by any of its codes: `de`, `deu`, `deu_Latn`."""
     target_language: str | None = None
-    """Of a multilingual model."""
+    """Of a multilingual model; `ignore`: the lines have the tag of OPUS-MT, or the words of T5, themselves."""
 
     @rule
     def share_problems(self) -> list[str]:
@@ -65,8 +67,20 @@ class ModelSection:
         return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
 
 
-def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = None) -> list[str]:
-    """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models."""
+def engine_problems(
+    name: str,
+    paths: Sequence[str | Path],
+    dtype: str | None = None,
+    languages: Sequence[str | None] = (None, None),
+) -> list[str]:
+    """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models.
+
+    Args:
+        name: one of `ENGINES`.
+        paths: the models.
+        dtype: of the weights.
+        languages: the source and target language that are asked for.
+    """
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
@@ -76,12 +90,12 @@ def engine_problems(name: str, paths: Sequence[str | Path], dtype: str | None = 
     if dtype is not None and dtype not in dtypes:
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
     if name == "hugging_face":
-        problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path)]
+        problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path, languages)]
     elif name == "ctranslate2" and not find_spec("ctranslate2"):
         problems.append(missing_package("ctranslate2"))
     else:
         for path in filter(os.path.exists, paths):
-            problems += _file_problems(name, Path(path))
+            problems += _file_problems(name, Path(path), languages)
         if not problems and len(paths) > 1:
             problems += _different_vocabularies(paths)
     return problems
@@ -101,17 +115,16 @@ def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def _file_problems(name: str, path: Path) -> list[str]:
+def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> list[str]:
     try:
         if not path.is_dir():
-            translation_archive(path)
-        elif name == "ctranslate2":
+            return nemo_languages(translation_archive(path).config, languages)[1]
+        if name == "ctranslate2":
             ExportRecord.read(path)
-        else:
-            return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
+            return not_asked_for(languages, "an exported model")
     except ValueError as error:
         return [f"model: {error}."]
-    return []
+    return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
 
 
 def _found_device(device: str) -> str:
@@ -148,7 +161,7 @@ def model_languages(
         config = NemoArchive(path).config
         languages = [config.get("src_language"), config.get("tgt_language")]
         if config.get("multilingual"):
-            languages = [source_language, target_language]
+            languages = nemo_languages(config, (source_language, target_language))[0]
     return [None if language == "ignore" else language for language in languages]
 
 
@@ -161,9 +174,8 @@ def written_language(name: str, path: str | Path, target_language: str | None = 
         target_language: the target language of a multilingual model.
     """
     if name == "hugging_face":
-        return target_language or folder_language(path)
-    language = model_languages(name, path, None, target_language)[1]
-    return language if isinstance(language, str) else target_language
+        return folder_language(path) if target_language in (None, NO_LANGUAGE) else target_language
+    return model_languages(name, path, None, target_language)[1]
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:

@@ -33,6 +33,8 @@ class SearchSettings:
     max_delta: int | None = Field(default=50, ge=0)
     """Maximum of |y| minus the source length, which always includes two special symbols; null: only the model's own
     length limit. The same as NeMo's `max_generation_delta`."""
+    allow_unknown: bool = False
+    """Let the search generate the unknown word, which most tokenizers write as `⁇`, and ids without a piece."""
     top_k: int = Field(default=0, ge=0)
     """Samples are drawn from this many most probable tokens; 0: from all (Fan et al. 2018)."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -43,10 +45,17 @@ class SearchSettings:
     """Random seed of samples. The samples of a line do not depend on other lines."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if `n_best` is greater than the beam."""
-        if self.method != "beam" or self.n_best <= self.beam_size:
+        """Returns a sentence if `n_best` is greater than the beam, and for each setting of samples given to a beam."""
+        if self.method != "beam":
             return []
-        return [f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}."]
+        problems = [
+            f"{key}={getattr(self, key)}: only samples are drawn by it; set method=sample."
+            for key in ("top_k", "top_p", "temperature")
+            if getattr(self, key) != getattr(SearchSettings, key)
+        ]
+        if self.n_best > self.beam_size:
+            problems.append(f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}.")
+        return problems
 
     @property
     def is_beam_search(self) -> bool:

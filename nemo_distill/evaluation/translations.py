@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill import __version__
+from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
@@ -54,10 +55,13 @@ class Texts:
         for one in missing:
             lines = self.read(one, "src")
             with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
-                made = []
+                made, blank = [], 0
                 for translation in translate_stream(engine, lines, self.search, self.chunk):
                     made.append(clean_text(translation.text))
+                    blank += translation.is_of_nothing
                     on_progress(len(made), 1)
+            if blank:
+                console.warning(f"test_sets.{one.name} has {blank} lines without text; their translations are empty.")
             path = self._path(system, one)
             _write(path, made)
             self._work(system, one).finish({"sha256": sha256_of(path)})
