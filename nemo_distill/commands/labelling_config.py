@@ -27,7 +27,15 @@ from nemo_distill.pseudo_labels.judge import Criteria, Selection
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
-from nemo_distill.text.languages import WORDS, bleu_tokenizer, first_lines, language_problems, scored_language
+from nemo_distill.text.languages import (
+    NO_LANGUAGE,
+    WORDS,
+    bleu_tokenization,
+    code_problems,
+    first_lines,
+    language_problems,
+    scored_language,
+)
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
 FILE = "file"  # in place of an engine: translations that are there
@@ -124,7 +132,8 @@ class LabellingConfig(Selection, ModelSection):
         if self.engine == FILE:
             problems = [f"model {problem}." for problem in unreadable_files(self.model)]
             return problems + not_asked_for((self.source_language, self.target_language), "engine=file")
-        return engine_problems(self.engine, self.teachers, self.dtype, (self.source_language, self.target_language))
+        languages = (self.source_language, self.target_language)
+        return engine_problems(self.engine, self.teachers, self.dtype, *languages)
 
     @rule
     def search_problems(self) -> list[str]:
@@ -168,6 +177,12 @@ class LabellingConfig(Selection, ModelSection):
         return language_problems("metric_language", self.bleu_language())
 
     @rule
+    def moses_problems(self) -> list[str]:
+        """Returns a sentence for each code in `moses` that is no language's."""
+        listed = self.moses if isinstance(self.moses, list) else []
+        return [problem for code in listed if code != NO_LANGUAGE for problem in code_problems("moses", code)]
+
+    @rule
     def overwriting_problems(self) -> list[str]:
         """Returns a sentence for each file that is read, or that no earlier job left, and the text would replace."""
         read = [*self.sources, *filter(None, self.references), *map(Path, self.teachers)]
@@ -187,7 +202,7 @@ class LabellingConfig(Selection, ModelSection):
         language = written_language(self.engine, self.teachers[0], self.target_language)
         references = (line for path in self.references if path for line in first_lines(path))
         language = scored_language(language, references)
-        return None if bleu_tokenizer(language) == WORDS else language
+        return None if bleu_tokenization(language) == WORDS else language
 
     def moses_languages(self) -> Sequence[str | None]:
         """Returns the languages whose tokenization the text is written in."""

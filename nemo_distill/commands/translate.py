@@ -61,7 +61,7 @@ class TranslationConfig(ModelSection):
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
         languages = (self.source_language, self.target_language)
-        return engine_problems(self.engine, model_paths(self.model), self.dtype, languages)
+        return engine_problems(self.engine, model_paths(self.model), self.dtype, *languages)
 
     @rule
     def output_problems(self) -> list[str]:

@@ -4,7 +4,7 @@ A language may be given by any of its codes. A model that cannot choose a langua
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE, choose_language
 
 KEYS = ("source_language", "target_language")
+NEMO_KEYS = ("src_language", "tgt_language")  # each a list or a single language
 LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # of NLLB and mBART, such as `deu_Latn` and `de_DE`
 TAG = re.compile(
     r">>(?P<marian>.+)<<|<2(?P<madlad>.+)>"
@@ -43,25 +44,36 @@ def not_asked_for(languages: Sequence[str | None], what: str) -> list[str]:
     ]
 
 
-def nemo_languages(config: Mapping[str, Any], languages: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
-    """Returns the source and target language in a `.nemo`'s own codes, and a sentence for each problem.
+def direction_problems(config: Mapping[str, Any], source: str | None, target: str | None) -> list[str]:
+    """Returns a sentence for each language that a `.nemo` needs, does not know, or has no use for.
 
     Args:
-        config: the config of a `.nemo`.
-        languages: the languages that are asked for. One that the model has no choice of may be None.
+        config: the model's config.
+        source: the value of the key `source_language`.
+        target: the value of the key `target_language`.
     """
     if not config.get("multilingual"):
-        return [None, None], not_asked_for(languages, "this model")
-    chosen, problems = [], []
-    for key, language, known in zip(KEYS, languages, map(as_list, map(config.get, ("src_language", "tgt_language")))):
-        code, wrong = known[0], []
+        return not_asked_for((source, target), "this model")
+    return [problem for _, problems in _nemo_choices(config, source, target) for problem in problems]
+
+
+def direction(config: Mapping[str, Any], source: str | None, target: str | None) -> tuple[str | None, str | None]:
+    """Returns the languages of a multilingual `.nemo` in its own codes. What is not given is its only one."""
+    (source, _), (target, _) = _nemo_choices(config, source, target)
+    return source, target
+
+
+def _nemo_choices(
+    config: Mapping[str, Any], source: str | None, target: str | None
+) -> Iterator[tuple[str | None, list[str]]]:
+    """Yields the model's code of each language, and a sentence for each problem."""
+    for key, language, known in zip(KEYS, (source, target), map(as_list, map(config.get, NEMO_KEYS))):
         if language is not None:
-            code, wrong = choose_language(key, language, known)
-        elif len(known) > 1:
-            wrong = [f"{key} has no value: the model is multilingual and knows {', '.join(known)}."]
-        chosen.append(code)
-        problems += wrong
-    return chosen, problems
+            yield choose_language(key, language, known)
+        elif len(known) == 1:
+            yield known[0], []
+        else:
+            yield None, [f"{key} has no value: the model is multilingual and knows {', '.join(known)}."]
 
 
 def folder_direction(

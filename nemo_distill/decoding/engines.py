@@ -10,7 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
-from nemo_distill.decoding.asked_languages import nemo_languages, not_asked_for
+from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -71,7 +71,8 @@ def engine_problems(
     name: str,
     paths: Sequence[str | Path],
     dtype: str | None = None,
-    languages: Sequence[str | None] = (None, None),
+    source_language: str | None = None,
+    target_language: str | None = None,
 ) -> list[str]:
     """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models.
 
@@ -79,8 +80,10 @@ def engine_problems(
         name: one of `ENGINES`.
         paths: the models.
         dtype: of the weights.
-        languages: the source and target language that are asked for.
+        source_language: only for multilingual models.
+        target_language: only for multilingual models.
     """
+    languages = (source_language, target_language)
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
@@ -118,7 +121,7 @@ def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
 def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> list[str]:
     try:
         if not path.is_dir():
-            return nemo_languages(translation_archive(path).config, languages)[1]
+            return direction_problems(translation_archive(path).config, *languages)
         if name == "ctranslate2":
             ExportRecord.read(path)
             return not_asked_for(languages, "an exported model")
@@ -161,7 +164,7 @@ def model_languages(
         config = NemoArchive(path).config
         languages = [config.get("src_language"), config.get("tgt_language")]
         if config.get("multilingual"):
-            languages = nemo_languages(config, (source_language, target_language))[0]
+            languages = list(direction(config, source_language, target_language))
     return [None if language == "ignore" else language for language in languages]
 
 

@@ -11,7 +11,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.asked_languages import nemo_languages
+from nemo_distill.decoding.asked_languages import direction, direction_problems
 from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
@@ -47,11 +47,10 @@ class TextEngine(ABC):
         self.source_processor, self.target_processor = model.source_processor, model.target_processor
         self.prefix: list[int] = []
         config = {**model.cfg, "multilingual": model.multilingual}
-        chosen, problems = nemo_languages(config, (source_language, target_language))
-        if problems:
+        if problems := direction_problems(config, source_language, target_language):
             raise ConfigurationError(problems)
         if model.multilingual:
-            self._choose_languages(*chosen)
+            self._choose_languages(*direction(config, source_language, target_language))
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model

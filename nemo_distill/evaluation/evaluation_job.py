@@ -24,7 +24,7 @@ from nemo_distill.metrics.significance import REVISION, SignificanceSettings, co
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
-from nemo_distill.text.languages import bleu_tokenizer
+from nemo_distill.text.languages import bleu_tokenization
 
 
 @section
@@ -230,7 +230,7 @@ class EvaluationJob:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
 
     def _scored_as(self, one: EvaluationSet) -> dict[str, Any]:
-        return {"tokenizer": bleu_tokenizer(one.language), "versions": versions(["sacrebleu"])}
+        return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"])}
 
     def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
         """What scores depend on: the SHA-256 of the references and of the texts with these endings."""

@@ -17,7 +17,7 @@ from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.languages import (
-    bleu_tokenizer,
+    bleu_tokenization,
     first_lines,
     language_problems,
     scored_language,
@@ -116,14 +116,14 @@ def with_languages(
         written: for each system, the target language according to its model; None if the model does not say.
     """
     known = {name: language for name, language in written.items() if language}
-    tokenizers = {bleu_tokenizer(language) for language in known.values()}
+    tokenizers = {bleu_tokenization(language) for language in known.values()}
     told = ", ".join(f"{name} {language}" for name, language in known.items())
     found, problems = [], []
     for one in sets:
         where = f"test_sets.{one.name}"
         language = one.language or next(iter(known.values()), None)
         seen = scored_language(language, first_lines(one.reference))
-        if one.language and tokenizers - {bleu_tokenizer(one.language)}:
+        if one.language and tokenizers - {bleu_tokenization(one.language)}:
             console.warning(f"{where} is scored as language={one.language}; the models write {told}.")
         elif one.language and seen != one.language:
             console.warning(f"{where} is scored as language={one.language}; its references look like {seen}.")
@@ -131,7 +131,7 @@ def with_languages(
             problems.append(f"{where}.language is missing, and the models write different ones: {told}.")
         elif not one.language:
             one = replace(one, language=seen)
-            problems += tokenizer_problems(f"{where}.language={seen}", bleu_tokenizer(seen))
+            problems += tokenizer_problems(f"{where}.language={seen}", bleu_tokenization(seen))
         found.append(one)
     return found, problems
 

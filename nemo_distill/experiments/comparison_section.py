@@ -17,7 +17,7 @@ from nemo_distill.evaluation.evaluation_job import EvaluationSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.systems import NAME
-from nemo_distill.text.languages import bleu_tokenizer, first_lines, scored_language, tokenizer_problems
+from nemo_distill.text.languages import bleu_tokenization, first_lines, scored_language, tokenizer_problems
 
 KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
 TEACHER = "teacher"
@@ -96,7 +96,7 @@ class ComparedCorpus:
 
     def problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot find the target language's words."""
-        return tokenizer_problems(f"target={self.target}", bleu_tokenizer(self.test_set().language))
+        return tokenizer_problems(f"target={self.target}", bleu_tokenization(self.test_set().language))
 
     def test_set(self) -> EvaluationSet:
         """Returns the test set."""

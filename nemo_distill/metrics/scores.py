@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
-from nemo_distill.text.languages import BLEU_TOKENIZERS, CHARACTERS, bleu_tokenizer
+from nemo_distill.text.languages import BLEU_TOKENIZERS, CHARACTERS, bleu_tokenization
 
 METRICS = ("BLEU", "chrF", "TER")
 FEWER_IS_BETTER = ("TER",)
@@ -29,7 +29,7 @@ class CharacterTER(TER):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokenizer_signature = f"{self.tokenizer_signature}-{CHARACTERS}"
+        self.tokenizer_signature = f"{self.tokenizer.signature()}-{CHARACTERS}"
 
     def _preprocess_segment(self, sent: str) -> str:
         return " ".join(super()._preprocess_segment(sent).replace(" ", ""))
@@ -49,7 +49,7 @@ def build_metric(name: str, language: str | None = None) -> Metric:
         language: the target language, which determines BLEU's tokenization. For languages without spaces, TER counts
             characters as words. Otherwise it would count whole sentences.
     """
-    tokenizer = bleu_tokenizer(language)
+    tokenizer = bleu_tokenization(language)
     if name == "BLEU":
         return BLEU(tokenize=tokenizer)
     if name == "TER" and tokenizer in ASIAN:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nemo_distill.console import console
 from nemo_distill.core.distillation_mixin import NeMoHost
-from nemo_distill.text.languages import bleu_tokenizer, scored_language
+from nemo_distill.text.languages import bleu_tokenization, scored_language
 
 
 def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:
@@ -96,7 +96,7 @@ class NamedEvaluationMixin(NeMoHost):
         )
         several = self.multilingual and isinstance(self.tgt_language, ListConfig)
         language = self.tgt_language[index] if several else self.tgt_language
-        tokenizer = self.cfg.get("bleu_tokenizer") or bleu_tokenizer(scored_language(language, references))
+        tokenizer = self.cfg.get("bleu_tokenizer") or bleu_tokenization(scored_language(language, references))
         bleu = corpus_bleu(translations, [references], tokenize=tokenizer).score
         loss = sum(step["nll"] for step in steps) / max(1, sum(step["num_non_pad_tokens"] for step in steps))
         if self.global_rank == 0 and not self.trainer.sanity_checking:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from sacrebleu.metrics import BLEU, CHRF
 
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.text.languages import bleu_tokenizer
+from nemo_distill.text.languages import bleu_tokenization
 
 # Takes a hypothesis and its reference, and returns how near they are: the more, the nearer.
 Similarity = Callable[[str, str], float]
@@ -18,7 +18,7 @@ def sentence_similarity(metric: str, language: str | None = None) -> Similarity:
         metric: `bleu` (exponential smoothing, only n-gram orders that fit into the sentence) or `chrf`.
         language: the target language, which determines BLEU's tokenization.
     """
-    scorer = CHRF() if metric == "chrf" else BLEU(tokenize=bleu_tokenizer(language), effective_order=True)
+    scorer = CHRF() if metric == "chrf" else BLEU(tokenize=bleu_tokenization(language), effective_order=True)
     return lambda hypothesis, reference: scorer.sentence_score(hypothesis, [reference]).score
 
 

@@ -61,7 +61,7 @@ def read_language(code: str | None) -> langcodes.Language | None:
     return langcodes.Language.make(language=language.language, script=script, territory=language.territory)
 
 
-def bleu_tokenizer(language: str | None) -> str:
+def bleu_tokenization(language: str | None) -> str:
     """Returns sacrebleu's tokenizer for a target language; `13a` if it has spaces or is not known."""
     known = read_language(language)
     return BLEU_TOKENIZERS.get(known.script or "", WORDS) if known else WORDS
@@ -97,7 +97,7 @@ def scored_language(language: str | None, lines: Iterable[str]) -> str | None:
         language: the target language according to the model; `ignore` and None say nothing.
         lines: reference translations.
     """
-    return language if bleu_tokenizer(language) != WORDS else text_language(lines) or language
+    return language if bleu_tokenization(language) != WORDS else text_language(lines) or language
 
 
 def code_problems(where: str, language: str | None) -> list[str]:
@@ -117,7 +117,7 @@ def tokenizer_problems(where: str, tokenizer: str) -> list[str]:
 def language_problems(where: str, language: str | None) -> list[str]:
     """Returns a sentence if a target language's code is unknown, or if sacrebleu lacks a package for it."""
     named = f"{where}={language}" if language else where
-    return code_problems(where, language) or tokenizer_problems(named, bleu_tokenizer(language))
+    return code_problems(where, language) or tokenizer_problems(named, bleu_tokenization(language))
 
 
 def validation_problems(model: Mapping[str, Any]) -> list[str]:
@@ -138,7 +138,7 @@ def validation_problems(model: Mapping[str, Any]) -> list[str]:
         languages = _listed(model.get("tgt_language")) or [None]
         for index, path in enumerate(references):
             language = languages[index] if len(languages) == len(references) else languages[0]
-            tokenizer = chosen or bleu_tokenizer(scored_language(language, first_lines(user_path(path))))
+            tokenizer = chosen or bleu_tokenization(scored_language(language, first_lines(user_path(path))))
             where = f"model.bleu_tokenizer={chosen}" if chosen else f"model.{section}.tgt_file_name names '{path}'"
             problems += tokenizer_problems(where, tokenizer)
     return list(dict.fromkeys(problems))

@@ -7,7 +7,7 @@ import sentencepiece
 import torch
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.asked_languages import nemo_languages
+from nemo_distill.decoding.asked_languages import direction, direction_problems
 from nemo_distill.decoding.engines import engine_problems, load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import WORDS
@@ -152,7 +152,7 @@ REFUSED = [  # family, languages, what the sentences begin with
 
 @pytest.mark.parametrize(("family", "languages", "told", "first"), ALLOWED)
 def test_a_model_is_told_the_languages_in_its_own_way(folders, family, languages, told, first):
-    assert engine_problems("hugging_face", [folders[family]], None, languages) == []
+    assert engine_problems("hugging_face", [folders[family]], None, *languages) == []
     engine = load_engine("hugging_face", [folders[family]], "cpu", None, None, *languages)
     ids, _ = engine._read("der Hund")
     if first is None:
@@ -167,7 +167,7 @@ def test_a_model_is_told_the_languages_in_its_own_way(folders, family, languages
 
 @pytest.mark.parametrize(("family", "languages", "sentences"), REFUSED)
 def test_a_language_that_a_model_cannot_use_is_refused_before_it_is_loaded(folders, family, languages, sentences):
-    problems = engine_problems("hugging_face", [folders[family]], None, languages)
+    problems = engine_problems("hugging_face", [folders[family]], None, *languages)
     assert [problem.startswith(start) for problem, start in zip(problems, sentences, strict=True)] == [True] * len(
         problems
     )
@@ -191,15 +191,15 @@ ONE_TO_MANY = {"multilingual": True, "src_language": "en", "tgt_language": ["pt_
 @pytest.mark.parametrize(
     ("config", "languages", "chosen"),
     [
-        ({"src_language": "de", "tgt_language": "en"}, (None, None), [None, None]),
-        (MANY_TO_ONE, ("de", None), ["de", "en"]),
-        (MANY_TO_ONE, ("zho_Hans", "eng_Latn"), ["zh", "en"]),
-        (ONE_TO_MANY, ("en", "fra"), ["en", "fr"]),
-        (ONE_TO_MANY, (None, "pt_BR"), ["en", "pt_BR"]),
+        (MANY_TO_ONE, ("de", None), ("de", "en")),
+        (MANY_TO_ONE, ("zho_Hans", "eng_Latn"), ("zh", "en")),
+        (ONE_TO_MANY, ("en", "fra"), ("en", "fr")),
+        (ONE_TO_MANY, (None, "pt_BR"), ("en", "pt_BR")),
     ],
 )
 def test_a_nemo_model_knows_its_languages_by_any_code(config, languages, chosen):
-    assert nemo_languages(config, languages) == (chosen, [])
+    assert direction_problems(config, *languages) == []
+    assert direction(config, *languages) == chosen
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,12 @@ def test_a_nemo_model_knows_its_languages_by_any_code(config, languages, chosen)
     ],
 )  # fmt: skip
 def test_a_nemo_model_refuses_what_it_does_not_know(config, languages, sentences):
-    assert nemo_languages(config, languages)[1] == sentences
+    assert direction_problems(config, *languages) == sentences
 
 
 @pytest.mark.parametrize("name", ["nemo_distill", "nemo", "ctranslate2"])
 def test_languages_are_refused_by_every_engine_of_a_model_without_any(teacher_path, name):
-    assert engine_problems(name, [teacher_path], None, ("de", "en")) == [
+    assert engine_problems(name, [teacher_path], None, "de", "en") == [
         "source_language=de: this model has no languages to choose from; remove it.",
         "target_language=en: this model has no languages to choose from; remove it.",
     ]

@@ -85,14 +85,20 @@ def test_an_ensemble_averages_probabilities(model):
     assert torch.allclose(log_probs.exp(), torch.tensor([0.5, 0.5]))
 
 
-@pytest.mark.parametrize("languages", [("deu", "en"), ("fr", "en")])
-def test_a_multilingual_model_needs_languages_that_it_knows(model, monkeypatch, languages):
-    monkeypatch.setattr(model, "multilingual", True, raising=False)
-    monkeypatch.setitem(model.cfg, "src_language", ["de", "es"])
+def test_a_multilingual_model_needs_languages_that_it_knows(model, monkeypatch):
     from nemo_distill.decoding.nemo_engines import CachedEngine
 
-    with pytest.raises(ConfigurationError, match=f"source_language={languages[0]}: the model supports de, es"):
-        CachedEngine([model], None, *languages)
+    with pytest.raises(ConfigurationError, match="target_language=en: this model has no languages to choose from"):
+        CachedEngine([model], None, None, "en")
+    monkeypatch.setattr(model, "multilingual", True, raising=False)
+    monkeypatch.setattr(model, "multilingual_ids", [], raising=False)
+    monkeypatch.setitem(model.cfg, "src_language", ["de", "es"])
+    monkeypatch.setitem(model.cfg, "tgt_language", "en")
+    with pytest.raises(ConfigurationError, match="source_language=fr: the model knows de, es"):
+        CachedEngine([model], None, "fr", "en")
+    engine = CachedEngine([model], None, "deu", "eng_Latn")
+    processors = engine.source_processor, engine.target_processor
+    assert [processor.moses_tokenizer.lang for processor in processors] == ["de", "en"]
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 2.0])

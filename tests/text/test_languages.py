@@ -5,7 +5,7 @@ from sacrebleu.metrics import BLEU
 
 from nemo_distill.text import languages
 from nemo_distill.text.languages import (
-    bleu_tokenizer,
+    bleu_tokenization,
     choose_language,
     code_problems,
     language_problems,
@@ -30,13 +30,13 @@ TOKENIZERS = {
 
 @pytest.mark.parametrize(("code", "tokenizer"), [(code, name) for name, codes in TOKENIZERS.items() for code in codes])
 def test_a_language_is_known_by_each_of_its_codes(code, tokenizer):
-    assert bleu_tokenizer(code) == tokenizer
+    assert bleu_tokenization(code) == tokenizer
     assert code in ("ignore", "xx", "german") or code_problems("key", code or None) == []
 
 
 def test_sacrebleu_chooses_the_same_where_it_knows_a_language():
-    assert {code: bleu_tokenizer(code) for code in BLEU._TOKENIZER_MAP} == BLEU._TOKENIZER_MAP
-    assert bleu_tokenizer("en") == BLEU.TOKENIZER_DEFAULT
+    assert {code: bleu_tokenization(code) for code in BLEU._TOKENIZER_MAP} == BLEU._TOKENIZER_MAP
+    assert bleu_tokenization("en") == BLEU.TOKENIZER_DEFAULT
     assert set(TOKENIZERS) <= set(BLEU.TOKENIZERS)
 
 
