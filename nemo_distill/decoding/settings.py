@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import rule, section
 
 
 @section
@@ -45,17 +45,21 @@ class SearchSettings:
     """Random seed of samples. The samples of a line do not depend on other lines."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if `n_best` is greater than the beam, and for each setting of samples given to a beam."""
+        """Returns a sentence if `n_best` is greater than the beam."""
+        if self.method != "beam" or self.n_best <= self.beam_size:
+            return []
+        return [f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}."]
+
+    @rule
+    def sample_problems(self) -> list[str]:
+        """Returns a sentence for each setting of samples that is given to a beam."""
         if self.method != "beam":
             return []
-        problems = [
+        return [
             f"{key}={getattr(self, key)}: only samples are drawn by it; set method=sample."
             for key in ("top_k", "top_p", "temperature")
             if getattr(self, key) != getattr(SearchSettings, key)
         ]
-        if self.n_best > self.beam_size:
-            problems.append(f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}.")
-        return problems
 
     @property
     def is_beam_search(self) -> bool:

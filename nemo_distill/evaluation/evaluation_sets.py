@@ -131,7 +131,7 @@ def with_languages(
             problems.append(f"{where}.language is missing, and the models write different ones: {told}.")
         elif not one.language:
             one = replace(one, language=seen)
-            problems += tokenizer_problems(f"{where}.language={seen}", bleu_tokenization(seen))
+            problems += tokenizer_problems(f"{where} is scored as language={seen}", bleu_tokenization(seen))
         found.append(one)
     return found, problems
 

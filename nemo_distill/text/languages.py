@@ -43,8 +43,9 @@ _LETTER = regex.compile(r"\p{L}")
 _SEEN = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SEEN}
 SAMPLED_LINES = 1000
 KANA = 0.05  # Japanese text has at least this share of kana among kana and Chinese characters
-# Names that are no codes: OPUS-MT's for Japanese, and NeMo's for Japanese that MeCab has split.
-ALIASES = {"jap": "ja", "ja-mecab": "ja"}
+# OPUS-MT's name of Japanese, NeMo's of Japanese that MeCab has split, and Norwegian, which is nearly always Bokmål.
+ALIASES = {"jap": "ja", "ja-mecab": "ja", "no": "nb", "nor": "nb"}
+MOST_LISTED = 30  # codes in a message
 MOSES_WITHOUT_PREFIXES = ("ja", "ko")  # sacremoses has rules for them, but no list of abbreviations
 NO_REGION = "XX"  # in mBART's codes, such as `en_XX`
 NEMO_OWN = ("ja-mecab", "hi")  # NeMo's processors for them are not Moses
@@ -104,14 +105,22 @@ def code_problems(where: str, language: str | None) -> list[str]:
     """Returns a sentence that begins with `where` if a code is no language's; None is allowed."""
     if language is None or read_language(language):
         return []
-    return [f"{where}={language}: no language has this code in ISO 639, BCP 47 or FLORES{_closest_codes(language)}."]
+    close = _closest_codes(language)
+    named = f"; the closest is {' or '.join(close)}" if close else ""
+    return [f"{where}={language}: no language has this code in ISO 639, BCP 47 or FLORES{named}."]
 
 
-def tokenizer_problems(where: str, tokenizer: str) -> list[str]:
-    """Returns a sentence that begins with `where` if sacrebleu lacks a package for one of its tokenizers."""
+def tokenizer_problems(where: str, tokenizer: str, remedy: str = "") -> list[str]:
+    """Returns a sentence that begins with `where` if sacrebleu lacks a package for one of its tokenizers.
+
+    Args:
+        where: the key, or what else wants the tokenizer.
+        tokenizer: sacrebleu's name.
+        remedy: the end of the sentence, if there is another way than to install it.
+    """
     if tokenizer not in ("ja-mecab", "ko-mecab") or _is_installed(tokenizer):
         return []
-    return [f"{where}: BLEU by {tokenizer} needs pip install 'sacrebleu[{tokenizer[:2]}]'."]
+    return [f"{where}: BLEU by {tokenizer} needs pip install 'sacrebleu[{tokenizer[:2]}]'{remedy}."]
 
 
 def language_problems(where: str, language: str | None) -> list[str]:
@@ -140,7 +149,7 @@ def validation_problems(model: Mapping[str, Any]) -> list[str]:
             language = languages[index] if len(languages) == len(references) else languages[0]
             tokenizer = chosen or bleu_tokenization(scored_language(language, first_lines(user_path(path))))
             where = f"model.bleu_tokenizer={chosen}" if chosen else f"model.{section}.tgt_file_name names '{path}'"
-            problems += tokenizer_problems(where, tokenizer)
+            problems += tokenizer_problems(where, tokenizer, f"; or set model.bleu_tokenizer={CHARACTERS}")
     return list(dict.fromkeys(problems))
 
 
@@ -175,11 +184,13 @@ def choose_language(where: str, language: str, known: Collection[str]) -> tuple[
         return found[0], []
     if found:
         return language, [f"{where}={language}: the model has several of this language: {', '.join(sorted(found))}."]
-    close = same_language(language.split("_")[0].split("-")[0], known)
+    if len(known) <= MOST_LISTED:
+        return language, [f"{where}={language}: the model knows {', '.join(sorted(known))}."]
+    guesses = [re.split("[-_]", language)[0], *_closest_codes(language)]
+    close = [code for guess in guesses for code in same_language(guess, known)]
     close = close or difflib.get_close_matches(language, known, n=3)
-    listed = sorted(known) if len(known) <= 30 else close
-    rest = f" and {len(known) - len(listed)} others" if len(listed) < len(known) else ""
-    return language, [f"{where}={language}: the model knows {', '.join(listed) or 'no such code'}{rest}."]
+    named = f"; the closest is {' or '.join(dict.fromkeys(close))}" if close else ""
+    return language, [f"{where}={language}: is not among the model's {len(known)} codes{named}."]
 
 
 def moses_notes(model: Mapping[str, Any]) -> list[str]:
@@ -212,15 +223,15 @@ def _are_equal(one: langcodes.Language, other: langcodes.Language) -> bool:
     return (one.language, one.script) == (other.language, other.script) and len(regions) < 2
 
 
-def _closest_codes(code: str) -> str:
-    """Returns the end of a sentence: the languages that a country's code, a name or a misspelling may mean."""
+def _closest_codes(code: str) -> list[str]:
+    """Returns the languages that a country's code, a name or a misspelling may mean."""
     close = difflib.get_close_matches(code.lower(), CLDR_LANGUAGES, n=2)
     if re.fullmatch("[A-Za-z]{2}", code) and code.upper() != NO_REGION:
         close.insert(0, langcodes.Language.make(territory=code.upper()).maximize().language or "")
     if len(code) > 3:
         with suppress(LookupError):
             close.insert(0, langcodes.find(code).to_tag())  # an English name
-    return f"; the closest is {' or '.join(dict.fromkeys(filter(None, close)))}" if close else ""
+    return list(dict.fromkeys(filter(None, close)))
 
 
 @cache

@@ -132,10 +132,10 @@ ALLOWED = [  # family, languages, what the source begins or ends with, what the 
 ]
 REFUSED = [  # family, languages, what the sentences begin with
     ("nllb", (None, None), ["source_language has no value: the model knows ace_Arab,", "target_language has no value"]),
-    ("nllb", ("deu_Latin", "xx"), ["source_language=deu_Latin: the model knows deu_Latn", "target_language=xx: the model"]),
-    ("nllb", ("de", "ignore"), ["target_language=ignore: the model knows"]),
+    ("nllb", ("deu_Latin", "xx"), ["source_language=deu_Latin: is not among the model's 202 codes; the closest is deu_Latn.", "target_language=xx: is not"]),
+    ("nllb", ("de", "ignore"), ["target_language=ignore: is not among"]),
     ("mbart", ("de", None), ["target_language has no value: the model knows af_ZA,"]),
-    ("mbart", ("de", "bo"), ["target_language=bo: the model knows"]),
+    ("mbart", ("de", "bo"), ["target_language=bo: is not among the model's 52 codes"]),
     ("t5", (None, None), ["source_language has no value: the model knows en.", "target_language has no value: the model knows de, fr."]),
     ("t5", ("de", "en"), ["source_language=de: the model knows en.", "target_language=en: the model knows de, fr."]),
     ("t5_without_tasks", ("en", "de"), ["source_language=en: this model has no languages", "target_language=de: this model"]),

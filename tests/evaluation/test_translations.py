@@ -1,6 +1,8 @@
 import pytest
 
+from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation import translations
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.translations import Texts
 from tests.evaluation.fakes import FakeSystem, Shouting
@@ -38,6 +40,18 @@ def test_each_line_is_translated_into_one_line_and_only_once(tmp_path, system, o
     assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
     assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
     assert loads == ["student"]
+
+
+def test_lines_without_text_are_counted(tmp_path, system, one, monkeypatch):
+    class Careful(Shouting):
+        def translate(self, lines, settings):
+            return [found if line else EMPTY for line, found in zip(lines, super().translate(lines, settings))]
+
+    said = []
+    monkeypatch.setattr(FakeSystem, "load", lambda self, device: Careful())
+    monkeypatch.setattr(translations.console, "warning", said.append)
+    assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
+    assert said == ["test_sets.a has 1 lines without text; their translations are empty."]
 
 
 def test_a_line_separator_in_a_translation_parts_no_line(tmp_path, system, one, monkeypatch):

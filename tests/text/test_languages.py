@@ -109,6 +109,7 @@ NLLB = ["zho_Hans", "zho_Hant", "deu_Latn", "srp_Cyrl", "por_Latn", "yue_Hant", 
         ("sr-Latn", NLLB, []), ("ar", NLLB, ["arb_Arab"]), ("ms", NLLB, ["zsm_Latn"]), ("pt_BR", NLLB, ["por_Latn"]),
         ("pt", ["pt_PT", "pt_BR"], ["pt_PT", "pt_BR"]), ("pt_PT", ["pt_BR", "de"], []), ("deu", ["de", "es"], ["de"]),
         ("en", ["de_DE", "en_XX"], ["en_XX"]), ("ro_RO", ["ron", "fra"], ["ron"]), ("fr", ["zz", "fra"], ["fra"]),
+        ("nb", ["no", "sv"], ["no"]), ("no", ["nob_Latn", "nno_Latn"], ["nob_Latn"]), ("yue", ["zh", "en"], []),
         ("xx", NLLB, []),
     ],
 )  # fmt: skip
@@ -123,7 +124,9 @@ def test_a_language_that_a_model_does_not_know_is_refused_with_what_it_knows():
     _, (few,) = choose_language("target_language", "fr", ["en", "de"])
     assert few == "target_language=fr: the model knows de, en."
     _, (many,) = choose_language("target_language", "sr-Latn", [*NLLB, *(f"q{i}" for i in range(40))])
-    assert many.startswith("target_language=sr-Latn: the model knows srp_Cyrl and ")
+    assert many == "target_language=sr-Latn: is not among the model's 49 codes; the closest is srp_Cyrl."
+    _, (unknown,) = choose_language("target_language", "cn", [*NLLB, *(f"q{i}" for i in range(40))])
+    assert unknown.endswith("the closest is zho_Hans.")
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
@@ -144,6 +147,7 @@ def test_a_training_says_before_it_starts_how_it_cannot_be_validated(tmp_path, m
 
     (missing,) = problems(english, japanese, tgt_language="ignore")
     assert f"model.validation_ds.tgt_file_name names '{japanese}'" in missing and "sacrebleu[ja]" in missing
+    assert missing.endswith("; or set model.bleu_tokenizer=char.")
     assert problems(japanese, bleu_tokenizer="char") == problems(english) == problems(tmp_path / "gone") == []
     (unknown,) = problems(english, bleu_tokenizer="mecab")
     assert unknown.startswith("model.bleu_tokenizer=mecab: must be null or one of none, zh, 13a")
