@@ -11,8 +11,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
-from nemo_distill.decoding.batching import batches_by_length
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list

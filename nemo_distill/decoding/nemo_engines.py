@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.asked_languages import direction, direction_problems
-from nemo_distill.decoding.batching import batches_by_length
 from nemo_distill.decoding.cached_decoder import CachedDecoder
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search

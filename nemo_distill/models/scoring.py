@@ -8,7 +8,7 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from torch import Tensor
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
-from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.decoding.engine import batches_by_length
 from nemo_distill.nemo_files.restore import restore_for_inference
 
 

@@ -51,9 +51,9 @@ NO_REGION = "XX"  # in mBART's codes, such as `en_XX`
 NEMO_OWN = ("ja-mecab", "hi")  # NeMo's processors for them are not Moses
 
 
-def read_language(code: str | None) -> langcodes.Language | None:
+def read_language(code: Any) -> langcodes.Language | None:
     """Returns what a code stands for, with macrolanguage and script (`zh`, `Hans`); None if it is no language's."""
-    plain = (code or "").strip("_<> ").replace("_", "-")
+    plain = code.strip("_<> ").replace("_", "-") if isinstance(code, str) else ""
     tag = ALIASES.get(plain.lower(), plain)
     if not tag or not langcodes.tag_is_valid(tag):
         return None
@@ -101,10 +101,13 @@ def scored_language(language: str | None, lines: Iterable[str]) -> str | None:
     return language if bleu_tokenization(language) != WORDS else text_language(lines) or language
 
 
-def code_problems(where: str, language: str | None) -> list[str]:
-    """Returns a sentence that begins with `where` if a code is no language's; None is allowed."""
+def code_problems(where: str, language: Any) -> list[str]:
+    """Returns a sentence that begins with `where` if a value is no language's code; None is allowed."""
     if language is None or read_language(language):
         return []
+    if not isinstance(language, str):
+        norwegian = "; YAML takes no for false, so write nb" if language is False else ""
+        return [f"{where}={language}: must be the code of a language{norwegian}."]
     close = _closest_codes(language)
     named = f"; the closest is {' or '.join(close)}" if close else ""
     return [f"{where}={language}: no language has this code in ISO 639, BCP 47 or FLORES{named}."]
@@ -143,7 +146,9 @@ def validation_problems(model: Mapping[str, Any]) -> list[str]:
         for language in _listed(model.get(key)):
             problems += code_problems(f"model.{key}", None if language == NO_LANGUAGE else language)
     for section in ("validation_ds", "test_ds"):
-        references = _listed((model.get(section) or {}).get("tgt_file_name"))
+        references = [
+            path for path in _listed((model.get(section) or {}).get("tgt_file_name")) if isinstance(path, str)
+        ]
         languages = _listed(model.get("tgt_language")) or [None]
         for index, path in enumerate(references):
             language = languages[index] if len(languages) == len(references) else languages[0]
@@ -202,7 +207,7 @@ def moses_notes(model: Mapping[str, Any]) -> list[str]:
     notes = []
     for key in ("src_language", "tgt_language"):
         for language in _listed(model.get(key)):
-            if language in (NO_LANGUAGE, *NEMO_OWN) or language in moses_languages():
+            if not isinstance(language, str) or language in (NO_LANGUAGE, *NEMO_OWN, *moses_languages()):
                 continue
             known = same_language(language, moses_languages())
             remedy = f"; it has rules for {', '.join(known)}" if known else ""

@@ -98,6 +98,15 @@ def test_what_is_no_code_is_refused(code):
     assert [problem.split(":")[0] for problem in code_problems("key", code)] == [f"key={code}"]
 
 
+@pytest.mark.parametrize(("value", "end"), [(False, "so write nb."), (True, "a language."), (5, "a language.")])
+def test_what_is_no_text_is_no_code(value, end):
+    """YAML's `no`, for one, is not Norwegian."""
+    (problem,) = code_problems("tgt_language", value)
+    assert problem.startswith(f"tgt_language={value}: must be the code of a language") and problem.endswith(end)
+    assert moses_notes({"src_language": value}) == [] and bleu_tokenization(value) == "13a"
+    assert validation_problems({"src_language": value, "validation_ds": {"tgt_file_name": 5}})[0].endswith(end)
+
+
 NLLB = ["zho_Hans", "zho_Hant", "deu_Latn", "srp_Cyrl", "por_Latn", "yue_Hant", "arb_Arab", "arz_Arab", "zsm_Latn"]
 
 
