@@ -17,7 +17,9 @@ setup(
         "numpy>=1.26",
         "pydantic>=2.7,<3",
         "typing_extensions>=4.10",
-        "sacrebleu>=2.3",
+        "sacrebleu>=2.3",  # its extras [ja] and [ko] are asked for where a language needs them
+        "regex",  # sacrebleu's
+        "langcodes[data]>=3.5",  # which codes mean which language, and each language's script
         "sentencepiece>=0.2",
         "rich>=13",
         "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2

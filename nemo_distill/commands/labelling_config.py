@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
     EngineName,
     ModelSection,
@@ -19,7 +20,6 @@ from nemo_distill.decoding.engines import (
     written_language,
 )
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
@@ -27,6 +27,15 @@ from nemo_distill.pseudo_labels.judge import Criteria, Selection
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
+from nemo_distill.text.languages import (
+    NO_LANGUAGE,
+    WORDS,
+    bleu_tokenization,
+    code_problems,
+    first_lines,
+    language_problems,
+    scored_language,
+)
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
 FILE = "file"  # in place of an engine: translations that are there
@@ -121,7 +130,8 @@ class LabellingConfig(Selection, ModelSection):
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
         if self.engine == FILE:
-            return [f"model {problem}." for problem in unreadable_files(self.model)]
+            problems = [f"model {problem}." for problem in unreadable_files(self.model)]
+            return problems + not_asked_for((self.source_language, self.target_language), "engine=file")
         languages = (self.source_language, self.target_language)
         return engine_problems(self.engine, self.teachers, self.dtype, *languages)
 
@@ -167,6 +177,12 @@ class LabellingConfig(Selection, ModelSection):
         return language_problems("metric_language", self.bleu_language())
 
     @rule
+    def moses_problems(self) -> list[str]:
+        """Returns a sentence for each code in `moses` that is no language's."""
+        listed = self.moses if isinstance(self.moses, list) else []
+        return [problem for code in listed if code != NO_LANGUAGE for problem in code_problems("moses", code)]
+
+    @rule
     def overwriting_problems(self) -> list[str]:
         """Returns a sentence for each file that is read, or that no earlier job left, and the text would replace."""
         read = [*self.sources, *filter(None, self.references), *map(Path, self.teachers)]
@@ -179,12 +195,14 @@ class LabellingConfig(Selection, ModelSection):
         ]
 
     def bleu_language(self) -> str | None:
-        """Returns the language given, or else the teacher's where BLEU needs to know it."""
+        """Returns the language given, or else the teacher's or the references' where BLEU needs to know it."""
         asked = self.selection == "interpolation" and self.metric == "bleu"
         if self.metric_language or not asked or self.engine == FILE:
             return self.metric_language
         language = written_language(self.engine, self.teachers[0], self.target_language)
-        return None if bleu_tokenization(language) == bleu_tokenization(None) else language
+        references = (line for path in self.references if path for line in first_lines(path))
+        language = scored_language(language, references)
+        return None if bleu_tokenization(language) == WORDS else language
 
     def moses_languages(self) -> Sequence[str | None]:
         """Returns the languages whose tokenization the text is written in."""

@@ -14,8 +14,9 @@ from nemo_distill.report.page import render_page
 from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.runs import find_runs
 from nemo_distill.report.sections import report_sections
-from nemo_distill.report.sentences import reader_data
+from nemo_distill.report.sentences import reader_data, tokenization
 from nemo_distill.storage.files import UserPath, whole_file
+from nemo_distill.text.languages import tokenizer_problems
 
 
 @section
@@ -64,7 +65,14 @@ class ReportConfig:
             return [f"evaluation={self.evaluation}: {error}."]
         if self.metric not in evaluation.metrics:
             return [f"metric={self.metric}: must be one of {', '.join(evaluation.metrics)}."]
-        return []
+        return self._tokenizer_problems(evaluation)
+
+    def _tokenizer_problems(self, evaluation: Evaluation) -> list[str]:
+        """Returns a sentence for each package that the reader's sentence BLEU needs, as the evaluation did."""
+        systems = [of_system for one in evaluation.test_sets.values() for of_system in one["scores"].values()]
+        wanted = sorted(set(map(tokenization, systems))) if self.sentences else []
+        where = f"sentences={self.sentences}"
+        return [problem for name in wanted for problem in tokenizer_problems(where, name, "; or set sentences=0")]
 
 
 def check_report(cfg: DictConfig) -> None:

@@ -35,6 +35,7 @@ from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_f
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
+from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.overlap import evaluation_pairs_in_training
 from nemo_distill.text.training_mix import training_mix_problems
 
@@ -122,7 +123,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     sections = _plain(cfg)
     _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
-    problems += wrong_values(sections)
+    problems += wrong_values(sections) + validation_problems(model)
     problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
@@ -213,7 +214,7 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
 
 
 def _odd_data(model: Mapping[str, Any]) -> list[str]:
-    return unread_files(model) + untokenized_text(model) + evaluation_pairs_in_training(model)
+    return unread_files(model) + untokenized_text(model) + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
 def _has_tokenizer(model: Mapping[str, Any], side: str) -> bool:

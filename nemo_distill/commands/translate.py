@@ -89,14 +89,16 @@ def run_translation(config: TranslationConfig) -> None:
     languages = (config.source_language, config.target_language)
     paths = model_paths(config.model)
     engine = load_engine(config.engine, paths, config.device, config.dtype, config.weights, *languages)
-    search, cut = config.search, 0
+    search, cut, blank = config.search, 0, 0
     with _lines(config.input) as lines, _whole_or_nothing(config.output) as output:
         for number, translation in enumerate(_translations(engine, lines, config)):
             output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
             output.flush()
-            cut += translation.source_cut
+            cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
     if cut:
         Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
+    if blank:
+        Console(stderr=True).print(f"{blank} lines had no text; their translations are empty.")
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:

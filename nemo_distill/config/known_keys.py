@@ -49,6 +49,7 @@ train_ds validation_ds test_ds optim encoder_tokenizer decoder_tokenizer encoder
 num_test_examples max_generation_delta label_smoothing beam_size len_pen src_language tgt_language
 find_unused_parameters shared_tokenizer multilingual preproc_out_dir validate_input_ids shared_embeddings
 """.split()
+OUR_MODEL = ["search", "bleu_tokenizer", "distillation"]
 DATA = """
 src_file_name tgt_file_name use_tarred_dataset tar_files metadata_file lines_per_dataset_fragment
 num_batches_per_tarfile shard_strategy tokens_in_batch clean max_seq_length min_seq_length cache_ids
@@ -77,7 +78,7 @@ STRICT = {
 # Sections in which NeMo silently ignores unknown keys. Only keys similar to a known key are reported. Other keys may
 # be meant for the user's own code.
 LENIENT = {
-    "model": MODEL,
+    "model": [*MODEL, *OUR_MODEL],
     **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{section}": TRANSFORMER for section in ("encoder", "decoder")},
     **{f"model.{section}_tokenizer": TOKENIZER for section in ("encoder", "decoder")},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.decoding.tokenizers import load_tokenizer
@@ -47,7 +47,7 @@ class CTranslate2Engine:
       (`power`). The `wu` form is not available, so it is rejected for beams larger than 1. For greedy search and
       samples, both forms work.
     - The end of sentence is allowed as the first token, as in our search (`min_decoding_length=0`; CTranslate2's
-      default is 1). NeMo continues after an end in first place, and treats a padding token as an end.
+      default is 1). NeMo continues after an end in first place.
     - The order of floating-point sums depends on the batch. Scores differ in the sixth digit, and hypotheses with
       nearly equal scores may change places.
     - The number of positions is fixed at export. Longer lines are cut off (see `Translation.source_cut`), and
@@ -101,7 +101,8 @@ class CTranslate2Engine:
         )
         self._source_processor, self._target_processor = load_processors(source.language, target.language)
         self._source_vocabulary = _read_vocabulary(self._folder, "source")
-        self._target_ids = {token: index for index, token in enumerate(_read_vocabulary(self._folder, "target"))}
+        self._target_vocabulary = _read_vocabulary(self._folder, "target")
+        self._target_ids = {token: index for index, token in enumerate(self._target_vocabulary)}
 
     @classmethod
     def from_nemo(
@@ -155,7 +156,7 @@ class CTranslate2Engine:
             raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {error}."]) from error
 
     def _read(self, lines: Sequence[str]) -> list[_Source]:
-        texts = [tokenized(line.rstrip("\n"), self._source_processor) if line.strip() else "" for line in lines]
+        texts = [tokenized(line.rstrip("\n"), self._source_processor) if not is_blank(line) else "" for line in lines]
         longest = self._record.source.positions - 2  # bos and eos
         return [
             _Source([self._source_vocabulary[index] for index in ids[:longest]], len(ids) > longest)
@@ -198,8 +199,16 @@ class CTranslate2Engine:
             min_decoding_length=0,
             return_scores=True,
             return_end_token=True,
+            suppress_sequences=[[token] for token in self._never(settings)],
             **self._search_options(settings),
         )
+
+    def _never(self, settings: SearchSettings) -> list[str]:
+        """Returns the tokens that are not generated: padding, and unless they are allowed, unknown words."""
+        special = self._record.target.special_ids
+        unknown = [special["unk"], *range(self._record.target.pieces, len(self._target_vocabulary))]
+        never = {special["pad"], *([] if settings.allow_unknown else unknown)} - {special["eos"]}
+        return [self._target_vocabulary[index] for index in sorted(never)]
 
     def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
         if settings.method == "beam":

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+import regex
+
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import CLOSED
+
+# Spaces, control and format characters such as U+200B and U+FEFF, other invisible ones, and the empty Braille cell.
+_INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,9 @@ class Hypothesis:
     Args:
         text: the final text, detokenized and without special symbols.
         score: the sum of log-probabilities, including the end of sentence if it was reached, divided by the length
-            penalty. Temperature, `top_k` and `top_p` of a sample do not affect it. A forced language token
-            at the start counts neither in the sum nor in the length.
+            penalty. They are probabilities among the tokens that may be generated, without padding and unknown words.
+            Temperature, `top_k` and `top_p` of a sample do not affect it. A forced language token at the start counts
+            neither in the sum nor in the length.
         finished: False if the hypothesis was cut off by the length limit.
     """
 
@@ -44,8 +50,18 @@ class Translation:
         """The best hypothesis."""
         return self.hypotheses[0].text
 
+    @property
+    def is_of_nothing(self) -> bool:
+        """True if the line had no tokens, so that no model has translated it."""
+        return self is EMPTY
+
 
 EMPTY = Translation((Hypothesis("", 0.0),))
+
+
+def is_blank(line: str) -> bool:
+    """Returns whether a line has nothing to translate: not one visible character."""
+    return _INVISIBLE.fullmatch(line) is not None
 
 
 class Engine(Protocol):
@@ -55,7 +71,7 @@ class Engine(Protocol):
     """
 
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
-        """Translates `lines` and keeps their order. Lines without any token give `EMPTY`."""
+        """Translates `lines` and keeps their order. Blank lines, and others without a token, give `EMPTY`."""
 
 
 def translate_stream(
@@ -68,3 +84,18 @@ def translate_stream(
     lines = iter(lines)
     while part := list(islice(lines, chunk)):
         yield from engine.translate(part, settings)
+
+
+def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yields the indices of `lengths` in batches, longest first, so that a lack of memory shows at once.
+
+    Args:
+        lengths: number of tokens of each sentence.
+        budget: maximum number of tokens in a batch, including padding. A longer sentence gets its own batch.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -1,7 +1,7 @@
 """Loads the engine that a config names."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -23,10 +24,11 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES, direction, direction_problems
+from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list
+from nemo_distill.text.languages import NO_LANGUAGE
 
 EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
 ENGINES = get_args(EngineName)
@@ -54,9 +56,9 @@ class ModelSection:
     weights: Shares | None = None
     """Of several models, the share of each in the average; null: equal shares."""
     source_language: str | None = None
-    """Of a multilingual model."""
+    """Of a multilingual model, by any of its codes: `de`, `deu`, `deu_Latn`."""
     target_language: str | None = None
-    """Of a multilingual model."""
+    """Of a multilingual model; `ignore`: the lines have the tag of OPUS-MT, or the words of T5, themselves."""
 
     @rule
     def share_problems(self) -> list[str]:
@@ -74,7 +76,16 @@ def engine_problems(
     source_language: str | None = None,
     target_language: str | None = None,
 ) -> list[str]:
-    """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models."""
+    """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models.
+
+    Args:
+        name: one of `ENGINES`.
+        paths: the models.
+        dtype: of the weights.
+        source_language: only for multilingual models.
+        target_language: only for multilingual models.
+    """
+    languages = (source_language, target_language)
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
     if name not in ENGINES:
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
@@ -84,12 +95,12 @@ def engine_problems(
     if dtype is not None and dtype not in dtypes:
         problems.append(f"dtype={dtype}: must be null or one of {', '.join(dtypes)}.")
     if name == "hugging_face":
-        problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path)]
+        problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path, languages)]
     elif name == "ctranslate2" and not find_spec("ctranslate2"):
         problems.append(missing_package("ctranslate2"))
     else:
         for path in filter(os.path.exists, paths):
-            problems += _file_problems(name, Path(path), source_language, target_language)
+            problems += _file_problems(name, Path(path), languages)
         if not problems and len(paths) > 1:
             problems += _different_vocabularies(paths)
     return problems
@@ -109,21 +120,18 @@ def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def _file_problems(name: str, path: Path, source_language: str | None, target_language: str | None) -> list[str]:
-    config: Mapping[str, Any] = {}
+def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> list[str]:
     try:
         if not path.is_dir():
             config = readable_tokenizers(translation_archive(path)).config
-        elif name == "ctranslate2":
+            missing = unsupported(config, name) if name == "ctranslate2" else ()
+            return [*direction_problems(config, *languages), *(f"model: '{path}' has {one}" for one in missing)]
+        if name == "ctranslate2":
             ExportRecord.read(path)
-        else:
-            return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
+            return not_asked_for(languages, "an exported model")
     except ValueError as error:
         return [f"model: {error}."]
-    problems = direction_problems(config, source_language, target_language)
-    if config and name == "ctranslate2":
-        problems += [f"model: '{path}' has {problem}" for problem in unsupported(config, name)]
-    return problems
+    return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
 
 
 def _found_device(device: str) -> str:
@@ -173,9 +181,8 @@ def written_language(name: str, path: str | Path, target_language: str | None = 
         target_language: the target language of a multilingual model.
     """
     if name == "hugging_face":
-        return target_language or folder_language(path)
-    language = model_languages(name, path, None, target_language)[1]
-    return language if isinstance(language, str) else target_language
+        return folder_language(path) if target_language in (None, NO_LANGUAGE) else target_language
+    return model_languages(name, path, None, target_language)[1]
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.batching import batches_by_length
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.asked_languages import Direction, folder_direction
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
@@ -45,11 +45,12 @@ class HuggingFaceEngine:
         folder: the folder with `config.json`, weights and tokenizer.
         device: a device such as `cpu` or `cuda:1`.
         dtype: the type of the weights: float32, float16 or bfloat16.
-        source_language: the tokenizer's code of the language, such as `deu_Latn`; only for multilingual models.
-        target_language: the same for the target.
+        source_language: only for models that are told it: NLLB, M2M-100, mBART and T5.
+        target_language: only for these, OPUS-MT models with several targets, and MADLAD-400. `ignore`: the lines have
+            the tag of OPUS-MT, or the words of T5, themselves.
 
     Raises:
-        ConfigurationError: if a language is missing or unknown to the tokenizer.
+        ConfigurationError: if a language is missing, unknown to the model, or not to be chosen.
     """
 
     def __init__(
@@ -60,21 +61,25 @@ class HuggingFaceEngine:
         source_language: str | None = None,
         target_language: str | None = None,
     ):
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+        from transformers import AutoModelForSeq2SeqLM
 
+        self._tokenizer, direction, problems = _read_folder(folder, (source_language, target_language))
+        if problems:
+            raise ConfigurationError(problems)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
             model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
         except Exception as error:  # transformers raises many types of errors for damaged files or required code
-            raise ConfigurationError(
-                [f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"]
-            ) from error
-        language = _set_languages(self._tokenizer, source_language, target_language)
+            raise ConfigurationError([_not_loaded(folder, error)]) from error
+        if direction.source:
+            self._tokenizer.src_lang = direction.source
+        self._before = direction.before
+        language = self._tokenizer.convert_tokens_to_ids(direction.target) if direction.target else None
         self._prompt = _prompt(model.generation_config, language)
         model.generation_config = _without_search(model.generation_config)
         self._model = model.to(device).eval()
         self._device = device
         self._special_tokens = self._tokenizer.num_special_tokens_to_add()
+        self._unknown = _unknown_ids(self._tokenizer, model.config.vocab_size)
         self._longest = min(self._tokenizer.model_max_length, _positions(model.config))
 
     @torch.inference_mode()
@@ -86,7 +91,7 @@ class HuggingFaceEngine:
         """
         if problems := settings.problems() or unsupported_by_hugging_face(settings):
             raise ConfigurationError(problems)
-        sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if line.strip()}
+        sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if not is_blank(line)}
         wanted = [index for index, (ids, _) in sources.items() if len(ids) > self._special_tokens]
         encoded = [sources[index][0] for index in wanted]
         translations = [EMPTY] * len(lines)
@@ -101,6 +106,7 @@ class HuggingFaceEngine:
 
     def _read(self, line: str) -> tuple[list[int], bool]:
         """Returns the ids of a line with all special ids, and whether the line was cut off."""
+        line = self._before + line
         ids = self._tokenizer(line)["input_ids"]
         if len(ids) <= self._longest:
             return ids, False
@@ -129,6 +135,8 @@ class HuggingFaceEngine:
             output_scores=settings.is_beam_search,
             output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
+            suppress_tokens=self._never(settings) or None,
+            renormalize_logits=True,
             **_search_options(settings),
         )
         generated = output.sequences[:, len(self._prompt) :]  # (B * n_best, T)
@@ -143,6 +151,16 @@ class HuggingFaceEngine:
         per_line = [found[start : start + settings.n_best] for start in range(0, len(found), settings.n_best)]
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in per_line]
 
+    def _never(self, settings: SearchSettings) -> list[int]:
+        """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
+        config = self._model.generation_config
+        words = [ids[0] for ids in config.bad_words_ids or () if len(ids) == 1]
+        never = {*(config.suppress_tokens or ()), *words, config.pad_token_id}
+        if not settings.allow_unknown:
+            never |= self._unknown
+        kept = {None, *as_list(config.eos_token_id)} - set(config.suppress_tokens or ())
+        return sorted(never - kept)
+
     def _limit(self, source_length: int, settings: SearchSettings) -> int:
         """Returns the maximum number of tokens in a hypothesis, including its end. Always counts 2 special tokens."""
         limit = _positions(self._model.config) + 1 - len(self._prompt)
@@ -155,7 +173,9 @@ class HuggingFaceEngine:
         if settings.is_beam_search:
             steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
         else:  # not the scores, which depend on temperature, top_k and top_p
-            steps = self._model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
+            never = torch.tensor(self._never(settings), dtype=torch.long, device=self._model.device)
+            logits = tuple(step.index_fill(-1, never, -torch.inf) for step in output.logits)
+            steps = self._model.compute_transition_scores(output.sequences, logits, normalize_logits=True)
         positions = torch.arange(steps.shape[1], device=steps.device)  # (T,)
         totals = steps.masked_fill(positions >= lengths.unsqueeze(1), 0.0).sum(-1)
         return (totals / settings.penalty(lengths)).tolist()
@@ -187,29 +207,26 @@ def _prompt(generation_config: Any, language: int | None) -> list[int]:
     return [start] if forced is None else [start, forced]
 
 
+def _unknown_ids(tokenizer: Any, size: int) -> set[int]:
+    """Returns the ids below `size` of unknown words: the tokenizer's own, and those without a token."""
+    return {tokenizer.unk_token_id} | {
+        index
+        for index in set(range(size)) - set(tokenizer.get_vocab().values())
+        if _token(tokenizer, index) in (None, tokenizer.unk_token)
+    }
+
+
+def _token(tokenizer: Any, index: int) -> str | None:
+    try:
+        return tokenizer.convert_ids_to_tokens(index)
+    except IndexError:  # sentencepiece's, for ids that it does not have
+        return None
+
+
 def _without_search(generation_config: Any) -> Any:
     from transformers import GenerationConfig
 
     return GenerationConfig(**{key: getattr(generation_config, key, None) for key in VOCABULARY_KEYS})
-
-
-def _set_languages(tokenizer: Any, source: str | None, target: str | None) -> int | None:
-    """Sets the source language of a multilingual tokenizer, and returns the id of the target language token."""
-    if not hasattr(tokenizer, "src_lang"):
-        return None
-    problems = []
-    for key, language in (("source_language", source), ("target_language", target)):
-        if language is None or _language_id(tokenizer, language) in (None, tokenizer.unk_token_id):
-            problems.append(f"{key}={language}: must be one of the codes of the model's tokenizer, such as deu_Latn.")
-    if problems:
-        raise ConfigurationError(problems)
-    tokenizer.src_lang = source
-    return _language_id(tokenizer, target)
-
-
-def _language_id(tokenizer: Any, language: str | None) -> int | None:
-    codes = getattr(tokenizer, "lang_code_to_token", {})  # for M2M-100, whose language tokens look like __de__
-    return tokenizer.convert_tokens_to_ids(codes.get(language, language))
 
 
 def _positions(config: Any) -> int:
@@ -232,8 +249,13 @@ def folder_language(path: str | Path) -> str | None:
     return language if isinstance(language, str) else None
 
 
-def folder_problems(path: str | Path) -> list[str]:
-    """Returns a sentence if a path is not the folder of a sequence-to-sequence model."""
+def folder_problems(path: str | Path, languages: Sequence[str | None] = (None, None)) -> list[str]:
+    """Returns a sentence for each reason why an engine would not load a folder, without loading the model.
+
+    Args:
+        path: the folder.
+        languages: the source and target language that are asked for.
+    """
     config = Path(path) / "config.json"
     if not Path(path).is_dir() or not config.is_file():
         return [f"model names '{path}'; engine=hugging_face needs a folder with config.json, weights and tokenizer."]
@@ -245,4 +267,23 @@ def folder_problems(path: str | Path) -> list[str]:
         return [f"model: {error}."]
     if kind.get("is_encoder_decoder") is not True:
         return [f"model names '{path}', whose config.json is not of a sequence-to-sequence model."]
-    return []
+    try:
+        return _read_folder(path, languages)[2]
+    except ConfigurationError as error:
+        return error.problems
+
+
+def _read_folder(folder: str | Path, languages: Sequence[str | None]) -> tuple[Any, Direction, list[str]]:
+    """Returns the tokenizer, what the model must read to know its languages, and a sentence for each problem."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
+    except Exception as error:  # transformers raises many types of errors for damaged files or required code
+        raise ConfigurationError([_not_loaded(folder, error)]) from error
+    config = read_json(Path(folder) / "config.json") or {}
+    return tokenizer, *folder_direction(tokenizer, config, languages)
+
+
+def _not_loaded(folder: str | Path, error: Exception) -> str:
+    return f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"

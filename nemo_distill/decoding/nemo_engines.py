@@ -3,21 +3,22 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.decoding.asked_languages import direction, direction_problems
 from nemo_distill.decoding.cached_decoder import CachedDecoder
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
 from nemo_distill.decoding.search import Found, SpecialIds, search
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.nemo_files.model_kinds import direction, direction_problems, is_tagged, number_of_positions
+from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions
 
 SPECIAL_TOKENS = 2  # the start and the end of a source
 # Number of hypotheses times source tokens decoded together. GPUs need large batches; on a CPU they gain little.
@@ -54,16 +55,17 @@ class TextEngine(ABC):
     ):
         self.model = model
         self.prefix: list[int] = []
-        if model.multilingual and not reads_ids:
-            self._choose_languages(source_language, target_language)
-        else:
-            self.source_processor, self.target_processor = model.source_processor, model.target_processor
+        self.source_processor, self.target_processor = model.source_processor, model.target_processor
+        if reads_ids:
+            return
+        config = {**model.cfg, "multilingual": model.multilingual}
+        if problems := direction_problems(config, source_language, target_language):
+            raise ConfigurationError(problems)
+        if model.multilingual:
+            self._choose_languages(*direction(config, source_language, target_language))
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model
-        if problems := direction_problems(model.cfg, source, target):
-            raise ConfigurationError(problems)
-        source, target = direction(model.cfg, source, target)
         self.source_processor, self.target_processor = MTEncDecModel.setup_pre_and_post_processing_utils(
             source, target, model.encoder_tokenizer_library, model.decoder_tokenizer_library
         )
@@ -73,7 +75,7 @@ class TextEngine(ABC):
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
         """See `Engine`."""
         translations = [EMPTY] * len(lines)
-        by_line = {index: self.source_ids(line) for index, line in enumerate(lines) if line.strip()}
+        by_line = {index: self.source_ids(line) for index, line in enumerate(lines) if not is_blank(line)}
         worded = [index for index, source in by_line.items() if len(source) > len(self.prefix) + SPECIAL_TOKENS]
         sources = [by_line[index] for index in worded]
         for index, source, hypotheses in zip(worded, sources, self._search(sources, settings)):
@@ -91,6 +93,16 @@ class TextEngine(ABC):
         line = tokenized(line, self.source_processor)
         tokenizer = self.model.encoder_tokenizer
         return [*self.prefix, tokenizer.bos_id, *tokenizer.text_to_ids(line), tokenizer.eos_id]
+
+    def _never(self, settings: SearchSettings) -> tuple[int, ...]:
+        """Returns the ids that no search generates: padding, and unless they are allowed, unknown words.
+
+        The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size. These are
+        unknown words too.
+        """
+        tokenizer = self.model.decoder_tokenizer
+        unknown = [tokenizer.unk_id, *range(tokenizer.vocab_size, self.model.decoder.vocab_size)]
+        return tuple(sorted({tokenizer.pad_id, *([] if settings.allow_unknown else unknown)} - {tokenizer.eos_id}))
 
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
@@ -185,9 +197,8 @@ class CachedEngine(TextEngine):
         uniforms = None
         if settings.method == "sample":
             uniforms = torch.stack([_uniforms(source, settings, max(limits)) for source in sources]).to(ids.device)
-        return search(
-            self.decoder, ids, mask, torch.tensor(limits, device=ids.device), self.special, settings, uniforms
-        )
+        special = replace(self.special, never=self._never(settings))
+        return search(self.decoder, ids, mask, torch.tensor(limits, device=ids.device), special, settings, uniforms)
 
 
 def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor:
@@ -195,6 +206,22 @@ def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor
     digest = hashlib.sha256(f"{settings.seed} {source}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
     return torch.rand(count, settings.n_best, generator=generator).T
+
+
+class _Without(nn.Module):
+    """NeMo's head without some ids, for NeMo's search. The other ids share their probability."""
+
+    def __init__(self, log_softmax: nn.Module, never: Sequence[int]):
+        super().__init__()
+        self.log_softmax, self.never = log_softmax, list(never)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.restricted(self.log_softmax.forward(hidden_states=hidden_states))
+
+    def restricted(self, log_probs: Tensor) -> Tensor:
+        """Returns the log-probabilities (..., V) among the other ids."""
+        never = torch.tensor(self.never, dtype=torch.long, device=log_probs.device)
+        return log_probs.index_fill(-1, never, -torch.inf).log_softmax(dim=-1)
 
 
 class NeMoEngine(TextEngine):
@@ -223,21 +250,23 @@ class NeMoEngine(TextEngine):
         ids, mask = self._batch([source])
         beam_search = self.model.beam_search
         longest, beam_search.max_seq_length = beam_search.max_seq_length, self._limit(source, settings)
+        log_softmax = beam_search.log_softmax
+        beam_search.log_softmax = head = _Without(log_softmax, self._never(settings))
         try:
             hidden = self.model.encoder(input_ids=ids, encoder_mask=mask)
             best = beam_search(encoder_hidden_states=hidden, encoder_input_mask=mask)
         finally:
-            beam_search.max_seq_length = longest
+            beam_search.max_seq_length, beam_search.log_softmax = longest, log_softmax
             self.model.eval().requires_grad_(False)  # NeMo's search leaves the decoder in train mode
         tokenizer = self.model.decoder_tokenizer
         tokens = best[0, 1:].tolist()
-        ends = [index for index, token in enumerate(tokens) if token in (tokenizer.eos_id, tokenizer.pad_id)]
+        ends = [index for index, token in enumerate(tokens) if token == tokenizer.eos_id]
         labels = tokens[: ends[0] + 1] if ends else tokens
-        score = self._log_prob(ids, mask, labels) / settings.penalty(len(labels))
+        score = self._log_prob(ids, mask, labels, head) / settings.penalty(len(labels))
         return Found(labels[:-1] if ends else labels, score, bool(ends))
 
-    def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int]) -> float:
+    def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int], head: _Without) -> float:
         """Returns the total log-probability of a translation, given its source `src_ids` (1, S)."""
         tgt_ids = src_ids.new_tensor([[self.model.decoder_tokenizer.bos_id, *labels[:-1]]])  # (1, T)
-        log_probs = self.model(src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids))[0]  # (T, V)
+        log_probs = head.restricted(self.model(src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids))[0])  # (T, V)
         return log_probs.gather(-1, src_ids.new_tensor(labels).unsqueeze(-1)).sum().item()

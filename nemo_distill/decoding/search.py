@@ -4,6 +4,7 @@ A sentence leaves the batch as soon as its result is final, and each sentence ha
 a sentence therefore does not depend on the other sentences.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,11 +26,19 @@ class StepDecoder(Protocol):
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The special ids of the target vocabulary."""
+    """The special ids of the target vocabulary.
+
+    Args:
+        pad: follows the end in a batch.
+        bos: the start.
+        eos: the end.
+        never: ids that are not generated. The others share their probability.
+    """
 
     pad: int
     bos: int
     eos: int
+    never: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,11 @@ def search(
     state = decoder.start(src_ids, src_mask)
     beams = _first_beams(src_ids, limits)
     latest = torch.full_like(beams.lengths, special.bos)  # (B, 1)
+    never = torch.tensor(special.never, dtype=torch.long, device=src_ids.device)
     steps_between_checks = STEPS_BETWEEN_CHECKS.get(src_ids.device.type, 1)
     for step in range(1, int(limits.max()) + 1):
         logits = decoder.step(state, latest)  # (B, W, V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).index_fill(-1, never, -torch.inf)
         if settings.method == "beam":
             beams, parents = _extend_beams(beams, logits, special, settings)
         elif uniforms is None:
@@ -102,7 +112,7 @@ def search(
         else:
             beams, parents = _extend_samples(beams, logits, special, settings, uniforms[beams.sentences, :, step - 1])
         latest = beams.tokens[:, :, -1]
-        beams.ended |= (latest == special.eos) | (latest == special.pad) | (beams.lengths >= beams.limits)
+        beams.ended |= (latest == special.eos) | (beams.lengths >= beams.limits)
         kept = None
         if step % steps_between_checks == 0:
             done = _done(beams, settings)
@@ -210,6 +220,8 @@ def _collect(beams: Beams, special: SpecialIds, settings: SearchSettings, found:
     columns = (beams.sentences, beams.tokens, ranks, beams.lengths, order)
     for sentence, tokens, scores, lengths, best in zip(*(column.tolist() for column in columns)):
         for index in best:
+            if scores[index] == -math.inf:  # a beam wider than there are hypotheses
+                continue
             chosen = tokens[index][: lengths[index]]
-            finished = chosen[-1] in (special.eos, special.pad)
+            finished = chosen[-1] == special.eos
             found[sentence].append(Found(chosen[:-1] if finished else chosen, scores[index], finished))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import rule, section
 
 
 @section
@@ -33,6 +33,8 @@ class SearchSettings:
     max_delta: int | None = Field(default=50, ge=0)
     """Maximum of |y| minus the source length, which always includes two special symbols; null: only the model's own
     length limit. The same as NeMo's `max_generation_delta`."""
+    allow_unknown: bool = False
+    """Let the search generate the unknown word, which most tokenizers write as `⁇`, and ids without a piece."""
     top_k: int = Field(default=0, ge=0)
     """Samples are drawn from this many most probable tokens; 0: from all (Fan et al. 2018)."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -47,6 +49,17 @@ class SearchSettings:
         if self.method != "beam" or self.n_best <= self.beam_size:
             return []
         return [f"n_best={self.n_best}: must be from 1 to beam_size={self.beam_size}."]
+
+    @rule
+    def sample_problems(self) -> list[str]:
+        """Returns a sentence for each setting of samples that is given to a beam."""
+        if self.method != "beam":
+            return []
+        return [
+            f"{key}={getattr(self, key)}: only samples are drawn by it; set method=sample."
+            for key in ("top_k", "top_p", "temperature")
+            if getattr(self, key) != getattr(SearchSettings, key)
+        ]
 
     @property
     def is_beam_search(self) -> bool:

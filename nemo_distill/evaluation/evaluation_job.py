@@ -24,6 +24,7 @@ from nemo_distill.metrics.significance import REVISION, SignificanceSettings, co
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
+from nemo_distill.text.languages import bleu_tokenization
 
 
 @section
@@ -186,7 +187,7 @@ class EvaluationJob:
         self, one: EvaluationSet, name: str, lines: Sequence[str], references: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
         """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
-        settings = self._scored(one, f"{name}.txt") | {"language": one.language, "versions": versions(["sacrebleu"])}
+        settings = self._scored(one, f"{name}.txt") | self._scored_as(one)
         scores: dict[str, dict[str, Any]] = {}
         for metric in self.settings.metrics:
             make = partial(corpus_score, metric, lines, references, one.language)
@@ -217,8 +218,7 @@ class EvaluationJob:
         self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
     ) -> list[dict[str, Any]]:
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
-        settings |= {"language": one.language, "versions": versions(["sacrebleu"]), "test": asdict(self.significance)}
-        settings["revision"] = REVISION
+        settings |= self._scored_as(one) | {"test": asdict(self.significance), "revision": REVISION}
 
         def make() -> dict[str, Any]:
             found = compare(texts, references, self.significance, one.language)
@@ -228,6 +228,9 @@ class EvaluationJob:
 
     def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
+
+    def _scored_as(self, one: EvaluationSet) -> dict[str, Any]:
+        return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"])}
 
     def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
         """What scores depend on: the SHA-256 of the references and of the texts with these endings."""

@@ -15,8 +15,14 @@ from sacrebleu.utils import (
 
 from nemo_distill.config.section import section
 from nemo_distill.console import console
-from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.languages import (
+    bleu_tokenization,
+    first_lines,
+    language_problems,
+    scored_language,
+    tokenizer_problems,
+)
 from nemo_distill.text.lines import TextFiles, clean_text
 
 NAME = re.compile(r"[\w+-]+")  # file names begin with it, up to the first dot
@@ -56,7 +62,8 @@ class SetSection:
     pair: str | None = None
     """The languages of that set, such as `de-en`."""
     language: str | None = None
-    """The target language, which chooses how BLEU and TER find words; null: the pair's, or what the models write."""
+    """The target language, which chooses how BLEU and TER find words; null: the pair's, or what the models write, or
+    what the references are written in if only they have no spaces between words."""
 
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why the set cannot be read."""
@@ -99,27 +106,32 @@ def set_name_problems(names: Collection[str]) -> list[str]:
 def with_languages(
     sets: Sequence[EvaluationSet], written: Mapping[str, str | None]
 ) -> tuple[list[EvaluationSet], list[str]]:
-    """Returns the test sets, with the systems' language where they have none, and a sentence for each problem.
+    """Returns the test sets, with a language where they have none, and a sentence for each problem.
 
-    Prints a warning if the language of a test set differs from that of the systems.
+    The language is that of the systems, or that of the references if no system says one or if only the references are
+    in a script without spaces. Prints a warning if the language of a test set differs from that of systems or text.
 
     Args:
         sets: the test sets of a config.
         written: for each system, the target language according to its model; None if the model does not say.
     """
     known = {name: language for name, language in written.items() if language}
-    tokenizations = {bleu_tokenization(language) for language in known.values()}
+    tokenizers = {bleu_tokenization(language) for language in known.values()}
     told = ", ".join(f"{name} {language}" for name, language in known.items())
     found, problems = [], []
     for one in sets:
         where = f"test_sets.{one.name}"
-        if one.language and tokenizations - {bleu_tokenization(one.language)}:
+        language = one.language or next(iter(known.values()), None)
+        seen = scored_language(language, first_lines(one.reference))
+        if one.language and tokenizers - {bleu_tokenization(one.language)}:
             console.warning(f"{where} is scored as language={one.language}; the models write {told}.")
-        elif not one.language and len(tokenizations) > 1:
+        elif one.language and seen != one.language:
+            console.warning(f"{where} is scored as language={one.language}; its references look like {seen}.")
+        elif not one.language and len(tokenizers) > 1:
             problems.append(f"{where}.language is missing, and the models write different ones: {told}.")
-        elif not one.language and known:
-            one = replace(one, language=next(iter(known.values())))
-            problems += language_problems(where, one.language)
+        elif not one.language:
+            one = replace(one, language=seen)
+            problems += tokenizer_problems(f"{where} is scored as language={seen}", bleu_tokenization(seen))
         found.append(one)
     return found, problems
 

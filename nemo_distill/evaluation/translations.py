@@ -55,14 +55,16 @@ class Texts:
         for one in missing:
             lines = self.read(one, "src")
             with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
-                made, cut = [], 0
+                made, cut, blank = [], 0, 0
                 for translation in translate_stream(engine, lines, self.search, self.chunk):
                     made.append(clean_text(translation.text))
-                    cut += translation.source_cut
+                    cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
                     on_progress(len(made), 1)
             if cut:
                 what = f"the beginning of {cut:,} lines of {one.name}"
                 console.warning(f"Warning: {system.name} reads only {what}; it has no positions for the rest.")
+            if blank:
+                console.warning(f"test_sets.{one.name} has {blank} lines without text; their translations are empty.")
             path = self._path(system, one)
             _write(path, made)
             self._work(system, one).finish({"sha256": sha256_of(path), "source_cut": cut})

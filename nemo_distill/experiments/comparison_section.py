@@ -17,7 +17,7 @@ from nemo_distill.evaluation.evaluation_job import EvaluationSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.systems import NAME
-from nemo_distill.metrics.scores import language_problems
+from nemo_distill.text.languages import bleu_tokenization, first_lines, scored_language, tokenizer_problems
 
 KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
 TEACHER = "teacher"
@@ -83,7 +83,8 @@ class ComparedCorpus:
     source: str
     """The ending of the source files' names, such as `de`."""
     target: str
-    """The ending of the target files' names; also the language by which BLEU splits words."""
+    """The ending of the target files' names; also the language by which BLEU splits words, unless the text is in a
+    script without spaces and this is no such language."""
     validation: str = "val"
     """The validation files' names without their ending."""
     test: str = "test"
@@ -95,12 +96,13 @@ class ComparedCorpus:
 
     def problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot find the target language's words."""
-        return language_problems("target", self.target)
+        return tokenizer_problems(f"target={self.target}", bleu_tokenization(self.test_set().language))
 
     def test_set(self) -> EvaluationSet:
         """Returns the test set."""
         source, target = (Path(self.folder) / f"{self.test}.{side}" for side in (self.source, self.target))
-        return EvaluationSet(NOT_OF_A_NAME.sub("_", self.test), source, target, self.target)
+        language = scored_language(self.target, first_lines(target))
+        return EvaluationSet(NOT_OF_A_NAME.sub("_", self.test), source, target, language)
 
 
 @section

@@ -1,14 +1,16 @@
 """Corpus scores by sacrebleu, each with the signature that reproduces it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
+from nemo_distill.text.languages import BLEU_TOKENIZERS, CHARACTERS, bleu_tokenization
+
 METRICS = ("BLEU", "chrF", "TER")
 FEWER_IS_BETTER = ("TER",)
+ASIAN = ("zh", "ja-mecab")  # tokenizers of BLEU in whose languages TER needs its Asian options
 
 
 @dataclass(frozen=True)
@@ -22,38 +24,21 @@ class Score:
     signature: str
 
 
-# sacrebleu's tokenizations by language code (of NeMo, Marian, NLLB, M2M-100 and mBART), without script or country.
-TOKENIZATIONS = {
-    **dict.fromkeys(("ja", "jpn", "jap"), "ja-mecab"),
-    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue"), "zh"),
-    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
-}
-WITHOUT_SPACES = ("ja-mecab", "zh")
+class CharacterTER(TER):
+    """TER of single characters, for scripts without spaces that sacrebleu's `asian_support` does not split."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer_signature = f"{self.tokenizer.signature()}-{CHARACTERS}"
 
-def bleu_tokenization(language: str | None) -> str:
-    """Returns sacrebleu's tokenization for a target language; `13a` by default.
-
-    Args:
-        language: such as `zh`, `zh-CN`, `zh_CN`, `zho_Hans` or `__zh__`.
-    """
-    return TOKENIZATIONS.get(re.split("[-_]", (language or "").strip("_").lower())[0], "13a")
+    def _preprocess_segment(self, sent: str) -> str:
+        return " ".join(super()._preprocess_segment(sent).replace(" ", ""))
 
 
 def signed_tokenization(signature: str) -> str:
     """Returns the tokenization in a BLEU signature, without its version; `13a` if it names none."""
     signed = dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get("tok", "13a")
-    return next((name for name in TOKENIZATIONS.values() if signed.startswith(f"{name}-")), signed)
-
-
-def language_problems(where: str, language: str | None) -> list[str]:
-    """Returns a sentence that begins with `where` if sacrebleu lacks the tokenizer for this language."""
-    try:
-        build_metric("BLEU", language)
-    except RuntimeError:
-        extra = bleu_tokenization(language)[:2]
-        return [f"{where}: BLEU for language={language} needs pip install 'sacrebleu[{extra}]'."]
-    return []
+    return next((name for name in BLEU_TOKENIZERS.values() if signed.startswith(f"{name}-")), signed)
 
 
 def build_metric(name: str, language: str | None = None) -> Metric:
@@ -61,14 +46,16 @@ def build_metric(name: str, language: str | None = None) -> Metric:
 
     Args:
         name: BLEU (Papineni 2002), chrF (chrF2, Popović 2015) or TER (Snover 2006).
-        language: the target language, which determines BLEU's tokenization. For Chinese and Japanese, TER counts
+        language: the target language, which determines BLEU's tokenization. For languages without spaces, TER counts
             characters as words. Otherwise it would count whole sentences.
     """
-    tokenization = bleu_tokenization(language)
+    tokenizer = bleu_tokenization(language)
     if name == "BLEU":
-        return BLEU(tokenize=tokenization)
-    if name == "TER" and tokenization in WITHOUT_SPACES:
+        return BLEU(tokenize=tokenizer)
+    if name == "TER" and tokenizer in ASIAN:
         return TER(normalized=True, asian_support=True)
+    if name == "TER" and tokenizer == CHARACTERS:
+        return CharacterTER()
     return {"chrF": CHRF, "TER": TER}[name]()
 
 

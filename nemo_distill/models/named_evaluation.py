@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nemo_distill.console import console
 from nemo_distill.core.distillation_mixin import NeMoHost
-from nemo_distill.metrics.scores import bleu_tokenization
+from nemo_distill.text.languages import bleu_tokenization, scored_language
 
 
 def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:
@@ -39,6 +39,7 @@ class NamedEvaluationMixin(NeMoHost):
 
     With mode `val` or `test`, it logs `{mode}_loss` (mean NLL per target token) and `{mode}_sacreBLEU` for the first
     set. With several sets, it also logs `{mode}_loss_{name}` and `{mode}_sacreBLEU_{name}` for each, and `..._avg`.
+    BLEU's tokenizer is `bleu_tokenizer` of the config, or else follows the target language or the references' script.
     """
 
     # Of `MTEncDecModel`.
@@ -95,10 +96,12 @@ class NamedEvaluationMixin(NeMoHost):
         )
         several = self.multilingual and isinstance(self.tgt_language, ListConfig)
         language = self.tgt_language[index] if several else self.tgt_language
-        bleu = corpus_bleu(translations, [references], tokenize=bleu_tokenization(language)).score
+        tokenizer = self.cfg.get("bleu_tokenizer") or bleu_tokenization(scored_language(language, references))
+        bleu = corpus_bleu(translations, [references], tokenize=tokenizer).score
         loss = sum(step["nll"] for step in steps) / max(1, sum(step["num_non_pad_tokens"] for step in steps))
         if self.global_rank == 0 and not self.trainer.sanity_checking:
-            console.info(f"\n{mode} {name}: {len(translations)} sentences, loss {loss:.3f}, sacreBLEU {bleu:.2f}")
+            scores = f"loss {loss:.3f}, sacreBLEU {bleu:.2f} (tok:{tokenizer})"
+            console.info(f"\n{mode} {name}: {len(translations)} sentences, {scores}")
             console.info(
                 f"  source:      {inputs[0]}\n  translation: {translations[0]}\n  reference:   {references[0]}"
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
 from nemo_distill.console import console
-from nemo_distill.decoding.batching import batches_by_length
+from nemo_distill.decoding.engine import batches_by_length
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.nemo_files.translation_archive import bilingual_archive

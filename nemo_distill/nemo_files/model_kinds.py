@@ -136,36 +136,6 @@ def is_tagged(config: Mapping[str, Any]) -> bool:
     return bool(config.get("multilingual")) and is_several(config.get("tgt_language"))
 
 
-def direction_problems(config: Mapping[str, Any], source: str | None, target: str | None) -> list[str]:
-    """Returns a sentence for each language that a model needs, does not know, or has no use for.
-
-    Args:
-        config: the model's config.
-        source: the value of the key `source_language`.
-        target: the value of the key `target_language`.
-    """
-    problems = []
-    for side, language in (("source", source), ("target", target)):
-        known = as_list(config.get(LANGUAGE_KEYS[side]))
-        if not config.get("multilingual"):
-            if language is not None:
-                problems.append(f"{side}_language={language}: the model is not multilingual; leave it null.")
-        elif language is None and len(known) > 1:
-            problems.append(f"{side}_language has no value; the model is multilingual: {', '.join(known)}.")
-        elif language is not None and language not in known:
-            problems.append(f"{side}_language={language}: the model supports {', '.join(known)}.")
-    return problems
-
-
-def direction(config: Mapping[str, Any], source: str | None, target: str | None) -> tuple[str | None, str | None]:
-    """Returns the languages to translate between. What is not given is the only one that the model has."""
-    chosen = []
-    for side, language in (("source", source), ("target", target)):
-        known = as_list(config.get(LANGUAGE_KEYS[side]))
-        chosen.append(language or (known[0] if len(known) == 1 else None))
-    return chosen[0], chosen[1]
-
-
 def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], where: str = "model.") -> list[str]:
     """Returns the reasons why a teacher cannot teach the directions of a student, one sentence each.
 

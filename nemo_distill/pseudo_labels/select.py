@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from sacrebleu.metrics import BLEU, CHRF
 
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.metrics.scores import bleu_tokenization
+from nemo_distill.text.languages import bleu_tokenization
 
 # Takes a hypothesis and its reference, and returns how near they are: the more, the nearer.
 Similarity = Callable[[str, str], float]

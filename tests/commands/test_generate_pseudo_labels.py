@@ -188,6 +188,11 @@ MISTAKES = [
     (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
     (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
+    (["search.top_k=5"], "search.top_k=5: only samples are drawn by it; set method=sample"),
+    (["metric_language=jp"], "metric_language=jp: no language has this code in ISO 639, BCP 47 or FLORES; the closest is ja"),
+    (["moses=[de,german]"], "moses=german: no language has this code"),
+    (["target_language=en"], "target_language=en: this model has no languages to choose from"),
+    (["engine=file", "model={files}/text.en", "source_language=de"], "source_language=de: engine=file has no languages"),
     (["search.beam_size=many"], "search.beam_size=many: must be a whole number"),
     (["+search.beam=3"], "search has the unknown key 'beam'; the closest known key is 'beam_size'"),
     (["reading.control_characters=keep"], "reading.control_characters=keep: must be one of skip, clean"),
@@ -279,6 +284,13 @@ def test_translations_made_elsewhere_may_lie_in_many_files(files):
         (files / f"part.{part}").write_text("translation\n" * 65)
     run_job(config(files, "engine=file", f"model={files}/part.*"))
     assert len(list(read_rows(files / "labels" / "shards"))) == 130
+
+
+def test_the_references_say_what_the_teacher_does_not(files):
+    """By 13a, a Chinese hypothesis is one word, and which is nearest to the reference a matter of chance."""
+    (files / "text.zh").write_text("我喜欢你的狗。\n" * 130)
+    interpolation = ["selection=interpolation", f"reference={files}/text.zh", "search.n_best=3"]
+    assert labelling_job(config(files, *interpolation)).assembly.criteria.metric_language == "zh"
 
 
 RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from nemo_distill.commands.report import ReportConfig, check_report, write_report
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
+from nemo_distill.text import languages
 from tests.conftest import SCRIPTS
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -47,6 +48,22 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
         "curve_val_sacreBLEU.png", "front_bytes.png", "front_parameters.png", "front_sentences_per_second.png",
         "sweep_1_temperature.png",
     ]  # fmt: skip
+
+
+def test_a_package_that_sentence_scores_need_is_told_before_any_work(evaluation_folder, tmp_path, monkeypatch):
+    """The evaluation may have been made on another machine."""
+    monkeypatch.setattr(languages, "_is_installed", lambda tokenizer: False)
+    folder = shutil.copytree(evaluation_folder, tmp_path / "evaluation")
+    record = folder / "evaluation.json"
+    japanese = record.read_text().replace("tok:13a", "tok:ja-mecab-0.996-IPA")
+    assert japanese != record.read_text()
+    record.write_text(japanese)
+    with pytest.raises(ConfigurationError) as raised:
+        check_report(config(f"evaluation={folder}"))
+    assert raised.value.problems == [
+        "sentences=200: BLEU by ja-mecab needs pip install 'sacrebleu[ja]'; or set sentences=0."
+    ]
+    check_report(config(f"evaluation={folder}", "sentences=0"))
 
 
 def test_text_of_a_translation_is_never_the_pages_own(report):

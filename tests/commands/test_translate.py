@@ -9,7 +9,7 @@ from nemo_distill.commands import translate as translation_job
 from nemo_distill.commands.translate import TranslationConfig, check_translation, format_translation, run_translation
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
-from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import SCRIPTS
 from tests.pseudo_labels.fakes import write_model
@@ -66,6 +66,24 @@ def test_a_line_end_in_a_translation_shifts_no_line():
 def test_cut_lines_are_counted(translate, capsys):
     translate()
     assert "1 lines were longer than the model reads" in capsys.readouterr().err
+
+
+def test_lines_without_text_are_counted(translate, monkeypatch, capsys):
+    class Careful(Echo):
+        def translate(self, lines, settings):
+            found = super().translate(lines, settings)
+            return [EMPTY if is_blank(line) else translation for line, translation in zip(lines, found)]
+
+    monkeypatch.setattr(translation_job, "load_engine", lambda *args: Careful())
+    assert translate().split("\n")[1] == ""
+    assert "1 lines had no text; their translations are empty." in capsys.readouterr().err
+
+
+def test_languages_of_a_model_without_any_are_refused(tmp_path):
+    model = write_model(tmp_path / "model.nemo")
+    with pytest.raises(ConfigurationError) as raised:
+        check_translation(config(f"model={model}", "source_language=de", "target_language=en"))
+    assert [problem.split(":")[0] for problem in raised.value.problems] == ["source_language=de", "target_language=en"]
 
 
 def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):

@@ -14,12 +14,16 @@ SHAPES = {
 
 
 def peaked(model, seed, eos_bias):
-    """Draws weights so large that the model prefers some tokens to others, the end of the sentence among them."""
+    """Draws weights so large that the model prefers some tokens to others, the end of the sentence among them.
+
+    Padding and the unknown word are out of the question, as NeMo's search would generate them.
+    """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.data = torch.randn(parameter.shape, generator=generator)
-    model.log_softmax.mlp.layer0.bias.data[model.decoder_tokenizer.eos_id] = eos_bias
+    bias, tokenizer = model.log_softmax.mlp.layer0.bias.data, model.decoder_tokenizer
+    bias[tokenizer.eos_id], bias[tokenizer.pad_id], bias[tokenizer.unk_id] = eos_bias, -1e4, -1e4
     return model
 
 

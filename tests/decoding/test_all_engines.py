@@ -1,7 +1,8 @@
 """What every engine promises: what a score is, how long a hypothesis may be, what becomes of odd text."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,6 @@ import sentencepiece
 import torch
 
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
-from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.engines import search_problems
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine, NeMoEngine
@@ -49,6 +49,7 @@ class Subject:
         source: returns the source ids of a line.
         prompt: what the decoder reads before the first token.
         special: tokens around a source.
+        never: ids that no search generates unless it may generate unknown words: padding and unknown words.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Subject:
     source: Any
     prompt: list[int]
     special: int
+    never: list[int]
 
     def score(self, line, hypothesis):
         """The summed log-probability of the hypothesis, its end included, and how many tokens that is."""
@@ -65,9 +67,10 @@ class Subject:
         src, tgt = torch.tensor([self.source(line)]), torch.tensor([[*self.prompt, *labels[:-1]]])
         with torch.no_grad():
             if hasattr(self.model, "generation_config"):
-                scores = self.model(input_ids=src, decoder_input_ids=tgt).logits.log_softmax(-1)
+                scores = self.model(input_ids=src, decoder_input_ids=tgt).logits
             else:
                 scores = self.model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))  # (1, P + T - 1, V)
+        scores = scores.index_fill(-1, torch.tensor(self.never), -torch.inf).log_softmax(-1)
         label_log_probs = scores[0, len(self.prompt) - 1 :].gather(-1, torch.tensor(labels)[:, None])
         return label_log_probs.sum().item(), len(labels)
 
@@ -95,7 +98,8 @@ def nemo_subjects(path, names):
             engine = ours if name == "nemo_distill" else NeMoEngine(model)
             engine._text = lambda tokens: " ".join(map(str, tokens))
         special = ours.special
-        yield name, Subject(name, engine, model, special.eos, CachedEngine([model]).source_ids, [special.bos], 2)
+        never = [special.pad, model.decoder_tokenizer.unk_id]
+        yield name, Subject(name, engine, model, special.eos, ours.source_ids, [special.bos], 2, never)
 
 
 def write_m2m(folder, tokenizer):
@@ -134,10 +138,15 @@ def hugging_face_subject(name, engine, forced):
         " ".join(str(index) for index in row[: [*row, end].index(end)]) for row in rows.tolist()
     ]
     prompt = [engine._model.config.decoder_start_token_id, *forced]
-    special = {"m2m": 2}.get(name, 1)
+    special, never = (2, [1, 3, *_without_a_token(engine)]) if name == "m2m" else (1, [0, 2])
     return name, Subject(
-        name, engine, engine._model, end, lambda line: engine._tokenizer(line)["input_ids"], prompt, special
+        name, engine, engine._model, end, lambda line: engine._tokenizer(line)["input_ids"], prompt, special, never
     )
+
+
+def _without_a_token(engine):
+    tokenizer, size = engine._tokenizer, engine._model.config.vocab_size
+    return [index for index in range(size) if tokenizer.convert_ids_to_tokens(index) in ("<unk>", None)]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +180,7 @@ def subjects(paths, tokenizer):
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_score_is_the_models_log_probability_over_the_penalty(subjects, name, search):
-    """Of the output's tokens, the end included, but for forced tokens, whatever samples are drawn from."""
+    """Of the output's tokens, the end included, but for forced tokens, among those that may be generated."""
     subject, settings = subjects[name], SEARCHES[search]
     if search_problems(name if name in ("nemo_distill", "nemo", "ctranslate2") else "hugging_face", settings):
         pytest.skip("the engine does not know these settings")
@@ -217,9 +226,60 @@ def test_the_token_for_a_language_makes_a_hypothesis_no_longer(ramblers, name, m
     assert [len(ids_of(translation.hypotheses[0])) for translation in found] == without
 
 
+NOTHING = {
+    "empty": "", "spaces": "  ", "no-break space": "\u00a0", "tab": "\t", "ideographic space": "\u3000", "NUL": "\0",
+    "zero width space": "\u200b", "byte order mark": "\ufeff", "joiners": "\u200d\u200c \u2060", "soft hyphen": "\u00ad",
+    "right-to-left mark": "\u200f", "isolates": "\u2066\u2069", "variation selector": "\ufe0f", "Hangul filler": "\u3164",
+    "line separator": "\u2028", "empty Braille cell": "\u2800", "several": " \ufeff\u200b\t ",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_line_without_a_token_is_empty_with_every_engine(subjects, name):
-    """Such as one that sentencepiece's normalization leaves nothing of; a tokenizer of words has a token for it."""
-    nothing = ["", "  ", "\u00a0", "\t", *["\u200b"] * (name not in ("marian", "bart"))]
-    translations = subjects[name].engine.translate([*nothing, "rot"], SEARCHES["beam"])
-    assert [translation is EMPTY for translation in translations] == [True] * len(nothing) + [False]
+    translations = subjects[name].engine.translate([*NOTHING.values(), "rot"], SEARCHES["beam"])
+    found = {what: translation.is_of_nothing for what, translation in zip([*NOTHING, "rot"], translations)}
+    assert found == dict.fromkeys(NOTHING, True) | {"rot": False}
+
+
+@pytest.fixture(scope="module")
+def ignorants(paths, tokenizer):
+    """Models that prefer padding to the unknown word, and the unknown word to all others."""
+    model = random_model(tokenizer)
+    bias = model.log_softmax.mlp.layer0.bias
+    bias[model.decoder_tokenizer.unk_id], bias[model.decoder_tokenizer.pad_id] = 500.0, 1000.0
+    model.save_to(str(paths / "ignorant.nemo"))
+    found = dict(nemo_subjects(paths / "ignorant.nemo", ["nemo_distill", "nemo", "ctranslate2"]))
+    for name, write in (("marian", write_model), ("m2m", lambda folder: write_m2m(folder, tokenizer))):
+        folder = paths / f"ignorant_{name}"
+        folder.mkdir()
+        made = write(folder)
+        engine = HuggingFaceEngine(folder) if name == "marian" else made
+        engine._model.generation_config.bad_words_ids = None
+        preferred = torch.zeros(engine._model.config.vocab_size)
+        preferred[engine._tokenizer.unk_token_id], preferred[engine._tokenizer.pad_token_id] = 500.0, 1000.0
+        engine._model.lm_head.register_forward_hook(lambda head, inputs, output, bias=preferred: output + bias)
+        found |= dict([hugging_face_subject(name, engine, [])])
+    return found
+
+
+@pytest.mark.parametrize("search", ["greedy", "beam", "samples"])
+@pytest.mark.parametrize("name", ["nemo_distill", "nemo", "ctranslate2", "marian", "m2m"])
+def test_padding_is_never_generated_and_an_unknown_word_only_if_allowed(ignorants, name, search):
+    subject, settings = ignorants[name], replace(SEARCHES[search], length_penalty=0.0)
+    if name == "nemo" and settings.method == "sample":
+        pytest.skip("NeMo's search draws no samples")
+    unknown = subject.never[1]
+    for allowed in (False, True):
+        translations = subject.engine.translate(LINES, replace(settings, allow_unknown=allowed))
+        ids = {index for translation in translations for best in translation.hypotheses[:1] for index in ids_of(best)}
+        assert ids.isdisjoint(subject.never) if not allowed else ids == {unknown}
+
+
+def test_ids_without_a_piece_are_unknown_words():
+    """NeMo 1.x rounded the vocabulary up."""
+    tokenizer = SimpleNamespace(pad_id=3, unk_id=0, eos_id=2, vocab_size=5)
+    engine = SimpleNamespace(model=SimpleNamespace(decoder_tokenizer=tokenizer, decoder=SimpleNamespace(vocab_size=8)))
+    assert CachedEngine._never(engine, SearchSettings()) == (0, 3, 5, 6, 7)
+    assert CachedEngine._never(engine, SearchSettings(allow_unknown=True)) == (3,)
+    tokenizer.pad_id = tokenizer.eos_id
+    assert CachedEngine._never(engine, SearchSettings()) == (0, 5, 6, 7)

@@ -103,12 +103,14 @@ def tokens_of(model, text):
 
 
 def forced(model, line, text):
-    """NeMo's summed log-probability of a translation and its end, and how many tokens they are."""
+    """NeMo's summed log-probability of a translation and its end among what may be generated, and its length."""
     source, target = model.encoder_tokenizer, model.decoder_tokenizer
     src = torch.tensor([[source.bos_id, *source.text_to_ids(line), source.eos_id]])
     ids = tokens_of(model, text)
     tgt, labels = torch.tensor([[target.bos_id, *ids]]), torch.tensor([*ids, target.eos_id])
     log_probs = model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))[0]  # (T, V)
+    log_probs[:, [target.pad_id, target.unk_id]] = -torch.inf  # which no search generates
+    log_probs = log_probs.log_softmax(-1)
     return log_probs.gather(-1, labels.unsqueeze(-1)).sum().item(), len(labels)
 
 

@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 
 import pytest
 from sacrebleu.dataset import DATASETS
@@ -12,7 +13,7 @@ from nemo_distill.evaluation.evaluation_sets import (
     set_name_problems,
     with_languages,
 )
-from nemo_distill.metrics import scores
+from nemo_distill.text import languages
 
 
 def read_evaluation_sets(sections):
@@ -77,17 +78,29 @@ def test_mistakes_are_told(files, section, sentence):
 
 
 def test_a_language_that_needs_a_package_is_told_before_anything_is_translated(files, monkeypatch):
-    def fail(name, language):
-        raise RuntimeError
-
-    monkeypatch.setattr(scores, "build_metric", fail)
+    monkeypatch.setattr(languages, "_is_installed", lambda tokenizer: False)
     section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": "ja"}
     assert read_evaluation_sets({"a": section})[1] == [
-        "test_sets.a.language: BLEU for language=ja needs pip install 'sacrebleu[ja]'."
+        "test_sets.a.language=ja: BLEU by ja-mecab needs pip install 'sacrebleu[ja]'."
     ]
 
 
-WITHOUT, ENGLISH = EvaluationSet("a", None, None), EvaluationSet("b", None, None, "en")
+@pytest.mark.parametrize("language", ["jp", "english", "zz"])
+def test_an_unknown_language_is_refused(files, language):
+    section = {"source": str(files / "test.de"), "reference": str(files / "test.en"), "language": language}
+    (problem,) = read_evaluation_sets({"a": section})[1]
+    assert problem.startswith(f"test_sets.a.language={language}: no language has this code")
+
+
+@pytest.fixture
+def sets(files):
+    """A set without a language, one of English, and one in Chinese that does not say so."""
+    (files / "test.zh").write_text("我喜欢狗。\n", encoding="utf-8")
+    return [
+        EvaluationSet("a", files / "test.de", files / "test.en"),
+        EvaluationSet("b", files / "test.de", files / "test.en", "en"),
+        EvaluationSet("c", files / "test.de", files / "test.zh"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -100,22 +113,33 @@ WITHOUT, ENGLISH = EvaluationSet("a", None, None), EvaluationSet("b", None, None
         ({"teacher": None}, None),
     ],
 )
-def test_a_set_without_a_language_has_that_of_the_models(written, language):
-    (found,), problems = with_languages([WITHOUT], written)
+def test_a_set_without_a_language_has_that_of_the_models(sets, written, language):
+    (found,), problems = with_languages(sets[:1], written)
     assert (found.language, problems) == (language, [])
 
 
-def test_a_set_without_a_language_is_refused_where_models_write_different_ones():
-    _, (problem,) = with_languages([WITHOUT, ENGLISH], {"teacher": "zh", "other": "en"})
+@pytest.mark.parametrize("written", [None, "en"])
+def test_references_without_spaces_say_what_they_are_where_the_models_do_not(sets, written):
+    (found,), problems = with_languages(sets[2:], {"teacher": written})
+    assert (found.language, problems) == ("zh", [])
+
+
+def test_a_set_without_a_language_is_refused_where_models_write_different_ones(sets):
+    _, (problem,) = with_languages(sets[:2], {"teacher": "zh", "other": "en"})
     assert problem == "test_sets.a.language is missing, and the models write different ones: teacher zh, other en."
 
 
-def test_a_set_of_another_language_than_the_models_is_warned_of(monkeypatch):
+def test_a_set_of_another_language_than_models_or_text_is_warned_of(sets, monkeypatch):
     said = []
     monkeypatch.setattr(evaluation_sets.console, "warning", said.append)
-    assert with_languages([ENGLISH], {"teacher": "de"}) == ([ENGLISH], []) and not said
-    assert with_languages([ENGLISH], {"teacher": "zh", "student": None}) == ([ENGLISH], [])
-    assert said == ["test_sets.b is scored as language=en; the models write teacher zh."]
+    assert with_languages(sets[1:2], {"teacher": "de"}) == (sets[1:2], []) and not said
+    assert with_languages(sets[1:2], {"teacher": "zh", "student": None}) == (sets[1:2], [])
+    wrong = [replace(sets[2], language="en")]
+    assert with_languages(wrong, {"teacher": None}) == (wrong, [])
+    assert said == [
+        "test_sets.b is scored as language=en; the models write teacher zh.",
+        "test_sets.c is scored as language=en; its references look like zh.",
+    ]
 
 
 def test_a_name_that_is_no_file_name_is_told():

@@ -9,6 +9,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.systems import Models, System, build_systems, system_problems
 from nemo_distill.nemo_files.archive import NemoArchive
+from tests.decoding.test_hugging_face_engine import write_model
 
 SEARCH = SearchSettings(length_penalty=0.0)
 
@@ -32,10 +33,10 @@ def export(teacher_path, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def marian(tmp_path_factory):
-    """A model's folder without a tokenizer, whose size is all that is read of it."""
+    """A model's folder, of which the size and the tokenizer are read."""
     from transformers import MarianConfig, MarianMTModel
 
-    folder = tmp_path_factory.mktemp("marian") / "model"
+    folder = write_model(tmp_path_factory.mktemp("marian"))
     sizes = {
         f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in (("layers", 1), ("ffn_dim", 32))
     }

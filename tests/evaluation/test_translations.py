@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 
 from nemo_distill.console import console
+from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation import translations
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.translations import Texts
 from tests.evaluation.fakes import FakeSystem, Shouting
@@ -56,6 +58,18 @@ def test_lines_that_are_read_in_part_are_counted(tmp_path, system, one, monkeypa
     (warning,) = told
     assert "student reads only the beginning of 1 lines of a" in warning
     assert json.loads((tmp_path / "texts" / "a.student.json").read_text())["source_cut"] == 1
+
+
+def test_lines_without_text_are_counted(tmp_path, system, one, monkeypatch):
+    class Careful(Shouting):
+        def translate(self, lines, settings):
+            return [found if line else EMPTY for line, found in zip(lines, super().translate(lines, settings))]
+
+    said = []
+    monkeypatch.setattr(FakeSystem, "load", lambda self, device: Careful())
+    monkeypatch.setattr(translations.console, "warning", said.append)
+    assert translate(tmp_path, system, one) == ["EINS", "", "ZWEI"]
+    assert said == ["test_sets.a has 1 lines without text; their translations are empty."]
 
 
 def test_a_line_separator_in_a_translation_parts_no_line(tmp_path, system, one, monkeypatch):

@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.metrics.scores import bleu, bleu_tokenization, corpus_score, signed_tokenization
+from nemo_distill.metrics.scores import bleu, corpus_score, signed_tokenization
 
 
 def test_bleu_comes_with_the_signature_that_reproduces_it():
@@ -15,23 +15,6 @@ def test_bleu_agrees_with_a_count_by_hand():
     assert bleu(["a b c d x f"], ["a b c d e f"]).value == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize(("language", "expected"), [("en", "13a"), ("zh", "zh"), ("ja", "ja-mecab"), (None, "13a")])
-def test_the_language_chooses_the_tokenization(language, expected):
-    assert bleu_tokenization(language) == expected
-
-
-@pytest.mark.parametrize(
-    ("language", "expected"),
-    [
-        ("zh-CN", "zh"), ("zh_CN", "zh"), ("zho_Hans", "zh"), ("__zh__", "zh"), ("ZH", "zh"), ("cmn", "zh"),
-        ("jpn_Jpan", "ja-mecab"), ("ja_XX", "ja-mecab"), ("jap", "ja-mecab"), ("ja-mecab", "ja-mecab"),
-        ("kor_Hang", "ko-mecab"), ("eng_Latn", "13a"), ("", "13a"), ("ignore", "13a"), ("zha", "13a"),
-    ],
-)  # fmt: skip
-def test_a_language_is_known_by_each_of_its_names(language, expected):
-    assert bleu_tokenization(language) == expected
-
-
 def test_ter_finds_the_words_of_a_language_without_spaces():
     """One of five characters is another; by spaces, the one word would be."""
     score = corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "zh")
@@ -39,7 +22,24 @@ def test_ter_finds_the_words_of_a_language_without_spaces():
     assert corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "en").value == pytest.approx(100.0)
 
 
-@pytest.mark.parametrize("tokenization", ["13a", "zh", "ja-mecab", "ko-mecab"])
+@pytest.mark.parametrize(
+    ("language", "tokenizer"), [("zho_Hans", "zh"), ("tha_Thai", "char"), ("deu", "13a"), (None, "13a")]
+)
+def test_a_signature_says_how_the_language_was_split(language, tokenizer):
+    assert f"|tok:{tokenizer}|" in bleu(["ฉันชอบหมา"], ["ฉันชอบแมว"], language).signature
+
+
+@pytest.mark.parametrize("language", ["th", "khm_Khmr", "lao", "my"])
+def test_a_script_without_spaces_is_scored_by_its_characters(language):
+    """By spaces the one word would be wrong: BLEU 0 and TER 100."""
+    hypothesis, reference = ["ฉันชอบหมามาก"], ["ฉันชอบแมวมาก"]
+    score = corpus_score("TER", hypothesis, reference, language)
+    assert score.value == pytest.approx(100 * 2 / 12) and "tok:tercom-char|" in score.signature
+    assert corpus_score("BLEU", hypothesis, reference, language).value > 30
+    assert corpus_score("TER", ["a B"], ["A b"], language).value == 0  # as TER does it, without regard to case
+
+
+@pytest.mark.parametrize("tokenization", ["13a", "zh", "ja-mecab", "ko-mecab", "char"])
 def test_a_signature_tells_the_tokenization_without_its_version(tokenization):
     version = "-0.996-IPA" if "mecab" in tokenization else ""
     assert signed_tokenization(f"nrefs:1|tok:{tokenization}{version}|version:2.6.0") == tokenization

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel
-from nemo_distill.models.named_evaluation import _gather, set_names
+from nemo_distill.models import named_evaluation
+from nemo_distill.models.named_evaluation import NamedEvaluationMixin, _gather, set_names
 from tests.conftest import tiny_config
 
 EVALUATE = """
@@ -85,6 +87,28 @@ def test_names_default_to_the_files_own():
     section = OmegaConf.create({"src_file_name": ["a/x.de", "b/x.de", "c/y.de"], "names": None})
     assert set_names(section) == ["x_0", "x_1", "y"]
     assert set_names(OmegaConf.create({"src_file_name": "a/val.de"})) == ["val"]
+
+
+@pytest.mark.parametrize(
+    ("language", "chosen", "tokenizer"),
+    [("ignore", None, "zh"), ("en", None, "zh"), ("zh", None, "zh"), ("zh", "char", "char")],
+)
+def test_bleu_follows_the_script_of_the_references(config, monkeypatch, language, chosen, tokenizer):
+    """By 13a, which sees one word a sentence, the score would be 0 and the best checkpoint a matter of chance."""
+    said = []
+    monkeypatch.setattr(named_evaluation.console, "info", said.append)
+    config.tgt_language, config.bleu_tokenizer = language, chosen
+    model = SimpleNamespace(
+        multilingual=False,
+        tgt_language=language,
+        cfg=config,
+        global_rank=0,
+        trainer=SimpleNamespace(sanity_checking=False),
+    )
+    step = {"inputs": ["dog"], "translations": ["我很喜欢你的狗。"], "ground_truths": ["我很喜欢你的猫。"], "nll": 1.0}
+    scores = NamedEvaluationMixin._score_set(model, "val", "set", [step | {"num_non_pad_tokens": 1}], 0)
+    assert scores["sacreBLEU"] > 50
+    assert f"(tok:{tokenizer})" in said[0]
 
 
 def test_on_one_device_steps_stay_in_order():
