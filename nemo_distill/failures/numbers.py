@@ -1,0 +1,131 @@
+"""Numbers, ordinals and times that are lost or changed.
+
+A number can be written in many ways: `1.000,5` and `1,000.5`, `14.30 Uhr` and `2:30 p.m.`, `3.` and `third`, `2 Mio.`
+and `2,000,000`. Each number therefore has several readings, and it is kept if the translation contains one of them.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+from nemo_distill.failures.number_words import accepted_words, counted_words, scales
+from nemo_distill.failures.segment import Found, Segment
+
+NUMBER = re.compile(r"\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,:]\d+)*")
+FREE_NUMBER = re.compile(rf"(?<![\w.,:⁄])(?:{NUMBER.pattern})")
+SPACES = re.compile(r"[ '’\u00a0\u202f]")
+WORD = re.compile(r"[^\W\d_]+|[千万億亿兆]")
+SCALE_AFTER = re.compile(r"[\s\u00a0-]*([^\W\d_]+|[千万億亿兆])")
+ROMAN = ("", *"I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX XXI".split())
+LETTERS = re.compile(r"\b[IVX]+\b")
+GROUP = 3  # digits between separators of thousands
+SPELLED = 13  # smaller numbers are often written as words
+
+Reading = frozenset[str]  # values that together mean the same as the number
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as written, and what it may mean."""
+
+    text: str
+    readings: tuple[Reading, ...]
+
+    def is_in(self, values: Reading) -> bool:
+        """True if these values contain one of the readings."""
+        return any(reading <= values for reading in self.readings)
+
+
+def changed_numbers(segment: Segment, source_language: str | None, target_language: str | None) -> Found:
+    """Returns the numbers that are lost, and with a plus those that are invented.
+
+    A number is lost if source and reference have it and the translation does not. It is invented if it is written in
+    digits and neither source nor reference has it. Numbers below 13 are compared only if the number words of the
+    target language are known.
+    """
+    reference = values_of(segment.reference, target_language)
+    translation = values_of(segment.translation, target_language)
+    known = values_of(segment.source, source_language) | reference
+    source = [*free_digits(segment.source, source_language), *spelled(segment.source, source_language)]
+    lost = [number for number in source if number.is_in(reference) and not number.is_in(translation)]
+    added = [number for number in free_digits(segment.translation, target_language) if not number.is_in(known)]
+    if not counted_words(target_language):
+        lost, added = ([one for one in numbers if not _may_be_spelled(one)] for numbers in (lost, added))
+    return list(dict.fromkeys([*(number.text for number in lost), *(f"+{number.text}" for number in added)]))
+
+
+def values_of(text: str, language: str | None) -> Reading:
+    """Returns all values that the numbers and number words of a text may have."""
+    found = {value for number in digits(text, language) for reading in number.readings for value in reading}
+    found |= {_value(Decimal(ROMAN.index(one))) for one in LETTERS.findall(text) if one in ROMAN}  # World War II
+    known = accepted_words(language)
+    words = [word.casefold() for word in WORD.findall(text)]
+    found |= {_value(known[word]) for word in words if word in known}
+    pairs = [pair for pair in pairwise(words) if known.keys() >= set(pair)]  # twenty one
+    found |= {_value(known[tens] + known[ones]) for tens, ones in pairs}
+    return frozenset(found)
+
+
+def free_digits(text: str, language: str | None) -> Iterator[Number]:
+    """Yields the numbers that are written in digits, except those after a letter, which are parts of names."""
+    return digits(text, language, FREE_NUMBER)
+
+
+def digits(text: str, language: str | None, pattern: re.Pattern[str] = NUMBER) -> Iterator[Number]:
+    """Yields the numbers that are written in digits."""
+    known = scales(language)
+    for match in pattern.finditer(text):
+        readings = list(_readings(match[0]))
+        after = SCALE_AFTER.match(text, match.end())
+        if after and (scale := known.get(after[1].casefold())):
+            readings += [frozenset({_value(Decimal(one) * scale)}) for one in _plain(match[0])]
+        yield Number(match[0], tuple(readings))
+
+
+def spelled(text: str, language: str | None) -> Iterator[Number]:
+    """Yields the cardinals and ordinals from two to twelve that are written as words."""
+    known = counted_words(language)
+    for word in WORD.findall(text):
+        if word.casefold() in known:
+            yield Number(word, (frozenset({_value(known[word.casefold()])}),))
+
+
+def _readings(written: str) -> Iterator[Reading]:
+    written = SPACES.sub("", written)
+    for value in _plain(written):
+        yield frozenset({_value(Decimal(value))})
+    parts = re.split(r"[.,:]", written)
+    if len(parts) > 1:
+        yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date, two numbers without a space
+    if len(parts) == 2 and len(parts[1]) == 2 and int(parts[0]) < 24 and int(parts[1]) < 60:
+        yield frozenset({f"{int(parts[0]) % 12}:{parts[1]}"})
+        if parts[1] == "00":
+            yield frozenset({_value(Decimal(parts[0]))})  # 5:00 and five o'clock
+    if len(parts) == 1 and len(written) == 4 and not written.startswith("0"):
+        yield frozenset({_value(Decimal(written[2:]))})  # 1980 and '80
+    if len(parts) == 1 and int(written) < 24 and len(written) <= 2:
+        yield frozenset({f"{int(written) % 12}:00"})  # 20 Uhr and 8 p.m.
+
+
+def _plain(written: str) -> Iterator[str]:
+    """Yields the number without separators of thousands, with a point before decimals."""
+    compact = SPACES.sub("", written)
+    parts, signs = re.split(r"[.,:]", compact), re.findall(r"[.,:]", compact)
+    grouped = all(len(part) == GROUP for part in parts[1:-1]) and len(parts[0]) <= GROUP
+    if not signs:
+        yield compact
+    elif ":" not in signs:
+        if grouped and len(parts[-1]) == GROUP and len(set(signs)) == 1:
+            yield "".join(parts)
+        if signs[-1] not in signs[:-1] and (len(signs) == 1 or grouped):
+            yield f"{''.join(parts[:-1])}.{parts[-1]}"
+
+
+def _value(number: Decimal) -> str:
+    return f"{number.normalize():f}"
+
+
+def _may_be_spelled(number: Number) -> bool:
+    return any(":" not in value and Decimal(value) < SPELLED for reading in number.readings for value in reading)
