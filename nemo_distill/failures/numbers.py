@@ -17,9 +17,10 @@ NUMBER = re.compile(r"\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,:]\d+)
 FREE_NUMBER = re.compile(rf"(?<![\w.,:⁄])(?:{NUMBER.pattern})")
 SPACES = re.compile(r"[ '’\u00a0\u202f]")
 WORD = re.compile(r"[^\W\d_]+|[千万億亿兆]")
-SCALE_AFTER = re.compile(r"[\s\u00a0-]*([^\W\d_]+|[千万億亿兆])")
+SCALE_AFTER = re.compile(r"[\s\u00a0-]*([千万億亿兆]|[^\W\d_]+)")
 ROMAN = ("", *"I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX XXI".split())
 LETTERS = re.compile(r"\b[IVX]+\b")
+CENTURIES = (18, 19, 20)
 GROUP = 3  # digits between separators of thousands
 SPELLED = 13  # smaller numbers are often written as words
 
@@ -97,14 +98,14 @@ def _readings(written: str) -> Iterator[Reading]:
     for value in _plain(written):
         yield frozenset({_value(Decimal(value))})
     parts = re.split(r"[.,:]", written)
-    if len(parts) > 1:
-        yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date, two numbers without a space
+    if len(parts) > 1 and all(len(part) != GROUP for part in parts):
+        yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date
     if len(parts) == 2 and len(parts[1]) == 2 and int(parts[0]) < 24 and int(parts[1]) < 60:
         yield frozenset({f"{int(parts[0]) % 12}:{parts[1]}"})
         if parts[1] == "00":
             yield frozenset({_value(Decimal(parts[0]))})  # 5:00 and five o'clock
-    if len(parts) == 1 and len(written) == 4 and not written.startswith("0"):
-        yield frozenset({_value(Decimal(written[2:]))})  # 1980 and '80
+    if len(parts) == 1 and len(written) == 2:
+        yield from (frozenset({f"{century}{written}"}) for century in CENTURIES)  # '80 and 1980
     if len(parts) == 1 and int(written) < 24 and len(written) <= 2:
         yield frozenset({f"{int(written) % 12}:00"})  # 20 Uhr and 8 p.m.
 

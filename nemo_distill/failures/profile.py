@@ -105,7 +105,7 @@ def _context(one: TranslatedSet, settings: FailureSettings, known: Answers) -> C
 
 def _language(lines: Sequence[str]) -> str | None:
     text = " ".join(lines[:SAMPLE]).strip()
-    return language_of(text)[0] if text else None
+    return language_of(text) if text else None
 
 
 def _kind_profile(kind: KindName, one: TranslatedSet, context: Context) -> dict[str, Any]:

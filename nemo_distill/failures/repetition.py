@@ -64,4 +64,4 @@ def _most_phrases(sequence: Sequence[str]) -> tuple[int, tuple[str, ...]]:
         found = places.setdefault(phrase, [])
         if any(unit.isalnum() for unit in phrase) and (not found or place >= found[-1] + PHRASE):
             found.append(place)
-    return max(((len(found), phrase) for phrase, found in places.items()), default=(0, ()))
+    return max(((len(found), phrase) for phrase, found in places.items()), key=lambda one: one[0], default=(0, ()))

@@ -56,7 +56,7 @@ class FailureSettings:
     longest: float = Field(default=1.8, gt=1)
     """`too_long`: largest share of the expected length."""
     language_probability: float = Field(default=0.9, ge=0.5, le=1)
-    """`wrong_language`: least probability of another language."""
+    """`wrong_language`: least probability that the language is another one."""
     memorised_words: int = Field(default=8, ge=1)
     """`memorised`: fewest words of a sentence that equals one of the training text."""
     span_words: int = Field(default=12, ge=2)
@@ -65,7 +65,7 @@ class FailureSettings:
     """Noised copies of each test set that every system translates too; each costs as much as the test set."""
     noise_seed: int = 0
     """The noised copies are made from this seed."""
-    noise_drop: float = Field(default=20, gt=0, le=100)
+    noise_drop: float = Field(default=30, gt=0, le=100)
     """A noised sentence fails if its translation loses this many points of chrF."""
 
     @rule

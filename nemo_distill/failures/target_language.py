@@ -17,26 +17,30 @@ def wrong_language(segment: Segment, target_language: str, probability: float) -
     Args:
         segment: source, translation and reference.
         target_language: a code of two letters.
-        probability: least probability of the wrong language.
+        probability: least probability that the language is another one.
     """
     translation, reference = (_without_names(text) for text in (segment.translation, segment.reference))
     if min(_letters(translation), _letters(reference)) < LETTERS:
         return None
-    language, certainty = language_of(translation)
-    if language == target_language or certainty < probability:
+    likely = _probabilities(translation)
+    if likely.get(target_language, 0) > 1 - probability:
         return []
-    return [language] if language_of(reference)[0] == target_language else None
+    is_right = _probabilities(reference).get(target_language, 0) > 1 - probability
+    return [max(likely, key=likely.__getitem__)] if is_right else None
 
 
-def language_of(text: str) -> tuple[str, float]:
-    """Returns the most probable language, as a code of two letters, and its probability."""
-    language, probability = _identifier().classify(text)
-    return str(language), float(probability)
+def language_of(text: str) -> str:
+    """Returns the most probable language, as a code of two letters where there is one."""
+    return str(_identifier().classify(text)[0])
 
 
 def knows(language: str) -> bool:
     """True if this language can be recognized."""
     return language in _identifier().nb_classes
+
+
+def _probabilities(text: str) -> dict[str, float]:
+    return dict(_identifier().rank(text))
 
 
 def _without_names(text: str) -> str:
