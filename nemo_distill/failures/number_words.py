@@ -78,6 +78,10 @@ def counted_words(language: str | None) -> Mapping[str, Decimal]:
 def accepted_words(language: str | None) -> Mapping[str, Decimal]:
     """Returns all words that can stand for a number, such as "both" for 2; none if the language is not known."""
     others = {**_LARGER.get(language or "", {}), **_OTHER.get(language or "", {})}
+    if language == "de":
+        others |= {
+            word + ending: value for word, value in others.items() if word.endswith("ig") for ending in ("er", "ern")
+        }
     return {**{word: Decimal(value) for word, value in others.items()}, **counted_words(language)}
 
 

@@ -21,6 +21,7 @@ SCALE_AFTER = re.compile(r"[\s\u00a0-]*([千万億亿兆]|[^\W\d_]+)")
 ROMAN = ("", *"I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX XXI".split())
 LETTERS = re.compile(r"\b[IVX]+\b")
 CENTURIES = (18, 19, 20)
+DECADES = range(20, 100, 10)  # the eighties are the 1980s
 GROUP = 3  # digits between separators of thousands
 SPELLED = 13  # smaller numbers are often written as words
 
@@ -63,7 +64,8 @@ def values_of(text: str, language: str | None) -> Reading:
     found |= {_value(Decimal(ROMAN.index(one))) for one in LETTERS.findall(text) if one in ROMAN}  # World War II
     known = accepted_words(language)
     words = [word.casefold() for word in WORD.findall(text)]
-    found |= {_value(known[word]) for word in words if word in known}
+    for value in (known[word] for word in words if word in known):
+        found |= {_value(value), *(_value(100 * century + value) for century in CENTURIES if value in DECADES)}
     pairs = [pair for pair in pairwise(words) if known.keys() >= set(pair)]  # twenty one
     found |= {_value(known[tens] + known[ones]) for tens, ones in pairs}
     return frozenset(found)

@@ -11,12 +11,13 @@ from nemo_distill.failures.lengths import characters_per_source
 from nemo_distill.failures.rates import holm, mcnemar, wilson
 from nemo_distill.failures.robustness import NOISES, fragile, noised
 from nemo_distill.failures.segment import Found, Segment, language_code
-from nemo_distill.failures.settings import FailureSettings, KindName
+from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
 from nemo_distill.failures.target_language import language_of
 from nemo_distill.failures.training_text import Answers, TrainingText, questions
 from nemo_distill.text.lines import expand_paths
 
 NOT_TRANSLATED = "no noised copy was translated"
+REVISION = 1  # increase it when other failures are found in the same text, so that stored ones are not used
 SAMPLE = 200  # lines by which the language of a test set is found
 
 
@@ -28,7 +29,7 @@ class TranslatedSet:
         sources: one per sentence.
         references: one per sentence.
         translations: of each system, one per sentence.
-        noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by each system.
+        noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by some systems.
     """
 
     sources: Sequence[str]
@@ -84,7 +85,7 @@ def _set_profile(
     one: TranslatedSet, settings: FailureSettings, known: Answers, baselines: Sequence[str] | None
 ) -> dict[str, Any]:
     context = _context(one, settings, known)
-    kinds: dict[str, Any] = {kind: _kind_profile(kind, one, context) for kind in settings.kinds}
+    kinds: dict[str, Any] = {kind: _kind_profile(kind, one, context) for kind in settings.kinds or KIND_NAMES}
     chosen = list(baselines or [next(iter(one.translations))])
     return {
         "languages": {"source": context.source_language, "target": context.target_language},
@@ -127,11 +128,13 @@ def _findings(kind: KindName, one: TranslatedSet, system: str, context: Context)
     if kind not in NOISES:
         yield from (KINDS[kind].find(segment, context) for segment in one.segments(system))
         return
-    changed = noised(one.sources, kind, context.settings.noise_seed)
-    for source, segment, after in zip(changed, one.segments(system), one.noised[kind][system]):
-        is_changed = source != segment.source
-        drop = context.settings.noise_drop
-        yield fragile(segment.translation, after, segment.reference, drop) if is_changed else None
+    changed, drop = noised(one.sources, kind, context.settings.noise_seed), context.settings.noise_drop
+    translated = one.noised[kind].get(system)
+    for place, (source, segment) in enumerate(zip(changed, one.segments(system))):
+        if translated is None or source == segment.source:
+            yield None
+        else:
+            yield fragile(segment.translation, translated[place], segment.reference, drop)
 
 
 def _counted(findings: Sequence[Found | None]) -> dict[str, Any]:

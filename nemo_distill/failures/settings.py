@@ -37,8 +37,8 @@ KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 class FailureSettings:
     """Which failures are counted, and from when on something is one."""
 
-    kinds: list[KindName] = Field(default=list(KIND_NAMES), min_length=1)
-    """The kinds that are counted."""
+    kinds: list[KindName] | None = Field(default=None, min_length=1)
+    """The kinds that are counted; null: all."""
     source_language: str | None = None
     """Such as `de`; null: found in the sources of each test set."""
     target_language: str | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 from nemo_distill.failures.segment import SPACELESS, Found, Segment
 
-LETTERS = 30  # of text without names; the language of shorter lines is often mistaken
+LETTERS = 40  # of text without names; the language of shorter lines is often mistaken
 
 
 def wrong_language(segment: Segment, target_language: str, probability: float) -> Found | None:

@@ -21,6 +21,8 @@ KEPT = [
     ("21 Schafe", "twenty-one sheep", "twenty one sheep"),
     ("der Zweite Weltkrieg", "World War II", "the Second World War"),
     ("die 80er Jahre", "the 1980s", "the eighties of 1980"),
+    ("Ende der achtziger Jahre", "in the late 1980s", "in the late eighties"),
+    ("die 1940er", "the forties", "the 1940s"),
     ("ein 3:1 im Achtelfinale", "a 3-1 in the round of 16", "3:1 in the last sixteen"),
     ("am 12.03.2013", "on 3/12/2013", "on 12 March 2013, the 3rd"),
     ("Er wartet 12 Tage.", "He waits.", "He waits."),  # the reference has lost it too
