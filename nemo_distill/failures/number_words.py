@@ -1,11 +1,12 @@
 """Numbers as words, for the languages whose words are known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 
 # Units of counting: number words up to twelve are looked for in the source, all others only accepted in a translation.
 COUNTED = tuple(range(2, 13))
+SHORTEST_BEGINNING = 4  # letters; "ten" begins too many other words
 _CARDINALS = {
     "de": "zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
     "en": "two three four five six seven eight nine ten eleven twelve",
@@ -83,6 +84,13 @@ def accepted_words(language: str | None) -> Mapping[str, Decimal]:
             word + ending: value for word, value in others.items() if word.endswith("ig") for ending in ("er", "ern")
         }
     return {**{word: Decimal(value) for word, value in others.items()}, **counted_words(language)}
+
+
+@cache
+def beginnings(language: str | None) -> Sequence[str]:
+    """Returns the number words that longer words begin with, as `zwanzigjährig` does, the longest first."""
+    found = {word for word in accepted_words(language) if len(word) >= SHORTEST_BEGINNING}
+    return sorted(found, key=len, reverse=True)
 
 
 @cache

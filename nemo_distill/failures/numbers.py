@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 
-from nemo_distill.failures.number_words import accepted_words, counted_words, scales
+from nemo_distill.failures.number_words import accepted_words, beginnings, counted_words, scales
 from nemo_distill.failures.segment import Found, Segment
 
 NUMBER = re.compile(r"\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,:]\d+)*")
@@ -22,6 +22,10 @@ ROMAN = ("", *"I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII 
 LETTERS = re.compile(r"\b[IVX]+\b")
 CENTURIES = (18, 19, 20)
 DECADES = range(20, 100, 10)  # the eighties are the 1980s
+IDEOGRAPHIC_DIGITS = "〇一二三四五六七八九"
+IDEOGRAPHIC_SCALES = {"十": 10, "百": 100, "千": 10**3, "万": 10**4, "億": 10**8, "亿": 10**8}
+LARGE_SCALE = 10**4  # from here on, a sign multiplies all signs before it
+IDEOGRAPHS = re.compile(f"[{IDEOGRAPHIC_DIGITS}{''.join(IDEOGRAPHIC_SCALES)}]+")
 GROUP = 3  # digits between separators of thousands
 SPELLED = 13  # smaller numbers are often written as words
 
@@ -51,7 +55,12 @@ def changed_numbers(segment: Segment, source_language: str | None, target_langua
     translation = values_of(segment.translation, target_language)
     known = values_of(segment.source, source_language) | reference
     source = [*free_digits(segment.source, source_language), *spelled(segment.source, source_language)]
-    lost = [number for number in source if number.is_in(reference) and not number.is_in(translation)]
+    copied = {word.casefold() for word in WORD.findall(segment.translation)}  # such as Top Five
+    lost = [
+        number
+        for number in source
+        if number.is_in(reference) and not number.is_in(translation) and number.text.casefold() not in copied
+    ]
     added = [number for number in free_digits(segment.translation, target_language) if not number.is_in(known)]
     if not counted_words(target_language):
         lost, added = ([one for one in numbers if not _may_be_spelled(one)] for numbers in (lost, added))
@@ -62,13 +71,38 @@ def values_of(text: str, language: str | None) -> Reading:
     """Returns all values that the numbers and number words of a text may have."""
     found = {value for number in digits(text, language) for reading in number.readings for value in reading}
     found |= {_value(Decimal(ROMAN.index(one))) for one in LETTERS.findall(text) if one in ROMAN}  # World War II
+    found |= {_value(ideographic(number)) for number in IDEOGRAPHS.findall(text)}
     known = accepted_words(language)
-    words = [word.casefold() for word in WORD.findall(text)]
+    words = [_stem(word.casefold(), language) for word in WORD.findall(text)]
     for value in (known[word] for word in words if word in known):
         found |= {_value(value), *(_value(100 * century + value) for century in CENTURIES if value in DECADES)}
     pairs = [pair for pair in pairwise(words) if known.keys() >= set(pair)]  # twenty one
     found |= {_value(known[tens] + known[ones]) for tens, ones in pairs}
     return frozenset(found)
+
+
+def _stem(word: str, language: str | None) -> str:
+    """Returns the number word that a word begins with, as in `zwanzigjährig`; the word itself if there is none."""
+    if word in accepted_words(language):
+        return word
+    return next((begin for begin in beginnings(language) if word.startswith(begin)), word)
+
+
+def ideographic(number: str) -> Decimal:
+    """Returns the value of a number in Chinese characters, such as `三百二十`."""
+    total = part = Decimal(0)
+    digit: Decimal | None = None
+    for sign in number:
+        if sign in IDEOGRAPHIC_DIGITS:
+            digit = 10 * (digit or 0) + Decimal(IDEOGRAPHIC_DIGITS.index(sign))
+            continue
+        scale = Decimal(IDEOGRAPHIC_SCALES[sign])
+        if scale < LARGE_SCALE:
+            part += scale * (1 if digit is None else digit)
+        else:
+            total, part = total + scale * (part + (digit or 0)), Decimal(0)
+        digit = None
+    return total + part + (digit or 0)
 
 
 def free_digits(text: str, language: str | None) -> Iterator[Number]:
@@ -100,7 +134,7 @@ def _readings(written: str) -> Iterator[Reading]:
     for value in _plain(written):
         yield frozenset({_value(Decimal(value))})
     parts = re.split(r"[.,:]", written)
-    if len(parts) > 1 and all(len(part) != GROUP for part in parts):
+    if len(parts) > 1 and (":" in written or all(len(part) != GROUP for part in parts)):
         yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date
     if len(parts) == 2 and len(parts[1]) == 2 and int(parts[0]) < 24 and int(parts[1]) < 60:
         yield frozenset({f"{int(parts[0]) % 12}:{parts[1]}"})

@@ -16,7 +16,6 @@ from nemo_distill.failures.target_language import language_of
 from nemo_distill.failures.training_text import Answers, TrainingText, questions
 from nemo_distill.text.lines import expand_paths
 
-NOT_TRANSLATED = "no noised copy was translated"
 REVISION = 1  # increase it when other failures are found in the same text, so that stored ones are not used
 SAMPLE = 200  # lines by which the language of a test set is found
 
@@ -119,7 +118,7 @@ def _kind_profile(kind: KindName, one: TranslatedSet, context: Context) -> dict[
 
 def _hindrance(kind: KindName, one: TranslatedSet, context: Context) -> str | None:
     if kind in NOISES:
-        return None if kind in one.noised else NOT_TRANSLATED
+        return None if kind in one.noised else f"needs noise=[{kind}]"
     return KINDS[kind].hindrance(context)
 
 

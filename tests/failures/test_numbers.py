@@ -23,6 +23,9 @@ KEPT = [
     ("die 80er Jahre", "the 1980s", "the eighties of 1980"),
     ("Ende der achtziger Jahre", "in the late 1980s", "in the late eighties"),
     ("die 1940er", "the forties", "the 1940s"),
+    ("zum zwanzigjährigen Bestehen", "for the 20th anniversary", "two decades"),
+    ("mit 120:108", "120:108", "by points"),
+    ("die fünf Besten", "the top fünf", "the five best"),
     ("ein 3:1 im Achtelfinale", "a 3-1 in the round of 16", "3:1 in the last sixteen"),
     ("am 12.03.2013", "on 3/12/2013", "on 12 March 2013, the 3rd"),
     ("Er wartet 12 Tage.", "He waits.", "He waits."),  # the reference has lost it too
@@ -57,6 +60,14 @@ def test_lost_and_invented_numbers_are_found(source, translation, reference, fou
 def test_small_numbers_are_not_compared_without_the_number_words_of_the_language(translation, found):
     segment = Segment("3 Kinder in 2013", translation, "3 enfants en 2013")
     assert changed_numbers(segment, "de", "fr") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("十六日", "16"), ("四百", "400"), ("三百二十", "320"), ("一万二千", "12000"), ("二〇一三", "2013")],
+)
+def test_numbers_in_chinese_characters_are_read(text, value):
+    assert value in values_of(text, "zh")
 
 
 def test_signs_of_ten_thousands_multiply():
