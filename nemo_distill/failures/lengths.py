@@ -26,11 +26,12 @@ def cut(segment: Segment, per_source: float, shortest: float) -> Found:
     Args:
         segment: source, translation and reference.
         per_source: `characters_per_source` of the whole set.
-        shortest: a complete translation has more than this share of the expected length.
+        shortest: least share of the expected length of a sentence that ends with punctuation. Without punctuation, it
+            is half as far from the whole length.
     """
     if not (END.search(segment.source) and END.search(segment.reference)) or END.search(segment.translation):
         return []
-    if empty(segment) or _share(segment, per_source)[1] >= shortest:
+    if empty(segment) or _share(segment, per_source)[1] >= (1 + shortest) / 2:
         return []
     return [f"… {' '.join(segment.translation.split()[-3:])}"]
 

@@ -52,8 +52,8 @@ class FailureSettings:
     repeats: int = Field(default=2, ge=1)
     """`loops`: a word may be said this often in a row, a group of words once less, unless the source repeats more."""
     shortest: float = Field(default=0.6, gt=0, lt=1)
-    """`too_short`, `cut`: least share of the expected length."""
-    longest: float = Field(default=1.8, gt=1)
+    """`too_short`: least share of the expected length. `cut`: half as far from 1, and no punctuation at the end."""
+    longest: float = Field(default=1.6, gt=1)
     """`too_long`: largest share of the expected length."""
     language_probability: float = Field(default=0.9, ge=0.5, le=1)
     """`wrong_language`: least probability that the language is another one."""
