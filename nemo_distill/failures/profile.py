@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.failures.kinds import KINDS, Context
 from nemo_distill.failures.lengths import characters_per_source
 from nemo_distill.failures.rates import holm, mcnemar, wilson
@@ -29,12 +30,23 @@ class TranslatedSet:
         references: one per sentence.
         translations: of each system, one per sentence.
         noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by some systems.
+
+    Raises:
+        DataError: if there are more or fewer lines of one than sources.
     """
 
     sources: Sequence[str]
     references: Sequence[str]
     translations: Mapping[str, Sequence[str]]
     noised: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = {"the references": self.references, **{f"'{name}'": text for name, text in self.translations.items()}}
+        for kind, texts in self.noised.items():
+            lines |= {f"'{name}' with {kind}": text for name, text in texts.items()}
+        for name, text in lines.items():
+            if len(text) != len(self.sources):
+                raise DataError(f"{name} has {len(text)} lines, but the source has {len(self.sources)}")
 
     def segments(self, system: str) -> list[Segment]:
         """Returns the sentences with a system's translations."""

@@ -78,3 +78,17 @@ class FailureSettings:
             for name in names
             if not any(path.is_file() for path in expand_paths(name))
         ]
+
+    @rule
+    def without_effect(self) -> list[str]:
+        """Returns a sentence for each key that has no effect with the others."""
+        counted = self.kinds or KIND_NAMES
+        problems = [
+            f"noise names {kind}, but kinds does not; leave it out, or add it to kinds."
+            for kind in self.noise
+            if kind not in counted
+        ]
+        for key in ("training_source", "word_lists"):
+            if getattr(self, key) and not self.training_target:
+                problems.append(f"{key}={getattr(self, key)}: has no effect without training_target; give it too.")
+        return problems

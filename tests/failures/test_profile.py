@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_section
 from nemo_distill.failures.failure_table import failure_findings, failure_table
 from nemo_distill.failures.kinds import KINDS, TITLES
@@ -124,6 +125,27 @@ def test_wrong_settings_are_refused_together():
     said = " ".join(problems)
     assert len(problems) == 3
     assert "failures.kinds[0]=number" in said and "failures.longest=0.5" in said and "none.en" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kinds": ["loops"], "noise": ["full_stop"]}, "f.noise names full_stop"),
+        ({"training_source": [__file__]}, "f.training_source"),
+        ({"word_lists": [__file__]}, "f.word_lists"),
+    ],
+)
+def test_settings_without_effect_are_refused(values, named):
+    _, (problem,) = read_section(FailureSettings, values, "f")
+    assert problem.startswith(named)
+
+
+@pytest.mark.parametrize("part", ["references", "translations", "noised"])
+def test_texts_of_different_lengths_are_refused(part):
+    texts = {"references": ["b"], "translations": {"mine": ["b"]}, "noised": {"full_stop": {"mine": ["b"]}}}
+    texts[part] = {"references": [], "translations": {"mine": ["b", "c"]}, "noised": {"full_stop": {"mine": []}}}[part]
+    with pytest.raises(DataError, match="lines, but the source has 1"):
+        TranslatedSet(["a"], **texts)
 
 
 @pytest.mark.parametrize(
