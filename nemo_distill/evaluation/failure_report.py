@@ -13,7 +13,7 @@ from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
 from nemo_distill.failures.robustness import noised
 from nemo_distill.failures.settings import FailureSettings
-from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.files import remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.text.lines import expand_paths
 
@@ -30,6 +30,7 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
         job: the evaluation, whose systems have translated the test sets.
         settings: which failures are counted.
     """
+    remove_leftovers(job.folder / "failures")
     noise = _translate_noised(job, settings)
     sets = {one.name: _translated(job, one, noise) for one in job.sets}
     files = [*settings.training_source, *settings.training_target, *settings.word_lists]
@@ -48,6 +49,7 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
     found = Work(job.folder / "failures.json", depends).kept(make)["test_sets"]
     with whole_file(job.folder / "failures.md") as stream:
         stream.write(failures_as_markdown(found, sets).encode())
+    console.info(f"failures are in '{job.folder / 'failures.md'}'")
     return found
 
 
