@@ -16,9 +16,11 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evaluation
+from nemo_distill.evaluation.failure_report import write_failures
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System
 from nemo_distill.evaluation.translations import Texts, system_settings
+from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.metrics.scores import Score, corpus_score
 from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
@@ -39,6 +41,8 @@ class EvaluationSettings:
     """What is timed; null: nothing."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
+    failures: FailureSettings | None = Field(default_factory=FailureSettings)
+    """What failures are counted; null: none."""
     device: Device = "cpu"
     """Where the models run: `cpu`, `cuda` or one GPU such as `cuda:1`."""
     threads: int | None = Field(default=None, ge=1)
@@ -98,6 +102,8 @@ class EvaluationJob:
         with folder_lock(self.folder):
             evaluation = self._evaluation()
             write_evaluation(evaluation, self.folder)
+            if self.settings.failures is not None:
+                write_failures(self, self.settings.failures)
         return evaluation
 
     def _evaluation(self) -> dict[str, Any]:

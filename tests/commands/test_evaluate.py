@@ -75,6 +75,21 @@ def test_the_record_holds_comparisons_and_spreads(evaluated):
     assert one["groups"]["raw"]["systems"] == 2 and one["groups"]["raw"]["BLEU"]["standard_deviation"] == 0
 
 
+def test_failures_of_every_system_are_counted_also_on_noised_copies(evaluated):
+    folder, overrides, _ = evaluated
+    out = folder / "out"
+    evaluation_job(config(*overrides, "failures.noise=[typing_error]")).run()
+    kinds = json.loads((out / "failures.json").read_text())["test_sets"]["mine"]["kinds"]
+    assert set(kinds["loops"]["systems"]) == {"teacher", "small", "raw_seed0", "raw_seed1"}
+    assert kinds["typing_error"]["systems"]["teacher"]["judged"] > 0
+    assert kinds["full_stop"] == {"not_applicable": "needs noise=[full_stop]"}
+    report = (out / "failures.md").read_text()
+    assert "| failures | teacher | small | raw_seed0 | raw_seed1 |" in report
+    assert "made-up words: not applicable, needs training_target." in report
+    hit = next(hit for one in kinds.values() for hit in one.get("systems", {}).get("raw_seed0", {}).get("hits", ()))
+    assert f"sentence {hit['line']}: {'; '.join(hit['found'])}" in report
+
+
 def test_the_same_command_translates_and_scores_nothing_again_and_gives_the_same(evaluated, monkeypatch):
     _, overrides, record = evaluated
     called = []

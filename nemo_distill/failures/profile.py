@@ -1,0 +1,178 @@
+"""The profile of failures: what each system does wrong on each test set, how often, and in which sentences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.failures.kinds import KINDS, Context
+from nemo_distill.failures.lengths import characters_per_source
+from nemo_distill.failures.rates import holm, mcnemar, wilson
+from nemo_distill.failures.robustness import NOISES, fragile, noised
+from nemo_distill.failures.segment import Found, Segment, language_code
+from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
+from nemo_distill.failures.target_language import language_of
+from nemo_distill.failures.training_text import Answers, TrainingText, questions
+from nemo_distill.text.lines import expand_paths
+
+REVISION = 1  # increase it when other failures are found in the same text, so that stored ones are not used
+SAMPLE = 200  # lines by which the language of a test set is found
+
+
+@dataclass(frozen=True)
+class TranslatedSet:
+    """A test set and its translations.
+
+    Args:
+        sources: one per sentence.
+        references: one per sentence.
+        translations: of each system, one per sentence.
+        noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by some systems.
+
+    Raises:
+        DataError: if there are more or fewer lines of one than sources.
+    """
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    translations: Mapping[str, Sequence[str]]
+    noised: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = {"the references": self.references, **{f"'{name}'": text for name, text in self.translations.items()}}
+        for kind, texts in self.noised.items():
+            lines |= {f"'{name}' with {kind}": text for name, text in texts.items()}
+        for name, text in lines.items():
+            if len(text) != len(self.sources):
+                raise DataError(f"{name} has {len(text)} lines, but the source has {len(self.sources)}")
+
+    def segments(self, system: str) -> list[Segment]:
+        """Returns the sentences with a system's translations."""
+        return list(map(Segment, self.sources, self.translations[system], self.references))
+
+
+def profile(
+    sets: Mapping[str, TranslatedSet],
+    settings: FailureSettings,
+    folder: Path,
+    baselines: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Returns the failures of all systems on all test sets.
+
+    Args:
+        sets: the test sets by name.
+        settings: which kinds are counted.
+        folder: where answers about the training text are kept.
+        baselines: the systems that the others are compared with; by default the first one.
+
+    Returns:
+        For each test set its `languages`, and its `kinds`: `not_applicable` with the reason, or `systems` with
+        `judged` sentences, `rate` (of every thousand, with limits) and `hits` (number of the sentence, from 1, and
+        evidence). `comparisons` has for each kind, system and baseline the sentences that only one of them fails,
+        the p-value of McNemar's exact test, and the same by Holm for the number of kinds.
+    """
+    known = _training_answers(sets, settings, folder)
+    return {name: _set_profile(one, settings, known, baselines) for name, one in sets.items()}
+
+
+def _training_answers(sets: Mapping[str, TranslatedSet], settings: FailureSettings, folder: Path) -> Answers:
+    text = TrainingText(
+        *(
+            [path for name in names for path in expand_paths(name)]
+            for names in (settings.training_source, settings.training_target, settings.word_lists)
+        )
+    )
+    if not text.targets:
+        return Answers((), {}, {}, {})
+    folder.mkdir(parents=True, exist_ok=True)
+    every = chain.from_iterable(one.segments(system) for one in sets.values() for system in one.translations)
+    asked = questions(every, settings.span_words)
+    return text.answers(asked, settings.span_words, folder / "training_text.json")
+
+
+def _set_profile(
+    one: TranslatedSet, settings: FailureSettings, known: Answers, baselines: Sequence[str] | None
+) -> dict[str, Any]:
+    context = _context(one, settings, known)
+    kinds: dict[str, Any] = {kind: _kind_profile(kind, one, context) for kind in settings.kinds or KIND_NAMES}
+    chosen = list(baselines or [next(iter(one.translations))])
+    return {
+        "languages": {"source": context.source_language, "target": context.target_language},
+        "kinds": kinds,
+        "comparisons": list(_comparisons(kinds, list(one.translations), chosen)),
+    }
+
+
+def _context(one: TranslatedSet, settings: FailureSettings, known: Answers) -> Context:
+    return Context(
+        language_code(settings.source_language) or _language(one.sources),
+        language_code(settings.target_language) or _language(one.references),
+        characters_per_source(one.sources, one.references),
+        settings,
+        known,
+    )
+
+
+def _language(lines: Sequence[str]) -> str | None:
+    text = " ".join(lines[:SAMPLE]).strip()
+    return language_of(text) if text else None
+
+
+def _kind_profile(kind: KindName, one: TranslatedSet, context: Context) -> dict[str, Any]:
+    hindrance = _hindrance(kind, one, context)
+    if hindrance:
+        return {"not_applicable": hindrance}
+    found = {system: _findings(kind, one, system, context) for system in one.translations}
+    return {"systems": {system: _counted(list(findings)) for system, findings in found.items()}}
+
+
+def _hindrance(kind: KindName, one: TranslatedSet, context: Context) -> str | None:
+    if kind in NOISES:
+        return None if kind in one.noised else f"needs noise=[{kind}]"
+    return KINDS[kind].hindrance(context)
+
+
+def _findings(kind: KindName, one: TranslatedSet, system: str, context: Context) -> Iterator[Found | None]:
+    """Yields the evidence for each sentence; None if it cannot be judged."""
+    if kind not in NOISES:
+        yield from (KINDS[kind].find(segment, context) for segment in one.segments(system))
+        return
+    changed, drop = noised(one.sources, kind, context.settings.noise_seed), context.settings.noise_drop
+    translated = one.noised[kind].get(system)
+    for place, (source, segment) in enumerate(zip(changed, one.segments(system))):
+        if translated is None or source == segment.source:
+            yield None
+        else:
+            yield fragile(segment.translation, translated[place], segment.reference, drop)
+
+
+def _counted(findings: Sequence[Found | None]) -> dict[str, Any]:
+    judged = sum(found is not None for found in findings)
+    hits = [{"line": line, "found": list(found)} for line, found in enumerate(findings, start=1) if found]
+    return {"judged": judged, "rate": asdict(wilson(len(hits), judged)) if judged else None, "hits": hits}
+
+
+def _comparisons(
+    kinds: Mapping[str, Mapping[str, Any]], systems: Sequence[str], baselines: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    lines = {
+        kind: {system: [hit["line"] for hit in found["hits"]] for system, found in one["systems"].items()}
+        for kind, one in kinds.items()
+        if "systems" in one
+    }
+    for place, baseline in enumerate(baselines):
+        for system in [name for name in systems if name not in baselines[: place + 1]]:
+            tested = {kind: mcnemar(found[system], found[baseline]) for kind, found in lines.items()}
+            for (kind, p_value), adjusted in zip(tested.items(), holm(list(tested.values()))):
+                mine, theirs = set(lines[kind][system]), set(lines[kind][baseline])
+                yield {
+                    "kind": kind,
+                    "system": system,
+                    "baseline": baseline,
+                    "only_system": sorted(mine - theirs),
+                    "only_baseline": sorted(theirs - mine),
+                    "p_value": p_value,
+                    "p_value_holm": adjusted,
+                }

@@ -1,0 +1,219 @@
+"""Looks for words, lines and spans of translations in the training text.
+
+The questions about all systems are collected first. Then the training text is read once, line by line, so that memory
+depends on the translations only, not on the size of the training text.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.failures.segment import SPACELESS, Found, Segment, ngrams, words
+from nemo_distill.progress import shown_progress
+from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.text.lines import TextFiles
+
+REVISION = 1  # increase it when the questions or answers change, so that stored ones are not used
+SHORTEST_WORD = 4  # letters; shorter ones are mostly parts of names and abbreviations
+SAME_NAME = 0.85  # similarity of a name's forms, by difflib
+PROGRESS_EVERY = 1 << 14  # lines
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is looked for in the training text.
+
+    Args:
+        words: words in lower case that neither source nor reference has.
+        copied: words that only source and translation have.
+        lines: translations, as their words.
+        spans: runs of words in translations that the reference does not have.
+    """
+
+    words: set[str] = field(default_factory=set)
+    copied: set[str] = field(default_factory=set)
+    lines: set[str] = field(default_factory=set)
+    spans: set[str] = field(default_factory=set)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all of them."""
+        hashed = blake2b(digest_size=16)
+        for part in (self.words, self.copied, self.lines, self.spans):
+            hashed.update("\n".join([*sorted(part), "\n"]).encode())
+        return hashed.hexdigest()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What of the questions stands in the training text.
+
+    Args:
+        missing: the words that occur on no side.
+        source_lines: number of source lines with a copied word that no target line has.
+        lines: file and line of each translation that is also a training target.
+        spans: file and line of each run of words that is in a training target.
+    """
+
+    missing: Collection[str]
+    source_lines: Mapping[str, int]
+    lines: Mapping[str, str]
+    spans: Mapping[str, str]
+
+
+def questions(segments: Iterable[Segment], span: int) -> Questions:
+    """Returns what has to be looked for to find all failures below.
+
+    Args:
+        segments: the translations of all systems.
+        span: number of words in a row.
+    """
+    asked = Questions()
+    for segment in segments:
+        asked.words.update(*map(_forms, strange_words(segment)))
+        asked.copied.update(copied_words(segment))
+        asked.lines.add(_line(segment.translation))
+        asked.spans.update(_spans(segment, span))
+    return asked
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """The text that the systems were trained on.
+
+    Args:
+        sources: the files of the source side, plain or gzip.
+        targets: the files of the target side.
+        word_lists: files of further words.
+    """
+
+    sources: Sequence[Path] = ()
+    targets: Sequence[Path] = ()
+    word_lists: Sequence[Path] = ()
+
+    def answers(self, asked: Questions, span: int, record: Path) -> Answers:
+        """Reads the training text, unless these questions about it were answered before.
+
+        Args:
+            asked: what is looked for.
+            span: number of words in a row.
+            record: where the answers are kept.
+        """
+        settings = {
+            **{side: [fingerprint(path) for path in paths] for side, paths in asdict(self).items()},
+            "questions": asked.digest,
+            "span": span,
+            "revision": REVISION,
+        }
+        found = Work(record, settings).kept(lambda: self._read(asked, span))
+        return Answers(frozenset(found["missing"]), found["source_lines"], found["lines"], found["spans"])
+
+    def _read(self, asked: Questions, span: int) -> dict[str, Any]:
+        found = _Search(asked, span)
+        readers = {found.source: self.sources, found.target: self.targets, found.words: self.word_lists}
+        for read, paths in readers.items():
+            for path in paths:
+                text = TextFiles([path])
+                with shown_progress(f"reading {path.name}", text.size) as on_progress:
+                    number = 0
+                    for number, raw in enumerate(text, start=1):
+                        read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
+                        if number % PROGRESS_EVERY == 0:
+                            on_progress(text.position, PROGRESS_EVERY)
+                    on_progress(text.size, number % PROGRESS_EVERY)
+        return found.record()
+
+
+class _Search:
+    """Goes through lines and keeps only what was asked for."""
+
+    def __init__(self, asked: Questions, span: int):
+        self.asked, self.span = asked, span
+        self.missing, self.in_targets = set(asked.words), set[str]()
+        self.source_lines = Counter[str]()
+        self.lines, self.spans = dict[str, str](), dict[str, str]()
+
+    def words(self, said: Sequence[str], place: str) -> None:
+        self.missing.difference_update(said)
+
+    def source(self, said: Sequence[str], place: str) -> None:
+        self.missing.difference_update(said)
+        self.source_lines.update(self.asked.copied.intersection(said))
+
+    def target(self, said: Sequence[str], place: str) -> None:
+        self.missing.difference_update(said)
+        self.in_targets.update(self.asked.copied.intersection(said))
+        if (line := " ".join(said)) in self.asked.lines:
+            self.lines.setdefault(line, place)
+        for start in range(len(said) - self.span + 1):
+            if (run := " ".join(said[start : start + self.span])) in self.asked.spans:
+                self.spans.setdefault(run, place)
+
+    def record(self) -> dict[str, Any]:
+        only_sources = {word: count for word, count in self.source_lines.items() if word not in self.in_targets}
+        return {
+            "missing": sorted(self.missing),
+            "source_lines": only_sources,
+            "lines": self.lines,
+            "spans": self.spans,
+        }
+
+
+def made_up_words(segment: Segment, known: Answers) -> Found:
+    """Returns the words that neither source, reference nor training text has, also not without a plural's `s`.
+
+    Words that are similar to one of the source or reference do not count: most are names in another form or script.
+    """
+    found = [word for word in strange_words(segment) if all(form in known.missing for form in _forms(word))]
+    names = words(f"{segment.source} {segment.reference}") if found else []
+    return [word for word in found if not get_close_matches(word, names, 1, SAME_NAME)]
+
+
+def memorised(segment: Segment, known: Answers, fewest: int) -> Found:
+    """Returns where a training target stands that is the translation, word for word, but not the reference.
+
+    Args:
+        segment: source, translation and reference.
+        known: what is in the training text.
+        fewest: words of a translation; shorter ones are often equal by chance.
+    """
+    line = _line(segment.translation)
+    is_copy = line in known.lines and line != _line(segment.reference) and len(line.split()) >= fewest
+    return [known.lines[line]] if is_copy else []
+
+
+def copied_span(segment: Segment, known: Answers, span: int) -> Found:
+    """Returns where a training target stands that has a long run of the translation's words, unlike the reference."""
+    places = (known.spans.get(one) for one in _spans(segment, span))
+    return list(dict.fromkeys(place for place in places if place))[:1]
+
+
+def strange_words(segment: Segment) -> list[str]:
+    """Returns the words of the translation that neither source nor reference has, with or without hyphens."""
+    sides = f"{segment.source} {segment.reference}"
+    known = {*words(sides), *words(sides.replace("-", ""))}
+    said = dict.fromkeys(words(segment.translation))
+    return [word for word in said if word not in known and len(word) >= SHORTEST_WORD and not SPACELESS.search(word)]
+
+
+def _forms(word: str) -> list[str]:
+    return [word, *(word.removesuffix(ending) for ending in ("s", "es") if word.endswith(ending))]
+
+
+def copied_words(segment: Segment) -> list[str]:
+    """Returns the words that source and translation have, but not the reference."""
+    source, reference = set(words(segment.source)), set(words(segment.reference))
+    return [word for word in dict.fromkeys(words(segment.translation)) if word in source and word not in reference]
+
+
+def _spans(segment: Segment, span: int) -> list[str]:
+    in_reference = set(ngrams(words(segment.reference), span))
+    return [" ".join(one) for one in ngrams(words(segment.translation), span) if one not in in_reference]
+
+
+def _line(text: str) -> str:
+    return " ".join(words(text))

@@ -1,0 +1,74 @@
+import pytest
+
+from nemo_distill.failures.numbers import changed_numbers, values_of
+from nemo_distill.failures.segment import Segment
+
+# source, translation, reference
+KEPT = [
+    ("Es kostet 1.000,5 Euro.", "It costs 1,000.5 euros.", "It costs 1,000.5 euros."),
+    ("Es kostet 1.000 Euro.", "It costs 1000 euros.", "It costs 1,000 euros."),
+    ("Es sind 245000 Waisen.", "There are 245,000 orphans.", "There are 245,000 orphans."),
+    ("Es sind 30 000 Nächte.", "That is 30,000 nights.", "That is 30,000 nights."),
+    ("2 Mio. Kunden", "2,000,000 customers", "2 million customers"),
+    ("2,5 Milliarden", "2.5bn", "2.5 billion"),
+    ("um 14.30 Uhr", "at 2:30 p.m.", "at 2:30 pm"),
+    ("um 20 Uhr", "at 8 p.m.", "at 8 o'clock"),
+    ("um fünf Uhr", "at 5:00", "at five"),
+    ("das 3. Mal", "the third time", "the 3rd time"),
+    ("zum zweiten Mal", "for the 2nd time", "a second time"),
+    ("vor zehn Jahren", "a decade ago", "ten years ago"),
+    ("die zwei Kinder", "both children", "the two children"),
+    ("21 Schafe", "twenty-one sheep", "twenty one sheep"),
+    ("der Zweite Weltkrieg", "World War II", "the Second World War"),
+    ("die 80er Jahre", "the 1980s", "the eighties of 1980"),
+    ("Ende der achtziger Jahre", "in the late 1980s", "in the late eighties"),
+    ("die 1940er", "the forties", "the 1940s"),
+    ("zum zwanzigjährigen Bestehen", "for the 20th anniversary", "two decades"),
+    ("mit 120:108", "120:108", "by points"),
+    ("die fünf Besten", "the top fünf", "the five best"),
+    ("ein 3:1 im Achtelfinale", "a 3-1 in the round of 16", "3:1 in the last sixteen"),
+    ("am 12.03.2013", "on 3/12/2013", "on 12 March 2013, the 3rd"),
+    ("Er wartet 12 Tage.", "He waits.", "He waits."),  # the reference has lost it too
+    ("Der A380", "The A 380", "The A380"),
+    ("Antonín", "AntonÃ3n", "Antonín"),  # broken characters, but no number
+    ("Es kostet ３０ Euro.", "It costs 30 euros.", "It costs 30 euros."),
+]
+CHANGED = [
+    ("Es sind 245000 Waisen.", "There are 247,000 orphans.", "There are 245,000 orphans.", ["245000", "+247,000"]),
+    ("Es kostet 1.000,5 Euro.", "It costs 1,005 euros.", "It costs 1,000.5 euros.", ["1.000,5", "+1,005"]),
+    ("um 23 Uhr", "at 2 p.m.", "at 11 p.m.", ["23", "+2"]),
+    ("drei Söhne", "sons", "three sons", ["drei"]),
+    ("Rufen Sie 101 an.", "Call 911.", "Call 101.", ["101", "+911"]),
+    ("bis zu 99 %", "probably", "up to 99%", ["99"]),
+]
+
+
+@pytest.mark.parametrize(("source", "translation", "reference"), KEPT)
+def test_a_number_in_another_form_is_kept(source, translation, reference):
+    assert changed_numbers(Segment(source, translation, reference), "de", "en") == []
+
+
+@pytest.mark.parametrize(("source", "translation", "reference", "found"), CHANGED)
+def test_lost_and_invented_numbers_are_found(source, translation, reference, found):
+    assert changed_numbers(Segment(source, translation, reference), "de", "en") == found
+
+
+@pytest.mark.parametrize(
+    ("translation", "found"),
+    [("trois enfants en 2013", []), ("des enfants en 2013", []), ("trois enfants en 2014", ["2013", "+2014"])],
+)
+def test_small_numbers_are_not_compared_without_the_number_words_of_the_language(translation, found):
+    segment = Segment("3 Kinder in 2013", translation, "3 enfants en 2013")
+    assert changed_numbers(segment, "de", "fr") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("十六日", "16"), ("四百", "400"), ("三百二十", "320"), ("一万二千", "12000"), ("二〇一三", "2013")],
+)
+def test_numbers_in_chinese_characters_are_read(text, value):
+    assert value in values_of(text, "zh")
+
+
+def test_signs_of_ten_thousands_multiply():
+    assert "30000" in values_of("3万円", "ja")

@@ -1,0 +1,156 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import read_section
+from nemo_distill.failures.failure_table import failure_findings, failure_table
+from nemo_distill.failures.kinds import KINDS, TITLES
+from nemo_distill.failures.profile import TranslatedSet, profile
+from nemo_distill.failures.robustness import NOISES, noised
+from nemo_distill.failures.segment import language_code
+from nemo_distill.failures.settings import KIND_NAMES, FailureSettings
+
+LINES = 30
+SOURCES = [
+    f"Der Vertrag wurde im Jahr {2000 + line} nicht unterschrieben, sagte der Sprecher" for line in range(LINES)
+]
+REFERENCES = [f"The contract was not signed in {2000 + line}, the spokesman said." for line in range(LINES)]
+BAD = [line.replace("in 20", "in 19") if number < 10 else line for number, line in enumerate(REFERENCES)]
+SETTINGS = FailureSettings()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    one = TranslatedSet(SOURCES, REFERENCES, {"good": REFERENCES, "bad": BAD})
+    return profile({"test": one}, SETTINGS, tmp_path_factory.mktemp("failures"))["test"]
+
+
+def test_every_kind_has_a_title():
+    assert tuple(TITLES) == KIND_NAMES
+    assert {*KINDS, *NOISES} == {*KIND_NAMES}
+
+
+def test_languages_are_found_in_the_text(found):
+    assert found["languages"] == {"source": "de", "target": "en"}
+
+
+def test_hits_have_the_number_of_the_sentence_and_evidence(found):
+    numbers = found["kinds"]["numbers"]["systems"]
+    assert numbers["good"]["hits"] == []
+    assert numbers["bad"]["hits"][0] == {"line": 1, "found": ["2000", "+1900"]}
+    assert [hit["line"] for hit in numbers["bad"]["hits"]] == [*range(1, 11)]
+    assert numbers["bad"]["rate"]["per_thousand"] == pytest.approx(1000 / 3)
+
+
+def test_systems_are_compared_with_the_first_one_sentence_by_sentence(found):
+    (compared,) = [one for one in found["comparisons"] if one["kind"] == "numbers"]
+    assert (compared["system"], compared["baseline"]) == ("bad", "good")
+    assert (compared["only_system"], compared["only_baseline"]) == ([*range(1, 11)], [])
+    assert compared["p_value"] == pytest.approx(2 / 2**10)
+    applicable = sum("systems" in one for one in found["kinds"].values())
+    assert compared["p_value_holm"] == pytest.approx(applicable * 2 / 2**10)
+
+
+def test_a_kind_that_does_not_apply_says_why_and_has_no_rate(found):
+    assert found["kinds"]["made_up_words"] == {"not_applicable": "needs training_target"}
+    assert set(found["kinds"]["typing_error"]) == {"not_applicable"}
+
+
+def test_the_table_shows_rates_intervals_and_what_differs(found):
+    columns, rows = failure_table(found)
+    cells = {row[0]: row[1:] for row in rows}
+    assert columns == ["failures", "good", "bad"]
+    assert cells["numbers lost or changed"] == ["0.0 (0.0 to 113.5)", "333.3 (192.3 to 512.2) *"]
+    assert cells["made-up words"] == ["not applicable"] * 2
+    said = " ".join(failure_findings(found))
+    assert (
+        "only bad in 10 sentences (1, 2, 3" in said and "made-up words: not applicable, needs training_target" in said
+    )
+
+
+def test_the_record_is_json(found):
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_rules_of_a_language_do_not_apply_to_another(tmp_path):
+    one = TranslatedSet(["Bonjour."], ["Hello."], {"a": ["Hello."]})
+    settings = replace(SETTINGS, source_language="fr", target_language="eng_Latn")
+    kinds = profile({"test": one}, settings, tmp_path)["test"]["kinds"]
+    assert kinds["negation"] == {"not_applicable": "only for de and en, not for fr-en"}
+    assert kinds["dates"] == {"not_applicable": "only for de and en, not for fr-en"}
+    assert kinds["wrong_language"]["systems"]["a"] == {"judged": 0, "rate": None, "hits": []}  # too short a line
+
+
+def test_a_language_that_is_not_known_makes_no_verdict(tmp_path):
+    one = TranslatedSet(["a"], ["b"], {"a": ["b"]})
+    kinds = profile({"test": one}, replace(SETTINGS, target_language="xx"), tmp_path)["test"]["kinds"]
+    assert kinds["wrong_language"] == {"not_applicable": "py3langid does not know xx"}
+
+
+def test_noised_copies_are_compared_where_the_noise_changed_the_source(tmp_path):
+    changed = noised(SOURCES, "full_stop", 0)
+    sources = [*SOURCES[:-1], changed[-1]]  # the last line ends already
+    noisy = ["Something else entirely.", *REFERENCES[1:]]
+    one = TranslatedSet(sources, REFERENCES, {"a": REFERENCES}, {"full_stop": {"a": noisy}})
+    kinds = profile({"test": one}, replace(SETTINGS, kinds=["full_stop", "lower_case"]), tmp_path)["test"]["kinds"]
+    system = kinds["full_stop"]["systems"]["a"]
+    assert system["judged"] == LINES - 1
+    assert [hit["line"] for hit in system["hits"]] == [1]
+    assert "not_applicable" in kinds["lower_case"]
+
+
+def test_all_sets_are_looked_for_in_the_training_text_at_once(tmp_path):
+    (tmp_path / "train.de").write_text("Der Vertrag\n")
+    (tmp_path / "train.en").write_text("contract signed spokesman said the was not\n")
+    made_up = [f"{line} Stiffending" for line in REFERENCES]
+    sets = {
+        "one": TranslatedSet(SOURCES, REFERENCES, {"a": made_up}),
+        "two": TranslatedSet(SOURCES, REFERENCES, {"a": REFERENCES}),
+    }
+    settings = replace(
+        SETTINGS, training_source=[str(tmp_path / "train.d*")], training_target=[str(tmp_path / "train.en")]
+    )
+    found = profile(sets, settings, tmp_path / "failures")
+    hits = {name: one["kinds"]["made_up_words"]["systems"]["a"]["hits"] for name, one in found.items()}
+    assert len(hits["one"]) == LINES and hits["two"] == []
+    assert (tmp_path / "failures" / "training_text.json").is_file()
+
+
+def test_wrong_settings_are_refused_together():
+    _, problems = read_section(
+        FailureSettings, {"kinds": ["number"], "longest": 0.5, "training_target": ["none.en"]}, "failures"
+    )
+    said = " ".join(problems)
+    assert len(problems) == 3
+    assert "failures.kinds[0]=number" in said and "failures.longest=0.5" in said and "none.en" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kinds": ["loops"], "noise": ["full_stop"]}, "f.noise names full_stop"),
+        ({"training_source": [__file__]}, "f.training_source"),
+        ({"word_lists": [__file__]}, "f.word_lists"),
+    ],
+)
+def test_settings_without_effect_are_refused(values, named):
+    _, (problem,) = read_section(FailureSettings, values, "f")
+    assert problem.startswith(named)
+
+
+@pytest.mark.parametrize("part", ["references", "translations", "noised"])
+def test_texts_of_different_lengths_are_refused(part):
+    texts = {"references": ["b"], "translations": {"mine": ["b"]}, "noised": {"full_stop": {"mine": ["b"]}}}
+    texts[part] = {"references": [], "translations": {"mine": ["b", "c"]}, "noised": {"full_stop": {"mine": []}}}[part]
+    with pytest.raises(DataError, match="lines, but the source has 1"):
+        TranslatedSet(["a"], **texts)
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [("de", "de"), ("deu_Latn", "de"), ("pt-BR", "pt"), ("__en__", "en"), ("", None), (None, None)],
+)
+def test_language_codes_are_shortened(code, language):
+    assert language_code(code) == language

@@ -1,0 +1,96 @@
+import gzip
+
+import pytest
+
+from nemo_distill.failures.copies import copied, untranslated
+from nemo_distill.failures.segment import Segment
+from nemo_distill.failures.training_text import TrainingText, copied_span, made_up_words, memorised, questions
+
+SPAN = 4
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    files = {
+        "train.de": "Der Hund bellt.\n" + "Das Zuckerl schmeckt.\n" * 12 + "Ein Hof.\n",
+        "train.en": "The dog barks.\n" + "The sweet tastes good to everybody here.\n" * 12 + "Caf\u00e9 Hof.\n",
+        "words": "brushcutter\n",
+    }
+    for name, content in files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
+    return TrainingText(*([folder / f"{name}.gz"] for name in files))
+
+
+def known(text, tmp_path, *segments):
+    return text.answers(questions(segments, SPAN), SPAN, tmp_path / "answers.json")
+
+
+@pytest.mark.parametrize(
+    ("translation", "found"),
+    [
+        ("The DOG barks", []),
+        ("The dogs and Hunde bark", []),  # a plural of a known word, and one of the source
+        ("The stiffending tastes", ["stiffending"]),
+        ("The xyz tastes", []),  # too short to tell
+        ("A brushcutter", []),  # in a word list
+        ("The Rennsteigshuttle", []),  # the source has it with a hyphen
+        ("The Boishheimer", []),  # a name in another form
+        ("这是一个什么东西", []),
+    ],
+)
+def test_words_that_no_text_has_are_made_up(text, tmp_path, translation, found):
+    segment = Segment("Hunde im Rennsteig-Shuttle, Boisheimer", translation, "Dogs in a bus bark and")
+    assert made_up_words(segment, known(text, tmp_path, segment)) == found
+
+
+@pytest.mark.parametrize(
+    ("translation", "reference", "found"),
+    [
+        ("One Zuckerl", "One sweet", ["zuckerl"]),
+        ("One Zuckerl", "One Zuckerl", []),
+        ("One Zuckerl", "One Zuckerls", []),  # the reference has the name in a similar form
+        ("One Hof", "One court", []),  # the training text has it on the target side too
+        ("One Hund", "One dog", []),  # too rare to know
+    ],
+)
+def test_words_of_the_source_language_are_untranslated(text, tmp_path, translation, reference, found):
+    segment = Segment("Ein Zuckerl, ein Hof, ein Hund", translation, reference)
+    assert untranslated(segment, known(text, tmp_path, segment)) == found
+
+
+def test_copies_of_training_targets_say_where_they_stand(text, tmp_path):
+    segment = Segment("Alles ist gut.", "The sweet tastes good to everybody here!", "All is well.")
+    answers = known(text, tmp_path, segment)
+    assert memorised(segment, answers, 7) == ["train.en.gz:2"]
+    assert memorised(segment, answers, 8) == []
+    assert memorised(Segment("", segment.translation, segment.translation), answers, 7) == []
+    assert copied_span(segment, answers, SPAN) == ["train.en.gz:2"]
+    assert copied_span(Segment("", "The sweet tastes bad to everybody here", ""), answers, SPAN) == []
+    assert copied_span(Segment("", segment.translation, segment.translation), answers, SPAN) == []
+
+
+def test_the_text_is_read_once_for_the_same_questions(text, tmp_path, monkeypatch):
+    segment = Segment("Ein", "A stiffending", "A thing")
+    first = known(text, tmp_path, segment)
+    monkeypatch.setattr(TrainingText, "_read", lambda self, asked, span: pytest.fail("it was read again"))
+    assert known(text, tmp_path, segment) == first
+
+
+def test_other_questions_are_answered_anew(text, tmp_path):
+    known(text, tmp_path, Segment("Ein", "A stiffending", "A thing"))
+    segment = Segment("Ein", "A hourruit", "A thing")
+    assert made_up_words(segment, known(text, tmp_path, segment)) == ["hourruit"]
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "reference", "is_copy"),
+    [
+        ("Brand in Tempelhofer Keller", "Brand in Tempelhofer keller.", "Fire in a cellar", True),
+        ("Brand im Keller", "Fire in a cellar", "Fire in the cellar", False),
+        ("Palgrave, Economic Studies 5", "Palgrave, Economic Studies 5", "Palgrave, Economic Studien 5", False),
+        ("Der Spiegel", "Der Spiegel", "The mirror", False),  # too short: a name
+    ],
+)
+def test_a_translation_that_is_its_source_is_a_copy(source, translation, reference, is_copy):
+    assert copied(Segment(source, translation, reference)) == ([translation] if is_copy else [])
