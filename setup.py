@@ -18,6 +18,7 @@ setup(
         "pydantic>=2.7,<3",
         "typing_extensions>=4.10",
         "sacrebleu>=2.3",
+        "py3langid>=0.3,<1",
         "sentencepiece>=0.2",
         "rich>=13",
         "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2

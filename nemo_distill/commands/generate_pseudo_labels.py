@@ -19,9 +19,9 @@ from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
-from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
+from nemo_distill.pseudo_labels.shards import LabelFolder
+from nemo_distill.pseudo_labels.text_teacher import TranslatedElsewhere
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     assembly = Assembly(
         folder, sources, config.references, config.reading, config.criteria(),
         config.name, config.keep_dropped, config.workers,
+        [LabelFolder.finished(path, sources) for path in config.more_labels], config.quality, config.keep_hypotheses,
     )  # fmt: skip
     engine = {key: getattr(config, key) for key in ("dtype", "weights", "source_language", "target_language")}
     return LabellingJob(
@@ -167,7 +168,7 @@ def main(cfg: DictConfig) -> None:
     check(cfg, check_labelling)
     job = labelling_job(cfg)
 
-    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+    from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
     with plain_errors(goes_on=True), processes(*job.where) as process:
         if translate(job, process.rank, process.world_size, process.device):

@@ -1,12 +1,13 @@
 """The configuration of a labelling job, and what it must satisfy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.engines import (
@@ -23,7 +24,9 @@ from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import TranslationFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
-from nemo_distill.pseudo_labels.judge import Criteria, Selection
+from nemo_distill.pseudo_labels.quality import QualitySettings
+from nemo_distill.pseudo_labels.selection import Criteria, Selection
+from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
@@ -78,6 +81,13 @@ class LabellingConfig(Selection, ModelSection):
     teacher's languages (none with engine=file or hugging_face), or such as `[de,en]`; null: raw text."""
     keep_dropped: bool = False
     """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
+    keep_hypotheses: bool = False
+    """Write `pseudo.hypotheses.tsv`: source and hypothesis, for all hypotheses, so that a metric can score them."""
+    quality: QualitySettings = Field(default_factory=QualitySettings)
+    """Scores of all hypotheses, for `selection=quality` and `filters.quality_quantile`."""
+    more_labels: list[UserPath] = Field(default_factory=list)
+    """Folders of finished labels of the same source, by other teachers or other searches. Their hypotheses are added
+    to those of this job before the selection."""
     workers: int = Field(default=1, ge=1)
     """Processes that select and filter."""
     accelerator: Accelerator = "auto"
@@ -104,6 +114,11 @@ class LabellingConfig(Selection, ModelSection):
     def teachers(self) -> list[str]:
         """The models, or the files of translations that are there."""
         return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
+
+    @property
+    def hypotheses_per_line(self) -> int:
+        """The most hypotheses that the teacher gives for a line."""
+        return self.search.n_best
 
     @rule
     def reference_problems(self) -> list[str]:
@@ -154,14 +169,71 @@ class LabellingConfig(Selection, ModelSection):
             problems.append(
                 "selection=interpolation compares hypotheses with a reference, but reference names no file."
             )
-        if (n_best := self.search.n_best) < 2:
-            problems.append(f"search.n_best={n_best}: selection=interpolation chooses from at least 2 hypotheses.")
+        return problems + self._too_few_hypotheses()
+
+    @rule
+    def mbr_problems(self) -> list[str]:
+        """Returns a sentence if there are no hypotheses to compare with each other."""
+        return self._too_few_hypotheses() if self.selection == "mbr" else []
+
+    def _too_few_hypotheses(self) -> list[str]:
+        if self.hypotheses_per_line > 1 or self.more_labels:
+            return []
+        return [f"search.n_best=1: selection={self.selection} chooses from at least 2 hypotheses."]
+
+    @rule
+    def several_labels_problems(self) -> list[str]:
+        """Returns a sentence if there cannot be as many labels for a source as are wanted."""
+        wanted, most = self.labels_per_source, self.hypotheses_per_line
+        problems = []
+        if wanted > most and not self.more_labels:
+            problems.append(f"labels_per_source={wanted}: there are only search.n_best={most} hypotheses of a line.")
+        if self.label_weights and wanted == 1:
+            problems.append(f"label_weights={self.label_weights} has no effect with labels_per_source=1.")
+        if self.label_weights == "probability" and self.more_labels:
+            problems.append("label_weights=probability: the scores of several teachers cannot be compared; use rank.")
+        return problems
+
+    @rule
+    def quality_problems(self) -> list[str]:
+        """Returns a sentence if there are no scores to go by."""
+        if self.quality.is_given:
+            return []
+        problems = []
+        if self.selection == "quality":
+            problems.append("selection=quality needs scores: give quality.file or quality.command.")
+        if self.filters and self.filters.quality_quantile:
+            problems.append("filters.quality_quantile needs scores: give quality.file or quality.command.")
+        return problems
+
+    @rule
+    def consensus_problems(self) -> list[str]:
+        """Returns a sentence if there are no hypotheses that could disagree."""
+        if not (self.filters and self.filters.consensus_quantile) or self.hypotheses_per_line > 1 or self.more_labels:
+            return []
+        return ["filters.consensus_quantile compares at least 2 hypotheses: set search.n_best or more_labels."]
+
+    @rule
+    def more_labels_problems(self) -> list[str]:
+        """Returns a sentence for each folder whose hypotheses cannot be added, and if they would have no effect."""
+        problems = []
+        if self.more_labels and self.selection == "one_best":
+            problems.append("more_labels has no effect with selection=one_best; choose another selection.")
+        if self.more_labels and self.filters and self.filters.score_quantile:
+            problems.append("filters.score_quantile: the scores of several teachers cannot be compared; set null.")
+        for path in self.more_labels:
+            try:
+                LabelFolder.finished(path, self.sources)
+            except DataError as error:
+                problems.append(f"more_labels: {error}.")
+            if path.resolve() == self.output_dir.resolve():
+                problems.append(f"more_labels names '{path}', which is output_dir.")
         return problems
 
     @rule
     def language_problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot part the words of the target language here."""
-        if self.metric != "bleu" or self.engine_problems():
+        if not self._needs_bleu or self.engine_problems():
             return []
         return language_problems("metric_language", self.bleu_language())
 
@@ -177,10 +249,15 @@ class LabellingConfig(Selection, ModelSection):
             if path.resolve() in known or (path.exists() and not ours)
         ]
 
+    @property
+    def _needs_bleu(self) -> bool:
+        by_similarity = self.selection in ("interpolation", "mbr")
+        by_similarity |= bool(self.filters and self.filters.consensus_quantile)
+        return by_similarity and "bleu" in self.metric_weights
+
     def bleu_language(self) -> str | None:
         """Returns the language given, or else the teacher's where BLEU needs to know it."""
-        asked = self.selection == "interpolation" and self.metric == "bleu"
-        if self.metric_language or not asked or self.engine == FILE:
+        if self.metric_language or not self._needs_bleu or self.engine == FILE:
             return self.metric_language
         language = written_language(self.engine, self.teachers[0], self.target_language)
         return None if bleu_tokenization(language) == bleu_tokenization(None) else language
@@ -195,8 +272,16 @@ class LabellingConfig(Selection, ModelSection):
 
     def criteria(self) -> Criteria:
         """Returns how labels are selected and filtered."""
-        filters = self.filters or NO_FILTERS
-        return Criteria(self.selection, self.metric, self.bleu_language(), filters, self.moses_languages())
+        return Criteria(
+            self.selection,
+            self.metric_weights,
+            self.bleu_language(),
+            self.filters or NO_FILTERS,
+            self.moses_languages(),
+            self.labels_per_source,
+            self.label_weights,
+            self.quality.metric,
+        )
 
     def depends_on(self) -> dict[str, Any]:
         """Returns everything that the labels depend on, as JSON has it."""
@@ -205,7 +290,12 @@ class LabellingConfig(Selection, ModelSection):
             **{key: getattr(self, key) for key in copied},
             "teachers": [fingerprint(Path(path)) for path in self.teachers],
             "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
-            "search": asdict(self.search),
+            "search": _without_later_keys(asdict(self.search)),
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
+
+
+def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out what is off and older versions did not have, so that their labels remain valid."""
+    return {key: value for key, value in search.items() if key != "epsilon" or value}

@@ -251,7 +251,9 @@ def test_a_reverse_model_scores_the_hypotheses(files, teacher_path):
 @pytest.mark.parametrize("engine", ["nemo_distill", "nemo", "ctranslate2"])
 def test_a_teachers_labels_are_what_translating_with_it_gives(tmp_path, corpus, teacher_path, monkeypatch, engine):
     monkeypatch.setattr(job, "load_engine", load_engine)
-    off = [f"filters.{name}=false" for name in ("empty", "identical", "unfinished", "source_cut", "duplicates")]
+    off = [
+        f"filters.{name}=false" for name in ("empty", "identical", "unfinished", "source_cut", "unknown", "duplicates")
+    ]
     off += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
     overrides = [f"model={teacher_path}", f"source={corpus}/val.de", f"output_dir={tmp_path}", f"engine={engine}"]
     overrides += ["search.max_delta=5", "search.length_penalty=0", "shard_lines=3", *off]

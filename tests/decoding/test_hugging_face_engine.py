@@ -164,3 +164,9 @@ def test_a_multilingual_model_needs_languages_that_it_knows(folder):
     with pytest.raises(ConfigurationError, match="target_language=xx: must be one of the codes"):
         _set_languages(tokenizer, "deu_Latn", "xx")
     assert _set_languages(SimpleNamespace(), None, None) is None
+
+
+def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
+    """Epsilon sampling always leaves the most probable token."""
+    sampled, greedy = engine.translate(LINES[:1], replace(SAMPLES, epsilon=0.999)), engine.translate(LINES[:1], GREEDY)
+    assert [hypothesis.text for hypothesis in sampled[0].hypotheses] == [greedy[0].text] * SAMPLES.n_best

@@ -2,7 +2,7 @@ import pytest
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.pseudo_labels.generate import Translator
-from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
+from nemo_distill.pseudo_labels.text_teacher import TranslatedElsewhere
 from tests.pseudo_labels.fakes import POLICY
 
 
