@@ -21,7 +21,7 @@ from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import LabelFolder
-from nemo_distill.pseudo_labels.text_teacher import TranslatedElsewhere
+from nemo_distill.pseudo_labels.text_teacher import FileSettings, TextTeacher
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class LabellingJob:
         assembly: what is made of the translations.
         search: how the teacher searches.
         engine: what `load_engine` takes, apart from the device.
+        file: how translations in files are read.
         reverse_model: the `.nemo` that scores the hypotheses, if any.
         overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
@@ -42,6 +43,7 @@ class LabellingJob:
     assembly: Assembly
     search: SearchSettings
     engine: Mapping[str, Any]
+    file: FileSettings
     reverse_model: Path | None
     overwrite: bool | str
     where: tuple[str, int | str | list[int], int]
@@ -50,8 +52,7 @@ class LabellingJob:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
         if self.engine["name"] == FILE:
-            given = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy)
-            translate: Translate = given.translate
+            translate: Translate = TextTeacher(list(map(Path, self.engine["paths"])), policy, self.file).translate
         else:
             engine = load_engine(device=device, **self.engine)
             if warns:
@@ -128,6 +129,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         assembly,
         config.search,
         {"name": config.engine, "paths": config.teachers, **engine},
+        config.file,
         config.reverse_model,
         config.overwrite,
         (config.accelerator, config.devices, config.num_nodes),
@@ -160,8 +162,8 @@ def write_text(job: LabellingJob) -> None:
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
-    kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
-    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", kept, record["lines"])
+    pairs = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
+    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", pairs, sum(pairs.values()))
 
 
 def main(cfg: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from nemo_distill.pseudo_labels.filters import NO_FILTERS
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.selection import Criteria, Selection
 from nemo_distill.pseudo_labels.shards import LabelFolder
+from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
@@ -52,7 +54,7 @@ class LabellingConfig(Selection, ModelSection):
 
     engine: Literal[EngineName, "file"] = "nemo_distill"
     """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there, a line each."""
+    the folder of a sequence-to-sequence model; `file` translations that are there."""
     source: InputFiles = Field(kw_only=True)
     """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     reference: References | None = None
@@ -63,6 +65,8 @@ class LabellingConfig(Selection, ModelSection):
     """`text` replaces text of this name made with other settings, true labels with other settings as well."""
     reverse_model: TranslationFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
+    file: FileSettings = Field(default_factory=FileSettings)
+    """How `engine=file` reads the translations that `model` names."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
@@ -118,6 +122,8 @@ class LabellingConfig(Selection, ModelSection):
     @property
     def hypotheses_per_line(self) -> int:
         """The most hypotheses that the teacher gives for a line."""
+        if self.engine == FILE:
+            return 0 if self.file_problems() else self.survey().most
         return self.search.n_best
 
     @rule
@@ -145,19 +151,48 @@ class LabellingConfig(Selection, ModelSection):
         return search_problems(self.engine, self.search)
 
     @rule
-    def problems_of_a_file(self) -> list[str]:
-        """Returns a sentence for each setting that translations which are there cannot follow."""
-        if self.engine != FILE or not ((self.filters and self.filters.score_quantile) or self.search.n_best > 1):
-            return []
-        return ["engine=file has one translation a line, and no scores: set n_best=1, score_quantile=null."]
+    def unused_section_problems(self) -> list[str]:
+        """Returns a sentence for each section that has no effect with this engine."""
+        problems = []
+        if self.engine == FILE and self.search != SearchSettings():
+            problems.append("search has no effect with engine=file, which does not search; leave it out.")
+        if self.engine != FILE and self.file != FileSettings():
+            problems.append(f"file has no effect with engine={self.engine}; leave it out, or set engine=file.")
+        return problems
 
     @rule
-    def line_count_problems(self) -> list[str]:
-        """Returns a sentence if translations that are there are not as many as the sources' lines."""
+    def file_problems(self) -> list[str]:
+        """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
         if self.engine != FILE or unreadable_files(self.model):
             return []
-        source, model = (sum(1 for _ in TextFiles(files)) for files in (self.sources, input_files(self.model)))
-        return [] if source == model else [f"model has {model} lines, and source has {source}."]
+        try:
+            found = self.survey()
+        except DataError as error:
+            return [f"model: {error}{'' if str(error).endswith('.') else '.'}"]
+        lines = sum(1 for _ in TextFiles(self.sources))
+        if self.file.has_numbers and found.lines > lines:
+            return [
+                f"model has a translation of line {found.lines}, and source has {lines} lines; see file.first_line."
+            ]
+        if not self.file.has_numbers and found.lines != lines:
+            return [f"model has {found.lines} lines, and source has {lines}."]
+        return []
+
+    @rule
+    def score_problems(self) -> list[str]:
+        """Returns a sentence for each setting that goes by the teacher's scores, if translations have none."""
+        if self.engine != FILE or self.file_problems() or (unscored := self.survey().unscored) is None:
+            return []
+        needing = {
+            "filters.score_quantile": self.filters and self.filters.score_quantile,
+            "label_weights=probability": self.label_weights == "probability",
+        }
+        said = f"needs scores, but model has none of source line {unscored}"
+        return [f"{key} {said}." for key, is_on in needing.items() if is_on]
+
+    def survey(self) -> Survey:
+        """Returns what is in the files of a teacher that is only text."""
+        return _survey(tuple(input_files(self.model)), self.reading, self.file)
 
     @rule
     def interpolation_problems(self) -> list[str]:
@@ -179,7 +214,13 @@ class LabellingConfig(Selection, ModelSection):
     def _too_few_hypotheses(self) -> list[str]:
         if self.hypotheses_per_line > 1 or self.more_labels:
             return []
-        return [f"search.n_best=1: selection={self.selection} chooses from at least 2 hypotheses."]
+        return [f"{self._one_hypothesis}: selection={self.selection} chooses from at least 2 hypotheses."]
+
+    @property
+    def _one_hypothesis(self) -> str:
+        return (
+            "model has one translation of each line" if self.engine == FILE else f"search.n_best={self.search.n_best}"
+        )
 
     @rule
     def several_labels_problems(self) -> list[str]:
@@ -187,7 +228,7 @@ class LabellingConfig(Selection, ModelSection):
         wanted, most = self.labels_per_source, self.hypotheses_per_line
         problems = []
         if wanted > most and not self.more_labels:
-            problems.append(f"labels_per_source={wanted}: there are only search.n_best={most} hypotheses of a line.")
+            problems.append(f"labels_per_source={wanted}: the teacher gives at most {most} hypotheses of a line.")
         if self.label_weights and wanted == 1:
             problems.append(f"label_weights={self.label_weights} has no effect with labels_per_source=1.")
         if self.label_weights == "probability" and self.more_labels:
@@ -196,15 +237,24 @@ class LabellingConfig(Selection, ModelSection):
 
     @rule
     def quality_problems(self) -> list[str]:
-        """Returns a sentence if there are no scores to go by."""
-        if self.quality.is_given:
-            return []
+        """Returns a sentence if there are no scores to go by, or nothing that goes by them."""
+        filtered = bool(self.filters and self.filters.quality_quantile)
+        selected = self.selection == "quality"
         problems = []
-        if self.selection == "quality":
+        if selected and not (self.quality.is_given or self._has_scores_of_quality):
             problems.append("selection=quality needs scores: give quality.file or quality.command.")
-        if self.filters and self.filters.quality_quantile:
+        elif selected and not self.quality.metric:
+            problems.append("quality.metric has no value; give the name of the metric, so that results can be marked.")
+        if filtered and not self.quality.is_given:
             problems.append("filters.quality_quantile needs scores: give quality.file or quality.command.")
+        if self.quality != QualitySettings() and not (filtered or selected):
+            problems.append("quality has no effect without selection=quality or filters.quality_quantile.")
         return problems
+
+    @property
+    def _has_scores_of_quality(self) -> bool:
+        """True if the files of a teacher have a score for each translation, which may be of any metric."""
+        return self.engine == FILE and not self.file_problems() and self.survey().unscored is None
 
     @rule
     def consensus_problems(self) -> list[str]:
@@ -286,14 +336,21 @@ class LabellingConfig(Selection, ModelSection):
     def depends_on(self) -> dict[str, Any]:
         """Returns everything that the labels depend on, as JSON has it."""
         copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
+        own = {"file": asdict(self.file)} if self.file != FileSettings() else {}
         return {
             **{key: getattr(self, key) for key in copied},
+            **own,
             "teachers": [fingerprint(Path(path)) for path in self.teachers],
             "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
             "search": _without_later_keys(asdict(self.search)),
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
+
+
+@cache
+def _survey(paths: Sequence[Path], policy: LinePolicy, settings: FileSettings) -> Survey:
+    return survey(TextTeacher(paths, policy, settings))
 
 
 def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,6 @@ class QualitySettings:
             problems.append(f"command={self.command}: file gives the scores already; use only one of them.")
         if (self.file or self.command) and not self.metric:
             problems.append("metric has no value; give the name of the metric, so that results can be marked.")
-        if self.metric and not (self.file or self.command):
-            problems.append(f"metric={self.metric}: neither file nor command gives its scores.")
         return problems + (_command_problems(self.command) if self.command else [])
 
     @property

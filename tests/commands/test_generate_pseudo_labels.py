@@ -181,7 +181,21 @@ MISTAKES = [
     (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
     (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
     (["engine=hugging_face"], "engine=hugging_face needs a folder with config.json"),
-    (["engine=file", "model={files}/text.en", "search.n_best=2"], "engine=file has one translation a line"),
+    (["engine=file", "model={files}/text.en", "search.n_best=2"], "search has no effect with engine=file"),
+    (["file.format=moses"], "file has no effect with engine=nemo_distill"),
+    (["engine=file", "model={files}/text.en", "file.format=moses"], "model: '{files}/text.en', line 1: is not '0 |||"),
+    (["engine=file", "model={files}/late.tsv", "file.format=tsv"], "model has a translation of line 131, and source has 130"),
+    (["engine=file", "model={files}/text.en", "filters.score_quantile=0.1"], "filters.score_quantile needs scores"),
+    (["engine=file", "model={files}/text.en", "selection=mbr"], "model has one translation of each line: selection=mbr"),
+    (["selection=mbr"], "search.n_best=1: selection=mbr chooses from at least 2 hypotheses"),
+    (["selection=quality"], "selection=quality needs scores: give quality.file or quality.command"),
+    (["quality={metric: COMET, file: {files}/text.en}"], "quality has no effect without selection=quality"),
+    (["labels_per_source=2"], "labels_per_source=2: the teacher gives at most 1 hypotheses of a line"),
+    (["label_weights=rank"], "label_weights=rank has no effect with labels_per_source=1"),
+    (["filters.consensus_quantile=0.1"], "filters.consensus_quantile compares at least 2 hypotheses"),
+    (["more_labels=[{files}/nowhere]", "selection=mbr"], "more_labels: '{files}/nowhere' holds no finished labels"),
+    (["more_labels=[{files}/labels]"], "more_labels has no effect with selection=one_best"),
+    (["search.epsilon=0.02", "search.method=sample", "engine=ctranslate2"], "search.epsilon=0.02: CTranslate2 has no epsilon"),
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
@@ -193,7 +207,7 @@ MISTAKES = [
     (["reading.control_characters=keep"], "reading.control_characters=keep: must be one of skip, clean"),
     (["filters.length_ratio=0.5"], "filters.length_ratio=0.5: must be"),
     (["filters.empty=null"], "filters.empty=null: must be true or false"),
-    (["selection=best"], "selection=best: must be one of one_best, interpolation"),
+    (["selection=best"], "selection=best: must be one of one_best, interpolation, mbr, quality"),
     (["metric=ter"], "metric=ter: must be one of bleu, chrf"),
     (["selection=interpolation"], "search.n_best=1: selection=interpolation chooses from at least 2 hypotheses"),
     (["selection=interpolation"], "selection=interpolation compares hypotheses with a reference"),
@@ -210,10 +224,11 @@ MISTAKES = [
 def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence):
     (files / "empty").touch()
     (files / "short.en").write_text("one\n")
+    (files / "late.tsv").write_text("131\tone\n")
     (files / "text.src").write_text("one\n")
     with pytest.raises(ConfigurationError) as error:
-        check_labelling(config(files, *(override.format(files=files) for override in overrides)))
-    assert sentence.format(files=files) in str(error.value)
+        check_labelling(config(files, *(override.replace("{files}", str(files)) for override in overrides)))
+    assert sentence.replace("{files}", str(files)) in str(error.value)
     assert not (files / "labels").exists()
 
 
@@ -281,6 +296,34 @@ def test_translations_made_elsewhere_may_lie_in_many_files(files):
         (files / f"part.{part}").write_text("translation\n" * 65)
     run_job(config(files, "engine=file", f"model={files}/part.*"))
     assert len(list(read_rows(files / "labels" / "shards"))) == 130
+
+
+def test_several_teachers_that_are_only_text_choose_by_consensus(files):
+    """Four systems: two agree. Samples of another teacher, labelled before, have a say as well."""
+    for name, word in (("a", "the dog"), ("b", "a dog"), ("c", "the dog"), ("d", "cats")):
+        (files / name).write_text(f"{word}\n" * 130)
+    run_job(config(files, f"output_dir={files}/samples", "search.n_best=3"))
+    run_job(
+        config(
+            files, "engine=file", f"model=[{files}/a,{files}/b,{files}/c,{files}/d]", "file.format=systems",
+            f"more_labels=[{files}/samples]", "selection=mbr", "metric={bleu: 0.5, chrf: 0.5}", "labels_per_source=2",
+            "label_weights=rank", "filters=null",
+        )
+    )  # fmt: skip
+    targets = (files / "labels" / "pseudo.tgt").read_text().split("\n")[:-1]
+    assert targets[::2] == ["the dog"] * (len(targets) // 2) and set(targets[1::2]) == {"a dog"}
+    record = json.loads((files / "labels" / "pseudo.json").read_text())
+    assert record["selected_by"] == ["BLEU", "chrF"] and record["kept"] > record["lines"] * 1.3
+    assert len((files / "labels" / "pseudo.weights").read_text().split()) == len(targets)
+
+
+def test_failures_of_an_api_are_counted(files, capsys):
+    lines = [f"{number}\t{'ERROR' if number % 5 == 0 else 'a dog'}\n" for number in range(1, 131) if number % 7]
+    (files / "api.tsv").write_text("".join(lines))
+    run_job(config(files, "engine=file", f"model={files}/api.tsv", "file.format=tsv", "file.failed=ERROR"))
+    counts = json.loads((files / "labels" / "manifest.json").read_text())["counts"]
+    assert counts["failed"] > 10 and counts["missing"] > 10
+    assert "dropped: teacher failed" in capsys.readouterr().out
 
 
 RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."
