@@ -299,10 +299,10 @@ def test_translations_made_elsewhere_may_lie_in_many_files(files):
 
 
 def test_several_teachers_that_are_only_text_choose_by_consensus(files):
-    """Four systems: two agree. Samples of another teacher, labelled before, have a say as well."""
+    """Four systems: two agree. Another teacher, which labelled before, has a say as well."""
     for name, word in (("a", "the dog"), ("b", "a dog"), ("c", "the dog"), ("d", "cats")):
         (files / name).write_text(f"{word}\n" * 130)
-    run_job(config(files, f"output_dir={files}/samples", "search.n_best=3"))
+    run_job(config(files, f"output_dir={files}/samples"))
     run_job(
         config(
             files, "engine=file", f"model=[{files}/a,{files}/b,{files}/c,{files}/d]", "file.format=systems",
