@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.labelling_config import FILE, LabellingConfig
+from nemo_distill.commands.labelling_config import API, FILE, LabellingConfig
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
@@ -18,10 +18,12 @@ from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.progress import print_counts, shown_progress
+from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, TextTeacher
+from nemo_distill.storage.records import read_json
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class LabellingJob:
         assembly: what is made of the translations.
         search: how the teacher searches.
         engine: what `load_engine` takes, apart from the device.
+        model: the name of a server's model.
         file: how translations in files are read.
+        api: how a server is asked.
         reverse_model: the `.nemo` that scores the hypotheses, if any.
         overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
@@ -43,7 +47,9 @@ class LabellingJob:
     assembly: Assembly
     search: SearchSettings
     engine: Mapping[str, Any]
+    model: str
     file: FileSettings
+    api: ApiSettings
     reverse_model: Path | None
     overwrite: bool | str
     where: tuple[str, int | str | list[int], int]
@@ -51,8 +57,13 @@ class LabellingJob:
     def build_translator(self, device: str, warns: bool = False) -> Translator:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
+        translate: Translate
         if self.engine["name"] == FILE:
-            translate: Translate = TextTeacher(list(map(Path, self.engine["paths"])), policy, self.file).translate
+            translate = TextTeacher(list(map(Path, self.engine["paths"])), policy, self.file).translate
+        elif self.engine["name"] == API:
+            languages = self.engine["source_language"], self.engine["target_language"]
+            folder = self.generation.folder
+            translate = ApiTeacher(self.model, self.api, languages, folder.path, folder.digest).translate
         else:
             engine = load_engine(device=device, **self.engine)
             if warns:
@@ -129,7 +140,9 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         assembly,
         config.search,
         {"name": config.engine, "paths": config.teachers, **engine},
+        str(config.model),
         config.file,
+        config.api,
         config.reverse_model,
         config.overwrite,
         (config.accelerator, config.devices, config.num_nodes),
@@ -148,6 +161,9 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
             job.overwrite is True,
             on_progress,
         )
+    if (bill := job.generation.folder.path / "bill.json").is_file() and job.engine["name"] == API:
+        used = read_json(bill) or {}
+        console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:
         console.info("This process has made its shards; others have not yet.")
     else:

@@ -23,6 +23,7 @@ from nemo_distill.decoding.engines import (
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.metrics.scores import bleu_tokenization, language_problems
 from nemo_distill.nemo_files.translation_archive import TranslationFile
+from nemo_distill.pseudo_labels.api_teacher import ApiSettings
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
 from nemo_distill.pseudo_labels.quality import QualitySettings
@@ -35,6 +36,7 @@ from nemo_distill.text.files import InputFiles, References, as_list, input_files
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
 FILE = "file"  # in place of an engine: translations that are there
+API = "api"  # in place of an engine: a server
 TEACHER = "teacher"  # in place of languages: the teacher's
 RESERVED_NAMES = ("manifest", "settings")
 
@@ -52,9 +54,10 @@ Languages = Annotated[list[str | None], Field(min_length=2, max_length=2)]  # of
 class LabellingConfig(Selection, ModelSection):
     """The configuration of `label`."""
 
-    engine: Literal[EngineName, "file"] = "nemo_distill"
+    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
     """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there."""
+    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
+    server has."""
     source: InputFiles = Field(kw_only=True)
     """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     reference: References | None = None
@@ -67,6 +70,8 @@ class LabellingConfig(Selection, ModelSection):
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
     file: FileSettings = Field(default_factory=FileSettings)
     """How `engine=file` reads the translations that `model` names."""
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    """How `engine=api` asks its server."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
@@ -82,7 +87,7 @@ class LabellingConfig(Selection, ModelSection):
         Allowed("teacher, null, or the languages of source and target, as [de,en]"),
     ] = "teacher"
     """Text is written as Moses tokenizes it, which a student of these languages is trained on: `teacher`, the
-    teacher's languages (none with engine=file or hugging_face), or such as `[de,en]`; null: raw text."""
+    teacher's languages (none with engine=file, api or hugging_face), or such as `[de,en]`; null: raw text."""
     keep_dropped: bool = False
     """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
     keep_hypotheses: bool = False
@@ -116,7 +121,9 @@ class LabellingConfig(Selection, ModelSection):
 
     @property
     def teachers(self) -> list[str]:
-        """The models, or the files of translations that are there."""
+        """The models, or the files of translations that are there; none of a server."""
+        if self.engine == API:
+            return []
         return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
 
     @property
@@ -124,6 +131,8 @@ class LabellingConfig(Selection, ModelSection):
         """The most hypotheses that the teacher gives for a line."""
         if self.engine == FILE:
             return 0 if self.file_problems() else self.survey().most
+        if self.engine == API:
+            return self.api.samples
         return self.search.n_best
 
     @rule
@@ -143,7 +152,23 @@ class LabellingConfig(Selection, ModelSection):
         """Returns a sentence for each reason why the engine could not load the model."""
         if self.engine == FILE:
             return [f"model {problem}." for problem in unreadable_files(self.model)]
+        if self.engine == API:
+            return self._api_problems()
         return engine_problems(self.engine, self.teachers, self.dtype)
+
+    def _api_problems(self) -> list[str]:
+        problems = []
+        if self.api.url is None:
+            problems.append("api.url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1.")
+        if not isinstance(self.model, str):
+            problems.append(f"model={self.model}: must be the name of one model of the server.")
+        if self.devices != 1 or self.num_nodes != 1:
+            problems.append("devices and num_nodes must be 1 with engine=api; set api.concurrency.")
+        return problems + [
+            f"{key} has no value, but api.prompt contains {{{key}}}; give it, as in {key}=German."
+            for key in ("source_language", "target_language")
+            if getattr(self, key) is None and f"{{{key}}}" in self.api.prompt
+        ]
 
     @rule
     def search_problems(self) -> list[str]:
@@ -153,12 +178,13 @@ class LabellingConfig(Selection, ModelSection):
     @rule
     def unused_section_problems(self) -> list[str]:
         """Returns a sentence for each section that has no effect with this engine."""
-        problems = []
-        if self.engine == FILE and self.search != SearchSettings():
-            problems.append("search has no effect with engine=file, which does not search; leave it out.")
-        if self.engine != FILE and self.file != FileSettings():
-            problems.append(f"file has no effect with engine={self.engine}; leave it out, or set engine=file.")
-        return problems
+        unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
+        unused |= {"search": self.engine in (FILE, API) and self.search}
+        return [
+            f"{key} has no effect with engine={self.engine}; leave it out."
+            for key, value in unused.items()
+            if value and value != type(value)()
+        ]
 
     @rule
     def file_problems(self) -> list[str]:
@@ -181,13 +207,16 @@ class LabellingConfig(Selection, ModelSection):
     @rule
     def score_problems(self) -> list[str]:
         """Returns a sentence for each setting that goes by the teacher's scores, if translations have none."""
-        if self.engine != FILE or self.file_problems() or (unscored := self.survey().unscored) is None:
+        if self.engine == API:
+            said = "needs scores, and a server gives none"
+        elif self.engine != FILE or self.file_problems() or (unscored := self.survey().unscored) is None:
             return []
+        else:
+            said = f"needs scores, but model has none of source line {unscored}"
         needing = {
             "filters.score_quantile": self.filters and self.filters.score_quantile,
             "label_weights=probability": self.label_weights == "probability",
         }
-        said = f"needs scores, but model has none of source line {unscored}"
         return [f"{key} {said}." for key, is_on in needing.items() if is_on]
 
     def survey(self) -> Survey:
@@ -218,9 +247,8 @@ class LabellingConfig(Selection, ModelSection):
 
     @property
     def _one_hypothesis(self) -> str:
-        return (
-            "model has one translation of each line" if self.engine == FILE else f"search.n_best={self.search.n_best}"
-        )
+        said = {FILE: "model has one translation of each line", API: f"api.samples={self.api.samples}"}
+        return said.get(self.engine, f"search.n_best={self.search.n_best}")
 
     @rule
     def several_labels_problems(self) -> list[str]:
@@ -307,7 +335,7 @@ class LabellingConfig(Selection, ModelSection):
 
     def bleu_language(self) -> str | None:
         """Returns the language given, or else the teacher's where BLEU needs to know it."""
-        if self.metric_language or not self._needs_bleu or self.engine == FILE:
+        if self.metric_language or not self._needs_bleu or self.engine in (FILE, API):
             return self.metric_language
         language = written_language(self.engine, self.teachers[0], self.target_language)
         return None if bleu_tokenization(language) == bleu_tokenization(None) else language
@@ -316,7 +344,7 @@ class LabellingConfig(Selection, ModelSection):
         """Returns the languages whose tokenization the text is written in."""
         if self.moses != TEACHER:
             return self.moses or [None, None]
-        if self.engine == FILE:
+        if self.engine in (FILE, API):
             return [None, None]
         return model_languages(self.engine, self.teachers[0], self.source_language, self.target_language)
 
@@ -336,7 +364,8 @@ class LabellingConfig(Selection, ModelSection):
     def depends_on(self) -> dict[str, Any]:
         """Returns everything that the labels depend on, as JSON has it."""
         copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
-        own = {"file": asdict(self.file)} if self.file != FileSettings() else {}
+        own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
+        own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
         return {
             **{key: getattr(self, key) for key in copied},
             **own,

@@ -17,6 +17,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.text.lines import clean_text
 from tests.conftest import REPOSITORY, SCRIPTS
+from tests.pseudo_labels.bad_server import bad_server
 from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
 
 
@@ -195,11 +196,18 @@ MISTAKES = [
     (["filters.consensus_quantile=0.1"], "filters.consensus_quantile compares at least 2 hypotheses"),
     (["more_labels=[{files}/nowhere]", "selection=mbr"], "more_labels: '{files}/nowhere' holds no finished labels"),
     (["more_labels=[{files}/labels]"], "more_labels has no effect with selection=one_best"),
+    (["engine=api"], "api.url has no value; give the server's base URL"),
+    (["engine=api", "api.url=http://127.0.0.1:1/v1"], "source_language has no value, but api.prompt contains {source_language}"),
+    (["engine=api", "devices=2"], "devices and num_nodes must be 1 with engine=api"),
+    (["engine=api", "search.method=sample"], "search has no effect with engine=api"),
+    (["engine=api", "selection=mbr"], "api.samples=1: selection=mbr chooses from at least 2 hypotheses"),
+    (["engine=api", "filters.score_quantile=0.1"], "filters.score_quantile needs scores, and a server gives none"),
+    (["api.url=http://127.0.0.1:1/v1"], "api has no effect with engine=nemo_distill"),
     (["search.epsilon=0.02", "search.method=sample", "engine=ctranslate2"], "search.epsilon=0.02: CTranslate2 has no epsilon"),
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
-    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file, api"),
     (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
     (["search.beam_size=many"], "search.beam_size=many: must be a whole number"),
@@ -324,6 +332,26 @@ def test_failures_of_an_api_are_counted(files, capsys):
     counts = json.loads((files / "labels" / "manifest.json").read_text())["counts"]
     assert counts["failed"] > 10 and counts["missing"] > 10
     assert "dropped: teacher failed" in capsys.readouterr().out
+
+
+def test_a_server_labels_text_and_writes_its_bill(files, caplog):
+    """The language filter drops an answer in the wrong language, and a line that cannot be had is counted."""
+    german = ["der Hund sieht den Mann nicht mehr", "ein refused Hund", "Das ist ein langer deutscher Satz"]
+    (files / "text.de").write_text("".join(f"{line}\n" for line in german))
+    with bad_server() as server:
+        overrides = [
+            "engine=api", "model=tiny", f"api.url={server.url}", "source_language=German", "target_language=English",
+            "api.samples=4", "api.temperature=1", "api.backoff=0.01", "selection=mbr", "filters.languages=[null,en]",
+            "api.input_price=1", "api.output_price=2",
+        ]  # fmt: skip
+        run_job(config(files, *overrides))
+        asked = len(server.bodies)
+        run_job(config(files, *overrides, "api.concurrency=2", "name=again"))
+        assert len(server.bodies) == asked == 12
+    record = json.loads((files / "labels" / "pseudo.json").read_text())
+    assert record["dropped"] == {"languages": 2, "teacher_failed": 1}
+    assert json.loads((files / "labels" / "bill.json").read_text())["cost"] == pytest.approx(8 * (10 + 2 * 5) / 1e6)
+    assert "requests 12, prompt_tokens 80, completion_tokens 40, cost 0.00016" in caplog.text
 
 
 RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."
