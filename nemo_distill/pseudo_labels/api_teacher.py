@@ -25,6 +25,7 @@ from requests.auth import AuthBase
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
+from nemo_distill.console import console
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
 from nemo_distill.pseudo_labels.generate import Failure
@@ -204,6 +205,7 @@ class ApiTeacher:
                         answers = list(pool.map(partial(self._ask_one, journal), wanted, wanted.values()))
                     except BaseException:  # Ctrl-C, or a full disk
                         self._stop.set()
+                        console.info("Waiting for the answers that are on their way, so that they are not lost.")
                         raise
             finally:
                 write_json(self._bill_path, self.bill.record(self.settings.prices))

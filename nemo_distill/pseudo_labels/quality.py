@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
+from nemo_distill.console import console
 from nemo_distill.pseudo_labels.judge import Candidate
 from nemo_distill.storage.files import whole_file
 from nemo_distill.text.files import InputFiles
@@ -130,6 +131,7 @@ def score_files(command: str, folder: Path, candidates: Callable[[], Iterator[Ca
     while part := list(islice(lines, PART)):
         paths.append(folder / f"part-{len(paths):06d}.txt")
         if not paths[-1].is_file():
+            console.info(f"Scoring the hypotheses of source lines {part[0].line:,} to {part[-1].line:,}")
             _run(command, part, paths[-1])
     return paths
 

@@ -124,6 +124,8 @@ class Pool:
     def best(self) -> list[int]:
         """Returns the indices of the hypotheses that become labels, best first. With equal values the first counts."""
         order = np.argsort(-self.values(), kind="stable").tolist()
+        if self.criteria.labels_per_source == 1:
+            return order[:1]
         different = {normalized(self.hypotheses[index].text): index for index in reversed(order)}
         return sorted(different.values(), key=order.index)[: self.criteria.labels_per_source]
 
