@@ -80,7 +80,7 @@ class UpperCase:
 
 def labels(folder: Path) -> Any:
     """Returns the labels' folder as it is made of the text."""
-    from nemo_distill.pseudo_labels.folder import LabelFolder
+    from nemo_distill.pseudo_labels.shards import LabelFolder
 
     sources = [folder / "text.src"]
     recorded = {"sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources]}
@@ -107,9 +107,9 @@ def run_assemble(folder: Path) -> None:
     """Selects and filters, with all filters but the reverse model's, and writes text."""
     from nemo_distill.pseudo_labels.assemble import Assembly, assemble
     from nemo_distill.pseudo_labels.filters import FilterSettings
-    from nemo_distill.pseudo_labels.judge import Criteria
+    from nemo_distill.pseudo_labels.selection import Criteria
 
-    criteria = Criteria("one_best", "bleu", None, FilterSettings(score_quantile=0.05))
+    criteria = Criteria("one_best", {"bleu": 1.0}, None, FilterSettings(score_quantile=0.05))
     assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), criteria))
 
 

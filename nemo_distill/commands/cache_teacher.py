@@ -226,7 +226,7 @@ def main(cfg: DictConfig) -> None:
     check(cfg, check_caching)
     job = caching_job(cfg)
 
-    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+    from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
     trainer = cfg.trainer
     where = (trainer.accelerator, trainer.devices, trainer.num_nodes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.labelling_config import FILE, LabellingConfig
+from nemo_distill.commands.labelling_config import API, FILE, LabellingConfig
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
@@ -18,10 +18,12 @@ from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.progress import print_counts, shown_progress
+from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
-from nemo_distill.pseudo_labels.translated_elsewhere import TranslatedElsewhere
+from nemo_distill.pseudo_labels.shards import LabelFolder
+from nemo_distill.pseudo_labels.text_teacher import FileSettings, TextTeacher
+from nemo_distill.storage.records import read_json
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class LabellingJob:
         assembly: what is made of the translations.
         search: how the teacher searches.
         engine: what `load_engine` takes, apart from the device.
+        model: the name of a server's model.
+        file: how translations in files are read.
+        api: how a server is asked.
         reverse_model: the `.nemo` that scores the hypotheses, if any.
         overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
@@ -42,6 +47,9 @@ class LabellingJob:
     assembly: Assembly
     search: SearchSettings
     engine: Mapping[str, Any]
+    model: str
+    file: FileSettings
+    api: ApiSettings
     reverse_model: Path | None
     overwrite: bool | str
     where: tuple[str, int | str | list[int], int]
@@ -49,9 +57,13 @@ class LabellingJob:
     def build_translator(self, device: str, warns: bool = False) -> Translator:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         policy, reverse = self.assembly.policy, None
+        translate: Translate
         if self.engine["name"] == FILE:
-            given = TranslatedElsewhere([Path(path) for path in self.engine["paths"]], policy)
-            translate: Translate = given.translate
+            translate = TextTeacher(list(map(Path, self.engine["paths"])), policy, self.file).translate
+        elif self.engine["name"] == API:
+            languages = self.engine["source_language"], self.engine["target_language"]
+            folder = self.generation.folder
+            translate = ApiTeacher(self.model, self.api, languages, folder.path, folder.digest).translate
         else:
             engine = load_engine(device=device, **self.engine)
             if warns:
@@ -120,6 +132,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     assembly = Assembly(
         folder, sources, config.references, config.reading, config.criteria(),
         config.name, config.keep_dropped, config.workers,
+        [LabelFolder.finished(path, sources) for path in config.more_labels], config.quality, config.keep_hypotheses,
     )  # fmt: skip
     engine = {key: getattr(config, key) for key in ("dtype", "weights", "source_language", "target_language")}
     return LabellingJob(
@@ -127,6 +140,9 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         assembly,
         config.search,
         {"name": config.engine, "paths": config.teachers, **engine},
+        str(config.model),
+        config.file,
+        config.api,
         config.reverse_model,
         config.overwrite,
         (config.accelerator, config.devices, config.num_nodes),
@@ -145,6 +161,9 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
             job.overwrite is True,
             on_progress,
         )
+    if (bill := job.generation.folder.path / "bill.json").is_file() and job.engine["name"] == API:
+        used = read_json(bill) or {}
+        console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:
         console.info("This process has made its shards; others have not yet.")
     else:
@@ -159,15 +178,15 @@ def write_text(job: LabellingJob) -> None:
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)
         record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
-    kept = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
-    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", kept, record["lines"])
+    pairs = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
+    print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", pairs, sum(pairs.values()))
 
 
 def main(cfg: DictConfig) -> None:
     check(cfg, check_labelling)
     job = labelling_job(cfg)
 
-    from nemo_distill.pseudo_labels.processes import processes  # Lightning's import takes seconds: after the check
+    from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
     with plain_errors(goes_on=True), processes(*job.where) as process:
         if translate(job, process.rank, process.world_size, process.device):

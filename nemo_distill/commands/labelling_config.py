@@ -1,12 +1,14 @@
 """The configuration of a labelling job, and what it must satisfy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.asked_languages import not_asked_for
@@ -21,9 +23,13 @@ from nemo_distill.decoding.engines import (
 )
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.translation_archive import BilingualFile
+from nemo_distill.pseudo_labels.api_teacher import ApiSettings
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
-from nemo_distill.pseudo_labels.judge import Criteria, Selection
+from nemo_distill.pseudo_labels.quality import QualitySettings
+from nemo_distill.pseudo_labels.selection import Criteria, Selection
+from nemo_distill.pseudo_labels.shards import LabelFolder
+from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
@@ -39,6 +45,7 @@ from nemo_distill.text.languages import (
 from nemo_distill.text.lines import LinePolicy, TextFiles
 
 FILE = "file"  # in place of an engine: translations that are there
+API = "api"  # in place of an engine: a server
 TEACHER = "teacher"  # in place of languages: the teacher's
 RESERVED_NAMES = ("manifest", "settings")
 
@@ -56,9 +63,10 @@ Languages = Annotated[list[str | None], Field(min_length=2, max_length=2)]  # of
 class LabellingConfig(Selection, ModelSection):
     """The configuration of `label`."""
 
-    engine: Literal[EngineName, "file"] = "nemo_distill"
+    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
     """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there, a line each."""
+    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
+    server has."""
     source: InputFiles = Field(kw_only=True)
     """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     reference: References | None = None
@@ -69,6 +77,10 @@ class LabellingConfig(Selection, ModelSection):
     """`text` replaces text of this name made with other settings, true labels with other settings as well."""
     reverse_model: BilingualFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
+    file: FileSettings = Field(default_factory=FileSettings)
+    """How `engine=file` reads the translations that `model` names."""
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    """How `engine=api` asks its server."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
@@ -84,9 +96,16 @@ class LabellingConfig(Selection, ModelSection):
         Allowed("teacher, null, or the languages of source and target, as [de,en]"),
     ] = "teacher"
     """Text is written as Moses tokenizes it, which a student of these languages is trained on: `teacher`, the
-    teacher's languages (none with engine=file or hugging_face), or such as `[de,en]`; null: raw text."""
+    teacher's languages (none with engine=file, api or hugging_face), or such as `[de,en]`; null: raw text."""
     keep_dropped: bool = False
     """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
+    keep_hypotheses: bool = False
+    """Write `pseudo.hypotheses.tsv`: source and hypothesis, for all hypotheses, so that a metric can score them."""
+    quality: QualitySettings = Field(default_factory=QualitySettings)
+    """Scores of all hypotheses, for `selection=quality` and `filters.quality_quantile`."""
+    more_labels: list[UserPath] = Field(default_factory=list)
+    """Folders of finished labels of the same source, by other teachers or other searches. Their hypotheses are added
+    to those of this job before the selection."""
     workers: int = Field(default=1, ge=1)
     """Processes that select and filter."""
     accelerator: Accelerator = "auto"
@@ -111,8 +130,19 @@ class LabellingConfig(Selection, ModelSection):
 
     @property
     def teachers(self) -> list[str]:
-        """The models, or the files of translations that are there."""
+        """The models, or the files of translations that are there; none of a server."""
+        if self.engine == API:
+            return []
         return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
+
+    @property
+    def hypotheses_per_line(self) -> int:
+        """The most hypotheses that the teacher gives for a line."""
+        if self.engine == FILE:
+            return 0 if self.file_problems() else self.survey().most
+        if self.engine == API:
+            return self.api.samples
+        return self.search.n_best
 
     @rule
     def reference_problems(self) -> list[str]:
@@ -129,11 +159,27 @@ class LabellingConfig(Selection, ModelSection):
     @rule
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
+        languages = (self.source_language, self.target_language)
         if self.engine == FILE:
             problems = [f"model {problem}." for problem in unreadable_files(self.model)]
-            return problems + not_asked_for((self.source_language, self.target_language), "engine=file")
-        languages = (self.source_language, self.target_language)
+            return problems + not_asked_for(languages, "engine=file")
+        if self.engine == API:
+            return self._api_problems()
         return engine_problems(self.engine, self.teachers, self.dtype, *languages)
+
+    def _api_problems(self) -> list[str]:
+        problems = []
+        if self.api.url is None:
+            problems.append("api.url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1.")
+        if not isinstance(self.model, str):
+            problems.append(f"model={self.model}: must be the name of one model of the server.")
+        if self.devices != 1 or self.num_nodes != 1:
+            problems.append("devices and num_nodes must be 1 with engine=api; set api.concurrency.")
+        return problems + [
+            f"{key} has no value, but api.prompt contains {{{key}}}; give it, as in {key}=German."
+            for key in ("source_language", "target_language")
+            if getattr(self, key) is None and f"{{{key}}}" in self.api.prompt
+        ]
 
     @rule
     def search_problems(self) -> list[str]:
@@ -141,19 +187,52 @@ class LabellingConfig(Selection, ModelSection):
         return search_problems(self.engine, self.search)
 
     @rule
-    def problems_of_a_file(self) -> list[str]:
-        """Returns a sentence for each setting that translations which are there cannot follow."""
-        if self.engine != FILE or not ((self.filters and self.filters.score_quantile) or self.search.n_best > 1):
-            return []
-        return ["engine=file has one translation a line, and no scores: set n_best=1, score_quantile=null."]
+    def unused_section_problems(self) -> list[str]:
+        """Returns a sentence for each section that has no effect with this engine."""
+        unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
+        unused |= {"search": self.engine in (FILE, API) and self.search}
+        return [
+            f"{key} has no effect with engine={self.engine}; leave it out."
+            for key, value in unused.items()
+            if value and value != type(value)()
+        ]
 
     @rule
-    def line_count_problems(self) -> list[str]:
-        """Returns a sentence if translations that are there are not as many as the sources' lines."""
+    def file_problems(self) -> list[str]:
+        """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
         if self.engine != FILE or unreadable_files(self.model):
             return []
-        source, model = (sum(1 for _ in TextFiles(files)) for files in (self.sources, input_files(self.model)))
-        return [] if source == model else [f"model has {model} lines, and source has {source}."]
+        try:
+            found = self.survey()
+        except DataError as error:
+            return [f"model: {error}{'' if str(error).endswith('.') else '.'}"]
+        lines = sum(1 for _ in TextFiles(self.sources))
+        if self.file.has_numbers and found.lines > lines:
+            return [
+                f"model has a translation of line {found.lines}, and source has {lines} lines; see file.first_line."
+            ]
+        if not self.file.has_numbers and found.lines != lines:
+            return [f"model has {found.lines} lines, and source has {lines}."]
+        return []
+
+    @rule
+    def score_problems(self) -> list[str]:
+        """Returns a sentence for each setting that goes by the teacher's scores, if translations have none."""
+        if self.engine == API:
+            said = "needs scores, and a server gives none"
+        elif self.engine != FILE or self.file_problems() or (unscored := self.survey().unscored) is None:
+            return []
+        else:
+            said = f"needs scores, but model has none of source line {unscored}"
+        needing = {
+            "filters.score_quantile": self.filters and self.filters.score_quantile,
+            "label_weights=probability": self.label_weights == "probability",
+        }
+        return [f"{key} {said}." for key, is_on in needing.items() if is_on]
+
+    def survey(self) -> Survey:
+        """Returns what is in the files of a teacher that is only text."""
+        return _survey(tuple(input_files(self.model)), self.reading, self.file)
 
     @rule
     def interpolation_problems(self) -> list[str]:
@@ -165,14 +244,85 @@ class LabellingConfig(Selection, ModelSection):
             problems.append(
                 "selection=interpolation compares hypotheses with a reference, but reference names no file."
             )
-        if (n_best := self.search.n_best) < 2:
-            problems.append(f"search.n_best={n_best}: selection=interpolation chooses from at least 2 hypotheses.")
+        return problems + self._too_few_hypotheses()
+
+    @rule
+    def mbr_problems(self) -> list[str]:
+        """Returns a sentence if there are no hypotheses to compare with each other."""
+        return self._too_few_hypotheses() if self.selection == "mbr" else []
+
+    def _too_few_hypotheses(self) -> list[str]:
+        if self.hypotheses_per_line > 1 or self.more_labels:
+            return []
+        return [f"{self._one_hypothesis}: selection={self.selection} chooses from at least 2 hypotheses."]
+
+    @property
+    def _one_hypothesis(self) -> str:
+        said = {FILE: "model has one translation of each line", API: f"api.samples={self.api.samples}"}
+        return said.get(self.engine, f"search.n_best={self.search.n_best}")
+
+    @rule
+    def several_labels_problems(self) -> list[str]:
+        """Returns a sentence if there cannot be as many labels for a source as are wanted."""
+        wanted, most = self.labels_per_source, self.hypotheses_per_line
+        problems = []
+        if wanted > most and not self.more_labels:
+            problems.append(f"labels_per_source={wanted}: the teacher gives at most {most} hypotheses of a line.")
+        if self.label_weights and wanted == 1:
+            problems.append(f"label_weights={self.label_weights} has no effect with labels_per_source=1.")
+        if self.label_weights == "probability" and self.more_labels:
+            problems.append("label_weights=probability: the scores of several teachers cannot be compared; use rank.")
+        return problems
+
+    @rule
+    def quality_problems(self) -> list[str]:
+        """Returns a sentence if there are no scores to go by, or nothing that goes by them."""
+        filtered = bool(self.filters and self.filters.quality_quantile)
+        selected = self.selection == "quality"
+        problems = []
+        if selected and not (self.quality.is_given or self._has_scores_of_quality):
+            problems.append("selection=quality needs scores: give quality.file or quality.command.")
+        elif selected and not self.quality.metric:
+            problems.append("quality.metric has no value; give the name of the metric, so that results can be marked.")
+        if filtered and not self.quality.is_given:
+            problems.append("filters.quality_quantile needs scores: give quality.file or quality.command.")
+        if self.quality != QualitySettings() and not (filtered or selected):
+            problems.append("quality has no effect without selection=quality or filters.quality_quantile.")
+        return problems
+
+    @property
+    def _has_scores_of_quality(self) -> bool:
+        """True if the files of a teacher have a score for each translation, which may be of any metric."""
+        return self.engine == FILE and not self.file_problems() and self.survey().unscored is None
+
+    @rule
+    def consensus_problems(self) -> list[str]:
+        """Returns a sentence if there are no hypotheses that could disagree."""
+        if not (self.filters and self.filters.consensus_quantile) or self.hypotheses_per_line > 1 or self.more_labels:
+            return []
+        return ["filters.consensus_quantile compares at least 2 hypotheses: set search.n_best or more_labels."]
+
+    @rule
+    def more_labels_problems(self) -> list[str]:
+        """Returns a sentence for each folder whose hypotheses cannot be added, and if they would have no effect."""
+        problems = []
+        if self.more_labels and self.selection == "one_best":
+            problems.append("more_labels has no effect with selection=one_best; choose another selection.")
+        if self.more_labels and self.filters and self.filters.score_quantile:
+            problems.append("filters.score_quantile: the scores of several teachers cannot be compared; set null.")
+        for path in self.more_labels:
+            try:
+                LabelFolder.finished(path, self.sources)
+            except DataError as error:
+                problems.append(f"more_labels: {error}.")
+            if path.resolve() == self.output_dir.resolve():
+                problems.append(f"more_labels names '{path}', which is output_dir.")
         return problems
 
     @rule
     def language_problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot part the words of the target language here."""
-        if self.metric != "bleu" or self.engine_problems():
+        if not self._needs_bleu or self.engine_problems():
             return []
         return language_problems("metric_language", self.bleu_language())
 
@@ -194,10 +344,15 @@ class LabellingConfig(Selection, ModelSection):
             if path.resolve() in known or (path.exists() and not ours)
         ]
 
+    @property
+    def _needs_bleu(self) -> bool:
+        by_similarity = self.selection in ("interpolation", "mbr")
+        by_similarity |= bool(self.filters and self.filters.consensus_quantile)
+        return by_similarity and "bleu" in self.metric_weights
+
     def bleu_language(self) -> str | None:
         """Returns the language given, or else the teacher's or the references' where BLEU needs to know it."""
-        asked = self.selection == "interpolation" and self.metric == "bleu"
-        if self.metric_language or not asked or self.engine == FILE:
+        if self.metric_language or not self._needs_bleu or self.engine in (FILE, API):
             return self.metric_language
         language = written_language(self.engine, self.teachers[0], self.target_language)
         references = (line for path in self.references if path for line in first_lines(path))
@@ -208,23 +363,44 @@ class LabellingConfig(Selection, ModelSection):
         """Returns the languages whose tokenization the text is written in."""
         if self.moses != TEACHER:
             return self.moses or [None, None]
-        if self.engine == FILE:
+        if self.engine in (FILE, API):
             return [None, None]
         return model_languages(self.engine, self.teachers[0], self.source_language, self.target_language)
 
     def criteria(self) -> Criteria:
         """Returns how labels are selected and filtered."""
-        filters = self.filters or NO_FILTERS
-        return Criteria(self.selection, self.metric, self.bleu_language(), filters, self.moses_languages())
+        return Criteria(
+            self.selection,
+            self.metric_weights,
+            self.bleu_language(),
+            self.filters or NO_FILTERS,
+            self.moses_languages(),
+            self.labels_per_source,
+            self.label_weights,
+            self.quality.metric,
+        )
 
     def depends_on(self) -> dict[str, Any]:
         """Returns everything that the labels depend on, as JSON has it."""
         copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
+        own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
+        own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
         return {
             **{key: getattr(self, key) for key in copied},
+            **own,
             "teachers": [fingerprint(Path(path)) for path in self.teachers],
             "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
-            "search": asdict(self.search),
+            "search": _without_later_keys(asdict(self.search)),
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
+
+
+@cache
+def _survey(paths: Sequence[Path], policy: LinePolicy, settings: FileSettings) -> Survey:
+    return survey(TextTeacher(paths, policy, settings))
+
+
+def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out what is off and older versions did not have, so that their labels remain valid."""
+    return {key: value for key, value in search.items() if key != "epsilon" or value}

@@ -56,7 +56,7 @@ def _overwritten(mix: Mix) -> list[str]:
     if not mix.output.name:
         return [f"output={mix.output}: must be what the names of files begin with."]
     written = {mix.path(ending).resolve() for ending in ("src", "tgt", "json")}
-    read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets)]
+    read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets, *corpus.weights)]
     return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
 
 

@@ -250,7 +250,10 @@ class CTranslate2Engine:
 
 def unsupported_by_ctranslate2(settings: SearchSettings) -> list[str]:
     """Returns a sentence for each setting that CTranslate2 does not support."""
-    return settings.power_form_problems("CTranslate2")
+    problems = settings.power_form_problems("CTranslate2")
+    if settings.method == "sample" and settings.epsilon:
+        problems.append(f"epsilon={settings.epsilon}: CTranslate2 has no epsilon sampling; set 0, or use top_p.")
+    return problems
 
 
 def _read_record(folder: Path) -> ExportRecord:

@@ -196,6 +196,7 @@ def _search_options(settings: SearchSettings) -> dict[str, Any]:
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "temperature": settings.temperature,
+        "epsilon_cutoff": settings.epsilon,
     }
 
 

@@ -182,6 +182,8 @@ def _draw(logits: Tensor, settings: SearchSettings, uniforms: Tensor) -> Tensor:
     cumulative = probabilities.cumsum(dim=-1)
     # A token is allowed if the tokens before it have a total probability below top_p.
     allowed = cumulative - probabilities < settings.top_p * cumulative[..., -1:]
+    if settings.epsilon:
+        allowed &= (probabilities >= settings.epsilon) | (probabilities == probabilities[..., :1])
     cumulative = (probabilities * allowed).cumsum(dim=-1).expand(-1, uniforms.shape[1], -1).contiguous()
     drawn = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]), right=True)
     last = (allowed & (probabilities > 0)).sum(dim=-1, keepdim=True) - 1  # guards against rounding errors

@@ -39,6 +39,9 @@ class SearchSettings:
     """Samples are drawn from this many most probable tokens; 0: from all (Fan et al. 2018)."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Samples are drawn from the most probable tokens with this total probability (Holtzman et al. 2020)."""
+    epsilon: float = Field(default=0.0, ge=0, lt=1)
+    """Samples are drawn from the tokens with at least this probability, and always from the most probable one: epsilon
+    sampling (Hewitt et al. 2022); for minimum Bayes risk, 0.02 is usual (Freitag et al. 2023)."""
     temperature: float = Field(default=1.0, gt=0)
     """Divides the logits before samples are drawn."""
     seed: int = 0
@@ -57,7 +60,7 @@ class SearchSettings:
             return []
         return [
             f"{key}={getattr(self, key)}: only samples are drawn by it; set method=sample."
-            for key in ("top_k", "top_p", "temperature")
+            for key in ("top_k", "top_p", "epsilon", "temperature")
             if getattr(self, key) != getattr(SearchSettings, key)
         ]
 

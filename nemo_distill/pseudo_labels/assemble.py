@@ -1,28 +1,39 @@
-"""Turns shards into training text: selects a hypothesis for each line, filters the pairs and writes them.
+"""Turns shards into training text: selects labels for each line, filters the pairs and writes them.
 
-`pseudo.src` and `pseudo.tgt` contain the pairs in the order of the source. `pseudo.dropped.tsv` is optional and
-contains the dropped pairs: reason, line, score, source, target. `pseudo.json` is written last and contains settings
-and counts.
+`pseudo.src` and `pseudo.tgt` contain the pairs in the order of the source. Some files are optional: `pseudo.weights`
+(the weight of each pair), `pseudo.dropped.tsv` (the dropped pairs: reason, line, score, source, target) and
+`pseudo.hypotheses.tsv` (all hypotheses, for metrics of the user's own). `pseudo.json` is written last and contains
+settings, counts and examples.
 """
 
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.judge import Candidate, Criteria, Outcome, judge_all
-from nemo_distill.pseudo_labels.ranking import Ranking
-from nemo_distill.pseudo_labels.shards import read_rows
-from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_files, writing
+from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
+from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
+from nemo_distill.pseudo_labels.quality import (
+    QualitySettings,
+    hypothesis_lines,
+    read_scores,
+    score_files,
+    with_scores,
+)
+from nemo_distill.pseudo_labels.selection import Criteria
+from nemo_distill.pseudo_labels.shards import LabelFolder, Row, read_rows
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, whole_files, writing
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.shard_folder import ShardError, used_versions
+from nemo_distill.text.files import input_files
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 
-ENDINGS = ("src", "tgt", "dropped.tsv")
+ENDINGS = ("src", "tgt", "weights", "dropped.tsv", "hypotheses.tsv")
+EXAMPLES = 3  # of each reason for a drop, in the record
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Assembly:
         name: the prefix of the output files.
         keep_dropped: write the dropped pairs to a file, with the reasons.
         workers: number of processes for selecting and filtering.
+        more_labels: further labels of the same source, whose hypotheses are added to those of `labels`.
+        quality: where the scores of hypotheses come from.
+        keep_hypotheses: write all hypotheses to a file.
     """
 
     labels: LabelFolder
@@ -48,25 +62,45 @@ class Assembly:
     name: str = "pseudo"
     keep_dropped: bool = False
     workers: int = 1
+    more_labels: Sequence[LabelFolder] = ()
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    keep_hypotheses: bool = False
 
     @property
     def work(self) -> Work:
         """The record of the text."""
-        return Work(self.labels.path / f"{self.name}.json", self.settings())
+        return Work(self.path("json"), self.settings())
+
+    @property
+    def folders(self) -> list[LabelFolder]:
+        """All labels."""
+        return [self.labels, *self.more_labels]
+
+    def path(self, ending: str) -> Path:
+        """Returns the path of the output file with this ending."""
+        return self.labels.path / f"{self.name}.{ending}"
 
     def settings(self) -> dict[str, Any]:
         """Returns all settings that the output files depend on."""
+        quality = asdict(self.quality) | {"file": [fingerprint(path) for path in input_files(self.quality.file)]}
         return {
             "labels": self.labels.digest,
+            "more_labels": [fingerprint(labels.manifest_path) for labels in self.more_labels],
             "references": [path and fingerprint(path) for path in self.references],
             **asdict(self.criteria),
+            "quality": quality if self.quality.is_given else None,
             "keep_dropped": self.keep_dropped,
+            "keep_hypotheses": self.keep_hypotheses,
         }
 
     def files(self) -> list[Path]:
         """Returns the output files that are written before the manifest."""
-        endings = ENDINGS if self.keep_dropped else ENDINGS[:2]
-        return [self.labels.path / f"{self.name}.{ending}" for ending in endings]
+        optional = {
+            "weights": self.criteria.label_weights,
+            "dropped.tsv": self.keep_dropped,
+            "hypotheses.tsv": self.keep_hypotheses,
+        }
+        return [self.path(ending) for ending in ENDINGS if optional.get(ending, True)]
 
 
 def assemble(
@@ -90,38 +124,65 @@ def assemble(
 
 
 def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]:
-    assembly.labels.verify()
+    for labels in assembly.folders:
+        labels.verify()
     folder = assembly.labels.path
     remove_leftovers(folder, f"{assembly.name}.*")
     with writing(folder), tempfile.TemporaryFile(dir=folder) as spool:
-        ranking = Ranking(assembly.criteria.filters, folder)
-        for outcome in judge_all(candidates(assembly), assembly.criteria, assembly.workers):
-            spool.write(json.dumps(outcome).encode() + b"\n")
-            if not outcome.dropped:
-                ranking.see(outcome)
+        corpus_filters = CorpusFilters(assembly.criteria.filters, folder)
+        lines = 0
+        for outcomes in judge_all(_scored(assembly), assembly.criteria, assembly.workers):
+            for outcome in outcomes:
+                spool.write(json.dumps(outcome).encode() + b"\n")
+                if not outcome.dropped:
+                    corpus_filters.see(outcome)
+            lines += 1
             on_line()
-        ranking.close()
+        corpus_filters.close()
         spool.seek(0)
-        counts = _write(assembly, (Outcome(*json.loads(line)) for line in spool), ranking)
-    return assembly.work.finish(_result(assembly, counts, ranking.thresholds()))
+        pairs = _write(assembly, (Outcome(*json.loads(line)) for line in spool), corpus_filters)
+    if assembly.keep_hypotheses:
+        with whole_file(assembly.path("hypotheses.tsv")) as stream:
+            stream.writelines(hypothesis_lines(candidates(assembly)))
+    return assembly.work.finish({"lines": lines, **pairs, **_description(assembly, corpus_filters)})
+
+
+def _scored(assembly: Assembly) -> Iterator[Candidate]:
+    """Yields each source line, with the qualities of its hypotheses if there are any."""
+    quality, plain = assembly.quality, candidates(assembly)
+    if quality.file:
+        scores = read_scores(input_files(quality.file), quality.lower_is_better)
+        return with_scores(plain, scores, f"quality.file={quality.file}")
+    if quality.command:
+        kept = assembly.labels.path / "quality" / _scored_digest(assembly)
+        paths = score_files(quality.command, kept, lambda: candidates(assembly))
+        return with_scores(plain, read_scores(paths, quality.lower_is_better), f"'{kept}'")
+    return plain
+
+
+def _scored_digest(assembly: Assembly) -> str:
+    """Returns what identifies the command and all hypotheses that it scores."""
+    labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
+    return Work(Path(), {"command": assembly.quality.command, "labels": labels}).digest
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:
-    """Yields each source line with its row in the shards and its reference.
+    """Yields each source line with its rows in the shards and its reference.
 
     Raises:
         ShardError: if a line has changed since it was translated, or has no row.
         DataError: if a reference is not parallel to its source.
     """
-    rows = read_rows(assembly.labels.shards)
+    rows = zip_longest(*(read_rows(labels.shards) for labels in assembly.folders))
     number = 0
     for number, (raw, reference) in enumerate(_sources_and_references(assembly), start=1):
-        row = next(rows, None)
-        if row is None or row.hash != line_hash(raw):
-            what = "has no row in the shards" if row is None else "has changed since it was translated"
+        found: tuple[Row | None, ...] = next(rows, (None,))
+        theirs = [row for row in found if row is not None and row.hash == line_hash(raw)]
+        if len(theirs) < len(found):
+            what = "has no row in the shards" if None in found else "has changed since it was translated"
             raise ShardError(f"source line {number}, {_place(assembly.sources, number)}, {what}.")
         cleaned = clean_line(reference, assembly.policy).text if reference is not None else None
-        yield Candidate(clean_line(raw, assembly.policy).text, row, cleaned)
+        yield Candidate(clean_line(raw, assembly.policy).text, theirs, cleaned)
     if next(rows, None) is not None:
         raise ShardError(f"the shards go on after the last source line, {number}.")
 
@@ -144,19 +205,33 @@ def _place(sources: Sequence[Path], number: int) -> str:
     return f"'{source}' line {number}"
 
 
-def _write(assembly: Assembly, outcomes: Iterator[Outcome], ranking: Ranking) -> Counter:
+def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: CorpusFilters) -> dict[str, Any]:
+    """Writes the files of pairs, and returns the counts and examples for the record."""
     counts: Counter[str | None] = Counter()
-    every = [assembly.labels.path / f"{assembly.name}.{ending}" for ending in ENDINGS]
-    with whole_files(assembly.files(), outdated=(assembly.work.finished_path, *every)) as (source, target, *dropped):
+    examples: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    paths = [path for path in assembly.files() if path != assembly.path("hypotheses.tsv")]
+    every = [assembly.path(ending) for ending in ENDINGS]
+    with whole_files(paths, outdated=(assembly.work.finished_path, *every)) as opened:
+        streams = dict(zip(paths, opened))
         for outcome in outcomes:
-            reason = outcome.dropped or ranking.reason(outcome)
+            reason = outcome.dropped or corpus_filters.reason(outcome)
             counts[reason] += 1
             if reason is None:
-                source.write(outcome.source.encode() + b"\n")
-                target.write(outcome.target.encode() + b"\n")
-            elif dropped:
-                _write_dropped(dropped[0], reason, outcome)
-    return counts
+                _write_pair(assembly, streams, outcome)
+                continue
+            if len(examples[reason]) < EXAMPLES:
+                examples[reason].append({key: getattr(outcome, key) for key in ("line", "source", "target")})
+            if assembly.keep_dropped:
+                _write_dropped(streams[assembly.path("dropped.tsv")], reason, outcome)
+    kept = counts.pop(None, 0)
+    return {"kept": kept, "dropped": dict(sorted(counts.items())), "examples": dict(sorted(examples.items()))}
+
+
+def _write_pair(assembly: Assembly, streams: Mapping[Path, BinaryIO], outcome: Outcome) -> None:
+    streams[assembly.path("src")].write(outcome.source.encode() + b"\n")
+    streams[assembly.path("tgt")].write(outcome.target.encode() + b"\n")
+    if assembly.criteria.label_weights:
+        streams[assembly.path("weights")].write(f"{outcome.weight:.6f}\n".encode())
 
 
 def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
@@ -164,13 +239,10 @@ def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
     stream.write("\t".join(columns).encode() + b"\n")
 
 
-def _result(assembly: Assembly, counts: Counter, thresholds: Mapping[str, Any]) -> dict[str, Any]:
-    kept = counts.pop(None, 0)
+def _description(assembly: Assembly, corpus_filters: CorpusFilters) -> dict[str, Any]:
     return {
-        "lines": kept + counts.total(),
-        "kept": kept,
-        "dropped": dict(sorted(counts.items())),
-        "least_kept": dict(thresholds),
+        "least_kept": corpus_filters.thresholds(),
+        "selected_by": assembly.criteria.selected_by,
         "versions": used_versions(),
         "files": [fingerprint(path) for path in assembly.files()],
     }

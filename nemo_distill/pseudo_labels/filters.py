@@ -1,17 +1,18 @@
 """Filters that drop bad pairs. Each filter is a pure function of one pair and one setting.
 
-Filters that compare a pair with all others are in `ranking`.
+Filters that compare a pair with all others are in `corpus_filters`.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import Allowed, section
 
 WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
@@ -24,6 +25,11 @@ WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30
 # Repetitions in the source, such as a row of dashes, do not always have the same length in the translation.
 MORE_THAN_SOURCE = 1.5
 FEWEST_WORDS = 3
+UNKNOWN = "⁇"  # what SentencePiece writes for an unknown piece
+NUMBER = re.compile(r"\d(?:[\d.,:'’\u00a0\u202f]*\d)?")
+ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+CLOSING = ".,;:!?)]}>\"'»“”"  # may follow an address in running text
+CERTAIN = 0.9  # probability of the most probable language
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,20 @@ def _off_or_from_1(value: float | None) -> float | None:
 OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
 
 
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # reads its model, which takes a moment
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _known_language(code: str | None) -> str | None:
+    known = sorted(_identifier().labels) if code is not None else []
+    if code is not None and code not in known:
+        raise ValueError(f"must be null or one of {', '.join(known)}")
+    return code
+
+
 @section
 class FilterSettings:
     """Which filters are on; false turns one off, and null or 0 one that has a number."""
@@ -73,12 +93,30 @@ class FilterSettings:
     untranslated: float | None = Field(default=0.6, ge=0, lt=1)
     """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
     more."""
+    unknown: bool = True
+    """Drop hypotheses with the unknown word `⁇`, if the source does not have it."""
+    numbers: bool = False
+    """Drop hypotheses that lack a number of the source of two or more digits, whatever separates the digits."""
+    urls: bool = False
+    """Drop hypotheses that lack a web or e-mail address of the source."""
+    languages: Annotated[
+        list[Annotated[str | None, AfterValidator(_known_language)]] | None,
+        Field(min_length=2, max_length=2),
+        Allowed("null, or the languages of source and target, as [de,en]; null for a side that is not checked"),
+    ] = None
+    """The languages of source and target, such as `[de,en]`: drop a pair with a side that is certainly in another one
+    (py3langid, with a probability of 0.9 or more). A language may be null, for a side that is not checked."""
     duplicates: bool = True
     """Drop a pair that came before."""
     score_quantile: float | None = Field(default=None, ge=0, lt=1)
     """Drop this share of the pairs, those with the teacher's lowest scores."""
     reverse_score_quantile: float | None = Field(default=0.05, ge=0, lt=1)
     """Drop this share, those whose source the reverse model finds least likely, if there is such a model."""
+    quality_quantile: float | None = Field(default=None, ge=0, lt=1)
+    """Drop this share, those with the lowest scores of `quality`."""
+    consensus_quantile: float | None = Field(default=None, ge=0, lt=1)
+    """Drop this share, those whose label is least similar to the other hypotheses by `metric`: where hypotheses
+    disagree, the teacher is not sure."""
 
 
 NO_FILTERS = FilterSettings(
@@ -89,6 +127,7 @@ NO_FILTERS = FilterSettings(
     length_ratio=None,
     repetitions=None,
     untranslated=None,
+    unknown=False,
     duplicates=False,
     score_quantile=None,
     reverse_score_quantile=None,
@@ -139,10 +178,31 @@ def untranslated(pair: Pair, most: float) -> bool:
     return len(words) >= FEWEST_WORDS and common.total() > most * len(words)
 
 
-FILTERS: dict[str, Callable[[Pair, Any], bool]] = {
-    function.__name__: function
-    for function in (empty, identical, unfinished, source_cut, length_ratio, repetitions, untranslated)
-}
+def unknown(pair: Pair, on: bool) -> bool:
+    """True if the teacher has written its unknown word."""
+    return UNKNOWN in pair.target and UNKNOWN not in pair.source
+
+
+def numbers(pair: Pair, on: bool) -> bool:
+    """True if a number of the source is not in the hypothesis. Single digits are often written as words."""
+    return bool(_numbers(pair.source) - _numbers(pair.target))
+
+
+def urls(pair: Pair, on: bool) -> bool:
+    """True if an address of the source is not in the hypothesis."""
+    return any(address.rstrip(CLOSING) not in pair.target for address in ADDRESS.findall(pair.source))
+
+
+def languages(pair: Pair, expected: Sequence[str | None]) -> bool:
+    """True if one side is certainly not in the expected language."""
+    return any(_is_other_language(text, code) for text, code in zip((pair.source, pair.target), expected) if code)
+
+
+SINGLE = (
+    empty, identical, unfinished, source_cut, length_ratio, repetitions, untranslated,
+    unknown, numbers, urls, languages,
+)  # fmt: skip
+FILTERS: dict[str, Callable[[Pair, Any], bool]] = {function.__name__: function for function in SINGLE}
 
 
 def first_reason(pair: Pair, settings: FilterSettings) -> str | None:
@@ -175,3 +235,14 @@ def _said_by_source(source: str, target_has_words: bool) -> int:
 
 def _has_words(text: str) -> bool:
     return len(text.split()) * LONGEST_WORD > len(text) and 2 * len(WITHOUT_SPACES.findall(text)) <= len(text)
+
+
+def _numbers(text: str) -> Counter:
+    """Returns the numbers of two or more digits, as their digits alone."""
+    found = ("".join(str(int(digit)) for digit in number if digit.isdecimal()) for number in NUMBER.findall(text))
+    return Counter(digits for digits in found if len(digits) > 1)
+
+
+def _is_other_language(text: str, expected: str) -> bool:
+    found, probability = _identifier().classify(text)
+    return found != expected and probability >= CERTAIN

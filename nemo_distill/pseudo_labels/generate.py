@@ -15,12 +15,19 @@ from typing import Any, Protocol
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.pseudo_labels.folder import LabelFolder
-from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, write_shard
+from nemo_distill.pseudo_labels.shards import Header, LabelFolder, Row, count_rows, write_shard
 from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
 
+
+@dataclass(frozen=True)
+class Failure:
+    """In place of a translation: why there is none, one of `FAILURES`."""
+
+    reason: str
+
+
 # From the number of the first line and the texts of the lines to their translations.
-Translate = Callable[[int, Sequence[str]], list[Translation]]
+Translate = Callable[[int, Sequence[str]], Sequence[Translation | Failure]]
 # Called with the position in the source, in bytes, and the number of lines translated since the last call.
 OnProgress = Callable[[float, int], None]
 
@@ -57,9 +64,17 @@ class Translator:
             raise DataError(f"the engine gave {len(translations)} translations of {len(lines)} lines")
         rows = []
         for number, (raw, line, translation) in enumerate(zip(raw_lines, lines, translations), start=first_line):
-            hypotheses = (translation.hypotheses or EMPTY.hypotheses) if line.text else ()
-            rows.append(Row(number, line_hash(raw), hypotheses, line.oddity, translation.source_cut))
+            rows.append(_row(number, raw, line, translation))
         return _with_reverse_scores(rows, lines, self.reverse) if self.reverse else rows
+
+
+def _row(number: int, raw: bytes, line: Line, translation: Translation | Failure) -> Row:
+    if not line.text:
+        return Row(number, line_hash(raw), (), line.oddity)
+    if isinstance(translation, Failure):
+        return Row(number, line_hash(raw), (), line.oddity, failure=translation.reason)
+    hypotheses = translation.hypotheses or EMPTY.hypotheses
+    return Row(number, line_hash(raw), hypotheses, line.oddity, translation.source_cut)
 
 
 def _with_reverse_scores(rows: Sequence[Row], lines: Sequence[Line], reverse: Scorer) -> list[Row]:

@@ -1,37 +1,67 @@
-"""Selects a hypothesis for a translated line and applies the filters for single pairs."""
+"""One source line: selects its labels and applies the filters for single pairs. Lines are shared among processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from pydantic import Field
-
-from nemo_distill.config.section import section
+from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.decoding.processors import load_processors, tokenized
-from nemo_distill.pseudo_labels.filters import FilterSettings, Pair, first_reason
-from nemo_distill.pseudo_labels.select import nearest_to, sentence_similarity
+from nemo_distill.pseudo_labels.filters import Pair, first_reason
+from nemo_distill.pseudo_labels.selection import Criteria, Pool
 from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.text.lines import clean_text
 
 CHUNK = 500  # lines per task of a worker
-_similarity = cache(sentence_similarity)
 
 
-class Candidate(NamedTuple):
-    """A source line as it was translated, its row in the shard, and its reference, if there is one."""
+@dataclass(frozen=True)
+class Candidate:
+    """A source line, as it was translated, and all its translations.
+
+    Args:
+        source: the line.
+        rows: its row in the labels' shards, and then its rows in those of other labels.
+        reference: its reference, if there is one.
+        qualities: the quality of each hypothesis of all rows, if it is known.
+    """
 
     source: str
-    row: Row
-    reference: str | None
+    rows: Sequence[Row]
+    reference: str | None = None
+    qualities: Sequence[float] | None = None
+
+    @property
+    def line(self) -> int:
+        """The line number."""
+        return self.rows[0].line
+
+    @property
+    def hypotheses(self) -> list[Hypothesis]:
+        """The hypotheses of all rows."""
+        return [hypothesis for row in self.rows for hypothesis in row.hypotheses]
+
+    @property
+    def reverse_scores(self) -> list[float | None]:
+        """For each hypothesis its score by the reverse model, if there is one."""
+        return [score for row in self.rows for score in row.reverse_scores or [None] * len(row.hypotheses)]
+
+    @property
+    def sources_cut(self) -> list[bool]:
+        """For each hypothesis whether only the beginning of the line was translated."""
+        return [row.source_cut for row in self.rows for _ in row.hypotheses]
 
 
 class Outcome(NamedTuple):
-    """A selected pair. `dropped` is the filter that dropped it, or why the source was not translated; None if kept."""
+    """A selected pair.
+
+    `rank` counts the labels of a line from 0, and `weight` is this label's part among them. The scores are None where
+    nothing gives them. `dropped` is the filter that dropped the pair, or why there is no translation; None if kept.
+    """
 
     line: int
     source: str
@@ -39,61 +69,45 @@ class Outcome(NamedTuple):
     score: float
     reverse_score: float | None
     dropped: str | None
+    rank: int = 0
+    weight: float = 1.0
+    quality: float | None = None
+    consensus: float | None = None
 
 
-@section
-class Selection:
-    """How labels are selected and filtered."""
-
-    selection: Literal["one_best", "interpolation"] = "one_best"
-    """`one_best`, or `interpolation`: of the hypotheses the one nearest to the reference."""
-    metric: Literal["bleu", "chrf"] = "bleu"
-    """What is near: sacrebleu's smoothed sentence BLEU, or chrF. Of no effect on the one-best."""
-    metric_language: str | None = None
-    """The target's, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
-    filters: FilterSettings | None = Field(default_factory=FilterSettings)
-    """Which pairs are dropped; null: none."""
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """How labels are selected, filtered and written, with nothing left to find out.
-
-    Args:
-        selection: as in `Selection`.
-        metric: likewise.
-        metric_language: likewise, but None is no language.
-        filters: which pairs are dropped. Filters see raw text.
-        moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
-            a model of these languages is trained on; None for raw text.
-    """
-
-    selection: str
-    metric: str
-    metric_language: str | None
-    filters: FilterSettings
-    moses: Sequence[str | None] = (None, None)
+def judge(candidate: Candidate, criteria: Criteria) -> list[Outcome]:
+    """Selects the labels of a line and applies the filters for single pairs. Returns at least one outcome."""
+    hypotheses = candidate.hypotheses
+    if not hypotheses:
+        return [Outcome(candidate.line, candidate.source, "", 0.0, None, candidate.rows[0].untranslated)]
+    pool = Pool(hypotheses, candidate.reference, candidate.qualities, criteria)
+    chosen = pool.best()
+    consensus = pool.consensus() if criteria.filters.consensus_quantile and len(hypotheses) > 1 else None
+    reverse_scores, sources_cut = candidate.reverse_scores, candidate.sources_cut
+    outcomes = []
+    for rank, (index, weight) in enumerate(zip(chosen, pool.weights(chosen))):
+        hypothesis = hypotheses[index]
+        target = clean_text(hypothesis.text)
+        pair = Pair(candidate.source, target, hypothesis.finished, sources_cut[index])
+        source, written = map(tokenized, (candidate.source, target), load_processors(*criteria.moses))
+        outcome = Outcome(
+            candidate.line,
+            source,
+            written,
+            hypothesis.score,
+            reverse_scores[index],
+            first_reason(pair, criteria.filters),
+            rank,
+            weight,
+            None if candidate.qualities is None else candidate.qualities[index],
+            None if consensus is None else float(consensus[index]),
+        )
+        outcomes.append(outcome)
+    return outcomes
 
 
-def judge(candidate: Candidate, criteria: Criteria) -> Outcome:
-    """Selects a hypothesis and applies the filters for single pairs."""
-    source, row, reference = candidate
-    if not row.hypotheses:
-        return Outcome(row.line, source, "", 0.0, None, f"source_{row.oddity}")
-    index = 0
-    if criteria.selection == "interpolation" and reference:
-        index = nearest_to(row.hypotheses, reference, _similarity(criteria.metric, criteria.metric_language))
-    hypothesis = row.hypotheses[index]
-    target = clean_text(hypothesis.text)
-    pair = Pair(source, target, hypothesis.finished, row.source_cut)
-    reverse_score = row.reverse_scores[index] if row.reverse_scores else None
-    reason = first_reason(pair, criteria.filters)
-    source, target = map(tokenized, (source, target), load_processors(*criteria.moses))
-    return Outcome(row.line, source, target, hypothesis.score, reverse_score, reason)
-
-
-def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[Outcome]:
-    """Yields the outcomes in order.
+def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int = 1) -> Iterator[list[Outcome]]:
+    """Yields the outcomes of each line, in order.
 
     Args:
         candidates: any number of candidates; only a few chunks are in memory at a time.
@@ -105,7 +119,7 @@ def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int 
         yield from outcomes
 
 
-def _judge_chunk(candidates: Sequence[Candidate], criteria: Criteria) -> list[Outcome]:
+def _judge_chunk(candidates: Sequence[Candidate], criteria: Criteria) -> list[list[Outcome]]:
     return [judge(candidate, criteria) for candidate in candidates]
 
 

@@ -1,4 +1,4 @@
-"""Shards of translations: their format, and a reader that checks their order.
+"""Shards of translations: their format, a reader that checks their order, and the folder that holds them.
 
 A shard is a gzip file of JSON lines. The first line is the header:
 
@@ -10,15 +10,15 @@ It is followed by one row for each source line, translated or not:
 
 Lines are numbered from 1 through all source files. `hash` is the hash of the line's bytes. A hypothesis has
 `"finished": false` if the length limit cut it off. A row has `"source_cut": true` if its source was cut off,
-`"oddity"` if its line was invalid, and `"reverse_scores"`, one per hypothesis, with a reverse model. The same rows
-give the same bytes.
+`"oddity"` if its line was invalid, `"failure"` if a teacher that is only text has no translation of it, and
+`"reverse_scores"`, one per hypothesis, with a reverse model. The same rows give the same bytes.
 """
 
 import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,12 +27,14 @@ from typing import Any
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.storage.files import whole_file
-from nemo_distill.storage.records import CLOSED, parse_json
-from nemo_distill.storage.shard_folder import ShardError
+from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.records import CLOSED, FileEntry, parse_json, read_json
+from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.text.lines import ODDITIES, TextFiles
 
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
-COUNTS = ("translated", *ODDITIES, "cleaned", "source_cut", "unfinished")  # all keys of `counts`
+FAILURES = MISSING, FAILED = ("missing", "failed")  # no translation: a gap, or an error of whoever should translate
+COUNTS = ("translated", *ODDITIES, *FAILURES, "cleaned", "source_cut", "unfinished")  # all keys of `counts`
 DIGITS = 6  # decimals of scores
 
 
@@ -47,6 +49,7 @@ class Row:
         oddity: the problem of the line, one of `ODDITIES`.
         source_cut: True if only the beginning of the line was translated.
         reverse_scores: for each hypothesis, the mean log-probability per source token given the hypothesis.
+        failure: why the line has no translation, one of `FAILURES`.
     """
 
     __pydantic_config__ = CLOSED
@@ -56,6 +59,12 @@ class Row:
     oddity: str | None = None
     source_cut: bool = False
     reverse_scores: tuple[float, ...] = ()
+    failure: str | None = None
+
+    @property
+    def untranslated(self) -> str:
+        """Why there is no hypothesis, as a reason for a drop."""
+        return f"teacher_{self.failure}" if self.failure else f"source_{self.oddity}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def count_rows(rows: Sequence[Row]) -> dict[str, int]:
     counts = Counter({"translated": 0})
     for row in rows:
         if not row.hypotheses:
-            counts[row.oddity or "empty"] += 1
+            counts[row.failure or row.oddity or "empty"] += 1
             continue
         counts["translated"] += 1
         counts["cleaned"] += row.oddity is not None
@@ -115,6 +124,8 @@ def _row_record(row: Row) -> dict[str, Any]:
         record["oddity"] = row.oddity
     if row.source_cut:
         record["source_cut"] = True
+    if row.failure:
+        record["failure"] = row.failure
     if row.reverse_scores:
         record["reverse_scores"] = [round(score, DIGITS) for score in row.reverse_scores]
     return record
@@ -197,3 +208,73 @@ def read_rows(folder: Path) -> Iterator[Row]:
             )
         yield from read_shard(path)
         expected += header.lines
+
+
+class LabelManifest(ShardManifest):
+    """The content of a label manifest."""
+
+    lines: int
+    counts: dict[str, int]
+    sources: list[FileEntry]
+
+
+class LabelFolder(ShardFolder):
+    """The folder of a label generation.
+
+    Args:
+        path: the folder, created by `take`.
+        settings: everything that the labels depend on, as JSON values.
+        sources: the files to translate.
+    """
+
+    holds = "labels"
+    manifest_shape = LabelManifest
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
+        super().__init__(path, settings)
+        self.sources = sources
+
+    @classmethod
+    def finished(cls, path: Path, sources: Sequence[Path]) -> "LabelFolder":
+        """Opens finished labels, whatever their settings, of the same source files.
+
+        Raises:
+            DataError: if the labels are not finished, or are those of other source files.
+        """
+        manifest = read_json(path / "manifest.json", LabelManifest)
+        if manifest is None:
+            raise DataError(f"'{path}' holds no finished labels: it has no manifest.json")
+        named = [entry["sha256"] for entry in manifest["sources"]]
+        if named != [fingerprint(source)["sha256"] for source in sources]:
+            raise DataError(f"'{path}' holds labels of other source files")
+        return cls(path, manifest["settings"], sources)
+
+    def shard(self, index: int) -> Path:
+        return shard_path(self.shards, index)
+
+    def described(self, shards: int) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        entries = []
+        for path, header in self._checked_headers(shards):
+            counts.update(header.counts)
+            entries.append({"name": path.name, "lines": header.lines, "sha256": sha256_of(path)})
+        read = [entry | {"sha256": sha256_of(path)} for entry, path in zip(self.settings["sources"], self.sources)]
+        return {
+            "lines": sum(entry["lines"] for entry in entries),
+            "counts": {key: counts[key] for key in COUNTS if counts[key]},
+            "sources": read,
+            "shards": entries,
+        }
+
+    def _checked_headers(self, shards: int) -> Iterator[tuple[Path, Header]]:
+        paths, first_line = ordered_shards(self.shards), 1
+        if len(paths) != shards:
+            raise ShardError(f"'{self.shards}' holds {len(paths)} shards; the source makes {shards}.")
+        for index, path in enumerate(paths):
+            header = read_header(path)
+            if (header.shard, header.first_line) != (index, first_line):
+                raise ShardError(f"'{path}', line 1: does not follow the shard before it.")
+            if header.settings != self.digest:
+                raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
+            first_line += header.lines
+            yield path, header

@@ -23,13 +23,19 @@ class CorpusSection:
     """The target files, parallel to the source files."""
     fraction: float = Field(default=1.0, gt=0, le=1)
     """Fraction of the corpus to use; the seed selects the pairs."""
+    weights: InputFiles | None = None
+    """For each source file a file with a number per line, such as `pseudo.weights`: pairs occur in proportion to them.
+    null: equal weights."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if the numbers of source and target files differ."""
-        sources, targets = (len(input_files(files)) for files in (self.source, self.target))
-        if not (self.source and self.target) or sources == targets:
-            return []
-        return [f"source names {sources} files and target {targets}; the numbers must be equal."]
+        """Returns a sentence if the numbers of source, target and weight files differ."""
+        sources, targets, weights = (len(input_files(files)) for files in (self.source, self.target, self.weights))
+        problems = []
+        if self.source and self.target and sources != targets:
+            problems.append(f"source names {sources} files and target {targets}; the numbers must be equal.")
+        if self.source and self.weights and sources != weights:
+            problems.append(f"source names {sources} files and weights {weights}; the numbers must be equal.")
+        return problems
 
 
 @section
@@ -76,7 +82,13 @@ class MixSection:
             output: the common prefix of the mix's file names.
         """
         corpora = {
-            name: Corpus(input_files(corpus.source), input_files(corpus.target), corpus.share, corpus.fraction)
+            name: Corpus(
+                input_files(corpus.source),
+                input_files(corpus.target),
+                corpus.share,
+                corpus.fraction,
+                input_files(corpus.weights),
+            )
             for name, corpus in self.corpora.items()
         }
         return Mix(corpora, output, self.reading, self.seed, self.lines, self.base)

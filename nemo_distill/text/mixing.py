@@ -3,13 +3,15 @@
 NeMo's plain loader sorts all sentences by length and forms fixed batches. Its preprocessing for tarred data splits the
 file into consecutive parts. For both, nearly every batch has the right proportions if each part of the file has them.
 Therefore the corpora are interleaved line by line, each in its own order. Each corpus gets its exact share of lines.
-If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time.
+If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time. If a
+corpus has weights, its pairs occur in proportion to them instead; the corpus still gets its exact share of lines.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar
@@ -17,9 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
-from nemo_distill.text.lines import LinePolicy, clean_line, parallel_lines
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, parallel_lines
 
 Item = TypeVar("Item")
+WEIGHT_UNIT = 1e-6  # weights are rounded to it
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Corpus:
         targets: the target file for each source file.
         share: share of the lines in the mix, relative to the other corpora.
         fraction: fraction of the corpus to use; the seed selects the pairs.
+        weights: for each source file a file with the weight of each pair, a number per line; empty: equal weights.
     """
 
     sources: Sequence[Path]
     targets: Sequence[Path]
     share: float
     fraction: float = 1.0
+    weights: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Mix:
 def _corpus_settings(corpus: Corpus) -> dict[str, Any]:
     files = {
         side: [fingerprint(path) for path in paths]
-        for side, paths in (("sources", corpus.sources), ("targets", corpus.targets))
+        for side, paths in (("sources", corpus.sources), ("targets", corpus.targets), ("weights", corpus.weights))
+        if paths
     }
     return files | {"share": corpus.share, "fraction": corpus.fraction}
 
@@ -143,22 +149,62 @@ def _plan(mix: Mix) -> dict[str, Part]:
 
 def _count(name: str, corpus: Corpus, policy: LinePolicy) -> tuple[int, dict[str, int]]:
     left_out: Counter[str] = Counter()
-    pairs = sum(1 for _ in usable_pairs(corpus, policy, left_out))
+    pairs = total = 0
+    for pair in usable_pairs(corpus, policy, left_out):
+        pairs, total = pairs + 1, total + pair.weight
     if not pairs:
         raise DataError(f"corpora.{name} has no usable pair.")
+    if not total:
+        raise DataError(f"corpora.{name}.weights are all 0.")
     return pairs, dict(sorted(left_out.items()))
 
 
-def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Iterator[tuple[str, str]]:
-    """Yields the cleaned pairs of a corpus, and counts the dropped ones in `left_out` by side and reason."""
-    for files in zip(corpus.sources, corpus.targets, strict=True):
-        for raw_lines in parallel_lines(*files):
+class Pair(NamedTuple):
+    """A cleaned pair, with its weight in units of `WEIGHT_UNIT`."""
+
+    source: str
+    target: str
+    weight: int = 1
+
+
+def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Iterator[Pair]:
+    """Yields the cleaned pairs of a corpus, and counts the dropped ones in `left_out` by side and reason.
+
+    Raises:
+        DataError: if files are not parallel, or a weight is not a number of at least 0.
+    """
+    weights: Sequence[Path | None] = corpus.weights or [None] * len(corpus.sources)
+    for *files, weight_file in zip(corpus.sources, corpus.targets, weights, strict=True):
+        for raw_lines, weight in _with_weights(parallel_lines(*files), weight_file):
             source, target = (clean_line(raw, policy) for raw in raw_lines)
             if source.text and target.text:
-                yield source.text, target.text
+                yield Pair(source.text, target.text, weight)
             else:
                 side, line = ("target", target) if source.text else ("source", source)
                 left_out[f"{side}_{line.oddity}"] += 1
+
+
+def _with_weights(pairs: Iterator[Item], path: Path | None) -> Iterator[tuple[Item, int]]:
+    if path is None:
+        yield from ((pair, 1) for pair in pairs)
+        return
+    weights = iter(TextFiles([path]))
+    for number, pair in enumerate(pairs, start=1):
+        if (line := next(weights, None)) is None:
+            raise DataError(f"'{path}' has {number - 1} weights, but there are more pairs.")
+        yield pair, _weight(line, f"'{path}', line {number}")
+    if next(weights, None) is not None:
+        raise DataError(f"'{path}' has more weights than there are pairs, {number}.")
+
+
+def _weight(line: bytes, where: str) -> int:
+    try:
+        weight = round(float(line) / WEIGHT_UNIT)
+    except (ValueError, OverflowError):
+        weight = -1
+    if weight < 0:
+        raise DataError(f"{where}: '{line.decode('utf-8', 'replace')[:60]}' is not a weight, a number of at least 0.")
+    return weight
 
 
 def plan_lines(
@@ -203,17 +249,39 @@ def interleave(streams: Mapping[str, Iterator[Item]], counts: Mapping[str, int])
         yield next(streams[name])
 
 
+def repeat_by_weight(pairs: Iterator[Pair], total: int, lines: int, seed: str) -> Iterator[Pair]:
+    """Yields `lines` pairs, in order. Each pair occurs in proportion to its weight, rounded up or down.
+
+    This is systematic sampling: with a random offset, every `total / lines`-th unit of weight is taken.
+
+    Args:
+        pairs: the pairs.
+        total: the sum of their weights.
+        lines: the number of pairs to yield.
+        seed: determines the offset.
+    """
+    place = Random(seed).randrange(total)
+    for pair in pairs:
+        before, place = place // total, place + pair.weight * lines
+        yield from repeat(pair, place // total - before)
+
+
 def _pairs(mix: Mix, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
     streams = {name: _stream(part, mix.policy, f"{mix.seed} {name}") for name, part in parts.items()}
-    return interleave(streams, {name: part.lines for name, part in parts.items()})
+    return (
+        (pair.source, pair.target) for pair in interleave(streams, {name: part.lines for name, part in parts.items()})
+    )
 
 
-def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[tuple[str, str]]:
+def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[Pair]:
     """Yields a corpus's lines for the mix: all used pairs as often as they fit, then a random part of them."""
 
-    def pairs() -> Iterator[tuple[str, str]]:
+    def pairs() -> Iterator[Pair]:
         return choose(usable_pairs(part.corpus, policy, Counter()), part.used, part.pairs, f"{seed} used")
 
+    if part.corpus.weights:
+        yield from repeat_by_weight(pairs(), sum(pair.weight for pair in pairs()), part.lines, f"{seed} weights")
+        return
     for _ in range(part.lines // part.used):
         yield from pairs()
     yield from choose(pairs(), part.lines % part.used, part.used, f"{seed} more")

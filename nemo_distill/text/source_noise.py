@@ -1,8 +1,8 @@
 """Noise in the source that the student reads, so that it does not just imitate its teacher (Xie et al. 2020,
 "Self-training with Noisy Student", arXiv 1911.04252; for translation, He et al. 2020, arXiv 1909.13788).
 
-Dropping, moving and masking apply to whole words. BPE-dropout then splits the words into pieces again. The teacher
-reads the source without noise.
+Noise of the text (`text_noise`) comes first; the text is then tokenized again. Dropping, moving and masking apply to
+whole words. BPE-dropout finally splits the words into pieces again. The teacher reads the source without noise.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import section
+from nemo_distill.text.text_noise import TEXT_NOISE
 
 WORD_START = "▁"  # marks the first piece of a word in SentencePiece and youtokentome
 SEEDS = 1 << 31
@@ -33,11 +34,31 @@ class SourceNoise:
     """Probability of replacing a word with the unknown token."""
     bpe_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of skipping a BPE merge; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
+    case: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of writing a sentence in lower case, in capitals, or each word with a capital."""
+    typing: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of a typing error in a word: letters swapped, left out, doubled, or hit beside on the keyboard."""
+    punctuation: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of leaving out, doubling or replacing a punctuation mark."""
+    whitespace: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of joining a word with the next one, or of splitting it in two."""
+    tags: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of an inline tag, such as `<b>`, around words of a sentence. The student learns to leave it out, as
+    the target has none."""
+    emoji: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of adding an emoji to a sentence. The student learns to leave it out, as the target has none."""
 
     @property
     def is_none(self) -> bool:
         """True if there is no noise."""
         return self == SourceNoise()
+
+    def of_text(self, words: Sequence[str], random: Random) -> Sequence[str]:
+        """Returns the words of a sentence with noise of the text."""
+        for name, function in TEXT_NOISE.items():
+            if (probability := getattr(self, name)) and words:
+                words = [word for word in function(words, probability, random) if word] or words
+        return words
 
 
 class NoisySource:
@@ -56,6 +77,7 @@ class NoisySource:
     def __init__(self, noise: SourceNoise, tokenizer: Any, fixed_ids: Collection[int], longest: int):
         self.noise, self.tokenizer, self.fixed_ids, self.longest = noise, tokenizer, frozenset(fixed_ids), longest
         self._sampler = _sampler(tokenizer, noise)
+        self._changes_text = any(getattr(noise, name) for name in TEXT_NOISE)
 
     def __call__(self, src_ids: Tensor, src_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns noisy ids (B, S') and their mask (B, S').
@@ -77,9 +99,17 @@ class NoisySource:
         if not inside:
             return ids
         begin, end = inside[0], inside[-1] + 1
-        words = self._noisy_words(self._words(ids[begin:end]), random)
+        words = self._noisy_words(self._words(self._noisy_text(ids[begin:end], random)), random)
         noisy = [*ids[:begin], *(token for word in words for token in word), *ids[end:]]
         return noisy if len(noisy) <= self.longest else ids
+
+    def _noisy_text(self, ids: Sequence[int], random: Random) -> Sequence[int]:
+        """Returns the ids of the text with noise; of a text with unknown pieces the same ids."""
+        if not self._changes_text or self.tokenizer.unk_id in ids:
+            return ids
+        words = self.tokenizer.ids_to_text(list(ids)).split()
+        noisy = self.noise.of_text(words, random)
+        return ids if noisy == words else self.tokenizer.text_to_ids(" ".join(noisy)) or ids
 
     def _words(self, ids: Sequence[int]) -> list[list[int]]:
         words: list[list[int]] = []

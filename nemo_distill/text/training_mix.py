@@ -42,7 +42,7 @@ def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:
     """Returns the input files of `distillation.mix`, or an empty list if nothing is mixed."""
-    return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets)]
+    return [path for corpus in _mixed_corpora(model) for path in (*corpus.sources, *corpus.targets, *corpus.weights)]
 
 
 def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.text.lines import clean_text
 from tests.conftest import REPOSITORY, SCRIPTS
+from tests.pseudo_labels.bad_server import bad_server
 from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
 
 
@@ -181,11 +182,32 @@ MISTAKES = [
     (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
     (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
     (["engine=hugging_face"], "engine=hugging_face needs a folder with config.json"),
-    (["engine=file", "model={files}/text.en", "search.n_best=2"], "engine=file has one translation a line"),
+    (["engine=file", "model={files}/text.en", "search.n_best=2"], "search has no effect with engine=file"),
+    (["file.format=moses"], "file has no effect with engine=nemo_distill"),
+    (["engine=file", "model={files}/text.en", "file.format=moses"], "model: '{files}/text.en', line 1: is not '0 |||"),
+    (["engine=file", "model={files}/late.tsv", "file.format=tsv"], "model has a translation of line 131, and source has 130"),
+    (["engine=file", "model={files}/text.en", "filters.score_quantile=0.1"], "filters.score_quantile needs scores"),
+    (["engine=file", "model={files}/text.en", "selection=mbr"], "model has one translation of each line: selection=mbr"),
+    (["selection=mbr"], "search.n_best=1: selection=mbr chooses from at least 2 hypotheses"),
+    (["selection=quality"], "selection=quality needs scores: give quality.file or quality.command"),
+    (["quality={metric: COMET, file: {files}/text.en}"], "quality has no effect without selection=quality"),
+    (["labels_per_source=2"], "labels_per_source=2: the teacher gives at most 1 hypotheses of a line"),
+    (["label_weights=rank"], "label_weights=rank has no effect with labels_per_source=1"),
+    (["filters.consensus_quantile=0.1"], "filters.consensus_quantile compares at least 2 hypotheses"),
+    (["more_labels=[{files}/nowhere]", "selection=mbr"], "more_labels: '{files}/nowhere' holds no finished labels"),
+    (["more_labels=[{files}/labels]"], "more_labels has no effect with selection=one_best"),
+    (["engine=api"], "api.url has no value; give the server's base URL"),
+    (["engine=api", "api.url=http://127.0.0.1:1/v1"], "source_language has no value, but api.prompt contains {source_language}"),
+    (["engine=api", "devices=2"], "devices and num_nodes must be 1 with engine=api"),
+    (["engine=api", "search.method=sample"], "search has no effect with engine=api"),
+    (["engine=api", "selection=mbr"], "api.samples=1: selection=mbr chooses from at least 2 hypotheses"),
+    (["engine=api", "filters.score_quantile=0.1"], "filters.score_quantile needs scores, and a server gives none"),
+    (["api.url=http://127.0.0.1:1/v1"], "api has no effect with engine=nemo_distill"),
+    (["search.epsilon=0.02", "search.method=sample", "engine=ctranslate2"], "search.epsilon=0.02: CTranslate2 has no epsilon"),
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
-    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file, api"),
     (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
     (["search.top_k=5"], "search.top_k=5: only samples are drawn by it; set method=sample"),
@@ -198,7 +220,7 @@ MISTAKES = [
     (["reading.control_characters=keep"], "reading.control_characters=keep: must be one of skip, clean"),
     (["filters.length_ratio=0.5"], "filters.length_ratio=0.5: must be"),
     (["filters.empty=null"], "filters.empty=null: must be true or false"),
-    (["selection=best"], "selection=best: must be one of one_best, interpolation"),
+    (["selection=best"], "selection=best: must be one of one_best, interpolation, mbr, quality"),
     (["metric=ter"], "metric=ter: must be one of bleu, chrf"),
     (["selection=interpolation"], "search.n_best=1: selection=interpolation chooses from at least 2 hypotheses"),
     (["selection=interpolation"], "selection=interpolation compares hypotheses with a reference"),
@@ -215,10 +237,11 @@ MISTAKES = [
 def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence):
     (files / "empty").touch()
     (files / "short.en").write_text("one\n")
+    (files / "late.tsv").write_text("131\tone\n")
     (files / "text.src").write_text("one\n")
     with pytest.raises(ConfigurationError) as error:
-        check_labelling(config(files, *(override.format(files=files) for override in overrides)))
-    assert sentence.format(files=files) in str(error.value)
+        check_labelling(config(files, *(override.replace("{files}", str(files)) for override in overrides)))
+    assert sentence.replace("{files}", str(files)) in str(error.value)
     assert not (files / "labels").exists()
 
 
@@ -256,7 +279,9 @@ def test_a_reverse_model_scores_the_hypotheses(files, teacher_path):
 @pytest.mark.parametrize("engine", ["nemo_distill", "nemo", "ctranslate2"])
 def test_a_teachers_labels_are_what_translating_with_it_gives(tmp_path, corpus, teacher_path, monkeypatch, engine):
     monkeypatch.setattr(job, "load_engine", load_engine)
-    off = [f"filters.{name}=false" for name in ("empty", "identical", "unfinished", "source_cut", "duplicates")]
+    off = [
+        f"filters.{name}=false" for name in ("empty", "identical", "unfinished", "source_cut", "unknown", "duplicates")
+    ]
     off += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
     overrides = [f"model={teacher_path}", f"source={corpus}/val.de", f"output_dir={tmp_path}", f"engine={engine}"]
     overrides += ["search.max_delta=5", "search.length_penalty=0", "shard_lines=3", *off]
@@ -291,6 +316,54 @@ def test_the_references_say_what_the_teacher_does_not(files):
     (files / "text.zh").write_text("我喜欢你的狗。\n" * 130)
     interpolation = ["selection=interpolation", f"reference={files}/text.zh", "search.n_best=3"]
     assert labelling_job(config(files, *interpolation)).assembly.criteria.metric_language == "zh"
+
+
+def test_several_teachers_that_are_only_text_choose_by_consensus(files):
+    """Four systems: two agree. Another teacher, which labelled before, has a say as well."""
+    for name, word in (("a", "the dog"), ("b", "a dog"), ("c", "the dog"), ("d", "cats")):
+        (files / name).write_text(f"{word}\n" * 130)
+    run_job(config(files, f"output_dir={files}/samples"))
+    run_job(
+        config(
+            files, "engine=file", f"model=[{files}/a,{files}/b,{files}/c,{files}/d]", "file.format=systems",
+            f"more_labels=[{files}/samples]", "selection=mbr", "metric={bleu: 0.5, chrf: 0.5}", "labels_per_source=2",
+            "label_weights=rank", "filters=null",
+        )
+    )  # fmt: skip
+    targets = (files / "labels" / "pseudo.tgt").read_text().split("\n")[:-1]
+    assert targets[::2] == ["the dog"] * (len(targets) // 2) and set(targets[1::2]) == {"a dog"}
+    record = json.loads((files / "labels" / "pseudo.json").read_text())
+    assert record["selected_by"] == ["BLEU", "chrF"] and record["kept"] > record["lines"] * 1.3
+    assert len((files / "labels" / "pseudo.weights").read_text().split()) == len(targets)
+
+
+def test_failures_of_an_api_are_counted(files, capsys):
+    lines = [f"{number}\t{'ERROR' if number % 5 == 0 else 'a dog'}\n" for number in range(1, 131) if number % 7]
+    (files / "api.tsv").write_text("".join(lines))
+    run_job(config(files, "engine=file", f"model={files}/api.tsv", "file.format=tsv", "file.failed=ERROR"))
+    counts = json.loads((files / "labels" / "manifest.json").read_text())["counts"]
+    assert counts["failed"] > 10 and counts["missing"] > 10
+    assert "dropped: teacher failed" in capsys.readouterr().out
+
+
+def test_a_server_labels_text_and_writes_its_bill(files, caplog):
+    """The language filter drops an answer in the wrong language, and a line that cannot be had is counted."""
+    german = ["der Hund sieht den Mann nicht mehr", "ein refused Hund", "Das ist ein langer deutscher Satz"]
+    (files / "text.de").write_text("".join(f"{line}\n" for line in german))
+    with bad_server() as server:
+        overrides = [
+            "engine=api", "model=tiny", f"api.url={server.url}", "source_language=German", "target_language=English",
+            "api.samples=4", "api.temperature=1", "api.backoff=0.01", "selection=mbr", "filters.languages=[null,en]",
+            "api.input_price=1", "api.output_price=2",
+        ]  # fmt: skip
+        run_job(config(files, *overrides))
+        asked = len(server.bodies)
+        run_job(config(files, *overrides, "api.concurrency=2", "name=again"))
+        assert len(server.bodies) == asked == 12
+    record = json.loads((files / "labels" / "pseudo.json").read_text())
+    assert record["dropped"] == {"languages": 2, "teacher_failed": 1}
+    assert json.loads((files / "labels" / "bill.json").read_text())["cost"] == pytest.approx(8 * (10 + 2 * 5) / 1e6)
+    assert "requests 12, prompt_tokens 80, completion_tokens 40, cost 0.00016" in caplog.text
 
 
 RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."

@@ -151,3 +151,9 @@ def test_what_it_cannot_do_is_told(tmp_path, folder):
     assert "not of a sequence-to-sequence model" in engine_problems("hugging_face", [tmp_path])[0]
     assert "needs a folder" in engine_problems("hugging_face", [folder / "config.json"])[0]
     assert engine_problems("hugging_face", [folder]) == []
+
+
+def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
+    """Epsilon sampling always leaves the most probable token."""
+    sampled, greedy = engine.translate(LINES[:1], replace(SAMPLES, epsilon=0.999)), engine.translate(LINES[:1], GREEDY)
+    assert [hypothesis.text for hypothesis in sampled[0].hypotheses] == [greedy[0].text] * SAMPLES.n_best

@@ -16,9 +16,9 @@ from pathlib import Path
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
-from nemo_distill.pseudo_labels.folder import LabelFolder
 from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
-from nemo_distill.pseudo_labels.judge import Criteria
+from nemo_distill.pseudo_labels.selection import Criteria
+from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.text.lines import LinePolicy
 
 POLICY = LinePolicy(max_characters=200, invalid_utf8="skip", control_characters="clean")
@@ -126,7 +126,7 @@ def main():
     if not arguments.devices:
         run([arguments.sources], arguments.folder, engine)
         return
-    from nemo_distill.pseudo_labels.processes import processes
+    from nemo_distill.commands.processes import processes
 
     with processes("cpu", arguments.devices) as process:
         run([arguments.sources], arguments.folder, engine, rank=process.rank, world_size=process.world_size)
@@ -141,6 +141,6 @@ def only(**filters):
     return replace(NO_FILTERS, **filters)
 
 
-def criteria_of(filters, selection="one_best", metric="bleu"):
-    """Criteria of a language without a tokenization of its own."""
-    return Criteria(selection, metric, None, filters)
+def criteria_of(filters, selection="one_best", metric="bleu", **others):
+    """Criteria of a language without a tokenization of its own; several metrics have equal weights."""
+    return Criteria(selection, dict.fromkeys(metric.split("+"), 1.0), None, filters, **others)

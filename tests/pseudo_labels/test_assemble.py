@@ -5,6 +5,9 @@ import pytest
 
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
+from nemo_distill.pseudo_labels.generate import Failure, Translator, generate
+from nemo_distill.pseudo_labels.quality import QualitySettings
+from nemo_distill.pseudo_labels.shards import FAILED, MISSING, LabelFolder
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.shard_folder import ShardError
 from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, criteria_of, generation, only, run, write_source
@@ -57,7 +60,8 @@ def lines(path):
 
 
 def make(labels, source, filters=ALL, references=(None,), overwrite=False, **options):
-    criteria = {key: options.pop(key) for key in ("selection", "metric") if key in options}
+    keys = ("selection", "metric", "labels_per_source", "label_weights", "quality_metric")
+    criteria = {key.removesuffix("_metric"): options.pop(key) for key in keys if key in options}
     assembly = Assembly(labels, [source], references, POLICY, criteria_of(filters, **criteria), **options)
     record = assemble(assembly, overwrite)
     return record, lines(labels.path / f"{assembly.name}.src"), lines(labels.path / f"{assembly.name}.tgt")
@@ -231,3 +235,82 @@ def test_memory_does_not_grow_with_the_labels(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_several_labels_of_a_source_stay_together_with_weights(labels, source):
+    options = {"selection": "mbr", "metric": "chrf", "labels_per_source": 2, "label_weights": "rank"}
+    record, sources, targets = make(labels, source, **options)
+    assert sources[:4] == ["der Hund", "der Hund", "die Katze", "die Katze"] and len(set(targets[:2])) == 2
+    assert lines(labels.path / "pseudo.weights")[:2] == ["0.666667", "0.333333"]
+    assert record["lines"] == 9 and record["kept"] == len(targets) == 7
+    assert record["dropped"]["duplicates"] == 2  # both labels of the line that came before
+    assert record["selected_by"] == ["chrF"]
+
+
+def test_the_record_has_examples_of_what_was_dropped(labels, source):
+    record, *_ = make(labels, source)
+    assert record["examples"]["identical"] == [{"line": 5, "source": "London", "target": "London"}]
+    assert set(record["examples"]) == set(record["dropped"])
+
+
+class AnotherTeacher(Scripted):
+    """Knows two lines, and has the same opinion of the first as the table's second hypothesis."""
+
+    def __init__(self):
+        super().__init__({"der Hund": (-1.0, "a dog", "a dog"), "leer": (-1.0, "empty", "empties")})
+
+
+@pytest.fixture
+def more(source, tmp_path):
+    run([source], tmp_path / "more", AnotherTeacher(), shard_lines=3, other="settings")
+    return LabelFolder.finished(tmp_path / "more", [source])
+
+
+def test_the_hypotheses_of_several_teachers_choose_by_consensus(labels, source, more):
+    _, sources, targets = make(labels, source, more_labels=[more], selection="mbr", metric="chrf")
+    assert dict(zip(sources, targets))["der Hund"] == "a dog"
+    assert dict(zip(sources, targets))["leer"] == "empties"
+
+
+def test_labels_of_another_source_or_unfinished_ones_are_not_added(source, tmp_path):
+    with pytest.raises(ValueError, match="nowhere' holds no finished labels"):
+        LabelFolder.finished(tmp_path / "nowhere", [source])
+    other = write_source(tmp_path / "other.de", 5)
+    run([other], tmp_path / "others")
+    with pytest.raises(ValueError, match="others' holds labels of other source files"):
+        LabelFolder.finished(tmp_path / "others", [source])
+
+
+def test_scores_of_a_file_choose_and_drop(labels, source, tmp_path):
+    make(labels, source, keep_hypotheses=True, name="all")
+    hypotheses = lines(labels.path / "all.hypotheses.tsv")
+    assert hypotheses[:3] == ["der Hund\tthe dog", "der Hund\ta dog", "der Hund\tdogs"]
+    (tmp_path / "scores").write_text("".join(f"{len(line)}\n" for line in hypotheses))  # the shortest is the best
+    quality = QualitySettings(metric="brevity", file=str(tmp_path / "scores"), lower_is_better=True)
+    filters = only(empty=True, quality_quantile=0.2)
+    chosen = {"selection": "quality", "quality_metric": "brevity", "quality": quality}
+    record, sources, targets = make(labels, source, filters, **chosen)
+    assert dict(zip(sources, targets)) == {
+        "der Hund": "dogs", "die Katze": "cats", "London": "London", "der Mann": "men",
+    }  # fmt: skip
+    assert record["dropped"]["quality_quantile"] == 1 and record["selected_by"] == ["brevity"]
+    (tmp_path / "scores").write_text("1\n")
+    with pytest.raises(ValueError, match="ends before source line 1"):
+        make(labels, source, filters, **chosen, name="short")
+
+
+def test_lines_whose_hypotheses_disagree_are_dropped(labels, source):
+    record, sources, _ = make(labels, source, only(empty=True, consensus_quantile=0.3), metric="chrf")
+    assert record["dropped"]["consensus_quantile"] == 1 and "der Mann" not in sources  # "men" is no "man"
+    assert record["selected_by"] == ["chrF"]
+
+
+def test_a_line_that_every_teacher_failed_at_is_counted_by_its_reason(source, tmp_path):
+    def translate(first_line, texts):
+        return [Failure(FAILED) if "Hund" in text else Failure(MISSING) for text in texts]
+
+    job = generation([source], tmp_path / "labels", shard_lines=4)
+    manifest = generate(job, lambda: Translator(translate, POLICY))
+    assert manifest["counts"] == {"empty": 1, "invalid_utf8": 1, "missing": 5, "failed": 2}
+    record = assemble(Assembly(job.folder, [source], [None], POLICY, criteria_of(only())))
+    assert record["dropped"]["teacher_failed"] == 2 and record["dropped"]["teacher_missing"] == 5

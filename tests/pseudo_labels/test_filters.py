@@ -117,3 +117,47 @@ def test_longest_run_is_that_of_a_naive_search(seed):
 def test_a_setting_that_makes_no_sense_is_told(key, value):
     (problem,) = read_section(FilterSettings, {key: value}, "filters")[1]
     assert problem.startswith(f"filters.{key}") and str(value) in problem and "must be null" in problem
+
+
+# The filter, source, target, whether it drops the pair.
+SURVIVAL = [
+    ("unknown", "das Smörgåsbord", "the Sm ⁇ rg ⁇ sbord", True),
+    ("unknown", "was ⁇ heißt", "what ⁇ means", False),
+    ("numbers", "1.234,50 Euro im Jahr 1999", "1,234.50 euros in 1999", False),
+    ("numbers", "im Jahr 1999", "in 1998", True),
+    ("numbers", "2 Hunde", "two dogs", False),
+    ("numbers", "12 und 12", "12", True),
+    ("numbers", "１２ Hunde", "12 dogs", False),
+    ("numbers", "keine", "30 dogs", False),
+    ("urls", "siehe https://example.org/a?b=1.", "see https://example.org/a?b=1!", False),
+    ("urls", "siehe (www.example.org)", "see www.example.com", True),
+    ("urls", "an info@example.org schreiben", "write to info @ example.org", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "source", "target", "drops"), SURVIVAL)
+def test_what_must_survive_a_translation(name, source, target, drops):
+    assert first_reason(Pair(source, target), only(**{name: True})) == (name if drops else None)
+
+
+GERMAN, ENGLISH = "Der Hund sieht den Mann im Garten nicht.", "The dog does not see the man in the garden."
+
+
+@pytest.mark.parametrize(
+    ("pair", "languages", "drops"),
+    [
+        (Pair(GERMAN, ENGLISH), ["de", "en"], False),
+        (Pair(GERMAN, GERMAN), ["de", "en"], True),
+        (Pair(ENGLISH, ENGLISH), ["de", "en"], True),
+        (Pair(ENGLISH, ENGLISH), [None, "en"], False),
+        (Pair("12 : 30", "OK"), ["de", "en"], False),  # too little to be certain
+    ],
+)
+def test_a_side_that_is_certainly_in_another_language_drops_the_pair(pair, languages, drops):
+    assert first_reason(pair, only(languages=languages)) == ("languages" if drops else None)
+
+
+@pytest.mark.parametrize("languages", [["de"], ["de", "xx"], "de"])
+def test_languages_must_be_two_that_are_known(languages):
+    _, problems = read_section(FilterSettings, {"languages": languages}, "filters")
+    assert len(problems) == 1 and problems[0].startswith("filters.languages")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_distill.decoding.engine import Hypothesis
+from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.filters import FILTERS, FilterSettings, Pair, first_reason
 from nemo_distill.pseudo_labels.judge import Outcome
-from nemo_distill.pseudo_labels.ranking import Ranking
 from nemo_distill.pseudo_labels.shards import Header, Row, count_rows, read_shard, write_shard
 from tests.pseudo_labels.fakes import Shouting, contents, only, run, write_source
 
@@ -68,9 +68,9 @@ settings = st.builds(
     st.none() | st.floats(1, 5),
     st.none() | st.integers(1, 5),
     st.none() | st.floats(0.01, 0.99),
-    st.booleans(),
-    st.none() | st.floats(0.01, 0.99),
-    st.none(),
+    duplicates=st.booleans(),
+    score_quantile=st.none() | st.floats(0.01, 0.99),
+    reverse_score_quantile=st.none(),
 )
 
 
@@ -88,11 +88,11 @@ outcomes = st.lists(st.tuples(texts, texts, st.floats(-50, 0), st.none() | st.fl
 
 def ranked(found, filters):
     with tempfile.TemporaryDirectory() as folder:
-        ranking = Ranking(filters, Path(folder))
+        corpus_filters = CorpusFilters(filters, Path(folder))
         for outcome in found:
-            ranking.see(outcome)
-        ranking.close()
-        return [ranking.reason(outcome) for outcome in found]
+            corpus_filters.see(outcome)
+        corpus_filters.close()
+        return [corpus_filters.reason(outcome) for outcome in found]
 
 
 @given(outcomes, settings)

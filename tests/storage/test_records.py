@@ -12,8 +12,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.evaluation.evaluation_record import EvaluationRecord
 from nemo_distill.experiments.comparison_plan import Finished
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.pseudo_labels.folder import LabelManifest
-from nemo_distill.pseudo_labels.shards import Header, Row
+from nemo_distill.pseudo_labels.shards import Header, LabelManifest, Row
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.records import MAX_BYTES, parse_json, read_json
 from nemo_distill.storage.run_record import RunRecord

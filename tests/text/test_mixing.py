@@ -1,6 +1,7 @@
 import gzip
 import random
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -240,3 +241,46 @@ def test_an_interrupted_mix_is_made_again(tmp_path, corpus):
     (tmp_path / ".mixed.tgt.0123.tmp").touch()
     assert make_mix(tmp_path, corpora)[1] == expected
     assert not list(tmp_path.glob(".*"))
+
+
+def with_weights(corpus, path, weights):
+    path.write_text("".join(f"{weight}\n" for weight in weights))
+    return replace(corpus, weights=[path])
+
+
+def test_pairs_occur_in_proportion_to_their_weights_and_shares_hold(tmp_path, corpus):
+    weights = [generator.choice([0.1, 0.25, 1, 3]) for generator in [random.Random(0)] for _ in range(200)]
+    pseudo = with_weights(corpus("pseudo", 200, 0.5), tmp_path / "weights", weights)
+    record, mixed = make_mix(tmp_path, {"real": corpus("real", 100, 0.5), "pseudo": pseudo}, lines=1000)
+    times = Counter(number for name, number in mixed if name == "pseudo")
+    assert record["corpora"]["pseudo"]["lines"] == times.total() == 500
+    for number, weight in enumerate(weights):
+        assert abs(times[number] - 500 * weight / sum(weights)) < 1
+    numbers = [number for name, number in mixed if name == "pseudo"]
+    assert numbers == sorted(numbers)
+
+
+def test_the_seed_decides_which_of_equal_weights_are_left_out(tmp_path, corpus):
+    pseudo = with_weights(corpus("pseudo", 100, 1), tmp_path / "weights", [0.5] * 100)
+    mixes = [
+        make_mix(tmp_path, {"pseudo": pseudo}, name, lines=30, seed=seed)[1]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert mixes[0] == mixes[1] != mixes[2] and len(set(mixes[0])) == 30
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ([1] * 9, "has 9 weights, but there are more pairs"),
+        ([1] * 11, "has more weights than there are pairs, 10"),
+        ([1] * 9 + ["many"], "line 10: 'many' is not a weight"),
+        ([1] * 9 + [-1], "line 10: '-1' is not a weight"),
+        ([1] * 9 + ["inf"], "line 10: 'inf' is not a weight"),
+        ([0] * 10, "corpora.pseudo.weights are all 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, corpus, weights, sentence):
+    pseudo = with_weights(corpus("pseudo", 10, 1), tmp_path / "weights", weights)
+    with pytest.raises(ValueError, match=sentence):
+        make_mix(tmp_path, {"pseudo": pseudo})

@@ -157,3 +157,30 @@ def test_a_unigram_model_has_no_merges_to_leave_out(corpus, tmp_path):
 )
 def test_impossible_values_are_told(noise, sentence):
     assert read_section(SourceNoise, noise, "noise")[1] == [sentence]
+
+
+KINDS = ("case", "typing", "punctuation", "whitespace", "tags", "emoji")
+
+
+@pytest.mark.parametrize("kind", ["case", "typing", "whitespace"])
+def test_noise_of_the_text_is_tokenized_again(pieces, kind):
+    lines = noisy(SourceNoise(**{kind: 0.5}), pieces, [TEXT] * 50)
+    assert len(set(lines)) > 2
+    if kind == "whitespace":
+        assert {line.replace(" ", "") for line in lines} == {TEXT.replace(" ", "")}
+
+
+def test_noise_of_the_text_leaves_unknown_words_alone(pieces):
+    """Their text is not known."""
+    ids, mask = batch(pieces, [TEXT])
+    ids[0, 3] = pieces.unk_id
+    changed, _ = source(SourceNoise(**dict.fromkeys(KINDS, 0.9)), pieces)(ids, mask)
+    assert torch.equal(changed, ids)
+
+
+def test_no_sentence_is_lost_to_noise_of_the_text():
+    """Punctuation alone may all be left out; then it stays."""
+    generator = random.Random(0)
+    noise = SourceNoise(**dict.fromkeys(KINDS, 0.9))
+    assert all("".join(noise.of_text(words, generator)) for words in [["."], ["a"], ["...", "!"]] * 100)
+    assert list(noise.of_text([], generator)) == []

@@ -1,7 +1,7 @@
 import pytest
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from nemo_distill.pseudo_labels.processes import Process, processes
+from nemo_distill.commands.processes import Process, processes
 
 TORCHRUN = {
     "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2",

@@ -3,8 +3,8 @@ import tracemalloc
 
 import pytest
 
+from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters, Duplicates, LowestScores
 from nemo_distill.pseudo_labels.judge import Outcome
-from nemo_distill.pseudo_labels.ranking import Duplicates, LowestScores, Ranking
 from tests.pseudo_labels.fakes import only
 
 
@@ -56,11 +56,11 @@ def test_duplicates_are_those_of_a_set(tmp_path, seed):
 def test_memory_does_not_grow_with_the_pairs(tmp_path):
     peaks = []
     for count in (5_000, 50_000):
-        ranking = Ranking(only(duplicates=True, score_quantile=0.1), tmp_path)
+        corpus_filters = CorpusFilters(only(duplicates=True, score_quantile=0.1), tmp_path)
         tracemalloc.start()
         for line in range(count):
-            ranking.see(Outcome(line, str(line), "x", -(line % 997) / 100, None, None))
-        ranking.close()
+            corpus_filters.see(Outcome(line, str(line), "x", -(line % 997) / 100, None, None))
+        corpus_filters.close()
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
@@ -74,18 +74,18 @@ def test_each_pair_is_dropped_for_one_reason(tmp_path):
         Outcome(4, "c", "z", -1.0, -1.0, None),
     ]
     settings = only(duplicates=True, score_quantile=0.25, reverse_score_quantile=0.25)
-    ranking = Ranking(settings, tmp_path)
+    corpus_filters = CorpusFilters(settings, tmp_path)
     for outcome in outcomes:
-        ranking.see(outcome)
-    ranking.close()
-    reasons = [ranking.reason(outcome) for outcome in outcomes]
+        corpus_filters.see(outcome)
+    corpus_filters.close()
+    reasons = [corpus_filters.reason(outcome) for outcome in outcomes]
     assert reasons == ["score_quantile", "reverse_score_quantile", None, "duplicates"]
-    assert ranking.thresholds() == {"score": -1.0, "reverse_score": -1.0}
+    assert corpus_filters.thresholds() == {"score": -1.0, "reverse_score": -1.0}
 
 
 def test_without_reverse_scores_their_filter_has_no_effect(tmp_path):
-    ranking = Ranking(only(reverse_score_quantile=0.5), tmp_path)
+    corpus_filters = CorpusFilters(only(reverse_score_quantile=0.5), tmp_path)
     outcome = Outcome(1, "a", "x", -5.0, None, None)
-    ranking.see(outcome)
-    ranking.close()
-    assert ranking.reason(outcome) is None and ranking.thresholds() == {"reverse_score": None}
+    corpus_filters.see(outcome)
+    corpus_filters.close()
+    assert corpus_filters.reason(outcome) is None and corpus_filters.thresholds() == {"reverse_score": None}

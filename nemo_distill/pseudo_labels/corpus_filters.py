@@ -16,6 +16,8 @@ from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 STEPS = 1000  # resolution: scores are rounded to 1/1000
 RECORD = np.dtype([("key", "S8"), ("line", "<u8")])
 WAITING = 4096  # number of pairs added at a time
+MOST_LABELS = 1 << 16  # of a line
+SCORES = ("score", "reverse_score", "quality", "consensus")  # of an outcome, each with a filter `..._quantile`
 
 
 class LowestScores:
@@ -82,7 +84,7 @@ class Duplicates:
         return index < len(self._lines) and int(self._lines[index]) == line
 
 
-class Ranking:
+class CorpusFilters:
     """All filters of this module that are switched on.
 
     Args:
@@ -92,35 +94,39 @@ class Ranking:
 
     def __init__(self, filters: FilterSettings, folder: Path):
         self.duplicates = Duplicates(folder) if filters.duplicates else None
-        self.scores = LowestScores(filters.score_quantile) if filters.score_quantile else None
-        self.reverse = LowestScores(filters.reverse_score_quantile) if filters.reverse_score_quantile else None
+        shares = {name: getattr(filters, f"{name}_quantile") for name in SCORES}
+        self.lowest = {name: LowestScores(share) for name, share in shares.items() if share}
 
     def see(self, outcome: Outcome) -> None:
         """Adds a pair that the filters for single pairs have kept."""
         if self.duplicates:
-            self.duplicates.see(outcome.line, outcome.source, outcome.target)
-        if self.scores:
-            self.scores.see(outcome.score)
-        if self.reverse and outcome.reverse_score is not None:
-            self.reverse.see(outcome.reverse_score)
+            self.duplicates.see(_place(outcome), outcome.source, outcome.target)
+        for name, part in self.lowest.items():
+            if (score := getattr(outcome, name)) is not None:
+                part.see(score)
 
     def close(self) -> None:
         """Computes what to drop, after all pairs were added. Call it before `reason`."""
-        for part in (self.duplicates, self.scores, self.reverse):
-            if part:
-                part.close()
+        if self.duplicates:
+            self.duplicates.close()
+        for part in self.lowest.values():
+            part.close()
 
     def reason(self, outcome: Outcome) -> str | None:
         """Returns the name of the filter that drops the pair, or None."""
-        if self.duplicates and self.duplicates.drops(outcome.line):
+        if self.duplicates and self.duplicates.drops(_place(outcome)):
             return "duplicates"
-        if self.scores and self.scores.drops(outcome.score):
-            return "score_quantile"
-        if self.reverse and outcome.reverse_score is not None and self.reverse.drops(outcome.reverse_score):
-            return "reverse_score_quantile"
+        for name, part in self.lowest.items():
+            score = getattr(outcome, name)
+            if score is not None and part.drops(score):
+                return f"{name}_quantile"
         return None
 
     def thresholds(self) -> dict[str, float | None]:
         """Returns the lowest scores that are kept."""
-        named = {"score": self.scores, "reverse_score": self.reverse}
-        return {name: part.threshold for name, part in named.items() if part}
+        return {name: part.threshold for name, part in self.lowest.items()}
+
+
+def _place(outcome: Outcome) -> int:
+    """Returns a number that grows with the line and, within a line, with the label."""
+    return outcome.line * MOST_LABELS + outcome.rank

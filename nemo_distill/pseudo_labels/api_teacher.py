@@ -1,0 +1,371 @@
+"""Translates through a server with an OpenAI-compatible API, such as vLLM, Ollama, llama.cpp or a provider.
+
+Each answer is written to a journal as soon as it arrives, so that an interrupted job pays for no answer twice. The
+bill is the sum over the journals. The key comes from an environment variable. It is sent to the server, and it appears
+in no record, log or message.
+"""
+
+import json
+import os
+import random
+import re
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import requests
+from pydantic import Field
+from requests.auth import AuthBase
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
+from nemo_distill.console import console
+from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
+from nemo_distill.pseudo_labels.generate import Failure
+from nemo_distill.pseudo_labels.shards import FAILED
+from nemo_distill.pseudo_labels.text_teacher import NO_SCORE, Pattern
+from nemo_distill.storage.files import write_json
+from nemo_distill.text.lines import line_hash
+
+SEEDS = 1 << 31
+FATAL = (401, 403, 404)  # the key, the URL or the model is wrong: no other line would fare better
+PASSING = (408, 409, 425, 429)  # besides all from 500 on
+LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
+GIVE_UP = 20  # answers in a row that failed, after which the job stops
+PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
+SHOWN = 200  # characters of a server's message
+# What decides about the answers; the other keys may change between a job and its continuation.
+DECISIVE = ("url", "prompt", "system", "answer", "samples", "temperature", "top_p", "max_tokens", "seed", "extra")
+PROMPT = (
+    "Translate the following text from {source_language} to {target_language}. Write only the translation, between "
+    "<translation> and </translation>.\n\n{source}"
+)
+
+
+@section
+class ApiSettings:
+    """How `engine=api` asks a server for translations."""
+
+    url: str | None = None
+    """The base URL, such as `http://127.0.0.1:8000/v1`."""
+    key_variable: str | None = None
+    """The environment variable that holds the key, such as `OPENAI_API_KEY`; null: the server needs no key."""
+    prompt: str = PROMPT
+    """The user's message. `{source}` stands for the line; `{source_language}` and `{target_language}` for those keys,
+    best written as names such as `German`."""
+    system: str | None = None
+    """The system's message; null: none."""
+    answer: Pattern | None = "<translation>(.*?)</translation>"
+    """A regular expression that finds the translation in an answer: its group, in the last match. An answer without a
+    match has failed. null: the whole answer, which has failed if it has several lines."""
+    samples: int = Field(default=1, ge=1)
+    """Number of translations of each line. Each is a request of its own, because not all servers support `n`."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """As the server's `top_p`."""
+    max_tokens: int | None = Field(default=1024, ge=1)
+    """The most tokens of an answer; null: not sent."""
+    seed: int = 0
+    """Each line and sample has a seed of its own, derived from this one; not sent at temperature 0."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further keys of the request, such as `{max_completion_tokens: 512}`. No secrets: they are recorded."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests at the same time."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds without any sign of the server, after which a request has failed."""
+    retries: int = Field(default=5, ge=0)
+    """Further attempts, if the server is busy, fails or cannot be reached."""
+    backoff: float = Field(default=1.0, ge=0)
+    """Seconds before the first of them; doubled each time, and changed at random. The server may ask for more."""
+    max_requests: int | None = Field(default=None, ge=1)
+    """The job stops at so many requests, retries and earlier runs included; raise it and the same command goes on."""
+    max_total_tokens: int | None = Field(default=None, ge=1)
+    """The same for the tokens of prompts and answers. Requests on their way are still finished."""
+    input_price: float | None = Field(default=None, ge=0)
+    """Price of a million tokens of prompts, for the bill."""
+    output_price: float | None = Field(default=None, ge=0)
+    """Price of a million tokens of answers."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each key that cannot be used as it is."""
+        problems = []
+        if self.url is not None and not _is_plain_url(self.url):
+            problems.append("url must begin with http:// or https:// and hold no user, password, query or fragment.")
+        if "{source}" not in self.prompt:
+            problems.append("prompt must contain {source}, which stands for the line.")
+        if self.samples > 1 and self.temperature == 0:
+            problems.append(f"samples={self.samples}: all are equal at temperature=0; raise the temperature.")
+        if self.key_variable is not None and not os.environ.get(self.key_variable):
+            problems.append(f"key_variable={self.key_variable}: the environment has no such variable, or it is empty.")
+        if (self.input_price is None) != (self.output_price is None):
+            problems.append("input_price and output_price: give both or neither.")
+        return problems
+
+    @property
+    def prices(self) -> Prices:
+        """The prices for the bill."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return self.input_price, self.output_price
+
+    def decisive(self) -> dict[str, Any]:
+        """Returns the settings that the answers depend on."""
+        return {key: getattr(self, key) for key in DECISIVE}
+
+
+def _is_plain_url(url: str) -> bool:
+    parts = urlsplit(url)
+    extras = (parts.username, parts.password, parts.query, parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(extras)
+
+
+class _FailedError(Exception):
+    """An attempt failed. `passing` says if another one may succeed, after `wait` seconds if the server asks for it."""
+
+    def __init__(self, message: str, passing: bool, wait: float = 0.0):
+        super().__init__(message)
+        self.passing, self.wait = passing, wait
+
+
+class _Key(AuthBase):
+    """Sends the key. As an `auth`, it also keeps `requests` from sending what a netrc file has."""
+
+    def __init__(self, key: str | None):
+        self.key = key
+
+    def __call__(self, request: Any) -> Any:
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+class ApiTeacher:
+    """Returns a server's translations by line number.
+
+    Args:
+        model: the model's name at the server.
+        settings: how to ask.
+        languages: the names of source and target languages for the prompt.
+        folder: the folder of the labels. The journals are in `answers/`, in a folder for each set of settings.
+        digest: identifies the settings of the labels.
+    """
+
+    def __init__(
+        self, model: str, settings: ApiSettings, languages: tuple[str | None, str | None], folder: Path, digest: str
+    ):
+        self.model, self.settings, self.languages = model, settings, languages
+        self.bill, self._bill_path = Bill(), folder / "bill.json"
+        self._journals = folder / "answers" / digest
+        self._journals.mkdir(parents=True, exist_ok=True)
+        for path in self._journals.glob("*.jsonl"):
+            for answer in read_journal(path):
+                self.bill.add(answer)
+        self._key = os.environ.get(settings.key_variable) if settings.key_variable else None
+        self._lock, self._sessions = threading.Lock(), threading.local()
+        self._stop, self._stopped_by = threading.Event(), ""
+        self._failed_in_a_row = 0
+
+    def translate(self, first_line: int, texts: Sequence[str]) -> list[Translation | Failure]:
+        """Returns the translations of `len(texts)` lines, starting at line number `first_line`.
+
+        Raises:
+            DataError: if a ceiling is reached, the server refuses all requests, or many failed in a row.
+        """
+        path = self._journals / f"{first_line:012d}.jsonl"
+        wanted = {
+            (line, sample, line_hash(text.encode())): text
+            for line, text in enumerate(texts, start=first_line)
+            for sample in range(self.settings.samples)
+            if text
+        }
+        answered = {(one.line, one.sample, one.hash): one for one in read_journal(path) if one.text is not None}
+        known = {(one.line, one.sample): one for key, one in answered.items() if key in wanted}
+        open_ones = {Answer(*key): text for key, text in wanted.items() if key not in answered}
+        known |= {(one.line, one.sample): one for one in self._ask_all(path, open_ones)}
+        return [self._translation(known, line) for line in range(first_line, first_line + len(texts))]
+
+    def _translation(self, known: Mapping[tuple[int, int], Answer], line: int) -> Translation | Failure:
+        found = [known[line, sample] for sample in range(self.settings.samples) if (line, sample) in known]
+        hypotheses = [Hypothesis(one.text, NO_SCORE, one.finished) for one in found if one.text is not None]
+        return Translation(tuple(hypotheses)) if hypotheses else Failure(FAILED)
+
+    def _ask_all(self, path: Path, wanted: Mapping[Answer, str]) -> list[Answer]:
+        with appended(path) as journal:
+            try:
+                with ThreadPoolExecutor(self.settings.concurrency) as pool:
+                    try:
+                        answers = list(pool.map(partial(self._ask_one, journal), wanted, wanted.values()))
+                    except BaseException:  # Ctrl-C, or a full disk
+                        self._stop.set()
+                        console.info("Waiting for the answers that are on their way, so that they are not lost.")
+                        raise
+            finally:
+                write_json(self._bill_path, self.bill.record(self.settings.prices))
+        if self._stopped_by:
+            bill = self.bill.words(self.settings.prices)
+            raise DataError(f"{self._stopped_by}. The same command goes on from there. There were {bill}.")
+        return answers
+
+    def _ask_one(self, journal: BinaryIO, wanted: Answer, text: str) -> Answer:
+        """Asks for a sample, again if necessary, and writes what became of it."""
+        answer = wanted
+        for attempt in range(self.settings.retries + 1):
+            if not self._may_ask():
+                break
+            try:
+                answer = self._attempt(answer, text)
+                break
+            except _FailedError as error:
+                answer = replace(answer, error=str(error), requests=answer.requests + 1)
+                if not error.passing or attempt == self.settings.retries:
+                    break
+                wait = self.settings.backoff * 2**attempt * random.uniform(0.5, 1.5)
+                self._stop.wait(min(max(wait, error.wait), LONGEST_WAIT))
+        if answer.requests:
+            self._note(journal, answer)
+        return answer
+
+    def _may_ask(self) -> bool:
+        """Counts a request, unless the job has to stop."""
+        with self._lock:
+            for name, used in (("max_requests", self.bill.requests), ("max_total_tokens", self.bill.tokens)):
+                if (most := getattr(self.settings, name)) is not None and used >= most:
+                    self._stop_because(f"api.{name}={most} is reached")
+            if self._stop.is_set():
+                return False
+            self.bill.requests += 1
+            return True
+
+    def _stop_because(self, reason: str) -> None:
+        self._stopped_by = self._stopped_by or reason
+        self._stop.set()
+
+    def _note(self, journal: BinaryIO, answer: Answer) -> None:
+        with self._lock:
+            journal.write(json.dumps(asdict(answer), ensure_ascii=False).encode() + b"\n")
+            journal.flush()
+            self._failed_in_a_row = 0 if answer.text is not None else self._failed_in_a_row + 1
+            if self._failed_in_a_row >= GIVE_UP:
+                self._stop_because(f"{GIVE_UP} answers in a row failed, the last one by: {answer.error}")
+
+    def _attempt(self, answer: Answer, text: str) -> Answer:
+        """Returns the answer to one request.
+
+        Raises:
+            _FailedError: if the server has not answered.
+        """
+        body = self._post(self._request(answer, text))
+        usage, choice = body.get("usage"), _first_choice(body)
+        answer = self._with_usage(answer, usage if isinstance(usage, dict) else {})
+        finished = choice.get("finish_reason") != "length"
+        translation, error = self._translation_in(_content(choice), finished)
+        return replace(answer, text=translation, error=error, finished=finished, requests=answer.requests + 1)
+
+    def _with_usage(self, answer: Answer, usage: Mapping[str, Any]) -> Answer:
+        used = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")]
+        prompt, completion = (count if isinstance(count, int) and count >= 0 else 0 for count in used)
+        with self._lock:
+            self.bill.prompt_tokens += prompt
+            self.bill.completion_tokens += completion
+            if self.settings.max_total_tokens is not None and not prompt + completion:
+                self._stop_because("api.max_total_tokens cannot be kept, because the server does not count tokens")
+        return replace(
+            answer,
+            prompt_tokens=answer.prompt_tokens + prompt,
+            completion_tokens=answer.completion_tokens + completion,
+        )
+
+    def _translation_in(self, content: str, finished: bool) -> tuple[str | None, str | None]:
+        """Returns the translation in an answer, or None and what is wrong with the answer."""
+        if not content.strip():
+            return None, "the answer is empty"
+        cut = "" if finished else ", which max_tokens has cut off"
+        if self.settings.answer is None:
+            text = content.strip()
+            return (None, f"the answer has several lines{cut}") if "\n" in text else (text, None)
+        found = list(re.finditer(self.settings.answer, content, re.DOTALL))
+        if not found:
+            return None, f"api.answer matches nothing in the answer{cut}"
+        return found[-1][found[-1].re.groups and 1].strip(), None
+
+    def _request(self, answer: Answer, text: str) -> dict[str, Any]:
+        settings = self.settings
+        places = {"{source}": text, "{source_language}": self.languages[0], "{target_language}": self.languages[1]}
+        prompt = PLACE.sub(lambda match: str(places[match[0]]), settings.prompt)
+        messages = [{"role": "system", "content": settings.system}] if settings.system else []
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [*messages, {"role": "user", "content": prompt}],
+            "temperature": settings.temperature,
+        }
+        if settings.max_tokens is not None:
+            body["max_tokens"] = settings.max_tokens
+        if settings.temperature:
+            seed = zlib.crc32(f"{settings.seed} {answer.sample} {text}".encode()) % SEEDS
+            body |= {"top_p": settings.top_p, "seed": seed}
+        return body | settings.extra
+
+    def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the body of the server's answer.
+
+        Raises:
+            _FailedError: if there is none.
+        """
+        session = self._session()
+        url = f"{str(self.settings.url).rstrip('/')}/chat/completions"
+        try:
+            response = session.post(
+                url, json=body, timeout=self.settings.timeout, auth=_Key(self._key), allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise _FailedError(f"no answer from '{url}': {type(error).__name__}", passing=True) from error
+        if response.status_code != 200:
+            raise self._refusal(response)
+        try:
+            found = response.json()
+        except ValueError as error:
+            raise _FailedError("the server's answer is not JSON", passing=True) from error
+        if not isinstance(found, dict):
+            raise _FailedError("the server's answer is not a JSON object", passing=True)
+        return found
+
+    def _refusal(self, response: requests.Response) -> _FailedError:
+        """Returns the error for a status other than 200. Stops the job if no other request would fare better."""
+        said = " ".join(response.text.split())[:SHOWN]
+        said = said.replace(self._key, "***") if self._key else said
+        message = f"the server answered {response.status_code} {response.reason}: {said}"
+        status = response.status_code
+        if status in FATAL or 300 <= status < 400:
+            with self._lock:
+                self._stop_because(f"{message} (see api.url, api.key_variable and model)")
+        return _FailedError(message, status in PASSING or status >= 500, _seconds(response.headers.get("Retry-After")))
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._sessions, "session"):
+            self._sessions.session = requests.Session()  # one for each thread
+        return self._sessions.session
+
+
+def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = body.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _content(choice: Mapping[str, Any]) -> str:
+    """Returns the text of an answer; "" if there is none."""
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""
+
+
+def _seconds(header: str | None) -> float:
+    """Returns the seconds of a `Retry-After` header; 0 if it is missing or a date."""
+    return float(header) if header and header.strip().isdigit() else 0.0

@@ -1,0 +1,170 @@
+"""Which of a line's hypotheses become its labels: the settings, and the value of each hypothesis.
+
+A selection is a function that gives each hypothesis a value. The hypotheses with the highest values become labels.
+"""
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from nemo_distill.config.section import Allowed, section
+from nemo_distill.decoding.engine import Hypothesis
+from nemo_distill.pseudo_labels.filters import FilterSettings
+from nemo_distill.pseudo_labels.similarity import NAMES, similarities
+
+MetricName = Literal["bleu", "chrf"]
+MetricWeights = dict[MetricName, Annotated[float, Field(gt=0)]]
+
+
+@section
+class Selection:
+    """How labels are selected and filtered."""
+
+    selection: Literal["one_best", "interpolation", "mbr", "quality"] = "one_best"
+    """`one_best`: the teacher's best hypothesis. `interpolation`: the one nearest to the reference (Kim & Rush 2016).
+    `mbr`: the one nearest to all others, by minimum Bayes risk (Eikema & Aziz 2020; for distillation, Finkelstein &
+    Freitag 2024). `quality`: the one with the highest score that `quality` gives."""
+    metric: Annotated[
+        MetricName | Annotated[MetricWeights, Field(min_length=1)],
+        Allowed("one of bleu, chrf, or the weight of each, as {bleu: 0.5, chrf: 0.5}"),
+    ] = "bleu"
+    """What is near: sacrebleu's smoothed sentence BLEU, chrF, or a weighted sum such as `{bleu: 0.5, chrf: 0.5}`."""
+    metric_language: str | None = None
+    """The target's, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
+    labels_per_source: int = Field(default=1, ge=1)
+    """Number of labels of a source line: the best ones by the selection, different also without case, spaces and
+    punctuation."""
+    label_weights: Literal["probability", "rank"] | None = None
+    """Write `pseudo.weights`, for a mix: the weights of a line's labels, which sum to 1. `probability`: the softmax of
+    the teacher's scores; `rank`: 1, 1/2, 1/3, ... in proportion. null: no weights."""
+    filters: FilterSettings | None = Field(default_factory=FilterSettings)
+    """Which pairs are dropped; null: none."""
+
+    @property
+    def metric_weights(self) -> dict[str, float]:
+        """The weight of each metric."""
+        given = {self.metric: 1.0} if isinstance(self.metric, str) else self.metric
+        return {str(name): weight for name, weight in given.items()}
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """How labels are selected, filtered and written, with nothing left to find out.
+
+    Args:
+        selection: as in `Selection`.
+        metric: the weight of each metric.
+        metric_language: as in `Selection`, but None is no language.
+        filters: which pairs are dropped. Filters see raw text.
+        moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
+            a model of these languages is trained on; None for raw text.
+        labels_per_source: as in `Selection`.
+        label_weights: as in `Selection`.
+        quality: the name of the metric that `quality` gives scores of, if any.
+    """
+
+    selection: str
+    metric: Mapping[str, float]
+    metric_language: str | None
+    filters: FilterSettings
+    moses: Sequence[str | None] = (None, None)
+    labels_per_source: int = 1
+    label_weights: str | None = None
+    quality: str | None = None
+
+    @property
+    def selected_by(self) -> list[str]:
+        """The metrics that have a say in which pairs are kept. A student must not be judged by them alone."""
+        by_similarity = self.selection in ("interpolation", "mbr") or self.filters.consensus_quantile
+        by_quality = self.selection == "quality" or self.filters.quality_quantile
+        names = [NAMES[name] for name in self.metric] if by_similarity else []
+        return sorted({*names, *([self.quality] if by_quality and self.quality else [])})
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The hypotheses of a line that labels are selected from.
+
+    Args:
+        hypotheses: the teacher's, best first, and after them those of other labels.
+        reference: the reference of the line, if there is one.
+        qualities: the quality of each hypothesis, if it is known.
+        criteria: how to select.
+    """
+
+    hypotheses: Sequence[Hypothesis]
+    reference: str | None
+    qualities: Sequence[float] | None
+    criteria: Criteria = field(repr=False)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the hypotheses."""
+        return [hypothesis.text for hypothesis in self.hypotheses]
+
+    def consensus(self) -> np.ndarray:
+        """Returns for each hypothesis (n,) its mean similarity to all others; 0 if there are no others.
+
+        This is the expected utility under the hypotheses' distribution, except for a constant: the similarity of a
+        hypothesis to itself. A text that occurs several times counts as often.
+        """
+        if len(self.hypotheses) == 1:
+            return np.zeros(1)
+        matrix = similarities(self.texts, self.texts, self.criteria.metric, self.criteria.metric_language)
+        return np.round((matrix.sum(axis=1) - matrix.diagonal()) / (len(self.hypotheses) - 1), 9)
+
+    def values(self) -> np.ndarray:
+        """Returns the value (n,) of each hypothesis by the selection."""
+        return VALUES[self.criteria.selection](self)
+
+    def best(self) -> list[int]:
+        """Returns the indices of the hypotheses that become labels, best first. With equal values the first counts."""
+        order = np.argsort(-self.values(), kind="stable").tolist()
+        if self.criteria.labels_per_source == 1:
+            return order[:1]
+        different = {normalized(self.hypotheses[index].text): index for index in reversed(order)}
+        return sorted(different.values(), key=order.index)[: self.criteria.labels_per_source]
+
+    def weights(self, chosen: Sequence[int]) -> list[float]:
+        """Returns the weights of the chosen hypotheses, which sum to 1."""
+        if self.criteria.label_weights == "probability":
+            scores = np.array([self.hypotheses[index].score for index in chosen])
+            weights = np.exp(scores - scores.max())
+        elif self.criteria.label_weights == "rank":
+            weights = 1 / np.arange(1, len(chosen) + 1)
+        else:
+            weights = np.ones(len(chosen))
+        return (weights / weights.sum()).tolist()
+
+
+def _one_best(pool: Pool) -> np.ndarray:
+    return -np.arange(len(pool.hypotheses))
+
+
+def _interpolation(pool: Pool) -> np.ndarray:
+    """The similarity to the reference (Kim & Rush 2016, section 3.3). Without a reference, the one-best counts."""
+    if not pool.reference:
+        return _one_best(pool)
+    return similarities(pool.texts, [pool.reference], pool.criteria.metric, pool.criteria.metric_language)[:, 0]
+
+
+def _quality(pool: Pool) -> np.ndarray:
+    return np.array([one.score for one in pool.hypotheses] if pool.qualities is None else pool.qualities)
+
+
+VALUES: dict[str, Callable[[Pool], np.ndarray]] = {
+    "one_best": _one_best,
+    "interpolation": _interpolation,
+    "mbr": Pool.consensus,
+    "quality": _quality,
+}
+
+
+def normalized(text: str) -> str:
+    """Returns the letters and digits of a text without case, or all of the text if it has none."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(filter(str.isalnum, folded)) or folded.strip()
