@@ -322,7 +322,7 @@ class LabellingConfig(Selection, ModelSection):
     @rule
     def language_problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot part the words of the target language here."""
-        if not self._needs_bleu or self.engine_problems():
+        if not (self._needs_bleu or self.metric_language) or self.engine_problems():
             return []
         return language_problems("metric_language", self.bleu_language())
 
