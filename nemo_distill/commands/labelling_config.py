@@ -292,8 +292,10 @@ class LabellingConfig(Selection, ModelSection):
 
     @property
     def _has_scores_of_quality(self) -> bool:
-        """True if the files of a teacher have a score for each translation, which may be of any metric."""
-        return self.engine == FILE and not self.file_problems() and self.survey().unscored is None
+        """True if the files of the only teacher have a score for each translation, which may be of any metric."""
+        if self.engine != FILE or self.more_labels or self.file_problems():
+            return False
+        return self.survey().unscored is None
 
     @rule
     def consensus_problems(self) -> list[str]:

@@ -7,7 +7,7 @@ line numbers must have their lines in increasing order; then a file of any size 
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -107,6 +107,14 @@ class TextTeacher:
         Raises:
             DataError: if the files are not in the format.
         """
+        for entries in self._lines():
+            yield [replace(entry, raw=None) if self._is_failure(entry) else entry for entry in entries]
+
+    def _is_failure(self, entry: Entry) -> bool:
+        text = clean_line(entry.raw, self._policy).text if self._failed and entry.raw is not None else ""
+        return bool(self._failed and self._failed.fullmatch(text))
+
+    def _lines(self) -> Iterator[list[Entry]]:
         if not self.settings.has_numbers:
             yield from _UNNUMBERED[self.settings.format](self.paths, self.settings.per_line)
             return
@@ -140,12 +148,12 @@ class TextTeacher:
     def _translation(self, entries: Sequence[Entry]) -> Translation | Failure:
         if not entries:
             return Failure(MISSING)
-        hypotheses = []
-        for entry in entries:
-            text = "" if entry.raw is None else clean_line(entry.raw, self._policy).text
-            if entry.raw is not None and not (self._failed and self._failed.fullmatch(text)):
-                hypotheses.append(Hypothesis(text, NO_SCORE if entry.score is None else entry.score))
-        if all(entry.score is not None for entry in entries):
+        hypotheses = [
+            Hypothesis(clean_line(entry.raw, self._policy).text, NO_SCORE if entry.score is None else entry.score)
+            for entry in entries
+            if entry.raw is not None
+        ]
+        if all(entry.score is not None for entry in entries if entry.raw is not None):
             hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
         return Translation(tuple(hypotheses)) if hypotheses else Failure(FAILED)
 

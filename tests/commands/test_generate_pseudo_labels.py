@@ -190,6 +190,8 @@ MISTAKES = [
     (["engine=file", "model={files}/text.en", "selection=mbr"], "model has one translation of each line: selection=mbr"),
     (["selection=mbr"], "search.n_best=1: selection=mbr chooses from at least 2 hypotheses"),
     (["selection=quality"], "selection=quality needs scores: give quality.file or quality.command"),
+    (["engine=file", "model={files}/scored.tsv", "file.format=tsv", "selection=quality"], "quality.metric has no value"),
+    (["engine=file", "model={files}/scored.tsv", "file.format=tsv", "selection=quality", "more_labels=[x]"], "needs scores"),
     (["quality={metric: COMET, file: {files}/text.en}"], "quality has no effect without selection=quality"),
     (["labels_per_source=2"], "labels_per_source=2: the teacher gives at most 1 hypotheses of a line"),
     (["label_weights=rank"], "label_weights=rank has no effect with labels_per_source=1"),
@@ -238,6 +240,7 @@ def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence)
     (files / "empty").touch()
     (files / "short.en").write_text("one\n")
     (files / "late.tsv").write_text("131\tone\n")
+    (files / "scored.tsv").write_text("1\tone\t0.5\n")
     (files / "text.src").write_text("one\n")
     with pytest.raises(ConfigurationError) as error:
         check_labelling(config(files, *(override.replace("{files}", str(files)) for override in overrides)))

@@ -136,7 +136,8 @@ def test_what_is_not_in_the_format_is_refused_with_its_line(tmp_path, content, s
 def test_a_survey_finds_the_last_line_the_most_translations_and_the_first_without_a_score(tmp_path):
     found = survey(teacher(tmp_path, MOSES, format="moses"))
     assert (found.lines, found.most, found.unscored) == (8, 2, 4)
-    assert survey(teacher(tmp_path, "2\ta\t1\n", format="tsv")).unscored is None
+    content = "2\ta\t1\n3\tERROR 429\n4\tERROR\n4\tb\t2\n"
+    assert survey(teacher(tmp_path, content, format="tsv", failed="ERROR.*")).unscored is None
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
