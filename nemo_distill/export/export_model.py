@@ -1,5 +1,6 @@
 """Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +23,15 @@ ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
 PACKAGES = ("nemo_toolkit", "torch")
 
 
-def export_model(settings: ExportSettings) -> ExportRecord:
+def export_model(
+    settings: ExportSettings, complete: Callable[[Path, ExportRecord], ExportRecord] | None = None
+) -> ExportRecord:
     """Writes the folder `settings.output` atomically and returns its record.
+
+    Args:
+        settings: what to export, and how.
+        complete: gets the folder before it has its name, and its record. It may add files, measures what the export
+            costs, and returns the record to keep. If it raises an error, nothing is written.
 
     Raises:
         ConfigurationError: with all problems of the settings and of the model.
@@ -40,6 +48,9 @@ def export_model(settings: ExportSettings) -> ExportRecord:
         record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
         record.write(folder)
+        if complete is not None:
+            record = complete(folder, record)
+            record.write(folder)
     return record
 
 
