@@ -93,6 +93,8 @@ class ExportConfig(ExportSettings):
         problems = []
         if self.development.is_given and self.format == "onnx":
             problems.append("development: format=onnx cannot be measured, because you run its search; remove it.")
+        if self.development.is_given and self.pretokenized:
+            problems.append("development: pretokenized=true exports no Moses, so that its text fits no reference.")
         if self.shortlist.is_wanted and self.format != "ctranslate2":
             problems.append(f"shortlist: format={self.format} has none, only format=ctranslate2; remove it.")
         elif self.shortlist.is_wanted and not self.development.is_given:

@@ -50,8 +50,8 @@ def add_shortlist(
     shared = common_pieces(target_ids, common)
     write_vmap(folder, found, shared, *(read_tokens(folder, side) for side in ("source", "target")))
     mean = sum(map(len, found.values())) / len(found)
-    files = ([fingerprint(path) for path in paths] for paths in (sources, targets))
-    return Shortlist(*files, len(pairs), candidates, common, round(mean, 2))
+    files = [[fingerprint(path) for path in paths] for paths in (sources, targets)]
+    return Shortlist(files[0], files[1], len(pairs), candidates, common, round(mean, 2))
 
 
 def _pieces(folder: Path, side: TextSide, files: Sequence[Path], processor: Processor | None) -> list[list[int]]:

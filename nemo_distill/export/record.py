@@ -94,7 +94,7 @@ class ExportRecord:
     Args:
         model: file name of the `.nemo`.
         sha256: SHA-256 of the `.nemo`.
-        format: `ctranslate2` or `onnx`.
+        format: `ctranslate2`, `hugging_face` or `onnx`.
         quantization: the type of the weights.
         architecture: the config of encoder, decoder, head and shared embeddings in the `.nemo`.
         source: the encoder's side.
