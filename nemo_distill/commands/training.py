@@ -138,6 +138,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo_distill.trainer.finite import FiniteTraining
     from nemo_distill.trainer.logged_progress import LoggedProgress
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+    from nemo_distill.trainer.weight_average import WeightAverage
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
@@ -145,7 +146,7 @@ def build_trainer(cfg: DictConfig) -> Any:
         options["strategy"] = "ddp_find_unused_parameters_true"
     # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
     keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
-    callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
+    callbacks = [WeightAverage(cfg.get("ema")), ExactResumeCallback(), FiniteTraining(), keep_step]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:

@@ -57,7 +57,7 @@ STACK = {
     **dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), Share),
 }
 VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
-    "": {"seed": FromZero},
+    "": {"seed": FromZero, "ema": Annotated[float, Field(gt=0, lt=1)] | None},
     "model": {
         "beam_size": Count,
         "len_pen": NotNegative,
