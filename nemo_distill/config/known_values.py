@@ -46,7 +46,7 @@ SquareRootConstantPolicy StepLR T5InverseSquareRootAnnealing WarmupAnnealing War
 """.split()
 PRECISIONS = (
     *(64, 32, 16, "64", "32", "16", "bf16", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"),
-    *("transformer-engine", "transformer-engine-float16", None),
+    *("transformer-engine", "transformer-engine-float16", "auto", None),  # auto: ours
 )
 DATA = {
     **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),
