@@ -34,6 +34,8 @@ setup(
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
         # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
         # run by the Python of another environment.
+        # What benchmarks/kd_loss.py compares with; torchtune 0.6 needs a module that torchao 0.15 no longer has.
+        "bench": ["liger-kernel>=0.5,<1", "torchtune>=0.6,<0.7", "torchao>=0.12,<0.15"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "pytest>=8",
