@@ -33,7 +33,7 @@ def add_shortlist(
         common: target pieces that are allowed in every translation.
 
     Raises:
-        DataError: if no pair can be aligned.
+        DataError: if no pair can be aligned, or eflomal aligns nothing.
     """
     processors = load_processors(record.source.language, record.target.language)
     read = [
@@ -42,16 +42,22 @@ def add_shortlist(
     ]
     pairs = [pair for pair in zip(*read, strict=True) if all(0 < len(ids) <= LONGEST for ids in pair)]
     if not pairs:
-        raise DataError(f"'{sources[0]}' has no sentence pair that can be aligned")
+        raise DataError(f"{_named(sources)}: no sentence pair can be aligned")
     if left_out := len(read[0]) - len(pairs):
         console.warning(f"{left_out:,} pairs were not aligned: a side is empty or has more than {LONGEST} pieces.")
     source_ids, target_ids = (list(side) for side in zip(*pairs))
     found = shortlist(source_ids, target_ids, alignments(source_ids, target_ids), candidates)
+    if not found:
+        raise DataError(f"{_named(sources)}: eflomal has aligned nothing in {len(pairs):,} pairs; give more text")
     shared = common_pieces(target_ids, common)
     write_vmap(folder, found, shared, *(read_tokens(folder, side) for side in ("source", "target")))
     mean = sum(map(len, found.values())) / len(found)
     files = [[fingerprint(path) for path in paths] for paths in (sources, targets)]
     return Shortlist(files[0], files[1], len(pairs), candidates, common, round(mean, 2))
+
+
+def _named(files: Sequence[Path]) -> str:
+    return ", ".join(f"'{file}'" for file in files)
 
 
 def _pieces(folder: Path, side: TextSide, files: Sequence[Path], processor: Processor | None) -> list[list[int]]:

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.export import check_export, main
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding import aligned_text
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
@@ -47,6 +48,12 @@ def test_both_scores_are_recorded_with_their_signatures(trained_path, text, tmp_
     assert abs(quality.scores["float32"].value - quality.scores["export"].value) <= 0.3
     assert all("tok:13a" in score.signature for score in quality.scores.values())
     assert f"{quality.scores['export'].value:.2f}" in capsys.readouterr().out
+
+
+def test_an_export_for_hugging_face_is_measured_by_its_own_search(trained_path, text, tmp_path):
+    main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", "format=hugging_face", *development(text)))
+    scores = ExportRecord.read(tmp_path / "out").quality.scores
+    assert abs(scores["float32"].value - scores["export"].value) <= 0.3
 
 
 def test_an_export_that_loses_too_much_is_not_written(trained_path, text, tmp_path, monkeypatch):
@@ -113,8 +120,14 @@ def test_the_engine_writes_only_candidates_where_it_uses_the_shortlist(with_shor
     assert CTranslate2Engine(with_shortlist).translate([line], GREEDY)[0].text == without
 
 
-def test_a_shortlist_that_loses_too_much_is_refused_with_the_figures(trained_path, text, tmp_path):
+def one_to_one(sources, targets):
+    """Aligns the pieces by their places."""
+    return iter([[(place, place) for place in range(min(map(len, pair)))] for pair in zip(sources, targets)])
+
+
+def test_a_shortlist_that_loses_too_much_is_refused_with_the_figures(trained_path, text, tmp_path, monkeypatch):
     """Text of one word has candidates for no other word."""
+    monkeypatch.setattr(aligned_text, "alignments", one_to_one)
     for ending, word in (("de", "Hund"), ("en", "dog")):
         (tmp_path / f"one.{ending}").write_text(f"{word}\n" * 5)
     keys = [f"shortlist.source={tmp_path / 'one.de'}", f"shortlist.target={tmp_path / 'one.en'}", "shortlist.common=1"]
@@ -133,6 +146,13 @@ def test_the_folder_of_labels_is_read(trained_path, text, tmp_path):
     assert ExportRecord.read(tmp_path / "out").shortlist.pairs == 300
 
 
+def test_text_in_which_nothing_is_aligned_makes_no_shortlist(trained_path, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(aligned_text, "alignments", lambda sources, targets: iter([[]] * len(sources)))
+    with pytest.raises(SystemExit, match="eflomal has aligned nothing in 300 pairs"):
+        main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", *development(text), *aligned(text)))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -143,6 +163,7 @@ def test_the_folder_of_labels_is_read(trained_path, text, tmp_path):
         (["shortlist.source={text}/more.de", "shortlist.target={text}/more.en"], "needs development.source"),
         (["format=onnx", "development.source={text}/dev.de", "development.reference={text}/dev.en"], "format=onnx"),
         (["max_loss=-1"], "max_loss=-1"),
+        (["format=hugging_face", "shortlist.labels={text}"], "format=hugging_face has none"),
     ],
 )
 def test_mistakes_are_told_before_any_work(keys, said, trained_path, text, tmp_path):
