@@ -33,10 +33,13 @@ setup(
         "plots": ["matplotlib>=3.7"],
         "demo": ["flask>=3", "waitress>=3"],
         "ctranslate2": ["ctranslate2>=4.6,<5"],
+        "shortlist": ["eflomal>=2,<3"],  # a command under the GPL-3; pip compiles it
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
         # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
         # run by the Python of another environment.
+        # What benchmarks/kd_loss.py compares with; torchtune 0.6 needs a module that torchao 0.15 no longer has.
+        "bench": ["liger-kernel>=0.5,<1", "torchtune>=0.6,<0.7", "torchao>=0.12,<0.15"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"],
         "dev": [
             "pytest>=8",
@@ -49,6 +52,7 @@ setup(
             "flask>=3",
             "waitress>=3",
             "ctranslate2>=4.6,<5",
+            "eflomal>=2,<3",
             "onnxruntime>=1.17",
             "hydra-joblib-launcher>=1.2",
         ],

@@ -1,13 +1,18 @@
 """What a word-level distillation loss and its gradients cost, ours and others', side by side in one run.
 
     python benchmarks/kd_loss.py            # 4,096 tokens of 32,000 words, widths 512 and 1,024: some minutes
-    python benchmarks/kd_loss.py --quick    # 1,024 tokens, in under a minute
+    python benchmarks/kd_loss.py --quick    # 1,024 tokens, in some minutes too; gives no verdict
 
 Every form gets the same hidden states and output matrices, and gives T² KL(teacher ‖ student) and the gradients of the
-student's states, matrix and bias. Each runs in a process of its own; a form whose library is not installed is named as
-missing. Memory is the highest above what the inputs take. The floor is the four matrix products alone, which no exact
-form can do without. The last line is a JSON object; its `max_gradient_difference` is the largest difference from the
-usual form's gradients, over the largest of them.
+student's states, matrix and bias. Each runs in a process of its own; `pip install 'nemo_distill[bench]'` installs the
+libraries of all forms. Memory is the highest above what the inputs take. The floor is the four matrix products alone,
+in the same precision, which no exact form can do without.
+
+In bfloat16, a form runs under autocast, as with trainer.precision=bf16-mixed, and the teacher's tensors are bfloat16.
+
+The last line is a JSON object. Its `max_gradient_difference` is the largest difference from the usual form's
+gradients, over the largest of them, in float32. `bfloat16_gradient_cosine` is the least cosine of a gradient with the
+usual form's in float32.
 """
 
 import argparse
@@ -22,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aims import print_aims
+from aims import print_verdict
 
 TEMPERATURE = 2.0
 ROUNDS = 3  # in which every form has its turn, so that what else the machine does hits none alone; the best counts
@@ -32,7 +37,11 @@ AIMS = {
     "memory_over_plain": ("at most", 0.1),
     "speedup_over_plain": ("at least", 1.7),
     "max_gradient_difference": ("at most", 1e-5),
+    "bfloat16_time_over_floor": ("at most", 1.4),
+    "bfloat16_speedup_over_float32_plain": ("at least", 2.5),
+    "bfloat16_gradient_cosine": ("at least", 0.999),
 }
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,9 @@ class Sizes:
 
 
 class Batch:
-    """Hidden states and output layers of both models, of random numbers."""
+    """Hidden states and output layers of both models, of random numbers; the teacher's in a precision of their own."""
 
-    def __init__(self, sizes: Sizes, device: str):
+    def __init__(self, sizes: Sizes, device: str, precision: str = "float32"):
         import torch
 
         generator = torch.Generator().manual_seed(0)
@@ -61,6 +70,9 @@ class Batch:
         self.weight = random(sizes.words, sizes.student, scale=2 * sizes.student**-0.5)
         self.teacher_weight = random(sizes.words, sizes.teacher, scale=2 * sizes.teacher**-0.5)
         self.bias, self.teacher_bias = random(sizes.words), random(sizes.words)
+        self.dtype = getattr(torch, precision)
+        for name in ("teacher_states", "teacher_weight", "teacher_bias"):
+            setattr(self, name, getattr(self, name).to(self.dtype))
         self.trained = [self.states, self.weight, self.bias]
         for tensor in self.trained:
             tensor.requires_grad_()
@@ -80,9 +92,10 @@ def matrix_products(batch: Batch) -> None:
     import torch
 
     with torch.no_grad():
-        logits = batch.states @ batch.weight.t()
+        states, weight = batch.states.to(batch.dtype), batch.weight.to(batch.dtype)
+        logits = states @ weight.t()
         torch.mm(batch.teacher_states, batch.teacher_weight.t(), out=logits)
-        return logits @ batch.weight, logits.t() @ batch.states
+        return logits @ weight, logits.t() @ states
 
 
 def usual_form(batch: Batch) -> Any:
@@ -195,17 +208,26 @@ class PeakMemory:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-def measure(name: str, sizes: Sizes, repeats: int, device: str, gradients: Path) -> dict[str, float]:
+def in_precision(name: str, batch: Batch, device: str) -> Any:
+    """Runs a form as training in the precision of the batch does."""
+    import torch
+
+    with torch.autocast(device, torch.bfloat16, enabled=batch.dtype == torch.bfloat16):
+        return FORMS[name](batch)
+
+
+def measure(name: str, precision: str, sizes: Sizes, repeats: int, device: str, gradients: Path) -> dict[str, float]:
     """Runs one form in this process: the seconds of its fastest run and the memory of its first; keeps gradients."""
     import torch
 
-    batch, form, seconds, memory = Batch(sizes, device), FORMS[name], [], 0
-    form(Batch(Sizes(8, 16, 4, 4), device))  # imports and starts what there is to start
+    batch, seconds, memory = Batch(sizes, device, precision), [], 0
+    # Imports and starts what there is to start.
+    in_precision(name, Batch(Sizes(8, 16, 8, 8), device, precision), device)
     for _ in range(repeats):
         for tensor in batch.trained:
             tensor.grad = None
         peak, started = PeakMemory(device), time.perf_counter()
-        result = form(batch)
+        result = in_precision(name, batch, device)
         if name != FLOOR:
             result.backward()
         if device == "cuda":
@@ -218,15 +240,16 @@ def measure(name: str, sizes: Sizes, repeats: int, device: str, gradients: Path)
     return {"seconds": min(seconds), "bytes": memory}
 
 
-def measure_apart(name: str, arguments: argparse.Namespace, gradients: Path) -> dict[str, float] | None:
+def measure_apart(name: str, precision: str, gradients: Path) -> dict[str, float] | None:
     """Lets a process of its own measure a form; None where the form's library is not installed."""
-    command = [sys.executable, __file__, "--form", name, "--gradients", str(gradients), *sys.argv[1:]]
+    alone = ["--form", name, "--precision", precision, "--gradients", str(gradients)]
+    command = [sys.executable, __file__, *alone, *sys.argv[1:]]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode == 0:
         return json.loads(result.stdout.splitlines()[-1])
     if "ModuleNotFoundError" in result.stderr:
         return None
-    raise RuntimeError(f"{name} failed:\n{result.stderr}")
+    raise RuntimeError(f"{name} in {precision} failed:\n{result.stderr}")
 
 
 def largest_difference(found: Path, expected: Path) -> float:
@@ -237,33 +260,70 @@ def largest_difference(found: Path, expected: Path) -> float:
     return max(((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in pairs)
 
 
+def least_cosine(found: Path, expected: Path) -> float:
+    """Returns the least cosine of two forms' gradients of a tensor."""
+    import torch
+
+    pairs = zip(torch.load(found), torch.load(expected))
+    return min(torch.cosine_similarity(*(tensor.double().flatten() for tensor in pair), 0).item() for pair in pairs)
+
+
 def compare(arguments: argparse.Namespace) -> dict[str, float]:
-    """Measures all forms, prints a table and returns our ratios."""
-    costs, differences = {}, {}
+    """Measures all forms in both precisions, prints a table and returns our ratios."""
+    costs: dict[tuple[str, str], dict[str, float] | None] = {}
+    every = [(precision, name) for precision in PRECISIONS for name in FORMS]
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{index}.pt" for index, name in enumerate(FORMS)}
-        for name in [*FORMS] * (1 if arguments.quick else ROUNDS):
-            cost = measure_apart(name, arguments, files[name])
-            if name in costs and cost:
-                cost = {key: min(value, costs[name][key]) for key, value in cost.items()}
-            costs[name] = cost
-            if cost and name != FLOOR:
-                differences[name] = largest_difference(files[name], files[USUAL])
-    floor, usual, ours = (costs[name] for name in (FLOOR, USUAL, OURS))
-    print("| form | seconds | over the floor | memory, MB | gradient difference |\n" + "| --- " * 5 + "|")
-    for name, cost in costs.items():
-        if cost is None:
-            print(f"| {name} | not installed | | | |")
-            continue
-        over, difference = cost["seconds"] / floor["seconds"], differences.get(name)
-        told = "" if difference is None else f"{difference:.1e}"
-        print(f"| {name} | {cost['seconds']:.2f} | {over:.2f} | {cost['bytes'] / 1e6:.0f} | {told} |")
-    return {
-        "time_over_floor": round(ours["seconds"] / floor["seconds"], 3),
-        "memory_over_plain": round(ours["bytes"] / usual["bytes"], 3),
-        "speedup_over_plain": round(usual["seconds"] / ours["seconds"], 3),
-        "max_gradient_difference": differences[OURS],
+        files = {one: Path(folder) / f"{index}.pt" for index, one in enumerate(every)}
+        for one in every * (1 if arguments.quick else ROUNDS):
+            precision, name = one
+            cost = measure_apart(name, precision, files[one])
+            if cost and (before := costs.get(one)):
+                cost = {key: min(value, before[key]) for key, value in cost.items()}
+            costs[one] = cost
+        exact = files["float32", USUAL]
+        graded = {one: file for one, file in files.items() if costs[one] and one[1] != FLOOR}
+        differences = {one: largest_difference(file, exact) for one, file in graded.items() if one[0] == "float32"}
+        cosines = {one: least_cosine(file, exact) for one, file in graded.items() if one[0] == "bfloat16"}
+    told = {one: f"{value:.1e}" for one, value in differences.items()}
+    print_table(costs, told | {one: f"{value:.5f}" for one, value in cosines.items()})
+    return ratios(costs) | {
+        "max_gradient_difference": differences["float32", OURS],
+        "bfloat16_gradient_cosine": cosines["bfloat16", OURS],
     }
+
+
+def print_table(costs: dict[tuple[str, str], Any], gradients: dict[tuple[str, str], str]) -> None:
+    """Prints a row a form, with the columns of each precision after another."""
+    parts = {"float32": "gradient difference", "bfloat16": "gradient cosine"}
+    heads = [f"{one}: seconds | over the floor | memory, MB | {gradient}" for one, gradient in parts.items()]
+    print(f"| form | {' | '.join(heads)} |\n" + "| --- " * 9 + "|")
+    for name in FORMS:
+        row = [_cells(costs, gradients, precision, name) for precision in PRECISIONS]
+        print(f"| {name} | {' | '.join(row)} |")
+
+
+def _cells(costs: dict[tuple[str, str], Any], gradients: dict[tuple[str, str], str], precision: str, name: str) -> str:
+    if (cost := costs[precision, name]) is None:
+        return "not installed | | | "
+    over = cost["seconds"] / costs[precision, FLOOR]["seconds"]
+    return f"{cost['seconds']:.2f} | {over:.2f} | {cost['bytes'] / 1e6:.0f} | {gradients.get((precision, name), '')}"
+
+
+def ratios(costs: dict[tuple[str, str], Any]) -> dict[str, float]:
+    """Returns our form's time and memory against the others'."""
+
+    def seconds(precision: str, name: str) -> float:
+        return costs[precision, name]["seconds"]
+
+    usual, ours = (costs["float32", name] for name in (USUAL, OURS))
+    found = {
+        "time_over_floor": ours["seconds"] / seconds("float32", FLOOR),
+        "memory_over_plain": ours["bytes"] / usual["bytes"],
+        "speedup_over_plain": usual["seconds"] / ours["seconds"],
+        "bfloat16_time_over_floor": seconds("bfloat16", OURS) / seconds("bfloat16", FLOOR),
+        "bfloat16_speedup_over_float32_plain": usual["seconds"] / seconds("bfloat16", OURS),
+    }
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def main() -> None:
@@ -272,20 +332,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--form", choices=FORMS, help="measure this one alone, in this process")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of --form")
     parser.add_argument("--gradients", type=Path, default=Path(os.devnull), help="where --form leaves its gradients")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     if not arguments.form:
-        ratios = compare(arguments)
-        if not arguments.quick:
-            print_aims(ratios, AIMS)
-        print(json.dumps(ratios))
+        found = compare(arguments)
+        print_verdict(found, AIMS, arguments.quick)
+        print(json.dumps(found))
         return
     import torch
 
     torch.set_num_threads(arguments.threads)
     sizes = Sizes(tokens=1024) if arguments.quick else Sizes()
-    print(json.dumps(measure(arguments.form, sizes, 2, arguments.device, arguments.gradients)))
+    cost = measure(arguments.form, arguments.precision, sizes, 2, arguments.device, arguments.gradients)
+    print(json.dumps(cost))
 
 
 if __name__ == "__main__":

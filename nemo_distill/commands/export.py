@@ -1,24 +1,115 @@
-"""Exports a model to a format that runs without NeMo."""
+"""Exports a model to a format that runs without NeMo, and measures what the export costs."""
 
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.section import read_config
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import read_config, rule, section
+from nemo_distill.console import console
+from nemo_distill.decoding.aligned_text import add_shortlist
+from nemo_distill.evaluation.export_quality import DevelopmentSet, measure_export, quality_problems
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.export.settings import ExportSettings
+from nemo_distill.export.settings import ExportSettings, missing_package
+from nemo_distill.storage.files import UserPath
+from nemo_distill.text.files import PossiblyEmptyFiles, input_files, unequal_lengths
+
+LABELS = ("pseudo.src", "pseudo.tgt")  # the text that `label` writes, if its name is not changed
+
+
+@section
+class ShortlistSection:
+    """A lexical shortlist for CTranslate2, made from aligned text; null everywhere: no shortlist."""
+
+    labels: UserPath | None = None
+    """A folder of pseudo-labels, written by `label`: a student should be able to write what its teacher writes."""
+    source: PossiblyEmptyFiles | None = None
+    """Parallel text instead: a file, plain or gzip, or several; a sentence a line."""
+    target: PossiblyEmptyFiles | None = None
+    """The translations of the source."""
+    candidates: int = Field(default=50, ge=1)
+    """Target pieces that a source piece allows at most: those aligned with it most often."""
+    common: int = Field(default=100, ge=1)
+    """The most frequent target pieces, which are allowed in every translation."""
+    max_loss: float = Field(default=0.1, ge=0)
+    """BLEU that the shortlist may lose on the development set, one sentence and 32 sentences at a time."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if a shortlist is to be made."""
+        return any(value is not None for value in (self.labels, self.source, self.target))
+
+    def files(self) -> tuple[list[Path], list[Path]]:
+        """Returns the source files and the target files."""
+        if self.labels is not None:
+            return [self.labels / LABELS[0]], [self.labels / LABELS[1]]
+        return input_files(self.source), input_files(self.target)
+
+    @rule
+    def text_problems(self) -> list[str]:
+        """Returns a sentence for each reason why the text cannot be aligned."""
+        if not self.is_wanted:
+            return []
+        if self.labels is not None:
+            if self.source is not None or self.target is not None:
+                return ["labels: a shortlist has labels, or source and target, and not both."]
+            missing = [name for name in LABELS if not (self.labels / name).is_file()]
+            return [f"labels names '{self.labels}', which has no {name}; 'label' writes it." for name in missing]
+        sources, targets = self.files()
+        if len(sources) != len(targets):
+            return [f"source names {len(sources)} files and target {len(targets)}; the numbers must match."]
+        return [problem for pair in zip(sources, targets) for problem in unequal_lengths("source", *pair)]
+
+    @rule
+    def package_problems(self) -> list[str]:
+        """Returns a sentence if what aligns the text is missing."""
+        if not self.is_wanted or find_spec("eflomal"):
+            return []
+        return [f"source: a shortlist needs eflomal, which {missing_package('shortlist').partition(' ')[2]}"]
+
+
+@section
+class ExportConfig(ExportSettings):
+    """The configuration of `export`."""
+
+    development: DevelopmentSet = Field(default_factory=DevelopmentSet)
+    """What the cost of the export is measured on."""
+    max_loss: float = Field(default=0.3, ge=0)
+    """BLEU that the export may lose on the development set, compared with float32. Beyond it, nothing is written."""
+    shortlist: ShortlistSection = Field(default_factory=ShortlistSection)
+    """A lexical shortlist, with which CTranslate2 is faster."""
+
+    @rule
+    def measure_problems(self) -> list[str]:
+        """Returns a sentence for each measurement or shortlist that the format does not have."""
+        problems = []
+        if self.development.is_given and self.format == "onnx":
+            problems.append("development: format=onnx cannot be measured, because you run its search; remove it.")
+        if self.development.is_given and self.pretokenized:
+            problems.append("development: pretokenized=true exports no Moses, so that its text fits no reference.")
+        if self.shortlist.is_wanted and self.format != "ctranslate2":
+            problems.append(f"shortlist: format={self.format} has none, only format=ctranslate2; remove it.")
+        elif self.shortlist.is_wanted and not self.development.is_given:
+            problems.append(
+                "shortlist: needs development.source and development.reference, which tell whether it costs quality."
+            )
+        return problems
 
 
 def main(cfg: DictConfig) -> None:
     check(cfg, check_export)
-    settings = read_config(ExportSettings, cfg)
+    config = read_config(ExportConfig, cfg)
     with plain_errors():
-        export_model(settings)
-    print_export(settings.model, settings.output)
+        export_model(config, partial(_complete, config))
+    print_export(config.model, config.output)
 
 
 def check_export(cfg: DictConfig) -> None:
@@ -27,11 +118,30 @@ def check_export(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    read_config(ExportSettings, cfg)
+    read_config(ExportConfig, cfg)
+
+
+def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> ExportRecord:
+    """Adds the shortlist to an export and measures both.
+
+    Raises:
+        DataError: if one of them costs more than it may.
+    """
+    if config.shortlist.is_wanted:
+        made = config.shortlist
+        console.info("aligning text for the shortlist")
+        record = replace(record, shortlist=add_shortlist(folder, record, *made.files(), made.candidates, made.common))
+        record.write(folder)
+    if not config.development.is_given:
+        return record
+    quality = measure_export(config.model, folder, record, config.development)
+    if problems := quality_problems(quality, config.quantization, config.max_loss, config.shortlist.max_loss):
+        raise DataError("\n".join([*problems, f"'{config.output}' was not written."]))
+    return replace(record, quality=quality)
 
 
 def print_export(model: Path, folder: Path) -> None:
-    """Prints the size of a `.nemo`, of each file of its export, and the relative size of the export.
+    """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs.
 
     Args:
         model: the `.nemo`.
@@ -47,4 +157,20 @@ def print_export(model: Path, folder: Path) -> None:
         table.add_row(str(folder / name), f"{size:,}")
     table.add_section()
     table.add_row(f"{folder}: {after / before:.0%} of the .nemo", f"{after:,}")
+    Console().print(table)
+    _print_quality(record)
+
+
+def _print_quality(record: ExportRecord) -> None:
+    if record.quality is None:
+        if record.format == "ctranslate2" and record.quantization != "float32":
+            console.info(
+                f"What {record.quantization} costs was not measured; give development.source and "
+                "development.reference to measure it."
+            )
+        return
+    table = Table("", "BLEU", title=f"{record.quality.source['name']}, beam {record.quality.beam_size}")
+    table.columns[1].justify = "right"
+    for name, score in record.quality.scores.items():
+        table.add_row(name, f"{score.value:.2f}")
     Console().print(table)

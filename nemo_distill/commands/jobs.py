@@ -34,7 +34,7 @@ JOBS = {
     "mix": Job("mix_corpora", "mix_corpora", "Mix real and pseudo-labelled text in given proportions."),
     "cache": Job("cache_teacher", "cache_teacher", "Store a teacher's distributions over the training pairs."),
     "translate": Job("translate", "translate", "Translate a file or standard input, line by line."),
-    "export": Job("export", "export", "Write a model for CTranslate2 or as ONNX."),
+    "export": Job("export", "export", "Write a model for CTranslate2, Hugging Face or as ONNX."),
     "evaluate": Job("evaluate", "evaluate", "Score, compare and time models on test sets."),
     "size": Job("size_student", "size_student", "List the students that are small enough, before any is trained."),
     "compare": Job("compare", "demo", "Train a teacher and students, and compare them."),

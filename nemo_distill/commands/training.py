@@ -18,6 +18,8 @@ from rich.console import Console
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
 from nemo_distill.console import Interrupted, console, set_up_console
 from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
+from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import replaced, whole_fragments, write_over_checkpoints
 from nemo_distill.report.model_card import model_card, write_card
@@ -28,6 +30,7 @@ from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, record
 
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+TEACHERS = {"bf16-mixed": "bfloat16", "32-true": None}  # `teacher_precision` by the choice for its width
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -95,10 +98,12 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
 
 
 def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
+    precision = choose_precision(cfg)
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
         return
+    record["made_with"] |= precision
     record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
@@ -127,6 +132,40 @@ def _outcome(trainer: Any) -> dict[str, Any]:
     }
 
 
+def choose_precision(cfg: DictConfig) -> dict[str, str]:
+    """Replaces `trainer.precision=auto` by what it means here, and `teacher_precision=null` with it.
+
+    Returns:
+        `precision`, and `teacher_precision` if a teacher computes while the student trains.
+    """
+    from nemo_distill.trainer.precision import AUTO, bfloat16_unit, precision_for
+
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    section = read_distillation(model, "model.distillation")[0] if model.get("distillation") else None
+    teacher = 0 if section is None else _least_width(section)
+    if cfg.trainer.get("precision") == AUTO:
+        unit = bfloat16_unit(cfg.trainer.get("accelerator") or "auto")
+        width = teacher if section and section.same_size_as_teacher else model["encoder"]["hidden_size"]
+        with open_dict(cfg):
+            cfg.trainer.precision = precision_for(width, unit)
+            if section and not (section.teacher_precision or section.teacher_cache or section.share_encoder):
+                cfg.model.distillation.teacher_precision = TEACHERS[precision_for(teacher, unit)]
+        console.info(
+            f"trainer.precision=auto: {cfg.trainer.precision} for width {width}; this device has "
+            f"{unit or 'nothing that computes bfloat16 faster than float32'}."
+        )
+    chosen = {"precision": str(cfg.trainer.get("precision"))}
+    if section and not section.teacher_cache:
+        chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or "float32"
+        console.info(f"The teacher computes in {chosen['teacher_precision']}.")
+    return chosen
+
+
+def _least_width(section: TranslationDistillation) -> int:
+    """Returns the least width of the teachers, or of those that made the cache."""
+    return min(NemoArchive(path).config.encoder.hidden_size for path in teacher_archives(section))
+
+
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
     import lightning.pytorch as pl
@@ -138,6 +177,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo_distill.trainer.finite import FiniteTraining
     from nemo_distill.trainer.logged_progress import LoggedProgress
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+    from nemo_distill.trainer.weight_average import WeightAverage
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
@@ -145,7 +185,7 @@ def build_trainer(cfg: DictConfig) -> Any:
         options["strategy"] = "ddp_find_unused_parameters_true"
     # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
     keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
-    callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
+    callbacks = [WeightAverage(cfg.get("ema")), ExactResumeCallback(), FiniteTraining(), keep_step]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:

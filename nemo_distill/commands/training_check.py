@@ -124,7 +124,8 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections) + validation_problems(model)
-    problems += exp_manager_problems(sections.get("exp_manager") or {}, model.get("validation_ds") or {})
+    validation = model.get("validation_ds") or {}
+    problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

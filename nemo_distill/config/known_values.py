@@ -46,7 +46,7 @@ SquareRootConstantPolicy StepLR T5InverseSquareRootAnnealing WarmupAnnealing War
 """.split()
 PRECISIONS = (
     *(64, 32, 16, "64", "32", "16", "bf16", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"),
-    *("transformer-engine", "transformer-engine-float16", None),
+    *("transformer-engine", "transformer-engine-float16", "auto", None),  # auto: ours
 )
 DATA = {
     **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),
@@ -57,7 +57,7 @@ STACK = {
     **dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), Share),
 }
 VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
-    "": {"seed": FromZero},
+    "": {"seed": FromZero, "ema": Annotated[float, Field(gt=0, lt=1)] | None},
     "model": {
         "beam_size": Count,
         "len_pen": NotNegative,

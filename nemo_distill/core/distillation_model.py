@@ -70,7 +70,7 @@ class DistillationModelPT(ModelPT):
             self._record(initialized_from_teacher=copied)
         self.teacher_parameters = teachers.first.number_of_parameters()
         self.teachers = teachers if self.loss_terms else Teachers([])  # free the teachers if no loss reads them
-        if section.teacher_precision:  # only after the student has copied its initial weights
+        if section.teacher_precision == "bfloat16":  # only after the student has copied its initial weights
             for teacher in self.teachers:
                 teacher.bfloat16()
         if section.compile:

@@ -22,8 +22,9 @@ class DistillationSection:
     teacher_cache_tail: Literal["renormalize", "uniform"] = "renormalize"
     """Probability of the words that the cache does not store. `renormalize`: 0, and the stored words share all
     probability (Tan et al. 2019). `uniform`: the remaining probability, in equal parts."""
-    teacher_precision: Literal["bfloat16"] | None = None
-    """Precision of the teachers' weights during training; null: float32, even if the `.nemo` is in half precision."""
+    teacher_precision: Literal["bfloat16", "float32"] | None = None
+    """Precision of the teachers' weights during training, whatever that of the `.nemo` is; null: float32, or what
+    `trainer.precision=auto` chooses."""
     temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
     """Divides the logits of teacher and student before their softmax (Hinton et al. 2015, eq. 1)."""
     student_train_loss_weight: Weight = 0.0

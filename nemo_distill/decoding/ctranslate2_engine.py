@@ -52,6 +52,8 @@ class CTranslate2Engine:
       nearly equal scores may change places.
     - The number of positions is fixed at export. Longer lines are cut off (see `Translation.source_cut`), and
       hypotheses cannot be longer, whatever `max_delta` is. NeMo extends fixed positions.
+    - An export with a shortlist finds only translations of the candidates of a batch. A translation can then depend on
+      the other lines, and its score is higher, because the probabilities of all other pieces are 0.
 
     CTranslate2 draws samples from a generator per thread, which is seeded when the thread starts. To make the samples
     of a line independent of other lines, each line is sampled separately by a newly loaded model. This is exact, but
@@ -70,6 +72,8 @@ class CTranslate2Engine:
             device supports it.
         inter_threads: number of batches translated in parallel. 0: on CPU, OMP_NUM_THREADS or all cores; otherwise 1.
         intra_threads: number of threads per batch. 0: OMP_NUM_THREADS, or up to 4.
+        shortlist: use the shortlist of an export that has one.
+        sentences_in_batch: number of sentences per batch; None: as many as have some thousand tokens.
 
     Raises:
         ConfigurationError: if ctranslate2 is not installed, or the folder is not an export for it.
@@ -83,6 +87,8 @@ class CTranslate2Engine:
         compute_type: str = "default",
         inter_threads: int = 0,
         intra_threads: int = 1,
+        shortlist: bool = True,
+        sentences_in_batch: int | None = None,
     ):
         self._folder = Path(folder).expanduser()
         self._record = _read_record(self._folder)
@@ -93,6 +99,8 @@ class CTranslate2Engine:
             "inter_threads": inter_threads or (_cores() if device == "cpu" else 1),
             "intra_threads": intra_threads,
         }
+        self._use_vmap = shortlist and self._record.shortlist is not None
+        self._sentences_in_batch = sentences_in_batch
         self._ctranslate2 = _import_ctranslate2()
         self._translator = self._load()
         source, target = self._record.source, self._record.target
@@ -100,8 +108,8 @@ class CTranslate2Engine:
             load_tokenizer(self._folder / side.tokenizer, side.library) for side in (source, target)
         )
         self._source_processor, self._target_processor = load_processors(source.language, target.language)
-        self._source_vocabulary = _read_vocabulary(self._folder, "source")
-        self._target_vocabulary = _read_vocabulary(self._folder, "target")
+        self._source_vocabulary = read_tokens(self._folder, "source")
+        self._target_vocabulary = read_tokens(self._folder, "target")
         self._target_ids = {token: index for index, token in enumerate(self._target_vocabulary)}
 
     @classmethod
@@ -189,10 +197,12 @@ class CTranslate2Engine:
         return results
 
     def _start(self, translator: Any, tokens: list[list[str]], limit: int, settings: SearchSettings) -> list[Any]:
+        tokens_in_batch = TOKENS_IN_BATCH_CPU if translator.device == "cpu" else TOKENS_IN_BATCH
         return translator.translate_batch(
             tokens,
-            max_batch_size=TOKENS_IN_BATCH_CPU if translator.device == "cpu" else TOKENS_IN_BATCH,
-            batch_type="tokens",
+            max_batch_size=self._sentences_in_batch or tokens_in_batch,
+            batch_type="examples" if self._sentences_in_batch else "tokens",
+            use_vmap=self._use_vmap,
             asynchronous=True,
             max_input_length=0,
             max_decoding_length=limit,
@@ -279,7 +289,12 @@ def _import_ctranslate2() -> Any:
     return ctranslate2
 
 
-def _read_vocabulary(folder: Path, side: str) -> list[str]:
+def read_tokens(folder: Path, side: str) -> list[str]:
+    """Returns CTranslate2's names of all ids of a side, `source` or `target`, of an export.
+
+    Raises:
+        ConfigurationError: if the export has no such vocabulary.
+    """
     path = folder / "shared_vocabulary.json"
     if not path.is_file():
         path = folder / f"{side}_vocabulary.json"

@@ -1,4 +1,4 @@
-"""Finds student sizes that meet a target: shapes between those of the study, with their numbers of parameters."""
+"""Finds student sizes that meet a target: shapes in and between those of `conf/student/`, with their parameters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nemo_distill.config.section import section
 from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
 
 WIDTHS = (256, 384, 512, 768, 1024)
-ENCODER_LAYERS = (1, 2, 3)
+ENCODER_LAYERS = (1, 2, 3, 6, 12)
 DECODER_LAYERS = (1, 2, 3, 4)
 HEAD_WIDTH, INNER_WIDTHS = 64, 4  # as in all students of the study
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -19,18 +19,26 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class StudentShape:
-    """The shape of a student. Heads and inner width follow from the width, as in the study."""
+    """The shape of a student. Heads and inner width follow from the width, as in the study.
+
+    Args:
+        encoder_layers: number of layers of the encoder.
+        decoder_layers: number of layers of the decoder.
+        width: width of all layers.
+        inner_widths: inner width of the feed-forward layers, in widths.
+    """
 
     encoder_layers: int
     decoder_layers: int
     width: int
+    inner_widths: int = INNER_WIDTHS
 
     @property
     def sides(self) -> dict[str, dict[str, Any]]:
         """The config of encoder and decoder, as in `conf/student/`."""
         size = {
             "hidden_size": self.width,
-            "inner_size": INNER_WIDTHS * self.width,
+            "inner_size": self.inner_widths * self.width,
             "num_attention_heads": self.width // HEAD_WIDTH,
             "pre_ln": True,
         }
@@ -38,7 +46,7 @@ class StudentShape:
         return {side: {"num_layers": count, **size} for side, count in layers.items()}
 
     def overrides(self) -> list[str]:
-        """Returns the overrides for training a student of this shape; a name for the study's own shapes."""
+        """Returns the overrides for training a student of this shape; its name if it has one."""
         if name := NAMES.get(self):
             return [f"student={name}"]
         sides = self.sides.items()
@@ -50,6 +58,10 @@ NAMES = {
     StudentShape(3, 3, 256): "slim_3x3",
     StudentShape(1, 1, 1024): "wide_1x1",
     StudentShape(3, 4, 1024): "wide_3x4",
+    StudentShape(6, 2, 256, 6): "tiny_6x2",
+    StudentShape(6, 2, 512): "base_6x2",
+    StudentShape(6, 4, 512): "base_6x4",
+    StudentShape(12, 1, 512): "deep_12x1",
 }
 
 
@@ -126,8 +138,8 @@ def meets(candidate: Candidate, target: SizeTarget) -> bool:
 
 
 def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
-    for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS):
-        shape = StudentShape(*sizes)
+    regular = [StudentShape(*sizes) for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS)]
+    for shape in dict.fromkeys([*regular, *NAMES]):
         if count := count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces):
             yield shape, count
 

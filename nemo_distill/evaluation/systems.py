@@ -182,8 +182,8 @@ def _group_problems(systems: Sequence[System]) -> list[str]:
 
 
 def _engine_of(path: Path) -> str:
-    if os.path.isfile(path / RECORD_NAME):
-        return "ctranslate2"
+    if os.path.isfile(path / RECORD_NAME) and not os.path.isfile(path / "tokenizer_config.json"):
+        return "ctranslate2"  # the other export is for Hugging Face
     return "hugging_face" if os.path.isdir(path) else "nemo_distill"
 
 

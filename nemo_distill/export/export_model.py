@@ -1,5 +1,6 @@
 """Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -19,11 +20,22 @@ from nemo_distill.storage.files import new_folder
 LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
 SHARED_TOKENIZER = "shared_tokenizer.model"
 ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
-PACKAGES = ("nemo_toolkit", "torch")
+PACKAGES = {
+    "ctranslate2": ("nemo_toolkit", "torch", "ctranslate2"),
+    "hugging_face": ("nemo_toolkit", "torch", "transformers", "tokenizers"),
+    "onnx": ("nemo_toolkit", "torch", "onnx"),
+}
 
 
-def export_model(settings: ExportSettings) -> ExportRecord:
+def export_model(
+    settings: ExportSettings, complete: Callable[[Path, ExportRecord], ExportRecord] | None = None
+) -> ExportRecord:
     """Writes the folder `settings.output` atomically and returns its record.
+
+    Args:
+        settings: what to export, and how.
+        complete: gets the folder before it has its name, and its record. It may add files, measures what the export
+            costs, and returns the record to keep. If it raises an error, nothing is written.
 
     Raises:
         ConfigurationError: with all problems of the settings and of the model.
@@ -40,6 +52,9 @@ def export_model(settings: ExportSettings) -> ExportRecord:
         record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
         record.write(folder)
+        if complete is not None:
+            record = complete(folder, record)
+            record.write(folder)
     return record
 
 
@@ -48,6 +63,10 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         from nemo_distill.export.ctranslate2_model import write_model
 
         write_model(model, folder, record)
+    elif record.format == "hugging_face":
+        from nemo_distill.export import hugging_face_model
+
+        hugging_face_model.write_model(model, folder, record)
     else:
         from nemo_distill.export.onnx_model import write_graphs
 
@@ -68,7 +87,8 @@ def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
 
 def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str], folder: Path) -> ExportRecord:
     config = OmegaConf.to_container(archive.config)
-    sides = [_text_side(config, side, folder / name, settings.max_positions) for side, name in zip(SIDES, tokenizers)]
+    positions = _positions(config, settings)
+    sides = [_text_side(config, side, folder / name, positions[side]) for side, name in zip(SIDES, tokenizers)]
     return ExportRecord(
         model=archive.path.name,
         sha256=archive.sha256(),
@@ -77,11 +97,22 @@ def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str
         architecture={key: config[key] for key in ARCHITECTURE if key in config},
         source=sides[0],
         target=sides[1],
-        versions={"nemo_distill": __version__, **{name: version(name) for name in (*PACKAGES, settings.format)}},
+        versions={"nemo_distill": __version__, **{name: version(name) for name in PACKAGES[settings.format]}},
     )
 
 
-def _text_side(config: dict[str, Any], side: str, tokenizer: Path, max_positions: int | None) -> TextSide:
+def _positions(config: dict[str, Any], settings: ExportSettings) -> dict[str, int]:
+    """Returns the number of positions of each side. In Hugging Face's models, both have as many: those learned."""
+    own = {side: config[side].get("max_sequence_length", 512) for side in SIDES}
+    if settings.max_positions:
+        return dict.fromkeys(SIDES, settings.max_positions)
+    if settings.format != "hugging_face":
+        return own
+    learned = [own[side] for side in SIDES if config[side].get("learn_positional_encodings")]
+    return dict.fromkeys(SIDES, min(learned or [max(own.values())]))
+
+
+def _text_side(config: dict[str, Any], side: str, tokenizer: Path, positions: int) -> TextSide:
     vocabulary = read_vocabulary(tokenizer)
     return TextSide(
         tokenizer=tokenizer.name,
@@ -89,5 +120,5 @@ def _text_side(config: dict[str, Any], side: str, tokenizer: Path, max_positions
         language=config.get(LANGUAGES[side]),
         pieces=len(vocabulary.pieces),
         special_ids=cast(SpecialIds, vocabulary.special_ids),
-        positions=max_positions or config[side].get("max_sequence_length", 512),
+        positions=positions,
     )

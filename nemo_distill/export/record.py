@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
+from nemo_distill.metrics.scores import Score
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.folder_safety import check_links, path_inside
 from nemo_distill.storage.records import CLOSED, read_json
@@ -46,18 +47,61 @@ class TextSide:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """BLEU of an export and of the same model in float32, on a development set.
+
+    Args:
+        source: name and SHA-256 of the source file.
+        reference: name and SHA-256 of the reference file.
+        beam_size: hypotheses in the beam; the length penalty is 0.
+        scores: BLEU with its signature by what translated: `float32` is the model before the export, `export` the
+            export without a shortlist, `shortlist, batches of N` the export with its shortlist, N sentences at a time.
+    """
+
+    __pydantic_config__ = CLOSED
+    source: dict[str, str]
+    reference: dict[str, str]
+    beam_size: int
+    scores: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """How the shortlist of an export was made; see `shortlist.py`.
+
+    Args:
+        source: name and SHA-256 of each file of the source side that was aligned.
+        target: the same of the target side.
+        pairs: the number of aligned sentence pairs.
+        candidates: most target pieces for each source piece.
+        common: target pieces that are allowed in every translation.
+        mean: target pieces that are allowed for a source piece, on average, without the common ones.
+    """
+
+    __pydantic_config__ = CLOSED
+    source: list[dict[str, str]]
+    target: list[dict[str, str]]
+    pairs: int
+    candidates: int
+    common: int
+    mean: float
+
+
+@dataclass(frozen=True)
 class ExportRecord:
     """The record of an export.
 
     Args:
         model: file name of the `.nemo`.
         sha256: SHA-256 of the `.nemo`.
-        format: `ctranslate2` or `onnx`.
+        format: `ctranslate2`, `hugging_face` or `onnx`.
         quantization: the type of the weights.
         architecture: the config of encoder, decoder, head and shared embeddings in the `.nemo`.
         source: the encoder's side.
         target: the decoder's side.
         versions: versions of the packages that made the export.
+        quality: what the export costs; None if that was not measured.
+        shortlist: how the shortlist was made; None if there is none.
     """
 
     __pydantic_config__ = CLOSED
@@ -69,6 +113,8 @@ class ExportRecord:
     source: TextSide
     target: TextSide
     versions: dict[str, str]
+    quality: Quality | None = None
+    shortlist: Shortlist | None = None
 
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""

@@ -1,15 +1,17 @@
 """The settings of an export. They are checked before NeMo is imported."""
 
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal, get_args
 
 from omegaconf import OmegaConf
 from pydantic import Field
 
 from nemo_distill.config.section import rule, section
+from nemo_distill.export.hugging_face_tokenizer import tokenizer_problems
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
-from nemo_distill.nemo_files.archive import NemoArchive, NemoFile
+from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive, NemoFile
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import UserPath
 
@@ -17,6 +19,11 @@ Quantization = Literal[
     "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
 ]
 QUANTIZATIONS = get_args(Quantization)
+ONLY_FOR = {  # formats by the keys that others do not have
+    "quantization": ["ctranslate2"],
+    "max_positions": ["ctranslate2", "hugging_face"],
+    "pretokenized": ["hugging_face"],
+}
 
 
 @section
@@ -27,33 +34,35 @@ class ExportSettings:
     """The `.nemo`."""
     output: UserPath
     """The folder to write."""
-    format: Literal["ctranslate2", "onnx"] = "ctranslate2"
-    """`ctranslate2`, or `onnx`: three graphs. Each is the name of the package that it needs, and of the extra that
-    installs it."""
+    format: Literal["ctranslate2", "hugging_face", "onnx"] = "ctranslate2"
+    """`ctranslate2`; `hugging_face`, for its class `AutoModelForSeq2SeqLM`; or `onnx`: three graphs. `ctranslate2` and
+    `onnx` are names of packages, and of the extras that install them."""
     quantization: Quantization = "float32"
     """Of CTranslate2's weights. `float32` changes nothing, `int8` is the smallest; `int8_float16` and `int8_bfloat16`
     name the type of what stays a float. What it costs is to be measured, on the export."""
     max_positions: Annotated[int, Field(ge=3)] | None = None
-    """Of CTranslate2: the most tokens of a source, its two special symbols included, and of a translation; null: the
-    model's own `max_sequence_length`. NeMo computes fixed positions beyond it on demand, CTranslate2 ends there."""
+    """Of CTranslate2 and Hugging Face: the most tokens of a source, its two special symbols included, and of a
+    translation; null: the model's own `max_sequence_length`. NeMo computes fixed positions beyond it on demand, these
+    end there."""
+    pretokenized: bool = False
+    """Of Hugging Face: text goes in and comes out as Moses tokenizes it. Must be true for models that NeMo tokenizes
+    text for, because no tokenizer of Hugging Face does the same."""
     force: bool = False
     """Replace an earlier export in `output`."""
 
     @rule
     def package_problems(self) -> list[str]:
         """Returns a sentence if the format's package is missing."""
-        return [] if find_spec(self.format) else [missing_package(self.format)]
+        needs_extra = self.format != "hugging_face"  # which NeMo needs itself
+        return [missing_package(self.format)] if needs_extra and not find_spec(self.format) else []
 
     @rule
     def format_problems(self) -> list[str]:
         """Returns a sentence for each key that has no effect on this format."""
-        if self.format != "onnx":
-            return []
-        given = {"quantization": self.quantization, "max_positions": self.max_positions}
         return [
-            f"{key}={value}: only for format=ctranslate2; remove it."
-            for key, value in given.items()
-            if value != getattr(ExportSettings, key)
+            f"{key}={str(value).lower()}: only for format={' and '.join(formats)}; remove it."
+            for key, formats in ONLY_FOR.items()
+            if (value := getattr(self, key)) != getattr(ExportSettings, key) and self.format not in formats
         ]
 
     @rule
@@ -71,6 +80,38 @@ class ExportSettings:
     def model_problems(self) -> list[str]:
         """Returns a sentence for each property of the model that the format cannot express."""
         return unsupported(OmegaConf.to_container(NemoArchive(self.model).config), self.format)
+
+    @rule
+    def text_problems(self) -> list[str]:
+        """Returns a sentence if NeMo tokenizes text as no tokenizer of Hugging Face does."""
+        if self.format != "hugging_face":
+            return []
+        config = NemoArchive(self.model).config
+        keys = ("src_language", "tgt_language")
+        moses = {key: config.get(key) for key in keys if config.get(key) not in (None, "ignore")}
+        if not moses and self.pretokenized:
+            return ["pretokenized=true: this model tokenizes no text with Moses; set it to false."]
+        if not moses or self.pretokenized:
+            return []
+        named = " and ".join(f"{key}={value}" for key, value in moses.items())
+        return [
+            f"{named}: NeMo tokenizes text of this model with Moses, which no tokenizer of Hugging Face does; set "
+            "pretokenized=true to export a model for text that is tokenized already."
+        ]
+
+    @rule
+    def tokenizer_problems(self) -> list[str]:
+        """Returns a sentence for each property of a tokenizer that Hugging Face's cannot have."""
+        if self.format != "hugging_face":
+            return []
+        archive = NemoArchive(self.model)
+        problems = []
+        with TemporaryDirectory() as folder:
+            for side in SIDES:
+                artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
+                if artifact.startswith(ARTIFACT_PREFIX):  # the others are told by `model_problems`
+                    problems += tokenizer_problems(side, archive.extract_artifact(artifact, folder))
+        return problems
 
     @rule
     def position_problems(self) -> list[str]:

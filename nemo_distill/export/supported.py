@@ -7,7 +7,9 @@ from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX
 from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
 
 ACTIVATIONS = ("relu", "gelu")
+PRE_LN, ACTIVATION = ("pre_ln", False), ("hidden_act", "relu")  # keys with NeMo's defaults
 TOKENIZERS = (None, "sentencepiece", "yttm")
+SEARCHED = {"ctranslate2": "CTranslate2", "hugging_face": "Hugging Face"}  # formats with a search, by their names
 
 
 def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
@@ -15,7 +17,8 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
 
     Args:
         config: the config of a `.nemo`, resolved.
-        format: `ctranslate2` or `onnx`. For ONNX, the user runs the search, so fewer restrictions apply.
+        format: `ctranslate2`, `hugging_face` or `onnx`. For ONNX, the user runs the search, so fewer restrictions
+            apply.
     """
     target = str(config.get("target", ""))
     problems = []
@@ -24,8 +27,10 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
     for side in SIDES:
         problems += _stack_problems(side, config.get(side) or {})
         problems += _tokenizer_problems(side, config.get(f"{side}_tokenizer") or {})
-    if format == "ctranslate2":
-        problems += _ctranslate2_problems(config)
+    if format in SEARCHED:
+        problems += _searched_problems(config, SEARCHED[format])
+    if format == "hugging_face":
+        problems += _hugging_face_problems(config)
     return problems
 
 
@@ -49,18 +54,47 @@ def _tokenizer_problems(side: str, tokenizer: Mapping[str, Any]) -> Iterator[str
             yield f"{where}.{key}=true: {what} cannot be exported; it must be false."
 
 
-def _ctranslate2_problems(config: Mapping[str, Any]) -> Iterator[str]:
+def _searched_problems(config: Mapping[str, Any], name: str) -> Iterator[str]:
     encoder, head = config.get("encoder") or {}, config.get("head") or {}
     if encoder.get("mask_future", True):  # NeMo's default
         value = encoder.get("mask_future", "missing, so NeMo uses true")
-        yield f"encoder.mask_future={value}: CTranslate2's encoder is bidirectional; it must be false."
+        yield f"encoder.mask_future={value}: {name}'s encoder is bidirectional; it must be false."
     for side in SIDES:
         activation = (config.get(side) or {}).get("hidden_act", "relu")
         if activation not in ACTIVATIONS:
             yield f"{side}.hidden_act={activation}: must be one of {', '.join(ACTIVATIONS)}."
     if config.get("multilingual"):
-        yield "multilingual=true: CTranslate2 would not add the language token to the source; it must be false."
+        yield f"multilingual=true: {name} would not add the language token to the source; it must be false."
     if head.get("num_layers", 1) != 1:
-        yield f"head.num_layers={head['num_layers']}: CTranslate2 supports only 1 layer."
+        yield f"head.num_layers={head['num_layers']}: {name} supports only 1 layer."
     if not head.get("log_softmax", True):
-        yield "head.log_softmax=false: CTranslate2 needs log-probabilities; it must be true."
+        yield f"head.log_softmax=false: {name} needs log-probabilities; it must be true."
+
+
+def _hugging_face_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what neither mBART, which is pre-LN, nor BART, which is post-LN, can express."""
+    stacks = {side: config.get(side) or {} for side in SIDES}
+    pre_ln, activations = ([stack.get(*key) for stack in stacks.values()] for key in (PRE_LN, ACTIVATION))
+    if pre_ln[0] != pre_ln[1]:
+        yield (
+            f"encoder.pre_ln={pre_ln[0]} and decoder.pre_ln={pre_ln[1]}: mBART needs both true, BART both false; "
+            "format=hugging_face has nothing else."
+        )
+    for side, stack in stacks.items():
+        if stack.get("pre_ln") and not stack.get("pre_ln_final_layer_norm", True):
+            yield f"{side}.pre_ln_final_layer_norm=false: mBART normalizes at the end; it must be true."
+    if activations[0] != activations[1]:
+        yield (
+            f"encoder.hidden_act={activations[0]} and decoder.hidden_act={activations[1]}: Hugging Face's models have "
+            "one activation; they must be equal."
+        )
+    learned = {side: stack.get("max_sequence_length", 512) for side, stack in stacks.items() if _learns(stack)}
+    if len(set(learned.values())) > 1:
+        yield (
+            f"max_sequence_length={learned}: Hugging Face's models have as many positions in both stacks; learned "
+            "ones must be equally many."
+        )
+
+
+def _learns(stack: Mapping[str, Any]) -> bool:
+    return bool(stack.get("learn_positional_encodings"))

@@ -39,12 +39,13 @@ UNSUPPORTED_PARAMS = {  # why these keys of checkpoint_callback_params cannot be
 DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")  # days, hours, minutes and seconds
 
 
-def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
+def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, Any], ema: Any = None) -> list[str]:
     """Returns the problems of an `exp_manager` section, one sentence each.
 
     Args:
         section: the `exp_manager` section, resolved.
         validation: the `model.validation_ds` section, whose scores can be monitored.
+        ema: the job's key of this name; not None if weights are averaged.
     """
     parts = {name: section.get(name.removeprefix(f"{SECTION}.")) or {} for name in (CHECKPOINT, STOPPING)}
     broken = [name for name, part in parts.items() if not isinstance(part, Mapping)]
@@ -62,6 +63,7 @@ def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, An
         *problems,
         *_checkpoint_problems(parts[CHECKPOINT]),
         *_average_problems(section.get("ema") or {}),
+        *(_unaveraged_problems(parts[CHECKPOINT], ema) if ema is not None else ()),
         *_file_problems(section),
         *_other_problems(section),
     ]
@@ -114,7 +116,18 @@ def _average_problems(ema: Any) -> Iterator[str]:
     elif ema.get("enable"):
         yield (
             f"{SECTION}.ema.enable=true: NeMo validates with averaged weights, but writes the weights without "
-            "averaging to the .nemo; it must be false."
+            "averaging to the .nemo; it must be false. Set the key ema instead, such as ema=0.999."
+        )
+
+
+def _unaveraged_problems(params: Mapping[str, Any], ema: Any) -> Iterator[str]:
+    """Yields a sentence for each option with which NeMo would write weights without averaging."""
+    if params.get("save_weights_only"):
+        yield f"ema={ema}: {CHECKPOINT}.save_weights_only=true would save weights without averaging; set it to false."
+    if params.get("always_save_nemo") and not params.get("save_best_model"):
+        yield (
+            f"ema={ema}: {CHECKPOINT}.always_save_nemo=true would save weights without averaging; set it to false, or "
+            "save_best_model=true."
         )
 
 

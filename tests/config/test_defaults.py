@@ -11,13 +11,13 @@ from nemo_distill.commands.cache_teacher import CacheSection
 from nemo_distill.commands.card import CardConfig
 from nemo_distill.commands.demo_server import ServerConfig
 from nemo_distill.commands.evaluate import EvaluationConfig
+from nemo_distill.commands.export import ExportConfig
 from nemo_distill.commands.labelling_config import LabellingConfig
 from nemo_distill.commands.mix_corpora import MixingConfig
 from nemo_distill.commands.report import ReportConfig
 from nemo_distill.commands.size_student import SizingConfig
 from nemo_distill.commands.translate import TranslationConfig
 from nemo_distill.config.checks import MISSING
-from nemo_distill.export.settings import ExportSettings
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.text.mix_section import CorpusSection
 from tests.conftest import SCRIPTS
@@ -30,7 +30,7 @@ SHOWN = [
     ("cache_teacher", "cache", CacheSection),
     ("demo_server", "", ServerConfig),
     ("evaluate", "", EvaluationConfig),
-    ("export", "", ExportSettings),
+    ("export", "", ExportConfig),
     ("generate_pseudo_labels", "", LabellingConfig),
     ("mix_corpora", "", MixingConfig),
     ("mix_corpora", "corpora.real", CorpusSection),

@@ -129,7 +129,7 @@ def test_an_error_lists_every_problem():
         ("fused", "yes", "true or false"),
         ("fused", 1, "true or false"),
         ("fused", None, "true or false"),
-        ("teacher_precision", "float16", "null or bfloat16"),
+        ("teacher_precision", "float16", "null or one of bfloat16, float32"),
     ],
 )
 def test_a_choice_outside_of_what_is_allowed_is_told(key, value, allowed):

@@ -11,10 +11,16 @@ PIECES = (8000, 8000)
 
 
 @pytest.mark.parametrize(("shape", "name"), NAMES.items(), ids=NAMES.values())
-def test_the_grid_holds_the_studys_students_as_their_configs_have_them(shape, name):
+def test_the_grid_holds_all_named_students_as_their_configs_have_them(shape, name):
     config = OmegaConf.load(SCRIPTS / "conf" / "student" / f"{name}.yaml")
     assert {"encoder": config.encoder, "decoder": config.decoder} == shape.sides
+    assert shape.overrides() == [f"student={name}"]
     assert shape in {candidate.shape for candidate in candidates(TEACHER, PIECES, True, SizeTarget())}
+
+
+def test_every_file_of_a_size_is_named():
+    files = {path.stem for path in (SCRIPTS / "conf" / "student").glob("*.yaml")}
+    assert files == {*NAMES.values(), "self"}
 
 
 def test_a_shape_between_the_studys_is_said_in_the_models_own_keys():

@@ -101,7 +101,7 @@ def test_all_reasons_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, onnx."),
+        ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, hugging_face, onnx."),
         ({"quantization": "int4"}, "quantization=int4: must be one of float32,"),
         ({"max_positions": 2}, "max_positions=2: must be null or a whole number of at least 3."),
         ({"max_positions": "all"}, "max_positions=all: must be null or a whole number of at least 3."),
@@ -109,7 +109,7 @@ def test_all_reasons_are_told_at_once(tmp_path):
             {"format": "onnx", "quantization": "int8"},
             "quantization=int8: only for format=ctranslate2",
         ),
-        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2"),
+        ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2 and hugging_face"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said, tmp_path):

@@ -67,7 +67,7 @@ def training(corpus: Path, folder: Path) -> Script:
         "model.distillation.temperature={schedule: linear, start: 2.0, end: 1.0, steps: 8}",
         "model.distillation.student_train_loss_weight={schedule: cosine, start: 0.0, end: 1.0, steps: 8}",
         "model.distillation.noise={word_dropout: 0.1, swap_distance: 2, mask: 0.1, bpe_dropout: 0.1}",
-        "trainer.accelerator=cpu", "trainer.devices=1", "+trainer.enable_progress_bar=false",
+        "trainer.accelerator=cpu", "trainer.devices=1", "+trainer.enable_progress_bar=false", "ema=0.9",
         "~trainer.max_epochs", "+trainer.max_steps=7", "+trainer.accumulate_grad_batches=2",
         "+trainer.val_check_interval=3", "trainer.log_every_n_steps=1",
         f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",

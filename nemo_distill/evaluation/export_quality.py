@@ -1,0 +1,149 @@
+"""What an export costs: BLEU of the export and of the same model in float32, on a development set.
+
+All are translated by the same engine, so that only the export makes a difference. A shortlist is measured with one
+sentence in a batch and with many, because CTranslate2 unites the candidates of a batch.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from nemo_distill.config.section import section
+from nemo_distill.console import console
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
+from nemo_distill.decoding.engine import Engine, translate_stream
+from nemo_distill.decoding.engines import load_engine
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.export.record import ExportRecord, Quality
+from nemo_distill.metrics.scores import Score, bleu, language_problems
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.text.files import named_files, unequal_lengths
+
+FLOAT32, EXPORT = "float32", "export"
+BATCHES = (1, 32)  # sentences in a batch, of the measurements of a shortlist
+CHUNK = 2048
+
+
+@section
+class DevelopmentSet:
+    """Sentences with references that tell what an export costs."""
+
+    source: str | None = None
+    """A file, plain or gzip, a sentence a line; null: the cost is not measured."""
+    reference: str | None = None
+    """The translations of the source by people."""
+    language: str | None = None
+    """The target language, which chooses how BLEU finds words; null: what the model writes."""
+    beam_size: int = Field(default=4, ge=1)
+    """Hypotheses in the beam; 1 is greedy search. The length penalty is 0, which all engines understand alike."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each reason why the set cannot be read."""
+        if not self.is_given and (self.source, self.reference) == (None, None):
+            return []
+        if not self.is_given:
+            missing = "source" if self.source is None else "reference"
+            return [f"{missing}=null: a development set has source and reference."]
+        return self._files()[1] + language_problems("language", self.language)
+
+    @property
+    def is_given(self) -> bool:
+        """True if there is a development set."""
+        return self.source is not None and self.reference is not None
+
+    def set_for(self, language: str | None) -> EvaluationSet:
+        """Returns the set; `language` is what the model writes."""
+        (source, reference), _ = self._files()
+        return EvaluationSet("development", source, reference, self.language or language)
+
+    def _files(self) -> tuple[list[Path], list[str]]:
+        found, problems = [], []
+        for key, value in (("source", self.source), ("reference", self.reference)):
+            paths, unreadable = named_files(key, value)
+            problems += unreadable
+            found += paths
+            if not unreadable and len(paths) != 1:
+                problems.append(f"{key}={value}: must be one file; it names {len(paths)}.")
+        return found, problems or unequal_lengths("source", *found)
+
+
+def measure_export(model: Path, folder: Path, record: ExportRecord, development: DevelopmentSet) -> Quality:
+    """Translates the development set by the model in float32 and by its export, and returns their BLEU.
+
+    Args:
+        model: the `.nemo`.
+        folder: the export for CTranslate2 or Hugging Face.
+        record: the record of the export.
+        development: the development set.
+    """
+    one = development.set_for(None if record.target.language == "ignore" else record.target.language)
+    search = SearchSettings(beam_size=development.beam_size, length_penalty=0.0)
+    scores = {name: _score(name, load(), one, search) for name, load in _engines(model, folder, record).items()}
+    return Quality(fingerprint(one.source), fingerprint(one.reference), development.beam_size, scores)
+
+
+def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Callable[[], Engine]]:
+    """Returns what translates, by the names of the scores."""
+    if record.format == "hugging_face":
+        return {
+            FLOAT32: lambda: load_engine("nemo_distill", [model]),
+            EXPORT: lambda: load_engine("hugging_face", [folder]),
+        }
+    with_shortlist = {
+        f"shortlist, batches of {size}": partial(CTranslate2Engine, folder, sentences_in_batch=size)
+        for size in BATCHES
+        if record.shortlist is not None
+    }
+    return {
+        FLOAT32: lambda: CTranslate2Engine.from_nemo(model, "float32"),
+        EXPORT: lambda: CTranslate2Engine(folder, shortlist=False),
+        **with_shortlist,
+    }
+
+
+def _score(name: str, engine: Engine, one: EvaluationSet, search: SearchSettings) -> Score:
+    console.info(f"measuring: {name}")
+    sources, references = one.read()
+    translations = [found.text for found in translate_stream(engine, sources, search, CHUNK)]
+    return bleu(translations, references, one.language)
+
+
+def quality_problems(quality: Quality, quantization: str, max_loss: float, shortlist_max_loss: float) -> list[str]:
+    """Returns a sentence, with the scores, for each part of an export that loses more BLEU than it may.
+
+    Args:
+        quality: what was measured.
+        quantization: the type of the export's weights.
+        max_loss: how much the export may lose, compared with float32.
+        shortlist_max_loss: how much the shortlist may lose, compared with the export without it.
+    """
+    values = {name: score.value for name, score in quality.scores.items()}
+    exported = values[EXPORT]
+    problems = []
+    if (loss := values[FLOAT32] - exported) > max_loss:
+        problems.append(
+            f"quantization={quantization} loses {loss:.2f} BLEU on '{quality.source['name']}': {exported:.2f} instead "
+            f"of {values[FLOAT32]:.2f} in float32; max_loss={max_loss} allows less. {_help(quantization)}"
+        )
+    worst = min((name for name in values if name not in (FLOAT32, EXPORT)), key=values.__getitem__, default=None)
+    if worst is not None and (loss := exported - values[worst]) > shortlist_max_loss:
+        measured = ", ".join(f"{name}: {value:.2f}" for name, value in values.items() if name != FLOAT32)
+        problems.append(
+            f"The shortlist loses {loss:.2f} BLEU on '{quality.source['name']}' ({measured}); "
+            f"shortlist.max_loss={shortlist_max_loss} allows less. A larger shortlist.candidates or shortlist.common "
+            "and more text in shortlist.source lose less."
+        )
+    return problems
+
+
+def _help(quantization: str) -> str:
+    """Returns a sentence that names what loses less."""
+    if quantization.startswith("int8"):
+        return (
+            "quantization=int16 and float16 lose less and take twice the bytes of int8; so does a wider student, "
+            "because narrow ones suffer most."
+        )
+    return "quantization=float32 loses nothing."

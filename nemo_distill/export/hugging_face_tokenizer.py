@@ -1,0 +1,210 @@
+"""Converts sentencepiece and youtokentome tokenizers to a `tokenizer.json` for Hugging Face's `AutoTokenizer`.
+
+NeMo's models have a tokenizer for each side, but Hugging Face's have one. If the sides differ, the tokenizer has the
+pieces of both: first the target's, so that their ids stay as they are, then the source's. A target piece is named
+differently there, so that text is never split into it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.export.record import TextSide
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
+
+SPACE = "▁"  # of both libraries, at the beginning of a word
+TARGET = "\ue000"  # at the beginning of target pieces' names; a character for private use
+SPECIAL = ("pad", "bos", "eos")
+UNKNOWN = " \u2047 "  # what sentencepiece writes for an unknown piece
+USER_DEFINED, UNIGRAM, BPE = 4, 1, 2  # sentencepiece's numbers of kinds of pieces and models
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A tokenizer file, as far as `tokenizer.json` needs it.
+
+    Args:
+        names: the pieces in the order of their ids.
+        special_ids: the ids of pad, unk, bos and eos.
+        unknown: the text of an unknown piece.
+        user_defined: ids of pieces that are never split.
+        merges: pairs of pieces in the order in which BPE joins them; None for a unigram model.
+        scores: log-probabilities of a unigram model's pieces.
+        byte_fallback: unknown characters become bytes.
+        dummy_prefix: text begins with a space.
+        characters: sentencepiece's compiled rules for normalizing characters.
+        one_space: several spaces become one, and none is at the ends.
+    """
+
+    names: Sequence[str]
+    special_ids: dict[str, int]
+    unknown: str
+    merges: Sequence[tuple[str, str]] | None
+    scores: Sequence[float] = ()
+    user_defined: Sequence[int] = ()
+    byte_fallback: bool = False
+    dummy_prefix: bool = True
+    characters: bytes = b""
+    one_space: bool = True
+
+
+def read_pieces(path: Path, library: str) -> Pieces:
+    """Reads a tokenizer file of `sentencepiece` or `yttm`."""
+    vocabulary = read_vocabulary(path)
+    if library == "yttm":
+        return Pieces(vocabulary.pieces, vocabulary.special_ids, "", _yttm_merges(path, vocabulary.pieces))
+    proto = _proto(path)
+    names = vocabulary.pieces
+    return Pieces(
+        names,
+        vocabulary.special_ids,
+        UNKNOWN,
+        _sentencepiece_merges(names) if proto.trainer_spec.model_type == BPE else None,
+        [piece.score for piece in proto.pieces],
+        [index for index, piece in enumerate(proto.pieces) if piece.type == USER_DEFINED],
+        proto.trainer_spec.byte_fallback,
+        proto.normalizer_spec.add_dummy_prefix,
+        proto.normalizer_spec.precompiled_charsmap,
+        proto.normalizer_spec.remove_extra_whitespaces,
+    )
+
+
+def tokenizer_problems(side: str, path: Path) -> list[str]:
+    """Returns a sentence for each property of a tokenizer file that `tokenizer.json` cannot express.
+
+    Args:
+        side: `encoder` or `decoder`, for the messages.
+        path: the file.
+    """
+    if tokenizer_library(path) == "yttm":
+        return []
+    spec = _proto(path).trainer_spec
+    problems = []
+    if spec.model_type not in (UNIGRAM, BPE):
+        problems.append(f"{side}_tokenizer: only sentencepiece's models 'bpe' and 'unigram' can be exported.")
+    if spec.treat_whitespace_as_suffix:
+        problems.append(f"{side}_tokenizer: treat_whitespace_as_suffix=true cannot be exported; it must be false.")
+    return problems
+
+
+def _proto(path: Path) -> Any:
+    # Sentencepiece's own module needs a newer protobuf than NeMo allows.
+    from transformers.utils import sentencepiece_model_pb2_new
+
+    proto = sentencepiece_model_pb2_new.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    return proto
+
+
+def _sentencepiece_merges(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns all ways to make a piece of two others. The pieces are in the order of their scores."""
+    known = set(names)
+    return [
+        (name[:cut], name[cut:])
+        for name in names
+        for cut in range(1, len(name))
+        if name[:cut] in known and name[cut:] in known
+    ]
+
+
+def _yttm_merges(path: Path, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns youtokentome's rules. Its file has two counts, then characters, then rules, each as three ids."""
+    counts, *lines = path.read_text(encoding="utf-8").splitlines()
+    characters, rules = map(int, counts.split())
+    parts = (map(int, line.split()) for line in lines[characters : characters + rules])
+    return [(names[left], names[right]) for left, right, _ in parts]
+
+
+def build_tokenizer(folder: Path, source: TextSide, target: TextSide, offset: int, positions: int) -> Any:
+    """Returns a `PreTrainedTokenizerFast` that gives and takes the ids of the exported model.
+
+    Args:
+        folder: the export, which has the tokenizer files.
+        source: the source side.
+        target: the target side.
+        offset: what the ids of source pieces are greater by than in the source's file; 0 if the sides are the same.
+        positions: the most ids of a text.
+    """
+    from tokenizers import AddedToken, Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    sides = [read_pieces(folder / side.tokenizer, side.library) for side in (source, target)]
+    tokenizer = Tokenizer(_model(sides[0], sides[1], offset))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = _reader(sides[0])
+    tokenizer.decoder = _writer(sides[1])
+    named = (_plain, _target) if offset else (_plain, _plain)
+    special = [{key: name(side.names[side.special_ids[key]]) for key in SPECIAL} for name, side in zip(named, sides)]
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for tokens in special for token in tokens.values()]
+    )
+    tokenizer.add_tokens([AddedToken(sides[0].names[index], normalized=False) for index in sides[0].user_defined])
+    ends = [(special[0][key], offset + sides[0].special_ids[key]) for key in ("bos", "eos")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{ends[0][0]} $A {ends[1][0]}", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **{f"{key}_token": token for key, token in special[1].items()},
+        model_max_length=positions,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _plain(name: str) -> str:
+    return name
+
+
+def _target(name: str) -> str:
+    return TARGET + name
+
+
+def _model(source: Pieces, target: Pieces, offset: int) -> Any:
+    """Returns the model that splits source text; with an offset, its first ids are the target's pieces."""
+    from tokenizers import models
+
+    names = list(source.names)
+    if offset:
+        filled = [f"<unused_{index}>" for index in range(len(target.names), offset)]
+        names = [*map(_target, [*target.names, *filled]), *names]
+    unknown = source.special_ids["unk"]
+    if source.merges is None:
+        scores = [*[0.0] * (len(names) - len(source.names)), *source.scores]
+        return models.Unigram(list(zip(names, scores)), offset + unknown, source.byte_fallback)
+    return models.BPE(
+        {name: index for index, name in enumerate(names)},
+        list(source.merges),
+        unk_token=source.names[unknown],
+        fuse_unk=True,
+        byte_fallback=source.byte_fallback,
+    )
+
+
+def _reader(side: Pieces) -> tuple[Any, Any]:
+    """Returns what normalizes text, and what splits it into words."""
+    from tokenizers import Regex, normalizers, pre_tokenizers
+
+    steps: list[Any] = [normalizers.Precompiled(side.characters)] if side.characters else []
+    if side.one_space:
+        spaces = " +" if side.scores else "[ \t\n\v\f\r▁]+"  # youtokentome splits at more than sentencepiece
+        steps += [normalizers.Replace(Regex(spaces), " "), normalizers.Strip()]
+    scheme = "always" if side.dummy_prefix else "never"
+    return normalizers.Sequence(steps), pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme)
+
+
+def _writer(side: Pieces) -> Any:
+    """Returns what turns target pieces into text."""
+    from tokenizers import decoders
+
+    unknown = side.names[side.special_ids["unk"]]
+    return decoders.Sequence(
+        [
+            decoders.Replace(TARGET, ""),
+            decoders.Replace(unknown, side.unknown),
+            decoders.Replace(SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1, right=0),
+        ]
+    )

@@ -1,0 +1,106 @@
+"""A lexical shortlist: for each source piece, the target pieces that its translations can contain.
+
+With a shortlist, CTranslate2 computes the output layer only for the candidates of a batch. In a small student with a
+large vocabulary, the output layer is most of the work. The candidates are the pieces that are aligned in parallel text
+(Jean et al. 2015; Kim et al. 2019), here by eflomal (Östling and Tiedemann 2016).
+
+CTranslate2 takes the union of the candidates of all sentences in a batch. So a translation can depend on the other
+sentences of its batch.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nemo_distill.storage.files import whole_file
+
+FILE = "vmap.txt"  # the name that CTranslate2 looks for
+LONGEST = 1023  # pieces; eflomal leaves out longer sentences
+
+Ids = Sequence[int]  # of the pieces of a sentence
+Links = list[tuple[int, int]]  # positions of aligned pieces, source before target
+
+
+def alignments(sources: Sequence[Ids], targets: Sequence[Ids]) -> Iterator[Links]:
+    """Yields the links of each sentence pair: those of both directions, because a shortlist wants all candidates.
+
+    Args:
+        sources: the pieces of each source, from 1 to `LONGEST`.
+        targets: the pieces of each target, as many sentences and of such lengths.
+
+    Raises:
+        ImportError: if eflomal is not installed.
+        CalledProcessError: if eflomal fails.
+    """
+    from eflomal import Aligner
+
+    texts = [[" ".join(map(str, ids)) for ids in side] for side in (sources, targets)]
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / direction for direction in ("forward", "reverse")]
+        Aligner().align(*texts, links_filename_fwd=str(paths[0]), links_filename_rev=str(paths[1]))
+        with paths[0].open() as forward, paths[1].open() as reverse:
+            for lines in zip(forward, reverse, strict=True):
+                yield sorted({_link(word) for line in lines for word in line.split()})
+
+
+def _link(word: str) -> tuple[int, int]:
+    source, target = word.split("-")
+    return int(source), int(target)
+
+
+def shortlist(
+    sources: Sequence[Ids], targets: Sequence[Ids], links: Iterator[Links], candidates: int
+) -> dict[int, list[int]]:
+    """Returns the target pieces that are most often aligned with each source piece, the most frequent first.
+
+    Args:
+        sources: the pieces of each source.
+        targets: the pieces of each target.
+        links: the links of each pair.
+        candidates: most target pieces for a source piece.
+    """
+    counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for source, target, pairs in zip(sources, targets, links, strict=True):
+        for from_, to in pairs:
+            counts[source[from_]][target[to]] += 1
+    return {piece: [found for found, _ in _ranked(counted)[:candidates]] for piece, counted in sorted(counts.items())}
+
+
+def common_pieces(targets: Sequence[Ids], count: int) -> list[int]:
+    """Returns the most frequent target pieces, the most frequent first."""
+    return [piece for piece, _ in _ranked(Counter(piece for target in targets for piece in target))[:count]]
+
+
+def _ranked(counts: Counter[int]) -> list[tuple[int, int]]:
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+
+
+def write_vmap(
+    folder: Path, found: Mapping[int, Ids], common: Collection[int], source: Sequence[str], target: Sequence[str]
+) -> None:
+    """Writes CTranslate2's `vmap.txt`.
+
+    A line is a source token, a tab, and its target tokens with spaces between. The first line has no source token and
+    is for every sentence. A token that both sides have is a candidate for itself: names and numbers are often copied.
+
+    Args:
+        folder: the export.
+        found: target ids by source id.
+        common: target ids that are allowed in every translation.
+        source: the source tokens in the order of their ids.
+        target: the target tokens in the order of their ids.
+    """
+    known = set(target)
+    with whole_file(folder / FILE) as stream:
+        stream.write(_line("", [target[index] for index in common]))
+        for index, token in enumerate(source):
+            tokens = [target[piece] for piece in found.get(index, ())]
+            if token in known and token not in tokens:
+                tokens.append(token)
+            if tokens:
+                stream.write(_line(token, tokens))
+
+
+def _line(token: str, tokens: Sequence[str]) -> bytes:
+    return f"{token}\t{' '.join(tokens)}\n".encode()

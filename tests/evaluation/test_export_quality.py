@@ -1,0 +1,58 @@
+"""What an export costs, and when that is too much."""
+
+import pytest
+
+from nemo_distill.config.section import read_section
+from nemo_distill.evaluation.export_quality import DevelopmentSet, quality_problems
+from nemo_distill.export.record import Quality
+from nemo_distill.metrics.scores import Score
+
+
+def quality(**scores):
+    named = {name.replace("_", " "): Score(value, "signed") for name, value in scores.items()}
+    return Quality({"name": "val.de", "sha256": "1"}, {"name": "val.en", "sha256": "2"}, 4, named)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"float32": 30.0, "export": 29.75}, []),
+        ({"float32": 30.0, "export": 31.0}, []),
+        ({"float32": 30.0, "export": 29.5}, ["quantization=int8 loses 0.50 BLEU on 'val.de': 29.50 instead of 30.00"]),
+        ({"float32": 30.0, "export": 30.0, "batches_of_1": 29.95, "batches_of_32": 30.0}, []),
+        ({"float32": 30.0, "export": 30.0, "batches_of_1": 29.0, "batches_of_32": 30.0}, ["The shortlist loses 1.00"]),
+        ({"float32": 30.0, "export": 30.0, "batches_of_1": 30.0, "batches_of_32": 29.0}, ["The shortlist loses 1.00"]),
+        (
+            {"float32": 31.0, "export": 30.0, "batches_of_1": 29.0, "batches_of_32": 29.5},
+            ["quantization=int8 loses 1.00", "The shortlist loses 1.00"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_loses_more_than_it_may_is_told_with_its_scores(scores, said):
+    problems = quality_problems(quality(**scores), "int8", 0.3, 0.1)
+    assert len(problems) == len(said)
+    for problem, beginning in zip(problems, said):
+        assert problem.startswith(beginning)
+
+
+def test_the_limits_are_the_users():
+    assert quality_problems(quality(float32=30.0, export=29.0), "int8", 1.5, 0.1) == []
+    (problem,) = quality_problems(quality(float32=30.0, export=29.95), "int16", 0.0, 0.1)
+    assert "max_loss=0.0" in problem and "float32 loses nothing" in problem
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"source": "{corpus}/val.de"}, "development.reference=null"),
+        ({"reference": "{corpus}/val.en"}, "development.source=null"),
+        ({"source": "{corpus}/no.de", "reference": "{corpus}/val.en"}, "development.source names"),
+        ({"source": "{corpus}/val.*", "reference": "{corpus}/val.en"}, "development.source="),
+        ({"source": "{corpus}/train.de", "reference": "{corpus}/val.en"}, "development.source: '"),
+        ({"beam_size": 0}, "development.beam_size=0"),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_told_by_its_key(values, said, corpus):
+    given = {key: value.format(corpus=corpus) if isinstance(value, str) else value for key, value in values.items()}
+    _, problems = read_section(DevelopmentSet, given, "development")
+    assert len(problems) == 1 and problems[0].startswith(said), problems
