@@ -37,6 +37,7 @@ from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_b
 from nemo_distill.models.pairing import pairing_problems, tokenizer_problems
 from nemo_distill.models.shared_encoder import share_encoder, shared_encoder_problems
 from nemo_distill.models.start_model import KEY, weight_problems
+from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
@@ -297,6 +298,18 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             )
             for side, tokenizer in sides.items()
         }
+
+    def setup_training_data(self, train_data_config: DictConfig | None) -> None:
+        with counted_cleaning("model.train_ds", self.global_rank == 0):
+            super().setup_training_data(train_data_config)
+
+    def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
+        with counted_cleaning("model.validation_ds", self.global_rank == 0):
+            super().setup_validation_data(val_data_config)
+
+    def setup_test_data(self, test_data_config: DictConfig | None) -> None:
+        with counted_cleaning("model.test_ds", self.global_rank == 0):
+            super().setup_test_data(test_data_config)
 
     def train_dataloader(self) -> Any:
         return resumable_loader(super().train_dataloader(), shuffle=bool(self.cfg.train_ds.get("shuffle", True)))

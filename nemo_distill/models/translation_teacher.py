@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
+from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
 
@@ -35,15 +36,16 @@ class TranslationTeacher:
             if hasattr(tokenizer, "bpe_dropout"):
                 tokenizer.bpe_dropout = 0.0  # otherwise the ids of a sentence vary
         self.pad_id, self.vocab_size = self.model.decoder_tokenizer.pad_id, self.model.decoder_vocab_size
-        dataset = MTEncDecModel._setup_dataset_from_config(
-            cfg=OmegaConf.merge(train_ds, IN_ORDER),
-            encoder_tokenizer=self.model.encoder_tokenizer,
-            decoder_tokenizer=self.model.decoder_tokenizer,
-            global_rank=0,
-            world_size=1,
-            multilingual=self.model.multilingual,
-            multilingual_ids=self.model.multilingual_ids,
-        )
+        with counted_cleaning("model.train_ds"):
+            dataset = MTEncDecModel._setup_dataset_from_config(
+                cfg=OmegaConf.merge(train_ds, IN_ORDER),
+                encoder_tokenizer=self.model.encoder_tokenizer,
+                decoder_tokenizer=self.model.decoder_tokenizer,
+                global_rank=0,
+                world_size=1,
+                multilingual=self.model.multilingual,
+                multilingual_ids=self.model.multilingual_ids,
+            )
         # NeMo would sample from several data sets. Here each pair must be read exactly once.
         self.datasets = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
 
