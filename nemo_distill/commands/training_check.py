@@ -194,6 +194,11 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     where = f"model.{side}_tokenizer"
     tokenizer = model.get(f"{side}_tokenizer") or {}
     path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
+    if library == "byte-level":
+        return [
+            f"{where}.library=byte-level: NeMo's byte-level tokenizer has no token for the beginning of a sentence, which "
+            "translation needs; use another library."
+        ]
     if library not in ("sentencepiece", "yttm"):
         return []
     legacy = bool(tokenizer.get("sentencepiece_legacy"))

@@ -168,7 +168,7 @@ def _train_sentencepiece(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes
         vocab_size=job.training.vocab_size,
         hard_vocab_limit=False,
         character_coverage=job.training.coverage,
-        user_defined_symbols=job.training.symbols(),
+        user_defined_symbols=[symbol.replace(" ", "\u2581") for symbol in job.training.symbols()],  # its own space
         control_symbols=list(job.control_symbols),
         remove_extra_whitespaces=False,  # as NeMo trains them
         shuffle_input_sentence=False,  # `choose` has selected the lines, the same ones every time
