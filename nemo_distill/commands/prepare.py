@@ -108,6 +108,8 @@ class PreparationConfig(BatchSettings):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each invalid combination of keys."""
+        if user_path(self.output).is_file():
+            return [f"output={self.output}: this is a file; give a folder."]
         sources, targets = (input_files(files) for files in (self.source, self.target))
         if len(sources) != len(targets):
             return [f"source names {len(sources)} files and target {len(targets)}; the numbers must be equal."]

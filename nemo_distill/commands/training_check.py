@@ -196,8 +196,8 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
     if library == "byte-level":
         return [
-            f"{where}.library=byte-level: NeMo's byte-level tokenizer has no token for the beginning of a sentence, which "
-            "translation needs; use another library."
+            f"{where}.library=byte-level: NeMo's byte-level tokenizer has no token for the beginning of a sentence, "
+            "which translation needs; use another library."
         ]
     if library not in ("sentencepiece", "yttm"):
         return []

@@ -86,6 +86,8 @@ class TrainingText:
 
     def problems(self) -> list[str]:
         """Returns a sentence for each problem of the keys of what will be made."""
+        if self.folder.exists() and not self.folder.is_dir():
+            return [f"model.preproc_out_dir={self.folder}: this is a file; give a folder."]
         if "distillation" in self.model:  # tokenizers come from the teacher
             return self._data_problems()
         problems = []
