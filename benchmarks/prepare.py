@@ -3,12 +3,12 @@
     python benchmarks/prepare.py            # 10⁵ and 10⁶ pairs: some minutes
     python benchmarks/prepare.py --quick    # 2 · 10³ and 2 · 10⁴ pairs
 
-The text has words of random syllables, as frequent as Zipf's law says, about 20 in a line. Both get the same tokenizer,
-fragments and processors. The text has a line more than its fragments, because NeMo loses the last fragment. Each
-measurement has a process of its own, whose imports are not timed; but those of the processes that NeMo starts are, which
---quick shows more than all else. The last line is a JSON object: the pairs per second of ours and of NeMo's at the largest
-size; their ratio; the seconds that a tokenizer takes to train on the largest text; and our peak memory at the largest
-size over that at the smallest, whose fragments are as large.
+The text has words of random syllables, as frequent as Zipf's law says, about 20 in a line. Both get the same
+tokenizer, fragments and processors. The text has a line more than its fragments, because NeMo loses the last one.
+Each measurement has a process of its own, whose imports are not timed. Those of the processes that NeMo starts are,
+and take most of its time with --quick. The last line is a JSON object: the pairs per second of ours and of NeMo's at
+the largest size; their ratio; the seconds that a tokenizer takes to train on the largest text; and our peak memory at
+the largest size over that at the smallest, whose fragments are as large.
 """
 
 import argparse

@@ -134,7 +134,9 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
 def tarred_problems(model: Mapping[str, Any]) -> list[str]:
     """Returns a sentence if the config uses tarred data that does not exist and will not be written."""
     train = model.get("train_ds") or {}
-    if not train.get("use_tarred_dataset") or train.get("metadata_file") or model.get("preproc_out_dir"):
+    if not train.get("use_tarred_dataset") or train.get("metadata_file"):
+        return []
+    if model.get("preproc_out_dir") and not train.get("tar_files"):
         return []
     return [
         "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "

@@ -69,7 +69,7 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
         if not kept.any():
             raise DataError(f"{where}: no pair of '{texts[0]}' is left: {dropped_in_words(dropped)}")
         if dropped and shown:
-            console.info(f"{where}: of {len(kept):,} pairs in '{texts[0]}' are left out: {dropped_in_words(dropped)}")
+            console.info(f"{where}: left out of the {len(kept):,} pairs in '{texts[0]}': {dropped_in_words(dropped)}")
         return list(compress(src_ids, kept)), list(compress(tgt_ids, kept))
 
     with replaced(TranslationDataset, "clean_src_and_target", clean):

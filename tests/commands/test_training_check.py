@@ -40,6 +40,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.num_batches_per_tarfile=0"], "model.train_ds.num_batches_per_tarfile=0: must be a whole number of at least 1."),
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.tokens_in_batch=0"], "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1."),
         (["model.encoder_tokenizer.library=byte-level"], "model.encoder_tokenizer.library=byte-level: NeMo's byte-level tokenizer has no token for the beginning"),
+        (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.tar_files=[x.tar]"], "model.train_ds.metadata_file has no value"),
         (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=true: only youtokentome"),
         (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1: NeMo does this only with youtokentome"),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),

@@ -120,6 +120,17 @@ def test_data_of_another_tokenizer_is_refused(config, tokenizer, yttm_tokenizer)
     assert "tokenizers.source.library was sentencepiece and is yttm" in problem
 
 
+def test_youtokentome_tokenizers_are_trained_too(config, tmp_path):
+    pytest.importorskip("youtokentome", reason="the extra [yttm] is not installed")
+    model = config(
+        **{f"{side}_tokenizer__library": "yttm" for side in ("encoder", "decoder")}, encoder_tokenizer__r2l=True
+    )
+    preprocess_data(model)
+    tokenizers = read_json(tmp_path / "a b;$(c)" / "metadata.tokens.150.json")["settings"]["tokenizers"]
+    assert [one["library"] for one in tokenizers.values()] == ["yttm", "yttm"]
+    assert [one["r2l"] for one in tokenizers.values()] == [True, False]
+
+
 def test_tar_files_that_devices_cannot_share_are_told(config, said):
     model = config(train_ds__num_batches_per_tarfile=2)
     preprocess_data(model, devices=1)

@@ -42,7 +42,7 @@ def test_nemo_keeps_empty_lines_in_silence_and_the_fix_drops_and_counts_them(tmp
     assert sentences(tmp_path) == 6
     with host_fixes.counted_cleaning("model.train_ds"):
         assert sentences(tmp_path, max_seq_length=6) == 2
-    assert said == [f"model.train_ds: of 6 pairs in '{tmp_path}/src' are left out: 3 empty, 1 too long"]
+    assert said == [f"model.train_ds: left out of the 6 pairs in '{tmp_path}/src': 3 empty, 1 too long"]
     with host_fixes.counted_cleaning("model.train_ds"), pytest.raises(DataError, match="no pair of .* is left"):
         sentences(tmp_path, min_seq_length=99)
     assert sentences(tmp_path) == 6
