@@ -215,13 +215,13 @@ def prepare(cfg: DictConfig) -> None:
 
 def data_rows(made: dict[str, Any]) -> dict[str, str]:
     """Returns the rows of a table about tarred data, from its metadata."""
-    pairs = made["pairs"] + sum(made["dropped"].values())
+    pairs, repeated = made["pairs"] + sum(made["dropped"].values()), made["repeated_batches"]
     return {
         "pairs read": f"{pairs:,}",
         **{f"dropped: {reason.replace('_', ' ')}": f"{count:,}" for reason, count in made["dropped"].items()},
         "pairs to train on": f"{made['pairs']:,}",
         "batches": f"{made['num_batches']:,}",
-        "batches that are there twice": f"{made['repeated_batches']:,}",
+        **({"batches that are there twice": f"{repeated:,}"} if repeated else {}),
         "tokens": f"{made['tokens']:,}",
         "padding": f"{made['padding']:.1%}",
         "tar files": f"{len(made['tar_files']):,}",
