@@ -131,6 +131,37 @@ def test_youtokentome_tokenizers_are_trained_too(config, tmp_path):
     assert [one["r2l"] for one in tokenizers.values()] == [True, False]
 
 
+def test_a_plain_training_and_its_validation_leave_out_pairs_with_an_empty_side_and_count_them(
+    tokenizer, corpus, tmp_path, monkeypatch
+):
+    from nemo_distill import DistillableMTEncDecModel
+    from nemo_distill.nemo_files import host_fixes
+
+    lines, model = [], tiny_config(tokenizer, corpus)
+    monkeypatch.setattr(host_fixes.console, "info", lines.append)
+    for side, text in (("de", "Hund\n\u200b\nrot\nHaus\n"), ("en", "dog\nred\n\nhouse\n")):
+        (tmp_path / f"odd.{side}").write_text(text, encoding="utf-8")
+    for section in ("train_ds", "validation_ds"):
+        files = {"src_file_name": f"{tmp_path}/odd.de", "tgt_file_name": f"{tmp_path}/odd.en"}
+        model[section].merge_with({**files, "clean": True})
+    made = DistillableMTEncDecModel(model)
+    assert sum(len(batch["src"]) for batch in made._train_ds.batches.values()) == 2
+    (validation,) = made._validation_ds
+    pairs = {
+        tuple(map(tuple, batch[side][:, 1:2].tolist()))
+        for batch in validation.batches.values()
+        for side in ("src", "tgt")
+    }
+    assert pairs == {
+        tuple((made.encoder_tokenizer.text_to_ids(word)[0],) for word in words)
+        for words in (("Hund", "Haus"), ("dog", "house"))
+    }
+    assert lines == [
+        f"model.{section}: left out of the 4 pairs in '{tmp_path}/odd.de': 2 empty"
+        for section in ("train_ds", "validation_ds")
+    ]
+
+
 def test_tar_files_that_devices_cannot_share_are_told(config, said):
     model = config(train_ds__num_batches_per_tarfile=2)
     preprocess_data(model, devices=1)
