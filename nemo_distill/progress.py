@@ -50,15 +50,18 @@ class Meter:
 
 
 @contextmanager
-def shown_progress(label: str, total: float, shown: bool = True) -> Iterator[Callable[[float, int], None]]:
+def shown_progress(
+    label: str, total: float, shown: bool = True, unit: str = "lines"
+) -> Iterator[Callable[[float, int], None]]:
     """Shows progress. Yields a function to call with the position and the units done since the last call.
 
     Args:
         label: describes the work.
         total: the final position.
         shown: set it to False in all processes but one.
+        unit: the name of the counted unit.
     """
-    meter = Meter(total)
+    meter = Meter(total, unit)
     if not shown:
         yield meter.advance
     elif Console().is_terminal:

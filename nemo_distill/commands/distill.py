@@ -7,13 +7,13 @@ from omegaconf import DictConfig
 from nemo_distill.commands.training import (
     check,
     plain_errors,
-    preprocess_data,
     resumes,
     run_job,
     start_from_nemo,
     training_run,
 )
 from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.commands.training_data import preprocess_data
 from nemo_distill.experiments.job_process import job_command
 from nemo_distill.experiments.sweep import run_in_sweep
 from nemo_distill.models.student_config import complete_student
@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
     with plain_errors(resumes(cfg)), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
         mix_training_data(cfg.model, folder)
-        preprocess_data(cfg.model, trainer)
+        preprocess_data(cfg.model, trainer.world_size, trainer.is_global_zero)
         if not (cfg.do_training or cfg.do_testing):
             return None
 

@@ -5,13 +5,13 @@ from omegaconf import DictConfig
 from nemo_distill.commands.training import (
     check,
     plain_errors,
-    preprocess_data,
     resumes,
     run_job,
     start_from_nemo,
     training_run,
 )
 from nemo_distill.commands.training_check import check_training
+from nemo_distill.commands.training_data import preprocess_data
 from nemo_distill.experiments.job_process import job_command
 from nemo_distill.experiments.sweep import run_in_sweep
 
@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> dict[str, str] | None:
         return outcome
     check(cfg, check_training)
     with plain_errors(resumes(cfg)), training_run(cfg) as trainer:
-        preprocess_data(cfg.model, trainer)
+        preprocess_data(cfg.model, trainer.world_size, trainer.is_global_zero)
         if not (cfg.do_training or cfg.do_testing):
             return None
 

@@ -1,9 +1,7 @@
 """The steps that `train` and `distill` share, in NeMo's order."""
 
 import errno
-import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from nemo_distill.experiments.run_settings import job_settings, new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.host_fixes import replaced, whole_fragments, write_over_checkpoints
+from nemo_distill.nemo_files.host_fixes import replaced, write_over_checkpoints
 from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
@@ -206,60 +204,6 @@ def build_trainer(cfg: DictConfig) -> Any:
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
-
-
-def preprocess_data(model: DictConfig, trainer: Any) -> None:
-    """Trains tokenizers, writes tarred data and puts their paths in `model`, if `model.preproc_out_dir` is set.
-
-    Raises:
-        ConfigurationError: if there are too few batches for a single tar file.
-    """
-    if not model.get("preproc_out_dir"):
-        return
-    from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
-
-    discarded = _DiscardedBatches(model.train_ds.get("num_batches_per_tarfile", 1000))
-    logger = logging.getLogger("nemo_logger")
-    logger.filters.insert(0, discarded)  # before the filter that hides NeMo's messages
-    try:
-        with whole_fragments(), open_dict(model):
-            MTDataPreproc(cfg=model, trainer=trainer)
-    except ValueError as error:
-        if discarded.kept_nothing:
-            raise ConfigurationError(discarded.sentences) from error
-        raise
-    finally:
-        logger.removeFilter(discarded)
-    for sentence in discarded.sentences:
-        console.warning(f"Warning: {sentence}")
-
-
-class _DiscardedBatches(logging.Filter):
-    """Finds out from NeMo's log how many batches are dropped. NeMo logs this at a level that is not shown.
-
-    All tar files must have the same number of batches, so that all devices get the same number. NeMo drops the
-    batches that do not fill a tar file.
-
-    Args:
-        per_file: number of batches per tar file.
-    """
-
-    def __init__(self, per_file: int):
-        super().__init__()
-        self.per_file, self.kept_nothing = per_file, False
-        self.sentences: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Inspects a log record and always returns True."""
-        found = re.search(r"batches discarded: (\d+), total batches kept: (\d+)", record.getMessage())
-        if found and (discarded := int(found[1])):
-            kept = int(found[2])
-            self.kept_nothing |= not kept
-            self.sentences.append(
-                f"model.train_ds.num_batches_per_tarfile={self.per_file}: {discarded:,} of {discarded + kept:,} "
-                "batches are left out, because they do not fill a tar file; a smaller number leaves out fewer, 1 none."
-            )
-        return True
 
 
 def start_from_nemo(cfg: DictConfig, model: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_distill.commands.prepare import tokenizer_problems
+from nemo_distill.commands.training_data import earlier_text_problems, training_text_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import check_trainer, unknown_keys
@@ -31,9 +33,7 @@ from nemo_distill.models.pairing import (
 )
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems
-from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
-from nemo_distill.storage.files import user_path
+from nemo_distill.nemo_files.model_kinds import SIDES, TOKENIZER_LIBRARIES, kind_problems, language_file_problems
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.overlap import evaluation_pairs_in_training
@@ -56,6 +56,7 @@ def check_training(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path)
     _raise(problems)
+    _raise(earlier_text_problems(model))
     return _oddities(model)
 
 
@@ -135,6 +136,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
         problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+    problems = list(dict.fromkeys(problems + training_text_problems(model)))
     return problems + _size_problems(model) + _head_problems(model.get("head") or {})
 
 
@@ -143,31 +145,12 @@ def tarred_problems(model: Mapping[str, Any]) -> list[str]:
     train = model.get("train_ds") or {}
     if not train.get("use_tarred_dataset") or train.get("metadata_file"):
         return []
-    if model.get("preproc_out_dir"):
-        return _tarring_problems(train)
+    if model.get("preproc_out_dir") and not train.get("tar_files"):
+        return []
     return [
         "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
         "let model.preproc_out_dir make tarred data of text."
     ]
-
-
-def _tarring_problems(train: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each limit on pairs that NeMo overrides when it writes tarred data."""
-    longest = train.get("max_seq_length", 512)
-    taken = {"min_seq_length": 1, "max_seq_length_diff": longest, "max_seq_length_ratio": longest}
-    return [
-        f"model.train_ds.{key}={train[key]}: where NeMo writes tarred data it takes {value} for it; set {value}, or "
-        "leave the pairs out of the text."
-        for key, value in taken.items()
-        if train.get("clean") and _is_stricter(key, train.get(key), value)
-    ]
-
-
-def _is_stricter(key: str, value: Any, than: Any) -> bool:
-    """True if a limit excludes pairs that another one keeps. Other checks report values that are not numbers."""
-    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (value, than)):
-        return False
-    return value > than if key.startswith("min") else value < than
 
 
 def _section_problems(model: Mapping[str, Any]) -> list[str]:
@@ -218,37 +201,16 @@ def _odd_data(model: Mapping[str, Any]) -> list[str]:
     return unread_files(model) + untokenized_text(model) + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
-def _has_tokenizer(model: Mapping[str, Any], side: str) -> bool:
-    """True if the tokenizer of this side need not be trained. Preprocessing trains only sentencepiece tokenizers."""
-    tokenizer = model.get(f"{side}_tokenizer") or {}
-    return tokenizer.get("tokenizer_model") is not None or tokenizer.get("library") != "sentencepiece"
-
-
 def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
-    where = f"model.{side}_tokenizer.tokenizer_model"
+    where = f"model.{side}_tokenizer"
     tokenizer = model.get(f"{side}_tokenizer") or {}
-    path = tokenizer.get("tokenizer_model")
-    other = "decoder" if side == "encoder" else "encoder"
-    if path and not required and "distillation" not in model and not _has_tokenizer(model, other):
-        return [
-            f"{where} is given and model.{other}_tokenizer.tokenizer_model is not: model.preproc_out_dir would train "
-            "and use new tokenizers for both; give both or none."
-        ]
-    if tokenizer.get("library") not in ("sentencepiece", "yttm", None):
+    path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
+    if tokenizer.get("library") not in TOKENIZER_LIBRARIES:  # `kind_problems` reports this
         return []
-    if tokenizer.get("library") == "yttm" and model.get("preproc_out_dir"):
-        remedy = "train the tokenizer with 'yttm bpe' and leave preproc_out_dir null"
-        return [f"model.{side}_tokenizer.library=yttm does not go with model.preproc_out_dir; {remedy}."]
-    if path is None:
-        remedy = "give it, or let model.preproc_out_dir train one"
-        if model.get("preproc_out_dir") and tokenizer.get("vocab_size") is None and "distillation" not in model:
-            return [f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs."]
-        return [f"{where} has no value; {remedy}."] if required else []
-    problems = tokenizer_file_problems(where, path, bool(tokenizer.get("sentencepiece_legacy")))
-    if problems or tokenizer_library(user_path(path)) != "sentencepiece":
-        return problems
-    return [
-        f"model.{side}_tokenizer.{option}={value}: NeMo 2 ignores it for sentencepiece; leave it out, or use yttm."
-        for option in ("bpe_dropout", "r2l")
-        if (value := tokenizer.get(option))
-    ]
+    legacy = bool(tokenizer.get("sentencepiece_legacy"))
+    problems = tokenizer_problems(path, library, bool(tokenizer.get("r2l")), legacy)
+    if library == "sentencepiece" and (dropout := tokenizer.get("bpe_dropout")):
+        problems.append(f"bpe_dropout={dropout}: NeMo does this only with youtokentome; leave it null.")
+    if path is None and required:
+        problems.append("tokenizer_model has no value; give it, or let model.preproc_out_dir train one.")
+    return [f"{where}.{problem}" for problem in problems]

@@ -51,6 +51,8 @@ PRECISIONS = (
 DATA = {
     **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),
     **dict.fromkeys(("num_workers", "min_seq_length", "max_seq_length_diff"), FromZero),
+    "max_seq_length_ratio": Annotated[float, Field(ge=1)],
+    "clean": bool,
 }
 STACK = {
     **dict.fromkeys(("hidden_size", "inner_size", "num_layers", "num_attention_heads", "max_sequence_length"), Count),
@@ -63,6 +65,8 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "len_pen": NotNegative,
         "label_smoothing": Share,
         "search": Literal["nemo_distill", "nemo"],  # ours: what validation translates with
+        "preproc_out_dir": str | None,
+        "preproc_overwrite": bool,  # ours
     },
     **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{side}": STACK for side in ("encoder", "decoder")},

@@ -21,6 +21,7 @@ from nemo_distill.models.language_tag import language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import check_positions
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
@@ -54,15 +55,16 @@ class TranslationTeacher:
         self.tag = teacher_tag(self.model, student)
         self.pad_id = self.model.decoder_tokenizer.pad_id
         self.vocab_size = self.tag.words if self.tag else self.model.decoder_vocab_size
-        dataset = MTEncDecModel._setup_dataset_from_config(
-            cfg=OmegaConf.merge(train_ds, IN_ORDER),
-            encoder_tokenizer=self.model.encoder_tokenizer,
-            decoder_tokenizer=self.model.decoder_tokenizer,
-            global_rank=0,
-            world_size=1,
-            multilingual=bool(student.get("multilingual")),
-            multilingual_ids=language_ids(self.model),
-        )
+        with counted_cleaning("model.train_ds"):
+            dataset = MTEncDecModel._setup_dataset_from_config(
+                cfg=OmegaConf.merge(train_ds, IN_ORDER),
+                encoder_tokenizer=self.model.encoder_tokenizer,
+                decoder_tokenizer=self.model.decoder_tokenizer,
+                global_rank=0,
+                world_size=1,
+                multilingual=bool(student.get("multilingual")),
+                multilingual_ids=language_ids(self.model),
+            )
         check_positions("model.train_ds", dataset, self.model.cfg, "the teacher's", tag=bool(self.tag))
         # NeMo would sample from several data sets. Here each pair must be read exactly once.
         self.datasets = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]

@@ -41,6 +41,7 @@ from nemo_distill.models.language_tag import LanguageTag, added_tags, language_i
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
 from nemo_distill.models.positions import check_positions, check_width
+from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from nemo_distill.nemo_files.weights import check_weights
@@ -335,19 +336,22 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             for side, tokenizer in sides.items()
         }
 
-    def setup_training_data(self, train_data_config: DictConfig) -> None:
+    def setup_training_data(self, train_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        super().setup_training_data(train_data_config)
+        with counted_cleaning("model.train_ds", self.global_rank == 0):
+            super().setup_training_data(train_data_config)
         check_positions("model.train_ds", self._train_ds, self.cfg)
 
-    def setup_validation_data(self, val_data_config: DictConfig) -> None:
+    def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        super().setup_validation_data(val_data_config)
+        with counted_cleaning("model.validation_ds", self.global_rank == 0):
+            super().setup_validation_data(val_data_config)
         check_positions("model.validation_ds", self._validation_ds, self.cfg)
 
-    def setup_test_data(self, test_data_config: DictConfig) -> None:
+    def setup_test_data(self, test_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        super().setup_test_data(test_data_config)
+        with counted_cleaning("model.test_ds", self.global_rank == 0):
+            super().setup_test_data(test_data_config)
         check_positions("model.test_ds", self._test_ds, self.cfg)
 
     def train_dataloader(self) -> Any:

@@ -6,7 +6,7 @@ is fixed, so that the entry can be removed.
 | problem | seen in |
 |---|---|
 | NeMo cannot restore models with a youtokentome tokenizer: `restore_youtokentome` | nemo_toolkit 2.4 |
-| NeMo loses the last fragment of tarred data: `whole_fragments` | nemo_toolkit 2.4 |
+| NeMo's `clean: true` keeps pairs with an empty line, and tells nothing: `counted_cleaning` | nemo_toolkit 2.4 |
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
@@ -15,14 +15,21 @@ is fixed, so that the entry can be removed.
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.config.errors import ConfigurationError
+import numpy as np
+
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.console import console
 from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
+from nemo_distill.text.batches import PairLimits, dropped_in_words
+from nemo_distill.text.lines import blank_lines
 
 
 @contextmanager
@@ -37,19 +44,36 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def whole_fragments() -> Iterator[None]:
-    """Within this context, NeMo's preprocessing for tarred data uses all lines.
+def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
+    """Within this context, NeMo's `clean: true` also drops pairs with an empty line, and prints what it drops.
 
-    NeMo ends the last fragment at line -1 and loses its lines. In a corpus with a single fragment, all lines are lost.
+    NeMo counts the first and the last token of an empty line, so that `min_seq_length` keeps it.
+
+    Args:
+        where: the key of the data, for the messages.
+        shown: whether this process prints.
     """
-    from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
+    from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
 
-    with replaced(MTDataPreproc, "_get_lines_partition", staticmethod(_fragments)):
+    def clean(
+        dataset: Any, src_ids: list, tgt_ids: list, max_tokens: int, min_tokens: int, max_tokens_diff: int,
+        max_tokens_ratio: float,
+    ) -> tuple[list, list]:  # fmt: skip
+        limits = PairLimits(True, max_tokens, min_tokens, max_tokens_diff, max_tokens_ratio)
+        texts = [dataset.dataset_src, dataset.dataset_tgt]
+        lengths = [np.fromiter(map(len, ids), np.int64, len(ids)) for ids in (src_ids, tgt_ids)]
+        for text, side in zip(texts, lengths):
+            side[blank_lines(Path(text))] = 0  # their spaces and invisible characters may be tokens
+        dropped: Counter[str] = Counter()
+        kept = limits.keeps(lengths[0], lengths[1], dropped)
+        if not kept.any():
+            raise DataError(f"{where}: no pair of '{texts[0]}' is left: {dropped_in_words(dropped)}")
+        if dropped and shown:
+            console.info(f"{where}: left out of the {len(kept):,} pairs in '{texts[0]}': {dropped_in_words(dropped)}")
+        return list(compress(src_ids, kept)), list(compress(tgt_ids, kept))
+
+    with replaced(TranslationDataset, "clean_src_and_target", clean):
         yield
-
-
-def _fragments(num_lines: int, lines_per_fragment: int) -> list[list[int]]:
-    return [[start, start + lines_per_fragment] for start in range(0, num_lines, lines_per_fragment)]
 
 
 @contextmanager

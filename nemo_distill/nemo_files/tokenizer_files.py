@@ -131,8 +131,8 @@ def tokenizer_file_problems(where: str, path: Any, adds_tokens: bool = False) ->
         return [f"{where}: {error}."]
     if adds_tokens or not (missing := missing_special_tokens(vocabulary)):
         return []
-    section = where.rpartition(".")[0]
     return [
-        f"{where}: '{path}' has {missing}, but translation needs all special tokens; train it with --pad_id=0 "
-        f"--unk_id=1 --bos_id=2 --eos_id=3, or set {section}.sentencepiece_legacy=true, which adds what is missing."
+        f"{where}: '{path}' has {missing}, but translation needs all special tokens. Train it with 'nemo-distill "
+        "prepare', or with spm_train --pad_id=3 --bos_id=1 --eos_id=2 --unk_id=0. In a training, you can also set "
+        "sentencepiece_legacy=true next to it, which adds what is missing."
     ]

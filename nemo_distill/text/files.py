@@ -48,7 +48,17 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
-    return problems
+    return problems + (_outdated_ids(where, sources + targets) if section.get("use_cache") else [])
+
+
+def _outdated_ids(where: str, names: Sequence[str]) -> list[str]:
+    """Returns a sentence for each file of ids, which NeMo has kept next to the text, that is older than the text."""
+    texts = [user_path(name) for name in names if is_file(name) and is_file(f"{name}.pkl")]
+    return [
+        f"{where}.use_cache=true: '{text}.pkl' is older than '{text}', and NeMo would train on it; delete it."
+        for text in texts
+        if user_path(f"{text}.pkl").stat().st_mtime < text.stat().st_mtime
+    ]
 
 
 def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
@@ -91,7 +101,7 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
         if model.get(language) in (None, "ignore"):
             continue
         named = {f"model.distillation.mix.corpora.{name}.{end}": corpus.get(end) for name, corpus in corpora.items()}
-        if not section.get("use_tarred_dataset"):
+        if not (section.get("use_tarred_dataset") and section.get("metadata_file")):
             named[f"model.train_ds.{side}_file_name"] = section.get(f"{side}_file_name")
         for key, value in named.items():
             files = [path for pattern in as_list(value) for path in expand_paths(pattern)]

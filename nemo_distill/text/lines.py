@@ -6,7 +6,9 @@ such character in one language would shift all following lines against the other
 
 import gzip
 import hashlib
+import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ MAX_BYTES = 1 << 26
 # Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode categories: control and format characters, separators
 
 
 # Characters that `splitlines` or other programs treat as line ends, or that do not belong in text.
@@ -87,7 +91,7 @@ def clean_line(raw: bytes, policy: LinePolicy) -> Line:
             return Line("", INVALID_UTF8)
         text, oddity = raw.decode("utf-8", "replace"), INVALID_UTF8
     cleaned = clean_text(text)
-    if not cleaned or cleaned.isspace():
+    if is_blank(cleaned):
         return Line("", EMPTY)
     if len(cleaned) > policy.max_characters:
         return Line("", OVER_LONG)
@@ -96,6 +100,19 @@ def clean_line(raw: bytes, policy: LinePolicy) -> Line:
         if policy.control_characters == "skip":
             return Line("", CONTROL_CHARACTERS)
     return Line(cleaned, oddity)
+
+
+def is_blank(text: str) -> bool:
+    """True if a line shows nothing: it is empty, or has only spaces and invisible characters such as U+200B."""
+    if _LETTER_OR_DIGIT.search(text):  # in nearly all lines, near their start
+        return False
+    return all(unicodedata.category(character) in _INVISIBLE for character in text)
+
+
+def blank_lines(path: Path) -> list[int]:
+    """Returns the numbers, from 0, of the lines of a file that show nothing; see `is_blank`."""
+    lines = (raw.decode("utf-8", "replace") for raw in TextFiles([path]))
+    return [number for number, line in enumerate(lines) if is_blank(line)]
 
 
 def clean_text(text: str) -> str:
@@ -200,6 +217,11 @@ def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
 
 
 def expand_paths(pattern: str) -> list[Path]:
-    """Returns the files for a path, which may contain `~` and `*`. Several files are in numeric order."""
+    """Returns the files for a path, which may contain `~` and `*`. Several files are in numeric order.
+
+    A file whose very name is `news[2013].fr` comes before the pattern.
+    """
     path = str(user_path(pattern))
-    return [Path(name) for name in sorted(glob(path), key=numeric_order)] if has_magic(path) else [Path(path)]
+    if os.path.isfile(path) or not has_magic(path):
+        return [Path(path)]
+    return [Path(name) for name in sorted(glob(path), key=numeric_order)]

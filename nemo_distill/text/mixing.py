@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from glob import escape
 from itertools import repeat
 from pathlib import Path
 from random import Random
@@ -120,7 +121,7 @@ def write_mix(
     record = mix.work.done(overwrite)
     if record and all(path.is_file() for path in texts):
         return record
-    remove_leftovers(mix.output.parent, f"{mix.output.name}.*")
+    remove_leftovers(mix.output.parent, f"{escape(mix.output.name)}.*")
     parts = _plan(mix)
     lines = sum(part.lines for part in parts.values())
     with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):

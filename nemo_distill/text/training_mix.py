@@ -54,7 +54,7 @@ def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
-    """Returns the source and target files for training, from the mix or from `train_ds`. Tarred data is ignored.
+    """Returns the source and target files for training, from the mix or from `train_ds`; none of existing tarred data.
 
     Args:
         model: the model's config, resolved.
@@ -62,7 +62,7 @@ def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
     if corpora := _mixed_corpora(model):
         return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
     train_ds = model.get("train_ds") or {}
-    if train_ds.get("use_tarred_dataset"):
+    if train_ds.get("use_tarred_dataset") and train_ds.get("metadata_file"):
         return []
     return [
         (Path(source).expanduser(), Path(target).expanduser())

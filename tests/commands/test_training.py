@@ -2,27 +2,22 @@
 
 import errno
 import json
-import pickle
 import re
 import signal
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_distill import commands
-from nemo_distill.commands import training
 from nemo_distill.commands.jobs import JOBS
-from nemo_distill.commands.training import plain_errors, preprocess_data, resumes
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.commands.training import plain_errors, resumes
 from nemo_distill.storage.ledger import fingerprint
-from tests.conftest import SCRIPTS, tiny_config
+from tests.conftest import SCRIPTS
 
 TRAIN = """
 import os, signal, sys
@@ -159,7 +154,7 @@ def test_a_training_goes_on_where_its_config_says_so(section, expected):
     assert resumes(OmegaConf.create({"exp_manager": section})) is expected
 
 
-THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "study")
+THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "prepare", "study")
 STUDY = SCRIPTS / "study" / "study.py"
 JOB_FILES = [
     STUDY,
@@ -172,55 +167,3 @@ def test_a_job_promises_to_go_on_only_if_it_does(path):
     promised = re.search(r"with plain_errors\((.*?)\)[,:]", path.read_text())[1]
     trains = path.stem in ("train", "distill")
     assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in THAT_GO_ON else "")
-
-
-@pytest.fixture
-def write_tarred_data(corpus, tokenizer, tmp_path):
-    """Writes the corpus as tar files of so many batches, and returns how many sentences are in them."""
-
-    def write(per_file):
-        model = tiny_config(tokenizer, corpus)
-        model.preproc_out_dir = str(tmp_path / "tarred")
-        model.train_ds.update(
-            {
-                "use_tarred_dataset": True,
-                "tokens_in_batch": 100,
-                "num_batches_per_tarfile": per_file,
-                "n_preproc_jobs": 1,
-            }
-        )
-        preprocess_data(model, pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
-        sentences = 0
-        for path in (tmp_path / "tarred").glob("*.tar"):
-            with tarfile.open(path) as archive:
-                batches = [pickle.load(archive.extractfile(member)) for member in archive.getmembers()]
-            assert len(batches) == per_file
-            sentences += sum(len(batch["src"]) for batch in batches)
-        return sentences
-
-    return write
-
-
-@pytest.fixture
-def warnings(monkeypatch):
-    said = []
-    monkeypatch.setattr(training.console, "warning", said.append)
-    return said
-
-
-def test_tar_files_of_one_batch_hold_all_pairs(write_tarred_data, warnings):
-    assert write_tarred_data(1) == 64 and warnings == []
-
-
-def test_batches_that_fill_no_tar_file_are_told(write_tarred_data, warnings):
-    """NeMo leaves them out, so that devices have equally many, and says so at a level that is not shown."""
-    assert 32 < write_tarred_data(4) < 64
-    (warning,) = warnings
-    assert "model.train_ds.num_batches_per_tarfile=4" in warning and "2 of 10 batches" in warning
-
-
-def test_a_corpus_that_fills_no_tar_file_is_refused(write_tarred_data):
-    with pytest.raises(ConfigurationError) as error:
-        write_tarred_data(100)
-    (problem,) = error.value.problems
-    assert "model.train_ds.num_batches_per_tarfile=100" in problem and "10 of 10 batches" in problem

@@ -14,6 +14,7 @@ from nemo_distill.commands.evaluate import EvaluationConfig
 from nemo_distill.commands.export import ExportConfig
 from nemo_distill.commands.labelling_config import LabellingConfig
 from nemo_distill.commands.mix_corpora import MixingConfig
+from nemo_distill.commands.prepare import PreparationConfig, TokenizerConfig
 from nemo_distill.commands.report import ReportConfig
 from nemo_distill.commands.size_student import SizingConfig
 from nemo_distill.commands.translate import TranslationConfig
@@ -36,6 +37,8 @@ SHOWN = [
     ("mix_corpora", "corpora.real", CorpusSection),
     ("mix_corpora", "corpora.pseudo", CorpusSection),
     ("model_card", "", CardConfig),
+    ("prepare", "", PreparationConfig),
+    ("prepare", "tokenizer", TokenizerConfig),
     ("report", "", ReportConfig),
     ("size_student", "", SizingConfig),
     ("translate", "", TranslationConfig),

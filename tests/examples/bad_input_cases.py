@@ -140,11 +140,22 @@ BASELINES = [
     ("enc_dec_nmt.py", f"{PLAIN} model.train_ds.tgt_file_name=empty.de", CONFIG, "'empty.de' has 0"),
     ("enc_dec_nmt.py", f"{PLAIN} model.preproc_out_dir=new model.encoder_tokenizer.tokenizer_model=null", CONFIG,
      "model.encoder_tokenizer.vocab_size has no value"),
+    ("enc_dec_nmt.py", f"{PLAIN} model.preproc_out_dir=train.de", CONFIG, "model.preproc_out_dir=train.de: this is a file"),
+    ("enc_dec_nmt.py", f"{PLAIN} model.preproc_out_dir=3", CONFIG, "model.preproc_out_dir=3: must be"),
     ("enc_dec_nmt.py", f"{PLAIN} model.optim.name=adamm", CONFIG, "model.optim.name=adamm: must be"),
     ("enc_dec_nmt.py", f"{PLAIN} model.optim.sched.name=Cosine", CONFIG, "model.optim.sched.name=Cosine: must be"),
     ("enc_dec_nmt.py", f"-m {PLAIN} seed=0,1", CONFIG, "the trainings of a sweep would share it"),
     ("enc_dec_nmt_distill.py", f"-m {DISTIL} model.distillation.temperature=1,2", CONFIG, "would share it; leave"),
 ]  # fmt: skip
+PREPARE = "source=train.de target=train.en output=new tokenizer.vocab_size=60"
+PREPARING = [
+    ("prepare.py", "source=train.de target=train.en output=new", CONFIG, "tokenizer.vocab_size has no value; give it"),
+    ("prepare.py", f"{PREPARE} target=empty.de", CONFIG, "target names 'empty.de', which is empty."),
+    ("prepare.py", f"{PREPARE} source=nowhere.de", CONFIG, "source names 'nowhere.de', which does not exist."),
+    ("prepare.py", f"{PREPARE} tokenizer.tokenizer_model=plain.model", CONFIG, "'plain.model' is not a sentencepiece"),
+    ("prepare.py", f"{PREPARE} output=train.en", CONFIG, "output=train.en: this is a file; give a folder."),
+    ("prepare.py", f"{PREPARE} tokens_in_batch=0", CONFIG, "tokens_in_batch=0: must be a whole number of at least 1."),
+]
 CACHES = [
     ("cache_teacher.py", f"{CACHE} cache.k=0", CONFIG, "cache.k=0: must be"),
     ("cache_teacher.py", f"{CACHE} cache.dtype=int8", CONFIG, "cache.dtype=int8: must be one of float16, float32"),
@@ -239,5 +250,5 @@ USES = [
     ("study/study.py", "output_dir=new corpus.folder=. report_only=true", CONFIG, "output_dir=new holds no trained teacher."),
 ]  # fmt: skip
 CASES = [
-    *KEYS, *OBJECTIVES, *TEACHERS, *TEXT, *BASELINES, *CACHES, *LABELLING, *MIXING, *USES,
+    *KEYS, *OBJECTIVES, *TEACHERS, *TEXT, *BASELINES, *PREPARING, *CACHES, *LABELLING, *MIXING, *USES,
 ]  # fmt: skip

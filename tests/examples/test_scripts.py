@@ -48,7 +48,7 @@ def run_alone(job, *arguments, cwd):
 
 @pytest.fixture(scope="module")
 def tarred(corpus, tokenizer, teacher_path, tmp_path_factory):
-    """Tarred data that NeMo's preprocessing wrote, through our script, of 64 real pairs and half as many pseudo-labels."""
+    """Tarred data that a training has prepared, of 64 real pairs and half as many pseudo-labels."""
     folder = tmp_path_factory.mktemp("tarred")
     for side in ("src", "tgt"):
         (folder / f"pseudo.{side}").write_text("rot rot rot\n" * 48)
@@ -68,7 +68,6 @@ def tarred(corpus, tokenizer, teacher_path, tmp_path_factory):
 
 
 def test_tarred_data_holds_every_line_of_a_mix_in_its_proportions(tarred):
-    """NeMo alone leaves out the last fragment of a corpus, which is all of this one."""
     targets = []
     for path in tarred.glob("*.tar"):
         with tarfile.open(path) as archive:

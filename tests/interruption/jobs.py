@@ -1,4 +1,4 @@
-"""The five kinds of job that run for long, each as a command on tiny models and data."""
+"""The six kinds of job that run for long, each as a command on tiny models and data."""
 
 from pathlib import Path
 
@@ -76,7 +76,17 @@ def training(corpus: Path, folder: Path) -> Script:
     return Script("enc_dec_nmt_distill.py", arguments)
 
 
+def preparing(corpus: Path, folder: Path) -> Script:
+    """A tokenizer, and tarred data of several fragments."""
+    arguments = (
+        f"source={corpus}/train.de", f"target={corpus}/train.en", f"output={folder}", "tokenizer.vocab_size=60",
+        "tokens_in_batch=100", "lines_per_dataset_fragment=20", "num_batches_per_tarfile=3", "threads=1",
+    )  # fmt: skip
+    return Script("prepare.py", arguments)
+
+
 SCRIPTS_OF = {
+    "preparing": preparing,
     "labelling": labelling,
     "caching": caching,
     "exporting": exporting,

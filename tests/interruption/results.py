@@ -110,6 +110,7 @@ def check_cache(folder: Path, whole: Path) -> None:
 
 
 CHECKS = {
+    "preparing": (check_bytes, bytes_of),
     "labelling": (check_bytes, bytes_of),
     "caching": (check_cache, bytes_of),
     "exporting": (check_bytes, bytes_of),

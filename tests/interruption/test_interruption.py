@@ -16,7 +16,7 @@ from tests.interruption.jobs import SCRIPTS_OF
 from tests.interruption.results import CHECKS
 from tests.pseudo_labels.fakes import contents
 
-KILLS = {"labelling": 6, "caching": 4, "exporting": 4, "evaluating": 3, "training": 4}  # 21 a run
+KILLS = {"preparing": 3, "labelling": 6, "caching": 4, "exporting": 4, "evaluating": 3, "training": 4}  # 24 a run
 SEED = int(os.environ.get("KILL_SEED", 0))
 
 

@@ -34,12 +34,12 @@ def test_lines_that_the_tokenizer_reads_otherwise_are_found_and_tarred_data_is_n
     (tmp_path / "odd.en").write_text("red\ndog ⅷ house\n")
     config.train_ds = {
         "src_file_name": str(tmp_path / "odd.de"), "tgt_file_name": str(tmp_path / "odd.en"),
-        "tokens_in_batch": 1, "shuffle": False, "use_tarred_dataset": False,
+        "tokens_in_batch": 1, "shuffle": False, "use_tarred_dataset": False, "metadata_file": None,
     }  # fmt: skip
     model = DistillableMTEncDecModel(config)
     batch = [torch.as_tensor(array) for array in model._train_ds[LAST + len(model._train_ds)]]
     assert model.batch_origin(batch) == f"The batch contains line 2 of '{tmp_path}/odd.de' and '{tmp_path}/odd.en'."
-    model.cfg.train_ds.use_tarred_dataset = True
+    model.cfg.train_ds.update({"use_tarred_dataset": True, "metadata_file": "metadata.json"})
     assert model.batch_origin(batch).startswith("The batch's first source sentence is 'Hund")
 
 

@@ -1,23 +1,51 @@
 """Each fix is still needed: a test that fails tells that its host has mended the fault, and that the fix can go."""
 
 import inspect
+import re
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from nemo.collections.nlp.data.machine_translation.preproc_mt_data import MTDataPreproc
+from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.nemo_files import host_fixes
 
 
-def test_nemo_loses_the_last_fragment_and_the_fix_keeps_it():
-    assert MTDataPreproc._get_lines_partition(5, 10) == [[0, -1]]
-    with host_fixes.whole_fragments():
-        assert MTDataPreproc._get_lines_partition(25, 10) == [[0, 10], [10, 20], [20, 30]]
-    assert MTDataPreproc._get_lines_partition(5, 10) == [[0, -1]]
+class Words:
+    """A tokenizer with an id for each word and space, also for invisible ones."""
+
+    pad_id, bos_id, eos_id = 0, 1, 2
+
+    def text_to_ids(self, text):
+        return [3 + len(part) for part in re.split("( )", text) if part]
+
+
+def sentences(tmp_path, **limits):
+    """The numbers of tokens of the pairs that a data set of NeMo's has."""
+    for side, lines in {
+        "src": ["ab c", "", "ab", " ", "c d e f", "ab"],
+        "tgt": ["a", "b", "\u200b", "c", "d", "ef"],
+    }.items():
+        (tmp_path / side).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    dataset = TranslationDataset(str(tmp_path / "src"), str(tmp_path / "tgt"), clean=True, **limits)
+    dataset.batchify(Words(), Words())
+    return sum(len(batch["src"]) for batch in dataset.batches.values())
+
+
+def test_nemo_keeps_empty_lines_in_silence_and_the_fix_drops_and_counts_them(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(host_fixes.console, "info", said.append)
+    assert sentences(tmp_path) == 6
+    with host_fixes.counted_cleaning("model.train_ds"):
+        assert sentences(tmp_path, max_seq_length=6) == 2
+    assert said == [f"model.train_ds: left out of the 6 pairs in '{tmp_path}/src': 3 empty, 1 too long"]
+    with host_fixes.counted_cleaning("model.train_ds"), pytest.raises(DataError, match="no pair of .* is left"):
+        sentences(tmp_path, min_seq_length=99)
+    assert sentences(tmp_path) == 6
 
 
 def test_nemo_accepts_no_youtokentome():

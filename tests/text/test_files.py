@@ -1,9 +1,11 @@
 """What is told of the files that a config names."""
 
+import os
+
 import pytest
 
 from nemo_distill.text import files as text_files
-from nemo_distill.text.files import unread_files, untokenized_text
+from nemo_distill.text.files import data_problems, unread_files, untokenized_text
 
 
 @pytest.fixture
@@ -23,6 +25,16 @@ def test_a_file_that_is_too_large_to_be_looked_through_is_warned_of(train_ds):
 def test_of_small_files_and_of_none_nothing_is_said(train_ds):
     assert unread_files({"train_ds": train_ds | {"src_file_name": train_ds["tgt_file_name"]}}) == []
     assert unread_files({}) == unread_files({"train_ds": {"metadata_file": "x"}}) == []
+
+
+def test_ids_that_nemo_kept_of_an_older_text_are_told(tmp_path):
+    section = {"src_file_name": str(tmp_path / "a"), "tgt_file_name": str(tmp_path / "b"), "use_cache": True}
+    for name, changed in {"a": 2, "a.pkl": 1, "b": 1, "b.pkl": 2}.items():
+        (tmp_path / name).write_text("dog\n")
+        os.utime(tmp_path / name, (changed, changed))
+    (problem,) = data_problems("model.train_ds", section)
+    assert problem.startswith(f"model.train_ds.use_cache=true: '{tmp_path}/a.pkl' is older than '{tmp_path}/a'")
+    assert data_problems("model.train_ds", section | {"use_cache": False}) == []
 
 
 def test_raw_text_is_warned_of_where_a_models_languages_mean_moses(tmp_path):

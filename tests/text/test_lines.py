@@ -28,6 +28,8 @@ CASES = [
     (b"   ", POLICY, "", "empty"),
     (b"\r", POLICY, "", "empty"),
     ("\ufeff".encode(), POLICY, "", "empty"),
+    ("\u200b \u00ad\u3000".encode(), POLICY, "", "empty"),
+    ("\u200b.".encode(), POLICY, "\u200b.", None),
     (b"\x00\x00", STRICT, "", "empty"),
     (b"a" * 10, POLICY, "a" * 10, None),
     (b"a" * 11, POLICY, "", "over_long"),
@@ -130,6 +132,9 @@ def test_many_files_come_in_the_order_of_their_numbers(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in expand_paths(f"{tmp_path}/part.*")] == ["part.1", "part.2", "part.10", "part.²"]
     assert expand_paths(f"{tmp_path}/none.*") == []
+    (tmp_path / "part.[2]").touch()
+    assert expand_paths(f"{tmp_path}/part.[2]") == [tmp_path / "part.[2]"]  # the very name before the pattern
+    assert expand_paths(f"{tmp_path}/part.[1]") == [tmp_path / "part.1"]
     assert expand_paths("~/x")[0].is_absolute()
 
 

@@ -1,0 +1,244 @@
+"""Trains tokenizers and writes tarred data, before a training."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config, section
+from nemo_distill.nemo_files.tokenizer_files import (
+    MissingPackageError,
+    import_youtokentome,
+    tokenizer_file_problems,
+    tokenizer_library,
+)
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.preparation import TokenizerFile, earlier_work, train_missing, write_shown
+from nemo_distill.text.tarred_data import BatchSettings, TarredData
+from nemo_distill.text.tokenizer_training import TokenizerJob, TokenizerTraining
+
+SIDES = ("source", "target")
+REMEDY = "give another folder, or make it again with overwrite=true"
+
+
+@section
+class TokenizerConfig(TokenizerTraining):
+    """A tokenizer, which is trained if `tokenizer_model` is null."""
+
+    tokenizer_model: str | None = None
+    """A tokenizer that exists already."""
+    r2l: bool = False
+    """Ids from right to left; only for youtokentome."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each invalid combination of keys."""
+        return [*super().problems(), *tokenizer_problems(self.tokenizer_model, self.library, self.r2l)]
+
+
+def tokenizer_problems(path: str | None, library: str, r2l: bool = False, legacy: bool = False) -> list[str]:
+    """Returns sentences, beginning with a key of a tokenizer's section, about what does not go with its library.
+
+    Args:
+        path: the tokenizer, if it exists already.
+        library: `sentencepiece` or `yttm`.
+        r2l: whether it gives ids from right to left.
+        legacy: whether NeMo adds special tokens that a sentencepiece model lacks.
+    """
+    problems = tokenizer_file_problems("tokenizer_model", path, legacy) if path else []
+    if path and not problems:
+        library = tokenizer_library(user_path(path))
+    if library == "yttm" and not path:
+        try:
+            import_youtokentome("library=yttm")
+        except MissingPackageError as error:
+            problems.append(f"{error}.")
+    if r2l and library != "yttm":
+        problems.append("r2l=true: only youtokentome tokenizers can do this; set r2l=false or library=yttm.")
+    return problems
+
+
+@section
+class PreparationConfig(BatchSettings):
+    """The configuration of `prepare`."""
+
+    source: InputFiles = Field(kw_only=True)
+    """The source text: a file or a list of files, plain or gzip. `part.*` stands for all such files."""
+    target: InputFiles = Field(kw_only=True)
+    """The target files, parallel to the source files."""
+    output: str = Field(kw_only=True)
+    """The folder for tokenizers and data."""
+    overwrite: bool = False
+    """Replace tokenizers and data that were made from other text or with other settings."""
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    """The tokenizer of both languages, or of the source if the target has its own."""
+    target_tokenizer: TokenizerConfig | None = None
+    """The tokenizer of the target; null: one tokenizer for both languages."""
+    tarred: bool = True
+    """Write tarred data; false: only train tokenizers."""
+    tar_file_prefix: str = Field(default="parallel", pattern=r"^[^/\s]+$")
+    """The beginning of the tar files' names."""
+    devices: int = Field(default=1, ge=1)
+    """The number of tar files is a multiple of this, so that so many devices get the same number."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads that turn text into ids; null: one for each processor."""
+    reading: LinePolicy = Field(default_factory=LinePolicy)
+    """How to treat invalid lines. A pair is dropped and counted if one of its lines is dropped."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each invalid combination of keys."""
+        if user_path(self.output).is_file():
+            return [f"output={self.output}: this is a file; give a folder."]
+        sources, targets = (input_files(files) for files in (self.source, self.target))
+        if len(sources) != len(targets):
+            return [f"source names {len(sources)} files and target {len(targets)}; the numbers must be equal."]
+        problems = [one for files in zip(sources, targets) for one in unequal_lengths("source", *files)]
+        for key, tokenizer in (("tokenizer", self.tokenizer), ("target_tokenizer", self.target_tokenizer)):
+            if tokenizer and not tokenizer.tokenizer_model and tokenizer.vocab_size is None:
+                problems.append(f"{key}.vocab_size has no value; give it, or {key}.tokenizer_model.")
+        return problems
+
+
+@dataclass(frozen=True)
+class PreparationJob:
+    """A job with a valid configuration.
+
+    Args:
+        config: the configuration.
+        tokenizers: the tokenizers of source and target.
+    """
+
+    config: PreparationConfig
+    tokenizers: tuple[TokenizerFile, TokenizerFile]
+
+    @property
+    def folder(self) -> Path:
+        return user_path(self.config.output)
+
+    def data(self) -> list[TarredData]:
+        """Returns the data to write. The tokenizers must exist."""
+        config = self.config
+        if not config.tarred:
+            return []
+        identities = {side: file.identity() for side, file in zip(SIDES, self.tokenizers)}
+        settings = BatchSettings(**{field.name: getattr(config, field.name) for field in fields(BatchSettings)})
+        files = input_files(config.source), input_files(config.target)
+        return [
+            TarredData(
+                self.folder, *files, identities, settings, config.reading, config.devices, config.tar_file_prefix
+            )
+        ]
+
+
+def preparation_job(cfg: DictConfig) -> PreparationJob:
+    """Returns the job of a configuration.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    config = read_config(PreparationConfig, cfg)
+    texts = {"source": input_files(config.source), "target": input_files(config.target)}
+    folder, own = user_path(config.output), config.target_tokenizer
+    if own is None:
+        shared = _tokenizer(
+            config, config.tokenizer, folder, "shared_tokenizer.{}", [*texts["source"], *texts["target"]]
+        )
+        return PreparationJob(config, (shared, shared))
+    sides = (
+        _tokenizer(config, config.tokenizer, folder, "tokenizer.encoder.{}", texts["source"]),
+        _tokenizer(config, own, folder, "tokenizer.decoder.{}", texts["target"]),
+    )
+    return PreparationJob(config, sides)
+
+
+def _tokenizer(
+    config: PreparationConfig, tokenizer: TokenizerConfig, folder: Path, name: str, texts: Sequence[Path]
+) -> TokenizerFile:
+    if tokenizer.tokenizer_model:
+        path = user_path(tokenizer.tokenizer_model)
+        return TokenizerFile(path, tokenizer_library(path), tokenizer.r2l)
+    model = folder / f"{name.format(tokenizer.vocab_size)}.BPE.model"  # NeMo's name
+    return TokenizerFile(
+        model, tokenizer.library, tokenizer.r2l, TokenizerJob(model, texts, tokenizer, config.reading)
+    )
+
+
+def check_preparation(cfg: DictConfig) -> None:
+    """Checks the configuration, and that the folder has no tokenizers or data with other settings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    job = preparation_job(cfg)
+    if job.config.overwrite:
+        return
+    if conflicts := earlier_work(job.tokenizers, job.data):
+        raise ConfigurationError([f"output: {conflict}; {REMEDY}." for conflict in conflicts])
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Writes tokenizers and data of a valid configuration, and prints what was written."""
+    job, began = preparation_job(cfg), time.monotonic()
+    records = train_missing(job.tokenizers, job.config.overwrite)
+    source, target = job.tokenizers
+    rows: dict[str, Any] = {
+        f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()
+    }
+    for data in job.data():
+        made = write_shown(data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads)
+        rows |= data_rows(made)
+    print_summary(job.folder, {**rows, "seconds": f"{time.monotonic() - began:,.1f}"})
+    for line in _training_keys(job):
+        print(line)
+
+
+def data_rows(made: dict[str, Any]) -> dict[str, str]:
+    """Returns the rows of a table about tarred data, from its metadata."""
+    pairs, repeated = made["pairs"] + sum(made["dropped"].values()), made["repeated_batches"]
+    return {
+        "pairs read": f"{pairs:,}",
+        **{f"dropped: {reason.replace('_', ' ')}": f"{count:,}" for reason, count in made["dropped"].items()},
+        "pairs to train on": f"{made['pairs']:,}",
+        "batches": f"{made['num_batches']:,}",
+        **({"batches that are there twice": f"{repeated:,}"} if repeated else {}),
+        "tokens": f"{made['tokens']:,}",
+        "padding": f"{made['padding']:.1%}",
+        "tar files": f"{len(made['tar_files']):,}",
+    }
+
+
+def print_summary(folder: Path, rows: dict[str, str]) -> None:
+    """Prints a table of what was written to a folder."""
+    screen, table = Console(), Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    screen.print(f"{folder}:", soft_wrap=True, highlight=False)
+    screen.print(table)
+
+
+def _training_keys(job: PreparationJob) -> list[str]:
+    """Returns the keys by which a training uses what was written."""
+    keys = [
+        f"model.{side}_tokenizer.tokenizer_model={file.path}"
+        for side, file in zip(("encoder", "decoder"), job.tokenizers)
+    ]
+    if job.config.tarred:
+        keys += ["model.train_ds.use_tarred_dataset=true", f"model.train_ds.metadata_file={job.data()[0].metadata}"]
+    return ["To train on it:", *(f"  {key}" for key in keys)]
+
+
+def main(cfg: DictConfig) -> None:
+    check(cfg, check_preparation)
+    with plain_errors(goes_on=True):
+        prepare(cfg)

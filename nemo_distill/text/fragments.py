@@ -1,0 +1,200 @@
+"""Turns parallel text into batches of ids, one fragment of the text after the other.
+
+A fragment's pairs are cleaned, turned into ids, sorted by length and packed into batches. The batches go to two files:
+`000000.ids` has the padded ids of all batches, and `000000.json`, written last, says where each one is. So memory
+depends on the size of a fragment and not on that of the text, and an interrupted job goes on with the next fragment.
+"""
+
+import json
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nemo_distill.storage.files import whole_files
+from nemo_distill.storage.records import read_json
+from nemo_distill.text.batches import PairLimits, pack
+from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, clean_line, parallel_lines
+from nemo_distill.text.token_ids import IdRows, TokenIds, id_rows
+
+CHUNK = 5000  # pairs that are encoded at a time
+STORED = np.dtype("<i4")
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class FragmentReader:
+    """How the lines of a text become batches.
+
+    Args:
+        sources: source files, plain or gzip.
+        targets: the target file for each source file.
+        policy: how to treat invalid lines.
+        limits: which pairs are used.
+        tokens_in_batch: source and target tokens in a batch, padding included.
+        lines: number of lines in a fragment.
+        threads: number of threads that turn text into ids.
+    """
+
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    policy: LinePolicy
+    limits: PairLimits
+    tokens_in_batch: int
+    lines: int
+    threads: int
+
+    def write(
+        self,
+        folder: Path,
+        load_tokenizers: Callable[[], tuple[TokenIds, TokenIds]],
+        on_progress: Callable[[float, int], None],
+    ) -> list["Fragment"]:
+        """Writes the fragments that are missing in a folder, and returns all of them.
+
+        Args:
+            folder: the folder, which must be only for this text and these settings.
+            load_tokenizers: loads the tokenizers of source and target, if a fragment is missing.
+            on_progress: called with the fraction that is done, and the number of lines since the last call.
+
+        Raises:
+            DataError: if files are not parallel.
+        """
+        total = sum(1 for _ in TextFiles(self.sources))
+        fragments = [Fragment(folder, number) for number in range(math.ceil(total / self.lines))]
+        pairs = (pair for files in zip(self.sources, self.targets) for pair in parallel_lines(*files))
+        tokenizers: tuple[TokenIds, TokenIds] | None = None
+        for fragment in fragments:
+            lines = islice(pairs, self.lines)
+            begun = fragment.number * self.lines
+            if fragment.index_path.is_file():
+                deque(lines, maxlen=0)
+                on_progress(min(1.0, (begun + self.lines) / total), 0)
+                continue
+            tokenizers = tokenizers or load_tokenizers()
+            dropped: Counter[str] = Counter()
+            chunks = []
+            for chunk, count in self._encoded(lines, tokenizers, dropped):
+                chunks.append(chunk)
+                begun += count
+                on_progress(begun / total, count)
+            fragment.write(self._batches(chunks, tokenizers), dropped)
+        next(pairs, None)  # raises an error if only the targets go on
+        return fragments
+
+    def _encoded(
+        self, lines: Iterator[tuple[bytes, bytes]], tokenizers: tuple[TokenIds, TokenIds], dropped: Counter
+    ) -> Iterator[tuple[list[IdRows], int]]:
+        """Yields the ids of the pairs to use, chunk by chunk, and the number of lines that each chunk had."""
+        threads = self.threads if all(tokenizer.threads_help for tokenizer in tokenizers) else 1
+        waiting: deque[tuple[Future, int]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            while raw := list(islice(lines, CHUNK)):
+                texts = list(self._cleaned(raw, dropped))
+                waiting.append((pool.submit(_ids, texts, tokenizers), len(raw)))
+                if len(waiting) > threads:
+                    yield self._kept(*waiting.popleft(), dropped)
+            while waiting:
+                yield self._kept(*waiting.popleft(), dropped)
+
+    def _cleaned(self, raw: Sequence[tuple[bytes, bytes]], dropped: Counter) -> Iterator[Pair]:
+        for pair in raw:
+            source, target = (clean_line(line, self.policy) for line in pair)
+            oddity = next((line.oddity for line in (source, target) if not line.text), None)
+            if oddity is None or (oddity == EMPTY and not self.limits.clean):
+                yield source.text, target.text
+            else:
+                dropped[oddity] += 1
+
+    def _kept(self, encoded: Future, lines: int, dropped: Counter) -> tuple[list[IdRows], int]:
+        source, target = encoded.result()
+        kept = self.limits.keeps(source.lengths, target.lengths, dropped)
+        return [source.where(kept), target.where(kept)], lines
+
+    def _batches(self, chunks: list[list[IdRows]], tokenizers: tuple[TokenIds, TokenIds]) -> Iterator["Batch"]:
+        sides = [IdRows.joined(parts) for parts in zip(*chunks)]
+        chunks.clear()
+        starts = [side.starts() for side in sides]
+        for rows in pack(sides[0].lengths, sides[1].lengths, self.tokens_in_batch):
+            source, target = (
+                side.padded(start, rows, tokenizer.pad_id) for side, start, tokenizer in zip(sides, starts, tokenizers)
+            )
+            yield Batch(source, target, sum(int(side.lengths[rows].sum()) for side in sides))
+
+
+def _ids(pairs: Sequence[Pair], tokenizers: tuple[TokenIds, TokenIds]) -> list[IdRows]:
+    return [id_rows(tokenizer, [pair[side] for pair in pairs]) for side, tokenizer in enumerate(tokenizers)]
+
+
+class Batch(NamedTuple):
+    """A batch: source ids (B, S), target ids (B, T), and the number of tokens without padding."""
+
+    source: np.ndarray
+    target: np.ndarray
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The batches of a fragment, in files.
+
+    Args:
+        folder: the folder of the files.
+        number: the fragment's number, from 0.
+    """
+
+    folder: Path
+    number: int
+
+    @property
+    def ids_path(self) -> Path:
+        return self.folder / f"{self.number:06}.ids"
+
+    @property
+    def index_path(self) -> Path:
+        return self.folder / f"{self.number:06}.json"
+
+    def write(self, batches: Iterator[Batch], dropped: Counter) -> None:
+        """Writes the batches, and how many pairs were dropped by reason."""
+        shapes, tokens = [], 0
+        with whole_files([self.ids_path, self.index_path]) as (ids_file, index_file):
+            for batch in batches:
+                for block in batch[:2]:
+                    ids_file.write(block.astype(STORED).tobytes())
+                shapes.append([*batch.source.shape, batch.target.shape[1]])
+                tokens += batch.tokens
+            index_file.write(json.dumps({"batches": shapes, "tokens": tokens, "dropped": dropped}).encode())
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """`batches`, a list of [B, S, T]; `tokens`, their number without padding; `dropped`, counts by reason."""
+        index = read_json(self.index_path)
+        if index is None:
+            raise FileNotFoundError(self.index_path)
+        return index
+
+    @cached_property
+    def shapes(self) -> np.ndarray:
+        """(N, 3), the B, S and T of each batch."""
+        return np.array(self.index["batches"], np.int64).reshape(-1, 3)
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        sizes = self.shapes[:, 0] * (self.shapes[:, 1] + self.shapes[:, 2])
+        return np.cumsum(sizes) - sizes
+
+    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the source ids (B, S) and the target ids (B, T) of a batch."""
+        rows, src_length, tgt_length = map(int, self.shapes[number])
+        with self.ids_path.open("rb") as stream:
+            stream.seek(int(self._offsets[number]) * STORED.itemsize)
+            ids = np.fromfile(stream, STORED, rows * (src_length + tgt_length))
+        source, target = ids[: rows * src_length], ids[rows * src_length :]
+        return source.reshape(rows, src_length), target.reshape(rows, tgt_length)

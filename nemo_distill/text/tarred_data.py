@@ -1,0 +1,270 @@
+"""Writes training pairs as tarred data, which NeMo's `TarredTranslationDataset` reads batch by batch.
+
+NeMo gives each device the same number of tar files, and reads as many batches from each as the average tar file has.
+Therefore all tar files get the same number of batches here, and their number is a multiple of `devices`. To make that
+possible, the largest batches are split in two until the number of batches is a multiple of the number of tar files. So
+no pair is left out. Batches are in random order, because NeMo shuffles tar files but not the batches in them.
+
+The metadata file is written last. It contains the settings and the fingerprints of text and tokenizers, next to what
+NeMo reads.
+"""
+
+import heapq
+import io
+import os
+import pickle
+import re
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
+from nemo_distill.storage.ledger import Work
+from nemo_distill.text.batches import PairLimits, dropped_in_words
+from nemo_distill.text.fragments import Fragment, FragmentReader
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.token_ids import TokenIds
+from nemo_distill.text.tokenizer_training import numbered_fingerprints
+
+FORMAT = 1  # of these files; data of another format is made again
+OWN_TAR_FILE = re.compile(r".*\.batches\.tokens\.\d+\.[0-9a-f]{8}\.\d+\.tar")
+STEPS = {"tokenizing": "lines", "writing tar files": "batches"}  # and the unit that their progress counts
+# Called with the name of a step, the fraction of it that is done, and the number of units since the last call.
+OnProgress = Callable[[str, float, int], None]
+
+
+@section
+class BatchSettings(PairLimits):
+    """How pairs become tarred data."""
+
+    tokens_in_batch: int = Field(default=512, ge=1)
+    """Source and target tokens in a batch, padding included."""
+    lines_per_dataset_fragment: int = Field(default=1_000_000, ge=1)
+    """Number of lines that are sorted by length together; memory grows with it."""
+    num_batches_per_tarfile: int = Field(default=100, ge=1)
+    """Largest number of batches in a tar file."""
+
+
+@dataclass(frozen=True)
+class TarredData:
+    """Tarred data to write.
+
+    Args:
+        folder: the folder to write to.
+        sources: source files, plain or gzip.
+        targets: the target file for each source file.
+        tokenizers: what identifies the tokenizer of each side, as JSON values.
+        settings: how pairs become batches.
+        policy: how to treat invalid lines.
+        devices: the number of tar files is a multiple of this.
+        prefix: the beginning of the tar files' names.
+    """
+
+    folder: Path
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    tokenizers: Mapping[str, Any]
+    settings: BatchSettings
+    policy: LinePolicy
+    devices: int = 1
+    prefix: str = "parallel"
+
+    @property
+    def metadata(self) -> Path:
+        """The metadata file, with NeMo's name for it."""
+        return self.folder / f"metadata.tokens.{self.settings.tokens_in_batch}.json"
+
+    @property
+    def work(self) -> Work:
+        """The record of the data. It does not depend on `devices`: data for others is usable, if not evenly."""
+        settings = {
+            "format": FORMAT,
+            "source": numbered_fingerprints(self.sources),
+            "target": numbered_fingerprints(self.targets),
+            "tokenizers": self.tokenizers,
+            **asdict(self.settings),
+            "reading": asdict(self.policy),
+        }
+        return Work(self.metadata, settings)
+
+    @property
+    def name(self) -> str:
+        """The beginning of all file names. No other settings or number of devices have the same one."""
+        digest = Work(self.metadata, {**self.work.settings, "devices": self.devices}).digest
+        return f"{self.prefix}.batches.tokens.{self.settings.tokens_in_batch}.{digest[:8]}"
+
+    def done(self, overwrite: bool = False) -> dict[str, Any] | None:
+        """Returns the metadata if the data is there, otherwise None.
+
+        Args:
+            overwrite: return None instead of raising an error.
+
+        Raises:
+            DataError: if there is data made from other text or with other settings, or of unknown origin.
+        """
+        found = self.work.finished()
+        if found and "settings" not in found and not overwrite:
+            raise DataError(f"'{self.metadata}' has no record of the text that it was made from")
+        record = self.work.done(overwrite)
+        missing = [name for name in record["tar_files"] if not (self.folder / name).is_file()] if record else []
+        if missing and not overwrite:
+            raise DataError(f"'{self.metadata}' lists '{missing[0]}', which does not exist")
+        return None if missing else record
+
+
+def write_tarred_data(
+    data: TarredData,
+    load_tokenizers: Callable[[], tuple[TokenIds, TokenIds]],
+    overwrite: bool = False,
+    threads: int | None = None,
+    on_progress: OnProgress = lambda step, position, count: None,
+) -> dict[str, Any]:
+    """Writes the data and returns its metadata. If it is there already, only returns that.
+
+    If an earlier call with the same settings was interrupted, it continues with the next fragment or tar file. The
+    result is the same, byte for byte.
+
+    Args:
+        data: what to write.
+        load_tokenizers: loads the tokenizers of source and target. Called only if there is work to do.
+        overwrite: replace data with other settings instead of raising an error.
+        threads: number of threads that turn text into ids; None: one for each processor.
+        on_progress: see `OnProgress`.
+
+    Raises:
+        DataError: if there is data with other settings, files are not parallel, or no pair is left.
+    """
+    data.folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(data.folder):
+        if record := data.done(overwrite):
+            return record
+        unfinished = data.folder / f"{data.name}.unfinished"
+        _remove_others(data)
+        unfinished.mkdir(exist_ok=True)
+        settings, threads = data.settings, threads or len(os.sched_getaffinity(0))
+        reader = FragmentReader(
+            data.sources,
+            data.targets,
+            data.policy,
+            settings,
+            settings.tokens_in_batch,
+            settings.lines_per_dataset_fragment,
+            threads,
+        )
+        reading, writing = STEPS
+        fragments = reader.write(unfinished, load_tokenizers, lambda *progress: on_progress(reading, *progress))
+        result = _write_tar_files(data, fragments, lambda *progress: on_progress(writing, *progress))
+        record = data.work.finish(result)
+        shutil.rmtree(unfinished)
+        return record
+
+
+def _remove_others(data: TarredData) -> None:
+    """Removes the data that will be replaced, and what interrupted calls with other settings have left."""
+    remove_leftovers(data.folder)
+    listed = [data.folder / Path(name).name for name in (data.work.finished() or {}).get("tar_files") or []]
+    data.metadata.unlink(missing_ok=True)
+    own = [path for path in data.folder.glob(f"*.tokens.{data.settings.tokens_in_batch}.*.tar") if _is_own(path)]
+    for path in {*listed, *own}:
+        if not path.name.startswith(f"{data.name}."):
+            path.unlink(missing_ok=True)
+    for path in data.folder.glob(f"*.batches.tokens.{data.settings.tokens_in_batch}.*.unfinished"):
+        if path.name == f"{data.name}.unfinished":
+            remove_leftovers(path)
+        else:
+            shutil.rmtree(path)
+
+
+def _is_own(path: Path) -> bool:
+    return bool(OWN_TAR_FILE.fullmatch(path.name))
+
+
+def _write_tar_files(
+    data: TarredData, fragments: Sequence[Fragment], on_progress: Callable[[float, int], None]
+) -> dict[str, Any]:
+    """Writes the tar files that are missing, and returns the metadata without the settings."""
+    shapes = np.concatenate([fragment.shapes for fragment in fragments]) if fragments else np.empty((0, 3), np.int64)
+    dropped = sum((Counter(fragment.index["dropped"]) for fragment in fragments), Counter())
+    if not len(shapes):
+        raise DataError(f"'{data.sources[0]}' has no pair to train on: {dropped_in_words(dropped) or 'it is empty'}")
+    plan = plan_tar_files(shapes[:, 0], data.settings.num_batches_per_tarfile, data.devices)
+    ends = np.cumsum([len(fragment.shapes) for fragment in fragments])
+    names = [f"{data.name}.{number}.tar" for number in range(len(plan.tar_files))]
+    for done, (name, pieces) in enumerate(zip(names, plan.tar_files), start=1):
+        there = (data.folder / name).is_file()
+        if not there:
+            _write_tar_file(data.folder / name, pieces, fragments, ends)
+        on_progress(done / len(names), 0 if there else len(pieces))
+    tokens = sum(fragment.index["tokens"] for fragment in fragments)
+    return {
+        "num_batches": sum(map(len, plan.tar_files)),
+        "tar_files": names,  # NeMo looks for them next to this file
+        "pairs": int(shapes[:, 0].sum()),
+        "dropped": dict(sorted(dropped.items())),
+        "tokens": tokens,
+        "padding": round(1 - tokens / int((shapes[:, 0] * (shapes[:, 1] + shapes[:, 2])).sum()), 4),
+        "devices": data.devices,
+        "repeated_batches": plan.repeated,
+    }
+
+
+@dataclass(frozen=True)
+class TarFiles:
+    """What is in each tar file.
+
+    Args:
+        tar_files: for each tar file, its batches (N, 3): the number of a packed batch, and its first and last row + 1.
+        repeated: how many batches there are twice, because they could not be divided evenly otherwise.
+    """
+
+    tar_files: list[np.ndarray]
+    repeated: int
+
+
+def plan_tar_files(rows: np.ndarray, per_file: int, devices: int = 1) -> TarFiles:
+    """Divides batches into tar files of the same number of batches.
+
+    Args:
+        rows: (N,), the number of pairs in each batch.
+        per_file: largest number of batches in a tar file.
+        devices: the number of tar files is a multiple of this.
+    """
+    files = devices * -(-len(rows) // (per_file * devices))
+    lacking = -len(rows) % files
+    largest = np.argsort(-rows, kind="stable")[:lacking].tolist()
+    whole = np.setdiff1d(np.arange(len(rows)), largest)
+    pieces = [(-int(rows[batch]), batch, 0) for batch in largest]  # a heap, the largest piece first
+    heapq.heapify(pieces)
+    while lacking and pieces[0][0] < -1:
+        size, batch, first = pieces[0]
+        half = -size // 2
+        heapq.heapreplace(pieces, (-half, batch, first))
+        heapq.heappush(pieces, (size + half, batch, first + half))
+        lacking -= 1
+    split = np.array([(batch, first, first - size) for size, batch, first in sorted(pieces)], np.int64).reshape(-1, 3)
+    table = np.concatenate([np.stack([whole, np.zeros_like(whole), rows[whole]], axis=1), split])
+    table = np.concatenate([table, np.resize(table, (lacking, 3))])
+    shuffled = table[np.random.Generator(np.random.PCG64(0)).permutation(len(table))]
+    return TarFiles(np.split(shuffled, files), lacking)
+
+
+def _write_tar_file(path: Path, pieces: np.ndarray, fragments: Sequence[Fragment], ends: np.ndarray) -> None:
+    with whole_file(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for number, (batch, first, last) in enumerate(pieces.tolist()):
+            fragment = int(np.searchsorted(ends, batch, side="right"))
+            sides = fragments[fragment].batch(batch - int(ends[fragment] - len(fragments[fragment].shapes)))
+            content = pickle.dumps(
+                {name: ids[first:last].astype(np.int64) for name, ids in zip(("src", "tgt"), sides)}
+            )
+            member = tarfile.TarInfo(f"batch-{number:06}.pkl")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))

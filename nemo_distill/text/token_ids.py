@@ -1,0 +1,122 @@
+"""Turns text into the ids that NeMo's tokenizers give, many sentences at a time, without NeMo."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import sentencepiece
+
+
+@dataclass(frozen=True)
+class IdRows:
+    """The token ids of many sentences in one array.
+
+    Args:
+        ids: the ids of all sentences, one after the other.
+        lengths: (N,), the length of each sentence.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["IdRows"]) -> "IdRows":
+        """Returns the sentences of several objects, in order."""
+        return cls(np.concatenate([part.ids for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+    def where(self, kept: np.ndarray) -> "IdRows":
+        """Returns the sentences that a mask (N,) selects."""
+        return self if kept.all() else IdRows(self.ids[np.repeat(kept, self.lengths)], self.lengths[kept])
+
+    def starts(self) -> np.ndarray:
+        """Returns (N,), the position of each sentence in `ids`."""
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+    def padded(self, starts: np.ndarray, rows: Sequence[int], pad_id: int) -> np.ndarray:
+        """Returns the ids (B, T) of some sentences.
+
+        Args:
+            starts: what `starts()` returns.
+            rows: the sentences.
+            pad_id: fills the ends of the shorter sentences.
+        """
+        lengths = self.lengths[rows]
+        block = np.full((len(rows), lengths.max()), pad_id, self.ids.dtype)  # (B, T)
+        pieces = [self.ids[start : start + length] for start, length in zip(starts[rows], lengths)]
+        block[np.arange(block.shape[1]) < lengths[:, None]] = np.concatenate(pieces)
+        return block
+
+
+class TokenIds(Protocol):
+    """Turns text into ids, and knows the special ones."""
+
+    pieces: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    threads_help: bool
+    """Whether several threads can encode at the same time."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each text, without special ids at the ends."""
+
+
+class SentencePieceIds:
+    """The ids that NeMo's `SentencePieceTokenizer` gives.
+
+    Args:
+        path: the model file.
+    """
+
+    threads_help = True  # it releases Python's lock while it works
+
+    def __init__(self, path: Path):
+        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.pieces = self._model.get_piece_size()
+        self.pad_id, self.bos_id, self.eos_id = self._model.pad_id(), self._model.bos_id(), self._model.eos_id()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._model.encode(list(texts), num_threads=1)
+
+
+class YouTokenToMeIds:
+    """The ids that NeMo's `YouTokenToMeTokenizer` gives.
+
+    Args:
+        path: the model file.
+        r2l: from right to left.
+    """
+
+    threads_help = False
+
+    def __init__(self, path: Path, r2l: bool = False):
+        import youtokentome  # optional; the check of the job says how to install it
+
+        self._model, self._r2l = youtokentome.BPE(model=str(path)), r2l
+        self.pieces = self._model.vocab_size()
+        special = (self._model.subword_to_id(f"<{name}>") for name in ("PAD", "BOS", "EOS"))
+        self.pad_id, self.bos_id, self.eos_id = special
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._model.encode(list(texts), reverse=self._r2l) if texts else []
+
+
+def load_ids(path: Path, library: str, r2l: bool = False) -> TokenIds:
+    """Loads a tokenizer of `sentencepiece` or `yttm`."""
+    return YouTokenToMeIds(path, r2l) if library == "yttm" else SentencePieceIds(path)
+
+
+def id_rows(tokenizer: TokenIds, texts: Sequence[str]) -> IdRows:
+    """Returns the ids of texts, each with the ids of its beginning and its end."""
+    rows = tokenizer.encode(texts)
+    lengths = np.fromiter(map(len, rows), np.int32, len(rows)) + 2
+    ends = np.cumsum(lengths, dtype=np.int64)
+    ids = np.empty(ends[-1] if len(ends) else 0, np.int32)
+    inner = np.ones(len(ids), bool)
+    inner[ends - 1] = inner[ends - lengths] = False
+    ids[ends - lengths], ids[ends - 1] = tokenizer.bos_id, tokenizer.eos_id
+    ids[inner] = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(inner.sum()))
+    return IdRows(ids, lengths)
