@@ -100,6 +100,7 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
         yield trainer
         return
     record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
+    record["tokens_in_batch"] = _tokens_in_batch(cfg, trainer)
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
     with recorded_run(folder, record, lambda: _outcome(trainer), seconds):
@@ -108,17 +109,31 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
         write_card(written.with_suffix(".md"), model_card(written, folder))
 
 
+def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
+    """Returns the limit on the tokens of an optimizer step: source, target and padding of all its batches.
+
+    None for tarred data that is there already, whose batches were made elsewhere.
+    """
+    train = cfg.model.get("train_ds") or {}
+    if train.get("metadata_file") or not train.get("tokens_in_batch"):
+        return None
+    return train.tokens_in_batch * trainer.accumulate_grad_batches * trainer.world_size
+
+
 def _models_in(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("*.nemo"))
 
 
 def _outcome(trainer: Any) -> dict[str, Any]:
-    """Returns the results of a training: best and last scores, sizes of the models, and the written `.nemo`."""
+    """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`."""
+    from nemo_distill.trainer.training_length import TrainingLength
+
+    (length,) = (callback for callback in trainer.callbacks if isinstance(callback, TrainingLength))
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
     return {
-        "steps": getattr(trainer, "last_step", trainer.global_step),
+        **length.so_far(trainer),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
@@ -138,14 +153,13 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo_distill.trainer.finite import FiniteTraining
     from nemo_distill.trainer.logged_progress import LoggedProgress
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+    from nemo_distill.trainer.training_length import TrainingLength
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
-    keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
-    callbacks = [ExactResumeCallback(), FiniteTraining(), keep_step]
+    callbacks = [ExactResumeCallback(), FiniteTraining(), TrainingLength()]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:

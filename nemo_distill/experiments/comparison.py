@@ -18,7 +18,14 @@ from nemo_distill.evaluation.evaluation_job import EvaluationJob
 from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
 from nemo_distill.evaluation.systems import System
 from nemo_distill.experiments.comparison_plan import Run, plan_runs
-from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, GeneratedCorpus, parsed
+from nemo_distill.experiments.comparison_section import (
+    TEACHER,
+    ComparedCorpus,
+    ComparisonConfig,
+    GeneratedCorpus,
+    parsed,
+)
+from nemo_distill.experiments.equal_steps import common_steps, length_problems, other_lengths
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
@@ -33,11 +40,11 @@ def check_comparison(config: ComparisonConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems, corpus = [], config.corpus
+    problems, corpus = list(length_problems(config)), config.corpus
     if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
-    problems += [
+    problems = problems or [
         f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
         for run in plan_runs(config)
         if run.folder.is_dir() and run.work.changes()
@@ -114,7 +121,11 @@ def do_steps(config: ComparisonConfig) -> None:
         SystemExit: if a step fails or is interrupted. The message says what to do next.
     """
     waiting = list(plan_runs(config))
-    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
+    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} jobs have finished before.")
+    console.info(f"Each student is trained for {common_steps(config):,} steps.")
+    for group, values in other_lengths(config).items():
+        named = ", ".join(f"{key}={value}" for key, value in values.items())
+        console.info(f"{group} has another length: {named}. So its score is not compared with those of other lengths.")
     while waiting := [run for run in waiting if not run.is_done]:
         if not any(take(run) for run in waiting if run.is_ready):
             time.sleep(POLL_SECONDS)
@@ -139,7 +150,18 @@ def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
     role: Role | None = (
         DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
     )
-    return System(run.folder.name, model_path, "nemo_distill", role=role)
+    system = System(run.folder.name, model_path, "nemo_distill", role=role)
+    return system  # preparation_seconds(run) belongs here, once System has a field for it
+
+
+def preparation_seconds(run: Run) -> float:
+    """Returns the seconds of the jobs that a training needed besides its teacher's: labels, caches, other students."""
+    needed, found = list(run.needs), set()
+    while needed:
+        if (one := needed.pop()).group != TEACHER and one not in found:
+            found.add(one)
+            needed += one.needs
+    return sum((one.work.finished() or {}).get("seconds", 0.0) for one in found)
 
 
 def take(run: Run) -> bool:

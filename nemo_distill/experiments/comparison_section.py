@@ -129,6 +129,9 @@ class ComparisonConfig:
         Allowed("a list of different whole numbers, at least one"),
     ]
     """Every baseline and method is trained once per seed."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of each baseline and method, whatever its data. null: `trainer.max_steps` of `students`, or about
+    as many as its `trainer.max_epochs` on the training text."""
     overrides: Overrides = Field(default_factory=list)
     """Overrides of every training."""
     baselines: dict[str, Overrides] = Field(default_factory=dict)

@@ -42,6 +42,8 @@ class RunRecord(TypedDict, total=False):
     settings: dict[str, Any]
     seconds: float
     steps: int
+    target_tokens: int | None
+    tokens_in_batch: int | None
     best: FoundBest | None
     parameters: int | None
     teacher_parameters: int | None
