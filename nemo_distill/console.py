@@ -66,6 +66,7 @@ def set_up_console(stream: TextIO | None = None) -> None:
         warnings.filterwarnings("ignore", message=f"(?s).*({text})")
     logging.raiseExceptions = False  # otherwise logging prints stack traces if it cannot write, as on a full disk
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # NeMo's bars for each file; Lightning and we show progress otherwise
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:

@@ -24,7 +24,7 @@ from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
-from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, recorded_run
+from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
 
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -103,7 +103,9 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
     record["tokens_in_batch"] = _tokens_in_batch(cfg, trainer)
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
-    with recorded_run(folder, record, lambda: _outcome(trainer), seconds):
+    started = cfg.get("init_from_nemo_model")
+    before = (read_run_of(Path(started).expanduser()) if started else None) or {}
+    with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
     for written in _models_in(folder):
         write_card(written.with_suffix(".md"), model_card(written, folder))
@@ -114,7 +116,7 @@ def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
 
     None for tarred data that is there already, whose batches were made elsewhere.
     """
-    train = cfg.model.get("train_ds") or {}
+    train: Any = cfg.model.get("train_ds") or {}
     if train.get("metadata_file") or not train.get("tokens_in_batch"):
         return None
     return train.tokens_in_batch * trainer.accumulate_grad_batches * trainer.world_size
@@ -124,8 +126,13 @@ def _models_in(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("*.nemo"))
 
 
-def _outcome(trainer: Any) -> dict[str, Any]:
-    """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`."""
+def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
+    """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`.
+
+    Args:
+        trainer: the trainer.
+        before: the record of the training that made the weights to start from, whose length is added.
+    """
     from nemo_distill.trainer.training_length import TrainingLength
 
     (length,) = (callback for callback in trainer.callbacks if isinstance(callback, TrainingLength))
@@ -133,12 +140,22 @@ def _outcome(trainer: Any) -> dict[str, Any]:
     student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
     return {
-        **length.so_far(trainer),
+        **_sum(length.so_far(trainer), before),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
         "teacher_parameters": getattr(model, "teacher_parameters", None),
         "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
+    }
+
+
+def _sum(length: dict[str, int | None], before: RunRecord) -> dict[str, int | None]:
+    """Adds the length of an earlier training, if it is known. A sum with an unknown number is unknown."""
+    if not before:
+        return length
+    earlier = {"steps": before.get("steps"), "target_tokens": before.get("target_tokens")}
+    return {
+        key: None if value is None or (more := earlier[key]) is None else value + more for key, value in length.items()
     }
 
 

@@ -75,6 +75,11 @@ class Run:
         return self.folder.parent / ".locks" / self.folder.name
 
     @property
+    def log_path(self) -> Path:
+        """The file that the step prints into, if others run at the same time."""
+        return self.folder.parent / "logs" / f"{self.folder.name}.log"
+
+    @property
     def work(self) -> Work:
         """The records of the step. That it began lies outside its folder, where NeMo moves files when it resumes."""
         begun = self.lock_path.with_name(f"{self.folder.name}.json")

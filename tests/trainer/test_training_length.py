@@ -6,7 +6,6 @@ from torch.utils.data import DataLoader
 from nemo_distill.trainer.training_length import TrainingLength
 
 LABELS = [[1, 2, 0], [3, 0, 0], [4, 5, 6], [7, 8, 0], [0, 0, 0]]  # 0 is padding
-TOKENS = [2, 1, 3, 2, 0]
 
 
 class Model(pl.LightningModule):
@@ -38,14 +37,14 @@ class RestoresBest(pl.callbacks.Checkpoint):
         trainer._checkpoint_connector.restore(self.path)
 
 
-def train(folder, steps, resumed=None, accumulated=1, model=None, callbacks=None):
+def train(folder, steps, resumed=None, accumulated=1, labels=LABELS, callbacks=()):
     length = TrainingLength()
     trainer = pl.Trainer(
         max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         accumulate_grad_batches=accumulated, enable_checkpointing=bool(callbacks), default_root_dir=folder,
-        callbacks=[length, *(callbacks or [])],
+        callbacks=[length, *callbacks],
     )  # fmt: skip
-    trainer.fit(model or Model(), DataLoader(torch.tensor(LABELS), batch_size=1), ckpt_path=resumed)
+    trainer.fit(Model(), DataLoader(torch.tensor(labels), batch_size=1), ckpt_path=resumed)
     return length, trainer
 
 
@@ -59,12 +58,13 @@ def test_real_target_tokens_of_all_batches_are_counted(tmp_path, steps, accumula
 
 
 def test_a_resumed_training_counts_each_batch_once(tmp_path):
-    _, first = train(tmp_path, 5)
-    first.save_checkpoint(tmp_path / "5.ckpt")
-    length, trainer = train(tmp_path, 7, resumed=tmp_path / "5.ckpt")
-    assert length.so_far(trainer) == {"steps": 7, "target_tokens": sum(TOKENS) + 3}
-    length, trainer = train(tmp_path, 5, resumed=tmp_path / "5.ckpt")  # no step is left
-    assert length.so_far(trainer) == {"steps": 5, "target_tokens": sum(TOKENS)}
+    alike = [[1, 2, 0]] * 5
+    _, first = train(tmp_path, 3, labels=alike)
+    first.save_checkpoint(tmp_path / "3.ckpt")
+    length, trainer = train(tmp_path, 7, resumed=tmp_path / "3.ckpt", labels=alike)
+    assert length.so_far(trainer) == {"steps": 7, "target_tokens": 14}
+    length, trainer = train(tmp_path, 3, resumed=tmp_path / "3.ckpt", labels=alike)  # no step is left
+    assert length.so_far(trainer) == {"steps": 3, "target_tokens": 6}
 
 
 def test_the_best_checkpoint_that_is_restored_at_the_end_leaves_the_count_as_it_is(tmp_path):
