@@ -29,6 +29,7 @@ IRRELEVANT = (
 IRRELEVANT_NEMO = (
     "Apex was not found",
     "There were no checkpoints found",
+    "Exp_manager is logging to",
     "told to monitor a validation value",
 )
 LIBRARY_LOGGERS = (

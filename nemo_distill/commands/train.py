@@ -12,8 +12,7 @@ from nemo_distill.commands.training import (
     training_run,
 )
 from nemo_distill.commands.training_check import check_training
-from nemo_distill.experiments.job_process import job_command
-from nemo_distill.experiments.sweep import run_in_sweep
+from nemo_distill.experiments.sweep import job_command, run_in_sweep
 
 
 def main(cfg: DictConfig) -> dict[str, str] | None:

@@ -17,7 +17,7 @@ from nemo_distill.experiments.comparison_section import (
     system_name,
 )
 from nemo_distill.experiments.equal_steps import with_length
-from nemo_distill.experiments.job_process import job_command
+from nemo_distill.experiments.sweep import job_command
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.records import OPEN
 
