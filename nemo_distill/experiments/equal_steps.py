@@ -35,8 +35,11 @@ def length_problems(config: ComparisonConfig) -> Iterator[str]:
         for name, value in _values(overrides).items():
             if name in COMPARED and (isinstance(value, bool) or not isinstance(value, int)):
                 yield f"{key}: {name}={value}: must be a whole number."
-            elif config.steps and key == "students" and name in (STEPS, EPOCHS) and value > 0:
-                yield f"steps={config.steps} and {name}={value} in students both say how many; give one."
+    for name, value in _explicit(config.students).items():
+        if config.steps and name in (STEPS, EPOCHS) and value != -1:
+            yield f"steps={config.steps} and {name}={value} in students both say how many; give one."
+    if not config.steps and _shared(config)[STEPS] == _shared(config)[EPOCHS] == -1:
+        yield "steps has no value, and students have neither trainer.max_steps nor trainer.max_epochs; give steps."
 
 
 def common_steps(config: ComparisonConfig) -> int:
@@ -78,12 +81,15 @@ def with_length(config: ComparisonConfig, shared: Sequence[str], own: Sequence[s
 def _length(config: ComparisonConfig, own: Sequence[str]) -> dict[str, Any]:
     """Returns `LENGTH` for a student, and the warm-up if its schedule has one for another number of steps."""
     shared, mine = _shared(config), _values(own)
-    chosen = {key: mine[key] for key in LENGTH if key in mine}
-    if mine.get(EPOCHS, -1) > 0 and STEPS not in mine:
-        return {STEPS: -1, EVERY_EPOCHS: shared[EVERY_EPOCHS] or 1, INTERVAL: 1.0, **chosen}
-    steps = mine.get(STEPS) or common_steps(config)
-    interval = _interval(config, steps * (shared | mine)[ACCUMULATED])
-    length = {STEPS: steps, EPOCHS: -1, EVERY_EPOCHS: None, INTERVAL: interval, **chosen}
+    own_steps, own_epochs = mine.get(STEPS, -1), mine.get(EPOCHS, -1)
+    steps = own_steps if own_steps > 0 or own_epochs > 0 else common_steps(config)
+    length = {STEPS: steps, EPOCHS: own_epochs, EVERY_EPOCHS: mine.get(EVERY_EPOCHS)}
+    if steps < 0:
+        length[EVERY_EPOCHS] = length[EVERY_EPOCHS] or shared[EVERY_EPOCHS] or 1
+    in_epochs = length[EVERY_EPOCHS] is not None
+    length[INTERVAL] = mine.get(
+        INTERVAL, 1.0 if in_epochs else _interval(config, steps * (shared | mine)[ACCUMULATED])
+    )
     scheduled = _scheduled([*config.students, *own])
     if WARMUP in scheduled and WARMUP not in _explicit([*config.overrides, *config.students, *own]):
         length[WARMUP] = max(1, round(scheduled[WARMUP] * steps / scheduled[STEPS]))
@@ -93,11 +99,12 @@ def _length(config: ComparisonConfig, own: Sequence[str]) -> dict[str, Any]:
 def _interval(config: ComparisonConfig, batches: int) -> int:
     """Returns the batches between validations: as many as asked for, or as asked for in epochs, or a tenth."""
     shared = _shared(config)
-    if isinstance(given := shared.get(INTERVAL), int):
+    given = shared.get(INTERVAL, 1.0)
+    if isinstance(given, int):
         return min(given, batches)
     if config.steps or shared[STEPS] > 0:
         return max(1, min(batches // VALIDATIONS, LONGEST_INTERVAL))
-    return max(1, round(batches * (shared[EVERY_EPOCHS] or 1) / shared[EPOCHS]))
+    return max(1, round(batches * (shared[EVERY_EPOCHS] or 1) * given / shared[EPOCHS]))
 
 
 def _text_bytes(corpus: ComparedCorpus) -> int:
@@ -125,7 +132,8 @@ def _scheduled(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _explicit(overrides: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in map(parsed, overrides) if key in KEYS}
+    found = {key: value for key, value in map(parsed, overrides) if key in KEYS}
+    return {key: -1 if value is None and key in (STEPS, EPOCHS) else value for key, value in found.items()}
 
 
 @cache

@@ -80,8 +80,10 @@ def lengths(config):
         (300, ["+trainer.accumulate_grad_batches=2"], 300, 60),
         (None, ["trainer.max_epochs=8"], 8 * BATCHES, BATCHES),
         (None, ["trainer.max_epochs=8", "trainer.check_val_every_n_epoch=4"], 8 * BATCHES, 4 * BATCHES),
+        (None, ["trainer.max_epochs=8", "+trainer.val_check_interval=0.5"], 8 * BATCHES, BATCHES / 2),
         (None, ["trainer.max_epochs=8", "+trainer.accumulate_grad_batches=2"], 4 * BATCHES, BATCHES),
         (None, ["trainer.max_epochs=-1", "+trainer.max_steps=70"], 70, 7),
+        (None, ["~trainer.max_epochs", "+trainer.max_steps=70"], 70, 7),
         (None, ["schedule=study"], 150_000, 2000),
         (None, [], 200 * BATCHES, BATCHES),
     ],
@@ -98,6 +100,7 @@ def test_all_students_have_the_same_steps_whatever_their_data(comparison, steps,
         (["+trainer.max_steps=40"], (40, -1, 4, None), {"trainer.max_steps": 40}),
         (["trainer.max_steps=40", "++trainer.val_check_interval=20"], (40, -1, 20, None), {"trainer.max_steps": 40}),
         (["trainer.max_epochs=3"], (-1, 3, 1.0, 1), {"trainer.max_epochs": 3}),
+        (["trainer.check_val_every_n_epoch=2"], (300, -1, 1.0, 2), None),
         (["model.train_ds.tokens_in_batch=900"], (300, -1, 30, None), {"model.train_ds.tokens_in_batch": 900}),
         (["+trainer.max_steps=300"], (300, -1, 30, None), None),
         ([f"model.train_ds.tokens_in_batch={TOKENS}"], (300, -1, 30, None), None),
@@ -123,6 +126,7 @@ def test_the_warm_up_follows_the_steps(comparison, students, warmup, ratio):
         cfg = compose("aayn_base_distill", list(overrides))
     assert (cfg.model.optim.sched.get("warmup_steps"), cfg.model.optim.sched.warmup_ratio) == (warmup, ratio)
     assert cfg.trainer.max_steps == 3000
+    assert not list(length_problems(comparison(steps=3000, students=students)))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_the_warm_up_follows_the_steps(comparison, students, warmup, ratio):
     [
         ({"steps": 300, "students": ["+trainer.max_steps=70"]}, "steps=300 and trainer.max_steps=70 in students"),
         ({"steps": 300, "students": ["trainer.max_epochs=8"]}, "steps=300 and trainer.max_epochs=8 in students"),
+        ({"students": ["trainer.max_epochs=-1"]}, "steps has no value, and students have neither"),
         ({"methods": {"mixed": ["+trainer.max_steps=many"]}}, "methods.mixed: trainer.max_steps=many: must be"),
         (
             {"overrides": ["model.train_ds.tokens_in_batch=null"]},
