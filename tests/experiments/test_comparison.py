@@ -78,7 +78,7 @@ def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
 def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
     baseline, distilled = list(plan_runs(demo))[1:3]
     student = {override for override in demo.students if not override.startswith("+trainer")}
-    student |= {f"++trainer.max_steps={demo.steps}", "++trainer.val_check_interval=1000"}
+    student |= {f"++trainer.max_steps={demo.steps}", "++trainer.val_check_interval=800"}
     assert student <= set(baseline.arguments) and student <= set(distilled.arguments)
 
 
