@@ -1,7 +1,8 @@
 # `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Errors only: most warnings are about pip's index and cache.
+PIP := $(BIN)/pip install -qq --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 
 .PHONY: demo test test-oldest test-newest lint docs clean
 
@@ -25,11 +26,11 @@ docs: .venv/ready
 # torch comes first, so that nothing else chooses a build of it. youtokentome needs Cython to build and does not say so.
 .venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (about two minutes)"
-	$(PYTHON) -m venv .venv
-	$(PIP) torch "Cython<3.1" setuptools wheel
-	$(PIP) --no-build-isolation youtokentome
-	$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
-	touch $@
+	@$(PYTHON) -m venv .venv
+	@$(PIP) torch "Cython<3.1" setuptools wheel
+	@$(PIP) --no-build-isolation youtokentome
+	@$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
+	@touch $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/ready

@@ -29,6 +29,7 @@ IRRELEVANT = (
 IRRELEVANT_NEMO = (
     "Apex was not found",
     "There were no checkpoints found",
+    "Exp_manager is logging to",
     "told to monitor a validation value",
 )
 LIBRARY_LOGGERS = (
@@ -66,6 +67,7 @@ def set_up_console(stream: TextIO | None = None) -> None:
         warnings.filterwarnings("ignore", message=f"(?s).*({text})")
     logging.raiseExceptions = False  # otherwise logging prints stack traces if it cannot write, as on a full disk
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # NeMo's bars for each file; Lightning and we show progress otherwise
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:

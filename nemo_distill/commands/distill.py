@@ -14,8 +14,7 @@ from nemo_distill.commands.training import (
 )
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.commands.training_data import preprocess_data
-from nemo_distill.experiments.job_process import job_command
-from nemo_distill.experiments.sweep import run_in_sweep
+from nemo_distill.experiments.sweep import job_command, run_in_sweep
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.text.training_mix import mix_training_data
 

@@ -12,8 +12,7 @@ from nemo_distill.commands.training import (
 )
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.commands.training_data import preprocess_data
-from nemo_distill.experiments.job_process import job_command
-from nemo_distill.experiments.sweep import run_in_sweep
+from nemo_distill.experiments.sweep import job_command, run_in_sweep
 
 
 def main(cfg: DictConfig) -> dict[str, str] | None:

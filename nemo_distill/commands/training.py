@@ -24,7 +24,7 @@ from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
-from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, recorded_run
+from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
 
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -103,25 +103,47 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
         return
     record["made_with"] |= precision
     record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
+    record["tokens_in_batch"] = _tokens_in_batch(cfg, trainer)
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
-    with recorded_run(folder, record, lambda: _outcome(trainer), seconds):
+    started = cfg.get("init_from_nemo_model")
+    before = (read_run_of(Path(started).expanduser()) if started else None) or {}
+    with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
     for written in _models_in(folder):
         write_card(written.with_suffix(".md"), model_card(written, folder))
+
+
+def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
+    """Returns the limit on the tokens of an optimizer step: source, target and padding of all its batches.
+
+    None for tarred data that is there already, whose batches were made elsewhere.
+    """
+    train: Any = cfg.model.get("train_ds") or {}
+    if train.get("metadata_file") or not train.get("tokens_in_batch"):
+        return None
+    return train.tokens_in_batch * trainer.accumulate_grad_batches * trainer.world_size
 
 
 def _models_in(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("*.nemo"))
 
 
-def _outcome(trainer: Any) -> dict[str, Any]:
-    """Returns the results of a training: best and last scores, sizes of the models, and the written `.nemo`."""
+def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
+    """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`.
+
+    Args:
+        trainer: the trainer.
+        before: the record of the training that made the weights to start from, whose length is added.
+    """
+    from nemo_distill.trainer.training_length import TrainingLength
+
+    (length,) = (callback for callback in trainer.callbacks if isinstance(callback, TrainingLength))
     model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
     student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
     return {
-        "steps": getattr(trainer, "last_step", trainer.global_step),
+        **_sum(length.so_far(trainer), before),
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
@@ -164,6 +186,16 @@ def _least_width(section: TranslationDistillation) -> int:
     return min(NemoArchive(path).config.encoder.hidden_size for path in teacher_archives(section))
 
 
+def _sum(length: dict[str, int | None], before: RunRecord) -> dict[str, int | None]:
+    """Adds the length of an earlier training, if it is known. A sum with an unknown number is unknown."""
+    if not before:
+        return length
+    earlier = {"steps": before.get("steps"), "target_tokens": before.get("target_tokens")}
+    return {
+        key: None if value is None or (more := earlier[key]) is None else value + more for key, value in length.items()
+    }
+
+
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
     import lightning.pytorch as pl
@@ -175,15 +207,14 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo_distill.trainer.finite import FiniteTraining
     from nemo_distill.trainer.logged_progress import LoggedProgress
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+    from nemo_distill.trainer.training_length import TrainingLength
     from nemo_distill.trainer.weight_average import WeightAverage
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
         options["strategy"] = "ddp_find_unused_parameters_true"
-    # NeMo restores the best checkpoint at the end and with it an earlier step number, so keep the last one.
-    keep_step = pl.callbacks.LambdaCallback(on_train_end=lambda end, _: setattr(end, "last_step", end.global_step))
-    callbacks = [WeightAverage(cfg.get("ema")), ExactResumeCallback(), FiniteTraining(), keep_step]
+    callbacks = [WeightAverage(cfg.get("ema")), ExactResumeCallback(), FiniteTraining(), TrainingLength()]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:

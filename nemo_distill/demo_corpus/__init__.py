@@ -1,5 +1,5 @@
 """Generates the German-English demo corpus from a grammar."""
 
-from nemo_distill.demo_corpus.corpus import write_demo_corpus
+from nemo_distill.demo_corpus.corpus import BYTES_PER_PAIR, write_demo_corpus
 
-__all__ = ["write_demo_corpus"]
+__all__ = ["BYTES_PER_PAIR", "write_demo_corpus"]

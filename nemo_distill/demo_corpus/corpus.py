@@ -27,6 +27,7 @@ from nemo_distill.demo_corpus.lexicon import Noun, Translation, Verb
 from nemo_distill.storage.files import whole_file
 
 Choice = TypeVar("Choice")
+BYTES_PER_PAIR = 134  # mean size of a pair in the files
 TENSES = (("present", 4), ("perfect", 4), ("future", 2), ("können", 1), ("müssen", 1), ("wollen", 1))
 
 

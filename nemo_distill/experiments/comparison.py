@@ -5,11 +5,17 @@ Every step is a normal `nemo-distill` command in its own process. Finished steps
 resumes. Several comparisons in the same folder share the work.
 """
 
+import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
@@ -18,12 +24,20 @@ from nemo_distill.evaluation.evaluation_job import EvaluationJob
 from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
 from nemo_distill.evaluation.systems import System
 from nemo_distill.experiments.comparison_plan import Run, plan_runs
-from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, GeneratedCorpus, parsed
+from nemo_distill.experiments.comparison_section import (
+    TEACHER,
+    ComparedCorpus,
+    ComparisonConfig,
+    GeneratedCorpus,
+    parsed,
+)
+from nemo_distill.experiments.equal_steps import common_steps, length_problems, other_lengths
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
 from nemo_distill.text.files import named_files, unequal_lengths
 
+SHOWN_LINES = 20  # of what a step printed, if it fails
 POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
 
 
@@ -33,11 +47,11 @@ def check_comparison(config: ComparisonConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    problems, corpus = [], config.corpus
+    problems, corpus = list(length_problems(config)), config.corpus
     if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
-    problems += [
+    problems = problems or [
         f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
         for run in plan_runs(config)
         if run.folder.is_dir() and run.work.changes()
@@ -104,7 +118,7 @@ def _corpus_files(corpus: ComparedCorpus) -> list[Path]:
 
 
 def do_steps(config: ComparisonConfig) -> None:
-    """Does all steps that have not been done before.
+    """Does all steps that have not been done before, `config.at_a_time` of them at a time.
 
     The same command can be started several times, on this machine or on others that see the same folder. Each process
     takes steps that no other process is running and whose requirements are finished. At the end, it waits for the
@@ -113,11 +127,35 @@ def do_steps(config: ComparisonConfig) -> None:
     Raises:
         SystemExit: if a step fails or is interrupted. The message says what to do next.
     """
-    waiting = list(plan_runs(config))
-    console.info(f"{sum(run.is_done for run in waiting)} of {len(waiting)} steps have finished before.")
-    while waiting := [run for run in waiting if not run.is_done]:
-        if not any(take(run) for run in waiting if run.is_ready):
-            time.sleep(POLL_SECONDS)
+    runs = list(plan_runs(config))
+    console.info(f"{sum(run.is_done for run in runs)} of {len(runs)} jobs have finished before.")
+    console.info(f"Each student is trained for {common_steps(config):,} steps.")
+    for group, values in other_lengths(config).items():
+        named = ", ".join(f"{key}={value}" for key, value in values.items())
+        console.info(f"{group} has another length, {named}, so that its scores are not compared with the others'.")
+    has_ended = threading.Event()
+    if config.at_a_time == 1:
+        return _do_waiting(runs, 1, has_ended)
+    with ThreadPoolExecutor(config.at_a_time) as pool:
+        workers = [pool.submit(_do_waiting, runs, config.at_a_time, has_ended) for _ in range(config.at_a_time)]
+        try:
+            wait(workers)
+        except KeyboardInterrupt:  # the steps receive Ctrl-C too, and end by themselves
+            has_ended.set()
+            raise
+    for worker in workers:
+        worker.result()
+
+
+def _do_waiting(runs: Sequence[Run], at_a_time: int, has_ended: threading.Event) -> None:
+    """Does one step after another until all are done, or until `has_ended`, which is set if one fails."""
+    try:
+        while (waiting := [run for run in runs if not run.is_done]) and not has_ended.is_set():
+            if not any(take(run, at_a_time) for run in waiting if run.is_ready):
+                has_ended.wait(POLL_SECONDS)
+    except BaseException:
+        has_ended.set()
+        raise
 
 
 def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
@@ -139,10 +177,21 @@ def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
     role: Role | None = (
         DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
     )
-    return System(run.folder.name, model_path, "nemo_distill", role=role)
+    system = System(run.folder.name, model_path, "nemo_distill", role=role)
+    return system  # preparation_seconds(run) belongs here, once System has a field for it
 
 
-def take(run: Run) -> bool:
+def preparation_seconds(run: Run) -> float:
+    """Returns the seconds of the jobs that a training needed besides its teacher's: labels, caches, other students."""
+    needed, found = list(run.needs), set()
+    while needed:
+        if (one := needed.pop()).group != TEACHER and one not in found:
+            found.add(one)
+            needed += one.needs
+    return sum((one.work.finished() or {}).get("seconds", 0.0) for one in found)
+
+
+def take(run: Run, at_a_time: int = 1) -> bool:
     """Does a step, unless another process is at it; returns whether it did.
 
     The lock ends with the last process that has its descriptor: with the step's own, if this one is killed.
@@ -150,16 +199,17 @@ def take(run: Run) -> bool:
     run.lock_path.parent.mkdir(parents=True, exist_ok=True)
     with locked(run.lock_path, wait=False) as lock:
         if lock is not None:
-            execute(run, lock)
+            execute(run, lock, at_a_time)
     return lock is not None
 
 
-def execute(run: Run, lock: int | None = None) -> float:
+def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
     """Does a step unless it has been done before, and returns its wall time in seconds.
 
     Args:
         run: the step.
         lock: a file descriptor that the step's process keeps open.
+        at_a_time: how many steps run at the same time. With several, each prints into a file.
 
     Raises:
         SystemExit: if the step fails or is interrupted. The message says what to do next.
@@ -168,19 +218,38 @@ def execute(run: Run, lock: int | None = None) -> float:
         return 0.0
     if record := run.work.finished():
         return record["seconds"]
-    console.info(f"\n{run.folder.name}:\n  python {' '.join(run.arguments)}\n")
     run.work.begin()
-    started = time.monotonic()
-    process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,))
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
-        code = process.wait() or signal.SIGINT
+    started, name = time.monotonic(), run.folder.name
+    console.info(f"{name}: started" + (f"; what it prints is in {run.log_path}" if at_a_time > 1 else ""))
+    code, printed = _printed(run, lock, at_a_time) if at_a_time > 1 else (_exit_code(run, lock), "")
     if code:
-        raise SystemExit(f"\n{run.folder.name} did not finish; the same command goes on from there.")
+        raise SystemExit(f"\n{printed}{name} did not finish; the same command goes on from there.")
     seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # and earlier ones
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached
     run.work.finish({"seconds": seconds})
+    console.info(f"{name}: finished after {timedelta(seconds=round(seconds))}")
     return seconds
+
+
+def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
+    """Runs a step beside others, and returns its exit code and the end of what it printed.
+
+    It has its share of the cores. All steps need the teacher, which so runs alone and has all of them.
+    """
+    share = {} if run.group == TEACHER else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_a_time))}
+    run.log_path.parent.mkdir(exist_ok=True)
+    with run.log_path.open("ab") as log:
+        begin = log.tell()
+        code = _exit_code(run, lock, stdout=log, stderr=log, env={**share, **os.environ, "PYTHONUNBUFFERED": "1"})
+    lines = run.log_path.read_bytes()[begin:].decode(errors="replace").splitlines(keepends=True)
+    return code, "".join(lines[-SHOWN_LINES:])
+
+
+def _exit_code(run: Run, lock: int | None, **options: Any) -> int:
+    process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,), **options)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
+        return process.wait() or signal.SIGINT

@@ -1,7 +1,7 @@
 """Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -16,7 +16,8 @@ from nemo_distill.experiments.comparison_section import (
     parsed,
     system_name,
 )
-from nemo_distill.experiments.job_process import job_command
+from nemo_distill.experiments.equal_steps import with_length
+from nemo_distill.experiments.sweep import job_command
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.records import OPEN
 
@@ -74,6 +75,11 @@ class Run:
         return self.folder.parent / ".locks" / self.folder.name
 
     @property
+    def log_path(self) -> Path:
+        """The file that the step prints into, if others run at the same time."""
+        return self.folder.parent / "logs" / f"{self.folder.name}.log"
+
+    @property
     def work(self) -> Work:
         """The records of the step. That it began lies outside its folder, where NeMo moves files when it resumes."""
         begun = self.lock_path.with_name(f"{self.folder.name}.json")
@@ -126,10 +132,11 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
     several = {*config.baselines, *config.methods} - once
     for seed, groups in [*((seed, several) for seed in config.seeds), (config.seeds[0], once)]:
         for group in (group for group in config.baselines if group in groups):
-            overrides = [*alone, *config.students, *config.baselines[group]]
-            yield _training(config, group, seed, job, overrides, first)
+            shared = [*first, *_shared_overrides(config), *alone, *config.students]
+            yield _training(config, group, seed, job, with_length(config, shared, config.baselines[group]))
         for group in (group for group in config.methods if group in groups):
-            overrides = [*config.students, _from_teacher(model), *config.methods[group]]
+            shared = [*_shared_overrides(config), *config.students, _from_teacher(model)]
+            overrides = with_length(config, shared, config.methods[group])
             yield from _needed(overrides, preparations)
             yield _training(config, group, seed, "distill", overrides)
 
@@ -148,7 +155,8 @@ def _teacher(config: ComparisonConfig) -> Step:
         return Step(Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path), (), (path,))
     sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
     preprocessing = [f"model.preproc_out_dir={Path(config.output_dir) / 'tokenizer'}", *sizes]
-    return _training(config, TEACHER, 0, "train", [*preprocessing, *config.teacher])
+    overrides = [*_shared_overrides(config), *preprocessing, *config.teacher]
+    return _training(config, TEACHER, 0, "train", overrides)
 
 
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
@@ -163,11 +171,9 @@ def _from_teacher(model: Path | str) -> str:
     return f"model.distillation.model_path={model}"
 
 
-def _training(
-    config: ComparisonConfig, group: str, seed: int, job: str, overrides: Iterable[str], first: Sequence[str] = ()
-) -> Step:
+def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Step:
     folder = Path(config.output_dir) / (TEACHER if group == TEACHER else system_name(group, seed))
-    given = [*first, *_shared_overrides(config), *overrides, f"seed={seed}", *_logging_overrides(folder)]
+    given = [*overrides, f"seed={seed}", *_logging_overrides(folder)]
     run = Run(group, seed, folder, (*job_command(job), *given), folder / "model.nemo")
     return Step(run, given, (folder / "model.nemo",))
 

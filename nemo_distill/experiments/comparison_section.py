@@ -131,6 +131,9 @@ class ComparisonConfig:
         Allowed("a list of different whole numbers, at least one"),
     ]
     """Every baseline and method is trained once per seed."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of each baseline and method, whatever its data. null: `trainer.max_steps` of `students`, or
+    about as many as its `trainer.max_epochs` on the training text."""
     overrides: Overrides = Field(default_factory=list)
     """Overrides of every training."""
     baselines: dict[str, Overrides] = Field(default_factory=dict)
@@ -149,6 +152,10 @@ class ComparisonConfig:
     """Beam size of the translations that are scored; 1 is greedy search."""
     evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
     """How the trained models are scored, compared and timed."""
+    at_a_time: int = Field(default=1, ge=1)
+    """Jobs that run at the same time. With several, each prints into a file, and they share the CPU's cores."""
+    report: bool = False
+    """Write a page on all trainings and their scores into `report/`. It needs the extra `plots`."""
 
     @property
     def search(self) -> SearchSettings:

@@ -5,6 +5,8 @@ memory, loggers and devices, and a killed training does not stop the others.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.console import console, set_up_console
-from nemo_distill.experiments.job_process import exit_code
+from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
 from nemo_distill.experiments.run_settings import job_settings, new_record
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 
 FINISHED_BEFORE, REFUSED = "finished before", "refused"
+
+
+def job_command(name: str) -> tuple[str, ...]:
+    """Returns the Python arguments for a job of `nemo-distill`, without the job's own arguments.
+
+    `-P` excludes the working folder from imports, because it may contain any files.
+    """
+    return ("-P", "-m", "nemo_distill", name)
 
 
 def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | None:
@@ -47,7 +56,7 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
         return _outcome(folder, REFUSED, f"was refused: {error}")
     console.info(f"\n{_training(folder)}")
     try:
-        code = exit_code([*command, *_command_line(added)])
+        code = _exit_code([*command, *_command_line(added)])
     except Exception as error:  # from a launcher that ends its job, such as submitit at its time limit
         return _outcome(folder, INTERRUPTED, f"was interrupted: {error}".rstrip("."))
     if code:
@@ -100,3 +109,18 @@ def _command_line(added: dict[str, Any]) -> Iterator[str]:
     yield from hydra.overrides.task
     for key, value in added.items():
         yield f"++exp_manager.{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    """Runs Python with these arguments. If this process is ended, it ends the other one first."""
+    process = subprocess.Popen([sys.executable, *arguments])
+    with sigterm_as_exception():
+        try:
+            return process.wait()
+        except (KeyboardInterrupt, Interrupted):  # the other process receives the signal too
+            process.wait()
+            raise
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise

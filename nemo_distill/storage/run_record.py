@@ -14,8 +14,10 @@ from typing import Any
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.console import Interrupted
 from nemo_distill.storage.files import write_json
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, FileEntry, read_json
 
@@ -33,7 +35,12 @@ class FoundBest(TypedDict):
 
 @with_config(OPEN)
 class RunRecord(TypedDict, total=False):
-    """The content of `run.json`."""
+    """The content of `run.json`.
+
+    `steps` and `target_tokens` include those of the training that made the weights to start from, if its record is
+    known. `target_tokens` are those that the model was trained on, without padding. `tokens_in_batch` is the limit on
+    the tokens of an optimizer step: source, target and padding.
+    """
 
     status: str
     seed: int | None
@@ -42,6 +49,8 @@ class RunRecord(TypedDict, total=False):
     settings: dict[str, Any]
     seconds: float
     steps: int
+    target_tokens: int | None
+    tokens_in_batch: int | None
     best: FoundBest | None
     parameters: int | None
     teacher_parameters: int | None
@@ -55,6 +64,21 @@ def read_run(folder: Path) -> RunRecord | None:
         DataError: if `run.json` is not a valid record.
     """
     return read_json(folder / RUN_NAME, RunRecord)
+
+
+def read_run_of(model: Path) -> RunRecord | None:
+    """Returns the record of the training that wrote a `.nemo`, in its folder or the one above; None without one."""
+    if not model.is_file():
+        return None
+    sha256 = fingerprint(model)["sha256"]
+    for folder in model.absolute().parents[:2]:
+        try:
+            record = read_run(folder) or {}
+        except DataError:  # the run.json of something else
+            continue
+        if sha256 in [entry["sha256"] for entry in record.get("models", ())]:
+            return record
+    return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,6 +90,8 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
     assert found == expected
     records = [recorded(tmp_path / name) for name in ("whole", "killed")]
     assert [(record["status"], record["steps"]) for record in records] == [("finished", 14)] * 2
+    assert records[0]["target_tokens"] == records[1]["target_tokens"] > 14
+    assert [record["tokens_in_batch"] for record in records] == [100, 100]
     assert records[0]["settings"]["teachers"] == [fingerprint(teacher_path)]
     assert records[0]["models"] == [fingerprint(next((tmp_path / "whole").rglob("*.nemo")))]
     assert records[0]["best"]["monitor"] == "val_loss" and records[0]["seconds"] > 0
@@ -152,6 +155,28 @@ def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
 )
 def test_a_training_goes_on_where_its_config_says_so(section, expected):
     assert resumes(OmegaConf.create({"exp_manager": section})) is expected
+
+
+@pytest.mark.parametrize(
+    ("before", "steps", "tokens"),
+    [
+        ({}, 5, 100),
+        ({"steps": 7, "target_tokens": 200}, 12, 300),
+        ({"steps": 7}, 12, None),
+        ({"status": "failed"}, None, None),
+    ],
+)
+def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, tokens):
+    assert training._sum({"steps": 5, "target_tokens": 100}, before) == {"steps": steps, "target_tokens": tokens}
+
+
+@pytest.mark.parametrize(
+    ("train_ds", "expected"),
+    [({"tokens_in_batch": 100}, 800), ({"tokens_in_batch": 100, "metadata_file": "there.json"}, None), (None, None)],
+)
+def test_the_tokens_of_a_step_are_those_of_all_its_batches_and_devices(train_ds, expected):
+    trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=2)
+    assert training._tokens_in_batch(OmegaConf.create({"model": {"train_ds": train_ds}}), trainer) == expected
 
 
 THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "prepare", "study")

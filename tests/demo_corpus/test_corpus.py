@@ -26,6 +26,11 @@ def test_no_sentence_of_either_language_occurs_twice(folder):
     assert len(english) == len(set(english)) == 1650
 
 
+def test_a_pair_has_about_as_many_bytes_as_is_said(folder):
+    size = sum((folder / f"train.{side}").stat().st_size for side in ("de", "en"))
+    assert size / 1500 == pytest.approx(demo_corpus.BYTES_PER_PAIR, rel=0.02)
+
+
 def test_a_seed_gives_the_same_files_and_another_seed_others(folder, tmp_path):
     for seed in (5, 6):
         write_demo_corpus(tmp_path / str(seed), train=1500, validation=50, test=100, monolingual=200, seed=seed)

@@ -191,7 +191,7 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
     assert finished == ["hybrid_seed0", "labels_mono", "labels_train"]
     again = run("compare_students.py", *command[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "4 of 4 steps have finished before." in again.stdout  # the teacher that was there, and the three
+    assert "4 of 4 jobs have finished before." in again.stdout  # the teacher that was there, and the three
     for name in ("teacher", "hybrid_seed0"):
         assert name in again.stdout
     report = run("report.py", "runs=runs", "evaluation=runs/evaluation", "sentences=2", cwd=tmp_path)

@@ -1,6 +1,7 @@
 """The driver of the demo, with trainings that are one line of Python."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,9 +31,16 @@ TRAIN = (
 
 
 @pytest.fixture
-def demo(tmp_path):
+def shipped(tmp_path):
     with initialize_config_dir(str(CONF), version_base=None):
         return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
+
+
+@pytest.fixture
+def demo(shipped):
+    """The demo with one method that needs no labels."""
+    shipped.labels, shipped.caches, shipped.methods = {}, {}, {"distilled": ["distillation=word_level_kl"]}
+    return shipped
 
 
 def plan_runs(cfg):
@@ -47,6 +55,18 @@ def prepare_corpus(cfg):
     comparison.prepare_corpus(read_comparison(cfg).corpus)
 
 
+def test_the_demo_labels_and_caches_once_and_trains_each_student_with_two_seeds(shipped):
+    students = ["baseline_seed{}", "word_level_seed{}", "hybrid_seed{}"]
+    folders = [
+        "teacher",
+        students[0].format(0),
+        "labels_mono",
+        "cache_all",
+        *(name.format(0) for name in students[1:]),
+    ]
+    assert [run.folder.name for run in plan_runs(shipped)] == [*folders, *(name.format(1) for name in students)]
+
+
 def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
     runs = list(plan_runs(demo))
     assert [(run.group, run.seed) for run in runs] == [
@@ -57,7 +77,8 @@ def test_the_plan_is_a_teacher_and_two_students_for_each_seed(demo):
 
 def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
     baseline, distilled = list(plan_runs(demo))[1:3]
-    student = set(demo.students)
+    student = {override for override in demo.students if not override.startswith("+trainer")}
+    student |= {f"++trainer.max_steps={demo.steps}", "++trainer.val_check_interval=800"}
     assert student <= set(baseline.arguments) and student <= set(distilled.arguments)
 
 
@@ -155,7 +176,7 @@ def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher
         cfg.overrides = [*cfg.overrides, *everywhere]
         if not given:
             cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
-            cfg.teacher = cfg.students = []
+            cfg.teacher, cfg.students, cfg.steps = [], [], 5
         commands = {run.group: list(run.arguments) for run in plan_runs(cfg)}
         models = {
             name: compose(JOBS[commands[name][3]].config, commands[name][4:]).model for name in ("baseline", "hybrid")
@@ -312,6 +333,29 @@ def test_comparisons_in_one_folder_share_the_steps(demo, tmp_path, monkeypatch):
         list(pool.map(lambda _: do_steps(config), range(3)))
     done = (tmp_path / "log").read_text().split()
     assert done[0] == "first" and sorted(done) == sorted(run.group for run in runs)
+
+
+def test_steps_side_by_side_print_into_files_and_a_failure_shows_the_end(demo, tmp_path, monkeypatch, capfd):
+    threads = "import os; print('threads', os.environ.get('OMP_NUM_THREADS'))"
+    fails = "print('too early' + chr(10) * 30 + 'why'); raise SystemExit(3)"
+    teacher, good, bad, later = (
+        Run(name, 0, tmp_path / name, ("-c", code), None)
+        for name, code in (("teacher", threads), ("good", threads), ("bad", fails), ("later", threads))
+    )
+    good, bad = replace(good, needs=(teacher,)), replace(bad, needs=(teacher,))
+    runs = [teacher, good, bad, replace(later, needs=(bad,))]
+    monkeypatch.setattr(comparison, "plan_runs", lambda config: iter(runs))
+    monkeypatch.setattr(comparison, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    demo.at_a_time = 2
+    with pytest.raises(SystemExit, match="why\nbad did not finish; the same command goes on from there") as failure:
+        do_steps(read_comparison(demo))
+    assert "too early" not in str(failure.value)
+    assert "threads" not in capfd.readouterr().out
+    assert (tmp_path / "logs" / "teacher.log").read_text() == "threads None\n"  # it runs alone
+    assert (tmp_path / "logs" / "good.log").read_text() == "threads 3\n"
+    assert good.is_done and not later.is_done
 
 
 def test_a_step_whose_driver_was_killed_is_not_started_beside_itself(tmp_path):

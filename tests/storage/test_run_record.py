@@ -7,7 +7,8 @@ from omegaconf import OmegaConf
 
 from nemo_distill.console import Interrupted
 from nemo_distill.experiments.run_settings import job_settings, new_record
-from nemo_distill.storage.run_record import recorded_run
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.run_record import read_run_of, recorded_run
 from tests.teacher_cache.fakes import build_cache, random_pairs
 
 
@@ -47,3 +48,17 @@ def test_a_teacher_caches_teacher_is_the_one_that_it_was_made_with(tmp_path):
     made_with = build_cache(tmp_path / "cache", [random_pairs(3, seed=0)])["settings"]
     cfg = OmegaConf.create({"model": {"distillation": {"model_path": None, "teacher_cache": str(tmp_path / "cache")}}})
     assert job_settings(cfg)["teachers"] == [made_with["teacher"]]
+
+
+@pytest.mark.parametrize("place", ["a.nemo", "checkpoints/a.nemo"])
+def test_the_record_of_a_model_is_that_of_the_training_that_wrote_it(tmp_path, place):
+    model = tmp_path / place
+    model.parent.mkdir(exist_ok=True)
+    assert read_run_of(model) is None
+    model.write_bytes(b"weights")
+    (tmp_path / "run.json").write_text(json.dumps({"steps": 7, "models": [fingerprint(model)]}))
+    assert read_run_of(model)["steps"] == 7
+    model.write_bytes(b"other weights")
+    assert read_run_of(model) is None
+    (tmp_path / "run.json").write_text("[]")
+    assert read_run_of(model) is None
