@@ -1,27 +1,37 @@
-"""Presents the results of an evaluation: a table, the spread over seeds, and which differences are significant."""
+"""Presents the results of an evaluation: tables, the verdict, and which differences are significant."""
 
 import csv
 import io
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.console import markdown_table, print_table
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.evaluation_record import DISTILLED, EVALUATION_NAME, TEXT_ONLY
 from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
+from nemo_distill.evaluation.likeness import (
+    compared_with,
+    factor,
+    factor_sentence,
+    first_of,
+    group_of,
+    groups_of,
+    kind_in_words,
+    trained_otherwise,
+    unfair_comparison,
+)
 from nemo_distill.evaluation.speed import MEGABYTE
-from nemo_distill.evaluation.tables import markdown_table, print_table
+from nemo_distill.evaluation.verdict import shown_share, verdict_sentences
 from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
-from nemo_distill.metrics.significance import both_ways, group_p_value
+from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value
 from nemo_distill.storage.files import whole_file, write_json
 
-EVALUATION_NAME = "evaluation.json"
-CHANCE = 0.05  # differences with a smaller p-value are significant
 LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
-SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
-TRAINING_COLUMNS = {"training_seconds": "training s", "label_smoothing": "label smoothing"}
+NOT_MEASURED = "not measured"
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
 SPEED_COLUMNS = {
     "sentences_per_second": "sentences/s",
@@ -30,20 +40,37 @@ SPEED_COLUMNS = {
     "latency_ms_p95": "ms alone, 95 %",
     "peak_memory_mb": "peak MB",
 }
-BRIEF = (
-    *("system", "parameters", "MB", "compression", *TRAINING_COLUMNS.values()),
-    *("sentences/s", "ms alone, median", "peak MB"),
-)
-UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
+TRAINING_COLUMNS = {
+    "steps": "steps",
+    "target_tokens": "target tokens",
+    "tokens_in_batch": "tokens in a batch",
+    "training_seconds": "training, h:mm:ss",
+    "preparation_seconds": "labels and caches, h:mm:ss",
+}
+GAP, OTHERWISE = "gap closed", "trained unlike"
+BRIEF = ("system", "runs in", "parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
+UNITS = "BLEU and chrF range from 0 to 100; more is better. TER is edits per 100 reference words; less is better."
 SEEDS = f"""\
-After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
-({CONFIDENCE:.0%}, by Student's t of the differences seed by seed). A p is of the choice of
-sentences, for one seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
+A mean over seeds is followed by ± and the standard deviation. A difference between groups of seeds is taken seed by
+seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by Student's t. A p-value is about the choice
+of sentences, for one seed. For a group it is the largest of its seeds, or 1 if the seeds differ in direction."""
+GAPS = f"""\
+Gap closed is (student - baseline) / (teacher - baseline): at 0 % the student is as good as the baseline of its size,
+at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence interval: with several seeds, by
+Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). It
+is not given where the teacher is not better than the baseline by more than chance."""
+NO_ROLES = """\
+Gap closed: not computed, because no system has the role distilled. Say which systems are baselines and which are
+distilled, such as '+models.student={model: student.nemo, role: distilled}'."""
+ALIKE = """\
+"Smaller" (MB) and "faster" (sentences/s) are relative to the first system, the teacher, in the same engine and
+precision and with the same beam size. They are empty where the teacher did not run so. "Compression" is relative to
+the teacher's parameters."""
 MEASURED = """\
-Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
-in turns, each in a process of its own, with {threads} thread(s) on {device}; CTranslate2 has a batch for each thread,
-and so one for a sentence alone. Tokens are counted as BLEU counts them.
-Peak MB is that process's main memory, libraries included; MB are megabytes on disk."""
+Sentences/s and tokens/s are for many sentences together; "ms alone" is for one sentence at a time. Each system ran in
+a process of its own, with {threads} thread(s) on {device}, and the systems took turns. Of several seeds, the first was
+timed. CTranslate2 translates one batch per thread, so one sentence alone uses one thread. Tokens are counted as BLEU
+counts them. "Peak MB" is the main memory of the process, including libraries. MB are megabytes on disk."""
 
 
 def group_spreads(
@@ -72,13 +99,25 @@ def group_spreads(
 
 def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one row per system, from column name to value, or None if there is no value."""
-    rows = []
-    for name, system in evaluation["systems"].items():
-        row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
-        row |= {key: system.get(key) for key in TRAINING_COLUMNS}
-        for set_name, one in evaluation["test_sets"].items():
+    systems, sets, rows = evaluation["systems"], evaluation["test_sets"], []
+    for name, system in systems.items():
+        group, training = group_of(systems, name), system.get("training") or {}
+        row = {"system": name, "group": group, "seed": system.get("seed"), "runs in": kind_in_words(systems, group)}
+        for set_name, one in sets.items():
             row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
-        rows.append(row | {key: (system["speed"] or {}).get(key) for key in SPEED_COLUMNS})
+            closed = ((one.get("gaps") or {}).get(group) or {}).get("closed") or {}
+            row[f"{set_name} {GAP}"] = closed.get("value")
+        keys = ("parameters", "parameters_without_embeddings", "bytes", "compression")
+        row |= {key: system.get(key) for key in keys}
+        against = compared_with(systems, group)
+        alike = against.group if against and against.alike else None
+        row["smaller"] = factor(systems, group, alike, "bytes") if alike else None
+        row["faster"] = factor(systems, group, alike, "sentences_per_second") if alike else None
+        row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
+        row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
+        rows.append(
+            row | {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
+        )
     return rows
 
 
@@ -92,18 +131,50 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns and cells of the table, rounded. Columns without values are omitted.
+Cells = tuple[list[str], list[list[str]]]  # columns, and the cells of each row
+
+
+def table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
+    """Returns the columns and cells of the table of quality, size and speed, rounded. Empty columns are omitted.
 
     Args:
         evaluation: the content of `evaluation.json`.
         brief: only one score per test set, and only as many size and speed columns as fit on a screen.
     """
-    rows = [_cells(row) for row in as_rows(evaluation)]
-    columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
+    columns, rows = _filled([_cells(evaluation, row) for row in as_rows(evaluation)])
     if brief:
-        shown = {f"{name} {next(iter(_scores(one)[0]))}" for name, one in evaluation["test_sets"].items()}
-        columns = [column for column in columns if column in shown or column in BRIEF]
+        names = list(evaluation["test_sets"])
+        shown = {f"{name} {next(iter(_scores(evaluation['test_sets'][name])[0]))}" for name in names}
+        shown |= {_gap_column(evaluation, name) for name in names}
+        kept = [number for number, column in enumerate(columns) if column in shown or column in BRIEF]
+        columns, rows = [columns[number] for number in kept], [[row[number] for number in kept] for row in rows]
+    return columns, rows
+
+
+def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
+    """Returns the columns and cells of the table of what the trainings took; None if nothing is known.
+
+    Exports of models that have a row themselves have none.
+    """
+    found = [
+        {
+            "system": row["system"],
+            **{
+                words: shown_seconds(row[key]) if key.endswith("seconds") else _number(row[key], 0)
+                for key, words in TRAINING_COLUMNS.items()
+            },
+            "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
+        }
+        for row in as_rows(evaluation)
+        if not evaluation["systems"][row["system"]].get("same_model_as")
+    ]
+    columns, rows = _filled(found)
+    return (columns, rows) if len(columns) > 1 else None
+
+
+def _filled(rows: Sequence[Mapping[str, str]]) -> Cells:
+    """Returns those columns that have a value in any row, and the cells in them."""
+    columns = [column for column in rows[0] if any(row[column] not in ("", NOT_MEASURED) for row in rows)]
     return columns, [[row[column] for column in columns] for row in rows]
 
 
@@ -111,39 +182,65 @@ def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(one["scores"].values())
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    cells = {
-        "system": row["system"],
-        "engine": row["engine"],
-        "parameters": _number(row["parameters"], 0),
+def _gap_column(evaluation: Mapping[str, Any], set_name: str) -> str:
+    return GAP if len(evaluation["test_sets"]) == 1 else f"{set_name} {GAP}"
+
+
+def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
+    unknown = NOT_MEASURED if evaluation["systems"][row["system"]]["engine"] == TEXT_ONLY else ""
+    cells = {"system": row["system"], "runs in": row["runs in"]}
+    for name, one in evaluation["test_sets"].items():
+        for metric in one["scores"][row["system"]]:
+            cells[f"{name} {metric}"] = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+        gap = (one.get("gaps") or {}).get(row["group"])
+        cells[_gap_column(evaluation, name)] = shown_gap(gap) if gap else ""
+    cells |= {
+        "parameters": _number(row["parameters"], 0) or unknown,
         "without embeddings": _number(row["parameters_without_embeddings"], 0),
-        "MB": _number(row["bytes"] / MEGABYTE, 1),
-        "compression": "" if row["compression"] is None else f"{row['compression']:.1f}x",
-        "training s": _number(row["training_seconds"], 0),
-        "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
+        "compression": _factor(row["compression"]),
+        "MB": _number(row["bytes"] and row["bytes"] / MEGABYTE, 1) or unknown,
+        "smaller": _factor(row["smaller"]),
+        "sentences/s": _number(row["sentences_per_second"], 1) or unknown,
+        "faster": _factor(row["faster"]),
     }
-    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS, *TRAINING_COLUMNS)]:
-        metric = column.rpartition(" ")[2]
-        digits = 1 if column in SPEED_COLUMNS else DIGITS.get(metric, 2)
-        cells[SPEED_COLUMNS.get(column, column)] = _number(row[column], digits)
-    return cells
+    cells |= {words: _number(row[key], 1) or unknown for key, words in SPEED_COLUMNS.items()}
+    return cells | {OTHERWISE: row[OTHERWISE]}
+
+
+def shown_gap(gap: Mapping[str, Any]) -> str:
+    """Returns the share of a gap that is closed, with its confidence interval, or that it is not given."""
+    return shown_share(gap["closed"]) if gap["closed"] else "not given"
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}x"
+
+
+def shown_seconds(seconds: float | None) -> str:
+    """Returns a duration as hours, minutes and seconds; "" if it is not known."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says of each comparison how large the difference is and whether it may be chance, of groups their spread, and of
-    distilled groups whether they beat the baselines of their size."""
+    """Yields what distilled groups gain over the baselines of their size, which share of the gap they close, how large
+    each difference is and whether it may be chance, the spread of groups, and sizes and speeds relative to the
+    teacher's.
+    """
+    systems = evaluation["systems"]
     for set_name, one in evaluation["test_sets"].items():
+        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
+        for metric in metrics[:1]:
+            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
+        yield from (f"{set_name}: {said}" for said in gap_sentences(evaluation, set_name))
         for found in one["comparisons"]:
-            verdict = _verdict(found["p_value"] < CHANCE)
-            test = found["test"].replace("_", " ")
-            yield (
-                f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
-                f"{found['baseline']}, {verdict} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})."
-            )
+            yield f"{set_name}: {_compared(evaluation, found)}"
         for group, spread in one["groups"].items():
             for metric in [key for key in spread if key != "systems"]:
                 digits = DIGITS.get(metric, 2)
@@ -153,30 +250,66 @@ def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
                     f"{spread['systems']} seeds."
                 )
             yield from _group_findings(evaluation, set_name, group)
-        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
-        for metric in metrics[:1]:
-            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
+    for group in groups_of(systems):
+        if (against := compared_with(systems, group)) and against.group != group:
+            yield from filter(None, [factor_sentence(systems, group, against)])
+
+
+def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]:
+    """Says which share of the gap to the teacher each distilled group closes, or why that is not given.
+
+    The share of an export is in the table.
+    """
+    for group, gap in (evaluation["test_sets"][set_name].get("gaps") or {}).items():
+        if first_of(evaluation["systems"], group).get("same_model_as"):
+            continue
+        if gap["closed"]:
+            over = f"over {gap['closed']['seeds']} seeds" if gap["closed"]["over"] == "seeds" else "over sentences"
+            yield (
+                f"{group} closes {shown_share(gap['closed'])}, {over}, of the {gap['metric']} gap between "
+                f"{gap['baseline']} and {gap['teacher']}."
+            )
+        else:
+            yield f"the gap that {group} closes is not given: {gap['reason']}."
+
+
+def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    test = found["test"].replace("_", " ")
+    systems = evaluation["systems"]
+    unfair = unfair_comparison(systems, *(group_of(systems, found[side]) for side in ("system", "baseline")))
+    return (
+        f"{found['system']} has {found['difference']:+.2f} {found['metric']} against {found['baseline']}, "
+        f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})"
+        f"{_reserved(unfair)}."
+    )
+
+
+def _reserved(unfair: str | None) -> str:
+    """Returns what a sentence about two models of one size adds if they were trained differently."""
+    return f"; they were trained differently ({unfair}), so this says nothing about the methods" if unfair else ""
 
 
 def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
     """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
-    one = evaluation["test_sets"][set_name]
-    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
+    one, systems = evaluation["test_sets"][set_name], evaluation["systems"]
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    leading: dict[frozenset[str], str] = {}  # of two groups with several seeds, that of the first comparison
     for found in both_ways(one["comparisons"]):
-        if groups[found["system"]] == group != groups[found["baseline"]]:
-            compared.setdefault((groups[found["baseline"]], found["metric"]), []).append(found)
+        mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
+        if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
+            continue
+        if mine == group != theirs:
+            compared.setdefault((theirs, found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
         scores = scores_by_group(evaluation, set_name, metric)
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
-        verdict = _verdict(abs(excess) > margin + EXACTNESS)
-        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {verdict} as to seeds"
+        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds, {_verdict(abs(excess) > margin + EXACTNESS)}"
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
         yield (
-            f"{set_name}: {group} against {baseline}, {seeds}, {_verdict(p_value < CHANCE)} as to sentences "
-            f"(largest {shown_p_value(p_value)})."
+            f"{set_name}: {group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
+            f"(largest {shown_p_value(p_value)}){_reserved(unfair_comparison(systems, group, baseline))}."
         )
 
 
@@ -186,33 +319,44 @@ def shown_p_value(p_value: float) -> str:
 
 
 def _verdict(differs: bool) -> str:
-    return "more than chance" if differs else "not told from chance"
+    return "more than chance" if differs else "not more than chance"
 
 
 def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Yields explanations of the numbers: signatures, and how speed was measured."""
-    scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
+    systems, sets = evaluation["systems"], evaluation["test_sets"].values()
+    scores = [found for one in sets for found in _scores(one)]
+    if any(one.get("gaps") for one in sets):
+        yield GAPS
+    elif not any(system.get("role") == DISTILLED for system in systems.values()):
+        yield NO_ROLES
+    if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
+        yield ALIKE
+    yield from evaluation.get("notes") or ()
     yield UNITS
     for metric in scores[0]:
         for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
             yield f"{metric}: `{signature}`"
-    comparisons = sum(len(one["comparisons"]) for one in evaluation["test_sets"].values())
+    comparisons = sum(len(one["comparisons"]) for one in sets)
     if comparisons > 1:
-        expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
-        yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
-    if any(one["groups"] for one in evaluation["test_sets"].values()):
+        expected = f"{comparisons * CHANCE:.1f} would have p < {CHANCE}"
+        yield f"Each p-value is for one comparison. Of {comparisons} comparisons of equal systems, {expected}."
+    if any(one["groups"] for one in sets):
         yield SEEDS
     if "COMET" not in scores[0]:
         yield NOT_COMPUTED
-    if any(system["speed"] for system in evaluation["systems"].values()):
+    if any(system["speed"] for system in systems.values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])
 
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table, the findings and the notes as Markdown."""
+    """Returns the verdict, the tables, the findings and the notes as Markdown."""
+    costs = cost_table(evaluation)
+    tables = [markdown_table(*table(evaluation)), *([markdown_table(*costs)] if costs else [])]
     lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
-    return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
+    said = " ".join(verdict_sentences(evaluation))
+    return "\n\n".join([*filter(None, [said]), *tables, *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
 
 def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
@@ -226,4 +370,7 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
     """Prints the results. The table has only the most important columns."""
     print_table(*table(evaluation, brief=True))
-    print(*findings(evaluation), *notes(evaluation), sep="\n")
+    if costs := cost_table(evaluation):
+        print_table(*costs)
+    lines = [*findings(evaluation), *notes(evaluation), "", *verdict_sentences(evaluation)]
+    print(*(" ".join(line.split()) for line in lines), sep="\n")

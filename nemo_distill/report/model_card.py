@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.evaluation_record import read_evaluation
 from nemo_distill.evaluation.evaluation_tables import findings, notes, table
 from nemo_distill.evaluation.parameters import archive_parameters
-from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, translation_archive
 from nemo_distill.storage.files import whole_file
