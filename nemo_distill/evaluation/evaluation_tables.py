@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nemo_distill.evaluation.likeness import (
     group_of,
     groups_of,
     kind_in_words,
+    members,
     trained_otherwise,
     unfair_comparison,
 )
@@ -48,7 +49,7 @@ TRAINING_COLUMNS = {
     "preparation_seconds": "labels and caches, h:mm:ss",
 }
 GAP, OTHERWISE = "gap closed", "trained unlike"
-BRIEF = ("system", "runs in", "parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
+BRIEF = ("parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
 UNITS = "BLEU and chrF range from 0 to 100; more is better. TER is edits per 100 reference words; less is better."
 SEEDS = f"""\
 A mean over seeds is followed by ± and the standard deviation. A difference between groups of seeds is taken seed by
@@ -134,28 +135,47 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
 Cells = tuple[list[str], list[list[str]]]  # columns, and the cells of each row
 
 
-def table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
-    """Returns the columns and cells of the table of quality, size and speed, rounded. Empty columns are omitted.
+def table(evaluation: Mapping[str, Any]) -> Cells:
+    """Returns the columns and cells of the table of quality, size and speed, rounded. Empty columns are omitted."""
+    return _filled([_cells(evaluation, row) for row in as_rows(evaluation)])
 
-    Args:
-        evaluation: the content of `evaluation.json`.
-        brief: only one score per test set, and only as many size and speed columns as fit on a screen.
-    """
-    columns, rows = _filled([_cells(evaluation, row) for row in as_rows(evaluation)])
-    if brief:
-        names = list(evaluation["test_sets"])
-        shown = {f"{name} {next(iter(_scores(evaluation['test_sets'][name])[0]))}" for name in names}
-        shown |= {_gap_column(evaluation, name) for name in names}
-        kept = [number for number, column in enumerate(columns) if column in shown or column in BRIEF]
-        columns, rows = [columns[number] for number in kept], [[row[number] for number in kept] for row in rows]
-    return columns, rows
+
+def brief_table(evaluation: Mapping[str, Any]) -> Cells:
+    """Returns a table with a row per group, one score per test set, and columns that fit on a screen."""
+    systems, sets = evaluation["systems"], evaluation["test_sets"]
+    shown = [
+        column for name, one in sets.items() for column in (f"{name} {_metrics(one)[0]}", _gap_column(sets, name))
+    ]
+    rows: dict[str, dict[str, str]] = {}
+    for row in as_rows(evaluation):
+        group, cells = row["group"], _cells(evaluation, row)
+        kept = {"system": group, **{key: cells[key] for key in ("runs in", *shown, *BRIEF)}}
+        rows.setdefault(group, kept)
+    for name, one in sets.items():
+        for group, spread in one["groups"].items():
+            metric = _metrics(one)[0]
+            rows[group][f"{name} {metric}"] = _spread(metric, spread[metric])
+    if any(one["groups"] for one in sets.values()):
+        rows = {
+            group: {"system": group, "seeds": str(len(members(systems, group))), **row} for group, row in rows.items()
+        }
+    return _filled(list(rows.values()))
+
+
+def _spread(metric: str, spread: Mapping[str, float]) -> str:
+    digits = DIGITS.get(metric, 2)
+    return f"{spread['mean']:.{digits}f} ± {spread['standard_deviation']:.{digits}f}"
 
 
 def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
-    """Returns the columns and cells of the table of what the trainings took; None if nothing is known.
-
-    Exports of models that have a row themselves have none.
+    """Returns the columns and cells of the table of what the trainings took, with a row per model; None if nothing is
+    known.
     """
+    trained = {
+        name
+        for name, system in evaluation["systems"].items()
+        if system["engine"] != TEXT_ONLY and not system.get("same_model_as")
+    }
     found = [
         {
             "system": row["system"],
@@ -166,10 +186,11 @@ def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
             "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
         }
         for row in as_rows(evaluation)
-        if not evaluation["systems"][row["system"]].get("same_model_as")
+        if row["system"] in trained
     ]
-    columns, rows = _filled(found)
-    return (columns, rows) if len(columns) > 1 else None
+    if not any(any(list(row.values())[1:]) for row in found):
+        return None
+    return _filled(found)
 
 
 def _filled(rows: Sequence[Mapping[str, str]]) -> Cells:
@@ -182,8 +203,12 @@ def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(one["scores"].values())
 
 
-def _gap_column(evaluation: Mapping[str, Any], set_name: str) -> str:
-    return GAP if len(evaluation["test_sets"]) == 1 else f"{set_name} {GAP}"
+def _metrics(one: Mapping[str, Any]) -> list[str]:
+    return list(_scores(one)[0])
+
+
+def _gap_column(sets: Collection[str], set_name: str) -> str:
+    return GAP if len(sets) == 1 else f"{set_name} {GAP}"
 
 
 def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
@@ -193,7 +218,7 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
         for metric in one["scores"][row["system"]]:
             cells[f"{name} {metric}"] = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
         gap = (one.get("gaps") or {}).get(row["group"])
-        cells[_gap_column(evaluation, name)] = shown_gap(gap) if gap else ""
+        cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
     cells |= {
         "parameters": _number(row["parameters"], 0) or unknown,
         "without embeddings": _number(row["parameters_without_embeddings"], 0),
@@ -228,31 +253,41 @@ def shown_seconds(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
+def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
     """Yields what distilled groups gain over the baselines of their size, which share of the gap they close, how large
-    each difference is and whether it may be chance, the spread of groups, and sizes and speeds relative to the
-    teacher's.
+    each difference is and whether it may be chance, the spread of groups, and ratios of what does not run alike.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        brief: of groups with several seeds, only how they differ from others, and exports only from what was exported.
     """
     systems = evaluation["systems"]
     for set_name, one in evaluation["test_sets"].items():
-        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
-        for metric in metrics[:1]:
-            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
-        yield from (f"{set_name}: {said}" for said in gap_sentences(evaluation, set_name))
+        said: list[str] = []
+        for metric in [metric for metric in _metrics(one) if metric not in FEWER_IS_BETTER][:1]:
+            said += gain_sentences(evaluation, set_name, metric)
+        said += gap_sentences(evaluation, set_name)
         for found in one["comparisons"]:
-            yield f"{set_name}: {_compared(evaluation, found)}"
+            groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+            if not brief or (not one["groups"].keys() & set(groups) and _is_of_models(systems, *groups)):
+                said.append(_compared(evaluation, found))
         for group, spread in one["groups"].items():
-            for metric in [key for key in spread if key != "systems"]:
-                digits = DIGITS.get(metric, 2)
-                mean, deviation = spread[metric]["mean"], spread[metric]["standard_deviation"]
-                yield (
-                    f"{set_name}: {group} has {mean:.{digits}f} ± {deviation:.{digits}f} {metric} over "
-                    f"{spread['systems']} seeds."
-                )
-            yield from _group_findings(evaluation, set_name, group)
+            if not brief:
+                said += [
+                    f"{group} has {_spread(metric, spread[metric])} {metric} over {spread['systems']} seeds."
+                    for metric in _metrics(one)
+                ]
+            said += _group_findings(evaluation, set_name, group, brief)
+        yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
-        if (against := compared_with(systems, group)) and against.group != group:
+        if (against := compared_with(systems, group)) and not against.alike:
             yield from filter(None, [factor_sentence(systems, group, against)])
+
+
+def _is_of_models(systems: Mapping[str, Any], group: str, other: str) -> bool:
+    """False for the comparison of an export with anything but what was exported."""
+    origins = {first_of(systems, one).get("same_model_as") for one in (group, other)}
+    return origins == {None} or bool(origins & {*members(systems, group).values(), *members(systems, other).values()})
 
 
 def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]:
@@ -270,7 +305,7 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
                 f"{gap['baseline']} and {gap['teacher']}."
             )
         else:
-            yield f"the gap that {group} closes is not given: {gap['reason']}."
+            yield f"The gap that {group} closes is not given: {gap['reason']}."
 
 
 def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -289,7 +324,7 @@ def _reserved(unfair: str | None) -> str:
     return f"; they were trained differently ({unfair}), so this says nothing about the methods" if unfair else ""
 
 
-def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
+def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, brief: bool) -> Iterator[str]:
     """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
     one, systems = evaluation["test_sets"][set_name], evaluation["systems"]
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -298,7 +333,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
         mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
         if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
             continue
-        if mine == group != theirs:
+        if mine == group != theirs and (not brief or _is_of_models(systems, mine, theirs)):
             compared.setdefault((theirs, found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
         scores = scores_by_group(evaluation, set_name, metric)
@@ -308,7 +343,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) ->
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
         yield (
-            f"{set_name}: {group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
+            f"{group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
             f"(largest {shown_p_value(p_value)}){_reserved(unfair_comparison(systems, group, baseline))}."
         )
 
@@ -368,9 +403,9 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the results. The table has only the most important columns."""
-    print_table(*table(evaluation, brief=True))
+    """Prints the most important results, the verdict last."""
+    print_table(*brief_table(evaluation))
     if costs := cost_table(evaluation):
         print_table(*costs)
-    lines = [*findings(evaluation), *notes(evaluation), "", *verdict_sentences(evaluation)]
+    lines = [*findings(evaluation, brief=True), "", *notes(evaluation), "", *verdict_sentences(evaluation)]
     print(*(" ".join(line.split()) for line in lines), sep="\n")

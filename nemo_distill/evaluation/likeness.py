@@ -108,10 +108,9 @@ def unfair_comparison(systems: Systems, group: str, other: str) -> str | None:
 
 
 def trained_otherwise(systems: Systems, group: str) -> str:
-    """Returns which groups that have a group's size, and run as it does, were trained otherwise, and how; or ""."""
+    """Returns the names of the groups that have a group's size, run as it does, but were trained otherwise; or ""."""
     others = [other for other in groups_of(systems) if kind(systems, other) == kind(systems, group)]
-    found = {other: unfair_comparison(systems, group, other) for other in others if other != group}
-    return "; ".join(f"{other}: {difference}" for other, difference in found.items() if difference)
+    return ", ".join(other for other in others if other != group and unfair_comparison(systems, group, other))
 
 
 def mean_of(systems: Systems, group: str, key: str) -> float | None:

@@ -33,6 +33,10 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
     page = (report / "report.html").read_text(encoding="utf-8")
     for text in (
         "A &amp; B",
+        "<p>Ship student (PyTorch): ",
+        "<p>It has -5.50 BLEU against teacher (95 %: -24.60 to +13.60, over 2 seeds); it closes 45 % (20 to 70 %)",
+        "<p>Compared with teacher (both PyTorch), student is 10.0 times smaller on disk and 5.8 times as fast.</p>",
+        "Not exported to int8: teacher. Some reason.",
         "34.50 ± 2.12*",
         "Quality against speed",
         "Quality by temperature",

@@ -3,6 +3,7 @@ import pytest
 from nemo_distill.evaluation.evaluation_tables import (
     as_csv,
     as_markdown,
+    brief_table,
     cost_table,
     findings,
     group_spreads,
@@ -33,7 +34,10 @@ def evaluation(**student):
     }  # fmt: skip
     return {
         "made_with": {"device": "cpu: small", "threads": 2},
-        "systems": {"teacher": system(1000), "student": system(100) | student},
+        "systems": {
+            "teacher": system(1000) | {"group": "teacher"},
+            "student": system(100) | {"group": "student"} | student,
+        },
         "test_sets": {
             "flickr": {
                 "lines": 1000,
@@ -162,8 +166,25 @@ def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores |= score(55.0, "chrF")
     assert {"flickr BLEU", "flickr chrF", "tokens/s"} < set(table(record)[0])
-    brief = table(record, brief=True)[0]
+    brief = brief_table(record)[0]
     assert "flickr BLEU" in brief and not {"flickr chrF", "tokens/s"} & set(brief)
+
+
+def test_a_screen_gets_a_row_and_a_sentence_for_all_seeds_of_a_group_and_none_of_exports():
+    names = ("b", "a_seed0", "a_seed1", "a_int8_seed0", "a_int8_seed1")
+    exports = {"a_int8_seed0": "a_seed0", "a_int8_seed1": "a_seed1"}
+    comparisons = [(name, "b", -1.0, 0.01) for name in names[1:]] + [(*pair, 0.0, 1.0) for pair in exports.items()]
+    record = of_two_groups(names, (40.0, 39.0, 41.0, 38.0, 42.0), comparisons)
+    for name, system in record["systems"].items():
+        system |= {"group": name.partition("_seed")[0], "same_model_as": exports.get(name)}
+    one = record["test_sets"]["flickr"]
+    one["groups"] = group_spreads(one["scores"], {name: system["group"] for name, system in record["systems"].items()})
+    columns, rows = brief_table(record)
+    assert [dict(zip(columns, row))["flickr BLEU"] for row in rows] == ["40.00", "40.00 ± 1.41", "40.00 ± 2.83"]
+    assert [row[:2] for row in rows] == [["b", "1"], ["a", "2"], ["a_int8", "2"]]
+    said = list(findings(record, brief=True))
+    assert [one.partition(":")[2].partition(":")[0].strip() for one in said] == ["a against b", "a_int8 against a"]
+    assert len(of_quality(record)) > len(said)
 
 
 def test_many_comparisons_are_warned_of():
@@ -198,10 +219,8 @@ def test_the_costs_of_a_training_are_told_as_far_as_they_are_known():
 def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherwise():
     record = evaluation(**training(4536), role="distilled", group="student")
     record["systems"]["teacher"] |= training(984) | {"parameters": 100, "role": "baseline", "group": "teacher"}
-    columns, rows = table(record, brief=True)
-    assert [dict(zip(columns, row))["trained unlike"] for row in rows] == [
-        "student: 984 steps against 4,536", "teacher: 4,536 steps against 984"
-    ]  # fmt: skip
+    for columns, rows in (table(record), brief_table(record)):
+        assert [dict(zip(columns, row))["trained unlike"] for row in rows] == ["student", "teacher"]
     said = of_quality(record)
     assert not any("beat the baseline" in one or "beats" in one for one in said)
     assert "trained differently (4,536 steps against 984)" in said[0]
@@ -214,7 +233,6 @@ def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherw
 @pytest.mark.parametrize(
     ("student", "said"),
     [
-        ({}, "Compared with teacher (both PyTorch float32), student is 3.0 times smaller on disk and 2.0 times as fast."),
         ({"engine": "ctranslate2", "precision": "int8"}, "; this compares CTranslate2 int8 with PyTorch float32."),
         ({"beam_size": 1}, "this compares PyTorch float32, greedy with PyTorch float32, beam 4."),
     ],
@@ -225,7 +243,8 @@ def test_sizes_and_speeds_are_relative_to_the_teacher_in_the_same_engine_or_it_i
     record["systems"]["student"]["speed"] = dict.fromkeys(record["systems"]["student"]["speed"], 24.68)
     columns, rows = table(record)
     assert ("faster" in columns) and dict(zip(columns, rows[1]))["faster"] == ("" if student else "2.0x")
-    assert list(findings(record))[-1].endswith(said)
+    last = list(findings(record))[-1]
+    assert last.endswith(said) if said else "Compared with" not in last
 
 
 def test_the_search_of_nemo_is_named():
@@ -237,7 +256,7 @@ def test_the_search_of_nemo_is_named():
 def test_of_text_only_nothing_is_measured():
     record = evaluation(engine="text", precision=None, beam_size=None, parameters=None, bytes=None, speed=None,
                         group="student", compression=None)  # fmt: skip
-    columns, rows = table(record, brief=True)
+    columns, rows = brief_table(record)
     row = dict(zip(columns, rows[1]))
     assert row["runs in"] == "only text"
     assert {row[column] for column in ("parameters", "MB", "sentences/s", "ms alone, median")} == {"not measured"}
