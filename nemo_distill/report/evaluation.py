@@ -63,6 +63,11 @@ class Evaluation:
         return next(iter(self.systems))
 
     @property
+    def shipped(self) -> str | None:
+        """The first system of the group that the verdict says to ship; None without a verdict."""
+        return self.groups[self.verdict["ship"]][0] if self.verdict else None
+
+    @property
     def metrics(self) -> list[str]:
         """The names of all metrics, such as BLEU, chrF and TER."""
         scores = (of_system for part in self.test_sets.values() for of_system in part["scores"].values())

@@ -66,7 +66,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
             cells.append(_score_cell(mine, change, compared, DIGITS.get(metric, 2)))
             if test_set in with_gaps:
                 gap = sets[test_set]["gaps"].get(group)
-                cells.append(Cell(shown_gap(gap) if gap else "", title=(gap or {}).get("reason") or ""))
+                cells.append(_gap_cell(gap) if gap else Cell(""))
         system = evaluation.systems[names[0]]
         cells += [_count(system.get("parameters")), _factor(system.get("compression"))] if first else []
         rows.append([*cells, Cell(unlike[group])] if any(unlike.values()) else cells)
@@ -76,6 +76,11 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     sizes = ("parameters", "compression") if first else ()
     columns = ("system", *scored, *sizes, *([OTHERWISE] if any(unlike.values()) else ()))
     return Table(caption, columns, rows)
+
+
+def _gap_cell(gap: Mapping[str, Any]) -> Cell:
+    text, _, bounds = shown_gap(gap).partition(" (")
+    return Cell(text, bounds.rstrip(")"), gap["reason"] or "")
 
 
 def _gap_metrics(one: Mapping[str, Any]) -> set[str]:

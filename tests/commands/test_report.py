@@ -85,19 +85,18 @@ def shown(page):
 
 def test_a_browser_shows_first_where_the_student_falls_shortest(report):
     page = browse(report, "")
-    assert shown(page) == ["2", "1", "3"]  # of the baseline, which is the first that is no teacher
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert shown(page) == ["3", "2", "1"] and ">It rains.</dd>" in page  # of the student that is to be shipped
     assert "3 sentences" in page
 
 
 def test_the_reader_shows_the_student_and_the_words_that_are_asked_for(report):
     choose = """
-    student.value = "student_seed0"; metric.value = "chrF";
+    student.value = "baseline"; metric.value = "chrF";
     student.dispatchEvent(new Event("change"));
     """
     page = browse(report, choose)
-    assert shown(page) == ["3", "2", "1"]
-    assert '<dd class="student">It rains.</dd>' in page and ">The cat sees" not in page
+    assert shown(page) == ["2", "1", "3"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and ">It rains." not in page
     page = browse(report, choose + "filter.value = 'HAUS'; filter.dispatchEvent(new Event('input'));")
     assert shown(page) == ["2"] and "1 sentences" in page
 
