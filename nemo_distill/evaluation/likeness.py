@@ -148,11 +148,17 @@ class Against(NamedTuple):
 
 
 def compared_with(systems: Systems, group: str) -> Against | None:
-    """Returns the teacher, as it runs in a group's engine and precision if it does; None for systems of text only."""
+    """Returns the teacher in the run that is most like a group's; None for systems of text only.
+
+    It is the teacher in the same engine and precision, if it was evaluated so with the same beam size, and otherwise the
+    first system.
+    """
     if first_of(systems, group)["engine"] == TEXT_ONLY:
         return None
-    like = like_teacher(systems, group)
-    return Against(like or groups_of(systems)[0], like is not None)
+    if like := like_teacher(systems, group):
+        return Against(like, True)
+    near = [teacher for teacher in teachers(systems) if kind(systems, teacher)[:2] == kind(systems, group)[:2]]
+    return Against((near or groups_of(systems))[0], False)
 
 
 def factor_sentence(systems: Systems, group: str, against: Against) -> str | None:
@@ -169,3 +175,9 @@ def factor_sentence(systems: Systems, group: str, against: Against) -> str | Non
     where = f" (both {mine})" if against.alike else ""
     unlike = "" if against.alike else f"; this compares {mine} with {theirs}"
     return f"Compared with {against.group}{where}, {group} is {' and '.join(parts)}{unlike}."
+
+
+def _size_in_words(factor: float) -> str:
+    if round(factor, 1) == 1:
+        return "as large on disk"
+    return f"{factor:.1f} times smaller on disk" if factor > 1 else f"{1 / factor:.1f} times larger on disk"

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.evaluation_record import read_evaluation
-from nemo_distill.evaluation.evaluation_tables import findings, notes, table
+from nemo_distill.evaluation.evaluation_tables import table
+from nemo_distill.evaluation.findings import findings, notes
 from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.nemo_files.archive import NemoArchive

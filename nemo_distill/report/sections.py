@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from nemo_distill.evaluation.evaluation_tables import ALIKE, GAPS, UNITS, gap_sentences
+from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY
 from nemo_distill.evaluation.evaluation_tables import (
-    DIGITS,
     GAP,
     NOT_MEASURED,
     OTHERWISE,
@@ -16,6 +15,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_gap,
     shown_seconds,
 )
+from nemo_distill.evaluation.findings import DIGITS
 from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value

@@ -5,11 +5,10 @@ from nemo_distill.evaluation.evaluation_tables import (
     as_markdown,
     brief_table,
     cost_table,
-    findings,
     group_spreads,
-    notes,
     table,
 )
+from nemo_distill.evaluation.findings import findings, notes
 
 
 def score(value, metric="BLEU"):

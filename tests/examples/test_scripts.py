@@ -235,4 +235,4 @@ def test_an_export_is_evaluated_and_timed_by_one_command(corpus, teacher_path, t
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "evaluation.md").read_text().splitlines()[2].startswith("| one | CTranslate2 float32 |")
-    assert "peak MB" in result.stdout and "mine: two has" in result.stdout
+    assert "ms alone" in result.stdout and "mine: two has" in result.stdout
