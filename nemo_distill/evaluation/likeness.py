@@ -150,7 +150,7 @@ class Against(NamedTuple):
 def compared_with(systems: Systems, group: str) -> Against | None:
     """Returns the teacher in the run that is most like a group's; None for systems of text only.
 
-    It is the teacher in the same engine and precision, if it was evaluated so with the same beam size, and otherwise the
+    It is the teacher in the same engine and precision, with the same beam size if it was evaluated so, or else the
     first system.
     """
     if first_of(systems, group)["engine"] == TEXT_ONLY:
@@ -165,9 +165,7 @@ def factor_sentence(systems: Systems, group: str, against: Against) -> str | Non
     """Says how many times smaller and faster a group is than another one, and if they do not run alike; or None."""
     size = factor(systems, group, against.group, "bytes")
     speed = factor(systems, group, against.group, "sentences_per_second")
-    parts = (
-        [f"{size:.1f} times smaller on disk" if size >= 1 else f"{1 / size:.1f} times larger on disk"] if size else []
-    )
+    parts = [_size_in_words(size)] if size else []
     parts += [f"{speed:.1f} times as fast"] if speed else []
     if not parts:
         return None
