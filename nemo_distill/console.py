@@ -1,4 +1,4 @@
-"""Controls what a job prints: its own messages, and only useful warnings of the libraries.
+"""Controls what a job prints: its own messages and tables, and only useful warnings of the libraries.
 
 Call `set_up_console` before NeMo is imported.
 """
@@ -8,9 +8,13 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 # Parts of Python warnings that are not useful for the user.
 IRRELEVANT = (
@@ -41,6 +45,7 @@ LIBRARY_LOGGERS = (
     "megatron",
     "torch.distributed",
 )
+FILE_WIDTH = 240  # columns of a table, if the output is not a terminal
 console = logging.getLogger("nemo_distill")
 
 
@@ -88,3 +93,20 @@ def sigterm_as_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table without a final newline. Cells are text, and the first column contains names."""
+    ruler = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ruler, *rows))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Prints a table. All columns except the first are right-aligned."""
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    screen = Console()
+    (screen if screen.is_terminal else Console(width=FILE_WIDTH)).print(table)

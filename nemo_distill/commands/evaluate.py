@@ -5,12 +5,12 @@ from pydantic import Field
 
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, section
+from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_job import EvaluationJob, EvaluationSettings
 from nemo_distill.evaluation.evaluation_sets import SetSection, build_sets, set_name_problems, with_languages
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
-from nemo_distill.evaluation.systems import Models, build_systems, system_problems
+from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems, text_problems
 from nemo_distill.storage.files import user_path
 
 
@@ -21,7 +21,7 @@ class EvaluationConfig(EvaluationSettings):
     output_dir: str = Field(kw_only=True)
     """Where the results and all texts are written."""
     models: Models = Field(default_factory=dict)
-    """A name and a path, or a section, for each model; compression is relative to the first."""
+    """A name and a path, or a section, for each model. Sizes and speeds are relative to the first, the teacher."""
     test_sets: dict[str, SetSection] = Field(default_factory=dict)
     """A name and a section for each test set; the first one is timed."""
     search: SearchSettings = Field(default_factory=lambda: SearchSettings(length_penalty=0.0))
@@ -29,7 +29,8 @@ class EvaluationConfig(EvaluationSettings):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each rule that several keys break."""
-        problems = super().problems() + system_problems(build_systems(self.models), self.search)
+        systems = build_systems(self.models, tuple(self.test_sets))
+        problems = super().problems() + system_problems(systems, self.search)
         if self.search.n_best > 1:
             problems.append("search.n_best: an evaluation wants one translation a sentence; leave it at 1.")
         problems += [
@@ -38,6 +39,12 @@ class EvaluationConfig(EvaluationSettings):
             if name not in self.models
         ]
         return problems + set_name_problems(self.test_sets)
+
+    @rule
+    def translation_problems(self) -> list[str]:
+        """Returns a sentence for each file of translations that does not fit its test set."""
+        readable = {name: None if one.problems() else one.test_set(name) for name, one in self.test_sets.items()}
+        return text_problems(self.models, readable)
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -56,12 +63,14 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
         ConfigurationError: with every problem found.
     """
     config = read_config(EvaluationConfig, cfg)
-    systems = build_systems(config.models)
+    systems = build_systems(config.models, tuple(config.test_sets))
     written = {system.name: system.written_language() for system in systems}
     sets, problems = with_languages(build_sets(config.test_sets), written)
     if problems:
         raise ConfigurationError(problems)
-    return EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)
+    job = EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)
+    job.check()
+    return job
 
 
 def main(cfg: DictConfig) -> None:

@@ -9,11 +9,11 @@ from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
+from nemo_distill.evaluation.verdict import verdict_sentences
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.page import render_page
 from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.runs import find_runs
-from nemo_distill.report.sections import report_sections
+from nemo_distill.report.sections import render_page, report_sections
 from nemo_distill.report.sentences import reader_data, tokenization
 from nemo_distill.storage.files import UserPath, whole_file
 from nemo_distill.text.languages import tokenizer_problems
@@ -101,7 +101,8 @@ def write_report(config: ReportConfig) -> None:
         raise DataError(f"baseline={config.baseline}: must be one of {', '.join(names)}")
     sections = list(report_sections(runs, evaluation, config.metric, config.baseline, config.curves))
     sentences = reader_data(evaluation, config.sentences) if evaluation and config.sentences else None
-    page = render_page(config.title, sections, sentences)
+    verdict = list(verdict_sentences(evaluation.record)) if evaluation else []
+    page = render_page(config.title, verdict, sections, sentences)
     folder = config.output_dir
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for plot in (plot for part in sections for plot in part.plots):

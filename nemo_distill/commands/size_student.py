@@ -5,10 +5,9 @@ from pydantic import Field
 
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.section import read_config, rule, section
-from nemo_distill.console import console
+from nemo_distill.console import console, print_table
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
 from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
-from nemo_distill.evaluation.tables import print_table
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import (
     SIDES,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,17 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evaluation
+from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.failure_report import write_failures
+from nemo_distill.evaluation.gains import gaps_closed
 from nemo_distill.evaluation.speed import SpeedSettings, measure
-from nemo_distill.evaluation.systems import System
+from nemo_distill.evaluation.systems import System, TextSystem, compared_pairs
 from nemo_distill.evaluation.translations import Texts, system_settings
+from nemo_distill.evaluation.verdict import verdict
+from nemo_distill.export.settings import Quantization
 from nemo_distill.failures.settings import FailureSettings
-from nemo_distill.metrics.scores import Score, corpus_score
-from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare
+from nemo_distill.metrics.scores import FEWER_IS_BETTER, Score, corpus_score
+from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare, resample
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
@@ -39,6 +43,10 @@ class EvaluationSettings:
     """How differences are tested."""
     speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
     """What is timed; null: nothing."""
+    export: Quantization | None = "int8"
+    """Every `.nemo` is also evaluated as an export to CTranslate2 with these weights, so that sizes and speeds are
+    compared within one engine and precision. Exports are kept beside the results. null: no exports. Without the extra
+    `ctranslate2` there are none, and the results say so."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
     failures: FailureSettings | None = Field(default_factory=FailureSettings)
@@ -75,7 +83,7 @@ class EvaluationJob:
     search: SearchSettings
     settings: EvaluationSettings
 
-    @property
+    @cached_property
     def texts(self) -> Texts:
         """The folder of what is translated, and of the translations."""
         return Texts(self.folder / "texts", self.search, self.settings.chunk)
@@ -91,12 +99,40 @@ class EvaluationJob:
         chosen = self.settings.significance
         return replace(chosen, metrics=chosen.metrics or self.settings.metrics[:1])
 
+    @property
+    def main_metric(self) -> str:
+        """What the gap that is closed and the verdict are measured by: the first metric of the tests."""
+        return (self.significance.metrics or self.settings.metrics)[0]
+
+    @property
+    def exports(self) -> Path:
+        """The folder of the exports."""
+        return self.folder / "exports"
+
+    @cached_property
+    def _exported(self) -> tuple[list[System], list[str]]:
+        """The systems with their exports, and a sentence for each model that is not exported."""
+        return with_exports(self.systems, self.search, self.settings.export, self.exports)
+
+    @property
+    def all_systems(self) -> list[System]:
+        """The systems and their exports."""
+        return self._exported[0]
+
+    def check(self) -> None:
+        """Checks the names of the exports.
+
+        Raises:
+            ConfigurationError: if a system has the name of another one's export.
+        """
+        _ = self._exported
+
     def run(self) -> dict[str, Any]:
         """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
 
-        It has `made_with`, `systems` and `test_sets`; a test set has, beside the scores, `groups`: mean and standard
-        deviation over the seeds of each group that has several. The record and its tables are in the folder then.
-        Another process that evaluates in the same folder waits.
+        It has `made_with`, `systems`, `test_sets`, `verdict` and `notes`; see `EvaluationRecord`. A test set has,
+        beside the scores, `groups`: mean and standard deviation over the seeds of each group that has several. The
+        record and its tables are in the folder then. Another process that evaluates in the same folder waits.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with folder_lock(self.folder):
@@ -110,27 +146,54 @@ class EvaluationJob:
         scores = self.folder / "scores"
         for folder in (self.folder, self.texts.folder, scores, *scores.glob("*/")):
             remove_leftovers(folder)
+        systems, notes = self._exported
+        for note in notes:
+            console.info(note)
+        if self.settings.export is not None:
+            make_exports(systems, self.settings.export, self.exports)
         for one in self.sets:
             self.texts.write_set(one)
-        for system in self.systems:
+        for system in systems:
             self.texts.translate(system, self.sets, self.settings.device)
         speeds = self._speeds()
         console.info("scoring")
-        return {
+        evaluation = {
             "made_with": made_with(self.settings.device, self.threads) | {"search": asdict(self.search)},
             "systems": self._systems(speeds),
-            "test_sets": self._test_sets(),
+            "notes": notes,
         }
+        return evaluation | self._quality(evaluation)
 
-    def _speeds(self) -> list[dict[str, float] | None]:
-        """Measures all systems, unless these have been measured before, on such a machine and by this revision."""
-        if self.settings.speed is None:
-            return [None] * len(self.systems)
+    def _quality(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+        """Returns the `test_sets` and the `verdict` of an evaluation whose systems are known."""
+        sets, resampled = {}, {}
+        for one in self.sets:
+            sets[one.name], resampled[one.name] = self._test_set(one)
+        metric = self.main_metric
+        found = evaluation | {"test_sets": sets}
+        if metric not in FEWER_IS_BETTER:
+            for name, of_set in sets.items():
+                of_set["gaps"] = gaps_closed(found, name, metric, resampled[name])
+        return {"test_sets": sets, "verdict": verdict(found, metric, resampled)}
+
+    def _speeds(self) -> dict[str, dict[str, float]]:
+        """Measures the systems, unless these have been measured before, on such a machine and by this revision.
+
+        Of several seeds of a model, the first one is timed. Systems of text only are not.
+        """
+        timed: dict[str, System] = {}
+        for system in self.all_systems:
+            if not isinstance(system, TextSystem):
+                timed.setdefault(system.group, system)
+        if self.settings.speed is None or not timed:
+            return {}
+        systems = list(timed.values())
         made = made_with(self.settings.device, self.threads)
         settings = {
-            "systems": [system_settings(system) for system in self.systems],
+            "systems": [
+                system_settings(system) | {"search": asdict(system.searched(self.search))} for system in systems
+            ],
             "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
-            "search": asdict(self.search),
             "timed": asdict(self.settings.speed),
             "device": made["device"],
             "threads": self.threads,
@@ -138,56 +201,61 @@ class EvaluationJob:
             "versions": made["versions"],
             "git_revision": made["git_revision"],
         }
-        return Work(self.folder / "speed.json", settings).kept(partial(self._measured, self.settings.speed))["speeds"]
+        work = Work(self.folder / "speed.json", settings)
+        speeds = work.kept(partial(self._measured, systems, self.settings.speed))["speeds"]
+        return dict(zip((system.name for system in systems), speeds))
 
-    def _measured(self, speed: SpeedSettings) -> dict[str, Any]:
+    def _measured(self, systems: Sequence[System], speed: SpeedSettings) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
         language = self.sets[0].language
-        found = measure(self.systems, lines, speed, self.search, self.settings.device, self.threads, language)
+        found = measure(systems, lines, speed, self.search, self.settings.device, self.threads, language)
         return {"speeds": [asdict(one) for one in found]}
 
-    def _systems(self, speeds: Sequence[dict[str, float] | None]) -> dict[str, Any]:
-        counts = [system.parameters() for system in self.systems]
-        return {
-            system.name: {
-                "model": system.model.name,
-                "sha256": fingerprint(system.model)["sha256"],
+    def _systems(self, speeds: Mapping[str, dict[str, float]]) -> dict[str, Any]:
+        systems = {system.name: system for system in self.all_systems}
+        first, *_ = [system.parameters() for system in systems.values()]
+        found = {}
+        for name, system in systems.items():
+            count, trained = system.parameters(), systems.get(system.same_model_as or name, system)
+            found[name] = {
+                "model": system.file["name"],
+                "sha256": system.file["sha256"],
                 "engine": system.engine,
-                "dtype": system.dtype,
+                "precision": system.precision,
+                "beam_size": None if isinstance(system, TextSystem) else system.searched(self.search).beam_size,
+                "same_model_as": system.same_model_as,
                 "parameters": count.total if count else None,
                 "parameters_without_embeddings": count.without_embeddings if count else None,
                 "bytes": system.bytes(),
-                "compression": counts[0].total / count.total if count and counts[0] else None,
+                "compression": first.total / count.total if count and first else None,
                 "group": system.group,
                 "seed": system.seed,
                 "role": system.role,
-                "training_seconds": system.training_seconds(),
-                "label_smoothing": system.label_smoothing(),
-                "speed": speed,
+                "training": trained.training(),
+                "label_smoothing": trained.label_smoothing(),
+                "speed": speeds.get(name),
             }
-            for system, count, speed in zip(self.systems, counts, speeds)
-        }
+        return found
 
-    def _test_sets(self) -> dict[str, Any]:
-        return {one.name: self._test_set(one) for one in self.sets}
-
-    def _test_set(self, one: EvaluationSet) -> dict[str, Any]:
+    def _test_set(self, one: EvaluationSet) -> tuple[dict[str, Any], dict[str, list[float]]]:
+        """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
         sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
-        texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.systems}
+        texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.all_systems}
         scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
         if self.settings.comet.checkpoint:
             checkpoint = user_path(self.settings.comet.checkpoint)
             for name, score in self._comet(checkpoint, one, sources, texts, references).items():
                 scores[name]["COMET"] = score
+        compared = self._compared(one, texts, references)
         return {
             "lines": len(sources),
             "source": one.source.name,
             "reference": one.reference.name,
             "scores": scores,
-            "groups": group_spreads(scores, {system.name: system.group for system in self.systems}),
-            "comparisons": self._comparisons(one, texts, references),
-        }
+            "groups": group_spreads(scores, {system.name: system.group for system in self.all_systems}),
+            "comparisons": compared["comparisons"],
+        }, compared["resampled"]
 
     def _scores(
         self, one: EvaluationSet, name: str, lines: Sequence[str], references: Sequence[str]
@@ -220,17 +288,23 @@ class EvaluationJob:
             found = comet_scores(comet, sources, new, references, self.settings.device)
         return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
 
-    def _comparisons(
+    def _compared(
         self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
-    ) -> list[dict[str, Any]]:
+    ) -> Mapping[str, Any]:
+        """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
+        baselines = self.settings.significance.baselines or [self.systems[0].name]
+        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
-        settings |= self._scored_as(one) | {"test": asdict(self.significance), "revision": REVISION}
+        settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
+        settings |= {"pairs": pairs, "revision": REVISION}
 
         def make() -> dict[str, Any]:
-            found = compare(texts, references, self.significance, one.language)
-            return {"comparisons": [asdict(comparison) for comparison in found]}
+            return {
+                "comparisons": list(compare(texts, references, self.significance, pairs, one.language)),
+                "resampled": resample(texts, references, self.main_metric, one.language),
+            }
 
-        return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)["comparisons"]
+        return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)
 
     def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"

@@ -6,27 +6,52 @@ from typing import Final, Literal, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from nemo_distill.metrics.significance import Comparison
 from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, read_json
 
+EVALUATION_NAME = "evaluation.json"
 BASELINE: Final = "baseline"
 DISTILLED: Final = "distilled"
 Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
+TEXT_ONLY = "text"  # the engine of systems of which only translations are there
+
+
+@with_config(OPEN)
+class TrainingRecord(TypedDict):
+    """What a model's training took. None: not known.
+
+    Attributes:
+        steps: optimizer steps.
+        target_tokens: tokens of the target side, over all steps.
+        tokens_in_batch: of the training's batches, as configured.
+        seconds: wall time.
+        preparation_seconds: wall time of the labels and caches that the training needed.
+    """
+
+    steps: int | None
+    target_tokens: int | None
+    tokens_in_batch: int | None
+    seconds: float | None
+    preparation_seconds: float | None
 
 
 @with_config(OPEN)
 class SystemRecord(TypedDict):
-    """Size and speed of a system."""
+    """Size, speed and training of a system. `same_model_as` names another system that runs the same model."""
 
     engine: str
-    sha256: str
+    sha256: str | None
+    precision: NotRequired[str | None]
+    beam_size: NotRequired[int | None]
+    same_model_as: NotRequired[str | None]
     group: NotRequired[str]
     role: NotRequired[Role | None]
-    bytes: NotRequired[int]
+    bytes: NotRequired[int | None]
     parameters: NotRequired[int | None]
     parameters_without_embeddings: NotRequired[int | None]
     compression: NotRequired[float | None]
-    training_seconds: NotRequired[float | None]
+    training: NotRequired[TrainingRecord | None]
     label_smoothing: NotRequired[float | None]
     speed: NotRequired[dict[str, float | None] | None]
 
@@ -40,15 +65,62 @@ class ScoreRecord(TypedDict):
 
 
 @with_config(OPEN)
-class ComparisonRecord(TypedDict):
-    """A comparison of two systems."""
+class Interval(TypedDict):
+    """A mean over seeds, and where it lies with 95 % confidence.
 
-    system: str
-    baseline: str
+    Attributes:
+        value: the mean.
+        low: the lower end.
+        high: the upper end.
+        seeds: 1, or the number of seeds that were compared.
+        over: what the interval accounts for: the choice of `seeds`, or with a single one of `sentences`.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    over: Literal["seeds", "sentences"]
+
+
+@with_config(OPEN)
+class GapRecord(TypedDict):
+    """The share of the distance from a baseline to the teacher that a distilled group closes.
+
+    Attributes:
+        metric: what the distance is measured by.
+        teacher: the teacher's group.
+        baseline: the baseline's group.
+        closed: 0 at the baseline, 1 at the teacher; None where it is not given.
+        reason: why it is not given.
+    """
+
     metric: str
-    difference: float
-    p_value: float
-    test: str
+    teacher: str | None
+    baseline: str | None
+    closed: Interval | None
+    reason: str | None
+
+
+@with_config(OPEN)
+class VerdictRecord(TypedDict):
+    """Which system to ship.
+
+    Attributes:
+        ship: the group of the system.
+        because: the choice: the only system, the fastest or smallest of those that are as good as the best one, or
+            the best of those that are about as fast or small as that.
+        measure: what the choice was made by: `speed` or `size`.
+        metric: what quality is measured by, as a mean over the test sets.
+        differences: what the system has more than others: the teacher in the same engine and precision, and the first
+            system.
+    """
+
+    ship: str
+    because: Literal["only", "first", "best"]
+    measure: Literal["speed", "size"]
+    metric: str
+    differences: dict[str, Interval]
 
 
 @with_config(OPEN)
@@ -57,7 +129,8 @@ class SetRecord(TypedDict):
 
     lines: int
     scores: dict[str, dict[str, ScoreRecord]]
-    comparisons: NotRequired[list[ComparisonRecord]]
+    comparisons: NotRequired[list[Comparison]]
+    gaps: NotRequired[dict[str, GapRecord]]
 
 
 @with_config(OPEN)
@@ -66,6 +139,8 @@ class EvaluationRecord(TypedDict):
 
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
+    verdict: NotRequired[VerdictRecord | None]
+    notes: NotRequired[list[str]]
     made_with: NotRequired[MadeWith]
 
 

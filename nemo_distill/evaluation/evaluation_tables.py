@@ -1,28 +1,28 @@
-"""Presents the results of an evaluation: a table, the spread over seeds, and which differences are significant."""
+"""Presents the results of an evaluation: tables, the verdict, and which differences are significant."""
 
 import csv
 import io
-import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.evaluation.comet import NOT_COMPUTED
-from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
+from nemo_distill.console import markdown_table, print_table
+from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
+from nemo_distill.evaluation.findings import DIGITS, findings, metrics_of, notes, shown_spread
+from nemo_distill.evaluation.likeness import (
+    compared_with,
+    factor,
+    group_of,
+    kind_in_words,
+    members,
+    trained_otherwise,
+)
 from nemo_distill.evaluation.speed import MEGABYTE
-from nemo_distill.evaluation.tables import markdown_table, print_table
-from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
-from nemo_distill.metrics.scores import FEWER_IS_BETTER
-from nemo_distill.metrics.significance import both_ways, group_p_value
+from nemo_distill.evaluation.verdict import shown_share, verdict_sentences
 from nemo_distill.storage.files import whole_file, write_json
 
-EVALUATION_NAME = "evaluation.json"
-CHANCE = 0.05  # differences with a smaller p-value are significant
-LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
-SIZE_COLUMNS = ("group", "seed", "engine", "parameters", "parameters_without_embeddings", "bytes", "compression")
-TRAINING_COLUMNS = {"training_seconds": "training s", "label_smoothing": "label smoothing"}
-DIGITS = {"COMET": 4}  # behind the point; 2 of all others
+NOT_MEASURED = "not measured"
 SPEED_COLUMNS = {
     "sentences_per_second": "sentences/s",
     "tokens_per_second": "tokens/s",
@@ -30,20 +30,15 @@ SPEED_COLUMNS = {
     "latency_ms_p95": "ms alone, 95 %",
     "peak_memory_mb": "peak MB",
 }
-BRIEF = (
-    *("system", "parameters", "MB", "compression", *TRAINING_COLUMNS.values()),
-    *("sentences/s", "ms alone, median", "peak MB"),
-)
-UNITS = "BLEU and chrF are points of 0 to 100; TER is edits for 100 words of the reference, fewer are better."
-SEEDS = f"""\
-After a mean, ± is the standard deviation over seeds; after a difference of groups, what seeds may add or take
-({CONFIDENCE:.0%}, by Student's t of the differences seed by seed). A p is of the choice of
-sentences, for one seed by itself; of a group it is the worst seed's, and 1 where seeds differ in direction."""
-MEASURED = """\
-Sentences and tokens a second are of many sentences together, milliseconds of one alone; systems were timed
-in turns, each in a process of its own, with {threads} thread(s) on {device}; CTranslate2 has a batch for each thread,
-and so one for a sentence alone. Tokens are counted as BLEU counts them.
-Peak MB is that process's main memory, libraries included; MB are megabytes on disk."""
+TRAINING_COLUMNS = {
+    "steps": "steps",
+    "target_tokens": "target tokens",
+    "tokens_in_batch": "tokens in a batch",
+    "training_seconds": "training, h:mm:ss",
+    "preparation_seconds": "labels and caches, h:mm:ss",
+}
+GAP, OTHERWISE = "gap closed", "trained unlike"
+BRIEF = ("parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
 
 
 def group_spreads(
@@ -72,13 +67,25 @@ def group_spreads(
 
 def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one row per system, from column name to value, or None if there is no value."""
-    rows = []
-    for name, system in evaluation["systems"].items():
-        row = {"system": name, **{key: system[key] for key in SIZE_COLUMNS}}
-        row |= {key: system.get(key) for key in TRAINING_COLUMNS}
-        for set_name, one in evaluation["test_sets"].items():
+    systems, sets, rows = evaluation["systems"], evaluation["test_sets"], []
+    for name, system in systems.items():
+        group, training = group_of(systems, name), system.get("training") or {}
+        row = {"system": name, "group": group, "seed": system.get("seed"), "runs in": kind_in_words(systems, group)}
+        for set_name, one in sets.items():
             row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
-        rows.append(row | {key: (system["speed"] or {}).get(key) for key in SPEED_COLUMNS})
+            closed = ((one.get("gaps") or {}).get(group) or {}).get("closed") or {}
+            row[f"{set_name} {GAP}"] = closed.get("value")
+        keys = ("parameters", "parameters_without_embeddings", "bytes", "compression")
+        row |= {key: system.get(key) for key in keys}
+        against = compared_with(systems, group)
+        alike = against.group if against and against.alike else None
+        row["smaller"] = factor(systems, group, alike, "bytes") if alike else None
+        row["faster"] = factor(systems, group, alike, "sentences_per_second") if alike else None
+        row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
+        row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
+        rows.append(
+            row | {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
+        )
     return rows
 
 
@@ -92,127 +99,121 @@ def as_csv(evaluation: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def table(evaluation: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Returns the columns and cells of the table, rounded. Columns without values are omitted.
+Cells = tuple[list[str], list[list[str]]]  # columns, and the cells of each row
 
-    Args:
-        evaluation: the content of `evaluation.json`.
-        brief: only one score per test set, and only as many size and speed columns as fit on a screen.
+
+def table(evaluation: Mapping[str, Any]) -> Cells:
+    """Returns the columns and cells of the table of quality, size and speed, rounded. Empty columns are omitted."""
+    return _filled([_cells(evaluation, row) for row in as_rows(evaluation)])
+
+
+def brief_table(evaluation: Mapping[str, Any]) -> Cells:
+    """Returns a table with a row per group, one score per test set, and columns that fit on a screen."""
+    systems, sets = evaluation["systems"], evaluation["test_sets"]
+    shown = [
+        column for name, one in sets.items() for column in (f"{name} {metrics_of(one)[0]}", _gap_column(sets, name))
+    ]
+    rows: dict[str, dict[str, str]] = {}
+    for row in as_rows(evaluation):
+        group, cells = row["group"], _cells(evaluation, row)
+        kept = {"system": group, **{key: cells[key] for key in ("runs in", *shown, *BRIEF)}}
+        rows.setdefault(group, kept)
+    for name, one in sets.items():
+        for group, spread in one["groups"].items():
+            metric = metrics_of(one)[0]
+            rows[group][f"{name} {metric}"] = shown_spread(metric, spread[metric])
+    if any(one["groups"] for one in sets.values()):
+        rows = {
+            group: {"system": group, "seeds": str(len(members(systems, group))), **row} for group, row in rows.items()
+        }
+    return _filled(list(rows.values()))
+
+
+def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
+    """Returns the columns and cells of the table of what the trainings took, with a row per model; None if nothing is
+    known.
     """
-    rows = [_cells(row) for row in as_rows(evaluation)]
-    columns = [column for column in rows[0] if any(row[column] != "" for row in rows)]
-    if brief:
-        shown = {f"{name} {next(iter(_scores(one)[0]))}" for name, one in evaluation["test_sets"].items()}
-        columns = [column for column in columns if column in shown or column in BRIEF]
+    trained = {
+        name
+        for name, system in evaluation["systems"].items()
+        if system["engine"] != TEXT_ONLY and not system.get("same_model_as")
+    }
+    found = [
+        {
+            "system": row["system"],
+            **{
+                words: shown_seconds(row[key]) if key.endswith("seconds") else _number(row[key], 0)
+                for key, words in TRAINING_COLUMNS.items()
+            },
+            "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
+        }
+        for row in as_rows(evaluation)
+        if row["system"] in trained
+    ]
+    if not any(any(list(row.values())[1:]) for row in found):
+        return None
+    return _filled(found)
+
+
+def _filled(rows: Sequence[Mapping[str, str]]) -> Cells:
+    """Returns those columns that have a value in any row, and the cells in them."""
+    columns = [column for column in rows[0] if any(row[column] not in ("", NOT_MEASURED) for row in rows)]
     return columns, [[row[column] for column in columns] for row in rows]
 
 
-def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(one["scores"].values())
+def _gap_column(sets: Collection[str], set_name: str) -> str:
+    return GAP if len(sets) == 1 else f"{set_name} {GAP}"
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    cells = {
-        "system": row["system"],
-        "engine": row["engine"],
-        "parameters": _number(row["parameters"], 0),
+def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
+    unknown = NOT_MEASURED if evaluation["systems"][row["system"]]["engine"] == TEXT_ONLY else ""
+    cells = {"system": row["system"], "runs in": row["runs in"]}
+    for name, one in evaluation["test_sets"].items():
+        for metric in one["scores"][row["system"]]:
+            cells[f"{name} {metric}"] = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+        gap = (one.get("gaps") or {}).get(row["group"])
+        cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
+    cells |= {
+        "parameters": _number(row["parameters"], 0) or unknown,
         "without embeddings": _number(row["parameters_without_embeddings"], 0),
-        "MB": _number(row["bytes"] / MEGABYTE, 1),
-        "compression": "" if row["compression"] is None else f"{row['compression']:.1f}x",
-        "training s": _number(row["training_seconds"], 0),
-        "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
+        "compression": _factor(row["compression"]),
+        "MB": _number(row["bytes"] and row["bytes"] / MEGABYTE, 1) or unknown,
+        "smaller": _factor(row["smaller"]),
+        "sentences/s": _number(row["sentences_per_second"], 1) or unknown,
+        "faster": _factor(row["faster"]),
     }
-    for column in [column for column in row if column not in ("system", *SIZE_COLUMNS, *TRAINING_COLUMNS)]:
-        metric = column.rpartition(" ")[2]
-        digits = 1 if column in SPEED_COLUMNS else DIGITS.get(metric, 2)
-        cells[SPEED_COLUMNS.get(column, column)] = _number(row[column], digits)
-    return cells
+    cells |= {words: _number(row[key], 1) or unknown for key, words in SPEED_COLUMNS.items()}
+    return cells | {OTHERWISE: row[OTHERWISE]}
+
+
+def shown_gap(gap: Mapping[str, Any]) -> str:
+    """Returns the share of a gap that is closed, with its confidence interval, or that it is not given."""
+    return shown_share(gap["closed"]) if gap["closed"] else "not given"
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def findings(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Says of each comparison how large the difference is and whether it may be chance, of groups their spread, and of
-    distilled groups whether they beat the baselines of their size."""
-    for set_name, one in evaluation["test_sets"].items():
-        for found in one["comparisons"]:
-            verdict = _verdict(found["p_value"] < CHANCE)
-            test = found["test"].replace("_", " ")
-            yield (
-                f"{set_name}: {found['system']} has {found['difference']:+.2f} {found['metric']} against "
-                f"{found['baseline']}, {verdict} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})."
-            )
-        for group, spread in one["groups"].items():
-            for metric in [key for key in spread if key != "systems"]:
-                digits = DIGITS.get(metric, 2)
-                mean, deviation = spread[metric]["mean"], spread[metric]["standard_deviation"]
-                yield (
-                    f"{set_name}: {group} has {mean:.{digits}f} ± {deviation:.{digits}f} {metric} over "
-                    f"{spread['systems']} seeds."
-                )
-            yield from _group_findings(evaluation, set_name, group)
-        metrics = [metric for metric in _scores(one)[0] if metric not in FEWER_IS_BETTER]
-        for metric in metrics[:1]:
-            yield from (f"{set_name}: {said}" for said in gain_sentences(evaluation, set_name, metric))
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}x"
 
 
-def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str) -> Iterator[str]:
-    """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
-    one = evaluation["test_sets"][set_name]
-    groups = {name: system["group"] for name, system in evaluation["systems"].items()}
-    compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for found in both_ways(one["comparisons"]):
-        if groups[found["system"]] == group != groups[found["baseline"]]:
-            compared.setdefault((groups[found["baseline"]], found["metric"]), []).append(found)
-    for (baseline, metric), comparisons in compared.items():
-        scores = scores_by_group(evaluation, set_name, metric)
-        contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
-        excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
-        verdict = _verdict(abs(excess) > margin + EXACTNESS)
-        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds: {verdict} as to seeds"
-        if math.isinf(margin):
-            seeds = f"{metric} over seeds: fewer than two of them in common"
-        yield (
-            f"{set_name}: {group} against {baseline}, {seeds}, {_verdict(p_value < CHANCE)} as to sentences "
-            f"(largest {shown_p_value(p_value)})."
-        )
-
-
-def shown_p_value(p_value: float) -> str:
-    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
-    return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
-
-
-def _verdict(differs: bool) -> str:
-    return "more than chance" if differs else "not told from chance"
-
-
-def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Yields explanations of the numbers: signatures, and how speed was measured."""
-    scores = [found for one in evaluation["test_sets"].values() for found in _scores(one)]
-    yield UNITS
-    for metric in scores[0]:
-        for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
-            yield f"{metric}: `{signature}`"
-    comparisons = sum(len(one["comparisons"]) for one in evaluation["test_sets"].values())
-    if comparisons > 1:
-        expected = f"{comparisons * CHANCE:.1f} would be below {CHANCE} by chance"
-        yield f"Each p is of its comparison alone; of {comparisons} between equals, {expected}."
-    if any(one["groups"] for one in evaluation["test_sets"].values()):
-        yield SEEDS
-    if "COMET" not in scores[0]:
-        yield NOT_COMPUTED
-    if any(system["speed"] for system in evaluation["systems"].values()):
-        made = evaluation["made_with"]
-        yield MEASURED.format(threads=made["threads"], device=made["device"])
+def shown_seconds(seconds: float | None) -> str:
+    """Returns a duration as hours, minutes and seconds; "" if it is not known."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table, the findings and the notes as Markdown."""
+    """Returns the verdict, the tables, the findings and the notes as Markdown."""
+    costs = cost_table(evaluation)
+    tables = [markdown_table(*table(evaluation)), *([markdown_table(*costs)] if costs else [])]
     lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
-    return "\n\n".join([markdown_table(*table(evaluation)), *("\n".join(lines) for lines in lists if lines)]) + "\n"
+    said = " ".join(verdict_sentences(evaluation))
+    return "\n\n".join([*filter(None, [said]), *tables, *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
 
 def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
@@ -224,6 +225,10 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the results. The table has only the most important columns."""
-    print_table(*table(evaluation, brief=True))
-    print(*findings(evaluation), *notes(evaluation), sep="\n")
+    """Prints the most important results, the verdict last."""
+    print_table(*brief_table(evaluation))
+    if costs := cost_table(evaluation):
+        print_table(*costs)
+    for lines in (findings(evaluation, brief=True), notes(evaluation), verdict_sentences(evaluation)):
+        if said := [" ".join(line.split()) for line in lines]:
+            print(*said, sep="\n", end="\n\n")

@@ -18,9 +18,10 @@ from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.export.record import ExportRecord, Quality
-from nemo_distill.metrics.scores import Score, bleu, language_problems
+from nemo_distill.metrics.scores import Score, bleu
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.languages import language_problems
 
 FLOAT32, EXPORT = "float32", "export"
 BATCHES = (1, 32)  # sentences in a batch, of the measurements of a shortlist

@@ -1,13 +1,13 @@
 """Counts the failures of an evaluation's systems, and writes them beside the results as JSON and Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_distill.console import console
+from nemo_distill.console import console, markdown_table
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
-from nemo_distill.evaluation.tables import markdown_table
+from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.failures.failure_table import NOTES, failure_findings, failure_table
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
@@ -83,13 +83,18 @@ def _example(hit: Mapping[str, Any], texts: TranslatedSet, system: str) -> str:
 
 
 def _translated(job: "EvaluationJob", one: EvaluationSet, noise: Mapping[str, list[EvaluationSet]]) -> TranslatedSet:
-    def by_system(of_set: EvaluationSet) -> dict[str, list[str]]:
-        return {system.name: job.texts.read(of_set, f"{system.name}.txt") for system in job.systems}
+    def by_system(of_set: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
+        return {system.name: job.texts.read(of_set, f"{system.name}.txt") for system in systems}
 
+    translators = _translators(job)
     copies = {
-        kind: by_system(copy) for kind, found in noise.items() for copy in found if copy.name == f"{one.name}+{kind}"
+        kind: by_system(copy, translators)
+        for kind, found in noise.items()
+        for copy in found
+        if copy.name == f"{one.name}+{kind}"
     }
-    return TranslatedSet(job.texts.read(one, "src"), job.texts.read(one, "ref"), by_system(one), copies)
+    sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
+    return TranslatedSet(sources, references, by_system(one, job.all_systems), copies)
 
 
 def _translate_noised(job: "EvaluationJob", settings: FailureSettings) -> dict[str, list[EvaluationSet]]:
@@ -99,7 +104,7 @@ def _translate_noised(job: "EvaluationJob", settings: FailureSettings) -> dict[s
         copies[kind] = [_noised_copy(job, one, kind, settings.noise_seed) for one in job.sets]
         for copy in copies[kind]:
             job.texts.write_set(copy)
-        for system in job.systems:
+        for system in _translators(job):
             job.texts.translate(system, copies[kind], job.settings.device)
     return copies
 
@@ -112,9 +117,14 @@ def _noised_copy(job: "EvaluationJob", one: EvaluationSet, kind: Any, seed: int)
     return EvaluationSet(f"{one.name}+{kind}", path, job.texts.folder / f"{one.name}.ref", one.language)
 
 
+def _translators(job: "EvaluationJob") -> list[System]:
+    """Returns the systems that can translate another text: all but those of which only translations are there."""
+    return [system for system in job.all_systems if not isinstance(system, TextSystem)]
+
+
 def _texts(job: "EvaluationJob", noise: Mapping[str, list[EvaluationSet]]) -> Iterator[Path]:
-    endings = [f"{system.name}.txt" for system in job.systems]
     for one in job.sets:
-        yield from (job.texts.folder / f"{one.name}.{ending}" for ending in ("src", "ref", *endings))
+        endings = ("src", "ref", *(f"{system.name}.txt" for system in job.all_systems))
+        yield from (job.texts.folder / f"{one.name}.{ending}" for ending in endings)
     for copy in [copy for copies in noise.values() for copy in copies]:
-        yield from (job.texts.folder / f"{copy.name}.{ending}" for ending in endings)
+        yield from (job.texts.folder / f"{copy.name}.{system.name}.txt" for system in _translators(job))

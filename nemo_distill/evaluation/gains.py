@@ -1,12 +1,33 @@
-"""What distilled models gain over the baselines of their size: one rule for all tables and sentences."""
+"""What distilled models gain over the baselines of their size, and which share of the gap to the teacher they close.
+
+Only like is compared with like, see `likeness.py`: where steps or batches differ, tables show both models, but no
+sentence says that one of them beats the other.
+"""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED
-from nemo_distill.metrics.contrasts import Scores
+import numpy as np
+
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, GapRecord, Interval
+from nemo_distill.evaluation.likeness import (
+    Systems,
+    first_of,
+    group_of,
+    groups_of,
+    kind,
+    like_teacher,
+    members,
+    of_one_size,
+    training_difference,
+)
+from nemo_distill.metrics.contrasts import CONFIDENCE, Scores, seed_margin
+from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
+
+ALMOST_VERTICAL = 1.57  # radians
+TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ def scores_by_group(evaluation: Mapping[str, Any], test_set: str, metric: str) -
     systems = evaluation["systems"]
     scores: dict[str, dict[int | None, float]] = {}
     for name, of_system in evaluation["test_sets"][test_set]["scores"].items():
-        scores.setdefault(systems[name]["group"], {})[systems[name]["seed"]] = of_system[metric]["value"]
+        scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
     return scores
 
 
@@ -70,47 +91,61 @@ def gain_over(group: str, baselines: Sequence[str], scores: Scores) -> Gain | No
     return Gain(nearest, len(differences), differences[nearest], relative, worst)
 
 
-def gain_over_size(group: str, systems: Mapping[str, Mapping[str, Any]], scores: Scores) -> Gain | None:
-    """Returns what a distilled group gains over the baseline of its size that it exceeds by least.
+def gain_over_size(group: str, systems: Systems, scores: Scores) -> Gain | None:
+    """Returns what a distilled group gains over the baseline of its size and training that it exceeds by least.
 
     So no method is said to beat a baseline while it loses to another one of its size.
 
     Args:
         group: the group.
-        systems: of an evaluation, each with `group`, `role` and `parameters`.
+        systems: of an evaluation, each with `group`, `role`, `parameters`, and `training` where it is known.
         scores: of all groups, by seed.
 
     Returns:
-        The gain; None for a group that is not distilled, or that no baseline has a size and a seed in common with.
+        The gain; None for a group that is not distilled, or that no baseline has a size, a training and a seed in
+        common with.
     """
-    sizes = {
-        system["parameters"]
-        for system in systems.values()
-        if (system["group"], system.get("role")) == (group, DISTILLED) and system["parameters"]
-    }
-    baselines = [
-        system["group"]
-        for system in systems.values()
-        if system.get("role") == BASELINE and system["parameters"] in sizes
+    alike = [baseline for baseline in _baselines(group, systems) if not training_difference(systems, group, baseline)]
+    return gain_over(group, alike, scores)
+
+
+def _baselines(group: str, systems: Systems) -> list[str]:
+    """Returns the baselines of a distilled group's size that run in its engine and precision."""
+    if first_of(systems, group).get("role") != DISTILLED:
+        return []
+    return [
+        other
+        for other in groups_of(systems)
+        if first_of(systems, other).get("role") == BASELINE
+        and of_one_size(systems, group, other)
+        and kind(systems, group) == kind(systems, other)
     ]
-    return gain_over(group, list(dict.fromkeys(baselines)), scores)
 
 
 def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) -> Iterator[str]:
     """Says by how much each distilled group beats the baseline of its size, seed by seed, or that it does not.
 
     Of several baselines it is the one that the group exceeds by least, which the sentence names then. A group without
-    a baseline of its size and seed gets no sentence.
+    a baseline of its size and seed gets no sentence, nor does an export of a model that is there itself.
 
     Args:
         evaluation: as in `evaluation.json`.
         test_set: the name of one of its test sets.
         metric: one of which more is better.
     """
+    systems = evaluation["systems"]
     scores = scores_by_group(evaluation, test_set, metric)
     for group in scores:
-        if gain := gain_over_size(group, evaluation["systems"], scores):
+        if first_of(systems, group).get("same_model_as"):
+            continue
+        if gain := gain_over_size(group, systems, scores):
             yield _sentence(group, gain, metric)
+        for baseline in _baselines(group, systems):
+            if difference := training_difference(systems, group, baseline):
+                yield (
+                    f"{group} and {baseline} have the same size but were trained differently ({difference}), so "
+                    "neither is said to beat the other."
+                )
 
 
 def _sentence(group: str, gain: Gain, metric: str) -> str:
@@ -126,3 +161,108 @@ def _sentence(group: str, gain: Gain, metric: str) -> str:
         claim = f"did NOT beat {named} of its size"
     listed = ", ".join(f"{value:+.2f} (seed {seed})" for seed, value in gain.by_seed.items())
     return f"{group} {claim}: {gain.mean:+.2f} {metric} on average; {listed}."
+
+
+def gaps_closed(
+    evaluation: Mapping[str, Any], test_set: str, metric: str, resampled: Mapping[str, Sequence[float]]
+) -> dict[str, GapRecord]:
+    """Returns which share of the distance from its baseline to the teacher each distilled group closes.
+
+    (student - baseline) / (teacher - baseline), seed by seed. The baseline is that of `gain_over_size`, the teacher
+    the first system, unless it is a baseline or distilled itself. All three have the same engine and precision.
+
+    Args:
+        evaluation: `systems`, and `test_sets` with scores and comparisons, as in `evaluation.json`.
+        test_set: the name of one of its test sets.
+        metric: one of which more is better.
+        resampled: each system's scores on the same resamples of the sentences.
+    """
+    systems = evaluation["systems"]
+    scores = scores_by_group(evaluation, test_set, metric)
+    distilled = [group for group in scores if first_of(systems, group).get("role") == DISTILLED]
+    if next(iter(systems.values())).get("role"):  # no teacher
+        return {}
+    comparisons = [one for one in evaluation["test_sets"][test_set]["comparisons"] if one["metric"] == metric]
+    return {group: _gap(group, systems, scores, metric, comparisons, resampled) for group in distilled}
+
+
+def _gap(
+    group: str,
+    systems: Systems,
+    scores: Scores,
+    metric: str,
+    comparisons: Sequence[Mapping[str, Any]],
+    resampled: Mapping[str, Sequence[float]],
+) -> GapRecord:
+    found: GapRecord = {"metric": metric, "teacher": None, "baseline": None, "closed": None, "reason": None}
+    teacher, gain = like_teacher(systems, group), gain_over_size(group, systems, scores)
+    if gain is None:
+        differences = {one: training_difference(systems, group, one) for one in _baselines(group, systems)}
+        unlike = [f"other training than {one} ({why})" for one, why in differences.items() if why]
+        return found | {"reason": "; ".join(unlike) or "no baseline of its size and seed"}
+    found |= {"baseline": gain.baseline}
+    if teacher is None:
+        return found | {"reason": "the teacher was not evaluated in this engine and precision"}
+    found |= {"teacher": teacher}
+    distance = _Distance(systems, scores, resampled, teacher, gain.baseline, group)
+    if not distance.is_beyond_chance(comparisons):
+        return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}
+    return found | {"closed": distance.closed(list(gain.by_seed))}
+
+
+@dataclass(frozen=True)
+class _Distance:
+    """From a baseline over a student to the teacher."""
+
+    systems: Systems
+    scores: Scores
+    resampled: Mapping[str, Sequence[float]]
+    teacher: str
+    baseline: str
+    group: str
+
+    def is_beyond_chance(self, comparisons: Sequence[Mapping[str, Any]]) -> bool:
+        """True if the teacher is better than each seed of the baseline, by the test of the evaluation."""
+        mine, theirs = (set(members(self.systems, one).values()) for one in (self.teacher, self.baseline))
+        found = [one for one in both_ways(comparisons) if one["system"] in mine and one["baseline"] in theirs]
+        return bool(found) and group_p_value(found) < CHANCE and found[0]["difference"] > 0
+
+    def closed(self, seeds: Sequence[int | None]) -> Interval:
+        """The share that is closed, with the confidence interval over seeds, or over sentences for a single seed."""
+        shares = [self._of(seed, self.group) / self._of(seed, self.teacher) for seed in seeds]
+        student, teacher = (self._resampled(seeds[0], group) for group in (self.group, self.teacher))
+        # As an angle, because the share jumps between plus and minus infinity where the teacher's distance is zero.
+        angles = np.clip(np.arctan2(student, teacher), -ALMOST_VERTICAL, ALMOST_VERTICAL)
+        return interval(shares, np.tan(angles))
+
+    def _of(self, seed: int | None, group: str) -> float:
+        return _at(self.scores[group], seed) - _at(self.scores[self.baseline], seed)
+
+    def _resampled(self, seed: int | None, group: str) -> np.ndarray:
+        mine, theirs = (
+            np.array(self.resampled[_at(members(self.systems, one), seed)]) for one in (group, self.baseline)
+        )
+        return mine - theirs
+
+
+def _at(by_seed: Mapping[int | None, Any], seed: int | None) -> Any:
+    """Returns the value of a seed. That of a group of one system, such as a teacher, is the same with every seed."""
+    return by_seed[seed] if seed in by_seed else next(iter(by_seed.values()))
+
+
+def interval(by_seed: Sequence[float], resampled: np.ndarray) -> Interval:
+    """Returns the mean over seeds with a confidence interval.
+
+    With several seeds it is by Student's t of the values. With one it is of the choice of sentences: the central part
+    of the values on resamples (paired bootstrap, Koehn 2004).
+
+    Args:
+        by_seed: one value per seed.
+        resampled: the value on each resample, for a single seed.
+    """
+    value = statistics.mean(by_seed)
+    if len(by_seed) > 1:
+        margin = seed_margin(by_seed)
+        return {"value": value, "low": value - margin, "high": value + margin, "seeds": len(by_seed), "over": "seeds"}
+    low, high = map(float, np.percentile(resampled, TAILS))
+    return {"value": value, "low": low, "high": high, "seeds": 1, "over": "sentences"}

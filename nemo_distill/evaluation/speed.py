@@ -70,7 +70,7 @@ class TimedSystem:
     ):
         set_up_console()  # silences the libraries of this process
         self._engine = system.load(device)
-        self._lines, self._alone, self._search = lines, lines[:alone], search
+        self._lines, self._alone, self._search = lines, lines[:alone], system.searched(search)
         self._tokenize = build_metric("BLEU", language).tokenizer
         self.together()
 

@@ -1,29 +1,30 @@
-"""The systems of an evaluation: models with the engines that run them, and their sizes."""
+"""The systems of an evaluation: models with the engines that run them, and systems that are only translations."""
 
-import os
+import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator
+from typing import Any
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import section
+from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems, written_language
+from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.evaluation_record import Role
+from nemo_distill.evaluation.evaluation_record import BASELINE, Role, TrainingRecord
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters
-from nemo_distill.export.record import RECORD_NAME, ExportRecord
+from nemo_distill.export.record import ExportRecord
+from nemo_distill.metrics.significance import Pair, pairs_with
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import read_run
+from nemo_distill.text.lines import TextFiles, clean_text
 
 NAME = re.compile(r"[\w.+-]+")  # used in file names
 SEED_SUFFIX = re.compile(r"(.+)_seed(\d+)")
+OF_NEMO = ("nemo_distill", "nemo")  # the engines that load a `.nemo`
+HTML_ENTITY = re.compile("&(?:#[0-9]+|#x[0-9a-f]+|quot|apos|amp|lt|gt|nbsp);", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class System:
         source_language: of multilingual models only.
         target_language: likewise.
         role: what the findings take it for; None for neither.
+        beam_size: its own beam size; None for that of the evaluation.
+        preparation_seconds: wall time of the labels and caches that its training needed; None if unknown.
+        same_model_as: the name of another system that runs the same model: as an export, in another engine, or with
+            another beam size. None for the first of them.
     """
 
     name: str
@@ -47,6 +52,9 @@ class System:
     source_language: str | None = None
     target_language: str | None = None
     role: Role | None = None
+    beam_size: int | None = None
+    preparation_seconds: float | None = None
+    same_model_as: str | None = None
 
     @property
     def group(self) -> str:
@@ -59,6 +67,22 @@ class System:
         """The seed in the name, or None."""
         match = SEED_SUFFIX.fullmatch(self.name)
         return int(match[2]) if match else None
+
+    @property
+    def precision(self) -> str | None:
+        """The type of the weights."""
+        if self.dtype is None and self.engine == "ctranslate2":
+            return ExportRecord.read(self.model).quantization
+        return self.dtype or "float32"
+
+    @property
+    def file(self) -> dict[str, str | None]:
+        """Name and SHA-256 of the model."""
+        return {**fingerprint(self.model)}
+
+    def searched(self, search: SearchSettings) -> SearchSettings:
+        """Returns the evaluation's search settings, with the beam size of this system."""
+        return search if self.beam_size is None else replace(search, beam_size=self.beam_size)
 
     def load(self, device: str) -> Engine:
         """Loads the model on a device."""
@@ -77,13 +101,35 @@ class System:
         """Returns the target language; None if the model does not say."""
         return written_language(self.engine, self.model, self.target_language)
 
-    def bytes(self) -> int:
+    def bytes(self) -> int | None:
         """Returns the size on disk of the file, or of all files in the folder."""
         files = [self.model] if self.model.is_file() else self.model.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
-    def training_seconds(self) -> float | None:
-        """How long the model was trained, by the `run.json` beside it or a folder above; None without one."""
+    def nemo_sha256(self) -> str | None:
+        """Returns the SHA-256 of the `.nemo` that is run, or that an export was made from; None for other models."""
+        if self.engine == "ctranslate2":
+            return ExportRecord.read(self.model).sha256
+        return fingerprint(self.model)["sha256"] if self.engine in OF_NEMO else None
+
+    def training(self) -> TrainingRecord | None:
+        """Returns what the training took; None if nothing is known.
+
+        It is in the `run.json` in the folder of the `.nemo` or in the folder above, if that names this very file.
+        """
+        run = self._run_record()
+        if run is None and self.preparation_seconds is None:
+            return None
+        run = run or {}
+        return {
+            "steps": run.get("steps"),
+            "target_tokens": run.get("target_tokens"),
+            "tokens_in_batch": run.get("tokens_in_batch"),
+            "seconds": run.get("seconds"),
+            "preparation_seconds": self.preparation_seconds,
+        }
+
+    def _run_record(self) -> Mapping[str, Any] | None:
         if not self.model.is_file():
             return None
         sha256 = fingerprint(self.model)["sha256"]
@@ -93,109 +139,104 @@ class System:
             except DataError:  # a run.json that is no training's
                 continue
             if sha256 in [entry["sha256"] for entry in record.get("models", ())]:
-                return record.get("seconds")
+                return record
         return None
 
     def label_smoothing(self) -> float | None:
         """The label smoothing that the model was trained with; None where it does not say."""
-        if self.engine not in ("nemo_distill", "nemo"):
+        if self.engine not in OF_NEMO:
             return None
         return float(NemoArchive(self.model).config.get("label_smoothing") or 0.0)
 
 
-@section
-class SystemSection:
-    """A model of an evaluation, and what translates with it."""
-
-    model: str = ""
-    """A `.nemo` file, an export's folder, or the folder of a Hugging Face model."""
-    engine: str | None = None
-    """`nemo_distill`, `ctranslate2`, `nemo` or `hugging_face`; null: chosen by the kind of file or folder."""
-    dtype: str | None = None
-    """Type of the weights; null: float32, or that of the export."""
-    source_language: str | None = None
-    """Source language; for multilingual models only."""
-    target_language: str | None = None
-    """Target language; for multilingual models only."""
-    role: Role | None = None
-    """`baseline` or `distilled`; findings say whether a distilled model beats the baselines of its size."""
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each reason why the model cannot be loaded."""
-        if not self.model:
-            return ["model has no value; it names a .nemo, or an exported model's folder."]
-        return _problems(self.system(""))
-
-    def system(self, name: str) -> System:
-        """Returns the system that the section describes."""
-        path = user_path(self.model)
-        languages = (self.source_language, self.target_language)
-        return System(name, path, self.engine or _engine_of(path), self.dtype, *languages, self.role)
-
-
-def _as_section(value: str | SystemSection) -> SystemSection:
-    return SystemSection(model=value) if isinstance(value, str) else value
-
-
-# Models by name: a path each, or a section.
-Models = dict[str, Annotated[str | SystemSection, AfterValidator(_as_section)]]
-
-
-def build_systems(models: Mapping[str, str | SystemSection]) -> list[System]:
-    """Returns the systems of a configuration's models."""
-    return [_as_section(model).system(name) for name, model in models.items()]
-
-
-def system_problems(systems: Sequence[System], search: SearchSettings) -> list[str]:
-    """Returns a sentence for each problem of systems that are evaluated together.
+@dataclass(frozen=True)
+class TextSystem(System):
+    """A system of which only translations are there. It has no size and no speed.
 
     Args:
-        systems: the systems.
-        search: what their engines are to follow.
+        files: the translations of each test set, by the name of the set; one sentence per line.
+        unescape_html: turn HTML entities such as `&#39;` into characters.
     """
-    if not systems:
-        return ["models is empty: give at least one, '+models.student=student.nemo'."]
-    names = [system.name for system in systems]
-    problems = [
-        f"models.{name}: a name may have letters, digits, _, +, - and dots."
-        for name in names
-        if not NAME.fullmatch(name)
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    unescape_html: bool = False
+
+    @property
+    def precision(self) -> None:
+        """None: not known."""
+        return None
+
+    @property
+    def file(self) -> dict[str, str | None]:
+        """The names of the files."""
+        return {"name": ", ".join(path.name for path in self.files.values()), "sha256": None}
+
+    def lines(self, test_set: str) -> list[str]:
+        """Returns the translations of a test set, cleaned so that each is one line."""
+        texts = [line.decode("utf-8", "replace") for line in TextFiles([self.files[test_set]])]
+        if self.unescape_html:
+            texts = [html.unescape(text) for text in texts]
+        elif escaped := [text for text in texts if HTML_ENTITY.search(text)]:
+            console.warning(
+                f"models.{self.name}: {len(escaped):,} of {len(texts):,} lines of '{self.files[test_set]}' contain "
+                f"HTML entities such as {HTML_ENTITY.findall(escaped[0])[0]}; unescape_html=true decodes them."
+            )
+        return [clean_text(text) for text in texts]
+
+    def parameters(self) -> None:
+        """None: not known."""
+        return None
+
+    def bytes(self) -> None:
+        """None: not known."""
+        return None
+
+    def written_language(self) -> None:
+        """None: not known."""
+        return None
+
+    def nemo_sha256(self) -> None:
+        """None: there is no model."""
+        return None
+
+    def training(self) -> None:
+        """None: not known."""
+        return None
+
+    def label_smoothing(self) -> None:
+        """None: not known."""
+        return None
+
+
+def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: Sequence[str]) -> list[Pair]:
+    """Returns which systems are compared with which: each system, and the one that it is compared with.
+
+    Args:
+        systems: all systems; the first one is what others are measured by.
+        given: names of those that the configuration names. They are compared with each baseline. Each other one is an
+            export. It is compared with what it was made from, and with the exports of the baselines.
+        baselines: names of systems that others are compared with. The first system is also compared with those that
+            have the role, in its own engine and precision, for the gap between them.
+    """
+    exports = {str(one.same_model_as): one.name for one in systems if one.name not in given}
+    pairs = pairs_with(baselines, given) + [(export, origin) for origin, export in exports.items()]
+    pairs += pairs_with([exports[name] for name in baselines if name in exports], list(exports.values()))
+    origin = systems[0].same_model_as or systems[0].name
+    teachers = [one for one in systems if origin in (one.name, one.same_model_as)]
+    pairs += [
+        (teacher.name, one.name)
+        for teacher in teachers
+        for one in systems
+        if one.role == BASELINE and _kind(one) == _kind(teacher)
     ]
-    for system in systems:
-        problems += [f"models.{system.name}: {problem}" for problem in search_problems(system.engine, search)]
-    return problems + _group_problems(systems)
+    unique: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        unique.setdefault(frozenset(pair), pair)
+    return [pair for both, pair in unique.items() if len(both) == 2]
 
 
-def _group_problems(systems: Sequence[System]) -> list[str]:
-    """Returns a sentence if two systems of a group have the same seed, or if only some of them have a seed."""
-    problems = []
-    groups: dict[str, dict[int | None, str]] = {}
-    for system in systems:
-        others = groups.setdefault(system.group, {})
-        if system.seed in others:
-            problems.append(f"models.{system.name} has the group and seed of models.{others[system.seed]}; rename it.")
-        elif others and None in (system.seed, *others):
-            other = next(iter(others.values()))
-            problems.append(f"models.{system.name} and models.{other} are one group, but one of them has no seed.")
-        others.setdefault(system.seed, system.name)
-    return problems
-
-
-def _engine_of(path: Path) -> str:
-    if os.path.isfile(path / RECORD_NAME) and not os.path.isfile(path / "tokenizer_config.json"):
-        return "ctranslate2"  # the other export is for Hugging Face
-    return "hugging_face" if os.path.isdir(path) else "nemo_distill"
-
-
-def _problems(system: System) -> list[str]:
-    languages = (system.source_language, system.target_language)
-    if problems := engine_problems(system.engine, [system.model], system.dtype, *languages):
-        return problems
-    if system.engine == "ctranslate2" and system.model.is_file():
-        # It could be exported on the fly, but then its size and memory would not be those of an export.
-        taken = "a folder that 'nemo-distill export' wrote"
-        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes {taken}."]
-    return []
+def _kind(system: System) -> tuple[str | int | None, ...]:
+    return system.engine, system.precision, system.beam_size
 
 
 def _export_parameters(folder: Path) -> ParameterCount | None:

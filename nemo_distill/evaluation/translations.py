@@ -10,7 +10,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
-from nemo_distill.evaluation.systems import System
+from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
@@ -47,7 +47,11 @@ class Texts:
         return (self.folder / f"{one.name}.{ending}").read_text(encoding="utf-8").split("\n")[:-1]
 
     def translate(self, system: System, sets: Sequence[EvaluationSet], device: str) -> None:
-        """Writes a system's missing translations of the test sets."""
+        """Writes a system's missing translations of the test sets; of a system of text only, those that are there."""
+        if isinstance(system, TextSystem):
+            for one in sets:
+                _write(self._path(system, one), system.lines(one.name))
+            return
         missing = [one for one in sets if not self._is_made(system, one)]
         if not missing:
             return
@@ -56,7 +60,7 @@ class Texts:
             lines = self.read(one, "src")
             with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
                 made, cut, blank = [], 0, 0
-                for translation in translate_stream(engine, lines, self.search, self.chunk):
+                for translation in translate_stream(engine, lines, system.searched(self.search), self.chunk):
                     made.append(clean_text(translation.text))
                     cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
                     on_progress(len(made), 1)
@@ -83,7 +87,12 @@ class Texts:
     def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
         source = sha256_of(self.folder / f"{one.name}.src")
         made_by = {"nemo_distill": __version__, **versions(DECODERS)}
-        return {**system_settings(system), "search": asdict(self.search), "source": source, "versions": made_by}
+        return {
+            **system_settings(system),
+            "search": asdict(system.searched(self.search)),
+            "source": source,
+            "versions": made_by,
+        }
 
 
 def system_settings(system: System) -> dict[str, Any]:

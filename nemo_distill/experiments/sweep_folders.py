@@ -15,8 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
-from nemo_distill.console import Interrupted
-from nemo_distill.evaluation.tables import print_table
+from nemo_distill.console import Interrupted, print_table
 from nemo_distill.storage.files import numeric_order, write_json
 from nemo_distill.storage.records import read_json
 

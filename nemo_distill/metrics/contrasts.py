@@ -51,13 +51,7 @@ class Contrast:
             scores: the scores of each group.
             two_sided: use a two-sided interval instead of a one-sided one, which suits a claim made in advance.
         """
-        values = self.by_seed(scores)
-        if len(values) < 2:
-            return math.inf
-        from scipy.stats import t  # takes a second to import, and checking a config does not need it
-
-        error = (1 - CONFIDENCE) / (2 if two_sided else 1)
-        return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+        return seed_margin(self.by_seed(scores), two_sided)
 
     def verdict(self, scores: Scores) -> str:
         """Returns `HOLDS` or `FAILS` if the result is significant, otherwise `OPEN`."""
@@ -65,6 +59,21 @@ class Contrast:
         if abs(excess) > margin + EXACTNESS:
             return HOLDS if excess > 0 else FAILS
         return OPEN
+
+
+def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
+    """Returns the half-width of the confidence interval of a mean over seeds, by Student's t; see `Contrast.margin`.
+
+    Args:
+        values: one per seed.
+        two_sided: as in `Contrast.margin`.
+    """
+    if len(values) < 2:
+        return math.inf
+    from scipy.stats import t  # takes a second to import, and checking a config does not need it
+
+    error = (1 - CONFIDENCE) / (2 if two_sided else 1)
+    return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def joint_verdict(verdicts: Sequence[str]) -> str:

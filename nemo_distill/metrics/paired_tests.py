@@ -5,7 +5,7 @@ one, not equal ones, so systems that differ in few lines always seem to differ s
 absolute differences. Here, ties count, and the differences are centered before taking absolute values.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -67,17 +67,36 @@ def paired_bootstrap(
     Returns:
         The two-sided p-value and the number of resamples.
     """
-    generator, lines = np.random.default_rng(seed), len(mine)
     observed = abs(score(mine.sum(axis=0)) - score(theirs.sum(axis=0))) - TIE
-    differences = []
-    for size in _chunk_sizes(samples):
-        counts = generator.multinomial(lines, np.full(lines, 1 / lines), size).astype(float)  # (C, N)
-        differences.append(_scores(counts @ mine, score) - _scores(counts @ theirs, score))
-    shifted = np.concatenate(differences)
+    my_scores, their_scores = resampled_scores([mine, theirs], score, samples, seed)
+    shifted = my_scores - their_scores
     shifted -= shifted.mean()
     p_value = (int((np.abs(shifted) >= observed).sum()) + 1) / (samples + 1)
     differing = int((theirs != mine).any(axis=1).sum())
     return max(p_value, min(1.0, 2.0 ** (1 - differing))), samples
+
+
+def resampled_scores(
+    statistics: Sequence[np.ndarray], score: Score, samples: int, seed: int = SEED
+) -> list[np.ndarray]:
+    """Returns each system's scores on the same resamples of the sentences, drawn with replacement (Koehn 2004).
+
+    Args:
+        statistics: (N, S) statistics of each sentence, for each system.
+        score: computes a corpus score from the sums of the statistics.
+        samples: number of resamples.
+        seed: random seed of the resamples.
+
+    Returns:
+        For each system, the scores (samples,).
+    """
+    generator, lines = np.random.default_rng(seed), len(statistics[0])
+    found: list[list[np.ndarray]] = [[] for _ in statistics]
+    for size in _chunk_sizes(samples):
+        counts = generator.multinomial(lines, np.full(lines, 1 / lines), size).astype(float)  # (C, N)
+        for scores, of_system in zip(found, statistics):
+            scores.append(_scores(counts @ of_system, score))
+    return [np.concatenate(scores) for scores in found]
 
 
 def _scores(sums: np.ndarray, score: Score) -> np.ndarray:

@@ -1,19 +1,23 @@
 """Significance of score differences between two systems, by paired tests."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NotRequired
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, with_config
 from sacrebleu.metrics.base import Metric
+from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
-from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap
+from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap, resampled_scores
 from nemo_distill.metrics.scores import METRICS, build_metric
+from nemo_distill.storage.records import OPEN
 
 TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (approximate_randomization, 10_000)}
-REVISION = 2  # increase it when p-values change, so that stored ones are computed again
+REVISION = 3  # increase it when stored results change, so that they are computed again
+RESAMPLES = 1_000  # of the margins over sentences
+CHANCE = 0.05  # differences with a smaller p-value are significant
+Pair = tuple[str, str]  # a system, and the baseline that it is compared with
 
 
 @section
@@ -32,11 +36,11 @@ class SignificanceSettings:
     """Names of the systems to compare all others with; null: the first system."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The comparison of a system with a baseline.
+@with_config(OPEN)
+class Comparison(TypedDict):
+    """The comparison of a system with a baseline, as in `evaluation.json`.
 
-    Args:
+    Attributes:
         system: the name of the system.
         baseline: the name of the baseline.
         metric: one of `METRICS`.
@@ -52,30 +56,70 @@ class Comparison:
     difference: float
     p_value: float
     test: str
-    samples: int
+    samples: NotRequired[int]
+
+
+def pairs_with(baselines: Sequence[str], names: Sequence[str]) -> list[Pair]:
+    """Returns every system with each baseline, each pair once."""
+    baselines = list(dict.fromkeys(baselines))
+    return [
+        (name, baseline)
+        for place, baseline in enumerate(baselines)
+        for name in names
+        if name not in baselines[: place + 1]
+    ]
 
 
 def compare(
     translations: Mapping[str, Sequence[str]],
     references: Sequence[str],
     settings: SignificanceSettings,
+    pairs: Sequence[Pair],
     language: str | None = None,
-) -> list[Comparison]:
-    """Compares every system with each baseline, each pair once.
+) -> Iterator[Comparison]:
+    """Yields the comparison of each pair of systems, metric by metric.
 
     Args:
         translations: the translations of each system, one per sentence.
         references: one per sentence.
         settings: the test settings.
+        pairs: each a system and a baseline.
         language: the target language.
     """
-    found: list[Comparison] = []
-    baselines = list(dict.fromkeys(settings.baselines or [next(iter(translations))]))
-    for place, baseline in enumerate(baselines):
-        others = [name for name in translations if name not in baselines[: place + 1]]
-        if others:
-            found += _against(baseline, others, translations, references, settings, language)
-    return found
+    test, default = TESTS[settings.test]
+    for name in settings.metrics or METRICS[:1]:
+        metric = build_metric(name, language)
+        score = _scored_by(metric)
+        statistics = {system: _statistics(metric, lines, references) for system, lines in translations.items()}
+        for system, baseline in pairs:
+            mine, theirs = statistics[system], statistics[baseline]
+            p_value, samples = test(mine, theirs, score, settings.samples or default)
+            yield {
+                "system": system,
+                "baseline": baseline,
+                "metric": name,
+                "difference": score(mine.sum(axis=0)) - score(theirs.sum(axis=0)),
+                "p_value": p_value,
+                "test": settings.test,
+                "samples": samples,
+            }
+
+
+def resample(
+    translations: Mapping[str, Sequence[str]], references: Sequence[str], metric: str, language: str | None = None
+) -> dict[str, list[float]]:
+    """Returns each system's scores on `RESAMPLES` resamples of the sentences, which are the same for all systems.
+
+    Args:
+        translations: the translations of each system, one per sentence.
+        references: one per sentence.
+        metric: one of `METRICS`.
+        language: the target language.
+    """
+    built = build_metric(metric, language)
+    statistics = [_statistics(built, lines, references) for lines in translations.values()]
+    scores = resampled_scores(statistics, _scored_by(built), RESAMPLES)
+    return {system: values.tolist() for system, values in zip(translations, scores)}
 
 
 def both_ways(comparisons: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -106,27 +150,11 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
 
 
-def _against(
-    baseline: str,
-    others: Sequence[str],
-    translations: Mapping[str, Sequence[str]],
-    references: Sequence[str],
-    settings: SignificanceSettings,
-    language: str | None,
-) -> Iterator[Comparison]:
-    test, default = TESTS[settings.test]
-    for name in settings.metrics or METRICS[:1]:
-        metric = build_metric(name, language)
-        theirs = _statistics(metric, translations[baseline], references)
+def _scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+    def score(sums: np.ndarray) -> float:
+        return float(metric._compute_score_from_stats(sums.tolist()).score)
 
-        def score(sums: np.ndarray, metric: Metric = metric) -> float:
-            return float(metric._compute_score_from_stats(sums.tolist()).score)
-
-        for system in others:
-            mine = _statistics(metric, translations[system], references)
-            p_value, samples = test(mine, theirs, score, settings.samples or default)
-            difference = score(mine.sum(axis=0)) - score(theirs.sum(axis=0))
-            yield Comparison(system, baseline, name, difference, p_value, settings.test, samples)
+    return score
 
 
 def _statistics(metric: Metric, translations: Sequence[str], references: Sequence[str]) -> np.ndarray:

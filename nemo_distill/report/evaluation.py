@@ -1,13 +1,13 @@
 """Reads the results of an evaluation from its folder: `evaluation.json` and the scored texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.evaluation.evaluation_record import read_evaluation
-from nemo_distill.evaluation.evaluation_tables import EVALUATION_NAME
+from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, read_evaluation
+from nemo_distill.evaluation.likeness import groups_of, mean_of, members
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,16 @@ class Evaluation:
         systems: size, speed and group of each system, by name. Sizes are compared with the first one.
         test_sets: for each test set by name, its `scores` by system and metric, and `comparisons` of systems.
         made_with: date and device.
+        verdict: which system to ship; None in records of earlier versions.
+        notes: what was not exported, and why.
     """
 
     folder: Path
     systems: Mapping[str, Mapping[str, Any]]
     test_sets: Mapping[str, Mapping[str, Any]]
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
@@ -39,12 +43,29 @@ class Evaluation:
                 f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; create it with "
                 "'nemo-distill evaluate'"
             )
-        return cls(folder, record["systems"], record["test_sets"], record.get("made_with") or {})
+        made_with, notes = record.get("made_with") or {}, record.get("notes") or ()
+        return cls(folder, record["systems"], record["test_sets"], made_with, record.get("verdict"), notes)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `evaluation.json`, for the functions of `evaluation/`."""
+        return {
+            "systems": self.systems,
+            "test_sets": self.test_sets,
+            "made_with": self.made_with,
+            "verdict": self.verdict,
+            "notes": self.notes,
+        }
 
     @property
     def teacher(self) -> str:
         """The first system."""
         return next(iter(self.systems))
+
+    @property
+    def shipped(self) -> str | None:
+        """The first system of the group that the verdict says to ship; None without a verdict."""
+        return self.groups[self.verdict["ship"]][0] if self.verdict else None
 
     @property
     def metrics(self) -> list[str]:
@@ -55,10 +76,7 @@ class Evaluation:
     @property
     def groups(self) -> dict[str, list[str]]:
         """The systems of each group. They differ only in their seed."""
-        groups: dict[str, list[str]] = {}
-        for name, system in self.systems.items():
-            groups.setdefault(system.get("group") or name, []).append(name)
-        return groups
+        return {group: list(members(self.systems, group).values()) for group in groups_of(self.systems)}
 
     @property
     def default_baseline(self) -> str:
@@ -78,10 +96,9 @@ class Evaluation:
         known = [score for score in scores if score is not None]
         return sum(known) / len(known) if len(known) == len(scores) else None
 
-    def measured(self, system: str, key: str) -> float | None:
-        """Returns a value of a system's size or speed; None if it is unknown."""
-        found = self.systems[system]
-        return {**found, **(found.get("speed") or {})}.get(key)
+    def measured(self, group: str, key: str) -> float | None:
+        """Returns the mean of a size or speed over a group's systems of which it is known; None if it is unknown."""
+        return mean_of(self.systems, group, key)
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.

@@ -8,10 +8,12 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.evaluation_record import read_evaluation
-from nemo_distill.evaluation.evaluation_tables import findings, notes, table
+from nemo_distill.evaluation.evaluation_tables import table
+from nemo_distill.evaluation.findings import findings, notes
+from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
-from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, translation_archive
 from nemo_distill.storage.files import whole_file
@@ -88,14 +90,17 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
     record = read_evaluation(path)
     if record is None:
         raise ValueError(f"evaluation={path}: there is no file '{path}'")
-    mine = [name for name, system in record["systems"].items() if system["sha256"] == sha256]
+    systems = record["systems"]
+    mine = [name for name, system in systems.items() if system["sha256"] == sha256]
     if not mine:
         raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
-    first = next(iter(record["systems"]))
+    first = next(iter(systems))
+    exports = [name for name, system in systems.items() if system.get("same_model_as") in (first, *mine)]
     columns, rows = table(record)
-    yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine)])
-    about = [line for line in findings(record) if any(f": {name} has" in line for name in mine)]
-    yield "\n".join(f"- {line}" for line in [*about, *notes(record)])
+    yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine, *exports)])
+    named = {f": {one} " for name in mine for one in (name, group_of(systems, name))}
+    about = [line for line in findings(record) if any(one in line for one in named)]
+    yield "\n".join(f"- {' '.join(line.split())}" for line in [*about, *notes(record)])
 
 
 def _as_yaml(value: Any) -> str:

@@ -1,16 +1,31 @@
-"""The sections of the page: what is shown about trainings and an evaluation, and in which order."""
+"""The page: what it shows about trainings and an evaluation, and in which order. One HTML file, without a network."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from nemo_distill.evaluation.evaluation_tables import CHANCE, UNITS
+import jinja2
+
+from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.page import Section
 from nemo_distill.report.plots import Plot, front_plot, line_plot
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep, find_sweeps
-from nemo_distill.report.tables import Cell, Table, quality_table, runs_table, speed_table, sweep_table
+from nemo_distill.report.tables import (
+    Cell,
+    Table,
+    costs_table,
+    quality_table,
+    runs_table,
+    speed_table,
+    sweep_table,
+)
+
+TEMPLATE = Path(__file__).with_name("page.html")
 
 # The plots of quality: key, title, label of the x axis, and whether smaller x is better.
 FRONTS = (
@@ -23,6 +38,36 @@ STARS = (
     f"* means that each seed differs from the baseline with p < {CHANCE}, "
     "all in the same direction. Hover over a score to see p. It accounts for the choice of sentences, not of seeds."
 )
+UNLIKE = (
+    '"Trained unlike" names models of the same size that were trained for another number of steps or with another '
+    "number of tokens in a batch. A better score than theirs does not show a better method."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: a title, tables, plots, and then `notes` that explain them, a paragraph each."""
+
+    title: str
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+
+
+def render_page(
+    title: str, verdict: Sequence[str], sections: Sequence[Section], sentences: Mapping[str, Any] | None
+) -> str:
+    """Returns the page as HTML. All text is escaped.
+
+    Args:
+        title: the title of the page.
+        verdict: the sentences that the page opens with; may be none.
+        sections: the sections in order. Sections without tables and plots are omitted.
+        sentences: the data from `reader_data`; None omits the sentence reader.
+    """
+    template = jinja2.Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    filled = [section for section in sections if section.tables or section.plots]
+    return template.render(title=title, verdict=verdict, sections=filled, sentences=sentences)
 
 
 def report_sections(
@@ -40,24 +85,40 @@ def report_sections(
     if evaluation:
         yield _quality(evaluation, baseline)
         yield _size_and_speed(evaluation, metric)
+        if costs := costs_table(evaluation):
+            yield Section("What each training took", (), [costs])
     for number, sweep in enumerate(find_sweeps(runs, curves[-1], evaluation, metric), start=1):
-        yield Section(f"Sweep {number}", "", [sweep_table(sweep, baseline)], _sweep_plots(sweep, number))
-    yield Section("While training", "", (), [*_curves(runs, curves)])
+        yield Section(f"Sweep {number}", (), [sweep_table(sweep, baseline)], _sweep_plots(sweep, number))
+    yield Section("While training", (), (), [*_curves(runs, curves)])
     if runs:
         note = "A training with the status running is still running or was killed."
-        yield Section("How each model was made", note, [runs_table(runs)])
+        yield Section("How each model was made", [note], [runs_table(runs)])
+    if evaluation:
+        yield Section("How the scores were computed", (), [_signatures(evaluation)])
 
 
 def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     baseline = baseline if baseline in evaluation.groups else evaluation.default_baseline
     tables = [quality_table(evaluation, metric, baseline) for metric in evaluation.metrics]
-    return Section("Quality", f"{UNITS} {STARS}", [*tables, _signatures(evaluation)])
+    reasons = [
+        f"{test_set}: {said}"
+        for test_set in evaluation.test_sets
+        for said in gap_sentences(evaluation.record, test_set)
+        if "not given" in said
+    ]
+    gaps = [GAPS, *reasons] if any(one.get("gaps") for one in evaluation.test_sets.values()) else []
+    unlike = [UNLIKE] if any("trained unlike" in table.columns for table in tables) else []
+    return Section("Quality", [*gaps, *unlike, UNITS, STARS], tables)
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
     table, made = speed_table(evaluation), evaluation.made_with
-    note = f"Measured on {made['device']} with {made['threads']} thread(s), {made['date']}." if table and made else ""
-    return Section("Quality against size and speed", note, [table] if table else [], [*_fronts(evaluation, metric)])
+    measured = []
+    if made and any(system.get("speed") for system in evaluation.systems.values()):
+        where = f"{made['device']} with {made['threads']} thread(s), {made['date'][:10]}"
+        measured = [f"Speed was measured on {where}. Of several seeds, the first was timed."]
+    notes = [ALIKE, *measured, *evaluation.notes]
+    return Section("Size and speed", notes, [table], [*_fronts(evaluation, metric)])
 
 
 def _signatures(evaluation: Evaluation) -> Table:
@@ -68,9 +129,7 @@ def _signatures(evaluation: Evaluation) -> Table:
         for of_system in part["scores"].values()
         for metric, score in of_system.items()
     }
-    return Table(
-        "How the scores were computed", ("metric", "sacrebleu's signature"), [[*map(Cell, row)] for row in found]
-    )
+    return Table("", ("metric", "sacrebleu's signature"), [[*map(Cell, row)] for row in found])
 
 
 def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
@@ -78,9 +137,10 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
     for key, title, x_label, smaller_is_better in FRONTS:
         points = {}
         for group, names in evaluation.groups.items():
-            pairs = [(evaluation.measured(name, key), evaluation.average(name, metric)) for name in names]
-            if all(x and y is not None for x, y in pairs):
-                points[group] = tuple(map(statistics.mean, zip(*pairs)))
+            cost, scores = evaluation.measured(group, key), [evaluation.average(name, metric) for name in names]
+            known = [score for score in scores if score is not None]
+            if cost and len(known) == len(scores):
+                points[group] = (cost, statistics.mean(known))
         if len(points) > 1:
             smaller = (smaller_is_better, metric in FEWER_IS_BETTER)
             yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)

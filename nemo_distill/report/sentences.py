@@ -27,7 +27,7 @@ def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
         DataError: if a text is missing or has the wrong number of lines.
     """
     sets = {name: _sentences(evaluation, name, most) for name in evaluation.test_sets}
-    return {"teacher": evaluation.teacher, "sets": sets}
+    return {"teacher": evaluation.teacher, "student": evaluation.shipped, "sets": sets}
 
 
 def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, Any]:

@@ -5,9 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nemo_distill.evaluation.evaluation_tables import CHANCE, DIGITS, SPEED_COLUMNS
+from nemo_distill.evaluation.evaluation_record import TEXT_ONLY
+from nemo_distill.evaluation.evaluation_tables import (
+    GAP,
+    NOT_MEASURED,
+    OTHERWISE,
+    SPEED_COLUMNS,
+    cost_table,
+    shown_gap,
+    shown_seconds,
+)
+from nemo_distill.evaluation.findings import DIGITS
+from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
-from nemo_distill.metrics.significance import both_ways, group_p_value
+from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep
@@ -35,9 +46,13 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
 
     Scores are means over the seeds of a group, with their standard deviation. A change uses only the seeds that the
     baseline has too, if there are any. A star means that each seed differs significantly from the baseline, all in the
-    same direction.
+    same direction. With the metric that it is measured by, the share of the gap to the teacher stands beside a score.
+    The table of the first metric also has sizes, and which models of one size were trained otherwise.
     """
-    sets, groups = list(evaluation.test_sets), evaluation.groups
+    sets, groups = evaluation.test_sets, evaluation.groups
+    with_gaps = [name for name, one in sets.items() if metric in _gap_metrics(one)]
+    first = metric == evaluation.metrics[0]
+    unlike = {group: trained_otherwise(evaluation.systems, group) for group in groups if first}
     rows = []
     for group, names in groups.items():
         cells = [Cell(group)]
@@ -49,26 +64,58 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
                 compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
             mine = _scores(evaluation, names, test_set, metric)
             cells.append(_score_cell(mine, change, compared, DIGITS.get(metric, 2)))
+            if test_set in with_gaps:
+                gap = sets[test_set]["gaps"].get(group)
+                cells.append(_gap_cell(gap) if gap else Cell(""))
         system = evaluation.systems[names[0]]
-        rows.append([*cells, _count(system.get("parameters")), _compression(system.get("compression"))])
+        cells += [_count(system.get("parameters")), _factor(system.get("compression"))] if first else []
+        rows.append([*cells, Cell(unlike[group])] if any(unlike.values()) else cells)
     caption = f"{metric}, and its change relative to {baseline}"
-    return Table(caption, ("system", *sets, "parameters", "compression"), rows)
+    gap_column = GAP if len(sets) == 1 else "{} " + GAP
+    scored = [column for name in sets for column in (name, *([gap_column.format(name)] if name in with_gaps else []))]
+    sizes = ("parameters", "compression") if first else ()
+    columns = ("system", *scored, *sizes, *([OTHERWISE] if any(unlike.values()) else ()))
+    return Table(caption, columns, rows)
 
 
-def speed_table(evaluation: Evaluation) -> Table | None:
-    """Returns the sizes and speeds of all systems; None if no speed was measured."""
-    if not any(system.get("speed") for system in evaluation.systems.values()):
+def _gap_cell(gap: Mapping[str, Any]) -> Cell:
+    text, _, bounds = shown_gap(gap).partition(" (")
+    return Cell(text, bounds.rstrip(")"), gap["reason"] or "")
+
+
+def _gap_metrics(one: Mapping[str, Any]) -> set[str]:
+    return {gap["metric"] for gap in (one.get("gaps") or {}).values()}
+
+
+def speed_table(evaluation: Evaluation) -> Table:
+    """Returns the sizes and speeds of all groups. Speeds are omitted if none was measured."""
+    systems = evaluation.systems
+    speeds = SPEED_COLUMNS if any(system.get("speed") for system in systems.values()) else {}
+    factors = {"bytes": "smaller", **({"sentences_per_second": "faster"} if speeds else {})}
+    rows = []
+    for group, names in evaluation.groups.items():
+        unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else "–"
+        against = compared_with(systems, group)
+        alike = against.group if against and against.alike else None
+        size = evaluation.measured(group, "bytes")
+        rows.append(
+            [
+                Cell(group),
+                Cell(kind_in_words(systems, group)),
+                _number(size and size / MEGABYTE, unknown),
+                *(_factor(factor(systems, group, alike, key) if alike else None) for key in factors),
+                *(_number(evaluation.measured(group, key), unknown) for key in speeds),
+            ]
+        )
+    return Table("", ("system", "runs in", "MB", *factors.values(), *speeds.values()), rows)
+
+
+def costs_table(evaluation: Evaluation) -> Table | None:
+    """Returns what the trainings took: steps, tokens and time; None if nothing is known."""
+    if not (found := cost_table(evaluation.record)):
         return None
-    rows = [
-        [
-            Cell(name),
-            Cell(system["engine"]),
-            Cell(f"{system['bytes'] / MEGABYTE:,.1f}"),
-            *(_number((system.get("speed") or {}).get(key)) for key in SPEED_COLUMNS),
-        ]
-        for name, system in evaluation.systems.items()
-    ]
-    return Table("Size and speed", ("system", "engine", "MB", *SPEED_COLUMNS.values()), rows)
+    columns, rows = found
+    return Table("", columns, [[Cell(cell or "–") for cell in row] for row in rows])
 
 
 def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
@@ -90,7 +137,7 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
         }
         size, teacher = sizes.pop() if len(sizes) == 1 else (None, None)  # a row may contain models of different sizes
         compression = teacher / size if size and teacher else None
-        rows.append([Cell(method), *cells, _count(size), _compression(compression)])
+        rows.append([Cell(method), *cells, _count(size), _factor(compression)])
     columns = [f"{sweep.short(sweep.key)} {value}" if sweep.key else sweep.score_name for value in sweep.values]
     note = f", and its change relative to {baseline}" if theirs else ""
     return Table(f"{sweep.score_name}{note}", ("method", *columns, "parameters", "compression"), rows)
@@ -98,7 +145,18 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """Returns how each training was made and how it ended."""
-    columns = ("training", "status", "best", "steps", "wall time, h:mm:ss", "seed", "device", "revision", "made")
+    columns = (
+        "training",
+        "status",
+        "best",
+        "steps",
+        "target tokens",
+        "wall time, h:mm:ss",
+        "seed",
+        "device",
+        "revision",
+        "made",
+    )
     return Table("Trainings", columns, [_run_row(run) for run in runs])
 
 
@@ -111,7 +169,8 @@ def _run_row(run: Run) -> list[Cell]:
         Cell(record.get("status", "unknown")),
         Cell(f"{best['value']:.4g}", best["monitor"]) if best else Cell(""),
         _count(record.get("steps")),
-        Cell(_duration(record.get("seconds"))),
+        _count(record.get("target_tokens")),
+        Cell(shown_seconds(record.get("seconds"))),
         Cell(str(record.get("seed", ""))),
         Cell(made_with.get("device") or ""),
         Cell((made_with.get("git_revision") or "")[:8], title=made_with.get("git_revision") or ""),
@@ -161,20 +220,13 @@ def _score_cell(
     return Cell(text, change, title)
 
 
-def _number(value: float | None) -> Cell:
-    return Cell("–" if value is None else f"{value:,.1f}")
+def _number(value: float | None, unknown: str) -> Cell:
+    return Cell(unknown if value is None else f"{value:,.1f}")
 
 
 def _count(value: int | None) -> Cell:
     return Cell("–" if value is None else f"{value:,}")
 
 
-def _compression(value: float | None) -> Cell:
+def _factor(value: float | None) -> Cell:
     return Cell("–" if value is None else f"{value:.1f}x")
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

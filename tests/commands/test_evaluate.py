@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from nemo_distill.commands.evaluate import check_evaluation, evaluation_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.evaluation import evaluation_job as evaluation_module
+from nemo_distill.evaluation import exports as exports_module
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_tables import as_markdown
@@ -37,7 +38,7 @@ def evaluated(trained_path, teacher_path, tmp_path_factory):
     export_model(ExportSettings(trained_path, folder / "ct2"))
     overrides = [
         f"output_dir={folder / 'out'}", f"+models.teacher={trained_path}", f"+models.small={folder / 'ct2'}",
-        f"+models.raw_seed0={teacher_path}", f"+models.raw_seed1={teacher_path}", "speed=null", "search.beam_size=1",
+        f"+models.raw_seed0={teacher_path}", f"+models.raw_seed1={teacher_path}", "speed=null", "search.beam_size=1", "export=null",
         f"+test_sets.mine={{source: {folder / 'test.de'}, reference: {folder / 'test.en'}}}",
         "significance.samples=50", "significance.baselines=[raw_seed0]",
     ]  # fmt: skip
@@ -188,7 +189,8 @@ def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, m
     evaluation_job(config(*again, "threads=3")).run()
     monkeypatch.setattr("nemo_distill.storage.made_with.git_revision", lambda: "another")
     evaluation_job(config(*again, "threads=3")).run()
-    assert timed == [["teacher", "small", "raw_seed0", "raw_seed1"]] * 3
+    assert timed == [["teacher", "small", "raw_seed0"]] * 3  # one seed says how fast all are
+    assert record["systems"]["raw_seed1"]["speed"] is None
 
 
 def test_the_config_holds_the_defaults_of_the_settings():
@@ -235,12 +237,128 @@ def test_what_several_keys_say_together_is_checked(tmp_path, teacher_path):
 def test_the_record_says_how_a_model_was_trained(evaluated):
     folder, _, record = evaluated
     assert record["systems"]["teacher"]["label_smoothing"] == 0.1
-    assert [record["systems"]["small"][key] for key in ("label_smoothing", "training_seconds")] == [None, None]
+    assert [record["systems"]["small"][key] for key in ("label_smoothing", "training")] == [0.1, None]  # of its .nemo
     model = folder / "run" / "checkpoints" / "model.nemo"
     model.parent.mkdir(parents=True)
     model.write_bytes((folder / "out").joinpath("evaluation.json").read_bytes())
     entry = {"name": "any.nemo", "sha256": fingerprint(model)["sha256"]}
-    write_json(folder / "run" / "run.json", {"models": [entry], "seconds": 12.5})
-    assert systems_module.System("a", model, "nemo_distill").training_seconds() == 12.5
-    write_json(folder / "run" / "run.json", {"models": [], "seconds": 12.5})
-    assert systems_module.System("a", model, "nemo_distill").training_seconds() is None
+    known = {"steps": 100, "target_tokens": 90_000, "tokens_in_batch": 1024, "seconds": 12.5}
+    system = systems_module.System("a", model, "nemo_distill", preparation_seconds=3.0)
+    write_json(folder / "run" / "run.json", {"models": [entry], **known})
+    assert system.training() == known | {"preparation_seconds": 3.0}
+    write_json(
+        folder / "run" / "run.json", {"models": [entry], "steps": 100, "seconds": 12.5}
+    )  # of an earlier version
+    assert system.training() == known | {"target_tokens": None, "tokens_in_batch": None, "preparation_seconds": 3.0}
+    write_json(folder / "run" / "run.json", {"models": [], **known})
+    assert system.training() == dict.fromkeys(known) | {"preparation_seconds": 3.0}
+    assert replace(system, preparation_seconds=None).training() is None
+
+
+@pytest.fixture(scope="module")
+def exported(evaluated, tmp_path_factory):
+    """The folder of an evaluation of two models and of two systems of which only text is there, its overrides, and
+    what it gave. The first model is there with an export."""
+    folder, overrides, _ = evaluated
+    out = tmp_path_factory.mktemp("exported")
+    references = (folder / "test.en").read_text().splitlines()
+    (out / "people.en").write_text("".join(f"{line} &amp;\n" for line in references))
+    kept = [one for one in overrides if one.startswith(("+test_sets", "speed", "search", "significance.samples"))]
+    teacher, raw = (one.partition("=")[2] for one in (overrides[1], overrides[3]))
+    overrides = [
+        f"output_dir={out / 'out'}", f"+models.teacher={teacher}", f"+models.small={folder / 'ct2'}",
+        f"+models.raw={{model: {raw}, role: baseline}}", *kept, "metrics=[BLEU]",
+        f"+models.people={{translations: {out / 'people.en'}, unescape_html: true}}",
+        f"+models.again={{model: {teacher}, beam_size: 2}}",
+    ]  # fmt: skip
+    return out, overrides, evaluation_job(config(*overrides)).run()
+
+
+def test_every_model_is_evaluated_as_an_export_too(exported):
+    out, _, record = exported
+    systems = record["systems"]
+    assert list(systems) == ["teacher", "teacher_int8", "small", "raw", "raw_int8", "people", "again"]
+    found = [(one["engine"], one["precision"], one["same_model_as"]) for one in systems.values()]
+    assert found[:3] == [
+        ("nemo_distill", "float32", None), ("ctranslate2", "int8", "teacher"), ("ctranslate2", "float32", "teacher")
+    ]  # fmt: skip
+    assert systems["raw_int8"]["role"] == "baseline" and (out / "out" / "exports" / "raw_int8").is_dir()
+    pairs = {(one["system"], one["baseline"]) for one in record["test_sets"]["mine"]["comparisons"]}
+    assert pairs == {
+        *((name, "teacher") for name in ("small", "raw", "people", "again", "teacher_int8")),
+        ("raw_int8", "raw"), ("raw_int8", "teacher_int8"),
+    }  # fmt: skip
+    assert record["verdict"]["ship"] in ("raw", "raw_int8")
+    assert (systems["again"]["beam_size"], systems["again"]["same_model_as"]) == (2, "teacher")
+
+
+def test_an_export_is_made_again_only_of_another_model(exported):
+    out, overrides, record = exported
+    folder = out / "out" / "exports" / "teacher_int8"
+    before = folder.stat().st_ino
+    assert json.loads(json.dumps(evaluation_job(config(*overrides)).run()))["systems"] == record["systems"]
+    assert folder.stat().st_ino == before
+    known = read_json(folder / "nemo_distill.json")
+    write_json(folder / "nemo_distill.json", known | {"sha256": "0" * 64})
+    evaluation_job(config(*overrides)).run()
+    assert folder.stat().st_ino != before and read_json(folder / "nemo_distill.json") == known
+
+
+def test_a_system_of_text_only_is_scored_and_compared_like_all(exported):
+    out, _, record = exported
+    people, text = record["systems"]["people"], (out / "out" / "texts" / "mine.people.txt").read_text().splitlines()
+    assert text[0].endswith(" &") and record["test_sets"]["mine"]["scores"]["people"]["BLEU"]["value"] > 70
+    assert [people[key] for key in ("engine", "sha256", "parameters", "bytes", "training", "speed")] == [
+        "text", None, None, None, None, None
+    ]  # fmt: skip
+
+
+def test_a_model_that_cannot_be_exported_is_evaluated_as_it_is_and_that_is_said(exported, monkeypatch, tmp_path):
+    _, overrides, _ = exported
+    monkeypatch.setattr(exports_module, "find_spec", lambda name: None)
+    job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
+    assert [system.name for system in job.all_systems] == ["teacher", "small", "raw", "people", "again"]
+    (note,) = job._exported[1]
+    assert note.startswith("Not exported to int8: teacher, raw. ctranslate2 is not installed: pip install")
+
+
+def test_entities_that_stay_in_a_text_are_warned_of(exported, monkeypatch):
+    _, overrides, _ = exported
+    said = []
+    monkeypatch.setattr(systems_module.console, "warning", said.append)
+    job = evaluation_job(config(*(one.replace(", unescape_html: true", "") for one in overrides)))
+    (people,) = (system for system in job.systems if system.name == "people")
+    assert people.lines("mine")[0].endswith(" &amp;")
+    assert "models.people: 24 of 24 lines of" in said[0] and "&amp;; unescape_html=true" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("models", "sets", "sentence"),
+    [
+        ("a={translations: short.en}", ["x"], "models.a.translations, x: 'short.en' has 1 lines and"),
+        ("a={translations: long.en}", ["x", "y"], "models.a.translations names 1 of the files for 2 test sets: x, y"),
+        ("a={translations: {x: long.en}}", ["x", "y"], "models.a.translations lacks the test set 'y'"),
+        ("a={translations: {x: long.en, z: long.en}}", ["x"], "models.a.translations names 'z'; test_sets has x."),
+        ("a={translations: none.en}", ["x"], "models.a.translations names 'none.en', which does not exist."),
+        ("a={translations: long.en, dtype: int8}", ["x"], "models.a.dtype=int8: has no effect on"),
+        ("a={translations: long.en, model: a.nemo}", ["x"], "models.a.model=a.nemo: has no effect on"),
+        ("a={translations: 3}", ["x"], "models.a.translations=3: must be "),
+        ("a={model: none.nemo, unescape_html: true}", ["x"], "models.a.unescape_html=true: has an effect only on"),
+        ("a={model: none.nemo, preparation_seconds: -1}", ["x"], "models.a.preparation_seconds=-1: must be"),
+    ],
+)
+def test_translations_that_do_not_fit_are_told_before_anything_starts(models, sets, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "long.en").write_text("one\ntwo\n")
+    (tmp_path / "short.en").write_text("one\n")
+    named = [f"+test_sets.{name}={{source: long.en, reference: long.en}}" for name in sets]
+    with pytest.raises(ConfigurationError) as raised:
+        check_evaluation(config("output_dir=out", f"+models.{models}", *named))
+    assert any(problem.startswith(sentence) for problem in raised.value.problems), raised.value.problems
+
+
+def test_a_system_with_the_name_of_an_export_is_told(exported):
+    _, overrides, _ = exported
+    renamed = [override.replace("models.people", "models.raw_int8") for override in overrides]
+    with pytest.raises(ConfigurationError, match="models.raw_int8 has the name that the export of models.raw gets"):
+        check_evaluation(config(*renamed))

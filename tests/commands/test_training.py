@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_distill import commands
+from nemo_distill.commands import training
 from nemo_distill.commands.jobs import JOBS
 from nemo_distill.commands.training import plain_errors, resumes
 from nemo_distill.storage.ledger import fingerprint

@@ -17,7 +17,7 @@ from nemo_distill.decoding.engines import ModelSection
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.student_sizes import SizeTarget
-from nemo_distill.evaluation.systems import Models
+from nemo_distill.evaluation.system_sections import Models
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS
 from nemo_distill.pseudo_labels.filters import FilterSettings
 from nemo_distill.teacher_cache.settings import CacheSettings

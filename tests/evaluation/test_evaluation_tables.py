@@ -1,6 +1,14 @@
 import pytest
 
-from nemo_distill.evaluation.evaluation_tables import as_csv, as_markdown, findings, group_spreads, table
+from nemo_distill.evaluation.evaluation_tables import (
+    as_csv,
+    as_markdown,
+    brief_table,
+    cost_table,
+    group_spreads,
+    table,
+)
+from nemo_distill.evaluation.findings import findings, notes
 
 
 def score(value, metric="BLEU"):
@@ -13,7 +21,7 @@ def system(parameters):
         "peak_memory_mb": 512.0,
     }  # fmt: skip
     return {
-        "engine": "nemo_distill", "parameters": parameters, "parameters_without_embeddings": 7, "bytes": 1_500_000,
+        "engine": "nemo_distill", "precision": "float32", "beam_size": 4, "parameters": parameters, "parameters_without_embeddings": 7, "bytes": 1_500_000,
         "compression": parameters and 1000 / parameters, "group": "x", "seed": None, "speed": speed,
     }  # fmt: skip
 
@@ -25,7 +33,10 @@ def evaluation(**student):
     }  # fmt: skip
     return {
         "made_with": {"device": "cpu: small", "threads": 2},
-        "systems": {"teacher": system(1000), "student": system(100) | student},
+        "systems": {
+            "teacher": system(1000) | {"group": "teacher"},
+            "student": system(100) | {"group": "student"} | student,
+        },
         "test_sets": {
             "flickr": {
                 "lines": 1000,
@@ -37,10 +48,16 @@ def evaluation(**student):
     }
 
 
+def of_quality(record):
+    """The findings, without sizes and speeds."""
+    return [said for said in findings(record) if said.startswith("flickr: ")]
+
+
 def test_a_row_holds_quality_beside_size_and_speed():
     columns, rows = table(evaluation())
     row = dict(zip(columns, rows[1]))
     assert row["flickr BLEU"] == "39.63" and row["compression"] == "10.0x" and row["MB"] == "1.5"
+    assert row["runs in"] == "PyTorch float32"
     assert row["sentences/s"] == "12.3" and row["parameters"] == "100"
 
 
@@ -50,14 +67,14 @@ def test_what_is_not_known_is_left_empty_and_what_nobody_has_is_left_out():
     assert dict(zip(columns, rows[1]))["parameters"] == ""
     record["systems"]["teacher"]["speed"] = None
     assert "tokens/s" not in table(record)[0] and "13a" not in as_markdown(record)
-    assert as_csv(record).splitlines()[0].startswith("system,group,seed,engine,parameters,")
+    assert as_csv(record).splitlines()[0].startswith("system,group,seed,runs in,flickr BLEU,")
 
 
-@pytest.mark.parametrize(("p_value", "verdict"), [(0.2, "not told from chance"), (0.049, "more than chance")])
+@pytest.mark.parametrize(("p_value", "verdict"), [(0.2, "not more than chance"), (0.049, "more than chance")])
 def test_a_finding_says_whether_a_difference_may_be_chance(p_value, verdict):
     record = evaluation()
     record["test_sets"]["flickr"]["comparisons"][0]["p_value"] = p_value
-    (sentence,) = findings(record)
+    (sentence,) = of_quality(record)
     assert sentence == (
         f"flickr: student has -0.50 BLEU against teacher, {verdict} "
         f"(p = {p_value:.4f}, approximate randomization of 10,000)."
@@ -82,12 +99,12 @@ def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
         (
             (39.0, 38.0),
             (0.01, 0.04),
-            "-1.50 ± 6.35 BLEU over seeds: not told from chance as to seeds, more than chance",
+            "-1.50 ± 6.35 BLEU over seeds, not more than chance; over sentences, more than chance",
         ),
         (
             (39.02, 38.98),
             (0.01, 0.3),
-            "-1.00 ± 0.25 BLEU over seeds: more than chance as to seeds, not told from chance",
+            "-1.00 ± 0.25 BLEU over seeds, more than chance; over sentences, not more than chance",
         ),
     ],
 )
@@ -104,10 +121,8 @@ def test_a_group_is_compared_by_its_spread_and_by_its_worst_seed(scores, p_value
     one["comparisons"] = [
         one["comparisons"][0] | {"system": name, "p_value": p_value} for name, p_value in zip(names[1:], p_values)
     ]
-    assert list(findings(record))[-1] == (
-        f"flickr: student against teacher, {said} as to sentences (largest p = {p_values[1]:.4f})."
-    )
-    assert "differences seed by seed" in as_markdown(record)
+    assert of_quality(record)[-1] == f"flickr: student against teacher: {said} (largest p = {p_values[1]:.4f})."
+    assert "is taken seed by seed" in as_markdown(record)
 
 
 def of_two_groups(names, scores, comparisons):
@@ -127,7 +142,7 @@ def of_two_groups(names, scores, comparisons):
 def test_a_seed_that_a_baseline_was_compared_with_counts_among_its_group():
     comparisons = [("b", "a_seed0", 1.0, 0.01), ("a_seed1", "b", 1.0, 0.01)]
     record = of_two_groups(("a_seed0", "a_seed1", "b"), (39.0, 41.0, 40.0), comparisons)
-    assert "a against b, +0.00" in (last := list(findings(record))[-1]) and "(largest p = 1.0000)" in last
+    assert "a against b: +0.00" in (last := of_quality(record)[-1]) and "(largest p = 1.0000)" in last
 
 
 def test_several_seeds_of_a_baseline_make_one_comparison_of_groups():
@@ -135,16 +150,14 @@ def test_several_seeds_of_a_baseline_make_one_comparison_of_groups():
     comparisons = [(name, other, 2.0, p) for name, p in zip(names[:2], (0.001, 0.2)) for other in baselines]
     said = list(findings(of_two_groups(names, (42.0, 45.0, 40.0, 43.0), comparisons)))
     (sentence,) = [sentence for sentence in said if "a against b" in sentence]
-    assert "+2.00 ± 0.00 BLEU over seeds: more than chance as to seeds" in sentence and "p = 0.2000" in sentence
+    assert "+2.00 ± 0.00 BLEU over seeds, more than chance" in sentence and "p = 0.2000" in sentence
 
 
 def test_groups_without_seeds_in_common_are_compared_by_their_sentences_alone():
     comparisons = [(name, "b_seed5", 2.0, 0.01) for name in ("a_seed0", "a_seed1")]
     record = of_two_groups(("a_seed0", "a_seed1", "b_seed5"), (42.0, 45.0, 40.0), comparisons)
-    assert (
-        "a against b, BLEU over seeds: fewer than two of them in common, more than chance as to sentences"
-        in (list(findings(record))[-1])
-    )
+    said = "a against b: BLEU over seeds: fewer than two of them in common; over sentences, more than chance"
+    assert said in of_quality(record)[-1]
 
 
 def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
@@ -152,15 +165,32 @@ def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores |= score(55.0, "chrF")
     assert {"flickr BLEU", "flickr chrF", "tokens/s"} < set(table(record)[0])
-    brief = table(record, brief=True)[0]
+    brief = brief_table(record)[0]
     assert "flickr BLEU" in brief and not {"flickr chrF", "tokens/s"} & set(brief)
+
+
+def test_a_screen_gets_a_row_and_a_sentence_for_all_seeds_of_a_group_and_none_of_exports():
+    names = ("b", "a_seed0", "a_seed1", "a_int8_seed0", "a_int8_seed1")
+    exports = {"a_int8_seed0": "a_seed0", "a_int8_seed1": "a_seed1"}
+    comparisons = [(name, "b", -1.0, 0.01) for name in names[1:]] + [(*pair, 0.0, 1.0) for pair in exports.items()]
+    record = of_two_groups(names, (40.0, 39.0, 41.0, 38.0, 42.0), comparisons)
+    for name, system in record["systems"].items():
+        system |= {"group": name.partition("_seed")[0], "same_model_as": exports.get(name)}
+    one = record["test_sets"]["flickr"]
+    one["groups"] = group_spreads(one["scores"], {name: system["group"] for name, system in record["systems"].items()})
+    columns, rows = brief_table(record)
+    assert [dict(zip(columns, row))["flickr BLEU"] for row in rows] == ["40.00", "40.00 ± 1.41", "40.00 ± 2.83"]
+    assert [row[:2] for row in rows] == [["b", "1"], ["a", "2"], ["a_int8", "2"]]
+    said = list(findings(record, brief=True))
+    assert [one.partition(":")[2].partition(":")[0].strip() for one in said] == ["a against b", "a_int8 against a"]
+    assert len(of_quality(record)) > len(said)
 
 
 def test_many_comparisons_are_warned_of():
     record = evaluation()
-    assert "Each p is of its comparison alone" not in as_markdown(record)
+    assert "Each p-value is for one comparison" not in as_markdown(record)
     record["test_sets"]["flickr"]["comparisons"] *= 20
-    assert "of 20 between equals, 1.0 would be below 0.05 by chance" in as_markdown(record)
+    assert "Of 20 comparisons of equal systems, 1.0 would have p < 0.05" in as_markdown(record)
 
 
 def test_markdown_holds_the_signatures_and_says_that_comet_is_missing():
@@ -168,23 +198,81 @@ def test_markdown_holds_the_signatures_and_says_that_comet_is_missing():
     assert "- BLEU: `bleu|sig`" in text and "COMET: not computed" in text and "2 thread(s) on cpu: small" in text
 
 
-def test_a_row_says_how_the_model_was_trained_where_that_is_known():
-    record = evaluation(training_seconds=63.4, label_smoothing=0.0)
-    for brief in (False, True):
-        columns, rows = table(record, brief)
-        cells = [dict(zip(columns, row)) for row in rows]
-        assert [(one["training s"], one["label smoothing"]) for one in cells] == [("", ""), ("63", "0")]
-    assert "training s" not in table(evaluation())[0]
-    assert as_csv(record).splitlines()[2].split(",")[8:10] == ["63.4", "0.0"]
+def training(steps, seconds=63.4, **more):
+    return {"training": {"steps": steps, "seconds": seconds, **more}}
+
+
+def test_the_costs_of_a_training_are_told_as_far_as_they_are_known():
+    student = training(4536, target_tokens=9_290_000, tokens_in_batch=4096, preparation_seconds=3725.0)
+    columns, rows = cost_table(evaluation(label_smoothing=0.0, **student))
+    assert columns == ["system", "steps", "target tokens", "tokens in a batch", "training, h:mm:ss",
+                       "labels and caches, h:mm:ss", "label smoothing"]  # fmt: skip
+    assert rows[1] == ["student", "4,536", "9,290,000", "4,096", "0:01:03", "1:02:05", "0"]
+    assert rows[0] == ["teacher", *[""] * 6]
+    assert cost_table(evaluation()) is None
+    columns, _ = cost_table(evaluation(**training(10)))
+    assert columns == ["system", "steps", "training, h:mm:ss"]
+    assert ",10," in as_csv(evaluation(**training(10))).splitlines()[2]
+
+
+def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherwise():
+    record = evaluation(**training(4536), role="distilled", group="student")
+    record["systems"]["teacher"] |= training(984) | {"parameters": 100, "role": "baseline", "group": "teacher"}
+    for columns, rows in (table(record), brief_table(record)):
+        assert [dict(zip(columns, row))["trained unlike"] for row in rows] == ["student", "teacher"]
+    said = of_quality(record)
+    assert not any("beat the baseline" in one or "beats" in one for one in said)
+    assert "trained differently (4,536 steps against 984)" in said[0]
+    assert said[-1].endswith("trained differently (4,536 steps against 984), so this says nothing about the methods.")
+    record["systems"]["student"] |= training(984)
+    assert "did NOT beat the baseline of its size" in of_quality(record)[0]
+    assert "trained unlike" not in table(record)[0]
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({"engine": "ctranslate2", "precision": "int8"}, "; this compares CTranslate2 int8 with PyTorch float32."),
+        ({"beam_size": 1}, "this compares PyTorch float32, greedy with PyTorch float32, beam 4."),
+    ],
+)  # fmt: skip
+def test_sizes_and_speeds_are_relative_to_the_teacher_in_the_same_engine_or_it_is_said(student, said):
+    record = evaluation(bytes=500_000, group="student", **student)
+    record["systems"]["teacher"]["group"] = "teacher"
+    record["systems"]["student"]["speed"] = dict.fromkeys(record["systems"]["student"]["speed"], 24.68)
+    columns, rows = table(record)
+    assert ("faster" in columns) and dict(zip(columns, rows[1]))["faster"] == ("" if student else "2.0x")
+    last = list(findings(record))[-1]
+    assert last.endswith(said) if said else "Compared with" not in last
+
+
+def test_the_search_of_nemo_is_named():
+    record = evaluation(group="student")
+    record["systems"]["teacher"] |= {"group": "teacher", "engine": "nemo"}
+    assert list(findings(record))[-1].endswith("this compares PyTorch float32 with NeMo's own search float32.")
+
+
+def test_of_text_only_nothing_is_measured():
+    record = evaluation(engine="text", precision=None, beam_size=None, parameters=None, bytes=None, speed=None,
+                        group="student", compression=None)  # fmt: skip
+    columns, rows = brief_table(record)
+    row = dict(zip(columns, rows[1]))
+    assert row["runs in"] == "only text"
+    assert {row[column] for column in ("parameters", "MB", "sentences/s", "ms alone, median")} == {"not measured"}
+    assert not any("Compared with" in said for said in findings(record))
+
+
+def test_what_was_not_exported_is_noted():
+    assert "Not exported: x." in list(notes(evaluation() | {"notes": ["Not exported: x."]}))
 
 
 def test_of_distilled_systems_it_is_said_whether_they_beat_the_baselines_of_their_size():
     record = of_two_groups(("a_seed0", "b_seed0"), (30.0, 31.0), [])
-    assert not list(findings(record))
+    assert not of_quality(record)
     for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
         record["systems"][name]["role"] = role
-    (sentence,) = findings(record)
+    (sentence,) = of_quality(record)
     assert sentence.startswith("flickr: b beats the baseline of its size with every seed: +1.00 BLEU")
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores["TER"] = scores.pop("BLEU")
-    assert not list(findings(record))  # fewer are better
+    assert not of_quality(record)  # fewer are better

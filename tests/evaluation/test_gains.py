@@ -1,15 +1,19 @@
 """What is said of distilled systems beside the baselines of their size."""
 
-import pytest
+import math
 
-from nemo_distill.evaluation.gains import gain_sentences
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from nemo_distill.evaluation.gains import gain_sentences, gaps_closed, interval
 
 
 def evaluation(*systems):
     """An evaluation of systems: name, group, seed, role, parameters and BLEU."""
     keys = ("group", "seed", "role", "parameters")
     return {
-        "systems": {name: dict(zip(keys, rest)) for name, *rest, _ in systems},
+        "systems": {name: dict(zip(keys, rest)) | {"engine": "nemo_distill"} for name, *rest, _ in systems},
         "test_sets": {"test": {"scores": {name: {"BLEU": {"value": score}} for name, *_, score in systems}}},
     }
 
@@ -86,3 +90,125 @@ def test_systems_without_seeds_are_compared_too():
 def test_systems_of_unknown_size_are_not_compared():
     rows = [("a", "a", None, "baseline", None, 30.0), ("b", "b", None, "distilled", None, 31.0)]
     assert verdicts(evaluation(*rows)) == []
+
+
+def test_a_baseline_that_was_trained_otherwise_is_not_beaten():
+    found = several(baseline=[30.0], baseline_long=[30.5], distilled=[37.0])
+    for name, steps in (("baseline_seed0", 984), ("baseline_long_seed0", 4536), ("distilled_seed0", 4536)):
+        found["systems"][name]["training"] = {"steps": steps, "tokens_in_batch": 4096}
+    beaten, other = verdicts(found)
+    assert beaten.startswith("distilled beats the baseline of its size with every seed: +6.50 BLEU")
+    assert other == (
+        "distilled and baseline have the same size but were trained differently (4,536 steps against 984), so neither "
+        "is said to beat the other."
+    )
+    found["systems"]["baseline_long_seed0"]["training"]["tokens_in_batch"] = 2048
+    assert not any("beats" in said for said in verdicts(found))
+    assert "(4,096 tokens in a batch against 2,048)" in verdicts(found)[1]
+
+
+def test_a_baseline_in_another_engine_is_not_beaten():
+    found = several(baseline=[30.0], distilled=[37.0])
+    found["systems"]["baseline_seed0"]["engine"] = "ctranslate2"
+    assert verdicts(found) == []
+
+
+def gap(found, p_value=0.001, difference=1.0, resampled=None):
+    """The gap that `distilled` closes, where the teacher was tested against each seed of each baseline."""
+    names = [name for name, system in found["systems"].items() if system["role"] == "baseline"]
+    comparison = {"system": "teacher", "metric": "BLEU", "difference": difference, "p_value": p_value}
+    found["test_sets"]["test"]["comparisons"] = [comparison | {"baseline": name} for name in names]
+    resampled = resampled or {
+        name: [of_system["BLEU"]["value"]] * 10 for name, of_system in found["test_sets"]["test"]["scores"].items()
+    }
+    return gaps_closed(found, "test", "BLEU", resampled)["distilled"]
+
+
+def test_the_gap_is_the_share_of_the_way_to_the_teacher_with_students_t_over_seeds():
+    found = gap(several(baseline=[30.0, 32.0, 31.0], distilled=[35.0, 37.0, 37.75]))
+    shares = [5 / 10, 5 / 8, 6.75 / 9]
+    expected = ttest_1samp(shares, 0).confidence_interval(0.95)
+    assert (found["teacher"], found["baseline"], found["reason"]) == ("teacher", "baseline", None)
+    assert found["closed"] == {
+        "value": pytest.approx(sum(shares) / 3), "low": pytest.approx(expected.low),
+        "high": pytest.approx(expected.high), "seeds": 3, "over": "seeds",
+    }  # fmt: skip
+
+
+def test_the_gap_of_one_seed_has_the_interval_of_resampled_sentences():
+    chosen = np.random.default_rng(0)
+    baseline = chosen.normal(30, 1, 4000)
+    resampled = {
+        "teacher": baseline + 10,
+        "baseline_seed0": baseline,
+        "distilled_seed0": baseline + 10 * chosen.random(4000),
+    }
+    found = gap(several(baseline=[30.0], distilled=[36.0]), resampled=resampled)
+    assert found["closed"] == {
+        "value": 0.6, "low": pytest.approx(0.025, abs=0.02), "high": pytest.approx(0.975, abs=0.02),
+        "seeds": 1, "over": "sentences",
+    }  # fmt: skip
+
+
+def test_a_resample_in_which_the_teacher_loses_moves_no_end_of_the_interval_to_the_other_side():
+    baseline = np.zeros(1000)
+    teacher, student = np.full(1000, 10.0), np.full(1000, 5.0)
+    teacher[:20], student[:20] = -0.1, 4.0  # 2 % of them
+    resampled = {"teacher": teacher, "baseline_seed0": baseline, "distilled_seed0": student}
+    closed = gap(several(baseline=[30.0], distilled=[35.0]), resampled=resampled)["closed"]
+    assert (closed["low"], closed["high"]) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize(("p_value", "difference"), [(0.05, 1.0), (0.001, -1.0)])
+def test_no_gap_is_closed_where_the_teacher_is_not_better_by_more_than_chance(p_value, difference):
+    found = gap(several(baseline=[30.0], distilled=[35.0]), p_value, difference)
+    assert found["closed"] is None and found["reason"] == "teacher is not better than baseline by more than chance"
+
+
+def test_no_gap_is_closed_where_nothing_alike_is_there():
+    found = several(baseline=[30.0], distilled=[35.0])
+    found["systems"]["distilled_seed0"]["parameters"] = 99
+    assert gap(found)["reason"] == "no baseline of its size and seed"
+    found = several(baseline=[30.0], distilled=[35.0])
+    for name, steps in (("baseline_seed0", 10), ("distilled_seed0", 20)):
+        found["systems"][name]["training"] = {"steps": steps}
+    assert gap(found)["reason"] == "other training than baseline (20 steps against 10)"
+    found = several(baseline=[30.0], distilled=[35.0])
+    for name in ("baseline_seed0", "distilled_seed0"):
+        found["systems"][name]["engine"] = "ctranslate2"
+    assert gap(found)["reason"] == "the teacher was not evaluated in this engine and precision"
+    found["systems"]["teacher"]["role"] = "baseline"
+    assert gaps_closed(found, "test", "BLEU", {}) == {}
+
+
+def test_an_export_closes_the_gap_between_exports():
+    found = several(baseline=[30.0], distilled=[35.0])
+    for name, score in (("teacher", 38.0), ("baseline_seed0", 28.0), ("distilled_seed0", 30.5)):
+        export = f"{name}_int8"
+        system = found["systems"][name]
+        found["systems"][export] = system | {
+            "engine": "ctranslate2",
+            "group": f"{system['group']}_int8",
+            "same_model_as": name,
+        }
+        found["test_sets"]["test"]["scores"][export] = {"BLEU": {"value": score}}
+    comparison = {"metric": "BLEU", "difference": 1.0, "p_value": 0.001}
+    pairs = [("teacher", "baseline_seed0"), ("teacher_int8", "baseline_seed0_int8")]
+    found["test_sets"]["test"]["comparisons"] = [
+        comparison | {"system": one, "baseline": other} for one, other in pairs
+    ]
+    resampled = {name: [score["BLEU"]["value"]] * 10 for name, score in found["test_sets"]["test"]["scores"].items()}
+    gaps = gaps_closed(found, "test", "BLEU", resampled)
+    assert {group: gap["closed"]["value"] for group, gap in gaps.items()} == {"distilled": 0.5, "distilled_int8": 0.25}
+    assert gaps["distilled_int8"]["teacher"] == "teacher_int8"
+    assert len(verdicts(found)) == 1  # none of the export
+
+
+def test_an_interval_over_seeds_is_students_and_one_over_sentences_the_central_part():
+    values = [1.0, 2.0, 4.0]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    found = interval(values, np.zeros(3))
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    found = interval([7.0], np.arange(1001))
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((7.0, 25.0, 975.0))
+    assert not math.isinf(found["high"])

@@ -7,7 +7,8 @@ import pytest
 from nemo_distill.config.section import read_value
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import archive_parameters
-from nemo_distill.evaluation.systems import Models, System, build_systems, system_problems
+from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems
+from nemo_distill.evaluation.systems import System
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.decoding.test_hugging_face_engine import write_model
 

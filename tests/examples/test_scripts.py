@@ -196,9 +196,10 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
         assert name in again.stdout
     report = run("report.py", "runs=runs", "evaluation=runs/evaluation", "sentences=2", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
-    rows = list(csv.DictReader((tmp_path / "runs" / "evaluation" / "evaluation.csv").open()))
-    assert [row["system"] for row in rows] == ["teacher", "hybrid_seed0"]
-    assert float(rows[1]["training_seconds"]) > 0 and rows[1]["label_smoothing"] == "0.0"
+    rows = {row["system"]: row for row in csv.DictReader((tmp_path / "runs" / "evaluation" / "evaluation.csv").open())}
+    assert list(rows) == ["teacher", "teacher_int8", "hybrid_seed0", "hybrid_int8_seed0"]
+    for name in ("hybrid_seed0", "hybrid_int8_seed0"):
+        assert float(rows[name]["training_seconds"]) > 0 and rows[name]["label_smoothing"] == "0.0"
 
 
 def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_path, tarred, tmp_path):
@@ -232,5 +233,5 @@ def test_an_export_is_evaluated_and_timed_by_one_command(corpus, teacher_path, t
         "speed={sentences: 4, latency_sentences: 2, rounds: 1}", "threads=1", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "out" / "evaluation.md").read_text().splitlines()[2].startswith("| one | ctranslate2 |")
-    assert "peak MB" in result.stdout and "mine: two has" in result.stdout
+    assert (tmp_path / "out" / "evaluation.md").read_text().splitlines()[2].startswith("| one | CTranslate2 float32 |")
+    assert "ms alone" in result.stdout and "mine: two has" in result.stdout

@@ -7,19 +7,33 @@ from sacrebleu.significance import PairedTest
 
 from nemo_distill.config.section import read_section
 from nemo_distill.metrics.scores import METRICS, build_metric, corpus_score
-from nemo_distill.metrics.significance import TESTS, SignificanceSettings, compare, group_p_value
+from nemo_distill.metrics.significance import (
+    RESAMPLES,
+    TESTS,
+    SignificanceSettings,
+    compare,
+    group_p_value,
+    pairs_with,
+    resample,
+)
 
 REFERENCES = [f"the dog number {index} sees the red house of the man" for index in range(60)]
 WORSE = [line.replace("red house", "house") if index % 2 else line for index, line in enumerate(REFERENCES)]
 SYSTEMS = {"good": REFERENCES, "bad": WORSE, "same": list(REFERENCES)}
 
 
+def compared(systems, references, settings):
+    """The comparisons with the baselines of the settings; by default with the first system."""
+    pairs = pairs_with(settings.baselines or [next(iter(systems))], list(systems))
+    return list(compare(systems, references, settings, pairs))
+
+
 @pytest.mark.parametrize("test", ["bootstrap", "approximate_randomization"])
 def test_a_real_difference_is_told_from_none(test):
-    found = {one.system: one for one in compare(SYSTEMS, REFERENCES, SignificanceSettings(test, samples=200))}
+    found = {one["system"]: one for one in compared(SYSTEMS, REFERENCES, SignificanceSettings(test, samples=200))}
     assert set(found) == {"bad", "same"}
-    assert found["bad"].difference < -1 and found["bad"].p_value < 0.05 and found["bad"].samples == 200
-    assert found["same"].difference == 0 and found["same"].p_value > 0.5
+    assert found["bad"]["difference"] < -1 and found["bad"]["p_value"] < 0.05 and found["bad"]["samples"] == 200
+    assert found["same"]["difference"] == 0 and found["same"]["p_value"] > 0.5
 
 
 def test_systems_that_are_alike_differ_by_chance_as_often_as_the_level_says():
@@ -28,10 +42,10 @@ def test_systems_that_are_alike_differ_by_chance_as_often_as_the_level_says():
         return [line.replace(chosen.choice(["red", "sees", "dog"]), "x") for line in REFERENCES]
 
     p_values = [
-        compare({"a": noisy(2 * seed), "b": noisy(2 * seed + 1)}, REFERENCES, SignificanceSettings(samples=100))
+        compared({"a": noisy(2 * seed), "b": noisy(2 * seed + 1)}, REFERENCES, SignificanceSettings(samples=100))
         for seed in range(60)
     ]
-    p_values = [found.p_value for (found,) in p_values]
+    p_values = [found["p_value"] for (found,) in p_values]
     assert sum(p_value < 0.1 for p_value in p_values) <= 12
     assert sum(p_value < 0.5 for p_value in p_values) in range(10, 43)  # ties make it fewer
 
@@ -50,8 +64,8 @@ def equals(lines, seed):
 
 
 def p_value(translations, references=REFERENCES, **settings):
-    (found,) = compare(translations, references, SignificanceSettings(**settings))
-    return found.p_value
+    (found,) = compared(translations, references, SignificanceSettings(**settings))
+    return found["p_value"]
 
 
 def enumerated(mine, theirs, references, metric):
@@ -115,16 +129,25 @@ def test_on_many_lines_p_values_are_sacrebleus_but_for_chance():
 
 def test_any_two_systems_are_compared_once():
     settings = SignificanceSettings(samples=20, metrics=["BLEU", "chrF"], baselines=["bad", "good"])
-    found = compare(SYSTEMS, REFERENCES, settings)
-    assert [(one.baseline, one.system, one.metric) for one in found] == [
-        ("bad", "good", "BLEU"), ("bad", "same", "BLEU"), ("bad", "good", "chrF"), ("bad", "same", "chrF"),
-        ("good", "same", "BLEU"), ("good", "same", "chrF"),
+    found = compared(SYSTEMS, REFERENCES, settings)
+    assert [(one["baseline"], one["system"], one["metric"]) for one in found] == [
+        ("bad", "good", "BLEU"), ("bad", "same", "BLEU"), ("good", "same", "BLEU"),
+        ("bad", "good", "chrF"), ("bad", "same", "chrF"), ("good", "same", "chrF"),
     ]  # fmt: skip
-    assert found[0].difference > 0 and found[2].difference > 0
+    assert found[0]["difference"] > 0 and found[3]["difference"] > 0
 
 
 def test_one_system_alone_is_compared_with_nothing():
-    assert compare({"good": REFERENCES}, REFERENCES, SignificanceSettings()) == []
+    assert compared({"good": REFERENCES}, REFERENCES, SignificanceSettings()) == []
+
+
+def test_all_systems_are_scored_on_the_same_resamples():
+    found = resample(SYSTEMS, REFERENCES, "BLEU")
+    assert {len(scores) for scores in found.values()} == {RESAMPLES}
+    assert found["good"] == found["same"]
+    differences = np.array(found["good"]) - np.array(found["bad"])
+    corpora = [corpus_score("BLEU", SYSTEMS[name], REFERENCES).value for name in ("good", "bad")]
+    assert differences.mean() == pytest.approx(corpora[0] - corpora[1], abs=1) and (differences > 0).all()
 
 
 def test_values_that_are_not_allowed_are_told():

@@ -14,6 +14,7 @@ TRANSLATIONS = {
     "student_seed0": ["The dog sees the man.", "The house is read.", "It rains."],
     "student_seed1": ["The dog sees the man.", "The house is red.", "The man sleeps now."],
 }
+ROLES = {"baseline": "baseline", "student_seed0": "distilled", "student_seed1": "distilled"}
 BLEU = {"teacher": 40.0, "baseline": 30.0, "student_seed0": 33.0, "student_seed1": 36.0}
 
 
@@ -21,7 +22,7 @@ def system(name: str, parameters: int, speed: float) -> dict:
     return {
         "model": f"{name}.nemo", "sha256": name, "engine": "nemo_distill", "parameters": parameters,
         "parameters_without_embeddings": parameters // 2, "bytes": 4 * parameters, "compression": 1000 / parameters,
-        "group": name.partition("_seed")[0], "seed": None,
+        "group": name.partition("_seed")[0], "seed": int(name[-1]) if "_seed" in name else None, "role": ROLES.get(name),
         "speed": {"sentences_per_second": speed, "tokens_per_second": 9 * speed, "latency_ms_median": 5.0,
                   "latency_ms_p95": 9.0, "peak_memory_mb": 100.0},
     }  # fmt: skip
@@ -39,6 +40,8 @@ def write_evaluation(folder: Path) -> Path:
          "p_value": p_value, "test": "bootstrap", "samples": 1000}
         for seed, p_value in enumerate((0.01, 0.04))
     ]  # fmt: skip
+    closed = {"value": 0.45, "low": 0.2, "high": 0.7, "seeds": 2, "over": "seeds"}
+    gap = {"metric": "BLEU", "teacher": "teacher", "baseline": "baseline", "closed": closed, "reason": None}
     record = {
         "made_with": {"date": "today", "device": "cpu: small", "threads": 2},
         "systems": {
@@ -46,8 +49,24 @@ def write_evaluation(folder: Path) -> Path:
             for name, size in zip(TRANSLATIONS, ((1000, 10.0), (100, 50.0), (100, 60.0), (100, 55.0)))
         },
         "test_sets": {
-            "flickr": {"lines": 3, "source": "f.de", "reference": "f.en", "scores": scores, "comparisons": comparisons}
+            "flickr": {
+                "lines": 3,
+                "source": "f.de",
+                "reference": "f.en",
+                "scores": scores,
+                "comparisons": comparisons,
+                "groups": {},
+                "gaps": {"student": gap},
+            }
         },
+        "verdict": {
+            "ship": "student",
+            "because": "best",
+            "measure": "speed",
+            "metric": "BLEU",
+            "differences": {"teacher": {"value": -5.5, "low": -24.6, "high": 13.6, "seeds": 2, "over": "seeds"}},
+        },
+        "notes": ["Not exported to int8: teacher. Some reason."],
     }
     (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
     return folder

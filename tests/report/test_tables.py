@@ -4,7 +4,7 @@ import pytest
 
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
-from nemo_distill.report.tables import quality_table, runs_table, speed_table
+from nemo_distill.report.tables import costs_table, quality_table, runs_table, speed_table
 
 
 @pytest.fixture
@@ -14,13 +14,14 @@ def evaluation(evaluation_folder):
 
 def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
     table = quality_table(evaluation, "BLEU", "baseline")
-    assert table.columns == ("system", "flickr", "parameters", "compression")
+    assert table.columns == ("system", "flickr", "gap closed", "parameters", "compression")
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["teacher", "40.00", "1,000", "1.0x"],
-        ["baseline", "30.00", "100", "10.0x"],
-        ["student", "34.50 ± 2.12*", "100", "10.0x"],
+        ["teacher", "40.00", "", "1,000", "1.0x"],
+        ["baseline", "30.00", "", "100", "10.0x"],
+        ["student", "34.50 ± 2.12*", "45 %", "100", "10.0x"],
     ]
     assert [row[1].note for row in table.rows] == ["+33.3 %", "", "+15.0 %"]
+    assert table.rows[2][2].note == "20 to 70 %"
     assert (
         table.rows[2][1].title == "student_seed0 against baseline: p = 0.01, student_seed1 against baseline: p = 0.04"
     )
@@ -59,9 +60,39 @@ def test_the_baseline_is_what_systems_were_compared_with_or_the_first(evaluation
 
 
 def test_speeds_are_shown_where_they_were_measured(evaluation):
-    assert [cell.text for cell in speed_table(evaluation).rows[1]][:4] == ["baseline", "nemo_distill", "0.0", "50.0"]
+    table = speed_table(evaluation)
+    assert table.columns[:6] == ("system", "runs in", "MB", "smaller", "faster", "sentences/s")
+    assert [cell.text for cell in table.rows[1]][:6] == ["baseline", "PyTorch", "0.0", "10.0x", "5.0x", "50.0"]
+    assert table.rows[2][5].text == "57.5"  # the mean of two seeds
     unmeasured = {name: {**system, "speed": None} for name, system in evaluation.systems.items()}
-    assert speed_table(Evaluation(evaluation.folder, unmeasured, evaluation.test_sets)) is None
+    unmeasured["baseline"] |= {"engine": "text", "bytes": None}
+    table = speed_table(Evaluation(evaluation.folder, unmeasured, evaluation.test_sets))
+    assert table.columns == ("system", "runs in", "MB", "smaller")
+    assert [cell.text for cell in table.rows[1]] == ["baseline", "only text", "not measured", "–"]
+
+
+def test_a_row_names_the_models_of_its_size_that_were_trained_otherwise(evaluation):
+    systems = json.loads(json.dumps(evaluation.systems))
+    for name, steps in (("baseline", 10), ("student_seed0", 20), ("student_seed1", 20)):
+        systems[name]["training"] = {"steps": steps, "seconds": 90.0}
+    changed = Evaluation(evaluation.folder, systems, evaluation.test_sets)
+    table = quality_table(changed, "BLEU", "baseline")
+    assert table.columns[-1] == "trained unlike" and [row[-1].text for row in table.rows] == [
+        "",
+        "student",
+        "baseline",
+    ]
+    costs = costs_table(changed)
+    assert costs.columns == ["system", "steps", "training, h:mm:ss"]
+    assert [cell.text for cell in costs.rows[1]] == ["baseline", "10", "0:01:30"]
+    assert costs_table(evaluation) is None
+
+
+def test_a_gap_that_is_not_given_says_why(evaluation):
+    record = json.loads(json.dumps(evaluation.test_sets))
+    record["flickr"]["gaps"]["student"] |= {"closed": None, "reason": "no baseline"}
+    cell = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline").rows[2][2]
+    assert (cell.text, cell.title) == ("not given", "no baseline")
 
 
 def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_is_known():
@@ -70,6 +101,17 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
         "made_with": {"device": "1 x cpu", "versions": {"torch": "2.13.0"}, "git_revision": "0123456789", "date": "now"},
     }  # fmt: skip
     known, unknown = runs_table([Run("a", record, {}), Run("b", {}, {})]).rows
-    assert [cell.text for cell in known] == ["a", "failed", "1.235", "–", "1:02:05", "4", "1 x cpu", "01234567", "now"]
+    assert [cell.text for cell in known] == [
+        "a",
+        "failed",
+        "1.235",
+        "–",
+        "–",
+        "1:02:05",
+        "4",
+        "1 x cpu",
+        "01234567",
+        "now",
+    ]
     assert known[-1].title == "now; torch 2.13.0"
     assert [cell.text for cell in unknown][:2] == ["b", "unknown"]

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
-from nemo_distill.evaluation.tables import markdown_table
 from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.report.plots import Plot, line_plot
 
@@ -186,7 +186,8 @@ class _StudyTable:
 
 def _provenance(evaluation: Mapping[str, Any]) -> str:
     systems, record = evaluation["systems"], evaluation["made_with"]
-    hours = sum(system["training_seconds"] or 0.0 for system in systems.values()) / 3600
+    trained = [system for system in systems.values() if system.get("training") and not system.get("same_model_as")]
+    hours = sum(system["training"]["seconds"] or 0.0 for system in trained) / 3600
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     where = f"{record['device']}, threads each: {record['threads']}"
     return (

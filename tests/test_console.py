@@ -1,4 +1,4 @@
-from nemo_distill.evaluation.tables import print_table
+from nemo_distill.console import print_table
 
 
 def test_a_cell_is_shown_as_it_is(capfd):

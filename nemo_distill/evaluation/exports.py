@@ -1,0 +1,130 @@
+"""Exports the models of an evaluation to CTranslate2, so that speeds and sizes are compared within one engine.
+
+A student is served as an export, and a teacher can be exported as well. The gain of the engine and of the precision is
+not the student's, so every `.nemo` is evaluated both as it is and exported.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from omegaconf import OmegaConf
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
+from nemo_distill.decoding.engines import search_problems
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.systems import OF_NEMO, System
+from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
+from nemo_distill.export.supported import unsupported
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.files import versions
+from nemo_distill.storage.ledger import fingerprint
+
+PACKAGES = ("ctranslate2", "nemo_toolkit", "torch")
+
+
+def with_exports(
+    systems: Sequence[System], search: SearchSettings, quantization: str | None, folder: Path
+) -> tuple[list[System], list[str]]:
+    """Returns the systems, each `.nemo` followed by its export, which `make_exports` makes.
+
+    A model is not exported if there is already a system that runs its export.
+
+    Args:
+        systems: the systems of a configuration.
+        search: how they search.
+        quantization: of the exports; None for no exports.
+        folder: where the exports are kept.
+
+    Returns:
+        The systems, those with the same model linked, and a sentence for each model that cannot be exported.
+
+    Raises:
+        ConfigurationError: if another system already has the name of an export.
+    """
+    there = {(system.nemo_sha256(), system.precision) for system in systems if system.engine == "ctranslate2"}
+    linked = _linked(systems)
+    if quantization is None:
+        return linked, []
+    found: list[System] = []
+    reasons: dict[str, list[str]] = {}
+    for system in linked:
+        found.append(system)
+        if system.engine not in OF_NEMO or (system.nemo_sha256(), quantization) in there:
+            continue
+        there.add((system.nemo_sha256(), quantization))
+        if problems := _problems(system, search):
+            reasons.setdefault(" ".join(problems), []).append(system.name)
+        else:
+            found.append(_exported(system, quantization, folder))
+    _check_names(found)
+    return found, [f"Not exported to {quantization}: {', '.join(names)}. {why}" for why, names in reasons.items()]
+
+
+def make_exports(systems: Sequence[System], quantization: str, folder: Path) -> None:
+    """Writes the exports in the folder that are not there yet, or were made of another model or by other versions."""
+    models = {system.name: system.model for system in systems}
+    for system in systems:
+        if system.same_model_as is None or system.model.parent != folder:
+            continue
+        model = models[system.same_model_as]
+        if _is_made(system.model, model, quantization):
+            continue
+        console.info(f"exporting {system.same_model_as} to CTranslate2 {quantization}")
+        from nemo_distill.export.export_model import export_model
+
+        settings = ExportSettings(model, system.model, quantization=cast(Quantization, quantization), force=True)
+        export_model(settings)
+
+
+def _linked(systems: Sequence[System]) -> list[System]:
+    """Returns the systems; those that run the model of another one, or its export, say whose it is."""
+    first: dict[str | None, str] = {None: ""}
+    for system in sorted(systems, key=lambda one: one.engine not in OF_NEMO):  # exports last
+        first.setdefault(system.nemo_sha256(), system.name)
+    origins = [first[system.nemo_sha256()] for system in systems]
+    return [
+        replace(system, same_model_as=origin) if origin not in ("", system.name) else system
+        for system, origin in zip(systems, origins)
+    ]
+
+
+def _check_names(systems: Sequence[System]) -> None:
+    names = [system.name for system in systems]
+    problems = [
+        f"models.{system.name} has the name that the export of models.{system.same_model_as} gets; rename it, or set "
+        "export=null."
+        for system in systems
+        if system.same_model_as and names.count(system.name) > 1
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _exported(system: System, quantization: str, folder: Path) -> System:
+    seed = "" if system.seed is None else f"_seed{system.seed}"
+    name = f"{system.group}_{quantization}{seed}"
+    return replace(system, name=name, model=folder / name, engine="ctranslate2", dtype=None, same_model_as=system.name)
+
+
+def _problems(system: System, search: SearchSettings) -> list[str]:
+    if not find_spec("ctranslate2"):
+        return [missing_package("ctranslate2")]
+    config: Mapping = OmegaConf.to_container(NemoArchive(system.model).config)
+    return [*unsupported(config, "ctranslate2"), *search_problems("ctranslate2", system.searched(search))]
+
+
+def _is_made(folder: Path, model: Path, quantization: str) -> bool:
+    try:
+        record = ExportRecord.read(folder)
+    except ValueError:
+        return False
+    made_by = {name: record.versions.get(name) for name in PACKAGES}
+    return (record.sha256, record.quantization) == (
+        fingerprint(model)["sha256"],
+        quantization,
+    ) and made_by == versions(PACKAGES)

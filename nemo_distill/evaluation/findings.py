@@ -1,0 +1,194 @@
+"""What an evaluation says in sentences: gains, differences that may be chance or not, and what the numbers mean."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.evaluation_record import DISTILLED
+from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
+from nemo_distill.evaluation.likeness import (
+    compared_with,
+    factor_sentence,
+    first_of,
+    group_of,
+    groups_of,
+    members,
+    unfair_comparison,
+)
+from nemo_distill.evaluation.verdict import shown_share
+from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value
+
+LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
+DIGITS = {"COMET": 4}  # behind the point; 2 of all others
+UNITS = "BLEU and chrF range from 0 to 100; more is better. TER is edits per 100 reference words; less is better."
+SEEDS = f"""\
+A mean over seeds is followed by ± and the standard deviation. A difference between groups of seeds is taken seed by
+seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by Student's t. A p-value is about the choice
+of sentences, for one seed. For a group it is the largest of its seeds, or 1 if the seeds differ in direction."""
+GAPS = f"""\
+Gap closed is (student - baseline) / (teacher - baseline): at 0 % the student is as good as the baseline of its size,
+at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence interval: with several seeds, by
+Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). It
+is not given where the teacher is not better than the baseline by more than chance."""
+NO_ROLES = """\
+Gap closed: not computed, because no system has the role distilled. Say which systems are baselines and which are
+distilled, such as '+models.student={model: student.nemo, role: distilled}'."""
+ALIKE = """\
+"Smaller" (MB) and "faster" (sentences/s) are relative to the first system, the teacher, in the same engine and
+precision and with the same beam size. They are empty where the teacher did not run so. "Compression" is relative to
+the teacher's parameters."""
+MEASURED = """\
+Sentences/s and tokens/s are for many sentences together; "ms alone" is for one sentence at a time. Each system ran in
+a process of its own, with {threads} thread(s) on {device}, and the systems took turns. Of several seeds, the first was
+timed. CTranslate2 translates one batch per thread, so one sentence alone uses one thread. Tokens are counted as BLEU
+counts them. "Peak MB" is the main memory of the process, including libraries. MB are megabytes on disk."""
+
+
+def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
+    """Yields what distilled groups gain over the baselines of their size, which share of the gap they close, how large
+    each difference is and whether it may be chance, the spread of groups, and ratios of what does not run alike.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        brief: of groups with several seeds, only how they differ from others, and exports only from what was exported.
+    """
+    systems = evaluation["systems"]
+    for set_name, one in evaluation["test_sets"].items():
+        said: list[str] = []
+        for metric in [metric for metric in metrics_of(one) if metric not in FEWER_IS_BETTER][:1]:
+            said += gain_sentences(evaluation, set_name, metric)
+        said += gap_sentences(evaluation, set_name)
+        for found in one["comparisons"]:
+            groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+            if not brief or (not one["groups"].keys() & set(groups) and _is_of_models(systems, *groups)):
+                said.append(_compared(evaluation, found))
+        for group, spread in one["groups"].items():
+            if not brief:
+                said += [
+                    f"{group} has {shown_spread(metric, spread[metric])} {metric} over {spread['systems']} seeds."
+                    for metric in metrics_of(one)
+                ]
+            said += _group_findings(evaluation, set_name, group, brief)
+        yield from (f"{set_name}: {sentence}" for sentence in said)
+    for group in groups_of(systems):
+        if (against := compared_with(systems, group)) and not against.alike:
+            yield from filter(None, [factor_sentence(systems, group, against)])
+
+
+def _is_of_models(systems: Mapping[str, Any], group: str, other: str) -> bool:
+    """False for the comparison of an export with anything but what was exported."""
+    origins = {first_of(systems, one).get("same_model_as") for one in (group, other)}
+    return origins == {None} or bool(origins & {*members(systems, group).values(), *members(systems, other).values()})
+
+
+def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]:
+    """Says which share of the gap to the teacher each distilled group closes, or why that is not given.
+
+    The share of an export is in the table.
+    """
+    for group, gap in (evaluation["test_sets"][set_name].get("gaps") or {}).items():
+        if first_of(evaluation["systems"], group).get("same_model_as"):
+            continue
+        if gap["closed"]:
+            over = f"over {gap['closed']['seeds']} seeds" if gap["closed"]["over"] == "seeds" else "over sentences"
+            yield (
+                f"{group} closes {shown_share(gap['closed'])}, {over}, of the {gap['metric']} gap between "
+                f"{gap['baseline']} and {gap['teacher']}."
+            )
+        else:
+            yield f"The gap that {group} closes is not given: {gap['reason']}."
+
+
+def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    test = found["test"].replace("_", " ")
+    systems = evaluation["systems"]
+    unfair = unfair_comparison(systems, *(group_of(systems, found[side]) for side in ("system", "baseline")))
+    return (
+        f"{found['system']} has {found['difference']:+.2f} {found['metric']} against {found['baseline']}, "
+        f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})"
+        f"{_reserved(unfair)}."
+    )
+
+
+def _reserved(unfair: str | None) -> str:
+    """Returns what a sentence about two models of one size adds if they were trained differently."""
+    return f"; they were trained differently ({unfair}), so this says nothing about the methods" if unfair else ""
+
+
+def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, brief: bool) -> Iterator[str]:
+    """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
+    one, systems = evaluation["test_sets"][set_name], evaluation["systems"]
+    compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    leading: dict[frozenset[str], str] = {}  # of two groups with several seeds, that of the first comparison
+    for found in both_ways(one["comparisons"]):
+        mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
+        if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
+            continue
+        if mine == group != theirs and (not brief or _is_of_models(systems, mine, theirs)):
+            compared.setdefault((theirs, found["metric"]), []).append(found)
+    for (baseline, metric), comparisons in compared.items():
+        scores = scores_by_group(evaluation, set_name, metric)
+        contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
+        excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
+        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds, {_verdict(abs(excess) > margin + EXACTNESS)}"
+        if math.isinf(margin):
+            seeds = f"{metric} over seeds: fewer than two of them in common"
+        yield (
+            f"{group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
+            f"(largest {shown_p_value(p_value)}){_reserved(unfair_comparison(systems, group, baseline))}."
+        )
+
+
+def shown_p_value(p_value: float) -> str:
+    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
+    return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
+
+
+def _verdict(differs: bool) -> str:
+    return "more than chance" if differs else "not more than chance"
+
+
+def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields explanations of the numbers: signatures, and how speed was measured."""
+    systems, sets = evaluation["systems"], evaluation["test_sets"].values()
+    scores = [found for one in sets for found in _scores(one)]
+    if any(one.get("gaps") for one in sets):
+        yield GAPS
+    elif not any(system.get("role") == DISTILLED for system in systems.values()):
+        yield NO_ROLES
+    if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
+        yield ALIKE
+    yield from evaluation.get("notes") or ()
+    yield UNITS
+    for metric in scores[0]:
+        for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
+            yield f"{metric}: `{signature}`"
+    comparisons = sum(len(one["comparisons"]) for one in sets)
+    if comparisons > 1:
+        expected = f"{comparisons * CHANCE:.1f} would have p < {CHANCE}"
+        yield f"Each p-value is for one comparison. Of {comparisons} comparisons of equal systems, {expected}."
+    if any(one["groups"] for one in sets):
+        yield SEEDS
+    if "COMET" not in scores[0]:
+        yield NOT_COMPUTED
+    if any(system["speed"] for system in systems.values()):
+        made = evaluation["made_with"]
+        yield MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def shown_spread(metric: str, spread: Mapping[str, float]) -> str:
+    """Returns the mean and the standard deviation of a metric over seeds."""
+    digits = DIGITS.get(metric, 2)
+    return f"{spread['mean']:.{digits}f} ± {spread['standard_deviation']:.{digits}f}"
+
+
+def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(one["scores"].values())
+
+
+def metrics_of(one: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics of a test set's scores, in order."""
+    return list(_scores(one)[0])

@@ -1,0 +1,153 @@
+"""Which system of an evaluation to ship, what it costs in quality, and what it gains in size and speed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, VerdictRecord
+from nemo_distill.evaluation.gains import TAILS, interval
+from nemo_distill.evaluation.likeness import (
+    Systems,
+    compared_with,
+    factor_sentence,
+    first_of,
+    groups_of,
+    kind_in_words,
+    mean_of,
+    members,
+    teachers,
+)
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
+
+ABOUT_EQUAL = 0.9  # of the best speed or size
+SPEED, SIZE = "sentences_per_second", "bytes"
+
+
+def verdict(
+    evaluation: Mapping[str, Any], metric: str, resampled: Mapping[str, Mapping[str, Sequence[float]]]
+) -> VerdictRecord | None:
+    """Chooses the system to ship; None if there is none but the first system's model and systems of text only.
+
+    Among the systems that are as good as the best one, as far as the choice of sentences lets it be known, it is the
+    fastest, or the smallest if speed was not measured. Systems with at least `ABOUT_EQUAL` of its speed, or about its
+    size, count as equal in this, and the one of them with the best score is chosen.
+
+    Args:
+        evaluation: `systems` and `test_sets` with scores, as in `evaluation.json`.
+        metric: what quality is measured by.
+        resampled: for each test set, each system's scores on the same resamples of the sentences.
+    """
+    systems, sets = evaluation["systems"], evaluation["test_sets"]
+    sign = -1 if metric in FEWER_IS_BETTER else 1
+    scores = {
+        name: sign * float(np.mean([one["scores"][name][metric]["value"] for one in sets.values()]))
+        for name in systems
+    }
+    samples = {name: sign * np.mean([of_set[name] for of_set in resampled.values()], axis=0) for name in systems}
+    candidates = _candidates(systems)
+    if not candidates:
+        return None
+    groups = {group: _mean(systems, group, scores) for group in candidates}
+    sampled = {group: _mean(systems, group, samples) for group in candidates}
+    best = max(groups, key=groups.__getitem__)
+    good = [group for group in groups if np.percentile(sampled[group] - sampled[best], TAILS[1]) >= 0]
+    timed = all(mean_of(systems, group, SPEED) for group in good)
+    costs = {
+        group: 1 / (mean_of(systems, group, SPEED) or 1) if timed else mean_of(systems, group, SIZE) or 1
+        for group in good
+    }
+    cheapest = min(costs, key=costs.__getitem__)
+    near = [group for group in good if costs[group] * ABOUT_EQUAL <= costs[cheapest]]
+    ship = max(near, key=groups.__getitem__)
+    against = dict.fromkeys([found.group if (found := compared_with(systems, ship)) else ship, groups_of(systems)[0]])
+    return {
+        "ship": ship,
+        "because": "only" if len(groups) == 1 else "first" if ship == cheapest else "best",
+        "measure": "speed" if timed else "size",
+        "metric": metric,
+        "differences": {other: _difference(systems, ship, other, scores, samples, sign) for other in against},
+    }
+
+
+def _candidates(systems: Systems) -> list[str]:
+    """Returns all groups but those of the first system's model, and those of text only."""
+    others = [group for group in groups_of(systems) if group not in teachers(systems)]
+    return [group for group in others if first_of(systems, group)["engine"] != TEXT_ONLY]
+
+
+def _mean(systems: Systems, group: str, values: Mapping[str, Any]) -> Any:
+    return sum(values[name] for name in members(systems, group).values()) / len(members(systems, group))
+
+
+def _difference(
+    systems: Systems, group: str, other: str, scores: Mapping[str, float], samples: Mapping[str, np.ndarray], sign: int
+) -> Interval:
+    theirs = members(systems, other)
+    pairs = [(name, theirs.get(seed)) for seed, name in members(systems, group).items()]
+    by_seed = [sign * (scores[name] - (scores[one] if one else _mean(systems, other, scores))) for name, one in pairs]
+    resampled = sign * (_mean(systems, group, samples) - _mean(systems, other, samples))
+    return interval(by_seed, resampled)
+
+
+def verdict_sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields three sentences: which system to ship, what it costs in quality, and what it gains in size and speed.
+
+    Args:
+        evaluation: as in `evaluation.json`.
+    """
+    found: VerdictRecord | None = evaluation.get("verdict")
+    if not found:
+        return
+    systems, ship = evaluation["systems"], found["ship"]
+    yield f"Ship {ship} ({kind_in_words(systems, ship)}): {_because(found)}."
+    yield f"It has {_costs(found)}{_closed(evaluation, ship)}."
+    against = compared_with(systems, ship)
+    said = against and factor_sentence(systems, ship, against)
+    untimed = "" if mean_of(systems, ship, SPEED) else " Its speed was not measured."
+    yield f"{said or f'The size of {groups_of(systems)[0]} is not known.'}{untimed}"
+
+
+def _because(found: VerdictRecord) -> str:
+    cheapest = "fastest" if found["measure"] == "speed" else "smallest"
+    about = "fast" if found["measure"] == "speed" else "small"
+    return {
+        "only": "it is the only candidate",
+        "first": f"of the systems that are as good as the best, within chance, it is the {cheapest}",
+        "best": f"of the systems that are as good as the best, within chance, and about as {about} as the "
+        f"{cheapest} of them, it has the best score",
+    }[found["because"]]
+
+
+def _costs(found: VerdictRecord) -> str:
+    parts = [
+        f"{difference['value']:+.2f} {found['metric']} against {other} ({shown_interval(difference)})"
+        for other, difference in found["differences"].items()
+    ]
+    return " and ".join(parts)
+
+
+def shown_interval(found: Interval, scale: float = 1, digits: int = 2) -> str:
+    """Returns where a value lies with 95 % confidence, and what that accounts for."""
+    low, high = (f"{scale * found[end]:+.{digits}f}" for end in ("low", "high"))
+    over = f"over {found['seeds']} seeds" if found["over"] == "seeds" else "over sentences"
+    return f"95 %: {low} to {high}, {over}"
+
+
+def _closed(evaluation: Mapping[str, Any], group: str) -> str:
+    """Returns which share of the gap a group closes, as a part of a sentence; "" where that is not given."""
+    parts = []
+    for name, one in evaluation["test_sets"].items():
+        gap = (one.get("gaps") or {}).get(group)
+        if gap and gap["closed"]:
+            on = f" on {name}" if len(evaluation["test_sets"]) > 1 else ""
+            parts.append(
+                f"closes {shown_share(gap['closed'])} of the gap between {gap['baseline']} and {gap['teacher']}{on}"
+            )
+    return "".join(f"; it {part}" for part in parts)
+
+
+def shown_share(closed: Interval) -> str:
+    """Returns the closed share of a gap, such as `61 % (48 to 75 %)`."""
+    value, low, high = (100 * closed[key] for key in ("value", "low", "high"))
+    return f"{value:.0f} % ({low:.0f} to {high:.0f} %)"

@@ -1,0 +1,99 @@
+"""Which system to ship."""
+
+import numpy as np
+import pytest
+
+from nemo_distill.evaluation.verdict import verdict, verdict_sentences
+
+SENTENCES = 200
+
+
+def evaluation(**systems):
+    """An evaluation of a teacher of 40 BLEU, and of systems with a score, sentences a second and changed keys."""
+    rows = {"teacher": (40.0, 10.0, {"parameters": 1000, "bytes": 4000})} | systems
+    record = {
+        "engine": "nemo_distill", "precision": "float32", "beam_size": 4, "parameters": 100, "bytes": 400, "seed": None,
+    }  # fmt: skip
+    return {
+        "systems": {
+            name: record
+            | {"group": name.partition("_seed")[0], "speed": speed and {"sentences_per_second": speed}}
+            | more
+            for name, (_, speed, more) in rows.items()
+        },
+        "test_sets": {"test": {"scores": {name: {"BLEU": {"value": score}} for name, (score, _, _) in rows.items()}}},
+    }
+
+
+def shipped(found, noise=0.5):
+    """The verdict, where the systems' scores on resamples vary independently."""
+    chosen = np.random.default_rng(0)
+    scores = found["test_sets"]["test"]["scores"]
+    resampled = {
+        name: one["BLEU"]["value"] + noise * chosen.standard_normal(SENTENCES) for name, one in scores.items()
+    }
+    return verdict(found, "BLEU", {"test": resampled})
+
+
+@pytest.mark.parametrize(
+    ("systems", "ship", "because"),
+    [
+        ({"a": (38.0, 50.0, {})}, "a", "only"),
+        ({"a": (38.0, 50.0, {}), "b": (35.0, 99.0, {})}, "a", "first"),  # b is worse by more than chance
+        ({"a": (38.0, 50.0, {}), "b": (37.9, 99.0, {})}, "b", "first"),
+        ({"a": (38.0, 95.0, {}), "b": (37.9, 99.0, {})}, "a", "best"),
+        ({"a": (38.0, None, {"bytes": 900}), "b": (37.9, None, {"bytes": 500})}, "b", "first"),
+        ({"a": (38.0, 50.0, {}), "google": (50.0, None, {"engine": "text", "bytes": None})}, "a", "only"),
+        ({"a": (38.0, 50.0, {}), "int8": (40.0, 99.0, {"same_model_as": "teacher"})}, "a", "only"),
+    ],
+)
+def test_the_fastest_of_those_that_are_as_good_as_the_best_is_shipped(systems, ship, because):
+    found = shipped(evaluation(**systems))
+    assert (found["ship"], found["because"]) == (ship, because)
+
+
+def test_a_teacher_alone_is_not_shipped():
+    assert shipped(evaluation()) is None and not list(verdict_sentences(evaluation()))
+
+
+def int8(origin, **more):
+    return {"engine": "ctranslate2", "precision": "int8", "same_model_as": origin, **more}
+
+
+def test_the_verdict_has_three_sentences_each_of_like_with_like():
+    found = evaluation(
+        teacher_int8=(39.0, 30.0, int8("teacher", bytes=1000)),
+        student=(38.5, 50.0, {}),
+        student_int8=(38.4, 90.0, int8("student", bytes=100)),
+    )
+    found["test_sets"]["test"]["gaps"] = {
+        "student_int8": {"metric": "BLEU", "teacher": "teacher_int8", "baseline": "alone_int8", "reason": None,
+                         "closed": {"value": 0.61, "low": 0.48, "high": 0.75, "seeds": 1, "over": "sentences"}},
+    }  # fmt: skip
+    found["verdict"] = shipped(found, noise=0.1)
+    first, second, third = verdict_sentences(found)
+    assert first.startswith("Ship student_int8 (CTranslate2 int8): ")
+    assert second.startswith("It has -0.60 BLEU against teacher_int8 (95 %: -0.")
+    assert " and -1.60 BLEU against teacher (95 %: -1." in second
+    assert second.endswith("; it closes 61 % (48 to 75 %) of the gap between alone_int8 and teacher_int8.")
+    assert third == (
+        "Compared with teacher_int8 (both CTranslate2 int8), student_int8 is 10.0 times smaller on disk and 3.0 times as "
+        "fast."
+    )
+
+
+def test_seeds_are_averaged_and_what_was_not_measured_is_said():
+    found = evaluation(a_seed0=(38.0, None, {"seed": 0}), a_seed1=(39.0, None, {"seed": 1}))
+    found["verdict"] = shipped(found)
+    _, second, third = verdict_sentences(found)
+    assert "It has -1.50 BLEU against teacher (95 %: -7.85 to +4.85, over 2 seeds)" in second
+    assert third.endswith("10.0 times smaller on disk. Its speed was not measured.")
+
+
+def test_fewer_edits_are_better():
+    found = evaluation(a=(38.0, 50.0, {}), b=(45.0, 50.0, {}))
+    for scores in found["test_sets"]["test"]["scores"].values():
+        scores["TER"] = scores.pop("BLEU")
+    resampled = {name: np.full(10, one["TER"]["value"]) for name, one in found["test_sets"]["test"]["scores"].items()}
+    chosen = verdict(found, "TER", {"test": resampled})
+    assert chosen["ship"] == "a" and chosen["differences"]["teacher"]["value"] == -2.0
