@@ -177,8 +177,8 @@ def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
     role: Role | None = (
         DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
     )
-    system = System(run.folder.name, model_path, "nemo_distill", role=role)
-    return system  # preparation_seconds(run) belongs here, once System has a field for it
+    prepared = preparation_seconds(run) if role else None
+    return System(run.folder.name, model_path, "nemo_distill", role=role, preparation_seconds=prepared)
 
 
 def preparation_seconds(run: Run) -> float:
