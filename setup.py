@@ -21,7 +21,7 @@ setup(
         "sacrebleu>=2.3",  # its extras [ja] and [ko] are asked for where a language needs them
         "regex",  # sacrebleu's
         "langcodes[data]>=3.5",  # which codes mean which language, and each language's script
-        "py3langid>=0.4,<1",  # the language of a text
+        "py3langid>=0.2.2,<1",  # the language of a text
         "sentencepiece>=0.2",
         "rich>=13",
         "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2

@@ -1,9 +1,7 @@
 """Translations in a wrong language, by py3langid (Lui & Baldwin 2012), for lines that are long enough."""
 
-from functools import cache
-from typing import Any
-
 from nemo_distill.failures.segment import SPACELESS, Found, Segment
+from nemo_distill.text.languages import language_identifier
 
 LETTERS = 40  # of text without names; the language of shorter lines is often mistaken
 
@@ -31,16 +29,16 @@ def wrong_language(segment: Segment, target_language: str, probability: float) -
 
 def language_of(text: str) -> str:
     """Returns the most probable language, as a code of two letters where there is one."""
-    return str(_identifier().classify(text)[0])
+    return str(language_identifier().classify(text)[0])
 
 
 def knows(language: str) -> bool:
     """True if this language can be recognized."""
-    return language in _identifier().nb_classes
+    return language in language_identifier().nb_classes
 
 
 def _probabilities(text: str) -> dict[str, float]:
-    return dict(_identifier().rank(text))
+    return dict(language_identifier().rank(text))
 
 
 def _without_names(text: str) -> str:
@@ -50,10 +48,3 @@ def _without_names(text: str) -> str:
 def _letters(text: str) -> int:
     """Counts letters; a sign of a script without spaces stands for three."""
     return sum(map(str.isalpha, text)) + 2 * len(SPACELESS.findall(text))
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # its model takes a while to load
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
+from nemo_distill.text.languages import language_identifier
 
 WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
@@ -58,15 +58,8 @@ def _off_or_from_1(value: float | None) -> float | None:
 OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
 
 
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # reads its model, which takes a moment
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
 def _known_language(code: str | None) -> str | None:
-    known = sorted(_identifier().labels) if code is not None else []
+    known = sorted(language_identifier().nb_classes) if code is not None else []
     if code is not None and code not in known:
         raise ValueError(f"must be null or one of {', '.join(known)}")
     return code
@@ -244,5 +237,5 @@ def _numbers(text: str) -> Counter:
 
 
 def _is_other_language(text: str, expected: str) -> bool:
-    found, probability = _identifier().classify(text)
+    found, probability = language_identifier().classify(text)
     return found != expected and probability >= CERTAIN
