@@ -23,11 +23,12 @@ lint: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# torch comes first, so that nothing else chooses a build of it. youtokentome needs Cython to build and does not say so.
+# torch comes first, so that nothing else chooses a build of it. youtokentome and eflomal are built here, and need Cython
+# and numpy for it.
 .venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (about two minutes)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) torch "Cython<3.1" setuptools wheel
+	@$(PIP) torch "Cython<3.1" numpy setuptools wheel
 	@$(PIP) --no-build-isolation youtokentome
 	@$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
 	@touch $@
@@ -38,7 +39,7 @@ test-oldest test-newest: test-%: .venv-%/ready
 
 .venv-oldest/ready .venv-newest/ready: .venv-%/ready: pyproject.toml setup.py constraints-%.txt
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt torch "Cython<3.1" setuptools wheel
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt torch "Cython<3.1" numpy setuptools wheel
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation youtokentome
 	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --no-build-isolation --editable ".[dev,docs,plots]"
 	touch $@

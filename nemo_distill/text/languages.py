@@ -241,7 +241,7 @@ def _closest_codes(code: str) -> list[str]:
 
 @cache
 def language_identifier() -> Any:
-    """Returns py3langid's classifier (Lui & Baldwin 2012), with its methods `classify` and `rank`, and `nb_classes`."""
+    """Returns py3langid's classifier (Lui & Baldwin 2012), which has `classify`, `rank` and `nb_classes`."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # its model takes a moment to load
 
     load = getattr(LanguageIdentifier, "from_model_file", None) or LanguageIdentifier.from_pickled_model  # before 0.3
