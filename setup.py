@@ -16,10 +16,10 @@ setup(
         "omegaconf>=2.3,<2.4",
         "numpy>=1.26",
         "pydantic>=2.7,<3",
-        "requests>=2.31,<3",
+        "requests>=2.32.2,<3",
         "typing_extensions>=4.10",
         "sacrebleu>=2.3",
-        "py3langid>=0.3,<1",
+        "py3langid>=0.2.2,<1",
         "sentencepiece>=0.2",
         "rich>=13",
         "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
@@ -58,15 +58,18 @@ def _off_or_from_1(value: float | None) -> float | None:
 OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
 
 
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # reads its model, which takes a moment
+def _language_probabilities(text: str) -> dict[str, float]:
+    """Returns the probability of each known language, by py3langid, the most probable first."""
+    from py3langid import rank  # reads its model, which takes a moment
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    ranked = rank(text)
+    scores = np.array([score for _, score in ranked], float)
+    weights = np.exp(scores - scores.max())
+    return dict(zip((code for code, _ in ranked), (weights / weights.sum()).tolist()))
 
 
 def _known_language(code: str | None) -> str | None:
-    known = sorted(_identifier().labels) if code is not None else []
+    known = sorted(_language_probabilities("")) if code is not None else []
     if code is not None and code not in known:
         raise ValueError(f"must be null or one of {', '.join(known)}")
     return code
@@ -244,5 +247,5 @@ def _numbers(text: str) -> Counter:
 
 
 def _is_other_language(text: str, expected: str) -> bool:
-    found, probability = _identifier().classify(text)
+    found, probability = next(iter(_language_probabilities(text).items()))
     return found != expected and probability >= CERTAIN
