@@ -13,6 +13,7 @@ is fixed, so that the entry can be removed.
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
+| After a restoration that failed, NeMo builds all models without data: `restoring` | nemo_toolkit 2.4 |
 """
 
 from collections import Counter
@@ -74,6 +75,19 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
 
     with replaced(TranslationDataset, "clean_src_and_target", clean):
         yield
+
+
+@contextmanager
+def restoring(model_class: Any) -> Iterator[None]:
+    """Within this context, a model may be restored. Afterwards NeMo does not think that one is still being restored.
+
+    Args:
+        model_class: the class of the model.
+    """
+    try:
+        yield
+    finally:
+        model_class._set_model_restore_state(is_being_restored=False)
 
 
 @contextmanager
