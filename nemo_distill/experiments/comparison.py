@@ -32,6 +32,7 @@ from nemo_distill.experiments.comparison_section import (
     parsed,
 )
 from nemo_distill.experiments.equal_steps import common_steps, length_problems, other_lengths
+from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
@@ -168,9 +169,21 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
     significance = config.evaluation.significance
     chosen = significance.baselines or [name for name, role in names.items() if role == BASELINE]
     baselines = [name for name in chosen if name in names] or None
-    settings = replace(config.evaluation, significance=replace(significance, baselines=baselines))
+    settings = replace(
+        config.evaluation,
+        significance=replace(significance, baselines=baselines),
+        failures=_with_training_text(config.evaluation.failures, config.corpus),
+    )
     folder = Path(config.output_dir) / "evaluation"
     return EvaluationJob(systems, [config.corpus.test_set()], folder, config.search, settings)
+
+
+def _with_training_text(failures: FailureSettings | None, corpus: ComparedCorpus) -> FailureSettings | None:
+    """Returns the settings with the text that the models are trained on, unless they name another text."""
+    if failures is None or failures.training_source or failures.training_target:
+        return failures
+    source, target = ([str(Path(corpus.folder) / f"train.{side}")] for side in (corpus.source, corpus.target))
+    return replace(failures, training_source=source, training_target=target)
 
 
 def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:

@@ -429,6 +429,10 @@ def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles
     assert job.folder == Path(demo.output_dir) / "evaluation" and job.search.beam_size == demo.beam_size
     (one,) = job.sets
     assert (one.name, one.source.name, one.reference.name, one.language) == ("test", "test.de", "test.en", "en")
+    failures = job.settings.failures
+    assert (failures.training_source, failures.training_target) == (
+        [f"{demo.corpus.folder}/train.de"], [f"{demo.corpus.folder}/train.en"],
+    )  # fmt: skip
 
 
 def test_differences_are_tested_against_the_systems_that_the_config_names(demo):
