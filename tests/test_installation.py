@@ -64,7 +64,7 @@ def test_a_wheel_holds_the_configs_as_files_and_of_the_study_nothing(wheel):
     configs = {f"nemo_distill/conf/{path.relative_to(CONF)}" for path in CONF.rglob("*.yaml")}
     assert "nemo_distill/conf/schedule/study.yaml" in configs
     assert {name for name in names if name.endswith(".yaml")} == configs - {"nemo_distill/conf/study.yaml"}
-    assert {"nemo_distill/py.typed", "nemo_distill/report/page.html"} <= names
+    assert {"nemo_distill/py.typed", "nemo_distill/report/page.html", "nemo_distill/report/reader.html"} <= names
     assert not [name for name in names if name.startswith(("examples", "tests"))]
 
 

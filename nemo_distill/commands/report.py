@@ -36,7 +36,8 @@ class ReportConfig:
     baseline: str | None = None
     """A group of systems, or a training of `runs`; null: what the evaluation compared with."""
     sentences: int = Field(default=200, ge=0)
-    """In the reader, for each student and test set those on which it falls shortest; 0: no reader."""
+    """In the reader, for each student and test set those on which it falls shortest, and as many with each kind of
+    failure; 0: no reader."""
     curves: list[str] = Field(default=["train_loss", "val_loss", "val_sacreBLEU"], min_length=1)
     """What was logged; the last one's best value is a training's score."""
 
@@ -99,8 +100,9 @@ def write_report(config: ReportConfig) -> None:
     names = [*(evaluation.groups if evaluation else ()), *(run.name for run in runs)]
     if config.baseline is not None and config.baseline not in names:
         raise DataError(f"baseline={config.baseline}: must be one of {', '.join(names)}")
-    sections = list(report_sections(runs, evaluation, config.metric, config.baseline, config.curves))
     sentences = reader_data(evaluation, config.sentences) if evaluation and config.sentences else None
+    shown = config.metric, config.baseline, config.curves, sentences is not None
+    sections = list(report_sections(runs, evaluation, *shown))
     verdict = list(verdict_sentences(evaluation.record)) if evaluation else []
     page = render_page(config.title, verdict, sections, sentences)
     folder = config.output_dir

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -25,7 +25,14 @@ from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
 from nemo_distill.failures.settings import FailureSettings
-from nemo_distill.metrics.scores import FEWER_IS_BETTER, Score, corpus_score
+from nemo_distill.metrics.scores import (
+    FEWER_IS_BETTER,
+    MetricName,
+    Score,
+    corpus_score,
+    flores_pieces,
+    metric_problems,
+)
 from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare, resample
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -37,8 +44,9 @@ from nemo_distill.text.languages import bleu_tokenization
 class EvaluationSettings:
     """How systems are scored, compared and timed."""
 
-    metrics: list[Literal["BLEU", "chrF", "TER"]] = Field(default=["BLEU", "chrF", "TER"], min_length=1)
-    """The scores that are computed."""
+    metrics: list[MetricName] = Field(default=["BLEU", "chrF", "TER"], min_length=1)
+    """The scores that are computed. spBLEU needs FLORES-200's SentencePiece model, which an error names if it is
+    missing."""
     significance: SignificanceSettings = Field(default_factory=SignificanceSettings)
     """How differences are tested."""
     speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
@@ -59,10 +67,11 @@ class EvaluationSettings:
     """Number of sentences that are sorted by length and translated together."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if differences are tested by metrics that nothing is scored by."""
-        if not (unscored := [name for name in self.significance.metrics or () if name not in self.metrics]):
-            return []
-        return [f"significance.metrics={unscored}: must be of metrics={self.metrics}."]
+        """Returns a sentence if spBLEU's file is missing, or differences are tested by metrics that are not scored."""
+        problems = metric_problems(f"metrics={self.metrics}", self.metrics)
+        if unscored := [name for name in self.significance.metrics or () if name not in self.metrics]:
+            problems.append(f"significance.metrics={unscored}: must be of metrics={self.metrics}.")
+        return problems
 
 
 @dataclass(frozen=True)
@@ -310,7 +319,8 @@ class EvaluationJob:
         return self.folder / "scores" / metric / f"{one.name}.{name}.json"
 
     def _scored_as(self, one: EvaluationSet) -> dict[str, Any]:
-        return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"])}
+        pieces = {"pieces": fingerprint(flores_pieces())} if "spBLEU" in self.settings.metrics else {}
+        return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"]), **pieces}
 
     def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
         """What scores depend on: the SHA-256 of the references and of the texts with these endings."""

@@ -1,4 +1,4 @@
-"""The types of `evaluation.json`, as far as they are read."""
+"""The types of `evaluation.json` and `failures.json`, as far as they are read."""
 
 from pathlib import Path
 from typing import Final, Literal, NotRequired
@@ -6,11 +6,13 @@ from typing import Final, Literal, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from nemo_distill.failures.settings import KindName
 from nemo_distill.metrics.significance import Comparison
 from nemo_distill.storage.made_with import MadeWith
-from nemo_distill.storage.records import OPEN, read_json
+from nemo_distill.storage.records import OPEN, FileEntry, read_json
 
 EVALUATION_NAME = "evaluation.json"
+FAILURES_NAME = "failures.json"
 BASELINE: Final = "baseline"
 DISTILLED: Final = "distilled"
 Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compared with the baselines of its size
@@ -152,3 +154,72 @@ def read_evaluation(path: Path) -> EvaluationRecord | None:
         DataError: if it is not the record of an evaluation.
     """
     return read_json(path, EvaluationRecord)
+
+
+@with_config(OPEN)
+class FailureHit(TypedDict):
+    """A sentence, counted from 1, and the evidence of its failure."""
+
+    line: int
+    found: list[str]
+
+
+@with_config(OPEN)
+class FailureCount(TypedDict):
+    """The failures of one kind and system. `rate` has failures `per_thousand`, from `low` to `high`."""
+
+    judged: int
+    rate: dict[str, float] | None
+    hits: list[FailureHit]
+
+
+@with_config(OPEN)
+class FailureKind(TypedDict):
+    """The failures of one kind by system, or why the kind does not apply."""
+
+    systems: NotRequired[dict[str, FailureCount]]
+    not_applicable: NotRequired[str]
+
+
+@with_config(OPEN)
+class FailureComparison(TypedDict):
+    """The sentences that only one of two systems fails, and the p-value of McNemar's exact test, by Holm."""
+
+    kind: KindName
+    system: str
+    baseline: str
+    only_system: list[int]
+    only_baseline: list[int]
+    p_value_holm: float
+
+
+@with_config(OPEN)
+class SetFailures(TypedDict):
+    """The failures on a test set."""
+
+    kinds: dict[KindName, FailureKind]
+    comparisons: list[FailureComparison]
+
+
+@with_config(OPEN)
+class FailureInputs(TypedDict):
+    """What the failures were found in: the files in `texts/`."""
+
+    texts: list[FileEntry]
+
+
+@with_config(OPEN)
+class FailureRecord(TypedDict):
+    """The content of `failures.json`."""
+
+    settings: FailureInputs
+    test_sets: dict[str, SetFailures]
+
+
+def read_failures(path: Path) -> FailureRecord | None:
+    """Returns the record in a file, or None if the file does not exist.
+
+    Raises:
+        DataError: if it is not a record of failures.
+    """
+    return read_json(path, FailureRecord)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_distill.console import console, markdown_table
+from nemo_distill.evaluation.evaluation_record import FAILURES_NAME
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.failures.failure_table import NOTES, failure_findings, failure_table
@@ -46,7 +47,7 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
         console.info("counting failures")
         return {"test_sets": profile(sets, settings, job.folder / "failures", job.settings.significance.baselines)}
 
-    found = Work(job.folder / "failures.json", depends).kept(make)["test_sets"]
+    found = Work(job.folder / FAILURES_NAME, depends).kept(make)["test_sets"]
     with whole_file(job.folder / "failures.md") as stream:
         stream.write(failures_as_markdown(found, sets).encode())
     console.info(f"failures are in '{job.folder / 'failures.md'}'")

@@ -23,7 +23,10 @@ from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, grou
 
 LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 DIGITS = {"COMET": 4}  # behind the point; 2 of all others
-UNITS = "BLEU and chrF range from 0 to 100; more is better. TER is edits per 100 reference words; less is better."
+UNITS = (
+    "BLEU, spBLEU, chrF and chrF++ range from 0 to 100; more is better. TER is edits per 100 reference words; less is "
+    "better."
+)
 SEEDS = f"""\
 A mean over seeds is followed by ± and the standard deviation. A difference between groups of seeds is taken seed by
 seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by Student's t. A p-value is about the choice

@@ -18,7 +18,7 @@ NOTES = (
 def failure_table(one: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Returns the columns and cells of a test set's table: a row per kind, a column per system."""
     systems = list(dict.fromkeys(system for kind in one["kinds"].values() for system in kind.get("systems", ())))
-    stars = {(found["kind"], found["system"]) for found in _significant(one)}
+    stars = {(found["kind"], found["system"]) for found in significant(one)}
     rows = []
     for kind, found in one["kinds"].items():
         cells = [_cell(found, system) + (" *" if (kind, system) in stars else "") for system in systems]
@@ -26,20 +26,28 @@ def failure_table(one: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["failures", *systems], rows
 
 
-def failure_findings(one: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a sentence for each significant difference, and one for each kind that does not apply."""
-    for found in _significant(one):
+def failure_findings(one: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each significant difference, and one with the kinds that do not apply."""
+    return [*_differences(one), *_not_applicable(one)]
+
+
+def _differences(one: Mapping[str, Any]) -> Iterator[str]:
+    for found in significant(one):
         mine, theirs = found["only_system"], found["only_baseline"]
         yield (
             f"{TITLES[found['kind']]}: only {found['system']} in {len(mine)} sentences{_numbers(mine)}, only "
             f"{found['baseline']} in {len(theirs)}{_numbers(theirs)}; p = {found['p_value_holm']:.2g} by Holm."
         )
-    for kind, found in one["kinds"].items():
-        if "not_applicable" in found:
-            yield f"{TITLES[kind]}: not applicable, {found['not_applicable']}."
 
 
-def _significant(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _not_applicable(one: Mapping[str, Any]) -> Iterator[str]:
+    reasons = {kind: found["not_applicable"] for kind, found in one["kinds"].items() if "not_applicable" in found}
+    if reasons:
+        yield f"Not applicable: {', '.join(f'{TITLES[kind]} ({reason})' for kind, reason in reasons.items())}."
+
+
+def significant(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields the comparisons of a test set whose difference is significant."""
     yield from (found for found in one["comparisons"] if found["p_value_holm"] < LEVEL)
 
 

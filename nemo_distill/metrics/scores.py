@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
+from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+from sacrebleu.utils import SACREBLEU_DIR
 
 from nemo_distill.text.languages import BLEU_TOKENIZERS, CHARACTERS, bleu_tokenization
 
-METRICS = ("BLEU", "chrF", "TER")
+MetricName = Literal["BLEU", "chrF", "TER", "chrF++", "spBLEU"]
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
+FLORES = "flores200"  # sacrebleu's tokenizer of spBLEU
 FEWER_IS_BETTER = ("TER",)
 ASIAN = ("zh", "ja-mecab")  # tokenizers of BLEU in whose languages TER needs its Asian options
 
@@ -17,7 +23,7 @@ ASIAN = ("zh", "ja-mecab")  # tokenizers of BLEU in whose languages TER needs it
 class Score:
     """A corpus score and the sacrebleu signature of how it was computed.
 
-    BLEU and chrF are between 0 and 100. TER is the number of edits per 100 reference words; lower is better.
+    All but TER are between 0 and 100. TER is the number of edits per 100 reference words; lower is better.
     """
 
     value: float
@@ -41,17 +47,37 @@ def signed_tokenization(signature: str) -> str:
     return next((name for name in BLEU_TOKENIZERS.values() if signed.startswith(f"{name}-")), signed)
 
 
+def flores_pieces() -> Path:
+    """Returns where sacrebleu expects the SentencePiece model of spBLEU."""
+    return Path(SACREBLEU_DIR) / "models" / Path(SPM_MODELS[FLORES]["url"]).name
+
+
+def metric_problems(where: str, names: Sequence[str]) -> list[str]:
+    """Returns a sentence that begins with `where` if the metrics include spBLEU and its file is missing."""
+    if "spBLEU" not in names or flores_pieces().is_file():
+        return []
+    return [
+        f"{where}: spBLEU needs FLORES-200's SentencePiece model. Fetch {SPM_MODELS[FLORES]['url']} and save it as "
+        f"'{flores_pieces()}', or leave spBLEU out."
+    ]
+
+
 def build_metric(name: str, language: str | None = None) -> Metric:
     """Returns a sacrebleu metric with the default settings for a language.
 
     Args:
-        name: BLEU (Papineni 2002), chrF (chrF2, Popović 2015) or TER (Snover 2006).
+        name: BLEU (Papineni 2002), chrF (chrF2, Popović 2015), TER (Snover 2006), chrF++ (Popović 2017), or spBLEU
+            (Goyal 2022): BLEU of FLORES-200's pieces, whose file sacrebleu fetches if it is missing.
         language: the target language, which determines BLEU's tokenization. For languages without spaces, TER counts
             characters as words. Otherwise it would count whole sentences.
     """
     tokenizer = bleu_tokenization(language)
     if name == "BLEU":
         return BLEU(tokenize=tokenizer)
+    if name == "spBLEU":
+        return BLEU(tokenize=FLORES)
+    if name == "chrF++":
+        return CHRF(word_order=2)
     if name == "TER" and tokenizer in ASIAN:
         return TER(normalized=True, asian_support=True)
     if name == "TER" and tokenizer == CHARACTERS:

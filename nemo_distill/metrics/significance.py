@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
 from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap, resampled_scores
-from nemo_distill.metrics.scores import METRICS, build_metric
+from nemo_distill.metrics.scores import METRICS, MetricName, build_metric
 from nemo_distill.storage.records import OPEN
 
 TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (approximate_randomization, 10_000)}
@@ -30,7 +30,7 @@ class SignificanceSettings:
     lines differ. For the second, this is only approximately true."""
     samples: int | None = Field(default=None, ge=1)
     """Maximum number of trials or resamples; null: 10,000 trials or 1,000 resamples, as in sacrebleu."""
-    metrics: list[Literal["BLEU", "chrF", "TER"]] | None = None
+    metrics: list[MetricName] | None = None
     """The metrics to test, from `METRICS`; TER is slow; null: the first metric of the evaluation."""
     baselines: list[str] | None = None
     """Names of the systems to compare all others with; null: the first system."""

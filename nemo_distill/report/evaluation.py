@@ -1,4 +1,4 @@
-"""Reads the results of an evaluation from its folder: `evaluation.json` and the scored texts."""
+"""Reads the results of an evaluation from its folder: `evaluation.json`, `failures.json` and the scored texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, read_evaluation
+from nemo_distill.evaluation.evaluation_record import (
+    EVALUATION_NAME,
+    FAILURES_NAME,
+    EvaluationRecord,
+    read_evaluation,
+    read_failures,
+)
 from nemo_distill.evaluation.likeness import groups_of, mean_of, members
+from nemo_distill.storage.ledger import sha256_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Evaluation:
         made_with: date and device.
         verdict: which system to ship; None in records of earlier versions.
         notes: what was not exported, and why.
+        failures: for each test set, its failures by kind and system, and comparisons; empty if none were counted.
     """
 
     folder: Path
@@ -29,13 +37,14 @@ class Evaluation:
     made_with: Mapping[str, Any] = field(default_factory=dict)
     verdict: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
+    failures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":
         """Reads the folder of an evaluation.
 
         Raises:
-            DataError: if the folder contains no evaluation.
+            DataError: if the folder contains no evaluation, or failures of other translations.
         """
         record = read_evaluation(folder / EVALUATION_NAME)
         if not record or not record["systems"] or not record["test_sets"]:
@@ -44,7 +53,8 @@ class Evaluation:
                 "'nemo-distill evaluate'"
             )
         made_with, notes = record.get("made_with") or {}, record.get("notes") or ()
-        return cls(folder, record["systems"], record["test_sets"], made_with, record.get("verdict"), notes)
+        failures = _failures(folder, record)
+        return cls(folder, record["systems"], record["test_sets"], made_with, record.get("verdict"), notes, failures)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -113,3 +123,27 @@ class Evaluation:
         if len(lines) != (expected := self.test_sets[test_set]["lines"]):
             raise DataError(f"'{path}' has {len(lines)} lines; {EVALUATION_NAME} says {expected}")
         return lines
+
+
+def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
+    """Returns the failures of each test set; none if they were not counted.
+
+    Raises:
+        DataError: if they were counted in other texts, such as earlier translations.
+    """
+    path = folder / FAILURES_NAME
+    if (found := read_failures(path)) is None:
+        return {}
+    counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
+    for test_set, one in record["test_sets"].items():
+        for name in (
+            f"{test_set}.{ending}" for ending in ("src", "ref", *(f"{system}.txt" for system in one["scores"]))
+        ):
+            text = folder / "texts" / name
+            changed = text.is_file() and sha256_of(text) != counted.get(name)
+            if changed or test_set not in found["test_sets"]:
+                raise DataError(
+                    f"'{path}' does not count the failures in '{text}', but in another version of it or not at all; "
+                    "evaluate again with failures, or delete the file"
+                )
+    return {test_set: found["test_sets"][test_set] for test_set in record["test_sets"]}

@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 
 from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences
+from nemo_distill.failures.failure_table import NOTES, failure_findings
+from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
@@ -19,13 +21,14 @@ from nemo_distill.report.tables import (
     Cell,
     Table,
     costs_table,
+    failure_rates,
     quality_table,
     runs_table,
     speed_table,
     sweep_table,
 )
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATES = Path(__file__).parent
 
 # The plots of quality: key, title, label of the x axis, and whether smaller x is better.
 FRONTS = (
@@ -65,13 +68,20 @@ def render_page(
         sections: the sections in order. Sections without tables and plots are omitted.
         sentences: the data from `reader_data`; None omits the sentence reader.
     """
-    template = jinja2.Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(TEMPLATES))
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # systems stay in their order
+    template = environment.get_template("page.html")
     filled = [section for section in sections if section.tables or section.plots]
     return template.render(title=title, verdict=verdict, sections=filled, sentences=sentences)
 
 
 def report_sections(
-    runs: Sequence[Run], evaluation: Evaluation | None, metric: str, baseline: str | None, curves: Sequence[str]
+    runs: Sequence[Run],
+    evaluation: Evaluation | None,
+    metric: str,
+    baseline: str | None,
+    curves: Sequence[str],
+    reader: bool = True,
 ) -> Iterator[Section]:
     """Yields the page's parts in order.
 
@@ -81,9 +91,12 @@ def report_sections(
         metric: of the fronts, and of a sweep whose models were all evaluated.
         baseline: a group of systems or a training; None for what the evaluation compared with.
         curves: names of logged scalars; the last one's best value is a training's score.
+        reader: whether the page has the sentence reader, which rates of failures link to.
     """
     if evaluation:
         yield _quality(evaluation, baseline)
+        if evaluation.failures:
+            yield _failures(evaluation, reader)
         yield _size_and_speed(evaluation, metric)
         if costs := costs_table(evaluation):
             yield Section("What each training took", (), [costs])
@@ -109,6 +122,24 @@ def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     gaps = [GAPS, *reasons] if any(one.get("gaps") for one in evaluation.test_sets.values()) else []
     unlike = [UNLIKE] if any("trained unlike" in table.columns for table in tables) else []
     return Section("Quality", [*gaps, *unlike, UNITS, STARS], tables)
+
+
+def _failures(evaluation: Evaluation, linked: bool) -> Section:
+    """Returns the rates of failures. A sentence about several test sets stands there once."""
+    tables = [failure_rates(evaluation, test_set, linked) for test_set in evaluation.failures]
+    about: dict[str, list[str]] = {}
+    for test_set, one in evaluation.failures.items():
+        for sentence in [*failure_findings(one), *_never_found(one)]:
+            about.setdefault(sentence, []).append(test_set)
+    said = [f"{', '.join(test_sets)}: {sentence}" for sentence, test_sets in about.items()]
+    return Section("Failures", [*said, *NOTES], tables)
+
+
+def _never_found(one: Mapping[str, Any]) -> Iterator[str]:
+    found = {kind: part["systems"].values() for kind, part in one["kinds"].items() if "systems" in part}
+    absent = [TITLES[kind] for kind, counts in found.items() if not any(count["hits"] for count in counts)]
+    if absent:
+        yield f"Not found in any system: {', '.join(absent)}."
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:

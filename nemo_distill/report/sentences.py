@@ -1,4 +1,4 @@
-"""The data of the sentence reader: source, reference, translations and sentence scores."""
+"""The data of the sentence reader: source, reference, translations, sentence scores and failures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from rich.progress import track
 from sacrebleu.metrics import BLEU, CHRF
 
+from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.scores import signed_tokenization
 from nemo_distill.report.evaluation import Evaluation
 
@@ -21,13 +22,18 @@ def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
     Args:
         evaluation: the evaluation whose texts are read.
         most: number of sentences to keep for each student and metric. The sentences with the largest deficit against
-            the first system are kept.
+            the first system are kept, and the first ones with each kind of failure.
+
+    Returns:
+        `teacher` and `student`, the systems that are shown first; `kinds`, the titles of failures; `sets`, for each
+        test set its sentences in columns. Of each kind of failure a system has `total`, the number of sentences, and
+        `found`, the evidence of those that are kept, by place in the columns.
 
     Raises:
         DataError: if a text is missing or has the wrong number of lines.
     """
     sets = {name: _sentences(evaluation, name, most) for name in evaluation.test_sets}
-    return {"teacher": evaluation.teacher, "student": evaluation.shipped, "sets": sets}
+    return {"teacher": evaluation.teacher, "student": evaluation.shipped, "kinds": TITLES, "sets": sets}
 
 
 def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, Any]:
@@ -37,16 +43,33 @@ def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, An
         name: _scored(evaluation.lines(test_set, f"{name}.txt"), reference, tokenization(of_system))
         for name, of_system in track(scores.items(), f"scoring sentences of {test_set}", transient=True)
     }
-    kept = _worst(systems, evaluation.teacher, most)
+    failures = {name: _failures(evaluation, test_set, name) for name in systems}
+    failing = (line - 1 for kinds in failures.values() for hits in kinds.values() for line in list(hits)[:most])
+    kept = sorted({*_worst(systems, evaluation.teacher, most), *failing})
     return {
         "numbers": [index + 1 for index in kept],
         "source": [source[index] for index in kept],
         "reference": [reference[index] for index in kept],
         "systems": {
             name: {key: [values[index] for index in kept] for key, values in columns.items()}
+            | {"failures": {kind: _kept_hits(hits, kept) for kind, hits in failures[name].items()}}
             for name, columns in systems.items()
         },
     }
+
+
+def _failures(evaluation: Evaluation, test_set: str, system: str) -> dict[str, dict[int, list[str]]]:
+    """Returns the evidence of each kind of failure that the system has, by number of the sentence, from 1."""
+    kinds = evaluation.failures[test_set]["kinds"] if evaluation.failures else {}
+    counts = {kind: part["systems"][system] for kind, part in kinds.items() if system in part.get("systems", {})}
+    return {
+        kind: {hit["line"]: hit["found"] for hit in count["hits"]} for kind, count in counts.items() if count["hits"]
+    }
+
+
+def _kept_hits(hits: Mapping[int, Sequence[str]], kept: Sequence[int]) -> dict[str, Any]:
+    found = {place: hits[index + 1] for place, index in enumerate(kept) if index + 1 in hits}
+    return {"total": len(hits), "found": found}
 
 
 def tokenization(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -63,8 +86,8 @@ def _scored(lines: Sequence[str], references: Sequence[str], tokenize: str) -> d
     return {"text": list(lines), **scores}
 
 
-def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, most: int) -> list[int]:
-    """Returns the sorted indices of the lines with the largest deficit of some student in some metric."""
+def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, most: int) -> set[int]:
+    """Returns the indices of the lines with the largest deficit of some student in some metric."""
     kept: set[int] = set()
     for name in [name for name in systems if name != teacher] or systems:
         for metric in METRICS:
@@ -72,4 +95,4 @@ def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, mos
             best = theirs or [100.0] * len(mine)
             shortfalls = [expected - score for expected, score in zip(best, mine)]
             kept.update(sorted(range(len(shortfalls)), key=shortfalls.__getitem__, reverse=True)[:most])
-    return sorted(kept)
+    return kept

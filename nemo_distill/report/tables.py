@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY
 from nemo_distill.evaluation.evaluation_tables import (
@@ -18,6 +19,8 @@ from nemo_distill.evaluation.evaluation_tables import (
 from nemo_distill.evaluation.findings import DIGITS
 from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.failures.failure_table import significant
+from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
@@ -25,11 +28,12 @@ from nemo_distill.report.sweep import Sweep
 
 
 class Cell(NamedTuple):
-    """A table cell: its text, a small `note` after it, and a `title` shown on hover."""
+    """A table cell: its text, a small `note` after it, a `title` shown on hover, and what of the page it links to."""
 
     text: str
     note: str = ""
     title: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,41 @@ def speed_table(evaluation: Evaluation) -> Table:
             ]
         )
     return Table("", ("system", "runs in", "MB", *factors.values(), *speeds.values()), rows)
+
+
+def failure_rates(evaluation: Evaluation, test_set: str, linked: bool) -> Table:
+    """Returns the failures per thousand sentences: a row for each kind that some system has, a column per system.
+
+    Args:
+        evaluation: an evaluation whose failures were counted.
+        test_set: the name of the test set.
+        linked: whether the cells link to the sentences in the reader.
+    """
+    one = evaluation.failures[test_set]
+    found = {kind: part["systems"] for kind, part in one["kinds"].items() if "systems" in part}
+    systems = list(dict.fromkeys(system for counts in found.values() for system in counts))
+    differ = {(comparison["kind"], comparison["system"]): comparison for comparison in significant(one)}
+    rows = []
+    for kind, counts in found.items():
+        if any(count["hits"] for count in counts.values()):
+            cells = []
+            for system in systems:
+                reader = {"set": test_set, "failure": kind, "system": system} if linked else {}
+                cells.append(_failure_cell(counts[system], differ.get((kind, system)), reader))
+            rows.append([Cell(TITLES[kind]), *cells])
+    return Table(f"{test_set}, failures per thousand sentences", ("failure", *systems), rows)
+
+
+def _failure_cell(count: Mapping[str, Any], differs: Mapping[str, Any] | None, reader: Mapping[str, str]) -> Cell:
+    if not (rate := count["rate"]):
+        return Cell("no verdict")
+    hits = len(count["hits"])
+    title = f"{hits:,} of {count['judged']:,} sentences"
+    if differs:
+        title += f"; differs from {differs['baseline']}: p = {differs['p_value_holm']:.2g} by Holm"
+    text = f"{rate['per_thousand']:.1f}" + ("*" if differs else "")
+    link = urlencode(reader) if hits and reader else ""
+    return Cell(text, f"{rate['low']:.1f} to {rate['high']:.1f}", title, link and f"#{link}")
 
 
 def costs_table(evaluation: Evaluation) -> Table | None:

@@ -86,7 +86,7 @@ def test_failures_of_every_system_are_counted_also_on_noised_copies(evaluated):
     assert kinds["full_stop"] == {"not_applicable": "needs noise=[full_stop]"}
     report = (out / "failures.md").read_text()
     assert "| failures | teacher | small | raw_seed0 | raw_seed1 |" in report
-    assert "made-up words: not applicable, needs training_target." in report
+    assert "Not applicable: made-up words (needs training_target)" in report
     hit = next(hit for one in kinds.values() for hit in one.get("systems", {}).get("raw_seed0", {}).get("hits", ()))
     assert f"sentence {hit['line']}: {'; '.join(hit['found'])}" in report
 
@@ -205,6 +205,13 @@ def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):
     assert job.significance.metrics == ["chrF"]
     with pytest.raises(ConfigurationError, match=r"significance.metrics=\['BLEU'\]: must be of metrics=\['chrF'\]"):
         check_evaluation(config(*overrides, "metrics=[chrF]", "significance.metrics=[BLEU]"))
+
+
+def test_the_file_that_spbleu_needs_is_told_before_any_work(evaluated, tmp_path, monkeypatch):
+    _, overrides, _ = evaluated
+    monkeypatch.setattr("nemo_distill.metrics.scores.SACREBLEU_DIR", str(tmp_path))
+    with pytest.raises(ConfigurationError, match=rf"metrics=\['spBLEU'\]: spBLEU needs .*{tmp_path}/models/"):
+        check_evaluation(config(*overrides, "metrics=[spBLEU]"))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from nemo_distill.commands.report import ReportConfig, check_report, write_report
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
+from nemo_distill.report.sections import render_page
 from nemo_distill.text import languages
 from tests.conftest import SCRIPTS
 
@@ -44,6 +45,9 @@ def test_the_page_has_tables_fronts_curves_sentences_and_needs_nothing_else(repo
         "on cpu: small with 2 thread(s)",
         "val_sacreBLEU",
         "failed",
+        '<a href="#set=flickr&amp;failure=tags&amp;system=baseline">333.3</a>',
+        "flickr: Not applicable: words left untranslated (needs training_source and training_target).",
+        "flickr: Not found in any system: loops.",
     ):
         assert text in page
     assert ">student</text>" in page and ">student_seed0</text>" not in page  # fronts show the mean of seeds
@@ -76,12 +80,12 @@ def test_text_of_a_translation_is_never_the_pages_own(report):
     assert page.count("</script>") == 2
 
 
-def browse(report, script, width=1280):
+def browse(folder, script, width=1280, place=""):
     """Returns the page as Chromium has it after some JavaScript."""
     if BROWSER is None:
         pytest.skip("no Chromium is installed")
-    page = report / "script.html"
-    page.write_text((report / "report.html").read_text(encoding="utf-8") + f"<script>{script}</script>")
+    page = folder / "script.html"
+    page.write_text((folder / "report.html").read_text(encoding="utf-8") + f"<script>{script}</script>")
     options = [
         "--headless",
         "--no-sandbox",
@@ -90,7 +94,7 @@ def browse(report, script, width=1280):
         f"--window-size={width},900",
     ]
     done = subprocess.run(
-        [BROWSER, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+        [BROWSER, *options, "--dump-dom", page.as_uri() + place], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -102,7 +106,9 @@ def shown(page):
 
 def test_a_browser_shows_first_where_the_student_falls_shortest(report):
     page = browse(report, "")
-    assert shown(page) == ["3", "2", "1"] and ">It rains.</dd>" in page  # of the student that is to be shipped
+    assert (
+        shown(page) == ["3", "2", "1"] and "<mark>It rains</mark>.</dd>" in page
+    )  # of the student that is to be shipped
     assert "3 sentences" in page
 
 
@@ -113,13 +119,74 @@ def test_the_reader_shows_the_student_and_the_words_that_are_asked_for(report):
     """
     page = browse(report, choose)
     assert shown(page) == ["2", "1", "3"]
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and ">It rains." not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<mark>It rains" not in page
     page = browse(report, choose + "filter.value = 'HAUS'; filter.dispatchEvent(new Event('input'));")
-    assert shown(page) == ["2"] and "1 sentences" in page
+    assert shown(page) == ["2"] and "1 sentence of 3" in page
+
+
+def test_a_rate_leads_to_its_sentences_with_the_differing_words_marked(report):
+    page = browse(report, "", place="#set=flickr&failure=made_up_words&system=student_seed1")
+    assert shown(page) == ["3"] and "1 sentence of 3" in page
+    assert '<dd class="failure">made-up words: sleeps</dd>' in page
+    assert "<dd>The man <mark>is sleeping</mark> now.</dd>" in page
+    assert '<dd class="student">The man <mark>sleeps</mark> now.</dd>' in page
+
+
+def test_sentences_are_filtered_by_failure_length_and_score(report):
+    script = """
+    const seen = [];
+    function choose(choices) {
+        clear();
+        for (const [control, value] of choices) control.value = value;
+        chooseStudent();
+        seen.push([...reader.querySelectorAll("dt")].map(label => label.textContent).filter(text => /source/.test(text)).join());
+    }
+    choose([[student, "baseline"], [failure, "any"], [by, "student only"]]);
+    choose([[by, "teacher"], [failure, "any"]]);
+    choose([[longest, 4]]);
+    choose([[lowest, 90]]);
+    choose([[highest, 90], [shortest, 5]]);
+    choose([[student, "student_seed0"], [marked, "reference"], [filter, "It RAINS"]]);
+    document.title = seen.join(";");
+    """
+    page = browse(report, script)
+    # Words of the sources: 5, 4, 4. BLEU of the baseline: low, low, 100.
+    assert re.search("<title>(.*)</title>", page)[1] == "source 1;;source 2,source 3;source 3;source 1;source 3"
+    assert "<dd><mark>The man is sleeping now</mark>.</dd>" in page and "<mark>It rains</mark>" in page
+
+
+def test_a_thousand_sentences_are_read_by_keys_and_shown_as_they_are_reached(tmp_path):
+    lines = [f"sentence {number}" for number in range(1000)]
+    system = {"text": lines, "BLEU": [50.0] * 1000, "chrF": [50.0] * 1000, "failures": {}}
+    part = {
+        "numbers": list(range(1, 1001)),
+        "source": lines,
+        "reference": lines,
+        "systems": {"a": system, "b": system},
+    }
+    data = {"teacher": "a", "student": "b", "kinds": {}, "sets": {"long": part}}
+    (tmp_path / "report.html").write_text(render_page("long", [], [], data))
+    script = """
+    const seen = [reader.children.length];
+    const press = key => (document.activeElement || document.body).dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    for (let step = 0; step < 26; step++) press("j");
+    press("k");
+    press("j");
+    seen.push(reader.children.length, [...reader.children].indexOf(document.activeElement));
+    press("/");
+    seen.push(document.activeElement.id);
+    press("j"); // a letter that is typed
+    filter.value = "SENTENCE 99";
+    filter.dispatchEvent(new Event("input"));
+    seen.push(document.activeElement.id, reader.children.length, more.hidden);
+    document.title = seen.join();
+    """
+    page = browse(tmp_path, script)
+    assert re.search("<title>(.*)</title>", page)[1] == "25,50,25,filter,filter,11,true"
 
 
 def test_a_page_is_no_wider_than_a_small_screen(report):
-    page = browse(report, "document.title = document.documentElement.scrollWidth - window.innerWidth;", width=500)
+    page = browse(report, "document.title = document.documentElement.scrollWidth - window.innerWidth;", width=390)
     assert int(re.search(r"<title>(-?\d+)</title>", page)[1]) <= 0
 
 

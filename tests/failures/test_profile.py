@@ -66,7 +66,7 @@ def test_the_table_shows_rates_intervals_and_what_differs(found):
     assert cells["made-up words"] == ["not applicable"] * 2
     said = " ".join(failure_findings(found))
     assert (
-        "only bad in 10 sentences (1, 2, 3" in said and "made-up words: not applicable, needs training_target" in said
+        "only bad in 10 sentences (1, 2, 3" in said and "Not applicable: made-up words (needs training_target)" in said
     )
 
 

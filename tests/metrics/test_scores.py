@@ -1,6 +1,8 @@
 import pytest
+from sacrebleu import corpus_bleu, corpus_chrf
 
-from nemo_distill.metrics.scores import bleu, corpus_score, signed_tokenization
+from nemo_distill.metrics.scores import bleu, corpus_score, flores_pieces, metric_problems, signed_tokenization
+from tests.metrics.conftest import sacrebleu_folder
 
 
 def test_bleu_comes_with_the_signature_that_reproduces_it():
@@ -58,3 +60,27 @@ def test_each_metric_tells_a_perfect_translation_from_a_wrong_one(name, signatur
     assert signature in right.signature
     assert right.value == pytest.approx(0.0 if name == "TER" else 100.0)
     assert (wrong.value > right.value) == (name == "TER")
+
+
+def test_chrf_plus_plus_counts_words_too():
+    hypothesis, reference = ["The dog sees a man."], ["The dog sees the man."]
+    score = corpus_score("chrF++", hypothesis, reference)
+    assert score.value == corpus_chrf(hypothesis, [reference], word_order=2).score
+    assert score.value != corpus_score("chrF", hypothesis, reference).value and "|nw:2|" in score.signature
+
+
+def test_spbleu_counts_flores_pieces_in_every_language(flores_model):
+    assert metric_problems("metrics", ["spBLEU"]) == []
+    hypothesis, reference = "the dog sees a man", "the dog sees the man"
+    score = corpus_score("spBLEU", [hypothesis], [reference], "zh")
+    characters = [" ".join(f" {line}".replace(" ", "_")) for line in (hypothesis, reference)]
+    assert score.value == pytest.approx(corpus_bleu(characters[:1], [characters[1:]], tokenize="none").score)
+    assert "|tok:flores200|" in score.signature
+
+
+def test_spbleu_without_its_file_says_where_it_belongs(tmp_path):
+    with sacrebleu_folder(tmp_path):
+        assert metric_problems("metrics", ["BLEU", "chrF++"]) == []
+        (problem,) = metric_problems("metrics=[spBLEU]", ["BLEU", "spBLEU"])
+        assert problem.startswith("metrics=[spBLEU]: ") and "https://" in problem
+        assert f"'{tmp_path / 'models'}" in problem and str(flores_pieces()) in problem

@@ -90,7 +90,7 @@ def test_systems_that_differ_in_few_lines_are_not_told_apart(lines, exact, test)
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_p_value_is_that_of_all_ways_to_swap_lines(metric, seed):
+def test_the_p_value_is_that_of_all_ways_to_swap_lines(metric, seed, flores_model):
     chosen = random.Random(seed)
     references = REFERENCES[:6]
     mine, theirs = ([line.replace(chosen.choice(line.split()), "x") for line in references] for _ in range(2))

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from nemo_distill.failures.profile import TranslatedSet, profile
+from nemo_distill.failures.settings import FailureSettings
+from nemo_distill.storage.ledger import fingerprint
+
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 SOURCE = ["Der Hund sieht den Mann.", "Das Haus ist rot.", "Der Mann schläft jetzt."]
 REFERENCE = ["The dog sees the man.", "The house is red.", "The man is sleeping now."]
@@ -26,6 +30,21 @@ def system(name: str, parameters: int, speed: float) -> dict:
         "speed": {"sentences_per_second": speed, "tokens_per_second": 9 * speed, "latency_ms_median": 5.0,
                   "latency_ms_p95": 9.0, "peak_memory_mb": 100.0},
     }  # fmt: skip
+
+
+def write_failures(folder: Path) -> None:
+    """Writes the failures of the evaluation; all words that no reference has are made up."""
+    (folder / "train.en").write_text("".join(f"{line}\n" for line in REFERENCE))
+    settings = FailureSettings(
+        kinds=["tags", "made_up_words", "loops", "untranslated"], training_target=[str(folder / "train.en")]
+    )
+    record = {
+        "settings": {"texts": [fingerprint(path) for path in sorted((folder / "texts").iterdir())]},
+        "test_sets": profile(
+            {"flickr": TranslatedSet(SOURCE, REFERENCE, TRANSLATIONS)}, settings, folder / "failures"
+        ),
+    }
+    (folder / "failures.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def write_evaluation(folder: Path) -> Path:
@@ -69,6 +88,7 @@ def write_evaluation(folder: Path) -> Path:
         "notes": ["Not exported to int8: teacher. Some reason."],
     }
     (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
+    write_failures(folder)
     return folder
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run
-from nemo_distill.report.tables import costs_table, quality_table, runs_table, speed_table
+from nemo_distill.report.tables import costs_table, failure_rates, quality_table, runs_table, speed_table
+from tests.report.fakes import write_evaluation
 
 
 @pytest.fixture
@@ -93,6 +94,28 @@ def test_a_gap_that_is_not_given_says_why(evaluation):
     record["flickr"]["gaps"]["student"] |= {"closed": None, "reason": "no baseline"}
     cell = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline").rows[2][2]
     assert (cell.text, cell.title) == ("not given", "no baseline")
+
+
+def test_rates_of_failures_have_intervals_and_link_to_the_sentences(evaluation):
+    table = failure_rates(evaluation, "flickr", linked=True)
+    assert table.columns == ("failure", "teacher", "baseline", "student_seed0", "student_seed1")
+    assert [row[0].text for row in table.rows] == ["tags, placeholders changed", "made-up words"]  # no loops
+    nothing, some = table.rows[0][1:3]
+    assert nothing == ("0.0", "0.0 to 561.5", "0 of 3 sentences", "")
+    assert some == ("333.3", "61.5 to 792.3", "1 of 3 sentences", "#set=flickr&failure=tags&system=baseline")
+    assert failure_rates(evaluation, "flickr", linked=False).rows[0][2].link == ""
+
+
+def test_a_rate_that_differs_significantly_has_a_star(tmp_path):
+    evaluation = Evaluation.read(write_evaluation(tmp_path))
+    for comparison in evaluation.failures["flickr"]["comparisons"]:
+        if (comparison["kind"], comparison["system"]) == ("tags", "baseline"):
+            comparison["p_value_holm"] = 0.0123
+    cells = failure_rates(evaluation, "flickr", linked=True).rows[0]
+    assert cells[2].text == "333.3*" and cells[2].title == (
+        "1 of 3 sentences; differs from teacher: p = 0.012 by Holm"
+    )
+    assert [cell.text for cell in cells].count("0.0") == 3
 
 
 def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_is_known():
