@@ -39,7 +39,7 @@ def folder_name(values: str) -> str:
     """Returns the name of one folder for the values of a job; conf/console.yaml calls it `sweep_folder`.
 
     A name that file systems take stays as it is. Of any other one, such as with a path as a value, the beginning is
-    kept, with `_` in place of separators. A digest of the whole follows, so that different values have different names.
+    kept, with `_` in place of separators. A digest of the whole follows, so that different values differ.
 
     Args:
         values: Hydra's `override_dirname`, such as `student=slim_1x1,temperature=2`.

@@ -27,9 +27,10 @@ import numpy as np
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
-from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.lines import blank_lines
+from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 
 
 @contextmanager
