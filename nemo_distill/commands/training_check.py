@@ -135,7 +135,8 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     if cfg.get("do_testing", False) and not model.get("test_ds"):
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
-        problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+        if tokenizers_required or (model[f"{side}_tokenizer"] or {}).get("tokenizer_model") is not None:
+            problems += _tokenizer_problems(side, model, required=not model.get("preproc_out_dir"))
     problems = list(dict.fromkeys(problems + training_text_problems(model)))
     return problems + _size_problems(model) + _head_problems(model.get("head") or {})
 
