@@ -39,10 +39,10 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.max_seq_length_ratio=0.5"], "model.train_ds.max_seq_length_ratio=0.5: must be a number of at least 1."),
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.num_batches_per_tarfile=0"], "model.train_ds.num_batches_per_tarfile=0: must be a whole number of at least 1."),
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.tokens_in_batch=0"], "model.train_ds.tokens_in_batch=0: must be a whole number of at least 1."),
-        (["model.encoder_tokenizer.library=byte-level"], "model.encoder_tokenizer.library=byte-level: NeMo's byte-level tokenizer has no token for the beginning"),
+        (["model.encoder_tokenizer.library=byte-level"], "model.encoder_tokenizer.library=byte-level has no effect, because the student has its teacher's tokenizer"),
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.tar_files=[x.tar]"], "model.train_ds.metadata_file has no value"),
-        (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=true: only youtokentome"),
-        (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1: NeMo does this only with youtokentome"),
+        (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=True has no effect, because"),
+        (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1 has no effect, because"),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
         (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
@@ -79,7 +79,10 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     ("text", "sentence"),
     [
         (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
-        (b"\x1f\x8b\x08\x00packed", "is compressed, but NeMo reads only plain text"),
+        (
+            b"\x1f\x8b\x08\x00packed",
+            "is compressed, but NeMo reads only plain text; decompress it, or for training, let 'nemo-distill prepare'",
+        ),
     ],
 )
 def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):
