@@ -33,7 +33,7 @@ from nemo_distill.models.pairing import (
 )
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES, TOKENIZER_LIBRARIES, kind_problems, language_file_problems
+from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.overlap import evaluation_pairs_in_training
@@ -97,7 +97,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
 
 def _raise(problems: list[str]) -> None:
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(list(dict.fromkeys(problems)))
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:
@@ -135,8 +135,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     if cfg.get("do_testing", False) and not model.get("test_ds"):
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
-        if tokenizers_required or (model[f"{side}_tokenizer"] or {}).get("tokenizer_model") is not None:
-            problems += _tokenizer_problems(side, model, required=not model.get("preproc_out_dir"))
+        problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
     problems = list(dict.fromkeys(problems + training_text_problems(model)))
     return problems + _size_problems(model) + _head_problems(model.get("head") or {})
 
@@ -206,7 +205,9 @@ def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> 
     where = f"model.{side}_tokenizer"
     tokenizer = model.get(f"{side}_tokenizer") or {}
     path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
-    if tokenizer.get("library") not in TOKENIZER_LIBRARIES:  # `kind_problems` reports this
+    if problems := library_problems(f"{where}.library", tokenizer):
+        return problems
+    if path is None and "distillation" in model:  # the teacher's tokenizer, see `check_teachers`
         return []
     legacy = bool(tokenizer.get("sentencepiece_legacy"))
     problems = tokenizer_problems(path, library, bool(tokenizer.get("r2l")), legacy)

@@ -55,14 +55,13 @@ class TextEngine(ABC):
     ):
         self.model = model
         self.prefix: list[int] = []
-        self.source_processor, self.target_processor = model.source_processor, model.target_processor
-        if reads_ids:
-            return
         config = {**model.cfg, "multilingual": model.multilingual}
-        if problems := direction_problems(config, source_language, target_language):
+        if not reads_ids and (problems := direction_problems(config, source_language, target_language)):
             raise ConfigurationError(problems)
-        if model.multilingual:
+        if model.multilingual and not reads_ids:
             self._choose_languages(*direction(config, source_language, target_language))
+        else:
+            self.source_processor, self.target_processor = model.source_processor, model.target_processor
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model

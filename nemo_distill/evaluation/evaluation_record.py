@@ -66,21 +66,22 @@ class ScoreRecord(TypedDict):
 
 @with_config(OPEN)
 class Interval(TypedDict):
-    """A mean over seeds, and where it lies with 95 % confidence.
+    """A mean over seeds, and where it lies: with 95 % confidence, or the values of both of two seeds.
 
     Attributes:
         value: the mean.
         low: the lower end.
         high: the upper end.
         seeds: 1, or the number of seeds that were compared.
-        over: what the interval accounts for: the choice of `seeds`, or with a single one of `sentences`.
+        over: what the interval accounts for: the choice of `seeds`, or with a single one of `sentences`; `both seeds`
+            if the ends are the values of two seeds.
     """
 
     value: float
     low: float
     high: float
     seeds: int
-    over: Literal["seeds", "sentences"]
+    over: Literal["seeds", "both seeds", "sentences"]
 
 
 @with_config(OPEN)

@@ -30,9 +30,10 @@ seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by Stud
 of sentences, for one seed. For a group it is the largest of its seeds, or 1 if the seeds differ in direction."""
 GAPS = f"""\
 Gap closed is (student - baseline) / (teacher - baseline): at 0 % the student is as good as the baseline of its size,
-at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence interval: with several seeds, by
-Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). It
-is not given where the teacher is not better than the baseline by more than chance."""
+at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence interval: with three seeds or more, by
+Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). With
+two seeds, the shares of both are in brackets. It is not given where the teacher is not better than the baseline by
+more than chance."""
 NO_ROLES = """\
 Gap closed: not computed, because no system has the role distilled. Say which systems are baselines and which are
 distilled, such as '+models.student={model: student.nemo, role: distilled}'."""
@@ -93,7 +94,7 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
         if first_of(evaluation["systems"], group).get("same_model_as"):
             continue
         if gap["closed"]:
-            over = f"over {gap['closed']['seeds']} seeds" if gap["closed"]["over"] == "seeds" else "over sentences"
+            over = "over sentences" if gap["closed"]["over"] == "sentences" else f"over {gap['closed']['seeds']} seeds"
             yield (
                 f"{group} closes {shown_share(gap['closed'])}, {over}, of the {gap['metric']} gap between "
                 f"{gap['baseline']} and {gap['teacher']}."

@@ -251,16 +251,19 @@ def _at(by_seed: Mapping[int | None, Any], seed: int | None) -> Any:
 
 
 def interval(by_seed: Sequence[float], resampled: np.ndarray) -> Interval:
-    """Returns the mean over seeds with a confidence interval.
+    """Returns the mean over seeds, and where it lies.
 
-    With several seeds it is by Student's t of the values. With one it is of the choice of sentences: the central part
-    of the values on resamples (paired bootstrap, Koehn 2004).
+    With three seeds or more, that is the confidence interval by Student's t of the values. Two values give no useful
+    interval, so both are returned. With one seed, it is the confidence interval over the choice of sentences: the
+    central part of the values on resamples (paired bootstrap, Koehn 2004).
 
     Args:
         by_seed: one value per seed.
         resampled: the value on each resample, for a single seed.
     """
     value = statistics.mean(by_seed)
+    if len(by_seed) == 2:
+        return {"value": value, "low": min(by_seed), "high": max(by_seed), "seeds": 2, "over": "both seeds"}
     if len(by_seed) > 1:
         margin = seed_margin(by_seed)
         return {"value": value, "low": value - margin, "high": value + margin, "seeds": len(by_seed), "over": "seeds"}

@@ -128,8 +128,10 @@ def _costs(found: VerdictRecord) -> str:
 
 
 def shown_interval(found: Interval, scale: float = 1, digits: int = 2) -> str:
-    """Returns where a value lies with 95 % confidence, and what that accounts for."""
+    """Returns where a value lies with 95 % confidence and what that accounts for, or the values of two seeds."""
     low, high = (f"{scale * found[end]:+.{digits}f}" for end in ("low", "high"))
+    if found["over"] == "both seeds":
+        return f"{low} and {high} with the two seeds"
     over = f"over {found['seeds']} seeds" if found["over"] == "seeds" else "over sentences"
     return f"95 %: {low} to {high}, {over}"
 
@@ -148,6 +150,6 @@ def _closed(evaluation: Mapping[str, Any], group: str) -> str:
 
 
 def shown_share(closed: Interval) -> str:
-    """Returns the closed share of a gap, such as `61 % (48 to 75 %)`."""
+    """Returns the closed share of a gap, such as `61 % (48 to 75 %)`; of two seeds `61 % (57 and 65 %)`."""
     value, low, high = (100 * closed[key] for key in ("value", "low", "high"))
-    return f"{value:.0f} % ({low:.0f} to {high:.0f} %)"
+    return f"{value:.0f} % ({low:.0f} {'and' if closed['over'] == 'both seeds' else 'to'} {high:.0f} %)"

@@ -108,10 +108,12 @@ def _special_ids(record: ExportRecord) -> dict[str, int]:
 
 
 def _search(model: Any, record: ExportRecord) -> dict[str, Any]:
-    """Returns the defaults of `generate`: the model's beam, no length penalty, and all positions."""
+    """Returns the defaults of `generate`: the model's beam, no length penalty, all positions, and no unknown words."""
     beam_size = int(model.cfg.get("beam_size", 4))
     beam = {"num_beams": beam_size, "length_penalty": 0.0} if beam_size > 1 else {}
-    return {**_special_ids(record), **beam, "max_length": record.target.positions}
+    ids, words = record.target.special_ids, range(record.target.pieces, model.decoder.vocab_size)
+    never = sorted({ids["unk"], ids["pad"], *words} - {ids["eos"]})
+    return {**_special_ids(record), **beam, "max_length": record.target.positions, "suppress_tokens": never}
 
 
 def _weights(model: Any, record: ExportRecord, embeddings: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -41,8 +41,7 @@ from nemo_distill.nemo_files.translation_archive import archived_vocabulary, tra
 from nemo_distill.text.files import is_file
 
 KEY = "init_from_nemo_model"
-# Options of a tokenizer, each with the value that it has where nobody sets it.
-TOKENIZER_OPTIONS = {"library": "sentencepiece", "bpe_dropout": None, "r2l": False, "sentencepiece_legacy": False}
+TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
 def pairing_problems(
@@ -160,10 +159,10 @@ def _tokenizer_option_problems(model: Mapping[str, Any], teacher: Mapping[str, A
         f"model.{key}.{option}={value} has no effect, because the student has its teacher's tokenizer, with "
         f"{option}={theirs.get(option)}; name a file in model.{key}.tokenizer_model."
         for key in (f"{side}_tokenizer" for side in SIDES)
-        for own, theirs in [(model.get(key) or {}, {"library": "yttm", **(teacher.get(key) or {})})]  # as in NeMo 1
+        for own, theirs in [(model.get(key) or {}, teacher.get(key) or {})]
         if not own.get("tokenizer_model")
-        for option, default in TOKENIZER_OPTIONS.items()
-        if (value := own.get(option)) and value not in (default, theirs.get(option))
+        for option in TOKENIZER_OPTIONS
+        if (value := own.get(option)) and value != theirs.get(option)
     ]
 
 

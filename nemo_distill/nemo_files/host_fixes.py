@@ -14,6 +14,7 @@ is fixed, so that the entry can be removed.
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
+| After a restoration that failed, NeMo builds all models without data: `restoring` | nemo_toolkit 2.4 |
 """
 
 from collections import Counter
@@ -91,6 +92,19 @@ def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
     if not isinstance(dataset, ConcatDataset) or dataset.kind != "map":
         return None
     return lambda seed: dataset.index_generator(dataset.datasets, **{**dataset.sampling_kwargs, "seed": seed})
+
+
+@contextmanager
+def restoring(model_class: Any) -> Iterator[None]:
+    """Within this context, a model may be restored. Afterwards NeMo does not think that one is still being restored.
+
+    Args:
+        model_class: the class of the model.
+    """
+    try:
+        yield
+    finally:
+        model_class._set_model_restore_state(is_being_restored=False)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def kind_problems(config: Mapping[str, Any], where: str = "") -> list[str]:
     problems = []
     for side in SIDES:
         problems += _stack_problems(f"{where}{side}", side, config.get(side) or {})
-        problems += _library_problems(f"{where}{side}_tokenizer.library", config.get(f"{side}_tokenizer") or {})
+        problems += library_problems(f"{where}{side}_tokenizer.library", config.get(f"{side}_tokenizer") or {})
     return problems + _language_list_problems(config, where)
 
 
@@ -70,7 +70,13 @@ def _hugging_face_problems(where: str, side: str, stack: Mapping[str, Any]) -> l
     return []
 
 
-def _library_problems(where: str, tokenizer: Mapping[str, Any]) -> list[str]:
+def library_problems(where: str, tokenizer: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if NeMo 2 cannot translate with a tokenizer of this library.
+
+    Args:
+        where: the key of the library.
+        tokenizer: the section of the tokenizer.
+    """
     library = tokenizer.get("library")
     if library in TOKENIZER_LIBRARIES:
         return []

@@ -12,6 +12,7 @@ from omegaconf import open_dict
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.host_fixes import restoring
 from nemo_distill.nemo_files.weights import check_weights
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
@@ -60,7 +61,10 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         for section in TRAINING_SECTIONS:
             config.pop(section, None)
     try:
-        with torch.random.fork_rng(devices=[]):  # NeMo initializes random weights before it loads those of the file
+        with (
+            restoring(model_class),
+            torch.random.fork_rng(devices=[]),
+        ):  # NeMo initializes random weights before it loads those of the file
             model = model_class.restore_from(
                 str(archive.path),
                 override_config_path=config,

@@ -209,6 +209,7 @@ def test_an_interval_over_seeds_is_students_and_one_over_sentences_the_central_p
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
     found = interval(values, np.zeros(3))
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert interval([3.0, 1.0], np.zeros(3)) == {"value": 2, "low": 1, "high": 3, "seeds": 2, "over": "both seeds"}
     found = interval([7.0], np.arange(1001))
     assert (found["value"], found["low"], found["high"]) == pytest.approx((7.0, 25.0, 975.0))
     assert not math.isinf(found["high"])

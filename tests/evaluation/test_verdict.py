@@ -86,7 +86,7 @@ def test_seeds_are_averaged_and_what_was_not_measured_is_said():
     found = evaluation(a_seed0=(38.0, None, {"seed": 0}), a_seed1=(39.0, None, {"seed": 1}))
     found["verdict"] = shipped(found)
     _, second, third = verdict_sentences(found)
-    assert "It has -1.50 BLEU against teacher (95 %: -7.85 to +4.85, over 2 seeds)" in second
+    assert "It has -1.50 BLEU against teacher (-2.00 and -1.00 with the two seeds)" in second
     assert third.endswith("10.0 times smaller on disk. Its speed was not measured.")
 
 

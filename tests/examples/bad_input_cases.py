@@ -15,7 +15,7 @@ PLAIN = (
     f"{TRAIN} {VALID} ~model.test_ds {LOGS} model.encoder_tokenizer.tokenizer_model=tokenizer.model "
     "model.decoder_tokenizer.tokenizer_model=tokenizer.model"
 )
-CACHE = f"{TEACHER} {TRAIN} model.distillation.teacher_cache=new_cache trainer.accelerator=cpu"
+CACHE = f"{TEACHER} {TRAIN} model.distillation.teacher_cache=new_cache trainer.accelerator=cpu cache.k=8"
 LABELS = "model=teacher.nemo source=train.de output_dir=new_labels accelerator=cpu"
 MIX = (
     "output=new corpora.real.source=train.de corpora.real.target=train.en corpora.real.share=1 "

@@ -82,7 +82,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
         (["model.distillation.model_path=[a.nemo,b.nemo]"], "names 2 teachers; a teacher cache supports only one."),
         (["model.distillation.distilbert_initialization=true"], "distilbert_initialization=true copies weights"),
         (["model.train_ds.max_seq_length=600"], "model.train_ds.max_seq_length=600, but model.distillation.teacher_cache was made with 512"),
-        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer.bpe_dropout=0.1: NeMo 2 ignores it for sentencepiece"),
+        (["model.encoder_tokenizer.bpe_dropout=0.1", "model.encoder_tokenizer.tokenizer_model={tokenizer}"], "model.encoder_tokenizer.bpe_dropout=0.1: NeMo does this only with youtokentome"),
         (["model.decoder_tokenizer.tokenizer_model={other}"], "model.decoder_tokenizer has 50 pieces, the teacher's"),
     ],
 )  # fmt: skip

@@ -32,3 +32,8 @@ def test_weights_of_other_names_end_in_a_sentence(teacher_path, tmp_path):
         ConfigurationError, match=r"old.nemo' is not opened: its weights do not fit its config: Missing key"
     ):
         restore_for_inference(DistillableMTEncDecModel, path)
+    assert not DistillableMTEncDecModel._is_model_being_restored()
+    with pytest.raises(RuntimeError):
+        DistillableMTEncDecModel.restore_from(str(path), map_location="cpu")
+    assert DistillableMTEncDecModel._is_model_being_restored()  # NeMo's fault: it would build models without data
+    DistillableMTEncDecModel._set_model_restore_state(is_being_restored=False)
