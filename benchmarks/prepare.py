@@ -60,7 +60,7 @@ def ours(folder: Path, fragment: int) -> None:
     """Writes tarred data."""
     from nemo_distill.text.lines import LinePolicy
     from nemo_distill.text.tarred_data import BatchSettings, TarredData, write_tarred_data
-    from nemo_distill.text.token_ids import load_ids
+    from nemo_distill.text.token_ids import load_tokenizer
 
     settings = BatchSettings(
         tokens_in_batch=TOKENS_IN_BATCH,
@@ -70,7 +70,7 @@ def ours(folder: Path, fragment: int) -> None:
     files = [folder / "text.src"], [folder / "text.tgt"]
     with tempfile.TemporaryDirectory(dir=folder) as output:
         data = TarredData(Path(output), *files, {}, settings, LinePolicy())
-        write_tarred_data(data, lambda: (load_ids(folder / "own.model", "sentencepiece"),) * 2)
+        write_tarred_data(data, lambda: (load_tokenizer(folder / "own.model", "sentencepiece"),) * 2)
 
 
 def nemos(folder: Path, fragment: int) -> None:

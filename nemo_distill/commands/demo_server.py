@@ -12,10 +12,12 @@ from nemo_distill.commands.demo_page import build_page
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.section import Allowed, read_config, rule, section
 from nemo_distill.console import console
+from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import (
     Device,
     EngineName,
     ModelFiles,
+    ModelSection,
     engine_problems,
     load_engine,
     model_paths,
@@ -29,11 +31,12 @@ class ServerConfig:
     """The configuration of `serve`."""
 
     models: Annotated[
-        dict[str, ModelFiles],
+        dict[str, ModelFiles | ModelSection],
         Field(min_length=1),
         Allowed("a section with at least one model, such as '+models.student=student.nemo' adds"),
     ] = Field(default_factory=dict, validate_default=True)
-    """The name on the page, and a `.nemo` or several; times are compared with the first one's."""
+    """The name on the page, and a `.nemo` or several, or a section with the languages of a multilingual model, such as
+    `{model: many.nemo, target_language: fr}`; times are compared with the first one's."""
     engine: EngineName = "nemo_distill"
     """What searches."""
     device: Device = "cpu"
@@ -62,11 +65,19 @@ class ServerConfig:
     @rule
     def model_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load a model."""
-        return [
-            f"models.{name}: {problem}"
+        problems = []
+        for name, model in self.sections().items():
+            languages = (model.source_language, model.target_language)
+            found = engine_problems(self.engine, model_paths(model.model), model.dtype, *languages)
+            problems += [f"models.{name}: {problem}" for problem in found]
+        return problems
+
+    def sections(self) -> dict[str, ModelSection]:
+        """Returns a section for each model, also for those that only name files."""
+        return {
+            name: model if isinstance(model, ModelSection) else ModelSection(model=model)
             for name, model in self.models.items()
-            for problem in engine_problems(self.engine, model_paths(model))
-        ]
+        }
 
 
 def check_server(cfg: DictConfig) -> None:
@@ -92,10 +103,16 @@ def run_server(config: ServerConfig) -> None:
     """Loads the models and serves the page to this machine alone, until it is interrupted."""
     import waitress
 
-    bar = track(config.models.items(), "loading", transient=True)
-    engines = {name: load_engine(config.engine, model_paths(model), config.device) for name, model in bar}
+    bar = track(config.sections().items(), "loading", transient=True)
+    engines = {name: _load(config, model) for name, model in bar}
     console.info(f"http://127.0.0.1:{config.port}  (Ctrl-C ends it)")
     waitress.serve(build_page(engines, config.search), host="127.0.0.1", port=config.port, threads=2)
+
+
+def _load(config: ServerConfig, model: ModelSection) -> Engine:
+    languages = (model.source_language, model.target_language)
+    paths = model_paths(model.model)
+    return load_engine(config.engine, paths, config.device, model.dtype, model.weights, *languages)
 
 
 def main(cfg: DictConfig) -> None:

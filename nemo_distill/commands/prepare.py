@@ -14,17 +14,13 @@ from rich.table import Table
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
-from nemo_distill.nemo_files.tokenizer_files import (
-    MissingPackageError,
-    import_youtokentome,
-    tokenizer_file_problems,
-    tokenizer_library,
-)
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.preparation import TokenizerFile, earlier_work, train_missing, write_shown
 from nemo_distill.text.tarred_data import BatchSettings, TarredData
+from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 from nemo_distill.text.tokenizer_training import TokenizerJob, TokenizerTraining
 
 SIDES = ("source", "target")

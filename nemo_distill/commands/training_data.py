@@ -216,6 +216,8 @@ class TrainingText:
         files = self.tokenizers()
         if len(files) == len(SIDES):
             return files["encoder"].load(), files["decoder"].load()
+        from nemo_distill.nemo_files.nemo_tokenizers import nemo_tokenizers  # slow: imports NeMo
+
         return nemo_tokenizers(self.model)
 
     def threads(self) -> int:
@@ -314,41 +316,3 @@ def _divide_tar_files(model: DictConfig, devices: int, shown: bool) -> None:
             model.train_ds.num_workers = least
         if shown:
             console.info(f"model.train_ds.num_workers={workers}: for so few tar files, {least} is used.")
-
-
-class NemoTokenIds:
-    """The ids of a NeMo tokenizer.
-
-    Args:
-        tokenizer: the tokenizer.
-    """
-
-    threads_help = False
-
-    def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
-        self.pieces = tokenizer.vocab_size
-        self.pad_id, self.bos_id, self.eos_id = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._tokenizer.text_to_ids(text) for text in texts]
-
-
-def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
-    """Loads the tokenizers of a model's config, as NeMo's model does."""
-    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel  # slow to import
-
-    import nemo_distill.nemo_files.youtokentome  # noqa: F401  (lets NeMo load youtokentome tokenizers)
-
-    values: dict[str, Any] = {"encoder_tokenizer_vocab_file": model["encoder_tokenizer"].get("vocab_file")}
-    for side in SIDES:
-        section = model[f"{side}_tokenizer"]
-        values |= {
-            f"{side}_tokenizer_library": section.get("library", "sentencepiece"),
-            f"{side}_tokenizer_model": section.get("tokenizer_model"),
-            f"{side}_model_name": (model.get(side) or {}).get("model_name"),
-            f"{side}_r2l": section.get("r2l", False),
-            f"{side}_sentencepiece_legacy": section.get("sentencepiece_legacy", False),
-        }
-    encoder, decoder = MTEncDecModel.setup_enc_dec_tokenizers(**values)
-    return NemoTokenIds(encoder), NemoTokenIds(decoder)

@@ -7,11 +7,11 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
 from nemo_distill.decoding.ctranslate2_engine import read_tokens
 from nemo_distill.decoding.processors import Processor, load_processors, tokenized
-from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord, Shortlist, TextSide
 from nemo_distill.export.shortlist import LONGEST, alignments, common_pieces, shortlist, write_vmap
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.token_ids import load_tokenizer
 
 
 def add_shortlist(

@@ -15,10 +15,10 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
 from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.storage.records import parse_json, read_small
+from nemo_distill.text.token_ids import load_tokenizer
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
 SEEDS = 1 << 31

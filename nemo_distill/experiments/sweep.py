@@ -74,7 +74,7 @@ def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
 
 
 def _training(folder: Path) -> str:
-    """Returns the training's folder relative to the sweep. It has several levels if swept values contain slashes."""
+    """Returns the training's folder relative to the sweep."""
     return str(folder.relative_to(Path(HydraConfig.get().sweep.dir).absolute()))
 
 

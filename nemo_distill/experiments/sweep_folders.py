@@ -1,7 +1,12 @@
-"""Hydra's callback for sweeps. All configs refer to it, even those without training, so it imports little."""
+"""Hydra's callback for sweeps, and the names of their folders.
+
+All configs refer to it, even those without training, so it imports little.
+"""
 
 import atexit
+import hashlib
 import json
+import re
 import shutil
 import signal
 import sys
@@ -13,7 +18,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.console import Interrupted, print_table
 from nemo_distill.storage.files import numeric_order, write_json
@@ -23,14 +28,41 @@ OWN_FOLDER = (
     "exp_manager.explicit_log_dir={}: the trainings of a sweep would share it; leave it out, and say with "
     "hydra.sweep.dir where the sweep's folders go."
 )
+LONGEST_NAME = 255  # bytes; what most file systems take
+READABLE = 120  # bytes of a long name that are kept
+# Separators, and what a Hydra override cannot hold between quotes.
+UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+")
+DIGEST = re.compile(r"~[0-9a-f]{12}\Z")
+
+
+def folder_name(values: str) -> str:
+    """Returns the name of one folder for the values of a job; conf/console.yaml calls it `sweep_folder`.
+
+    A name that file systems take stays as it is. Of any other one, such as with a path as a value, the beginning is
+    kept, with `_` in place of separators. A digest of the whole follows, so that different values differ.
+
+    Args:
+        values: Hydra's `override_dirname`, such as `student=slim_1x1,temperature=2`.
+    """
+    encoded = values.encode("utf-8", "surrogateescape")
+    beginning = UNSAFE.sub("_", values)
+    is_safe = beginning == values and values not in (".", "..") and len(encoded) <= LONGEST_NAME
+    if is_safe and not DIGEST.search(values):
+        return values
+    readable = beginning.encode("utf-8", "surrogateescape")[:READABLE].decode("utf-8", "ignore")
+    return f"{readable}~{hashlib.sha256(encoded).hexdigest()[:12]}"
+
+
+# Hydra imports this module in every process that runs a job of a sweep, because the callback is in its config.
+OmegaConf.register_new_resolver("sweep_folder", folder_name, replace=True)
 
 
 class SweepFolders(Callback):
     """Names the folders of a sweep's jobs after the swept values, and prints the outcomes at the end.
 
-    A name is for example `student=slim_1x1,temperature=2`. conf/console.yaml uses Hydra's `override_dirname` for it,
-    which would also contain the overrides that all jobs share. Hydra passes the return values of jobs to no callback,
-    and jobs may run on other machines. Therefore each job writes its outcome to a folder of this sweep.
+    A name is for example `student=slim_1x1,temperature=2`. Hydra's `override_dirname` would also contain the overrides
+    that all jobs share. Hydra passes the return values of jobs to no callback, and jobs may run on other machines.
+    Therefore each job writes its outcome to a folder of this sweep.
     """
 
     def __init__(self) -> None:

@@ -10,10 +10,11 @@ from nemo_distill.failures.lengths import cut, empty, too_long, too_short
 from nemo_distill.failures.literals import changed_addresses, changed_tags, garbled
 from nemo_distill.failures.numbers import changed_numbers
 from nemo_distill.failures.repetition import loops
-from nemo_distill.failures.segment import SPACELESS_LANGUAGES, Found, Segment
+from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import FailureSettings, KindName
 from nemo_distill.failures.target_language import knows, wrong_language
 from nemo_distill.failures.training_text import Answers, copied_span, made_up_words, memorised
+from nemo_distill.text.languages import has_spaces
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _direction(context: Context) -> str:
 def _needs_training_text(context: Context) -> str | None:
     if not context.settings.training_target:
         return "needs training_target"
-    if context.target_language in SPACELESS_LANGUAGES:
+    if not has_spaces(context.target_language):
         return f"needs spaces between words, which {context.target_language} has not"
     return None
 

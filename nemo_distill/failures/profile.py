@@ -11,13 +11,14 @@ from nemo_distill.failures.kinds import KINDS, Context
 from nemo_distill.failures.lengths import characters_per_source
 from nemo_distill.failures.rates import holm, mcnemar, wilson
 from nemo_distill.failures.robustness import NOISES, fragile, noised
-from nemo_distill.failures.segment import Found, Segment, language_code
+from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
 from nemo_distill.failures.target_language import language_of
 from nemo_distill.failures.training_text import Answers, TrainingText, questions
+from nemo_distill.text.languages import identified_language
 from nemo_distill.text.lines import expand_paths
 
-REVISION = 1  # increase it when other failures are found in the same text, so that stored ones are not used
+REVISION = 2  # increase it when other failures are found in the same text, so that stored ones are not used
 SAMPLE = 200  # lines by which the language of a test set is found
 
 
@@ -107,8 +108,8 @@ def _set_profile(
 
 def _context(one: TranslatedSet, settings: FailureSettings, known: Answers) -> Context:
     return Context(
-        language_code(settings.source_language) or _language(one.sources),
-        language_code(settings.target_language) or _language(one.references),
+        identified_language(settings.source_language) or _language(one.sources),
+        identified_language(settings.target_language) or _language(one.references),
         characters_per_source(one.sources, one.references),
         settings,
         known,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nemo_distill.config.section import rule, section
 from nemo_distill.failures.robustness import Noise
+from nemo_distill.text.languages import code_problems
 from nemo_distill.text.lines import expand_paths
 
 KindName = Literal[
@@ -77,6 +78,15 @@ class FailureSettings:
             for key, names in named.items()
             for name in names
             if not any(path.is_file() for path in expand_paths(name))
+        ]
+
+    @rule
+    def unknown_languages(self) -> list[str]:
+        """Returns a sentence for each language whose code is not one."""
+        return [
+            problem
+            for key in ("source_language", "target_language")
+            for problem in code_problems(key, getattr(self, key))
         ]
 
     @rule

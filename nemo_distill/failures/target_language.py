@@ -1,7 +1,7 @@
 """Translations in a wrong language, by py3langid (Lui & Baldwin 2012), for lines that are long enough."""
 
-from nemo_distill.failures.segment import SPACELESS, Found, Segment
-from nemo_distill.text.languages import language_identifier
+from nemo_distill.failures.segment import Found, Segment
+from nemo_distill.text.languages import SPACELESS, language_identifier
 
 LETTERS = 40  # of text without names; the language of shorter lines is often mistaken
 

@@ -12,9 +12,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.failures.segment import SPACELESS, Found, Segment, ngrams, words
+from nemo_distill.failures.segment import Found, Segment, ngrams, words
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.text.languages import SPACELESS
 from nemo_distill.text.lines import TextFiles
 
 REVISION = 1  # increase it when the questions or answers change, so that stored ones are not used

@@ -7,6 +7,7 @@ is fixed, so that the entry can be removed.
 |---|---|
 | NeMo cannot restore models with a youtokentome tokenizer: `restore_youtokentome` | nemo_toolkit 2.4 |
 | NeMo's `clean: true` keeps pairs with an empty line, and tells nothing: `counted_cleaning` | nemo_toolkit 2.4 |
+| No seed fixes the order in which NeMo samples from several data sets: `seeded_choices` | nemo_toolkit 2.4 |
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
@@ -17,7 +18,7 @@ is fixed, so that the entry can be removed.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import compress
@@ -28,9 +29,10 @@ import numpy as np
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
-from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, import_youtokentome, tokenizer_library
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.lines import blank_lines
+from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 
 
 @contextmanager
@@ -75,6 +77,21 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
 
     with replaced(TranslationDataset, "clean_src_and_target", clean):
         yield
+
+
+def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
+    """Returns a function that yields, for a seed, the number of the data set that each batch is from, without end.
+
+    NeMo's model gives no seed to its `ConcatDataset`, which then takes one from the operating system.
+
+    Args:
+        dataset: the data of a loader of NeMo's. None is returned unless it samples from several data sets in memory.
+    """
+    from nemo.collections.common.data.dataset import ConcatDataset
+
+    if not isinstance(dataset, ConcatDataset) or dataset.kind != "map":
+        return None
+    return lambda seed: dataset.index_generator(dataset.datasets, **{**dataset.sampling_kwargs, "seed": seed})
 
 
 @contextmanager

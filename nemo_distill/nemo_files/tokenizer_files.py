@@ -6,34 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nemo_distill.text.files import is_file
+from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 
 # youtokentome models are text files that begin with two counts. SentencePiece models are protobufs.
 YTTM_FIRST_LINE = re.compile(rb"\d+ \d+\r?\n")
 Library = Literal["sentencepiece", "yttm"]
 SPECIAL_TOKENS = ("pad", "unk", "bos", "eos")
-
-
-class MissingPackageError(ValueError):
-    """A tokenizer needs the optional package youtokentome; the sentence names its file and how to install it."""
-
-    def __init__(self, path: str | Path):
-        super().__init__(
-            f"'{path}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
-            "pip install --no-build-isolation youtokentome"
-        )
-
-
-def import_youtokentome(path: str | Path) -> Any:
-    """Imports the optional package that reads the tokenizer in the file `path`.
-
-    Raises:
-        MissingPackageError: if it is not installed.
-    """
-    try:
-        import youtokentome
-    except ImportError as error:
-        raise MissingPackageError(path) from error
-    return youtokentome
 
 
 def tokenizer_library(path: str | Path) -> Library:

@@ -12,16 +12,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
-from nemo_distill.text.languages import language_identifier
+from nemo_distill.text.languages import identified_language, is_spaceless, language_identifier
 
 WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
 LENGTH_SLACK = 10
 MOST_PERIOD = 20
 # Text is compared by character instead of by word if its words are longer than this on average, or if it is mostly in
-# one of the scripts that are written without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+# scripts that are written without spaces.
 LONGEST_WORD = 10
-WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 # Repetitions in the source, such as a row of dashes, do not always have the same length in the translation.
 MORE_THAN_SOURCE = 1.5
 FEWEST_WORDS = 3
@@ -59,10 +58,12 @@ OFF_OR_FROM_1 = AfterValidator(_off_or_from_1)
 
 
 def _known_language(code: str | None) -> str | None:
-    known = sorted(language_identifier().nb_classes) if code is not None else []
-    if code is not None and code not in known:
-        raise ValueError(f"must be null or one of {', '.join(known)}")
-    return code
+    if code is None:
+        return None
+    known, own_code = language_identifier().nb_classes, identified_language(code)
+    if own_code not in known:
+        raise ValueError(f"must be null or one of {', '.join(sorted(known))}")
+    return own_code
 
 
 @section
@@ -227,7 +228,7 @@ def _said_by_source(source: str, target_has_words: bool) -> int:
 
 
 def _has_words(text: str) -> bool:
-    return len(text.split()) * LONGEST_WORD > len(text) and 2 * len(WITHOUT_SPACES.findall(text)) <= len(text)
+    return len(text.split()) * LONGEST_WORD > len(text) and not is_spaceless(text)
 
 
 def _numbers(text: str) -> Counter:

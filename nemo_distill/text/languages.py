@@ -39,6 +39,8 @@ SEEN = {
     "Hani": "zh", "Hira": "ja", "Kana": "ja", "Thai": "th", "Laoo": "lo", "Khmr": "km", "Mymr": "my", "Tibt": "bo",
     "Tale": "tdd", "Talu": "khb", "Lana": "nod", "Tavt": "blt", "Ahom": "aho", "Java": "jv-Java", "Bali": "ban-Bali",
 }  # fmt: skip
+# A character of such a script; the signs that kana share with other scripts are among them.
+SPACELESS = regex.compile("".join(["[", *(rf"\p{{Script={script}}}" for script in SEEN), "\u3099-\u309c・ーｰﾞﾟ]"]))
 _LETTER = regex.compile(r"\p{L}")
 _SEEN = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SEEN}
 SAMPLED_LINES = 1000
@@ -66,6 +68,16 @@ def bleu_tokenization(language: str | None) -> str:
     """Returns sacrebleu's tokenizer for a target language; `13a` if it has spaces or is not known."""
     known = read_language(language)
     return BLEU_TOKENIZERS.get(known.script or "", WORDS) if known else WORDS
+
+
+def has_spaces(language: str | None) -> bool:
+    """True if text in a language has spaces between words, or if the language is not known."""
+    return bleu_tokenization(language) in (WORDS, "ko-mecab")
+
+
+def is_spaceless(text: str) -> bool:
+    """True if more than half of the characters are of scripts without spaces between words."""
+    return 2 * len(SPACELESS.findall(text)) > len(text)
 
 
 def text_language(lines: Iterable[str]) -> str | None:
@@ -246,6 +258,17 @@ def language_identifier() -> Any:
 
     load = getattr(LanguageIdentifier, "from_model_file", None) or LanguageIdentifier.from_pickled_model  # before 0.3
     return load(MODEL_FILE, norm_probs=True)
+
+
+def identified_language(code: str | None) -> str | None:
+    """Returns the identifier's code of a language, `de` for `deu_Latn`; the code itself if it knows none like it."""
+    names = language_identifier().nb_classes
+    plain = re.split("[-_]", (code or "").strip("_<> ").lower())[0]
+    wanted = read_language(code)
+    if plain in names or wanted is None:
+        return plain or None
+    equal = [name for name in names if (known := read_language(name)) and known.language == wanted.language]
+    return min(equal, default=wanted.language)
 
 
 @cache

@@ -162,7 +162,10 @@ def count_plain_lines(path: Path) -> tuple[int, str | None]:
     lines, last = 0, b"\n"
     with path.open("rb") as stream:
         if stream.peek(2)[:2] == GZIP_START:
-            return 0, "is compressed, but NeMo reads only plain text; decompress it"
+            return 0, (
+                "is compressed, but NeMo reads only plain text; decompress it, or for training, let 'nemo-distill "
+                "prepare' make tarred data of it"
+            )
         while chunk := stream.read(_CHUNK):
             chunk += stream.readline()
             if _oddity(chunk):

@@ -11,7 +11,7 @@ from nemo_distill.console import console
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.tarred_data import STEPS, OnProgress, TarredData, write_tarred_data
-from nemo_distill.text.token_ids import TokenIds, load_ids
+from nemo_distill.text.token_ids import TokenIds, load_tokenizer
 from nemo_distill.text.tokenizer_training import TokenizerJob, train_tokenizer
 
 
@@ -36,7 +36,7 @@ class TokenizerFile:
         return {"library": self.library, "sha256": fingerprint(self.path)["sha256"][:16], "r2l": self.r2l}
 
     def load(self) -> TokenIds:
-        return load_ids(self.path, self.library, self.r2l)
+        return load_tokenizer(self.path, self.library, self.r2l)
 
 
 def train_missing(files: Sequence[TokenizerFile], overwrite: bool) -> dict[Path, dict[str, Any]]:

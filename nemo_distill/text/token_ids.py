@@ -1,13 +1,17 @@
-"""Turns text into the ids that NeMo's tokenizers give, many sentences at a time, without NeMo."""
+"""Tokenizers that give the same ids as in NeMo, without importing NeMo, and the ids of many sentences."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import sentencepiece
+
+from nemo_distill.config.errors import ConfigurationError
+
+YTTM_SPECIAL = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class TokenIds(Protocol):
         """Returns the ids of each text, without special ids at the ends."""
 
 
-class SentencePieceIds:
-    """The ids that NeMo's `SentencePieceTokenizer` gives.
+class SentencePiece:
+    """A SentencePiece tokenizer, which gives the ids of NeMo's `SentencePieceTokenizer`.
 
     Args:
         path: the model file.
@@ -81,9 +85,15 @@ class SentencePieceIds:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._model.encode(list(texts), num_threads=1)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text. Special ids are dropped, except the unknown id."""
+        return self._model.decode(list(ids))
 
-class YouTokenToMeIds:
-    """The ids that NeMo's `YouTokenToMeTokenizer` gives.
+
+class YouTokenToMe:
+    """A youtokentome tokenizer without dropout, which gives the ids of NeMo's `YouTokenToMeTokenizer`.
+
+    NeMo itself applies the training's `bpe_dropout` even in translation.
 
     Args:
         path: the model file.
@@ -93,20 +103,55 @@ class YouTokenToMeIds:
     threads_help = False
 
     def __init__(self, path: Path, r2l: bool = False):
-        import youtokentome  # optional; the check of the job says how to install it
-
-        self._model, self._r2l = youtokentome.BPE(model=str(path)), r2l
+        self._model, self._r2l = import_youtokentome(path).BPE(model=str(path)), r2l
         self.pieces = self._model.vocab_size()
-        special = (self._model.subword_to_id(f"<{name}>") for name in ("PAD", "BOS", "EOS"))
-        self.pad_id, self.bos_id, self.eos_id = special
+        special = {name: self._model.subword_to_id(name) for name in YTTM_SPECIAL}
+        self.pad_id, self.bos_id, self.eos_id = (special[name] for name in ("<PAD>", "<BOS>", "<EOS>"))
+        self._special = set(special.values())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._model.encode(list(texts), reverse=self._r2l) if texts else []
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids from left to right. Special ids are dropped."""
+        return self._model.decode([[index for index in ids if index not in self._special]])[0]
 
-def load_ids(path: Path, library: str, r2l: bool = False) -> TokenIds:
-    """Loads a tokenizer of `sentencepiece` or `yttm`."""
-    return YouTokenToMeIds(path, r2l) if library == "yttm" else SentencePieceIds(path)
+
+class MissingPackageError(ValueError):
+    """A tokenizer needs the optional package youtokentome; the sentence names its file and how to install it."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(
+            f"'{path}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
+            "pip install --no-build-isolation youtokentome"
+        )
+
+
+def import_youtokentome(path: str | Path) -> Any:
+    """Imports the optional package that reads the tokenizer in the file `path`.
+
+    Raises:
+        MissingPackageError: if it is not installed.
+    """
+    try:
+        import youtokentome
+    except ImportError as error:
+        raise MissingPackageError(path) from error
+    return youtokentome
+
+
+def load_tokenizer(path: Path, library: str, r2l: bool = False) -> SentencePiece | YouTokenToMe:
+    """Loads a tokenizer of `sentencepiece` or `yttm`.
+
+    Raises:
+        ConfigurationError: if the file is none, or the library is not installed.
+    """
+    try:
+        return YouTokenToMe(path, r2l) if library == "yttm" else SentencePiece(path)
+    except MissingPackageError as error:
+        raise ConfigurationError([f"{error}."]) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigurationError([f"'{path}' is not a {library} tokenizer: {error}."]) from error
 
 
 def id_rows(tokenizer: TokenIds, texts: Sequence[str]) -> IdRows:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from nemo_distill.commands.demo_page import LONGEST_TEXT, build_page
 from nemo_distill.commands.demo_server import check_server
@@ -14,6 +15,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import SCRIPTS
+from tests.examples.bad_files import MODEL, write_nemo
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -83,3 +85,32 @@ def test_all_mistakes_are_told_at_once():
         check_server(cfg)
     keys = {problem.split()[0] for problem in raised.value.problems}
     assert keys == {"port=0:", "search.beam_size=0:", "models.a:"}
+
+
+MANY = {"multilingual": True, "src_language": ["de", "nl"], "tgt_language": "en"}
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ("{path}", "models.a: source_language has no value: the model is multilingual and knows de, nl."),
+        ("{{model: {path}}}", "models.a: source_language has no value: the model is multilingual and knows de, nl."),
+        ("{{model: {path}, source_language: fr}}", "models.a: source_language=fr: the model knows de, nl."),
+        ("{{model: {path}, source_language: nl, dtype: int3}}", "models.a: dtype=int3: must be null or one of float32, float16, bfloat16."),
+        ("{{model: {path}, source_language: nl, weights: [1, 2]}}", "models.a.weights=[1.0, 2.0]: must be null or a number above 0 for each of the 1 models."),
+        ("{{model: {path}, source_language: nl, tongue: nl}}", "models.a has the unknown key 'tongue'; known are dtype, model, source_language, target_language, weights."),
+        ("{{source_language: nl}}", "models.a.model has no value; give it."),
+        ("{{model: {path}, source_language: nld_Latn, target_language: eng}}", None),
+    ],
+)  # fmt: skip
+def test_a_multilingual_model_has_its_languages_in_a_section(tmp_path, tokenizer, section, sentence):
+    path = tmp_path / "many.nemo"
+    write_nemo(path, OmegaConf.to_container(OmegaConf.merge(MODEL, MANY)), tokenizer.read_bytes())
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("demo_server", [f"+models.a={section.format(path=path)}"])
+    found = []
+    try:
+        check_server(cfg)
+    except ConfigurationError as error:
+        found = error.problems
+    assert found == ([sentence] if sentence else [])

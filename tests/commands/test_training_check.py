@@ -79,7 +79,10 @@ def test_files_that_are_not_parallel_are_told_with_their_lengths(job, tmp_path):
     ("text", "sentence"),
     [
         (b"der Hund\nrot \xff\n", "is not UTF-8 in line 2"),
-        (b"\x1f\x8b\x08\x00packed", "is compressed, but NeMo reads only plain text"),
+        (
+            b"\x1f\x8b\x08\x00packed",
+            "is compressed, but NeMo reads only plain text; decompress it, or for training, let 'nemo-distill prepare'",
+        ),
     ],
 )
 def test_text_that_nemo_cannot_read_is_told(job, corpus, tmp_path, text, sentence):

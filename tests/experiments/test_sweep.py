@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
 
@@ -153,3 +154,15 @@ def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
     assert "temperature=2 did not finish (exit code 3)." in found.stderr
     assert "2 trainings: 1 finished, 1 failed." in found.stdout
     assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=2": "failed"}
+
+
+def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
+    values = [str(tmp_path / "a.de"), "a/../../../x", "x" * 260]
+    for _ in range(2):
+        found = sweep(f"text={','.join(values)}", "seed=7", "hydra.sweep.dir=of paths")
+        assert found.returncode == 0, found.stderr
+        folders = [path for path in (tmp_path / "of paths").iterdir() if path.is_dir()]
+        assert {folder.name for folder in folders} == {folder_name(f"text={value}") for value in values}
+        texts = [read_json(folder / "run.json")["settings"]["config"]["text"] for folder in folders]
+        assert sorted(texts) == sorted(values)
+    assert "3 trainings: 3 finished before." in found.stdout

@@ -11,10 +11,10 @@ from nemo_distill.config.section import read_section
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
+from nemo_distill.text.token_ids import load_tokenizer
 from tests.conftest import WORDS, reversing_sentences
 from tests.export.conftest import GELU, LEARNED, PRE_LN, nemo_log_probs, random_ids, random_model
 

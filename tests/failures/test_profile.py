@@ -9,7 +9,6 @@ from nemo_distill.failures.failure_table import failure_findings, failure_table
 from nemo_distill.failures.kinds import KINDS, TITLES
 from nemo_distill.failures.profile import TranslatedSet, profile
 from nemo_distill.failures.robustness import NOISES, noised
-from nemo_distill.failures.segment import language_code
 from nemo_distill.failures.settings import KIND_NAMES, FailureSettings
 
 LINES = 30
@@ -132,10 +131,11 @@ def test_wrong_settings_are_refused_together():
     [
         ({"kinds": ["loops"], "noise": ["full_stop"]}, "f.noise names full_stop"),
         ({"training_source": [__file__]}, "f.training_source"),
+        ({"target_language": "german"}, "f.target_language=german"),
         ({"word_lists": [__file__]}, "f.word_lists"),
     ],
 )
-def test_settings_without_effect_are_refused(values, named):
+def test_settings_that_are_none_or_without_effect_are_refused(values, named):
     _, (problem,) = read_section(FailureSettings, values, "f")
     assert problem.startswith(named)
 
@@ -146,11 +146,3 @@ def test_texts_of_different_lengths_are_refused(part):
     texts[part] = {"references": [], "translations": {"mine": ["b", "c"]}, "noised": {"full_stop": {"mine": []}}}[part]
     with pytest.raises(DataError, match="lines, but the source has 1"):
         TranslatedSet(["a"], **texts)
-
-
-@pytest.mark.parametrize(
-    ("code", "language"),
-    [("de", "de"), ("deu_Latn", "de"), ("pt-BR", "pt"), ("__en__", "en"), ("", None), (None, None)],
-)
-def test_language_codes_are_shortened(code, language):
-    assert language_code(code) == language

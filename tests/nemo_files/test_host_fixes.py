@@ -2,11 +2,14 @@
 
 import inspect
 import re
+from itertools import islice
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from nemo.collections.common.data.dataset import ConcatDataset
 from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
@@ -46,6 +49,21 @@ def test_nemo_keeps_empty_lines_in_silence_and_the_fix_drops_and_counts_them(tmp
     with host_fixes.counted_cleaning("model.train_ds"), pytest.raises(DataError, match="no pair of .* is left"):
         sentences(tmp_path, min_seq_length=99)
     assert sentences(tmp_path) == 6
+
+
+def test_nemo_samples_from_several_data_sets_without_a_seed_and_the_fix_with_one():
+    assert "seed" not in inspect.getsource(mt_enc_dec_model.MTEncDecModel._setup_dataset_from_config)
+
+    def sampled(seed=None):
+        np.random.seed(0)
+        dataset = ConcatDataset([list(range(50)), list(range(100, 150))], sampling_temperature=5)
+        if seed is None:
+            return [batch >= 100 for batch in dataset]
+        return list(islice(host_fixes.seeded_choices(dataset)(seed), 100))
+
+    assert sampled() != sampled()
+    assert sampled(1) == sampled(1) != sampled(2)
+    assert host_fixes.seeded_choices(torch.utils.data.ChainDataset([])) is None
 
 
 def test_nemo_accepts_no_youtokentome():

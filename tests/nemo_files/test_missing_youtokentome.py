@@ -7,10 +7,10 @@ import tarfile
 import pytest
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.tokenizers import load_tokenizer
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.tokenizer_files import MissingPackageError, tokenizer_file_problems
+from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary
+from nemo_distill.text.token_ids import MissingPackageError, load_tokenizer
 
 SENTENCE = (
     "'{}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "

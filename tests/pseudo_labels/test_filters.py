@@ -157,6 +157,11 @@ def test_a_side_that_is_certainly_in_another_language_drops_the_pair(pair, langu
     assert first_reason(pair, only(languages=languages)) == ("languages" if drops else None)
 
 
+def test_languages_have_any_of_their_codes():
+    settings, problems = read_section(FilterSettings, {"languages": ["deu_Latn", "cmn"]}, "filters")
+    assert not problems and settings.languages == ["de", "zh"]
+
+
 @pytest.mark.parametrize("languages", [["de"], ["de", "xx"], "de"])
 def test_languages_must_be_two_that_are_known(languages):
     _, problems = read_section(FilterSettings, {"languages": languages}, "filters")

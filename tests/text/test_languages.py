@@ -8,6 +8,9 @@ from nemo_distill.text.languages import (
     bleu_tokenization,
     choose_language,
     code_problems,
+    has_spaces,
+    identified_language,
+    is_spaceless,
     language_problems,
     moses_notes,
     same_language,
@@ -172,3 +175,36 @@ def test_a_language_that_moses_does_not_know_is_told_with_one_that_it_does():
         "model.src_language=pt_BR", "model.tgt_language=deu", "model.tgt_language=uk",
     ]  # fmt: skip
     assert notes[0].endswith("rules for pt.") and notes[1].endswith("rules for de.")
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [
+        ("de", "de"), ("deu_Latn", "de"), ("ger", "de"), ("pt-BR", "pt"), ("__en__", "en"), (">>fra<<", "fr"), ("jap", "ja"),
+        ("ja_XX", "ja"), ("cmn_Hant", "zh"), ("zh-TW", "zh"), ("fil", "tl"), ("tl", "tl"), ("no", "no"), ("nob", "no"),
+        ("arb_Arab", "ar"), ("iw", "he"), ("shn", "shn"), ("xx", "xx"), ("", None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_language_is_identified_whatever_its_code(code, language):
+    assert identified_language(code) == language
+
+
+def test_the_identifier_knows_itself():
+    names = languages.language_identifier().nb_classes
+    assert [identified_language(name) for name in names] == names
+
+
+@pytest.mark.parametrize(("code", "tokenizer"), [(code, name) for name, codes in TOKENIZERS.items() for code in codes])
+def test_a_language_that_needs_a_tokenizer_of_its_own_has_no_spaces_but_for_korean(code, tokenizer):
+    assert has_spaces(code) is (tokenizer in ("13a", "ko-mecab"))
+
+
+@pytest.mark.parametrize(
+    ("text", "spaceless"),
+    [
+        ("我喜欢狗。", True), ("はーーーーー", True), ("がﾞｰ・", True), ("ฉันชอบหมา", True), ("བོད་ཡིག", True), ("ꦧꦱꦗꦮ", True),
+        ("나는 개를 좋아한다", False), ("我喜欢 Linux", False), ("aé日", False), ("日a", False), ("", False),
+    ],
+)  # fmt: skip
+def test_text_is_spaceless_if_most_characters_are(text, spaceless):
+    assert is_spaceless(text) is spaceless

@@ -23,7 +23,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.text import fragments
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.tarred_data import BatchSettings, TarredData, plan_tar_files, write_tarred_data
-from nemo_distill.text.token_ids import load_ids
+from nemo_distill.text.token_ids import load_tokenizer
 from tests.pseudo_labels.fakes import contents
 
 SETTINGS = BatchSettings(tokens_in_batch=150, num_batches_per_tarfile=3, max_seq_length=20)
@@ -45,7 +45,7 @@ def write(tokenizer):
     """Writes tarred data."""
 
     def run(data, **options):
-        tokenizers = (load_ids(tokenizer, "sentencepiece"),) * 2
+        tokenizers = (load_tokenizer(tokenizer, "sentencepiece"),) * 2
         return write_tarred_data(data, lambda: tokenizers, threads=2, **options)
 
     return run

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 
-from nemo_distill.text.token_ids import IdRows, id_rows, load_ids
+from nemo_distill.text.token_ids import IdRows, id_rows, load_tokenizer
 
 TEXTS = ["der Hund  sieht", "", " rot ", "\u200b", "東京 und"]
 
@@ -16,7 +16,9 @@ def rows(found):
 
 
 def test_sentencepiece_gives_the_ids_of_nemo(tokenizer):
-    assert rows(id_rows(load_ids(tokenizer, "sentencepiece"), TEXTS)) == nemos(SentencePieceTokenizer(str(tokenizer)))
+    assert rows(id_rows(load_tokenizer(tokenizer, "sentencepiece"), TEXTS)) == nemos(
+        SentencePieceTokenizer(str(tokenizer))
+    )
 
 
 @pytest.mark.parametrize("r2l", [False, True])
@@ -24,11 +26,11 @@ def test_youtokentome_gives_the_ids_of_nemo(yttm_tokenizer, r2l):
     from nemo.collections.common.tokenizers.youtokentome_tokenizer import YouTokenToMeTokenizer
 
     expected = nemos(YouTokenToMeTokenizer(str(yttm_tokenizer), r2l=r2l))
-    assert rows(id_rows(load_ids(yttm_tokenizer, "yttm", r2l), TEXTS)) == expected
+    assert rows(id_rows(load_tokenizer(yttm_tokenizer, "yttm", r2l), TEXTS)) == expected
 
 
 def test_no_text_gives_no_rows(tokenizer):
-    found = id_rows(load_ids(tokenizer, "sentencepiece"), [])
+    found = id_rows(load_tokenizer(tokenizer, "sentencepiece"), [])
     assert len(found.ids) == len(found.lengths) == 0
 
 

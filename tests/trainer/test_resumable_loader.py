@@ -1,7 +1,23 @@
 import pytest
+import torch
+from nemo.collections.common.data.dataset import ConcatDataset
 from torch.utils.data import DataLoader, IterableDataset
 
 from nemo_distill.trainer.resumable_loader import resumable_loader
+
+SAMPLING = {
+    "temperature": {"sampling_technique": "temperature", "sampling_temperature": 5},
+    "random": {"sampling_technique": "random", "sampling_probabilities": [0.2, 0.8]},
+    "round-robin": {"sampling_technique": "round-robin"},
+}
+
+
+def mixed(technique="temperature", shuffle=True):
+    """A loader of two data sets of 20 and 5 batches."""
+    datasets = [list(range(20)), list(range(100, 105))]
+    return resumable_loader(
+        DataLoader(ConcatDataset(datasets, shuffle=shuffle, **SAMPLING[technique]), batch_size=1), shuffle
+    )
 
 
 def loader(shuffle=True):
@@ -25,8 +41,9 @@ def test_without_shuffling_the_order_is_the_datas():
     assert epoch(loader(shuffle=False), 3) == list(range(20))
 
 
+@pytest.mark.parametrize("loader", [loader, mixed])
 @pytest.mark.parametrize("interrupted_after", [0, 7, 20])
-def test_it_goes_on_with_the_batch_that_would_have_come_next(interrupted_after):
+def test_it_goes_on_with_the_batch_that_would_have_come_next(loader, interrupted_after):
     first = loader()
     first.sampler.set_epoch(2)
     batches = iter(first)
@@ -45,3 +62,35 @@ def test_streams_are_left_alone():
 
     stream = DataLoader(Stream())
     assert resumable_loader(stream, shuffle=True) is stream
+
+
+@pytest.mark.parametrize(
+    ("technique", "least", "most"), [("temperature", 6, 19), ("random", 14, 25), ("round-robin", 12, 12)]
+)
+def test_several_data_sets_are_sampled_in_an_order_that_depends_on_seed_and_epoch(monkeypatch, technique, least, most):
+    orders = [epoch(mixed(technique), number) for number in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    small = [batch for batch in orders[0] if batch >= 100]
+    large = [batch for batch in orders[0] if batch < 100]
+    assert len(orders[0]) == 25 and least <= len(small) <= most
+    assert len(set(large)) == len(large)
+    assert all(sorted(small[start : start + 5]) == list(range(100, 105)) for start in range(0, len(small) - 4, 5))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert epoch(mixed(technique), 0) != orders[0]
+
+
+def test_without_shuffling_each_of_several_data_sets_keeps_its_order():
+    found = epoch(mixed("round-robin", shuffle=False), 0)
+    assert found == [batch for pair in zip(range(13), [*range(100, 105)] * 3) for batch in pair][:25]
+
+
+def test_devices_share_the_batches_of_several_data_sets(monkeypatch):
+    whole = epoch(mixed(), 3)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(epoch(mixed(), 3))
+    assert [len(share) for share in shares] == [13, 13]
+    assert [batch for pair in zip(*shares) for batch in pair][:25] == whole
