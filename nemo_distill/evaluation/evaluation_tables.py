@@ -15,6 +15,7 @@ from nemo_distill.evaluation.likeness import (
     factor,
     group_of,
     kind_in_words,
+    marked,
     members,
     trained_otherwise,
 )
@@ -83,9 +84,8 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row["faster"] = factor(systems, group, alike, "sentences_per_second") if alike else None
         row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
         row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
-        rows.append(
-            row | {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
-        )
+        row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
+        rows.append(row | {"labels_selected_by": ", ".join(system.get("selected_by") or ())})
     return rows
 
 
@@ -121,7 +121,7 @@ def brief_table(evaluation: Mapping[str, Any]) -> Cells:
     for name, one in sets.items():
         for group, spread in one["groups"].items():
             metric = metrics_of(one)[0]
-            rows[group][f"{name} {metric}"] = shown_spread(metric, spread[metric])
+            rows[group][f"{name} {metric}"] = marked(shown_spread(metric, spread[metric]), systems, metric, group)
     if any(one["groups"] for one in sets.values()):
         rows = {
             group: {"system": group, "seeds": str(len(members(systems, group))), **row} for group, row in rows.items()
@@ -170,7 +170,8 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
     cells = {"system": row["system"], "runs in": row["runs in"]}
     for name, one in evaluation["test_sets"].items():
         for metric in one["scores"][row["system"]]:
-            cells[f"{name} {metric}"] = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+            score = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+            cells[f"{name} {metric}"] = marked(score, evaluation["systems"], metric, row["group"])
         gap = (one.get("gaps") or {}).get(row["group"])
         cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
     cells |= {

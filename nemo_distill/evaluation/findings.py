@@ -1,19 +1,23 @@
 """What an evaluation says in sentences: gains, differences that may be chance or not, and what the numbers mean."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nemo_distill.evaluation.comet import NOT_COMPUTED
 from nemo_distill.evaluation.evaluation_record import DISTILLED
 from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
 from nemo_distill.evaluation.likeness import (
+    MARK,
+    Systems,
     compared_with,
     factor_sentence,
     first_of,
     group_of,
     groups_of,
+    marked,
     members,
+    selected_labels,
     unfair_comparison,
 )
 from nemo_distill.evaluation.verdict import shown_share
@@ -67,10 +71,9 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
                 said.append(_compared(evaluation, found))
         for group, spread in one["groups"].items():
             if not brief:
-                said += [
-                    f"{group} has {shown_spread(metric, spread[metric])} {metric} over {spread['systems']} seeds."
-                    for metric in metrics_of(one)
-                ]
+                for metric in metrics_of(one):
+                    score = f"{shown_spread(metric, spread[metric])} {marked(metric, systems, metric, group)}"
+                    said.append(f"{group} has {score} over {spread['systems']} seeds.")
             said += _group_findings(evaluation, set_name, group, brief)
         yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
@@ -95,7 +98,8 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
         if gap["closed"]:
             over = f"over {gap['closed']['seeds']} seeds" if gap["closed"]["over"] == "seeds" else "over sentences"
             yield (
-                f"{group} closes {shown_share(gap['closed'])}, {over}, of the {gap['metric']} gap between "
+                f"{group} closes {shown_share(gap['closed'])}, {over}, of the "
+                f"{marked(gap['metric'], evaluation['systems'], gap['metric'], group)} gap between "
                 f"{gap['baseline']} and {gap['teacher']}."
             )
         else:
@@ -105,9 +109,10 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
 def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     test = found["test"].replace("_", " ")
     systems = evaluation["systems"]
-    unfair = unfair_comparison(systems, *(group_of(systems, found[side]) for side in ("system", "baseline")))
+    groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+    unfair, metric = unfair_comparison(systems, *groups), marked(found["metric"], systems, found["metric"], *groups)
     return (
-        f"{found['system']} has {found['difference']:+.2f} {found['metric']} against {found['baseline']}, "
+        f"{found['system']} has {found['difference']:+.2f} {metric} against {found['baseline']}, "
         f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})"
         f"{_reserved(unfair)}."
     )
@@ -133,6 +138,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, br
         scores = scores_by_group(evaluation, set_name, metric)
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
+        metric = marked(metric, systems, metric, group, baseline)
         seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds, {_verdict(abs(excess) > margin + EXACTNESS)}"
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
@@ -161,6 +167,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield NO_ROLES
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
         yield ALIKE
+    yield from mark_notes(systems, metrics_of(next(iter(sets))))
     yield from evaluation.get("notes") or ()
     yield UNITS
     for metric in scores[0]:
@@ -177,6 +184,16 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if any(system["speed"] for system in systems.values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:
+    """Explains `MARK` for each metric that has it."""
+    for metric in metrics:
+        if groups := [group for group in groups_of(systems) if selected_labels(systems, metric, group)]:
+            yield (
+                f"{MARK} {metric} selected the labels that {', '.join(groups)} learned from. Such a score is often "
+                f"too good: compare these systems with others by a metric that did not select."
+            )
 
 
 def shown_spread(metric: str, spread: Mapping[str, float]) -> str:
