@@ -49,6 +49,19 @@ Sentences/s and tokens/s are for many sentences together; "ms alone" is for one 
 a process of its own, with {threads} thread(s) on {device}, and the systems took turns. Of several seeds, the first was
 timed. CTranslate2 translates one batch per thread, so one sentence alone uses one thread. Tokens are counted as BLEU
 counts them. "Peak MB" is the main memory of the process, including libraries. MB are megabytes on disk."""
+# What a screen shows of these notes.
+BRIEF_GAPS = f"""\
+"Gap closed": at 0 % a student is as good as the baseline of its size, at 100 % as good as the teacher. In brackets:
+the {CONFIDENCE:.0%} confidence interval."""
+BRIEF_ALIKE = """\
+"Smaller" and "faster": compared with the teacher in the same engine and precision. Empty: the teacher did not run
+there."""
+BRIEF_SEEDS = f"""\
+"±" in the table is the standard deviation over seeds. "±" in a finding is the {CONFIDENCE:.0%} confidence interval
+of a difference over seeds. "p" is about the choice of sentences; it is the largest p of all seeds."""
+BRIEF_MEASURED = """\
+"Sentences/s": many sentences together. "ms alone": one sentence at a time. Both with {threads} thread(s) on
+{device}."""
 
 
 def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
@@ -184,6 +197,24 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if any(system["speed"] for system in systems.values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def brief_notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields explanations of the table and the findings that a screen shows, each to be understood by itself."""
+    systems, sets = evaluation["systems"], evaluation["test_sets"].values()
+    if any(one.get("gaps") for one in sets):
+        yield BRIEF_GAPS
+    elif not any(system.get("role") == DISTILLED for system in systems.values()):
+        yield NO_ROLES
+    if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
+        yield BRIEF_ALIKE
+    yield from mark_notes(systems, metrics_of(next(iter(sets)))[:1])
+    yield from evaluation.get("notes") or ()
+    if any(one["groups"] for one in sets):
+        yield BRIEF_SEEDS
+    if any(system["speed"] for system in systems.values()):
+        made = evaluation["made_with"]
+        yield BRIEF_MEASURED.format(threads=made["threads"], device=made["device"])
 
 
 def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:

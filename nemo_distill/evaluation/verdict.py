@@ -166,4 +166,4 @@ def _closed(evaluation: Mapping[str, Any], group: str) -> str:
 def shown_share(closed: Interval) -> str:
     """Returns the closed share of a gap, such as `61 % (48 to 75 %)`."""
     value, low, high = (100 * closed[key] for key in ("value", "low", "high"))
-    return f"{value:.0f} % ({low:.0f} to {high:.0f} %)"
+    return f"{round(value)} % ({round(low)} to {round(high)} %)"  # as integers, because zero has no sign then
