@@ -5,13 +5,16 @@ Call `set_up_console` before NeMo is imported.
 
 import logging
 import os
+import re
 import signal
 import sys
+import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -46,6 +49,9 @@ LIBRARY_LOGGERS = (
     "torch.distributed",
 )
 FILE_WIDTH = 240  # columns of a table, if the output is not a terminal
+AROUND_CELL = 3  # spaces and a line
+TOGETHER = re.compile(r" (?=[%=<±])|(?<=[=<±]) ")  # spaces in `5 %` or `p = 0.05`, where no line ends
+UNBROKEN = "\N{NO-BREAK SPACE}"
 console = logging.getLogger("nemo_distill")
 
 
@@ -102,11 +108,40 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Prints a table. All columns except the first are right-aligned."""
-    table = Table(title=title)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
+    """Prints a table. All columns except the first are right-aligned.
+
+    If a terminal is too narrow, there are several tables, each with the first column and some of the others.
+    """
     screen = Console()
-    (screen if screen.is_terminal else Console(width=FILE_WIDTH)).print(table)
+    screen = screen if screen.is_terminal else Console(width=FILE_WIDTH)
+    for shown in _parts([max(map(cell_len, column)) for column in zip(columns, *rows)], screen.width):
+        table = Table(title=title)
+        for index in shown:
+            table.add_column(columns[index], justify="right" if index else "left")
+        for row in rows:
+            table.add_row(*(escape(row[index]) for index in shown))
+        screen.print(table)
+
+
+def _parts(widths: Sequence[int], screen: int) -> list[list[int]]:
+    """Returns the columns of each table, so that each table fits, if it can: always the first, and some others."""
+    parts = [[0]]
+    for index in range(1, len(widths)):
+        drawn = sum(widths[column] + AROUND_CELL for column in (*parts[-1], index)) + 1
+        if drawn > screen and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(index)
+    return parts
+
+
+def print_list(title: str, sentences: Iterable[str]) -> None:
+    """Prints a heading and a list of sentences, wrapped on a terminal; nothing if there are none."""
+    screen = Console()
+    width = screen.width if screen.is_terminal else sys.maxsize
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    together = (TOGETHER.sub(UNBROKEN, " ".join(sentence.split())) for sentence in sentences)
+    wrapped = [wrapper.fill(sentence).replace(UNBROKEN, " ") for sentence in together]
+    if wrapped:
+        print(title, *wrapped, sep="\n", end="\n\n")

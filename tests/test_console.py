@@ -1,6 +1,43 @@
-from nemo_distill.console import print_table
+import re
+
+from nemo_distill.console import print_list, print_table
 
 
 def test_a_cell_is_shown_as_it_is(capfd):
     print_table(["training", "best"], [["model_path=[a.nemo,b.nemo]", "1"]])
     assert "model_path=[a.nemo,b.nemo]" in capfd.readouterr().out
+
+
+def shown(capfd, monkeypatch, columns):
+    """The lines that a terminal of so many columns shows, without their style."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take the output for a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(["system", "BLEU", "parameters", "sentences/s"], [["teacher_int8", "40.13", "1,056,232", "1,194.3"]])
+    print_list(
+        "Findings",
+        ["A sentence that is\n  longer than a line of the terminal.", "No line ends inside of the number 100 %."],
+    )
+    return re.sub(r"\x1b\[[0-9;]*m", "", capfd.readouterr().out).splitlines()
+
+
+def test_a_terminal_that_is_too_narrow_shows_several_tables_of_whole_cells(capfd, monkeypatch):
+    lines = shown(capfd, monkeypatch, 40)
+    assert max(map(len, lines)) <= 40
+    cells = [cell for line in lines for cell in re.split(r"[│┃]", line)]
+    assert [cell.strip() for cell in cells].count("teacher_int8") == 2
+    for cell in ("system", "40.13", "parameters", "1,056,232", "sentences/s", "1,194.3"):
+        assert cell in [one.strip() for one in cells]
+    assert lines[-6:] == [
+        "Findings",
+        "- A sentence that is longer than a line",
+        "  of the terminal.",
+        "- No line ends inside of the number",
+        "  100 %.",
+        "",
+    ]
+
+
+def test_a_wide_terminal_shows_one_table(capfd, monkeypatch):
+    lines = shown(capfd, monkeypatch, 120)
+    assert sum("teacher_int8" in line for line in lines) == 1
+    assert "- A sentence that is longer than a line of the terminal." in lines

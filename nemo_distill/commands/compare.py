@@ -35,6 +35,6 @@ def main(cfg: DictConfig) -> None:
         prepare_corpus(config.corpus)
         do_steps(config)
         evaluation = evaluation_of(config).run()
-        print_evaluation(evaluation)
+        print_evaluation(evaluation, folder / "evaluation")
         if config.report and not _report_problems(config.report):
             write_report(ReportConfig(folder, folder / "evaluation", folder / "report"))

@@ -78,4 +78,4 @@ def main(cfg: DictConfig) -> None:
     job = evaluation_job(cfg)
     with plain_errors(goes_on=True):
         evaluation = job.run()
-    print_evaluation(evaluation)
+    print_evaluation(evaluation, job.folder)

@@ -73,7 +73,7 @@ class LabellingJob:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
             reverse = NeMoScorer(self.reverse_model, device)
-        return Translator(translate, policy, reverse)
+        return Translator(translate, policy, reverse, self.assembly.noise)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
         """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
@@ -133,6 +133,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         folder, sources, config.references, config.reading, config.criteria(),
         config.name, config.keep_dropped, config.workers,
         [LabelFolder.finished(path, sources) for path in config.more_labels], config.quality, config.keep_hypotheses,
+        config.noise,
     )  # fmt: skip
     engine = {key: getattr(config, key) for key in ("dtype", "weights", "source_language", "target_language")}
     return LabellingJob(

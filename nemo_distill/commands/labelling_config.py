@@ -26,6 +26,7 @@ from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.api_teacher import ApiSettings
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
+from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.selection import Criteria, Selection
 from nemo_distill.pseudo_labels.shards import LabelFolder
@@ -85,6 +86,8 @@ class LabellingConfig(Selection, ModelSection):
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
     """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
+    noise: LabelNoise = Field(default_factory=LabelNoise)
+    """Noise of the source before the teacher reads it."""
     shard_lines: int = Field(default=10000, ge=1)
     """Source lines in a shard, which is what a killed process loses at most."""
     chunk_lines: int = Field(default=2048, ge=1)
@@ -190,7 +193,7 @@ class LabellingConfig(Selection, ModelSection):
     def unused_section_problems(self) -> list[str]:
         """Returns a sentence for each section that has no effect with this engine."""
         unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
-        unused |= {"search": self.engine in (FILE, API) and self.search}
+        unused |= {"search": self.engine in (FILE, API) and self.search, "noise": self.engine == FILE and self.noise}
         return [
             f"{key} has no effect with engine={self.engine}; leave it out."
             for key, value in unused.items()
@@ -387,6 +390,7 @@ class LabellingConfig(Selection, ModelSection):
         copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
         own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
         own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
+        own |= {"noise": self.noise.decisive()} if self.noise.is_some else {}
         return {
             **{key: getattr(self, key) for key in copied},
             **own,

@@ -25,6 +25,7 @@ from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
+from nemo_distill.text.selected_by import training_selected_by
 
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -247,6 +248,16 @@ def start_from_nemo(cfg: DictConfig, model: Any) -> None:
             model.cfg.started_from = {"model": str(path), "sha256": NemoArchive(path).sha256()}
 
 
+def _record_labels(cfg: DictConfig, model: Any) -> None:
+    """Lists in the model's config the metrics that selected labels for it, or for the model that it starts from."""
+    names = set(training_selected_by(cfg.model.get("train_ds") or {}))
+    if path := cfg.get("init_from_nemo_model"):
+        names |= {*NemoArchive(path).config.get("labels_selected_by", [])}
+    if names:
+        with open_dict(model.cfg):
+            model.cfg.labels_selected_by = sorted(names)
+
+
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     """Trains and tests `model`, according to `do_training` and `do_testing`.
 
@@ -256,6 +267,7 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     from nemo_distill.trainer.safe_checkpoints import complete_training
 
     if cfg.get("do_training", True):
+        _record_labels(cfg, getattr(model, "student", model))
         try:
             trainer.fit(model)
         except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM

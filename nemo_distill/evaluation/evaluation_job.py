@@ -243,6 +243,7 @@ class EvaluationJob:
                 "role": system.role,
                 "training": trained.training(),
                 "label_smoothing": trained.label_smoothing(),
+                "selected_by": trained.selected_by(),
                 "speed": speeds.get(name),
             }
         return found

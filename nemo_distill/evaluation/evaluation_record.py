@@ -40,7 +40,10 @@ class TrainingRecord(TypedDict):
 
 @with_config(OPEN)
 class SystemRecord(TypedDict):
-    """Size, speed and training of a system. `same_model_as` names another system that runs the same model."""
+    """Size, speed and training of a system. `same_model_as` names another system that runs the same model.
+
+    `selected_by` lists the metrics that selected the labels that the model was trained on.
+    """
 
     engine: str
     sha256: str | None
@@ -55,6 +58,7 @@ class SystemRecord(TypedDict):
     compression: NotRequired[float | None]
     training: NotRequired[TrainingRecord | None]
     label_smoothing: NotRequired[float | None]
+    selected_by: NotRequired[list[str]]
     speed: NotRequired[dict[str, float | None] | None]
 
 

@@ -7,14 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.console import markdown_table, print_table
+from nemo_distill.console import markdown_table, print_list, print_table
 from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
-from nemo_distill.evaluation.findings import DIGITS, findings, metrics_of, notes, shown_spread
+from nemo_distill.evaluation.findings import DIGITS, brief_notes, findings, metrics_of, notes, shown_spread
 from nemo_distill.evaluation.likeness import (
     compared_with,
     factor,
     group_of,
     kind_in_words,
+    marked,
     members,
     trained_otherwise,
 )
@@ -37,7 +38,7 @@ TRAINING_COLUMNS = {
     "training_seconds": "training, h:mm:ss",
     "preparation_seconds": "labels and caches, h:mm:ss",
 }
-GAP, OTHERWISE = "gap closed", "trained unlike"
+GAP, OTHERWISE, SMOOTHING = "gap closed", "trained unlike", "label smoothing"
 BRIEF = ("parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
 
 
@@ -83,9 +84,8 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row["faster"] = factor(systems, group, alike, "sentences_per_second") if alike else None
         row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
         row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
-        rows.append(
-            row | {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
-        )
+        row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
+        rows.append(row | {"labels_selected_by": ", ".join(system.get("selected_by") or ())})
     return rows
 
 
@@ -121,7 +121,7 @@ def brief_table(evaluation: Mapping[str, Any]) -> Cells:
     for name, one in sets.items():
         for group, spread in one["groups"].items():
             metric = metrics_of(one)[0]
-            rows[group][f"{name} {metric}"] = shown_spread(metric, spread[metric])
+            rows[group][f"{name} {metric}"] = marked(shown_spread(metric, spread[metric]), systems, metric, group)
     if any(one["groups"] for one in sets.values()):
         rows = {
             group: {"system": group, "seeds": str(len(members(systems, group))), **row} for group, row in rows.items()
@@ -145,7 +145,7 @@ def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
                 words: shown_seconds(row[key]) if key.endswith("seconds") else _number(row[key], 0)
                 for key, words in TRAINING_COLUMNS.items()
             },
-            "label smoothing": "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
+            SMOOTHING: "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
         }
         for row in as_rows(evaluation)
         if row["system"] in trained
@@ -170,7 +170,8 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
     cells = {"system": row["system"], "runs in": row["runs in"]}
     for name, one in evaluation["test_sets"].items():
         for metric in one["scores"][row["system"]]:
-            cells[f"{name} {metric}"] = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+            score = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+            cells[f"{name} {metric}"] = marked(score, evaluation["systems"], metric, row["group"])
         gap = (one.get("gaps") or {}).get(row["group"])
         cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
     cells |= {
@@ -224,11 +225,19 @@ def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     write_json(folder / EVALUATION_NAME, evaluation)
 
 
-def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Prints the most important results, the verdict last."""
+def print_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
+    """Prints the most important results, the verdict last.
+
+    Args:
+        evaluation: as in `evaluation.json`.
+        folder: where `evaluation.md` is, which has the rest.
+    """
     print_table(*brief_table(evaluation))
     if costs := cost_table(evaluation):
-        print_table(*costs)
-    for lines in (findings(evaluation, brief=True), notes(evaluation), verdict_sentences(evaluation)):
-        if said := [" ".join(line.split()) for line in lines]:
-            print(*said, sep="\n", end="\n\n")
+        columns, rows = costs
+        shown = [index for index, column in enumerate(columns) if column != SMOOTHING]
+        print_table([columns[index] for index in shown], [[row[index] for index in shown] for row in rows])
+    print_list("\nFindings", findings(evaluation, brief=True))
+    more = f"All scores, and how they were computed: {folder / 'evaluation.md'}"
+    print_list("How to read the table", [*brief_notes(evaluation), more])
+    print_list("Verdict", verdict_sentences(evaluation))

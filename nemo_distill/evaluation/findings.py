@@ -1,19 +1,23 @@
 """What an evaluation says in sentences: gains, differences that may be chance or not, and what the numbers mean."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nemo_distill.evaluation.comet import NOT_COMPUTED
 from nemo_distill.evaluation.evaluation_record import DISTILLED
 from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
 from nemo_distill.evaluation.likeness import (
+    MARK,
+    Systems,
     compared_with,
     factor_sentence,
     first_of,
     group_of,
     groups_of,
+    marked,
     members,
+    selected_labels,
     unfair_comparison,
 )
 from nemo_distill.evaluation.verdict import shown_share
@@ -49,6 +53,19 @@ Sentences/s and tokens/s are for many sentences together; "ms alone" is for one 
 a process of its own, with {threads} thread(s) on {device}, and the systems took turns. Of several seeds, the first was
 timed. CTranslate2 translates one batch per thread, so one sentence alone uses one thread. Tokens are counted as BLEU
 counts them. "Peak MB" is the main memory of the process, including libraries. MB are megabytes on disk."""
+# What a screen shows of these notes.
+BRIEF_GAPS = f"""\
+"Gap closed": at 0 % a student is as good as the baseline of its size, at 100 % as good as the teacher. In brackets:
+the {CONFIDENCE:.0%} confidence interval."""
+BRIEF_ALIKE = """\
+"Smaller" and "faster": compared with the teacher in the same engine and precision. Empty: the teacher did not run
+there."""
+BRIEF_SEEDS = f"""\
+"±" in the table is the standard deviation over seeds. "±" in a finding is the {CONFIDENCE:.0%} confidence interval
+of a difference over seeds. "p" is about the choice of sentences; it is the largest p of all seeds."""
+BRIEF_MEASURED = """\
+"Sentences/s": many sentences together. "ms alone": one sentence at a time. Both with {threads} thread(s) on
+{device}."""
 
 
 def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
@@ -71,10 +88,9 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
                 said.append(_compared(evaluation, found))
         for group, spread in one["groups"].items():
             if not brief:
-                said += [
-                    f"{group} has {shown_spread(metric, spread[metric])} {metric} over {spread['systems']} seeds."
-                    for metric in metrics_of(one)
-                ]
+                for metric in metrics_of(one):
+                    score = f"{shown_spread(metric, spread[metric])} {marked(metric, systems, metric, group)}"
+                    said.append(f"{group} has {score} over {spread['systems']} seeds.")
             said += _group_findings(evaluation, set_name, group, brief)
         yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
@@ -99,7 +115,8 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
         if gap["closed"]:
             over = "over sentences" if gap["closed"]["over"] == "sentences" else f"over {gap['closed']['seeds']} seeds"
             yield (
-                f"{group} closes {shown_share(gap['closed'])}, {over}, of the {gap['metric']} gap between "
+                f"{group} closes {shown_share(gap['closed'])}, {over}, of the "
+                f"{marked(gap['metric'], evaluation['systems'], gap['metric'], group)} gap between "
                 f"{gap['baseline']} and {gap['teacher']}."
             )
         else:
@@ -109,9 +126,10 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
 def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     test = found["test"].replace("_", " ")
     systems = evaluation["systems"]
-    unfair = unfair_comparison(systems, *(group_of(systems, found[side]) for side in ("system", "baseline")))
+    groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+    unfair, metric = unfair_comparison(systems, *groups), marked(found["metric"], systems, found["metric"], *groups)
     return (
-        f"{found['system']} has {found['difference']:+.2f} {found['metric']} against {found['baseline']}, "
+        f"{found['system']} has {found['difference']:+.2f} {metric} against {found['baseline']}, "
         f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})"
         f"{_reserved(unfair)}."
     )
@@ -137,6 +155,7 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, br
         scores = scores_by_group(evaluation, set_name, metric)
         contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
         excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
+        metric = marked(metric, systems, metric, group, baseline)
         seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds, {_verdict(abs(excess) > margin + EXACTNESS)}"
         if math.isinf(margin):
             seeds = f"{metric} over seeds: fewer than two of them in common"
@@ -165,6 +184,7 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield NO_ROLES
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
         yield ALIKE
+    yield from mark_notes(systems, metrics_of(next(iter(sets))))
     yield from evaluation.get("notes") or ()
     yield UNITS
     for metric in scores[0]:
@@ -181,6 +201,34 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if any(system["speed"] for system in systems.values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def brief_notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields explanations of the table and the findings that a screen shows, each to be understood by itself."""
+    systems, sets = evaluation["systems"], evaluation["test_sets"].values()
+    if any(one.get("gaps") for one in sets):
+        yield BRIEF_GAPS
+    elif not any(system.get("role") == DISTILLED for system in systems.values()):
+        yield NO_ROLES
+    if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
+        yield BRIEF_ALIKE
+    yield from mark_notes(systems, metrics_of(next(iter(sets)))[:1])
+    yield from evaluation.get("notes") or ()
+    if any(one["groups"] for one in sets):
+        yield BRIEF_SEEDS
+    if any(system["speed"] for system in systems.values()):
+        made = evaluation["made_with"]
+        yield BRIEF_MEASURED.format(threads=made["threads"], device=made["device"])
+
+
+def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:
+    """Explains `MARK` for each metric that has it."""
+    for metric in metrics:
+        if groups := [group for group in groups_of(systems) if selected_labels(systems, metric, group)]:
+            yield (
+                f"{MARK} {metric} selected the labels that {', '.join(groups)} learned from. Such a score is often "
+                f"too good: compare these systems with others by a metric that did not select."
+            )
 
 
 def shown_spread(metric: str, spread: Mapping[str, float]) -> str:

@@ -19,6 +19,7 @@ from nemo_distill.evaluation.likeness import (
     groups_of,
     kind,
     like_teacher,
+    marked,
     members,
     of_one_size,
     training_difference,
@@ -139,7 +140,7 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
         if first_of(systems, group).get("same_model_as"):
             continue
         if gain := gain_over_size(group, systems, scores):
-            yield _sentence(group, gain, metric)
+            yield _sentence(group, gain, marked(metric, systems, metric, group))
         for baseline in _baselines(group, systems):
             if difference := training_difference(systems, group, baseline):
                 yield (

@@ -18,6 +18,7 @@ ENGINES = {
     "hugging_face": "Hugging Face",
     TEXT_ONLY: "only text",
 }
+MARK = "†"  # behind scores by a metric that also selected labels
 COUNTED = {"steps": "steps", "tokens_in_batch": "tokens in a batch"}  # what makes two trainings alike
 
 
@@ -111,6 +112,17 @@ def trained_otherwise(systems: Systems, group: str) -> str:
     """Returns the names of the groups that have a group's size, run as it does, but were trained otherwise; or ""."""
     others = [other for other in groups_of(systems) if kind(systems, other) == kind(systems, group)]
     return ", ".join(other for other in others if other != group and unfair_comparison(systems, group, other))
+
+
+def marked(text: str, systems: Systems, metric: str, *groups: str) -> str:
+    """Returns a metric's name or score, with `MARK` behind it if the metric selected labels for one of the groups."""
+    return f"{text}{MARK}" if any(selected_labels(systems, metric, group) for group in groups) else text
+
+
+def selected_labels(systems: Systems, metric: str, group: str) -> bool:
+    """True if a metric selected labels that a group was trained on. Then it is no independent judge of the group."""
+    names = (name for member in members(systems, group).values() for name in systems[member].get("selected_by") or ())
+    return metric.casefold() in map(str.casefold, names)
 
 
 def mean_of(systems: Systems, group: str, key: str) -> float | None:

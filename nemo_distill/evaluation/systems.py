@@ -148,6 +148,12 @@ class System:
             return None
         return float(NemoArchive(self.model).config.get("label_smoothing") or 0.0)
 
+    def selected_by(self) -> list[str]:
+        """The metrics that selected the labels that the model was trained on, as far as its training recorded them."""
+        if self.engine == "ctranslate2":
+            return ExportRecord.read(self.model).labels_selected_by
+        return list(NemoArchive(self.model).config.get("labels_selected_by", [])) if self.engine in OF_NEMO else []
+
 
 @dataclass(frozen=True)
 class TextSystem(System):
@@ -206,6 +212,10 @@ class TextSystem(System):
     def label_smoothing(self) -> None:
         """None: not known."""
         return None
+
+    def selected_by(self) -> list[str]:
+        """An empty list: not known."""
+        return []
 
 
 def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: Sequence[str]) -> list[Pair]:

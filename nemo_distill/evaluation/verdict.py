@@ -8,14 +8,17 @@ import numpy as np
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, VerdictRecord
 from nemo_distill.evaluation.gains import TAILS, interval
 from nemo_distill.evaluation.likeness import (
+    MARK,
     Systems,
     compared_with,
     factor_sentence,
     first_of,
     groups_of,
     kind_in_words,
+    marked,
     mean_of,
     members,
+    selected_labels,
     teachers,
 )
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
@@ -101,7 +104,7 @@ def verdict_sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
         return
     systems, ship = evaluation["systems"], found["ship"]
     yield f"Ship {ship} ({kind_in_words(systems, ship)}): {_because(found)}."
-    yield f"It has {_costs(found)}{_closed(evaluation, ship)}."
+    yield f"It has {_costs(found, systems)}{_closed(evaluation, ship)}.{_reserve(evaluation, found)}"
     against = compared_with(systems, ship)
     said = against and factor_sentence(systems, ship, against)
     untimed = "" if mean_of(systems, ship, SPEED) else " Its speed was not measured."
@@ -119,12 +122,25 @@ def _because(found: VerdictRecord) -> str:
     }[found["because"]]
 
 
-def _costs(found: VerdictRecord) -> str:
+def _costs(found: VerdictRecord, systems: Systems) -> str:
     parts = [
-        f"{difference['value']:+.2f} {found['metric']} against {other} ({shown_interval(difference)})"
+        f"{difference['value']:+.2f} {marked(found['metric'], systems, found['metric'], found['ship'], other)} "
+        f"against {other} ({shown_interval(difference)})"
         for other, difference in found["differences"].items()
     ]
     return " and ".join(parts)
+
+
+def _reserve(evaluation: Mapping[str, Any], found: VerdictRecord) -> str:
+    """Returns a sentence if the metric of the verdict selected labels of a candidate, so that it may favour it."""
+    systems, metric = evaluation["systems"], found["metric"]
+    groups = [group for group in _candidates(systems) if selected_labels(systems, metric, group)]
+    if not groups:
+        return ""
+    (first, *_) = (of_system for one in evaluation["test_sets"].values() for of_system in one["scores"].values())
+    others = [name for name in first if not any(selected_labels(systems, name, group) for group in groups)]
+    check = f"see whether {others[0]} agrees" if others else "check it by another metric"
+    return f" {MARK} {metric} also selected the labels that {', '.join(groups)} learned from: {check}."
 
 
 def shown_interval(found: Interval, scale: float = 1, digits: int = 2) -> str:
@@ -152,4 +168,5 @@ def _closed(evaluation: Mapping[str, Any], group: str) -> str:
 def shown_share(closed: Interval) -> str:
     """Returns the closed share of a gap, such as `61 % (48 to 75 %)`; of two seeds `61 % (57 and 65 %)`."""
     value, low, high = (100 * closed[key] for key in ("value", "low", "high"))
-    return f"{value:.0f} % ({low:.0f} {'and' if closed['over'] == 'both seeds' else 'to'} {high:.0f} %)"
+    between = "and" if closed["over"] == "both seeds" else "to"
+    return f"{round(value)} % ({round(low)} {between} {round(high)} %)"  # as integers, because zero has no sign then

@@ -219,6 +219,8 @@ def take(run: Run, at_a_time: int = 1) -> bool:
 def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
     """Does a step unless it has been done before, and returns its wall time in seconds.
 
+    This includes earlier attempts: of a training those that it resumed, of other steps all.
+
     Args:
         run: the step.
         lock: a file descriptor that the step's process keeps open.
@@ -231,13 +233,17 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
         return 0.0
     if record := run.work.finished():
         return record["seconds"]
-    run.work.begin()
+    earlier = run.earlier_seconds
+    run.work.begin(seconds=earlier)
     started, name = time.monotonic(), run.folder.name
     console.info(f"{name}: started" + (f"; what it prints is in {run.log_path}" if at_a_time > 1 else ""))
     code, printed = _printed(run, lock, at_a_time) if at_a_time > 1 else (_exit_code(run, lock), "")
+    seconds = earlier + time.monotonic() - started
     if code:
+        run.work.begin(seconds=seconds)
         raise SystemExit(f"\n{printed}{name} did not finish; the same command goes on from there.")
-    seconds = max(time.monotonic() - started, (read_run(run.folder) or {}).get("seconds", 0.0))  # and earlier ones
+    if training := read_run(run.folder):  # it counts earlier attempts only if it went on from their checkpoints
+        seconds = max(seconds - earlier, training.get("seconds", 0.0))
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached

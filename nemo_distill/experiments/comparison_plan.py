@@ -19,7 +19,7 @@ from nemo_distill.experiments.comparison_section import (
 from nemo_distill.experiments.equal_steps import with_length
 from nemo_distill.experiments.sweep import job_command
 from nemo_distill.storage.ledger import Work
-from nemo_distill.storage.records import OPEN
+from nemo_distill.storage.records import OPEN, read_json
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
 # Of a baseline whose tokenizers come from a teacher that is there.
@@ -84,6 +84,12 @@ class Run:
         """The records of the step. That it began lies outside its folder, where NeMo moves files when it resumes."""
         begun = self.lock_path.with_name(f"{self.folder.name}.json")
         return Work(self.folder / "finished.json", {"arguments": list(self.arguments)}, begun, Finished)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Wall time of attempts that failed or were interrupted."""
+        begun = self.work.begun_path
+        return ((read_json(begun) if begun else None) or {}).get("seconds", 0.0)
 
 
 class Step(NamedTuple):

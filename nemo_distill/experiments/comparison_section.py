@@ -192,9 +192,15 @@ class ComparisonConfig:
         yield from ((key, override) for key, overrides in given.items() for override in overrides)
 
     def _name_problems(self) -> Iterator[str]:
-        taken = {TEACHER}
+        taken, format = {TEACHER}, self.evaluation.export
+        exports = {f"{group}_{format}": group for group in (TEACHER, *self.baselines, *self.methods) if format}
         for kind in ("baselines", "methods"):
             for group in getattr(self, kind):
+                if group in exports:
+                    yield (
+                        f"{kind}.{group} has the name that the export of {exports[group]} gets; rename it, or set "
+                        "evaluation.export=null."
+                    )
                 if group in taken:
                     yield f"{kind}.{group}: another model of the comparison has this name; take another."
                 elif not NAME.fullmatch(group):

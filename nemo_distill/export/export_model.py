@@ -98,6 +98,7 @@ def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str
         source=sides[0],
         target=sides[1],
         versions={"nemo_distill": __version__, **{name: version(name) for name in PACKAGES[settings.format]}},
+        labels_selected_by=config.get("labels_selected_by", []),
     )
 
 

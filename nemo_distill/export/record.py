@@ -1,6 +1,6 @@
 """The record of an export, `nemo_distill.json`: how it was made, and how to use it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,6 +102,7 @@ class ExportRecord:
         versions: versions of the packages that made the export.
         quality: what the export costs; None if that was not measured.
         shortlist: how the shortlist was made; None if there is none.
+        labels_selected_by: the metrics that selected the labels that the model was trained on.
     """
 
     __pydantic_config__ = CLOSED
@@ -115,6 +116,7 @@ class ExportRecord:
     versions: dict[str, str]
     quality: Quality | None = None
     shortlist: Shortlist | None = None
+    labels_selected_by: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
+from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
 from nemo_distill.pseudo_labels.quality import (
     QualitySettings,
@@ -52,6 +53,7 @@ class Assembly:
         more_labels: further labels of the same source, whose hypotheses are added to those of `labels`.
         quality: where the scores of hypotheses come from.
         keep_hypotheses: write all hypotheses to a file.
+        noise: what was done to the lines before they were translated.
     """
 
     labels: LabelFolder
@@ -65,6 +67,7 @@ class Assembly:
     more_labels: Sequence[LabelFolder] = ()
     quality: QualitySettings = field(default_factory=QualitySettings)
     keep_hypotheses: bool = False
+    noise: LabelNoise = field(default_factory=LabelNoise)
 
     @property
     def work(self) -> Work:
@@ -91,7 +94,12 @@ class Assembly:
             "quality": quality if self.quality.is_given else None,
             "keep_dropped": self.keep_dropped,
             "keep_hypotheses": self.keep_hypotheses,
+            **({"noise": asdict(self.noise)} if self.noise.is_some else {}),
         }
+
+    def source_text(self, number: int, text: str) -> str:
+        """Returns the source of a pair from the text of a line."""
+        return text if self.noise.written == "clean" else self.noise.of_line(number, text)
 
     def files(self) -> list[Path]:
         """Returns the output files that are written before the manifest."""
@@ -163,7 +171,9 @@ def _scored(assembly: Assembly) -> Iterator[Candidate]:
 def _scored_digest(assembly: Assembly) -> str:
     """Returns what identifies the command and all hypotheses that it scores."""
     labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
-    return Work(Path(), {"command": assembly.quality.command, "labels": labels}).digest
+    settings: dict[str, Any] = {"command": assembly.quality.command, "labels": labels}
+    settings |= {"noise": asdict(assembly.noise)} if assembly.noise.is_some else {}
+    return Work(Path(), settings).digest
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:
@@ -182,7 +192,7 @@ def candidates(assembly: Assembly) -> Iterator[Candidate]:
             what = "has no row in the shards" if None in found else "has changed since it was translated"
             raise ShardError(f"source line {number}, {_place(assembly.sources, number)}, {what}.")
         cleaned = clean_line(reference, assembly.policy).text if reference is not None else None
-        yield Candidate(clean_line(raw, assembly.policy).text, theirs, cleaned)
+        yield Candidate(assembly.source_text(number, clean_line(raw, assembly.policy).text), theirs, cleaned)
     if next(rows, None) is not None:
         raise ShardError(f"the shards go on after the last source line, {number}.")
 

@@ -6,17 +6,55 @@ shards. The processes do not communicate. The one that finds all shards complete
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from random import Random
+from typing import Any, Literal, Protocol
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import section
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import Header, LabelFolder, Row, count_rows, write_shard
 from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
+from nemo_distill.text.text_noise import TEXT_NOISE, TextNoise
+
+
+@section
+class LabelNoise(TextNoise):
+    """Noise of the source before the teacher reads it."""
+
+    seed: int = 0
+    """The same seed gives each line the same noise."""
+    written: Literal["noised", "clean"] = "noised"
+    """The source in `pseudo.src`, next to the translation of the noised source."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each key that has no effect, because there is no noise."""
+        if self.is_some:
+            return []
+        return [
+            f"{key}={getattr(self, key)} has no effect without noise, such as typing=0.05."
+            for key in ("seed", "written")
+            if getattr(self, key) != getattr(LabelNoise(), key)
+        ]
+
+    @property
+    def is_some(self) -> bool:
+        """True if there is noise."""
+        return any(getattr(self, kind) for kind in TEXT_NOISE)
+
+    def decisive(self) -> dict[str, Any]:
+        """Returns what the translations depend on."""
+        return {key: value for key, value in asdict(self).items() if key != "written"}
+
+    def of_line(self, number: int, text: str) -> str:
+        """Returns a line with noise that depends on the seed and the number of the line only."""
+        words = text.split() if self.is_some else []
+        noisy = list(self.of_text(words, Random(f"{self.seed} {number}")))
+        return text if noisy == words else " ".join(noisy)
 
 
 @dataclass(frozen=True)
@@ -50,15 +88,20 @@ class Translator:
         translate: translates texts, given the number of the first line. Dropped lines are passed as empty texts.
         policy: how to treat invalid lines.
         reverse: scores the hypotheses; optional.
+        noise: what is done to the lines before they are translated.
     """
 
     translate: Translate
     policy: LinePolicy
     reverse: Scorer | None = None
+    noise: LabelNoise = field(default_factory=LabelNoise)
 
     def rows(self, first_line: int, raw_lines: Sequence[bytes]) -> list[Row]:
         """Returns the rows of lines that are numbered from `first_line`."""
-        lines = [clean_line(raw, self.policy) for raw in raw_lines]
+        clean = (clean_line(raw, self.policy) for raw in raw_lines)
+        lines = [
+            replace(line, text=self.noise.of_line(number, line.text)) for number, line in enumerate(clean, first_line)
+        ]
         translations = self.translate(first_line, [line.text for line in lines])
         if len(translations) != len(lines):
             raise DataError(f"the engine gave {len(translations)} translations of {len(lines)} lines")

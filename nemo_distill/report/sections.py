@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences
+from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences, mark_notes
 from nemo_distill.failures.failure_table import NOTES, failure_findings
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
@@ -121,7 +121,8 @@ def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     ]
     gaps = [GAPS, *reasons] if any(one.get("gaps") for one in evaluation.test_sets.values()) else []
     unlike = [UNLIKE] if any("trained unlike" in table.columns for table in tables) else []
-    return Section("Quality", [*gaps, *unlike, UNITS, STARS], tables)
+    marks = mark_notes(evaluation.systems, evaluation.metrics)
+    return Section("Quality", [*gaps, *unlike, *marks, UNITS, STARS], tables)
 
 
 def _failures(evaluation: Evaluation, linked: bool) -> Section:

@@ -68,12 +68,16 @@ class Work:
             raise DataError(f"'{path}' was made with other settings: {'; '.join(changes)}")
         return None if changes else self.finished()
 
-    def begin(self) -> None:
-        """Writes the record at the start of the work."""
+    def begin(self, **facts: Any) -> None:
+        """Writes the record at the start of the work.
+
+        Args:
+            facts: what the record contains besides the settings.
+        """
         if self.begun_path is None:
             raise ValueError("begin() needs the path of a record that begins the work")
         self.begun_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.begun_path, {"settings": self.settings})
+        write_json(self.begun_path, {"settings": self.settings, **facts})
 
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the record at the end of the work, and returns it.

@@ -21,6 +21,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, parallel_lines
+from nemo_distill.text.selected_by import selected_by
 
 Item = TypeVar("Item")
 WEIGHT_UNIT = 1e-6  # weights are rounded to it
@@ -135,7 +136,8 @@ def write_mix(
         written = zip(texts, (source_file, target_file))
         files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
-    return mix.work.finish({"lines": lines, "corpora": corpora, "files": files})
+    selected = selected_by(path for corpus in mix.corpora.values() for path in corpus.targets)
+    return mix.work.finish({"lines": lines, "corpora": corpora, "selected_by": selected, "files": files})
 
 
 def _plan(mix: Mix) -> dict[str, Part]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import section
-from nemo_distill.text.text_noise import TEXT_NOISE
+from nemo_distill.text.text_noise import TEXT_NOISE, TextNoise
 
 WORD_START = "▁"  # marks the first piece of a word in SentencePiece and youtokentome
 SEEDS = 1 << 31
@@ -23,7 +23,7 @@ NO_MERGE = float("-inf")
 
 
 @section
-class SourceNoise:
+class SourceNoise(TextNoise):
     """The types and amounts of noise."""
 
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -34,31 +34,11 @@ class SourceNoise:
     """Probability of replacing a word with the unknown token."""
     bpe_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of skipping a BPE merge; 0.1 is usual (Provilkov et al. 2020, arXiv 1910.13267)."""
-    case: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of writing a sentence in lower case, in capitals, or each word with a capital."""
-    typing: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of a typing error in a word: letters swapped, left out, doubled, or hit beside on the keyboard."""
-    punctuation: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of leaving out, doubling or replacing a punctuation mark."""
-    whitespace: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of joining a word with the next one, or of splitting it in two."""
-    tags: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of an inline tag, such as `<b>`, around words of a sentence. The student learns to leave it out, as
-    the target has none."""
-    emoji: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of adding an emoji to a sentence. The student learns to leave it out, as the target has none."""
 
     @property
     def is_none(self) -> bool:
         """True if there is no noise."""
         return self == SourceNoise()
-
-    def of_text(self, words: Sequence[str], random: Random) -> Sequence[str]:
-        """Returns the words of a sentence with noise of the text."""
-        for name, function in TEXT_NOISE.items():
-            if (probability := getattr(self, name)) and words:
-                words = [word for word in function(words, probability, random) if word] or words
-        return words
 
 
 class NoisySource:

@@ -32,6 +32,7 @@ from nemo_distill.storage.ledger import Work
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.fragments import Fragment, FragmentReader
 from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.selected_by import selected_by
 from nemo_distill.text.token_ids import TokenIds
 from nemo_distill.text.tokenizer_training import numbered_fingerprints
 
@@ -214,6 +215,7 @@ def _write_tar_files(
         "padding": round(1 - tokens / int((shapes[:, 0] * (shapes[:, 1] + shapes[:, 2])).sum()), 4),
         "devices": data.devices,
         "repeated_batches": plan.repeated,
+        "selected_by": selected_by(data.targets),
     }
 
 

@@ -8,6 +8,10 @@ to read instead. These errors are among those that harm translation systems most
 from collections.abc import Callable, Sequence
 from random import Random
 
+from pydantic import Field
+
+from nemo_distill.config.section import section
+
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # a letter's neighbours in a row are hit by mistake
 # Marks that are written for one another.
 SIMILAR = {
@@ -115,3 +119,29 @@ def emoji(words: Sequence[str], probability: float, random: Random) -> list[str]
 TEXT_NOISE: dict[str, Callable[[Sequence[str], float, Random], list[str]]] = {
     function.__name__: function for function in (case, typing, punctuation, whitespace, tags, emoji)
 }
+
+
+@section
+class TextNoise:
+    """The kinds of noise, and how often they occur."""
+
+    case: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of writing a sentence in lower case, in capitals, or each word with a capital."""
+    typing: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of a typing error in a word: letters swapped, left out, doubled, or hit beside on the keyboard."""
+    punctuation: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of leaving out, doubling or replacing a punctuation mark."""
+    whitespace: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of joining a word with the next one, or of splitting it in two."""
+    tags: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of an inline tag, such as `<b>`, around words of a sentence. The student learns to leave it out, as
+    the target has none."""
+    emoji: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of adding an emoji to a sentence. The student learns to leave it out, as the target has none."""
+
+    def of_text(self, words: Sequence[str], random: Random) -> Sequence[str]:
+        """Returns the words of a sentence with noise of the text."""
+        for name, function in TEXT_NOISE.items():
+            if (probability := getattr(self, name)) and words:
+                words = [word for word in function(words, probability, random) if word] or words
+        return words

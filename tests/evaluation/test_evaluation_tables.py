@@ -276,3 +276,19 @@ def test_of_distilled_systems_it_is_said_whether_they_beat_the_baselines_of_thei
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores["TER"] = scores.pop("BLEU")
     assert not of_quality(record)  # fewer are better
+
+
+def test_a_score_by_a_metric_that_selected_the_labels_is_marked():
+    record = evaluation(selected_by=["bleu", "COMET"])
+    columns, rows = table(record)
+    assert [row[columns.index("flickr BLEU")] for row in rows] == ["40.13", "39.63†"]
+    columns, rows = brief_table(record)
+    assert [row[columns.index("flickr BLEU")] for row in rows] == ["40.13", "39.63†"]
+    (sentence,) = of_quality(record)
+    assert sentence.startswith("flickr: student has -0.50 BLEU† against teacher")
+    assert [note for note in notes(record) if "†" in note] == [
+        "† BLEU selected the labels that student learned from. Such a score is often too good: compare these systems "
+        "with others by a metric that did not select."
+    ]
+    assert as_csv(record).splitlines()[2].endswith(',"bleu, COMET"')
+    assert "†" not in as_markdown(evaluation(selected_by=["chrF"]))

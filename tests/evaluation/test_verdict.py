@@ -97,3 +97,16 @@ def test_fewer_edits_are_better():
     resampled = {name: np.full(10, one["TER"]["value"]) for name, one in found["test_sets"]["test"]["scores"].items()}
     chosen = verdict(found, "TER", {"test": resampled})
     assert chosen["ship"] == "a" and chosen["differences"]["teacher"]["value"] == -2.0
+
+
+def test_a_verdict_by_a_metric_that_selected_labels_says_so_and_names_another():
+    found = evaluation(student=(38.5, 50.0, {"selected_by": ["bleu"]}), alone=(36.0, 50.0, {}))
+    for of_system in found["test_sets"]["test"]["scores"].values():
+        of_system["chrF"] = {"value": 60.0}
+    found["verdict"] = shipped(found, noise=0.1)
+    _, second, _ = verdict_sentences(found)
+    assert second.startswith("It has -1.50 BLEU† against teacher (")
+    assert second.endswith(". † BLEU also selected the labels that student learned from: see whether chrF agrees.")
+    found["systems"]["student"]["selected_by"] = ["chrF"]
+    _, second, _ = verdict_sentences(found)
+    assert "†" not in second

@@ -262,6 +262,26 @@ def test_the_time_of_earlier_attempts_counts(tmp_path):
     assert execute(run) == 1000.0
 
 
+def test_the_time_of_failed_attempts_counts_for_steps_that_keep_no_time_themselves(tmp_path):
+    wait = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); time.sleep(0.3); f.exists() or (f.touch(), sys.exit(3))"
+    run = Run("labels", 0, tmp_path / "labels", ("-c", wait, str(tmp_path / "tried")), None)
+    run.lock_path.parent.mkdir()
+    with pytest.raises(SystemExit):
+        execute(run)
+    assert run.earlier_seconds > 0.3
+    assert execute(run) > 0.6 and run.work.finished()["seconds"] > 0.6
+
+
+def test_the_name_of_an_export_is_refused_before_anything_is_trained(demo):
+    demo.methods = {"baseline_int8": ["distillation=word_level_kl"]}
+    with pytest.raises(
+        ConfigurationError, match="methods.baseline_int8 has the name that the export of baseline gets"
+    ):
+        check_comparison(demo)
+    demo.evaluation = {"export": None}
+    check_comparison(demo)
+
+
 def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
     step = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); f.touch(); time.sleep(1); f.write_text('ended')"
     driver = (

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -9,10 +10,13 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.commands.training import start_from_nemo
+from nemo_distill.commands.training import run_job, start_from_nemo
 from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
+from nemo_distill.evaluation.systems import System
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import tiny_config, train_sentencepiece
 
 RESTORE_WITHOUT_US = """
@@ -285,6 +289,25 @@ def test_a_student_starts_from_a_model_of_its_own(distillation_config, teacher_p
         torch.equal(value, model.teacher.state_dict()[name]) for name, value in model.student.state_dict().items()
     )
     assert model.student.cfg.started_from.sha256 == NemoArchive(teacher_path).sha256()
+
+
+def test_a_student_records_what_selected_its_labels_and_those_of_the_model_that_it_started_from(
+    distillation_config, corpus, tmp_path
+):
+    target = tmp_path / "pseudo.tgt"
+    target.write_bytes((corpus / "train.en").read_bytes())
+    write_json(tmp_path / "pseudo.json", {"selected_by": ["chrF"], "files": [fingerprint(target)]})
+    distillation_config.train_ds.tgt_file_name = str(target)
+    cfg = OmegaConf.create({"model": distillation_config})
+    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    trainer = SimpleNamespace(fit=lambda model: None, interrupted=False, checkpoint_callback=None)
+    run_job(cfg, trainer, model)
+    model.student.save_to(str(tmp_path / "first.nemo"))
+    assert MTEncDecModel.restore_from(str(tmp_path / "first.nemo")).cfg.labels_selected_by == ["chrF"]
+    assert System("first", tmp_path / "first.nemo", "nemo_distill").selected_by() == ["chrF"]
+    write_json(tmp_path / "pseudo.json", {"selected_by": ["BLEU"], "files": [fingerprint(target)]})
+    run_job(OmegaConf.merge(cfg, {"init_from_nemo_model": str(tmp_path / "first.nemo")}), trainer, model)
+    assert model.student.cfg.labels_selected_by == ["BLEU", "chrF"]
 
 
 @pytest.mark.parametrize("search", ["nemo_distill", "nemo"])

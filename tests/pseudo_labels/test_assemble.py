@@ -3,9 +3,11 @@ import tracemalloc
 
 import pytest
 
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-from nemo_distill.pseudo_labels.generate import Failure, Translator, generate
+from nemo_distill.pseudo_labels.generate import Failure, LabelNoise, Translator, generate
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.shards import FAILED, MISSING, LabelFolder
 from nemo_distill.storage.ledger import sha256_of
@@ -314,3 +316,40 @@ def test_a_line_that_every_teacher_failed_at_is_counted_by_its_reason(source, tm
     assert manifest["counts"] == {"empty": 1, "invalid_utf8": 1, "missing": 5, "failed": 2}
     record = assemble(Assembly(job.folder, [source], [None], POLICY, criteria_of(only())))
     assert record["dropped"]["teacher_failed"] == 2 and record["dropped"]["teacher_missing"] == 5
+
+
+def test_the_noise_that_the_teacher_read_is_written_or_the_clean_source(tmp_path):
+    source = write_source(tmp_path / "text.de", 40)
+    noise = LabelNoise(typing=0.5, case=0.3, seed=3)
+    folders = []
+    for name, chunk_lines in (("once", 40), ("again", 7)):
+        run([source], tmp_path / name, chunk_lines=chunk_lines, shard_lines=20, noise=noise)
+        folders.append(generation([source], tmp_path / name).folder)
+    assert contents(folders[0].shards) == contents(folders[1].shards)  # a line's noise depends on its number alone
+    _, noised, targets = make(folders[0], source, only(), noise=noise)
+    assert targets == [line.upper() for line in noised]  # as the teacher translates
+    clean = LabelNoise(typing=0.5, case=0.3, seed=3, written="clean")
+    _, plain, same_targets = make(folders[0], source, only(), noise=clean, name="clean")
+    assert same_targets == targets and plain != noised
+    _, unchanged, _ = make(folders[0], source, only(), name="unchanged")
+    assert plain == unchanged
+    with pytest.raises(DataError, match="noise.seed was 3 and is 4"):
+        make(folders[0], source, only(), noise=LabelNoise(typing=0.5, case=0.3, seed=4))
+
+
+def test_another_seed_gives_other_noise_and_no_noise_none():
+    lines = [f"der Hund bellt {number} mal" for number in range(40)]
+    made = [
+        [LabelNoise(typing=0.3, seed=seed).of_line(number, line) for number, line in enumerate(lines)]
+        for seed in (0, 0, 1)
+    ]
+    assert made[0] == made[1] != made[2] and made[0] != lines
+    assert LabelNoise().of_line(1, "zwei  Leerzeichen") == "zwei  Leerzeichen"
+
+
+@pytest.mark.parametrize("key", [{"seed": 1}, {"written": "clean"}])
+def test_a_key_of_noise_without_noise_is_refused(key):
+    ((name, value),) = key.items()
+    (problem,) = read_section(LabelNoise, key, "noise")[1]
+    assert problem.startswith(f"noise.{name}={value} ")
+    assert read_section(LabelNoise, {**key, "emoji": 0.1}, "noise")[1] == []

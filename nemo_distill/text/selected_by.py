@@ -1,0 +1,52 @@
+"""Which metrics selected the labels in a training's text.
+
+A metric that selected the labels should not judge the student that learned from them. So each step hands the names on
+in its record: labels, mixes of them, and tarred data made of either.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import user_path
+from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import read_json
+from nemo_distill.text.files import as_list
+
+TARGET = ".tgt"  # a record such as `pseudo.json` tells of `pseudo.tgt`; the source side is not selected
+
+
+def selected_by(targets: Iterable[Path]) -> list[str]:
+    """Returns the names of the metrics that selected labels in target files, sorted.
+
+    They are in the record beside a file, which must list the file with its SHA-256. Text without such a record was
+    selected by none.
+    """
+    return sorted({name for path in targets if path.suffix == TARGET for name in _of_text(path)})
+
+
+def _of_text(path: Path) -> list[str]:
+    record = _read(path.with_suffix(".json"))
+    if not (names := record.get("selected_by")) or fingerprint(path) not in (record.get("files") or ()):
+        return []
+    return names
+
+
+def training_selected_by(train: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the metrics that selected labels in the text or the tarred data that a training reads.
+
+    Args:
+        train: the section `train_ds`, as NeMo reads it: what is mixed or made into tarred data is there already.
+    """
+    if train.get("use_tarred_dataset") and (metadata := as_list(train.get("metadata_file"))):
+        records = (_read(user_path(path)) for path in metadata)
+        return sorted({name for record in records for name in record.get("selected_by") or ()})
+    return selected_by(user_path(path) for path in as_list(train.get("tgt_file_name")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path) or {}
+    except DataError:  # a JSON file of someone else's
+        return {}
