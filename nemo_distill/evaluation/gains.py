@@ -225,7 +225,9 @@ class _Distance:
     def is_beyond_chance(self, comparisons: Sequence[Mapping[str, Any]]) -> bool:
         """True if the teacher is better than each seed of the baseline, by the test of the evaluation."""
         mine, theirs = (set(members(self.systems, one).values()) for one in (self.teacher, self.baseline))
-        found = [one for one in both_ways(comparisons) if one["system"] in mine and one["baseline"] in theirs]
+        found = [
+            one for one in both_ways(comparisons, every=True) if one["system"] in mine and one["baseline"] in theirs
+        ]
         return bool(found) and group_p_value(found) < CHANCE and found[0]["difference"] > 0
 
     def closed(self, seeds: Sequence[int | None]) -> Interval:

@@ -181,7 +181,8 @@ def test_no_gap_is_closed_where_nothing_alike_is_there():
     assert gaps_closed(found, "test", "BLEU", {}) == {}
 
 
-def test_an_export_closes_the_gap_between_exports():
+@pytest.mark.parametrize("sign", [1, -1], ids=["teacher_against_baseline", "baseline_against_teacher"])
+def test_an_export_closes_the_gap_between_exports(sign):
     found = several(baseline=[30.0], distilled=[35.0])
     for name, score in (("teacher", 38.0), ("baseline_seed0", 28.0), ("distilled_seed0", 30.5)):
         export = f"{name}_int8"
@@ -192,10 +193,10 @@ def test_an_export_closes_the_gap_between_exports():
             "same_model_as": name,
         }
         found["test_sets"]["test"]["scores"][export] = {"BLEU": {"value": score}}
-    comparison = {"metric": "BLEU", "difference": 1.0, "p_value": 0.001}
+    comparison = {"metric": "BLEU", "difference": sign * 1.0, "p_value": 0.001}
     pairs = [("teacher", "baseline_seed0"), ("teacher_int8", "baseline_seed0_int8")]
     found["test_sets"]["test"]["comparisons"] = [
-        comparison | {"system": one, "baseline": other} for one, other in pairs
+        comparison | dict(zip(("system", "baseline"), pair[::sign])) for pair in pairs
     ]
     resampled = {name: [score["BLEU"]["value"]] * 10 for name, score in found["test_sets"]["test"]["scores"].items()}
     gaps = gaps_closed(found, "test", "BLEU", resampled)
