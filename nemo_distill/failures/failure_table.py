@@ -9,8 +9,8 @@ from nemo_distill.failures.rates import CONFIDENCE
 LEVEL = 0.05  # smaller p-values, adjusted by Holm, are significant
 SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record
 NOTES = (
-    f"Failures of every thousand sentences, with Wilson's interval at {CONFIDENCE:.0%}. A star: differs from the "
-    f"first system by McNemar's exact test (p < {LEVEL} by Holm over the kinds).",
+    f"Failures of every thousand sentences, with Wilson's interval at {CONFIDENCE:.0%}. A star: differs from a "
+    f"system that it is compared with, by McNemar's exact test (p < {LEVEL} by Holm over the kinds).",
     "Sentences without a verdict, such as short ones for the language, are not counted.",
 )
 
