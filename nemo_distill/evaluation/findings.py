@@ -56,7 +56,7 @@ counts them. "Peak MB" is the main memory of the process, including libraries. M
 # What a screen shows of these notes.
 BRIEF_GAPS = f"""\
 "Gap closed": at 0 % a student is as good as the baseline of its size, at 100 % as good as the teacher. In brackets:
-the {CONFIDENCE:.0%} confidence interval."""
+the {CONFIDENCE:.0%} confidence interval, or the values of two seeds."""
 BRIEF_ALIKE = """\
 "Smaller" and "faster": compared with the teacher in the same engine and precision. Empty: the teacher did not run
 there."""
