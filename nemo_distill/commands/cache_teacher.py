@@ -141,7 +141,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the languages of the students, those that are null taken from the teacher."""
-    own = {key: model.get(key) for key in ("multilingual", *LANGUAGE_KEYS.values())}
+    own = {key: model.get(key) for key in ("multilingual", *LANGUAGE_KEYS)}
     return own | missing_languages(model["distillation"]["model_path"], own)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS
 from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE, choose_language
 
 KEYS = ("source_language", "target_language")
-NEMO_KEYS = ("src_language", "tgt_language")  # each a list or a single language
 LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # of NLLB and mBART, such as `deu_Latn` and `de_DE`
 TAG = re.compile(
     r">>(?P<marian>.+)<<|<2(?P<madlad>.+)>"
@@ -67,7 +67,7 @@ def _nemo_choices(
     config: Mapping[str, Any], source: str | None, target: str | None
 ) -> Iterator[tuple[str | None, list[str]]]:
     """Yields the model's code of each language, and a sentence for each problem."""
-    for key, language, known in zip(KEYS, (source, target), map(as_list, map(config.get, NEMO_KEYS))):
+    for key, language, known in zip(KEYS, (source, target), map(as_list, map(config.get, LANGUAGE_KEYS))):
         if language is not None:
             yield choose_language(key, language, known)
         elif len(known) == 1:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
@@ -18,7 +17,7 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.metrics.significance import Pair, pairs_with
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.run_record import read_run
+from nemo_distill.storage.run_record import read_run_of
 from nemo_distill.text.lines import TextFiles, clean_text
 
 NAME = re.compile(r"[\w.+-]+")  # used in file names
@@ -117,7 +116,7 @@ class System:
 
         It is in the `run.json` in the folder of the `.nemo` or in the folder above, if that names this very file.
         """
-        run = self._run_record()
+        run: Mapping[str, Any] | None = read_run_of(self.model)
         if run is None and self.preparation_seconds is None:
             return None
         run = run or {}
@@ -128,19 +127,6 @@ class System:
             "seconds": run.get("seconds"),
             "preparation_seconds": self.preparation_seconds,
         }
-
-    def _run_record(self) -> Mapping[str, Any] | None:
-        if not self.model.is_file():
-            return None
-        sha256 = fingerprint(self.model)["sha256"]
-        for folder in self.model.absolute().parents[:2]:
-            try:
-                record = read_run(folder) or {}
-            except DataError:  # a run.json that is no training's
-                continue
-            if sha256 in [entry["sha256"] for entry in record.get("models", ())]:
-                return record
-        return None
 
     def label_smoothing(self) -> float | None:
         """The label smoothing that the model was trained with; None where it does not say."""

@@ -60,7 +60,7 @@ def missing_languages(teacher: str | Path, model: Mapping[str, Any]) -> dict[str
     config = NemoArchive(teacher).config
     return {
         key: OmegaConf.to_container(config)[key]
-        for key in LANGUAGE_KEYS.values()
+        for key in LANGUAGE_KEYS
         if not model.get(key) and config.get(key) and (model.get("multilingual") or not is_several(config[key]))
     }
 

@@ -14,7 +14,7 @@ from nemo_distill.text.files import as_list
 
 MT_TARGET = "MTEncDecModel"
 SIDES = ("encoder", "decoder")
-LANGUAGE_KEYS = {"source": "src_language", "target": "tgt_language"}
+LANGUAGE_KEYS = ("src_language", "tgt_language")  # the value of each is a language or a list
 # Of NeMo's tokenizer libraries, those that NeMo 2 loads from a file. None: found out by the file's content.
 TOKENIZER_LIBRARIES = (None, "sentencepiece", "yttm")
 STACK_SIZES = ("hidden_size", "num_layers", "inner_size", "num_attention_heads")
@@ -89,14 +89,14 @@ def library_problems(where: str, tokenizer: Mapping[str, Any]) -> list[str]:
 
 
 def _language_list_problems(config: Mapping[str, Any], where: str) -> list[str]:
-    lists = [key for key in LANGUAGE_KEYS.values() if is_several(config.get(key))]
+    lists = [key for key in LANGUAGE_KEYS if is_several(config.get(key))]
     if not config.get("multilingual"):
         return [
             f"{where}{key}={list(config[key])}: several languages need {where}multilingual=true; give one."
             for key in lists
         ]
     if len(lists) != 1:
-        found = {key: config.get(key) for key in LANGUAGE_KEYS.values()}
+        found = {key: config.get(key) for key in LANGUAGE_KEYS}
         return [
             f"{where}multilingual=true: one of {where}src_language and {where}tgt_language must be a list, and the "
             f"other must not; they are {found['src_language']} and {found['tgt_language']}."
@@ -156,7 +156,7 @@ def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], wh
         if not student.get("multilingual"):
             return []
         return [f"{where}multilingual=true, but the teacher is bilingual; it must be false."]
-    (key,) = (key for key in LANGUAGE_KEYS.values() if is_several(teacher.get(key)))
+    (key,) = (key for key in LANGUAGE_KEYS if is_several(teacher.get(key)))
     known = list(teacher[key])
     ours: Any = student.get(key)
     if not student.get("multilingual"):
@@ -201,7 +201,7 @@ def language_file_problems(model: Mapping[str, Any]) -> list[str]:
     """
     if not model.get("multilingual"):
         return []
-    key = next((key for key in LANGUAGE_KEYS.values() if is_several(model.get(key))), None)
+    key = next((key for key in LANGUAGE_KEYS if is_several(model.get(key))), None)
     if key is None:  # `kind_problems` reports this
         return []
     problems = []
