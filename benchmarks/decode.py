@@ -120,8 +120,7 @@ def ctranslate2_search(
     """Returns CTranslate2's beam search in the same model."""
     import ctranslate2
 
-    from nemo_distill.export.ctranslate2_model import NemoConverter
-    from nemo_distill.export.vocabulary import Vocabularies
+    from nemo_distill.export.ctranslate2_model import NemoConverter, Vocabularies
 
     tokens = tuple(f"t{index}" for index in range(shape.vocabulary))
     names = Vocabularies(tokens, tokens, {"unk": tokens[3], "bos": tokens[BOS], "eos": tokens[EOS]})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.commands.command_line import CONF
+from nemo_distill.commands.jobs import CONF
 from tests.conftest import REPOSITORY
 
 OURS = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

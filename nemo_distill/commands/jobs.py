@@ -1,16 +1,38 @@
-"""The jobs by name. Their modules are imported only when they run, so that --help is fast."""
+"""The jobs by name, and the command `nemo-distill` that runs them: a job's name, then Hydra's arguments.
 
+Their modules are imported only when they run, so that --help is fast.
+"""
+
+import difflib
+import functools
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hydra
+from hydra.errors import ConfigCompositionException, OverrideParseException, SearchPathException
 from omegaconf import DictConfig
 
-from nemo_distill.commands.command_line import hydra_main
+from nemo_distill import __version__
 
+CONF = Path(__file__).parents[1] / "conf"
+MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
+PROGRAM = "nemo-distill"
+COMPLETION = ("-sc", "--shell-completion")
+TYPED = re.compile(r"\s*\S+\s+(?P<job>\S+)\s+(?P<arguments>.*)")
+HELP = """\
+{program} JOB key=value ...
+
+{jobs}
+
+{program} JOB --help                           shows a job's configuration
+eval "$({program} -sc install=bash)"           lets the tab key complete it in this shell
+"""
 
 
 class Job(NamedTuple):
@@ -76,3 +98,73 @@ def _whole_paths(arguments: Sequence[str], folder: Path) -> list[str]:
         elif option in CONFIG_PATH and number + 1 < len(arguments):
             whole[number + 1] = str(folder.absolute() / arguments[number + 1])
     return whole
+
+
+def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[..., Any]], Callable[[], None]]:
+    """Decorates a job like `hydra.main`.
+
+    For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
+    to 2. A crash of the job still gives 1.
+
+    Args:
+        config_name: the name of the config.
+        folder: the folder of the config.
+    """
+
+    def decorated(task: Callable[..., Any]) -> Callable[[], None]:
+        run = hydra.main(version_base=None, config_path=str(folder), config_name=config_name)(task)
+
+        @functools.wraps(task)
+        def main() -> None:
+            try:
+                run()
+            except SystemExit as end:
+                if end.code == 1 and isinstance(end.__context__, MISTAKES):
+                    sys.exit(2)
+                raise
+
+        return main
+
+    return decorated
+
+
+def main() -> None:
+    """Runs the command line. An error in it ends the process with exit code 2."""
+    if not sys.argv[1:]:
+        print(_help(), file=sys.stderr)
+        sys.exit(2)
+    first, *others = sys.argv[1:]
+    if first in ("-h", "--help"):
+        print(_help())
+    elif first == "--version":
+        print(f"{PROGRAM} {__version__}")
+    elif first in COMPLETION:
+        _complete(sys.argv[1:])
+    elif first in JOBS:
+        start_job(first, [PROGRAM, *others])
+    else:
+        (closest,) = difflib.get_close_matches(first, JOBS, n=1, cutoff=0.0)
+        print(f"There is no job '{first}'; did you mean '{closest}'?", file=sys.stderr)
+        sys.exit(2)
+
+
+def _help() -> str:
+    width = max(map(len, JOBS))
+    jobs = "\n".join(f"  {name:{width}}  {job.summary}" for name, job in JOBS.items())
+    return HELP.format(program=PROGRAM, jobs=jobs).rstrip()
+
+
+def _complete(arguments: list[str]) -> None:
+    """Answers a completion query of the shell, or prints the code that enables completion, as Hydra does.
+
+    The shell passes the typed line in COMP_LINE. Hydra gets it without the name of the job.
+    """
+    job = next(iter(JOBS))  # to install completion, any job will do
+    if any(argument.startswith("query=") for argument in arguments):
+        typed = TYPED.fullmatch(os.environ.get("COMP_LINE", ""))
+        if not typed:
+            print(*JOBS)
+        if not typed or typed["job"] not in JOBS:
+            return
+        job, os.environ["COMP_LINE"] = typed["job"], f"{PROGRAM} {typed['arguments']}"
+    start_job(job, [PROGRAM, *arguments])

@@ -206,9 +206,8 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.trainer.exact_resume import ExactResumeCallback
     from nemo_distill.trainer.finite import FiniteTraining
-    from nemo_distill.trainer.logged_progress import LoggedProgress
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
-    from nemo_distill.trainer.training_length import TrainingLength
+    from nemo_distill.trainer.training_length import LoggedProgress, TrainingLength
     from nemo_distill.trainer.weight_average import WeightAverage
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)

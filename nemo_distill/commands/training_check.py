@@ -36,8 +36,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
-from nemo_distill.text.overlap import evaluation_pairs_in_training
-from nemo_distill.text.training_mix import training_mix_problems
+from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
 
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")

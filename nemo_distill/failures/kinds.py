@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nemo_distill.failures import dates, negation
-from nemo_distill.failures.copies import copied, untranslated
 from nemo_distill.failures.lengths import cut, empty, too_long, too_short
 from nemo_distill.failures.literals import changed_addresses, changed_tags, garbled
 from nemo_distill.failures.numbers import changed_numbers
@@ -13,7 +12,7 @@ from nemo_distill.failures.repetition import loops
 from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import FailureSettings, KindName
 from nemo_distill.failures.target_language import knows, wrong_language
-from nemo_distill.failures.training_text import Answers, copied_span, made_up_words, memorised
+from nemo_distill.failures.training_text import Answers, copied, copied_span, made_up_words, memorised, untranslated
 from nemo_distill.text.languages import has_spaces
 
 

@@ -5,13 +5,108 @@ and `2,000,000`. Each number therefore has several readings, and it is kept if t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 
-from nemo_distill.failures.number_words import accepted_words, beginnings, counted_words, scales
 from nemo_distill.failures.segment import Found, Segment
+
+# Units of counting: number words up to twelve are looked for in the source, all others only accepted in a translation.
+COUNTED = tuple(range(2, 13))
+SHORTEST_BEGINNING = 4  # letters; "ten" begins too many other words
+_CARDINALS = {
+    "de": "zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
+    "en": "two three four five six seven eight nine ten eleven twelve",
+}
+_ORDINALS = {
+    "de": "zweite dritte vierte fünfte sechste siebte achte neunte zehnte elfte zwölfte",
+    "en": "second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth",
+}
+_ENDINGS = {"de": ("", "r", "n", "s", "m", "ns"), "en": ("", "s")}
+_LARGER = {
+    "de": {
+        **{"dreizehn": 13, "vierzehn": 14, "fünfzehn": 15, "sechzehn": 16, "siebzehn": 17, "achtzehn": 18},
+        **{"neunzehn": 19, "zwanzig": 20, "dreißig": 30, "vierzig": 40, "fünfzig": 50, "sechzig": 60},
+        **{"siebzig": 70, "achtzig": 80, "neunzig": 90, "hundert": 100, "tausend": 1000},
+    },
+    "en": {
+        **{"thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18},
+        **{"nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70},
+        **{"eighty": 80, "ninety": 90, "hundred": 100, "thousand": 1000, "twenties": 20, "thirties": 30},
+        **{"forties": 40, "fifties": 50, "sixties": 60, "seventies": 70, "eighties": 80, "nineties": 90},
+        **{"hundreds": 100, "thousands": 1000, "twentieth": 20, "hundredth": 100},
+    },
+}
+_OTHER = {
+    "de": {
+        **{"ein": 1, "eins": 1, "eine": 1, "einen": 1, "einem": 1, "einer": 1, "einmal": 1, "erste": 1, "ersten": 1},
+        **{"erster": 1, "erstes": 1, "einzige": 1, "beide": 2, "beiden": 2, "beider": 2, "zweimal": 2, "zwo": 2},
+        **{"paar": 2, "doppelt": 2, "doppelte": 2, "zweier": 2, "zweien": 2, "zweitens": 2, "dreimal": 3, "dreier": 3},
+        **{"drittel": 3, "drittens": 3, "trio": 3, "viertel": 4, "viermal": 4, "fünftel": 5, "dutzend": 12},
+        **{"halb": 2, "hälfte": 2, "halben": 2, "halbe": 2},
+        **{"halbfinale": 4, "viertelfinale": 8, "achtelfinale": 16, "jahrzehnt": 10, "jahrzehnte": 10},
+        **{"jahrzehnten": 10, "jahrhundert": 100},
+    },
+    "en": {
+        **{"one": 1, "a": 1, "an": 1, "once": 1, "first": 1, "single": 1, "both": 2, "twice": 2, "couple": 2},
+        **{"pair": 2, "double": 2, "doubled": 2, "twofold": 2, "twin": 2, "dual": 2, "half": 2, "other": 2},
+        **{"either": 2, "neither": 2, "another": 2, "secondly": 2, "runner": 2, "duo": 2, "bilateral": 2},
+        **{"thrice": 3, "triple": 3, "trio": 3, "threefold": 3, "trilateral": 3, "quarter": 4, "quarters": 4},
+        **{"quartet": 4, "quadruple": 4, "dozen": 12, "twelfths": 12, "noon": 12, "midday": 12, "midnight": 12},
+        **{"decade": 10, "decades": 10, "century": 100, "semifinals": 4, "quarterfinals": 8},
+    },
+}
+# What a number is multiplied by.
+_SCALES = {
+    "de": {
+        **{"hundert": 100, "tausend": 10**3, "tsd": 10**3, "million": 10**6, "millionen": 10**6, "mio": 10**6},
+        **{"milliarde": 10**9, "milliarden": 10**9, "mrd": 10**9, "billion": 10**12, "billionen": 10**12},
+    },
+    "en": {
+        **{"hundred": 100, "thousand": 10**3, "k": 10**3, "million": 10**6, "m": 10**6, "mn": 10**6, "mln": 10**6},
+        **{"billion": 10**9, "bn": 10**9, "b": 10**9, "trillion": 10**12, "tn": 10**12},
+    },
+}
+_SIGNS = {"千": 10**3, "万": 10**4, "億": 10**8, "亿": 10**8, "兆": 10**12}
+
+
+@cache
+def counted_words(language: str | None) -> Mapping[str, Decimal]:
+    """Returns the cardinals and ordinals from two to twelve, also inflected; none if the language is not known."""
+    if language not in _CARDINALS:
+        return {}
+    found: dict[str, Decimal] = {}
+    for names in (_CARDINALS[language].split(), _ORDINALS[language].split()):
+        for name, value in zip(names, COUNTED):
+            found |= {name + ending: Decimal(value) for ending in _ENDINGS[language]}
+    return found
+
+
+@cache
+def accepted_words(language: str | None) -> Mapping[str, Decimal]:
+    """Returns all words that can stand for a number, such as "both" for 2; none if the language is not known."""
+    others = {**_LARGER.get(language or "", {}), **_OTHER.get(language or "", {})}
+    if language == "de":
+        others |= {
+            word + ending: value for word, value in others.items() if word.endswith("ig") for ending in ("er", "ern")
+        }
+    return {**{word: Decimal(value) for word, value in others.items()}, **counted_words(language)}
+
+
+@cache
+def beginnings(language: str | None) -> Sequence[str]:
+    """Returns the number words that longer words begin with, as `zwanzigjährig` does, the longest first."""
+    found = {word for word in accepted_words(language) if len(word) >= SHORTEST_BEGINNING}
+    return sorted(found, key=len, reverse=True)
+
+
+@cache
+def scales(language: str | None) -> Mapping[str, int]:
+    """Returns the words that multiply the number before them."""
+    return {**_SCALES.get(language or "", {}), **_SIGNS}
+
 
 NUMBER = re.compile(r"\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,:]\d+)*")
 FREE_NUMBER = re.compile(rf"(?<![\w.,:⁄])(?:{NUMBER.pattern})")

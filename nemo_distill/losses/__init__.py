@@ -1,12 +1,13 @@
 """Distillation losses. Each maps tensors to a scalar and is selected by `_target_` in the config."""
 
 from nemo_distill.losses.attention_maps import AttentionMapsLoss
-from nemo_distill.losses.cosine_embedding import CosineEmbeddingLoss
-from nemo_distill.losses.cross_entropy import CrossEntropyLoss
-from nemo_distill.losses.jensen_shannon import JensenShannonLoss
-from nemo_distill.losses.kl_divergence import KLDivergenceLoss
-from nemo_distill.losses.mean_squared_error import MeanSquaredErrorLoss
-from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
+from nemo_distill.losses.divergences import (
+    CrossEntropyLoss,
+    JensenShannonLoss,
+    KLDivergenceLoss,
+    ReverseKLDivergenceLoss,
+)
+from nemo_distill.losses.hidden_states import CosineEmbeddingLoss, MeanSquaredErrorLoss
 from nemo_distill.losses.selective import SelectiveDistillationLoss
 from nemo_distill.losses.top_one_ranking import TopOneRankingLoss
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.cross_entropy import CrossEntropyLoss
-from nemo_distill.losses.jensen_shannon import JensenShannonLoss
-from nemo_distill.losses.kl_divergence import KLDivergenceLoss
-from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
+from nemo_distill.losses.divergences import (
+    CrossEntropyLoss,
+    JensenShannonLoss,
+    KLDivergenceLoss,
+    ReverseKLDivergenceLoss,
+)
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 

@@ -1,8 +1,9 @@
-"""The base class of losses on hidden states."""
+"""Distillation of hidden states."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nemo_distill.losses.layer_map import LayerMap, layer_pairs
@@ -80,3 +81,20 @@ class HiddenStatesLoss(nn.Module, ABC):
 
 def _as_list(states: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [states] if isinstance(states, Tensor) else states
+
+
+class CosineEmbeddingLoss(HiddenStatesLoss):
+    """1 - cos(h_student, h_teacher), the third term of DistilBERT's loss (Sanh et al. 2019, section 2).
+
+    The value is between 0 (same direction) and 2 (opposite direction).
+    """
+
+    def per_token(self, student_hidden_states: Tensor, teacher_hidden_states: Tensor) -> Tensor:
+        return 1.0 - F.cosine_similarity(student_hidden_states, teacher_hidden_states, dim=-1)
+
+
+class MeanSquaredErrorLoss(HiddenStatesLoss):
+    """The squared difference, averaged over the D components of a hidden state (Jiao et al. 2020, eq. 8)."""
+
+    def per_token(self, student_hidden_states: Tensor, teacher_hidden_states: Tensor) -> Tensor:
+        return (student_hidden_states - teacher_hidden_states).square().mean(dim=-1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.kl_divergence import KLDivergenceLoss
+from nemo_distill.losses.divergences import KLDivergenceLoss
 from nemo_distill.losses.reduction import masked_mean
 
 

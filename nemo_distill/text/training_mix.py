@@ -4,7 +4,7 @@ It is written to text files before NeMo reads the data, so NeMo's loaders and it
 single corpus with the right proportions everywhere.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.text.files import as_list
+from nemo_distill.text.files import LINE_COUNT_LIMIT, as_list
+from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
 
@@ -112,3 +113,58 @@ def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
     """Returns the mix of a valid config; None if nothing is mixed."""
     section, _ = read_section(MixSection, _section(model))
     return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None
+
+
+EVALUATED = ("validation_ds", "test_ds")
+Files = tuple[Path, Path]
+
+
+def evaluation_pairs_in_training(model: Mapping[str, Any]) -> list[str]:
+    """Returns warnings about evaluation sets that share pairs with the training data. Large files are not checked.
+
+    Args:
+        model: the model's config, resolved. Its files must exist and be parallel.
+    """
+    evaluated = {name: _read(model.get(name) or {}) for name in EVALUATED}
+    wanted = {pair for pairs in evaluated.values() for pair in pairs}
+    training = [files for files in training_pairs(model) if all(_is_small(path) for path in files)]
+    found = _first_lines(training, wanted) if wanted else {}
+    warnings = []
+    for name, pairs in evaluated.items():
+        if trained := [pair for pair in pairs if pair in found]:
+            path, line = min((found[pair] for pair in trained), key=lambda place: place[1])
+            warnings.append(
+                f"model.{name}: {len(trained)} of its {len(pairs)} pairs are also in the training data, the first in "
+                f"line {line} of '{path}'; scores on this set will be too optimistic."
+            )
+    return warnings
+
+
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size < LINE_COUNT_LIMIT
+
+
+def _read(section: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    sides = [as_list(section.get(f"{side}_file_name")) for side in ("src", "tgt")]
+    return [
+        pair
+        for files in zip(*([Path(name).expanduser() for name in names] for names in sides))
+        if all(map(_is_small, files))
+        for pair in _pairs(files)
+        if all(pair)
+    ]
+
+
+def _pairs(files: Files) -> zip:
+    return zip(*(TextFiles([path]) for path in files))
+
+
+def _first_lines(
+    training: Sequence[Files], wanted: set[tuple[bytes, bytes]]
+) -> dict[tuple[bytes, bytes], tuple[Path, int]]:
+    found: dict[tuple[bytes, bytes], tuple[Path, int]] = {}
+    for files in training:
+        for line, pair in enumerate(_pairs(files), start=1):
+            if pair in wanted:
+                found.setdefault(pair, (files[0], line))
+    return found

@@ -14,8 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.commands.command_line import CONF
-from nemo_distill.commands.jobs import JOBS
+from nemo_distill.commands.jobs import CONF, JOBS
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments import comparison, comparison_plan

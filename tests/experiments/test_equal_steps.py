@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.command_line import CONF
+from nemo_distill.commands.jobs import CONF
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison import check_comparison, preparation_seconds
 from nemo_distill.experiments.comparison_plan import plan_runs

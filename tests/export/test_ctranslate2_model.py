@@ -7,10 +7,11 @@ import pytest
 import torch
 from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 
-from nemo_distill.export.ctranslate2_model import write_model
+from nemo_distill.export.ctranslate2_model import name_ids, write_model
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, ExportSettings
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary
 from tests.export.conftest import GELU, LEARNED, NO_FINAL_NORM, PRE_LN, nemo_log_probs, random_ids, random_model
 
 # encoder, decoder, the source's tokenizer, the target's, whether the embeddings are shared
@@ -128,3 +129,29 @@ def test_the_source_gets_its_special_tokens_from_ctranslate2(tokenizers, tmp_pat
     assert [config[f"{name}_token"] for name in ("unk", "bos", "eos")] == ["<UNK>", "<BOS>", "<EOS>"]
     assert config["decoder_start_token"] == "<BOS>"
     assert vocabulary(tmp_path / "exported", "source")[:3] == ["<UNK>", "<BOS>", "<EOS>"]
+
+
+SPECIAL = {"pad": 3, "unk": 0, "bos": 1, "eos": 2}
+PLAIN = Vocabulary("sentencepiece", ("<unk>", "<s>", "</s>", "<pad>", "a", "b"), SPECIAL)
+
+
+def test_pieces_keep_their_names():
+    names = name_ids(PLAIN, PLAIN, 6, 6)
+    assert names.source == names.target == PLAIN.pieces
+    assert names.special_tokens == {"unk": "<unk>", "bos": "<s>", "eos": "</s>"}
+
+
+def test_special_ids_are_called_the_same_on_both_sides():
+    yttm = Vocabulary("yttm", ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "a"), {"pad": 0, "unk": 1, "bos": 2, "eos": 3})
+    assert name_ids(PLAIN, yttm, 6, 5).source == ("<UNK>", "<BOS>", "<EOS>", "<pad>", "a", "b")
+
+
+def test_a_vocabulary_that_is_filled_up_gets_unique_names():
+    names = name_ids(PLAIN, PLAIN, 8, 8)
+    assert names.target[6:] == ("<unused_6>", "<unused_7>")
+    assert len(set(names.target)) == 8
+
+
+def test_a_piece_that_reads_like_a_special_token_is_renamed():
+    source = Vocabulary("sentencepiece", ("?", "<s>", "</s>", "<pad>", "<unk>", "<unk>_"), SPECIAL)
+    assert name_ids(source, PLAIN, 6, 6).source == ("<unk>", "<s>", "</s>", "<pad>", "<unk>_", "<unk>__")

@@ -2,9 +2,16 @@ import gzip
 
 import pytest
 
-from nemo_distill.failures.copies import copied, untranslated
 from nemo_distill.failures.segment import Segment
-from nemo_distill.failures.training_text import TrainingText, copied_span, made_up_words, memorised, questions
+from nemo_distill.failures.training_text import (
+    TrainingText,
+    copied,
+    copied_span,
+    made_up_words,
+    memorised,
+    questions,
+    untranslated,
+)
 
 SPAN = 4
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
-from nemo_distill.commands.command_line import hydra_main
+from nemo_distill.commands.jobs import hydra_main
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section

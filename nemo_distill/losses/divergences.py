@@ -1,4 +1,4 @@
-"""Word-level distillation by the generalized Jensen-Shannon divergence."""
+"""Word-level distillation: how far the student's distribution p is from the teacher's q, at each target token."""
 
 import math
 
@@ -9,12 +9,47 @@ from torch import Tensor
 from nemo_distill.losses.word_level import WordLevelLoss
 
 
+class KLDivergenceLoss(WordLevelLoss):
+    """T² KL(q_T ‖ p_T).
+
+    Kim & Rush 2016, section 3.1, use the cross-entropy instead. It differs from KL by the teacher's entropy, which is
+    constant for the student.
+    """
+
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        return _kl(teacher_log_probs, student_log_probs)
+
+
+class CrossEntropyLoss(WordLevelLoss):
+    """T² CE(q_T, p_T) = -T² Σ_v q_T(v) log p_T(v).
+
+    From Hinton et al. 2015, section 2; applied to each target word as in Kim & Rush 2016, section 3.1.
+
+    It has the same gradients as `KLDivergenceLoss`. Its value is larger by T² times the teacher's entropy.
+    """
+
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        return -(teacher_log_probs.exp() * student_log_probs).sum(dim=-1)
+
+
+class ReverseKLDivergenceLoss(WordLevelLoss):
+    """T² KL(p_T ‖ q_T).
+
+    It makes the student favor words that the teacher finds probable, instead of covering the whole distribution (Gu et
+    al. 2024, eq. 1, applied to each token).
+    """
+
+    needs_every_word = True
+
+    def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+        return _kl(student_log_probs, teacher_log_probs)
+
+
 class JensenShannonLoss(WordLevelLoss):
     """T² [beta KL(q ‖ m) + (1 - beta) KL(p ‖ m)] with m = beta q + (1 - beta) p (Agarwal et al. 2024, section 2).
 
-    q is the teacher's distribution and p the student's. Divided by beta, the loss tends to the forward KL(q ‖ p) as
-    beta goes to 0. Divided by 1 - beta, it tends to the reverse KL(p ‖ q) as beta goes to 1. The formula is 0 at beta
-    0 and 1, so these limits are used there.
+    Divided by beta, the loss tends to the forward KL(q ‖ p) as beta goes to 0. Divided by 1 - beta, it tends to the
+    reverse KL(p ‖ q) as beta goes to 1. The formula is 0 at beta 0 and 1, so these limits are used there.
 
     Args:
         beta: between 0 and 1; 0.5 is the symmetric Jensen-Shannon divergence.

@@ -9,8 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.commands.demo_page import LONGEST_TEXT, build_page
-from nemo_distill.commands.demo_server import check_server
+from nemo_distill.commands.demo_server import LONGEST_TEXT, build_page, check_server
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings

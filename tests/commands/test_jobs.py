@@ -7,8 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from nemo_distill.commands.command_line import CONF
-from nemo_distill.commands.jobs import JOBS
+from nemo_distill.commands.jobs import CONF, JOBS
 from tests.conftest import SCRIPTS
 
 SLOW = ("nemo", "torch", "lightning", "pandas", "matplotlib")
@@ -106,7 +105,7 @@ def test_tab_completes_jobs_and_then_a_jobs_config(line, some, others, tmp_path)
 def test_a_shell_that_installs_completion_completes(tmp_path):
     """In bash itself, with the command as pip installs it."""
     program = tmp_path / "nemo-distill"
-    program.write_text(f"#!{sys.executable}\nfrom nemo_distill.commands.cli import main\nmain()\n")
+    program.write_text(f"#!{sys.executable}\nfrom nemo_distill.commands.jobs import main\nmain()\n")
     program.chmod(0o755)
     script = (
         'eval "$(nemo-distill -sc install=bash)"; complete -p nemo-distill; COMP_LINE="nemo-distill export quant"; '
@@ -116,3 +115,56 @@ def test_a_shell_that_installs_completion_completes(tmp_path):
     shown = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     installed, completed = shown.stdout.splitlines()
     assert installed.endswith("-F hydra_bash_completion nemo-distill") and completed == "quantization="
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from hydra.errors import InstantiationException
+from nemo_distill.commands.jobs import hydra_main
+
+@hydra_main("job", Path("conf").absolute())
+def main(cfg):
+    if cfg.crash == "exit":
+        sys.exit(1)
+    if cfg.crash == "hydra":
+        raise InstantiationException("of a class that a job names")
+    if cfg.crash:
+        raise ValueError("in the job")
+    print(f"crash={cfg.crash}")
+
+main()
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a script with arguments, and returns its exit code and all that it printed."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "job.yaml").write_text("crash: null\nhydra: {run: {dir: .}, output_subdir: null}\n")
+    (tmp_path / "job.py").write_text(SCRIPT)
+
+    def run_script(*arguments):
+        ended = subprocess.run([sys.executable, "job.py", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    return run_script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "printed"),
+    [
+        (["crash=null"], 0, "crash=None"),
+        (["crsh=1"], 2, "Could not override 'crsh'"),
+        (["crash=[1"], 2, "no viable alternative"),
+        (["--config-name=other"], 2, "Cannot find primary config 'other'"),
+        (["--config-dir=nowhere"], 2, "nowhere' not found"),
+        (["--nothing"], 2, "unrecognized arguments"),
+        (["crash=true"], 1, "ValueError: in the job"),
+        (["crash=hydra"], 1, "of a class that a job names"),
+        (["crash=exit"], 1, ""),
+    ],
+)
+def test_a_mistake_in_the_arguments_ends_with_2_and_a_crash_with_1(run, arguments, code, printed):
+    ended, said = run(*arguments)
+    assert ended == code and printed in said, said
