@@ -22,7 +22,6 @@ class Meter:
 
     Args:
         total: the final position, in the unit of the positions; infinite if unknown.
-        unit: the name of the counted unit.
     """
 
     def __init__(self, total: float, unit: str = "lines"):
@@ -56,10 +55,7 @@ def shown_progress(
     """Shows progress. Yields a function to call with the position and the units done since the last call.
 
     Args:
-        label: describes the work.
-        total: the final position.
         shown: set it to False in all processes but one.
-        unit: the name of the counted unit.
     """
     meter = Meter(total, unit)
     if not shown:
@@ -82,12 +78,7 @@ def _draw(meter: Meter, bar: Progress, task: Any, position: float, done: int) ->
 
 
 class MinuteLog:
-    """Logs one line per minute, for logs in which a progress bar would be too long.
-
-    Args:
-        label: describes the work.
-        meter: the meter of the work.
-    """
+    """Logs one line per minute, for logs in which a progress bar would be too long."""
 
     def __init__(self, label: str, meter: Meter):
         self.label, self.meter = label, meter
@@ -97,8 +88,6 @@ class MinuteLog:
         """Updates the position and the units done since the last call.
 
         Args:
-            position: the new position.
-            done: number of units done.
             also: returns text for the end of the line.
         """
         self.meter.advance(position, done)

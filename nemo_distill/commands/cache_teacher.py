@@ -54,12 +54,9 @@ class CachingJob:
     """A job with a valid configuration.
 
     Args:
-        cache: the cache to build.
-        teacher: the teacher's `.nemo`.
         train_ds: the data section of the training, with the cache's batch size.
         precision: the precision in which the teacher computes.
         student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
-        overwrite: replace a cache with other settings.
     """
 
     cache: CacheJob

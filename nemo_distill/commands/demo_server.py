@@ -90,7 +90,6 @@ def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flas
 
     Args:
         engines: the engines by the names to show. Times are compared with the first one.
-        settings: the search settings.
     """
     from flask import Flask, render_template_string, request
 

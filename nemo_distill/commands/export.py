@@ -141,12 +141,7 @@ def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> Expor
 
 
 def print_export(model: Path, folder: Path) -> None:
-    """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs.
-
-    Args:
-        model: the `.nemo`.
-        folder: the exported folder.
-    """
+    """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs."""
     record = ExportRecord.read(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     before, after = model.stat().st_size, sum(files.values())

@@ -31,14 +31,8 @@ class LabellingJob:
     """A job with a valid configuration.
 
     Args:
-        generation: what is translated.
-        assembly: what is made of the translations.
-        search: how the teacher searches.
         engine: what `load_engine` takes, apart from the device.
         model: the name of a server's model.
-        file: how translations in files are read.
-        api: how a server is asked.
-        reverse_model: the `.nemo` that scores the hypotheses, if any.
         overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
     """

@@ -41,7 +41,6 @@ class Job(NamedTuple):
     Args:
         module: a module in this package. Its `main` runs the job with a composed config.
         config: the default config; `--config-name` selects another one.
-        summary: a description in one line.
     """
 
     module: str
@@ -72,7 +71,6 @@ def start_job(name: str, command_line: Sequence[str] | None = None) -> None:
     """Runs a job with Hydra.
 
     Args:
-        name: the name of the job.
         command_line: a program and Hydra's arguments; None for the arguments of this process. A relative
             `--config-path` starts in the script's folder, as in Hydra, or with `command_line` in the working folder.
     """
@@ -105,10 +103,6 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
 
     For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
     to 2. A crash of the job still gives 1.
-
-    Args:
-        config_name: the name of the config.
-        folder: the folder of the config.
     """
 
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:

@@ -45,8 +45,6 @@ def tokenizer_problems(path: str | None, library: str, r2l: bool = False, legacy
     """Returns sentences, beginning with a key of a tokenizer's section, about what does not go with its library.
 
     Args:
-        path: the tokenizer, if it exists already.
-        library: `sentencepiece` or `yttm`.
         r2l: whether it gives ids from right to left.
         legacy: whether NeMo adds special tokens that a sentencepiece model lacks.
     """
@@ -106,12 +104,7 @@ class PreparationConfig(BatchSettings):
 
 @dataclass(frozen=True)
 class PreparationJob:
-    """A job with a valid configuration.
-
-    Args:
-        config: the configuration.
-        tokenizers: the tokenizers of source and target.
-    """
+    """A job with a valid configuration."""
 
     config: PreparationConfig
     tokenizers: tuple[TokenizerFile, TokenizerFile]

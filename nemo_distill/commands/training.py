@@ -134,7 +134,6 @@ def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
     """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`.
 
     Args:
-        trainer: the trainer.
         before: the record of the training that made the weights to start from, whose length is added.
     """
     from nemo_distill.trainer.training_length import TrainingLength

@@ -50,7 +50,6 @@ class TrainingText:
 
     Args:
         model: the model's config, resolved.
-        devices: the number of devices that train.
     """
 
     model: Mapping[str, Any]
@@ -230,11 +229,7 @@ class TrainingText:
 
 
 def training_text_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each problem of the keys of what will be made in `model.preproc_out_dir`.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns a sentence for each problem of the keys of what will be made in `model.preproc_out_dir`."""
     return TrainingText(model).problems() if model.get("preproc_out_dir") else []
 
 
@@ -253,8 +248,6 @@ def preprocess_data(model: DictConfig, devices: int = 1, shown: bool = True) -> 
     """Trains tokenizers, writes tarred data and puts their paths in `model`, if `model.preproc_out_dir` is set.
 
     Args:
-        model: the model's config.
-        devices: the number of devices that train.
         shown: whether this process shows its progress.
 
     Raises:

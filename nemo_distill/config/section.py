@@ -82,8 +82,6 @@ def read_config(section_class: type[Section], cfg: DictConfig, other_keys: bool 
     """Returns a whole configuration as a section.
 
     Args:
-        section_class: the class.
-        cfg: the configuration.
         other_keys: whether it may have keys that the class does not name, such as lists that other keys refer to.
 
     Raises:
@@ -117,7 +115,6 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     """Returns the section, or None if a key or value is invalid, and a sentence for each problem.
 
     Args:
-        section_class: the class.
         values: plain values of a resolved configuration.
         where: the section's key as the user types it; "" for a whole configuration.
     """
@@ -267,11 +264,7 @@ class _Place:
         return len(options) > 1 and bool(sections) and isinstance(self.value, Mapping) and part not in sections
 
     def sentence(self, problem: Mapping[str, Any]) -> str:
-        """Returns the message for a problem at this place.
-
-        Args:
-            problem: pydantic's description of the problem.
-        """
+        """Returns the message for a problem at this place."""
         if problem["type"] == "missing":
             return f"{self.where} has no value; give it."
         if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -312,7 +305,6 @@ def argument_problem(where: str, value: Any, type_: Any) -> str | None:
     Args:
         where: the key as the user types it.
         value: a plain value of a resolved configuration.
-        type_: the annotation.
     """
     try:
         adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))

@@ -27,8 +27,6 @@ class Vocabularies:
     """The tokens of both sides in the order of their ids. Within a side, all tokens are different.
 
     Args:
-        source: the encoder's tokens.
-        target: the decoder's tokens.
         special_tokens: the names of unk, bos and eos, the same on both sides.
     """
 
@@ -41,8 +39,6 @@ def name_ids(source: Vocabulary, target: Vocabulary, source_size: int, target_si
     """Names the ids by their pieces. Special ids have the target's names on both sides.
 
     Args:
-        source: the encoder's tokenizer.
-        target: the decoder's tokenizer.
         source_size: number of rows in the encoder's embeddings. NeMo 1.x pads the vocabulary to a multiple of 8; the
             additional ids get names of their own.
         target_size: number of rows in the decoder's embeddings.
@@ -75,8 +71,6 @@ class NemoConverter(Converter):
     """A CTranslate2 converter for a restored `MTEncDecModel`.
 
     Args:
-        model: the model, in eval mode.
-        vocabularies: the tokens of both sides.
         positions: the numbers of rows in the position tables of encoder and decoder.
     """
 
@@ -105,7 +99,6 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
     Args:
         model: the model, in eval mode.
         folder: must contain the tokenizers that the record names.
-        record: provides quantization, tokenizers and positions.
     """
     source, target = (read_vocabulary(folder / side.tokenizer) for side in (record.source, record.target))
     sizes = (stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder))

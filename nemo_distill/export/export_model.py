@@ -33,7 +33,6 @@ def export_model(
     """Writes the folder `settings.output` atomically and returns its record.
 
     Args:
-        settings: what to export, and how.
         complete: gets the folder before it has its name, and its record. It may add files, measures what the export
             costs, and returns the record to keep. If it raises an error, nothing is written.
 

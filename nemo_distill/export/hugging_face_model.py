@@ -32,7 +32,6 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
     Args:
         model: the model, in eval mode, on CPU.
         folder: must contain the tokenizers that the record names.
-        record: provides tokenizers and positions.
     """
     build_model(model, record).save_pretrained(folder)
     tokenizer = build_tokenizer(folder, record.source, record.target, source_offset(model), record.target.positions)

@@ -71,12 +71,7 @@ def read_pieces(path: Path, library: str) -> Pieces:
 
 
 def tokenizer_problems(side: str, path: Path) -> list[str]:
-    """Returns a sentence for each property of a tokenizer file that `tokenizer.json` cannot express.
-
-    Args:
-        side: `encoder` or `decoder`, for the messages.
-        path: the file.
-    """
+    """Returns a sentence for each property of a tokenizer file that `tokenizer.json` cannot express."""
     if tokenizer_library(path) == "yttm":
         return []
     spec = _proto(path).trainer_spec
@@ -120,9 +115,6 @@ def build_tokenizer(folder: Path, source: TextSide, target: TextSide, offset: in
     """Returns a `PreTrainedTokenizerFast` that gives and takes the ids of the exported model.
 
     Args:
-        folder: the export, which has the tokenizer files.
-        source: the source side.
-        target: the target side.
         offset: what the ids of source pieces are greater by than in the source's file; 0 if the sides are the same.
         positions: the most ids of a text.
     """

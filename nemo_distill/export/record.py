@@ -93,15 +93,9 @@ class ExportRecord:
 
     Args:
         model: file name of the `.nemo`.
-        sha256: SHA-256 of the `.nemo`.
         format: `ctranslate2`, `hugging_face` or `onnx`.
         quantization: the type of the weights.
-        architecture: the config of encoder, decoder, head and shared embeddings in the `.nemo`.
-        source: the encoder's side.
-        target: the decoder's side.
-        versions: versions of the packages that made the export.
         quality: what the export costs; None if that was not measured.
-        shortlist: how the shortlist was made; None if there is none.
         labels_selected_by: the metrics that selected the labels that the model was trained on.
     """
 

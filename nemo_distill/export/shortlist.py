@@ -55,9 +55,6 @@ def shortlist(
     """Returns the target pieces that are most often aligned with each source piece, the most frequent first.
 
     Args:
-        sources: the pieces of each source.
-        targets: the pieces of each target.
-        links: the links of each pair.
         candidates: most target pieces for a source piece.
     """
     counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -85,7 +82,6 @@ def write_vmap(
     is for every sentence. A token that both sides have is a candidate for itself: names and numbers are often copied.
 
     Args:
-        folder: the export.
         found: target ids by source id.
         common: target ids that are allowed in every translation.
         source: the source tokens in the order of their ids.

@@ -16,7 +16,6 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
     """Returns the reasons why a model of this config cannot be exported to `format`, one sentence each.
 
     Args:
-        config: the config of a `.nemo`, resolved.
         format: `ctranslate2`, `hugging_face` or `onnx`. For ONNX, the user runs the search, so fewer restrictions
             apply.
     """

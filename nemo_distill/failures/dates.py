@@ -54,11 +54,6 @@ def changed_dates(segment: Segment, source_language: str, target_language: str) 
     """Returns the weekdays, months and days of months that source and reference have and the translation lacks.
 
     They are returned in English, such as `Tuesday` or `3 October`.
-
-    Args:
-        segment: source, translation and reference.
-        source_language: one of `LANGUAGES`.
-        target_language: one of `LANGUAGES`.
     """
     source = dates(segment.source, source_language)
     if not source:

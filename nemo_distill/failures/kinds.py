@@ -24,7 +24,6 @@ class Context:
         source_language: a code of two letters; None if it is not known.
         target_language: the same.
         characters_per_source: characters of the references for each character of the sources.
-        settings: the thresholds.
         known: what of the translations is in the training text.
     """
 

@@ -24,7 +24,6 @@ def cut(segment: Segment, per_source: float, shortest: float) -> Found:
     """Returns the last words of a translation that ends too early and without punctuation.
 
     Args:
-        segment: source, translation and reference.
         per_source: `characters_per_source` of the whole set.
         shortest: least share of the expected length of a sentence that ends with punctuation. Without punctuation, it
             is half as far from the whole length.

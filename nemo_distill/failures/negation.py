@@ -44,13 +44,7 @@ _MAY_NEGATE = {language: _pattern(_CERTAIN[language], _POSSIBLE[language]) for l
 
 
 def lost_negation(segment: Segment, source_language: str, target_language: str) -> Found:
-    """Returns the negations of the source if the reference has one too and the translation has none.
-
-    Args:
-        segment: source, translation and reference.
-        source_language: one of `LANGUAGES`.
-        target_language: one of `LANGUAGES`.
-    """
+    """Returns the negations of the source if the reference has one too and the translation has none."""
     negations = _NEGATES[source_language].findall(segment.source)
     is_lost = (
         negations

@@ -26,8 +26,6 @@ class TranslatedSet:
     """A test set and its translations.
 
     Args:
-        sources: one per sentence.
-        references: one per sentence.
         translations: of each system, one per sentence.
         noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by some systems.
 
@@ -62,8 +60,6 @@ def profile(
     """Returns the failures of all systems on all test sets.
 
     Args:
-        sets: the test sets by name.
-        settings: which kinds are counted.
         folder: where answers about the training text are kept.
         baselines: the systems that the others are compared with; by default the first one.
 
@@ -201,9 +197,7 @@ def wilson(hits: int, judged: int) -> Rate:
 def mcnemar(mine: Collection[int], theirs: Collection[int]) -> float:
     """Returns the two-sided p-value of McNemar's exact test: is a failure of only one system equally often each's?
 
-    Args:
-        mine: the sentences that one system fails.
-        theirs: the sentences that the other one fails.
+    `mine` and `theirs` are the sentences that either system fails.
     """
     from scipy.stats import binomtest
 

@@ -19,7 +19,6 @@ def loops(segment: Segment, most: int) -> Found:
     """Returns what is repeated more often than in source and reference.
 
     Args:
-        segment: source, translation and reference.
         most: number of times that a single word may be said in a row. A group of words may be said once less.
     """
     said, *others = (units(text) for text in (segment.translation, segment.source, segment.reference))
@@ -36,7 +35,6 @@ def longest_run(sequence: Sequence[str], shortest: int = 1) -> tuple[int, tuple[
     """Returns how often a group of units is repeated in a row at most, and the group. Groups of signs do not count.
 
     Args:
-        sequence: the units.
         shortest: fewest units of a group, at most 20.
     """
     best: tuple[int, tuple[str, ...]] = (1, ())

@@ -22,7 +22,6 @@ def noised(lines: Sequence[str], noise: Noise, seed: int) -> list[str]:
     """Returns a copy of the lines with noise. A line that cannot have this noise stays as it is.
 
     Args:
-        lines: the sources of a test set.
         noise: `full_stop` adds one where a line ends with a letter or digit; `lower_case` takes the capitals;
             `typing_error` swaps, drops or doubles a letter inside one word of at least four letters.
         seed: a line's error depends on the seed, the line and its number only.
@@ -52,9 +51,6 @@ def fragile(translation: str, noised_translation: str, reference: str, drop: flo
     """Returns both scores if the translation of a noised source is worse than that of the source.
 
     Args:
-        translation: of the source.
-        noised_translation: of the source with noise.
-        reference: the translation by a person.
         drop: points of chrF from which a translation is worse.
     """
     if translation == noised_translation:

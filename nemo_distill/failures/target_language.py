@@ -13,7 +13,6 @@ def wrong_language(segment: Segment, target_language: str, probability: float) -
     begin with a capital letter are not looked at, since names have no language.
 
     Args:
-        segment: source, translation and reference.
         target_language: a code of two letters.
         probability: least probability that the language is another one.
     """

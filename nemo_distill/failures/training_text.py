@@ -70,7 +70,6 @@ def questions(segments: Iterable[Segment], span: int) -> Questions:
     """Returns what has to be looked for to find all failures below.
 
     Args:
-        segments: the translations of all systems.
         span: number of words in a row.
     """
     asked = Questions()
@@ -84,13 +83,7 @@ def questions(segments: Iterable[Segment], span: int) -> Questions:
 
 @dataclass(frozen=True)
 class TrainingText:
-    """The text that the systems were trained on.
-
-    Args:
-        sources: the files of the source side, plain or gzip.
-        targets: the files of the target side.
-        word_lists: files of further words.
-    """
+    """The text that the systems were trained on."""
 
     sources: Sequence[Path] = ()
     targets: Sequence[Path] = ()
@@ -100,7 +93,6 @@ class TrainingText:
         """Reads the training text, unless these questions about it were answered before.
 
         Args:
-            asked: what is looked for.
             span: number of words in a row.
             record: where the answers are kept.
         """
@@ -178,8 +170,6 @@ def memorised(segment: Segment, known: Answers, fewest: int) -> Found:
     """Returns where a training target stands that is the translation, word for word, but not the reference.
 
     Args:
-        segment: source, translation and reference.
-        known: what is in the training text.
         fewest: words of a translation; shorter ones are often equal by chance.
     """
     line = _line(segment.translation)
@@ -240,10 +230,6 @@ def untranslated(segment: Segment, known: Answers) -> Found:
 
     Names are copied rightly. Most of them are on both sides of the training text, or the reference has them in a
     similar spelling.
-
-    Args:
-        segment: source, translation and reference.
-        known: what is in the training text and in the test sets.
     """
     reference = words(segment.reference)
     return [

@@ -48,7 +48,6 @@ class Contrast:
         """Returns the half-width of the confidence interval, by Student's t; infinity with fewer than two seeds.
 
         Args:
-            scores: the scores of each group.
             two_sided: use a two-sided interval instead of a one-sided one, which suits a claim made in advance.
         """
         return seed_margin(self.by_seed(scores), two_sided)
@@ -62,12 +61,7 @@ class Contrast:
 
 
 def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
-    """Returns the half-width of the confidence interval of a mean over seeds, by Student's t; see `Contrast.margin`.
-
-    Args:
-        values: one per seed.
-        two_sided: as in `Contrast.margin`.
-    """
+    """Returns the half-width of the confidence interval of a mean over seeds; see `Contrast.margin`."""
     if len(values) < 2:
         return math.inf
     from scipy.stats import t  # takes a second to import, and checking a config does not need it

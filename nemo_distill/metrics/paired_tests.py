@@ -30,7 +30,6 @@ def approximate_randomization(
         theirs: (N, S) statistics of the other system.
         score: computes a corpus score from the sums of the statistics.
         trials: maximum number of trials.
-        seed: random seed of the trials.
 
     Returns:
         The two-sided p-value and the number of trials.
@@ -62,7 +61,6 @@ def paired_bootstrap(
         theirs: (N, S) statistics of the other system.
         score: computes a corpus score from the sums of the statistics.
         samples: number of resamples.
-        seed: random seed of the resamples.
 
     Returns:
         The two-sided p-value and the number of resamples.
@@ -85,7 +83,6 @@ def resampled_scores(
         statistics: (N, S) statistics of each sentence, for each system.
         score: computes a corpus score from the sums of the statistics.
         samples: number of resamples.
-        seed: random seed of the resamples.
 
     Returns:
         For each system, the scores (samples,).

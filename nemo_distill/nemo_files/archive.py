@@ -28,9 +28,6 @@ ARTIFACT_PREFIX = "nemo:"
 class NemoArchive:
     """A `.nemo` file.
 
-    Args:
-        path: the file.
-
     Raises:
         ValueError: if the file is missing, is not a tar archive, has no model config, or is not safe to open; see
             `archive_safety`.

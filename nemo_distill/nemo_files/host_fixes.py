@@ -51,10 +51,6 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
     """Within this context, NeMo's `clean: true` also drops pairs with an empty line, and prints what it drops.
 
     NeMo counts the first and the last token of an empty line, so that `min_seq_length` keeps it.
-
-    Args:
-        where: the key of the data, for the messages.
-        shown: whether this process prints.
     """
     from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
 
@@ -96,11 +92,7 @@ def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
 
 @contextmanager
 def restoring(model_class: Any) -> Iterator[None]:
-    """Within this context, a model may be restored. Afterwards NeMo does not think that one is still being restored.
-
-    Args:
-        model_class: the class of the model.
-    """
+    """Within this context, a model may be restored; after it, NeMo knows that none is being restored any more."""
     try:
         yield
     finally:

@@ -27,7 +27,6 @@ def kind_problems(config: Mapping[str, Any], where: str = "") -> list[str]:
 
     Args:
         config: the `model` section of a job, or the config of a `.nemo`.
-        where: the prefix of keys in the messages, such as `model.`.
     """
     if old := [key for key in OLD_KEYS if key in config]:
         return [
@@ -71,12 +70,7 @@ def _hugging_face_problems(where: str, side: str, stack: Mapping[str, Any]) -> l
 
 
 def library_problems(where: str, tokenizer: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if NeMo 2 cannot translate with a tokenizer of this library.
-
-    Args:
-        where: the key of the library.
-        tokenizer: the section of the tokenizer.
-    """
+    """Returns a sentence if NeMo 2 cannot translate with a tokenizer of this library."""
     library = tokenizer.get("library")
     if library in TOKENIZER_LIBRARIES:
         return []
@@ -149,8 +143,6 @@ def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], wh
 
     Args:
         student: its config, with the languages that it takes from its teacher.
-        teacher: the config of the teacher.
-        where: the prefix of the student's keys in the messages.
     """
     if not teacher.get("multilingual"):
         if not student.get("multilingual"):
@@ -181,7 +173,6 @@ def tag_of(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> str | None
 
     Args:
         student: its config, without `teaching_problems`.
-        teacher: the config of the teacher.
     """
     return student.get("tgt_language") if is_tagged(teacher) and not student.get("multilingual") else None
 
@@ -195,9 +186,6 @@ def language_file_problems(model: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each data section whose files are not as many as a multilingual model's languages.
 
     NeMo takes the files of one language after the other: the first is of the first language.
-
-    Args:
-        model: the `model` section of a job.
     """
     if not model.get("multilingual"):
         return []

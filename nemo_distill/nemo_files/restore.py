@@ -51,7 +51,6 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
 
     Args:
         model_class: the class to build, which may be a subclass of the class named in the file.
-        path: the `.nemo`.
 
     Raises:
         ValueError: if the file is not a `.nemo`, or contains code; see `archive_safety` for how to trust it.

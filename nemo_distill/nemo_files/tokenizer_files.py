@@ -67,9 +67,6 @@ def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose
     """Returns a sentence for each difference between two vocabularies.
 
     Args:
-        where: the key of the first tokenizer, such as `model.encoder_tokenizer`, for the messages.
-        own: the first vocabulary.
-        other: the vocabulary that it must equal.
         whose: names the owner of the second vocabulary in the messages.
     """
     if own.library != other.library:
@@ -97,8 +94,6 @@ def tokenizer_file_problems(where: str, path: Any, adds_tokens: bool = False) ->
     """Returns a sentence if `path` is not a tokenizer file that NeMo can use.
 
     Args:
-        where: the key that names the file, such as `model.encoder_tokenizer.tokenizer_model`, for the message.
-        path: the file.
         adds_tokens: True with `sentencepiece_legacy`, with which NeMo adds special tokens that are missing.
     """
     if not isinstance(path, str) or not is_file(path):

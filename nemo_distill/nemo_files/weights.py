@@ -17,7 +17,6 @@ def check_weights(module: torch.nn.Module, whose: str) -> None:
     """Rejects a model whose weights contain NaN or infinity.
 
     Args:
-        module: the model.
         whose: the beginning of the message, such as `the student`.
 
     Raises:

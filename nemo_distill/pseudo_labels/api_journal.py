@@ -20,9 +20,7 @@ class Answer:
     """A line of a journal: what became of a sample of a source line.
 
     Args:
-        line: the number of the source line.
         sample: the number of the sample, from 0.
-        hash: hash of the line's text.
         text: the translation; None if there is none.
         finished: False if the answer was cut off by `max_tokens`.
         error: why there is no translation.

@@ -152,7 +152,6 @@ class ApiTeacher:
 
     Args:
         model: the model's name at the server.
-        settings: how to ask.
         languages: the names of source and target languages for the prompt.
         folder: the folder of the labels. The journals are in `answers/`, in a folder for each set of settings.
         digest: identifies the settings of the labels.

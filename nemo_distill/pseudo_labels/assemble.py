@@ -42,17 +42,10 @@ class Assembly:
     """The settings for writing text from a folder of labels.
 
     Args:
-        labels: the folder.
         sources: the translated files, unchanged since.
         references: the reference file for each source file, or None.
         policy: how invalid lines were treated. It applies to references too.
-        criteria: how labels are selected and filtered.
-        name: the prefix of the output files.
-        keep_dropped: write the dropped pairs to a file, with the reasons.
-        workers: number of processes for selecting and filtering.
         more_labels: further labels of the same source, whose hypotheses are added to those of `labels`.
-        quality: where the scores of hypotheses come from.
-        keep_hypotheses: write all hypotheses to a file.
         noise: what was done to the lines before they were translated.
     """
 
@@ -117,9 +110,7 @@ def assemble(
     """Writes the text and returns its manifest. If the same text already exists, only returns the manifest.
 
     Args:
-        assembly: the text to write.
         overwrite: replace text with the same name and different settings instead of raising an error.
-        on_line: called for each source line.
 
     Raises:
         DataError: if text with other settings exists, or shards, sources and references do not fit together.

@@ -21,11 +21,7 @@ SCORES = ("score", "reverse_score", "quality", "consensus")  # of an outcome, ea
 
 
 class LowestScores:
-    """Drops the pairs with the lowest scores. Pairs with the same score as the lowest kept pair are kept.
-
-    Args:
-        share: share of the pairs to drop.
-    """
+    """Drops the pairs with the lowest scores. Pairs with the same score as the lowest kept pair are kept."""
 
     def __init__(self, share: float):
         self.share = share
@@ -85,12 +81,7 @@ class Duplicates:
 
 
 class CorpusFilters:
-    """All filters of this module that are switched on.
-
-    Args:
-        filters: the filter settings.
-        folder: for temporary files.
-    """
+    """All filters of this module that are switched on."""
 
     def __init__(self, filters: FilterSettings, folder: Path):
         self.duplicates = Duplicates(folder) if filters.duplicates else None

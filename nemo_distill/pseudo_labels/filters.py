@@ -36,8 +36,6 @@ class Pair:
     """A source line and its label, as seen by the filters.
 
     Args:
-        source: the translated line.
-        target: the selected hypothesis.
         finished: False if the hypothesis was cut off by the length limit.
         source_cut: True if only the beginning of the line was translated.
     """

@@ -86,7 +86,6 @@ class Translator:
 
     Args:
         translate: translates texts, given the number of the first line. Dropped lines are passed as empty texts.
-        policy: how to treat invalid lines.
         reverse: scores the hypotheses; optional.
         noise: what is done to the lines before they are translated.
     """
@@ -137,7 +136,6 @@ class Generation:
 
     Args:
         sources: the source files. Lines are numbered through all files.
-        folder: the output folder.
         shard_lines: source lines per shard. They are kept in memory, and a killed process loses at most this many.
         chunk_lines: number of lines passed to the translator at a time.
     """
@@ -159,12 +157,8 @@ def generate(
     """Writes the missing shards of this process, and closes the folder if all shards are complete.
 
     Args:
-        generation: the settings of the generation.
         build_translator: creates the translator. Called only if there is something to translate.
-        rank: the number of this process, from 0.
-        world_size: the number of processes.
         overwrite: delete results with other settings instead of raising an error.
-        on_progress: see `OnProgress`.
 
     Returns:
         The manifest, or None if other processes are still writing shards.

@@ -26,7 +26,6 @@ class Candidate:
     Args:
         source: the line.
         rows: its row in the labels' shards, and then its rows in those of other labels.
-        reference: its reference, if there is one.
         qualities: the quality of each hypothesis of all rows, if it is known.
     """
 
@@ -111,7 +110,6 @@ def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int 
 
     Args:
         candidates: any number of candidates; only a few chunks are in memory at a time.
-        criteria: how to select and filter.
         workers: number of processes; 1 uses only this process.
     """
     judge_chunk = partial(_judge_chunk, criteria=criteria)

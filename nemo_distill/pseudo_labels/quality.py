@@ -97,9 +97,7 @@ def with_scores(candidates: Iterable[Candidate], scores: Iterator[float], named:
     """Yields the candidates with the qualities of their hypotheses.
 
     Args:
-        candidates: the source lines.
         scores: one for each hypothesis of each line.
-        named: where the scores come from, for messages.
 
     Raises:
         DataError: if there are more or fewer scores than hypotheses.
@@ -118,9 +116,7 @@ def score_files(command: str, folder: Path, candidates: Callable[[], Iterator[Ca
     """Runs the command for each part of the lines that has no scores yet, and returns the files with the scores.
 
     Args:
-        command: see `QualitySettings`.
         folder: where the scores are kept; another one for each command and each set of labels.
-        candidates: returns all source lines.
 
     Raises:
         DataError: if the command fails, or does not write one number per hypothesis.

@@ -56,14 +56,11 @@ class Criteria:
     """How labels are selected, filtered and written, with nothing left to find out.
 
     Args:
-        selection: as in `Selection`.
         metric: the weight of each metric.
         metric_language: as in `Selection`, but None is no language.
         filters: which pairs are dropped. Filters see raw text.
         moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
             a model of these languages is trained on; None for raw text.
-        labels_per_source: as in `Selection`.
-        label_weights: as in `Selection`.
         quality: the name of the metric that `quality` gives scores of, if any.
     """
 
@@ -91,9 +88,7 @@ class Pool:
 
     Args:
         hypotheses: the teacher's, best first, and after them those of other labels.
-        reference: the reference of the line, if there is one.
         qualities: the quality of each hypothesis, if it is known.
-        criteria: how to select.
     """
 
     hypotheses: Sequence[Hypothesis]

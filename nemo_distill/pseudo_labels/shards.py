@@ -44,7 +44,6 @@ class Row:
 
     Args:
         line: the line number, from 1.
-        hash: hash of the line's bytes.
         hypotheses: the hypotheses, best first; empty if the line was not translated.
         oddity: the problem of the line, one of `ODDITIES`.
         source_cut: True if only the beginning of the line was translated.

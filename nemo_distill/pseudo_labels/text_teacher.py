@@ -92,7 +92,6 @@ class TextTeacher:
     Args:
         paths: the files. Except for `systems`, they are read one after the other.
         policy: how to treat invalid lines. A dropped line is an empty translation.
-        settings: the format.
     """
 
     def __init__(self, paths: Sequence[Path], policy: LinePolicy, settings: FileSettings | None = None):

@@ -17,12 +17,7 @@ PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu",
 
 
 def made_with(device: str, threads: int) -> dict[str, Any]:
-    """Returns date, device, threads, package versions and the git revision of this code.
-
-    Args:
-        device: `cpu`, `cuda`, ...
-        threads: the number of threads used for timing.
-    """
+    """Returns date, device, threads, package versions and the git revision of this code."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": f"{device}: {device_name(device)}",

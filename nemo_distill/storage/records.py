@@ -36,7 +36,6 @@ def read_json(path: Path, shape: Any = dict[str, Any]) -> Any:
     """Returns the record in a JSON file, or None if the file does not exist.
 
     Args:
-        path: the JSON file.
         shape: the expected type, a `TypedDict` or a dataclass; by default a dictionary with any keys.
 
     Raises:
@@ -68,8 +67,6 @@ def parse_json(content: bytes, shape: type[Record], where: str) -> Record:
     """Parses and validates JSON.
 
     Args:
-        content: the JSON.
-        shape: the expected type, as for pydantic.
         where: the origin of the content, for the message.
 
     Raises:

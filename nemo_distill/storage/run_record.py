@@ -88,7 +88,6 @@ def recorded_run(
     """Writes `record` at the start of a run, and completes it when the run ends.
 
     Args:
-        folder: the folder of the run.
         record: the record from `new_record`.
         outcome: returns the results of the run. Called at the end.
         seconds: wall time of earlier attempts, to be added.

@@ -120,9 +120,6 @@ class ShardFolder:
     def close(self, shards: int) -> dict[str, Any] | None:
         """Writes the manifest if all shards exist, and returns it; None if other processes are still working.
 
-        Args:
-            shards: the total number of shards.
-
         Raises:
             ShardError: if a shard has different settings or is out of order.
         """

@@ -39,7 +39,6 @@ class PairLimits:
         Args:
             src_lengths: lengths (N,) of the sources; 2 for an empty line.
             tgt_lengths: lengths (N,) of the targets.
-            dropped: counts by reason.
         """
         kept = np.ones(len(src_lengths), bool)
         if not self.clean:

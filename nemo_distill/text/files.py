@@ -23,12 +23,7 @@ ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 
 def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
-    """Returns the problems of a data section's files, one sentence each. Other checks report missing values.
-
-    Args:
-        where: the key of the section, for the messages.
-        section: the section, resolved.
-    """
+    """Returns the problems of a data section's files, one sentence each. Other checks report missing values."""
     if section.get("use_tarred_dataset") and section.get("metadata_file"):
         return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
     if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
@@ -89,11 +84,7 @@ def _is_metadata(path: Path) -> bool:
 
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
-    """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors."""
     section = model.get("train_ds") or {}
     corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
     oddities = []
@@ -122,11 +113,7 @@ def _seems_raw(path: Path) -> bool:
 
 
 def unread_files(model: Mapping[str, Any]) -> list[str]:
-    """Returns warnings about training text that is too large to check before a job.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns warnings about training text that is too large to check before a job."""
     section = model.get("train_ds") or {}
     return [
         f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not checked; if its lines may contain "
@@ -209,7 +196,6 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
     """Returns the files named by a config value, and a sentence for each that cannot be read.
 
     Args:
-        where: the key, for the messages.
         value: a path or a list of paths; see `expand_paths`.
     """
     if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):

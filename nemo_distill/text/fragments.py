@@ -34,10 +34,6 @@ class FragmentReader:
     """How the lines of a text become batches.
 
     Args:
-        sources: source files, plain or gzip.
-        targets: the target file for each source file.
-        policy: how to treat invalid lines.
-        limits: which pairs are used.
         tokens_in_batch: source and target tokens in a batch, padding included.
         lines: number of lines in a fragment.
         threads: number of threads that turn text into ids.
@@ -146,7 +142,6 @@ class Fragment:
     """The batches of a fragment, in files.
 
     Args:
-        folder: the folder of the files.
         number: the fragment's number, from 0.
     """
 

@@ -108,7 +108,6 @@ def scored_language(language: str | None, lines: Iterable[str]) -> str | None:
 
     Args:
         language: the target language according to the model; `ignore` and None say nothing.
-        lines: reference translations.
     """
     return language if bleu_tokenization(language) != WORDS else text_language(lines) or language
 
@@ -129,7 +128,6 @@ def tokenizer_problems(where: str, tokenizer: str, remedy: str = "") -> list[str
     """Returns a sentence that begins with `where` if sacrebleu lacks a package for one of its tokenizers.
 
     Args:
-        where: the key, or what else wants the tokenizer.
         tokenizer: sacrebleu's name.
         remedy: the end of the sentence, if there is another way than to install it.
     """
@@ -145,11 +143,7 @@ def language_problems(where: str, language: str | None) -> list[str]:
 
 
 def validation_problems(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each reason why validation could not score translations of a training's sets.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns a sentence for each reason why validation could not score translations of a training's sets."""
     chosen = model.get("bleu_tokenizer")
     if chosen is not None and chosen not in BLEU.TOKENIZERS:
         return [f"model.bleu_tokenizer={chosen}: must be null or one of {', '.join(BLEU.TOKENIZERS)}."]
@@ -174,10 +168,6 @@ def same_language(language: str, known: Iterable[str]) -> list[str]:
     """Returns which of the known codes mean a language: the code itself, or those of equal language and script.
 
     Two codes with a region each must also agree in it: `pt` means `pt_BR`, but `pt_PT` does not.
-
-    Args:
-        language: the code that is looked for.
-        known: other codes.
     """
     known = list(known)
     if language in known:
@@ -189,13 +179,7 @@ def same_language(language: str, known: Iterable[str]) -> list[str]:
 
 
 def choose_language(where: str, language: str, known: Collection[str]) -> tuple[str, list[str]]:
-    """Returns the code that a model has for a language, and a sentence if it has none or several.
-
-    Args:
-        where: the key of the language, for the message.
-        language: the code that the user gave.
-        known: the model's codes.
-    """
+    """Returns the code that a model has for a language, and a sentence if it has none or several."""
     found = same_language(language, known)
     if len(found) == 1:
         return found[0], []
@@ -211,11 +195,7 @@ def choose_language(where: str, language: str, known: Collection[str]) -> tuple[
 
 
 def moses_notes(model: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each language of a model for which Moses would use English's rules.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns a sentence for each language of a model for which Moses would use English's rules."""
     notes = []
     for key in ("src_language", "tgt_language"):
         for language in _listed(model.get(key)):

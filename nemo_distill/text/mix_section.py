@@ -76,11 +76,7 @@ class MixSection:
         ]
 
     def build(self, output: Path) -> Mix:
-        """Returns the mix.
-
-        Args:
-            output: the common prefix of the mix's file names.
-        """
+        """Returns the mix."""
         corpora = {
             name: Corpus(
                 input_files(corpus.source),

@@ -20,8 +20,6 @@ class TokenizerFile:
     """A tokenizer that exists, or that `job` trains.
 
     Args:
-        path: the model file.
-        library: `sentencepiece` or `yttm`.
         r2l: whether it gives ids from right to left.
         job: trains it.
     """
@@ -62,7 +60,6 @@ def earlier_work(files: Sequence[TokenizerFile], data: Callable[[], Sequence[Tar
     """Returns what is wrong with tokenizers and data that are there already, so that they cannot be used.
 
     Args:
-        files: the tokenizers.
         data: returns the data. Called only if the tokenizers are there, on which the data depends.
     """
     jobs = {file.path: file.job for file in files if file.job}.values()

@@ -45,7 +45,6 @@ class NoisySource:
     """Adds noise to batches. The random numbers come from torch's generator.
 
     Args:
-        noise: the types and amounts of noise.
         tokenizer: the NeMo tokenizer, SentencePiece or youtokentome.
         fixed_ids: tokens that stay in place at the ends of a sentence, such as its start and end symbols.
         longest: the maximum length. A sentence that would become longer is not changed.

@@ -60,14 +60,8 @@ class TarredData:
     """Tarred data to write.
 
     Args:
-        folder: the folder to write to.
-        sources: source files, plain or gzip.
-        targets: the target file for each source file.
         tokenizers: what identifies the tokenizer of each side, as JSON values.
-        settings: how pairs become batches.
-        policy: how to treat invalid lines.
         devices: the number of tar files is a multiple of this.
-        prefix: the beginning of the tar files' names.
     """
 
     folder: Path
@@ -135,11 +129,9 @@ def write_tarred_data(
     result is the same, byte for byte.
 
     Args:
-        data: what to write.
         load_tokenizers: loads the tokenizers of source and target. Called only if there is work to do.
         overwrite: replace data with other settings instead of raising an error.
         threads: number of threads that turn text into ids; None: one for each processor.
-        on_progress: see `OnProgress`.
 
     Raises:
         DataError: if there is data with other settings, files are not parallel, or no pair is left.

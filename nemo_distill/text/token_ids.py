@@ -44,7 +44,6 @@ class IdRows:
 
         Args:
             starts: what `starts()` returns.
-            rows: the sentences.
             pad_id: fills the ends of the shorter sentences.
         """
         lengths = self.lengths[rows]
@@ -69,11 +68,7 @@ class TokenIds(Protocol):
 
 
 class SentencePiece:
-    """A SentencePiece tokenizer, which gives the ids of NeMo's `SentencePieceTokenizer`.
-
-    Args:
-        path: the model file.
-    """
+    """A SentencePiece tokenizer, which gives the ids of NeMo's `SentencePieceTokenizer`."""
 
     threads_help = True  # it releases Python's lock while it works
 
@@ -96,7 +91,6 @@ class YouTokenToMe:
     NeMo itself applies the training's `bpe_dropout` even in translation.
 
     Args:
-        path: the model file.
         r2l: from right to left.
     """
 

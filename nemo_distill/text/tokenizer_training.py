@@ -68,9 +68,7 @@ class TokenizerJob:
 
     Args:
         model: the file to write. A record of how it was made is written next to it, with the ending `.json`.
-        texts: the text, plain or gzip.
         training: how it is trained; `vocab_size` must have a value.
-        policy: how to treat invalid lines.
         control_symbols: symbols that never come from text, such as the languages of a multilingual model.
     """
 
@@ -127,7 +125,6 @@ def train_tokenizer(job: TokenizerJob, overwrite: bool = False) -> dict[str, Any
     """Trains a tokenizer and returns its record: `pieces`, `lines`, `sha256`. If it is there, only returns the record.
 
     Args:
-        job: the tokenizer.
         overwrite: replace a tokenizer with other settings instead of raising an error.
 
     Raises:

@@ -23,12 +23,7 @@ MISSING = "???"
 
 
 def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
-    """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values.
-
-    Args:
-        model: the model's config, resolved.
-        mix: its `distillation.mix` section.
-    """
+    """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values."""
     train = model.get("train_ds")
     if not mix.corpora or not train or MISSING in str(_section(model)):
         return []
@@ -55,11 +50,7 @@ def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
-    """Returns the source and target files for training, from the mix or from `train_ds`; none of existing tarred data.
-
-    Args:
-        model: the model's config, resolved.
-    """
+    """Returns the source and target files for training, of the mix or of `train_ds`; none of existing tarred data."""
     if corpora := _mixed_corpora(model):
         return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
     train_ds = model.get("train_ds") or {}

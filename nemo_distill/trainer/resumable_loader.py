@@ -48,7 +48,6 @@ class MixingSampler(ResumableSampler):
     Args:
         dataset: the data sets, one after the other.
         choices: yields, for a seed, the number of the data set that each batch is from.
-        options: the other arguments of DistributedSampler.
     """
 
     def __init__(self, dataset: ConcatDataset, choices: Callable[[int], Iterator[int]], **options: Any):
