@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.commands.training_check import tarred_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
@@ -83,8 +83,8 @@ class CachingJob:
         return teacher
 
 
-def check_caching(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the folder holds no cache with other settings.
+def check_caching(cfg: DictConfig) -> CachingJob:
+    """Returns the job, after checking that the folder holds no cache with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -98,6 +98,7 @@ def check_caching(cfg: DictConfig) -> None:
         said = f"'{job.cache.folder.path}' holds a teacher cache with other settings: {'; '.join(changes)}"
         remedy = "give another folder, or start over with cache.overwrite=true"
         raise ConfigurationError([f"model.distillation.teacher_cache: {said}; {remedy}."])
+    return job
 
 
 def caching_job(cfg: DictConfig) -> CachingJob:
@@ -220,8 +221,7 @@ def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> N
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_caching)
-    job = caching_job(cfg)
+    job = checked(cfg, check_caching)
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 

@@ -1,10 +1,11 @@
 """Writes a model's card."""
 
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.nemo_files.translation_archive import TranslationFile
@@ -54,18 +55,9 @@ class CardConfig:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_card)
+    config = checked(cfg, partial(read_config, CardConfig))
     with plain_errors():
-        card_job(read_config(CardConfig, cfg))
-
-
-def check_card(cfg: DictConfig) -> None:
-    """Checks that the card can be written, by generating it.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    read_config(CardConfig, cfg)
+        card_job(config)
 
 
 def card_job(config: CardConfig) -> None:

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.progress import track
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.section import Allowed, read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
@@ -164,15 +165,6 @@ class ServerConfig:
         }
 
 
-def check_server(cfg: DictConfig) -> None:
-    """Checks everything that can be known before a model is loaded.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    read_config(ServerConfig, cfg)
-
-
 def _is_free(port: int) -> bool:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as waitress does
@@ -200,6 +192,6 @@ def _load(config: ServerConfig, model: ModelSection) -> Engine:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_server)
+    config = checked(cfg, partial(read_config, ServerConfig))
     with plain_errors():
-        run_server(read_config(ServerConfig, cfg))
+        run_server(config)

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.decoding.settings import SearchSettings
@@ -47,17 +47,8 @@ class EvaluationConfig(EvaluationSettings):
         return text_problems(self.models, readable)
 
 
-def check_evaluation(cfg: DictConfig) -> None:
-    """Checks as much as possible before a model is loaded, and downloads sacrebleu's test sets.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    evaluation_job(cfg)
-
-
 def evaluation_job(cfg: DictConfig) -> EvaluationJob:
-    """Returns the job of a configuration.
+    """Returns the job, after checking as much as possible before a model is loaded. Downloads sacrebleu's test sets.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -74,8 +65,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_evaluation)
-    job = evaluation_job(cfg)
+    job = checked(cfg, evaluation_job)
     with plain_errors(goes_on=True):
         evaluation = job.run()
     print_evaluation(evaluation, job.folder)

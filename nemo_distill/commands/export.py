@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
@@ -105,20 +105,10 @@ class ExportConfig(ExportSettings):
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_export)
-    config = read_config(ExportConfig, cfg)
+    config = checked(cfg, partial(read_config, ExportConfig))
     with plain_errors():
         export_model(config, partial(_complete, config))
     print_export(config.model, config.output)
-
-
-def check_export(cfg: DictConfig) -> None:
-    """Checks the configuration and the model.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    read_config(ExportConfig, cfg)
 
 
 def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> ExportRecord:

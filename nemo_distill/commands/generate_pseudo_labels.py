@@ -1,73 +1,61 @@
 """Labels text with a teacher: checks the configuration, translates, and writes training text."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.labelling_config import API, FILE, LabellingConfig
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.labelling_config import LabellingConfig
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
-from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.progress import print_counts, shown_progress
-from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
+from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import LabelFolder
-from nemo_distill.pseudo_labels.text_teacher import FileSettings, TextTeacher
+from nemo_distill.pseudo_labels.teacher_section import API, FILE
+from nemo_distill.pseudo_labels.text_teacher import TextTeacher
 from nemo_distill.storage.records import read_json
 
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """A job with a valid configuration.
+    """A valid configuration, what it translates, and what is made of the translations."""
 
-    Args:
-        engine: what `load_engine` takes, apart from the device.
-        model: the name of a server's model.
-        overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
-        where: Lightning's accelerator, devices and number of machines.
-    """
-
+    config: LabellingConfig
     generation: Generation
     assembly: Assembly
-    search: SearchSettings
-    engine: Mapping[str, Any]
-    model: str
-    file: FileSettings
-    api: ApiSettings
-    reverse_model: Path | None
-    overwrite: bool | str
-    where: tuple[str, int | str | list[int], int]
 
     def build_translator(self, device: str, warns: bool = False) -> Translator:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
-        policy, reverse = self.assembly.policy, None
+        config, policy, reverse = self.config, self.config.reading, None
         translate: Translate
-        if self.engine["name"] == FILE:
-            translate = TextTeacher(list(map(Path, self.engine["paths"])), policy, self.file).translate
-        elif self.engine["name"] == API:
-            languages = self.engine["source_language"], self.engine["target_language"]
+        if config.engine == FILE:
+            translate = TextTeacher(list(map(Path, config.teachers)), policy, config.file).translate
+        elif config.engine == API:
             folder = self.generation.folder
-            translate = ApiTeacher(self.model, self.api, languages, folder.path, folder.digest).translate
+            translate = ApiTeacher(
+                str(config.model), config.api, config.languages, folder.path, folder.digest
+            ).translate
         else:
-            engine = load_engine(device=device, **self.engine)
+            engine = load_engine(
+                name=config.engine, paths=config.teachers, device=device, dtype=config.dtype, weights=config.weights,
+                source_language=config.source_language, target_language=config.target_language,
+            )  # fmt: skip
             if warns:
                 self._warn_if_reversed(engine)
-            translate = searching(engine, self.search)
-        if self.reverse_model:
+            translate = searching(engine, config.search)
+        if config.reverse_model:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
-            reverse = NeMoScorer(self.reverse_model, device)
-        return Translator(translate, policy, reverse, self.assembly.noise)
+            reverse = NeMoScorer(config.reverse_model, device)
+        return Translator(translate, policy, reverse, config.noise)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
         """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
@@ -82,8 +70,8 @@ class LabellingJob:
         warn_of_reversed_section(where, teacher, files)
 
 
-def check_labelling(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output folder holds no results with other settings.
+def check_labelling(cfg: DictConfig) -> LabellingJob:
+    """Returns the job, after checking that the output folder holds no results with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -95,12 +83,13 @@ def check_labelling(cfg: DictConfig) -> None:
         problems = [f"output_dir: {error}."]
     if problems:
         raise ConfigurationError(problems)
+    return job
 
 
 def _label_conflicts(job: LabellingJob) -> list[str]:
     folder = job.generation.folder
     changes = folder.conflicts()
-    if not changes or job.overwrite is True:
+    if not changes or job.config.overwrite is True:
         return []
     said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
     return [f"output_dir: {said}; give another folder, or start over with overwrite=true."]
@@ -108,7 +97,7 @@ def _label_conflicts(job: LabellingJob) -> list[str]:
 
 def _text_conflicts(job: LabellingJob) -> list[str]:
     try:
-        job.assembly.work.done(bool(job.overwrite))
+        job.assembly.work.done(bool(job.config.overwrite))
     except DataError as error:
         return [f"name: {error}; give another name, or replace it with overwrite=text."]
     return []
@@ -129,19 +118,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         [LabelFolder.finished(path, sources) for path in config.more_labels], config.quality, config.keep_hypotheses,
         config.noise,
     )  # fmt: skip
-    engine = {key: getattr(config, key) for key in ("dtype", "weights", "source_language", "target_language")}
-    return LabellingJob(
-        Generation(sources, folder, config.shard_lines, config.chunk_lines),
-        assembly,
-        config.search,
-        {"name": config.engine, "paths": config.teachers, **engine},
-        str(config.model),
-        config.file,
-        config.api,
-        config.reverse_model,
-        config.overwrite,
-        (config.accelerator, config.devices, config.num_nodes),
-    )
+    return LabellingJob(config, Generation(sources, folder, config.shard_lines, config.chunk_lines), assembly)
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
@@ -153,10 +130,10 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
             partial(job.build_translator, device, warns=rank == 0),
             rank,
             world_size,
-            job.overwrite is True,
+            job.config.overwrite is True,
             on_progress,
         )
-    if (bill := job.generation.folder.path / "bill.json").is_file() and job.engine["name"] == API:
+    if (bill := job.generation.folder.path / "bill.json").is_file() and job.config.engine == API:
         used = read_json(bill) or {}
         console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:
@@ -172,17 +149,18 @@ def write_text(job: LabellingJob) -> None:
     lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)
-        record = assemble(job.assembly, bool(job.overwrite), lambda: on_progress(next(done), 1))
+        record = assemble(job.assembly, bool(job.config.overwrite), lambda: on_progress(next(done), 1))
     pairs = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
     print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", pairs, sum(pairs.values()))
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_labelling)
-    job = labelling_job(cfg)
+    job = checked(cfg, check_labelling)
+    config = job.config
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
-    with plain_errors(goes_on=True), processes(*job.where) as process:
+    where = (config.accelerator, config.devices, config.num_nodes)
+    with plain_errors(goes_on=True), processes(*where) as process:
         if translate(job, process.rank, process.world_size, process.device):
             write_text(job)

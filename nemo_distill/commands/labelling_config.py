@@ -2,38 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
-from nemo_distill.decoding.asked_languages import not_asked_for
-from nemo_distill.decoding.engines import (
-    EngineName,
-    ModelSection,
-    engine_problems,
-    model_languages,
-    model_paths,
-    search_problems,
-    written_language,
-)
-from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.translation_archive import BilingualFile
-from nemo_distill.pseudo_labels.api_teacher import ApiSettings
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
-from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.selection import Criteria, Selection
 from nemo_distill.pseudo_labels.shards import LabelFolder
-from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
+from nemo_distill.pseudo_labels.teacher_section import API, FILE, TEXT_ONLY, TeacherSection
+from nemo_distill.pseudo_labels.text_teacher import FileSettings
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
+from nemo_distill.text.files import References, as_list, input_files, unequal_lengths
 from nemo_distill.text.languages import (
     NO_LANGUAGE,
     WORDS,
@@ -43,10 +29,7 @@ from nemo_distill.text.languages import (
     language_problems,
     scored_language,
 )
-from nemo_distill.text.lines import LinePolicy, TextFiles
 
-FILE = "file"  # in place of an engine: translations that are there
-API = "api"  # in place of an engine: a server
 TEACHER = "teacher"  # in place of languages: the teacher's
 RESERVED_NAMES = ("manifest", "settings")
 
@@ -61,15 +44,9 @@ Languages = Annotated[list[str | None], Field(min_length=2, max_length=2)]  # of
 
 
 @section
-class LabellingConfig(Selection, ModelSection):
+class LabellingConfig(Selection, TeacherSection):
     """The configuration of `label`."""
 
-    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
-    server has."""
-    source: InputFiles = Field(kw_only=True)
-    """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     reference: References | None = None
     """For each of the sources its reference, or null for monolingual text; only interpolation reads it."""
     output_dir: UserPath = Field(kw_only=True)
@@ -78,16 +55,6 @@ class LabellingConfig(Selection, ModelSection):
     """`text` replaces text of this name made with other settings, true labels with other settings as well."""
     reverse_model: BilingualFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
-    file: FileSettings = Field(default_factory=FileSettings)
-    """How `engine=file` reads the translations that `model` names."""
-    api: ApiSettings = Field(default_factory=ApiSettings)
-    """How `engine=api` asks its server."""
-    search: SearchSettings = Field(default_factory=SearchSettings)
-    """How the teacher searches."""
-    reading: LinePolicy = Field(default_factory=LinePolicy)
-    """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
-    noise: LabelNoise = Field(default_factory=LabelNoise)
-    """Noise of the source before the teacher reads it."""
     shard_lines: int = Field(default=10000, ge=1)
     """Source lines in a shard, which is what a killed process loses at most."""
     chunk_lines: int = Field(default=2048, ge=1)
@@ -111,17 +78,6 @@ class LabellingConfig(Selection, ModelSection):
     to those of this job before the selection."""
     workers: int = Field(default=1, ge=1)
     """Processes that select and filter."""
-    accelerator: Accelerator = "auto"
-    """Lightning's."""
-    devices: Devices = 1
-    """Processes on each machine."""
-    num_nodes: int = Field(default=1, ge=1)
-    """Machines."""
-
-    @property
-    def sources(self) -> list[Path]:
-        """The files that are translated."""
-        return input_files(self.source)
 
     @property
     def references(self) -> list[Path | None]:
@@ -130,22 +86,6 @@ class LabellingConfig(Selection, ModelSection):
             return [None] * len(self.sources)
         found = [[None] if name is None else input_files(name) for name in as_list(self.reference)]
         return [path for paths in found for path in paths]
-
-    @property
-    def teachers(self) -> list[str]:
-        """The models, or the files of translations that are there; none of a server."""
-        if self.engine == API:
-            return []
-        return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
-
-    @property
-    def hypotheses_per_line(self) -> int:
-        """The most hypotheses that the teacher gives for a line."""
-        if self.engine == FILE:
-            return 0 if self.file_problems() else self.survey().most
-        if self.engine == API:
-            return self.api.samples
-        return self.search.n_best
 
     @rule
     def reference_problems(self) -> list[str]:
@@ -160,109 +100,29 @@ class LabellingConfig(Selection, ModelSection):
         return [problem for pair in pairs for problem in unequal_lengths("reference", *pair)]
 
     @rule
-    def engine_problems(self) -> list[str]:
-        """Returns a sentence for each reason why the engine could not load the model."""
-        languages = (self.source_language, self.target_language)
-        if self.engine == FILE:
-            problems = [f"model {problem}." for problem in unreadable_files(self.model)]
-            return problems + not_asked_for(languages, "engine=file")
-        if self.engine == API:
-            return self._api_problems()
-        return engine_problems(self.engine, self.teachers, self.dtype, *languages)
-
-    def _api_problems(self) -> list[str]:
-        problems = []
-        if self.api.url is None:
-            problems.append("api.url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1.")
-        if not isinstance(self.model, str):
-            problems.append(f"model={self.model}: must be the name of one model of the server.")
-        if self.devices != 1 or self.num_nodes != 1:
-            problems.append("devices and num_nodes must be 1 with engine=api; set api.concurrency.")
-        return problems + [
-            f"{key} has no value, but api.prompt contains {{{key}}}; give it, as in {key}=German."
-            for key in ("source_language", "target_language")
-            if getattr(self, key) is None and f"{{{key}}}" in self.api.prompt
-        ]
-
-    @rule
-    def search_problems(self) -> list[str]:
-        """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine, self.search)
-
-    @rule
-    def unused_section_problems(self) -> list[str]:
-        """Returns a sentence for each section that has no effect with this engine."""
-        unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
-        unused |= {"search": self.engine in (FILE, API) and self.search, "noise": self.engine == FILE and self.noise}
-        return [
-            f"{key} has no effect with engine={self.engine}; leave it out."
-            for key, value in unused.items()
-            if value and value != type(value)()
-        ]
-
-    @rule
-    def file_problems(self) -> list[str]:
-        """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
-        if self.engine != FILE or unreadable_files(self.model):
-            return []
-        try:
-            found = self.survey()
-        except DataError as error:
-            return [f"model: {error}{'' if str(error).endswith('.') else '.'}"]
-        lines = sum(1 for _ in TextFiles(self.sources))
-        if self.file.has_numbers and found.lines > lines:
-            return [
-                f"model has a translation of line {found.lines}, and source has {lines} lines; see file.first_line."
-            ]
-        if not self.file.has_numbers and found.lines != lines:
-            return [f"model has {found.lines} lines, and source has {lines}."]
-        return []
-
-    @rule
     def score_problems(self) -> list[str]:
         """Returns a sentence for each setting that goes by the teacher's scores, if translations have none."""
-        if self.engine == API:
-            said = "needs scores, and a server gives none"
-        elif self.engine != FILE or self.file_problems() or (unscored := self.survey().unscored) is None:
+        if (reason := self.unscored) is None:
             return []
-        else:
-            said = f"needs scores, but model has none of source line {unscored}"
         needing = {
             "filters.score_quantile": self.filters and self.filters.score_quantile,
             "label_weights=probability": self.label_weights == "probability",
         }
-        return [f"{key} {said}." for key, is_on in needing.items() if is_on]
-
-    def survey(self) -> Survey:
-        """Returns what is in the files of a teacher that is only text."""
-        return _survey(tuple(input_files(self.model)), self.reading, self.file)
+        return [f"{key} needs scores, {reason}." for key, is_on in needing.items() if is_on]
 
     @rule
-    def interpolation_problems(self) -> list[str]:
-        """Returns a sentence if there is nothing to interpolate."""
-        if self.selection != "interpolation":
-            return []
+    def selection_problems(self) -> list[str]:
+        """Returns a sentence if there is nothing to compare the hypotheses with."""
         problems = []
-        if not any(self.references):
+        if self.selection == "interpolation" and not any(self.references):
             problems.append(
                 "selection=interpolation compares hypotheses with a reference, but reference names no file."
             )
-        return problems + self._too_few_hypotheses()
-
-    @rule
-    def mbr_problems(self) -> list[str]:
-        """Returns a sentence if there are no hypotheses to compare with each other."""
-        return self._too_few_hypotheses() if self.selection == "mbr" else []
-
-    def _too_few_hypotheses(self) -> list[str]:
-        if self.hypotheses_per_line > 1 or self.more_labels:
-            return []
-        return [f"{self._one_hypothesis}: selection={self.selection} chooses from at least 2 hypotheses."]
-
-    @property
-    def _one_hypothesis(self) -> str:
-        said = {FILE: "model has one translation of each line", API: f"api.samples={self.api.samples}"}
-        return said.get(self.engine, f"search.n_best={self.search.n_best}")
+        if self.selection in ("interpolation", "mbr") and self.hypotheses_per_line <= 1 and not self.more_labels:
+            problems.append(
+                f"{self.hypotheses_in_words}: selection={self.selection} chooses from at least 2 hypotheses."
+            )
+        return problems
 
     @rule
     def several_labels_problems(self) -> list[str]:
@@ -282,8 +142,9 @@ class LabellingConfig(Selection, ModelSection):
         """Returns a sentence if there are no scores to go by, or nothing that goes by them."""
         filtered = bool(self.filters and self.filters.quality_quantile)
         selected = self.selection == "quality"
+        scored = self.engine == FILE and not self.more_labels and not self.file_problems() and not self.unscored
         problems = []
-        if selected and not (self.quality.is_given or self._has_scores_of_quality):
+        if selected and not (self.quality.is_given or scored):
             problems.append("selection=quality needs scores: give quality.file or quality.command.")
         elif selected and not self.quality.metric:
             problems.append("quality.metric has no value; give the name of the metric, so that results can be marked.")
@@ -292,13 +153,6 @@ class LabellingConfig(Selection, ModelSection):
         if self.quality != QualitySettings() and not (filtered or selected):
             problems.append("quality has no effect without selection=quality or filters.quality_quantile.")
         return problems
-
-    @property
-    def _has_scores_of_quality(self) -> bool:
-        """True if the files of the only teacher have a score for each translation, which may be of any metric."""
-        if self.engine != FILE or self.more_labels or self.file_problems():
-            return False
-        return self.survey().unscored is None
 
     @rule
     def consensus_problems(self) -> list[str]:
@@ -357,20 +211,16 @@ class LabellingConfig(Selection, ModelSection):
 
     def bleu_language(self) -> str | None:
         """Returns the language given, or else the teacher's or the references' where BLEU needs to know it."""
-        if self.metric_language or not self._needs_bleu or self.engine in (FILE, API):
+        if self.metric_language or not self._needs_bleu or self.engine in TEXT_ONLY:
             return self.metric_language
-        language = written_language(self.engine, self.teachers[0], self.target_language)
+        language = self.written_language()
         references = (line for path in self.references if path for line in first_lines(path))
         language = scored_language(language, references)
         return None if bleu_tokenization(language) == WORDS else language
 
     def moses_languages(self) -> Sequence[str | None]:
         """Returns the languages whose tokenization the text is written in."""
-        if self.moses != TEACHER:
-            return self.moses or [None, None]
-        if self.engine in (FILE, API):
-            return [None, None]
-        return model_languages(self.engine, self.teachers[0], self.source_language, self.target_language)
+        return self.model_languages() if self.moses == TEACHER else self.moses or [None, None]
 
     def criteria(self) -> Criteria:
         """Returns how labels are selected and filtered."""
@@ -400,11 +250,6 @@ class LabellingConfig(Selection, ModelSection):
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
-
-
-@cache
-def _survey(paths: Sequence[Path], policy: LinePolicy, settings: FileSettings) -> Survey:
-    return survey(TextTeacher(paths, policy, settings))
 
 
 def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Writes a report of trainings and an evaluation, as an HTML page and PNG files."""
 
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
@@ -76,15 +77,6 @@ class ReportConfig:
         return [problem for name in wanted for problem in tokenizer_problems(where, name, "; or set sentences=0")]
 
 
-def check_report(cfg: DictConfig) -> None:
-    """Checks that there is something to show.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    read_config(ReportConfig, cfg)
-
-
 def write_report(config: ReportConfig) -> None:
     """Writes `report.html`, and each of its plots as `plots/NAME.png`, into the output's folder.
 
@@ -116,6 +108,6 @@ def write_report(config: ReportConfig) -> None:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_report)
+    config = checked(cfg, partial(read_config, ReportConfig))
     with plain_errors():
-        write_report(read_config(ReportConfig, cfg))
+        write_report(config)

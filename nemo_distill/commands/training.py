@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
@@ -27,6 +27,7 @@ from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
 from nemo_distill.text.selected_by import training_selected_by
 
+Job = TypeVar("Job")
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 TEACHERS = {"bf16-mixed": "bfloat16", "32-true": None}  # `teacher_precision` by the choice for its width
@@ -34,10 +35,10 @@ INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
 
-def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
-    """Runs a check and prints its warnings. If it finds problems, prints them and ends with exit code 2."""
+def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
+    """Returns what `read_job` makes of a configuration; prints problems and ends with exit code 2 if there are any."""
     try:
-        warnings = check_job(cfg) or []
+        job = read_job(cfg)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -45,7 +46,12 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
         print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
         sys.exit(2)
     set_up_console()
-    for warning in warnings:
+    return job
+
+
+def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
+    """Like `checked`, for a check that returns warnings, which are printed."""
+    for warning in checked(cfg, check_job) or []:
         console.warning(f"Warning: {warning}")
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +13,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import set_up_console
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream
@@ -73,15 +74,6 @@ class TranslationConfig(ModelSection):
         if self.output.is_dir() or (self.output.exists() and not self.overwrite):
             return [f"output names '{self.output}', which exists; set overwrite=true, or name another."]
         return []
-
-
-def check_translation(cfg: DictConfig) -> None:
-    """Checks as much as possible before a model is loaded.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    read_config(TranslationConfig, cfg)
 
 
 def run_translation(config: TranslationConfig) -> None:
@@ -150,6 +142,6 @@ def _whole_or_nothing(path: Path | None) -> Iterator[TextIO]:
 
 def main(cfg: DictConfig) -> None:
     set_up_console(sys.stderr)  # standard output is only for translations
-    check(cfg, check_translation)
+    config = checked(cfg, partial(read_config, TranslationConfig))
     with plain_errors():
-        run_translation(read_config(TranslationConfig, cfg))
+        run_translation(config)

@@ -12,7 +12,7 @@ description. The checks, the messages and the configuration reference are derive
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, wraps
 from types import NoneType
 from typing import Annotated, Any, NoReturn, TypeVar, cast, dataclass_transform, get_args, get_origin
 
@@ -58,6 +58,8 @@ def refuse(words: str) -> NoReturn:
 def section(cls: type[Section]) -> type[Section]:
     """Makes a class a section: frozen, validated, and described by its fields' docstrings.
 
+    One that is made in Python raises a `ConfigurationError` for wrong values too, but runs no rules.
+
     Methods with the decorator `@rule` return a sentence for each thing that is wrong with several keys together. A
     method `problems()` is one more rule. `in_words` may say what the section is, for sentences.
     """
@@ -66,7 +68,25 @@ def section(cls: type[Section]) -> type[Section]:
         for base in made.__mro__[1:]:  # pydantic reads the docstrings of a class's own fields
             if field.description is None and name in getattr(base, "__pydantic_fields__", {}):
                 field.description = base.__pydantic_fields__[name].description
+    _raise_in_words(made)
     return cast(type[Section], made)
+
+
+def _raise_in_words(section_class: Any) -> None:
+    """Makes the constructor of a section raise our sentences. What reads a configuration does not call it."""
+    make, names = section_class.__init__, [field.name for field in fields(section_class) if not field.kw_only]
+
+    @wraps(make)
+    def make_or_tell(made: Any, *values: Any, **named: Any) -> None:
+        if len(values) > len(names):
+            raise TypeError(f"{section_class.__name__} has {len(names)} keys in order, and {len(values)} values")
+        first = dict(zip(names, values))
+        try:
+            make(made, **first, **named)
+        except ValidationError as error:
+            raise ConfigurationError(list(_sentences(section_class, first | named, "", error))) from error
+
+    section_class.__init__ = make_or_tell
 
 
 def rule(method: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:

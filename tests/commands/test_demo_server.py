@@ -9,8 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.commands.demo_server import LONGEST_TEXT, build_page, check_server
+from nemo_distill.commands.demo_server import LONGEST_TEXT, ServerConfig, build_page
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import SCRIPTS
@@ -74,14 +75,14 @@ def test_a_port_that_another_program_has_is_told():
     ):
         cfg = compose("demo_server", [f"port={taken.getsockname()[1]}"])
         with pytest.raises(ConfigurationError, match="another program has it; take another"):
-            check_server(cfg)
+            read_config(ServerConfig, cfg)
 
 
 def test_all_mistakes_are_told_at_once():
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         cfg = compose("demo_server", ["+models.a=missing.nemo", "port=0", "search.beam_size=0"])
     with pytest.raises(ConfigurationError) as raised:
-        check_server(cfg)
+        read_config(ServerConfig, cfg)
     keys = {problem.split()[0] for problem in raised.value.problems}
     assert keys == {"port=0:", "search.beam_size=0:", "models.a:"}
 
@@ -109,7 +110,7 @@ def test_a_multilingual_model_has_its_languages_in_a_section(tmp_path, tokenizer
         cfg = compose("demo_server", [f"+models.a={section.format(path=path)}"])
     found = []
     try:
-        check_server(cfg)
+        read_config(ServerConfig, cfg)
     except ConfigurationError as error:
         found = error.problems
     assert found == ([sentence] if sentence else [])

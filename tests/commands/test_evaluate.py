@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.evaluate import check_evaluation, evaluation_job
+from nemo_distill.commands.evaluate import evaluation_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.evaluation import evaluation_job as evaluation_module
 from nemo_distill.evaluation import exports as exports_module
@@ -204,14 +204,14 @@ def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):
     job = evaluation_job(config(*overrides, "metrics=[chrF]"))
     assert job.significance.metrics == ["chrF"]
     with pytest.raises(ConfigurationError, match=r"significance.metrics=\['BLEU'\]: must be of metrics=\['chrF'\]"):
-        check_evaluation(config(*overrides, "metrics=[chrF]", "significance.metrics=[BLEU]"))
+        evaluation_job(config(*overrides, "metrics=[chrF]", "significance.metrics=[BLEU]"))
 
 
 def test_the_file_that_spbleu_needs_is_told_before_any_work(evaluated, tmp_path, monkeypatch):
     _, overrides, _ = evaluated
     monkeypatch.setattr("nemo_distill.metrics.scores.SACREBLEU_DIR", str(tmp_path))
     with pytest.raises(ConfigurationError, match=rf"metrics=\['spBLEU'\]: spBLEU needs .*{tmp_path}/models/"):
-        check_evaluation(config(*overrides, "metrics=[spBLEU]"))
+        evaluation_job(config(*overrides, "metrics=[spBLEU]"))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
@@ -221,7 +221,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(tmp_path):
         "+test_sets.mine={source: a.de}",
     )  # fmt: skip
     with pytest.raises(ConfigurationError) as raised:
-        check_evaluation(cfg)
+        evaluation_job(cfg)
     for start in (
         "metrics[0]=BLUE", "comet.checkpoint", "comet.python", "device=tpu", "chunk=0", "significance.test=t",
         "speed.rounds=0", "search.beam_size=0", "models.student.model names 'none.nemo'", "test_sets.mine.source",
@@ -235,7 +235,7 @@ def test_what_several_keys_say_together_is_checked(tmp_path, teacher_path):
         f"output_dir={tmp_path}", "significance.baselines=[teacher]", "search.n_best=2", f"+models.a={teacher_path}"
     )
     with pytest.raises(ConfigurationError) as raised:
-        check_evaluation(cfg)
+        evaluation_job(cfg)
     starts = ("significance.baselines names 'teacher'", "search.n_best", "test_sets is empty")
     for start in starts:
         assert any(problem.startswith(start) for problem in raised.value.problems), start
@@ -360,7 +360,7 @@ def test_translations_that_do_not_fit_are_told_before_anything_starts(models, se
     (tmp_path / "short.en").write_text("one\n")
     named = [f"+test_sets.{name}={{source: long.en, reference: long.en}}" for name in sets]
     with pytest.raises(ConfigurationError) as raised:
-        check_evaluation(config("output_dir=out", f"+models.{models}", *named))
+        evaluation_job(config("output_dir=out", f"+models.{models}", *named))
     assert any(problem.startswith(sentence) for problem in raised.value.problems), raised.value.problems
 
 
@@ -368,4 +368,4 @@ def test_a_system_with_the_name_of_an_export_is_told(exported):
     _, overrides, _ = exported
     renamed = [override.replace("models.people", "models.raw_int8") for override in overrides]
     with pytest.raises(ConfigurationError, match="models.raw_int8 has the name that the export of models.raw gets"):
-        check_evaluation(config(*renamed))
+        evaluation_job(config(*renamed))

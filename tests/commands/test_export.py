@@ -5,8 +5,9 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.export import check_export, main
+from nemo_distill.commands.export import ExportConfig, main
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from nemo_distill.decoding import aligned_text
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
@@ -169,5 +170,5 @@ def test_text_in_which_nothing_is_aligned_makes_no_shortlist(trained_path, text,
 def test_mistakes_are_told_before_any_work(keys, said, trained_path, text, tmp_path):
     overrides = [f"model={trained_path}", f"output={tmp_path / 'out'}", *(key.format(text=text) for key in keys)]
     with pytest.raises(ConfigurationError) as error:
-        check_export(config(*overrides))
+        read_config(ExportConfig, config(*overrides))
     assert said in str(error.value)

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from functools import partial
 
 import pytest
 import sentencepiece
@@ -9,12 +10,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.cache_teacher import check_caching
-from nemo_distill.commands.evaluate import check_evaluation
-from nemo_distill.commands.export import check_export
+from nemo_distill.commands.evaluate import evaluation_job
+from nemo_distill.commands.export import ExportConfig
 from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.training_check import check_distillation_job, check_training
-from nemo_distill.commands.translate import check_translation
+from nemo_distill.commands.translate import TranslationConfig
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from tests.conftest import SCRIPTS
 from tests.examples.bad_files import MODEL, write_nemo
 
@@ -88,10 +90,10 @@ JOBS = {
     "tokenize": (check_training, "aayn_base", [*FILES, "~model.test_ds", *OWN_TOKENIZERS]),
     "start": (check_training, "aayn_base", [*FILES, "~model.test_ds", *TOKENIZERS, "init_from_nemo_model=MODEL"]),
     "cache": (check_caching, "cache_teacher", [*FILES[:2], "model.distillation.model_path=MODEL", "model.distillation.teacher_cache=NEW", "cache.k=8"]),
-    "translate": (check_translation, "translate", ["model=MODEL", "input=CORPUS/val.de"]),
+    "translate": (partial(read_config, TranslationConfig), "translate", ["model=MODEL", "input=CORPUS/val.de"]),
     "label": (check_labelling, "generate_pseudo_labels", ["model=MODEL", "source=CORPUS/val.de", "output_dir=NEW"]),
-    "evaluate": (check_evaluation, "evaluate", ["+models.a=MODEL", "output_dir=NEW", "+test_sets.t={source: CORPUS/val.de, reference: CORPUS/val.en}"]),
-    "export": (check_export, "export", ["model=MODEL", "output=NEW"]),
+    "evaluate": (evaluation_job, "evaluate", ["+models.a=MODEL", "output_dir=NEW", "+test_sets.t={source: CORPUS/val.de, reference: CORPUS/val.en}"]),
+    "export": (partial(read_config, ExportConfig), "export", ["model=MODEL", "output=NEW"]),
 }  # fmt: skip
 BILINGUAL = "model.src_language=de model.tgt_language=fr"
 GOOD = None

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.report import ReportConfig, check_report, write_report
+from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.sections import render_page
@@ -67,11 +67,11 @@ def test_a_package_that_sentence_scores_need_is_told_before_any_work(evaluation_
     assert japanese != record.read_text()
     record.write_text(japanese)
     with pytest.raises(ConfigurationError) as raised:
-        check_report(config(f"evaluation={folder}"))
+        read_config(ReportConfig, config(f"evaluation={folder}"))
     assert raised.value.problems == [
         "sentences=200: BLEU by ja-mecab needs pip install 'sacrebleu[ja]'; or set sentences=0."
     ]
-    check_report(config(f"evaluation={folder}", "sentences=0"))
+    read_config(ReportConfig, config(f"evaluation={folder}", "sentences=0"))
 
 
 def test_text_of_a_translation_is_never_the_pages_own(report):
@@ -192,19 +192,21 @@ def test_a_page_is_no_wider_than_a_small_screen(report):
 
 def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigurationError) as none:
-        check_report(config())
+        read_config(ReportConfig, config())
     assert none.value.problems == [
         "runs and evaluation have no value; give a folder of trainings, an evaluation's, or both."
     ]
     with pytest.raises(ConfigurationError) as missing:
-        check_report(config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]"))
+        read_config(
+            ReportConfig, config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]")
+        )
     starts = {problem.split(" ")[0] for problem in missing.value.problems}
     assert starts == {"runs", "sentences=-1:", "curves=[]:", f"evaluation={tmp_path}:"}
 
 
 def test_a_metric_must_be_the_evaluations_and_a_baseline_something_that_is_shown(evaluation_folder, tmp_path):
     with pytest.raises(ConfigurationError, match="metric=COMET: must be one of BLEU"):
-        check_report(config(f"evaluation={evaluation_folder}", "metric=COMET"))
+        read_config(ReportConfig, config(f"evaluation={evaluation_folder}", "metric=COMET"))
     with pytest.raises(DataError, match="baseline=none: must be one of teacher, baseline, student"):
         write_report(ReportConfig(evaluation=evaluation_folder, baseline="none", output_dir=tmp_path / "report"))
     assert not (tmp_path / "report").exists()

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import translate as translation_job
-from nemo_distill.commands.translate import TranslationConfig, check_translation, format_translation, run_translation
+from nemo_distill.commands.translate import TranslationConfig, format_translation, run_translation
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
@@ -82,7 +82,7 @@ def test_lines_without_text_are_counted(translate, monkeypatch, capsys):
 def test_languages_of_a_model_without_any_are_refused(tmp_path):
     model = write_model(tmp_path / "model.nemo")
     with pytest.raises(ConfigurationError) as raised:
-        check_translation(config(f"model={model}", "source_language=de", "target_language=en"))
+        read_config(TranslationConfig, config(f"model={model}", "source_language=de", "target_language=en"))
     assert [problem.split(":")[0] for problem in raised.value.problems] == ["source_language=de", "target_language=en"]
 
 
@@ -104,7 +104,7 @@ def test_several_files_are_translated_one_after_the_other(translate, tmp_path):
 
 def test_weights_must_be_as_many_as_models(tmp_path):
     with pytest.raises(ConfigurationError) as raised:
-        check_translation(config("model=[a.nemo,b.nemo]", "weights=[1]"))
+        read_config(TranslationConfig, config("model=[a.nemo,b.nemo]", "weights=[1]"))
     assert any(problem.startswith("weights=[1.0]: must be") for problem in raised.value.problems)
 
 
@@ -128,7 +128,7 @@ def test_all_mistakes_are_told_at_once_and_an_output_is_not_overwritten(tmp_path
         "search.n_best=9", "search.top_p=2.0",
     )  # fmt: skip
     with pytest.raises(ConfigurationError) as raised:
-        check_translation(cfg)
+        read_config(TranslationConfig, cfg)
     starts = ("input names 'in'", "search.top_p=2.0", "search.n_best=9: engine=nemo", "search.n_best=9: must",
               "model names 'a.nemo'", "model names 'b.nemo'", "model names 2 files", "dtype=int4", "output names")  # fmt: skip
     problems = sorted(raised.value.problems)
@@ -137,7 +137,7 @@ def test_all_mistakes_are_told_at_once_and_an_output_is_not_overwritten(tmp_path
 
 def test_a_setting_of_the_wrong_type_is_told_with_its_key():
     with pytest.raises(ConfigurationError, match="search.beam_size=four: must be a whole number"):
-        check_translation(config("model=x", "search.beam_size=four"))
+        read_config(TranslationConfig, config("model=x", "search.beam_size=four"))
 
 
 def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, read_section, rule, section
@@ -35,8 +35,8 @@ class Search:
         return ["beam=1: is no beam."] if self.beam == 1 and self.method == "beam" else []
 
 
-def told(values):
-    return read_section(Search, {"seed": 1, **values}, "search")[1]
+def told(values, where="search"):
+    return read_section(Search, {"seed": 1, **values}, where)[1]
 
 
 def test_values_that_fit_make_the_section():
@@ -177,8 +177,13 @@ def test_a_missing_value_is_told_beside_other_problems():
 
 
 def test_a_section_cannot_be_built_of_values_that_do_not_fit():
-    with pytest.raises(ValidationError):
-        Search(seed="1")
+    with pytest.raises(ConfigurationError) as raised:
+        Search("1", beam=0, noise=Noise())
+    assert raised.value.problems == told({"seed": "1", "beam": 0}, "")
+    with pytest.raises(ConfigurationError, match="has the unknown key 'beem'"):
+        Search(1, beem=2)
+    with pytest.raises(TypeError, match="Noise has 2 keys in order, and 3 values"):
+        Noise(0.5, [], 1)
 
 
 def test_descriptions_stand_below_the_fields_also_those_of_a_base():

@@ -8,8 +8,9 @@ import pytest
 import sentencepiece
 from omegaconf import OmegaConf
 
-from nemo_distill.commands.export import check_export
+from nemo_distill.commands.export import ExportConfig
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
@@ -82,7 +83,7 @@ def test_a_users_mistakes_are_told_within_seconds(trained_path, tmp_path):
 
 def test_a_value_that_is_missing_is_told():
     with pytest.raises(ConfigurationError, match="model has no value; give it."):
-        check_export(OmegaConf.load(SCRIPTS / "conf" / "export.yaml"))
+        read_config(ExportConfig, OmegaConf.load(SCRIPTS / "conf" / "export.yaml"))
 
 
 def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.card import CardConfig, card_job, check_card
+from nemo_distill.commands.card import CardConfig, card_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.model_card import model_card
@@ -68,7 +68,7 @@ def test_the_card_is_written_beside_the_model_and_not_over_another(student):
     card_job(read_config(CardConfig, cfg))
     assert student.with_suffix(".md").read_text() == model_card(student)
     with pytest.raises(ConfigurationError, match="which exists; set overwrite=true"):
-        check_card(cfg)
+        read_config(CardConfig, cfg)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_card_is_written_beside_the_model_and_not_over_another(student):
 )
 def test_what_is_missing_is_told(student, tmp_path, override, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
-        check_card(config(f"model={student}", override, f"output={tmp_path / 'card.md'}"))
+        read_config(CardConfig, config(f"model={student}", override, f"output={tmp_path / 'card.md'}"))
 
 
 def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):

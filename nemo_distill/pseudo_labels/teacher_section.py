@@ -1,0 +1,176 @@
+"""What translates the text that is to be labelled: an engine with its models, files of translations, or a server."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.config.known_values import Accelerator, Devices
+from nemo_distill.config.section import rule, section
+from nemo_distill.decoding.asked_languages import not_asked_for
+from nemo_distill.decoding.engines import (
+    EngineName,
+    ModelSection,
+    engine_problems,
+    model_languages,
+    model_paths,
+    search_problems,
+    written_language,
+)
+from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.pseudo_labels.api_teacher import ApiSettings
+from nemo_distill.pseudo_labels.generate import LabelNoise
+from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
+from nemo_distill.text.files import InputFiles, input_files, unreadable_files
+from nemo_distill.text.lines import LinePolicy, TextFiles
+
+FILE = "file"  # in place of an engine: translations that are there
+API = "api"  # in place of an engine: a server
+TEXT_ONLY = (FILE, API)
+
+
+@section
+class TeacherSection(ModelSection):
+    """What translates, and what it translates."""
+
+    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
+    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
+    server has."""
+    source: InputFiles = Field(kw_only=True)
+    """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
+    file: FileSettings = Field(default_factory=FileSettings)
+    """How `engine=file` reads the translations that `model` names."""
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    """How `engine=api` asks its server."""
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    """How the teacher searches."""
+    reading: LinePolicy = Field(default_factory=LinePolicy)
+    """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
+    noise: LabelNoise = Field(default_factory=LabelNoise)
+    """Noise of the source before the teacher reads it."""
+    accelerator: Accelerator = "auto"
+    """Lightning's."""
+    devices: Devices = 1
+    """Processes on each machine."""
+    num_nodes: int = Field(default=1, ge=1)
+    """Machines."""
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files that are translated."""
+        return input_files(self.source)
+
+    @property
+    def teachers(self) -> list[str]:
+        """The models, or the files of translations that are there; none of a server."""
+        if self.engine == API:
+            return []
+        return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
+
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The source and target language that are asked for."""
+        return self.source_language, self.target_language
+
+    @property
+    def hypotheses_per_line(self) -> int:
+        """The most hypotheses that the teacher gives for a line."""
+        if self.engine == FILE:
+            return 0 if self.file_problems() else self.survey().most
+        return self.api.samples if self.engine == API else self.search.n_best
+
+    @property
+    def hypotheses_in_words(self) -> str:
+        """What says how many hypotheses there are, where there is only one."""
+        said = {FILE: "model has one translation of each line", API: f"api.samples={self.api.samples}"}
+        return said.get(self.engine, f"search.n_best={self.search.n_best}")
+
+    @property
+    def unscored(self) -> str | None:
+        """Why translations have no scores, in words that follow a comma; None if they have."""
+        if self.engine == API:
+            return "and a server gives none"
+        if self.engine != FILE or self.file_problems() or (line := self.survey().unscored) is None:
+            return None
+        return f"but model has none of source line {line}"
+
+    def survey(self) -> Survey:
+        """Returns what is in the files of a teacher that is only text."""
+        return _survey(tuple(input_files(self.model)), self.reading, self.file)
+
+    def written_language(self) -> str | None:
+        """Returns the language that the model writes, if it says."""
+        if self.engine in TEXT_ONLY:
+            return None
+        return written_language(self.engine, self.teachers[0], self.target_language)
+
+    def model_languages(self) -> Sequence[str | None]:
+        """Returns the languages whose Moses tokenization the model's text has."""
+        if self.engine in TEXT_ONLY:
+            return None, None
+        return model_languages(self.engine, self.teachers[0], *self.languages)
+
+    @rule
+    def engine_problems(self) -> list[str]:
+        """Returns a sentence for each reason why the engine could not load the model, or ask the server."""
+        if self.engine == FILE:
+            problems = [f"model {problem}." for problem in unreadable_files(self.model)]
+            return problems + not_asked_for(self.languages, "engine=file")
+        if self.engine == API:
+            return self._api_problems()
+        return engine_problems(self.engine, self.teachers, self.dtype, *self.languages)
+
+    def _api_problems(self) -> list[str]:
+        problems = [f"api.{problem}" for problem in self.api.missing()]
+        if not isinstance(self.model, str):
+            problems.append(f"model={self.model}: must be the name of one model of the server.")
+        if self.devices != 1 or self.num_nodes != 1:
+            problems.append("devices and num_nodes must be 1 with engine=api; set api.concurrency.")
+        return problems + [
+            f"{key} has no value, but api.prompt contains {{{key}}}; give it, as in {key}=German."
+            for key in ("source_language", "target_language")
+            if getattr(self, key) is None and f"{{{key}}}" in self.api.prompt
+        ]
+
+    @rule
+    def search_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the engine cannot follow."""
+        return search_problems(self.engine, self.search)
+
+    @rule
+    def unused_section_problems(self) -> list[str]:
+        """Returns a sentence for each section that has no effect with this engine."""
+        unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
+        unused |= {"search": self.engine in TEXT_ONLY and self.search, "noise": self.engine == FILE and self.noise}
+        return [
+            f"{key} has no effect with engine={self.engine}; leave it out."
+            for key, value in unused.items()
+            if value and value != type(value)()
+        ]
+
+    @rule
+    def file_problems(self) -> list[str]:
+        """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
+        if self.engine != FILE or unreadable_files(self.model):
+            return []
+        try:
+            found = self.survey()
+        except DataError as error:
+            return [f"model: {error}{'' if str(error).endswith('.') else '.'}"]
+        lines = sum(1 for _ in TextFiles(self.sources))
+        if self.file.has_numbers and found.lines > lines:
+            return [
+                f"model has a translation of line {found.lines}, and source has {lines} lines; see file.first_line."
+            ]
+        if not self.file.has_numbers and found.lines != lines:
+            return [f"model has {found.lines} lines, and source has {lines}."]
+        return []
+
+
+@cache
+def _survey(paths: Sequence[Path], policy: LinePolicy, settings: FileSettings) -> Survey:
+    return survey(TextTeacher(paths, policy, settings))
