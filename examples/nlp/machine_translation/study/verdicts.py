@@ -15,9 +15,9 @@ METRIC = "BLEU"
 COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
-A claim holds if each of its differences is beyond its limit by more than chance ({CONFIDENCE:.0%}, one-sided, each by
-itself), and does not hold if one is on the other side by more than chance. Differences are taken seed by seed, for
-models of one seed and size start with the same weights; ± is by Student's t."""
+A claim holds if each of its differences is significantly above its limit ({CONFIDENCE:.0%}, one-sided, each tested by
+itself). It does not hold if one of them is significantly below. Otherwise it is open. Differences are taken seed by
+seed, because models of one seed and size start with the same weights. ± is by Student's t."""
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
