@@ -215,7 +215,7 @@ class TrainingText:
         files = self.tokenizers()
         if len(files) == len(SIDES):
             return files["encoder"].load(), files["decoder"].load()
-        from nemo_distill.nemo_files.restore import nemo_tokenizers  # slow: imports NeMo
+        from nemo_distill.nemo_files.nemo_tokenizers import nemo_tokenizers  # slow: imports NeMo
 
         return nemo_tokenizers(self.model)
 

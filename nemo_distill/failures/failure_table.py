@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_distill.failures.kinds import TITLES
-from nemo_distill.failures.profile import CONFIDENCE
+from nemo_distill.failures.rates import CONFIDENCE
 
 LEVEL = 0.05  # smaller p-values, adjusted by Holm, are significant
 SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record

@@ -1,9 +1,8 @@
-"""What needs NeMo: restoring models for inference, and tokenizers that only NeMo can load."""
+"""Restores models from `.nemo` files for inference, without data sets, optimizer, or code in the weights."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from nemo.core.classes import ModelPT
@@ -13,10 +12,8 @@ from omegaconf import open_dict
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
-from nemo_distill.nemo_files.host_fixes import restore_youtokentome, restoring
-from nemo_distill.nemo_files.model_kinds import SIDES
+from nemo_distill.nemo_files.host_fixes import restoring
 from nemo_distill.nemo_files.weights import check_weights
-from nemo_distill.text.token_ids import TokenIds
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
 UNFIT_WEIGHTS = "Error(s) in loading state_dict"  # torch's words
@@ -87,36 +84,3 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         raise ConfigurationError([f"'{path}' is not opened: its weights do not fit its config: {reason}"]) from error
     check_weights(model, f"'{path}' is not used: it")
     return model.eval().requires_grad_(False)
-
-
-class NemoTokenIds:
-    """The ids of a NeMo tokenizer."""
-
-    threads_help = False
-
-    def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
-        self.pieces = tokenizer.vocab_size
-        self.pad_id, self.bos_id, self.eos_id = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._tokenizer.text_to_ids(text) for text in texts]
-
-
-def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
-    """Loads the tokenizers of a model's config, as NeMo's model does."""
-    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-
-    restore_youtokentome()
-    values: dict[str, Any] = {"encoder_tokenizer_vocab_file": model["encoder_tokenizer"].get("vocab_file")}
-    for side in SIDES:
-        section = model[f"{side}_tokenizer"]
-        values |= {
-            f"{side}_tokenizer_library": section.get("library", "sentencepiece"),
-            f"{side}_tokenizer_model": section.get("tokenizer_model"),
-            f"{side}_model_name": (model.get(side) or {}).get("model_name"),
-            f"{side}_r2l": section.get("r2l", False),
-            f"{side}_sentencepiece_legacy": section.get("sentencepiece_legacy", False),
-        }
-    encoder, decoder = MTEncDecModel.setup_enc_dec_tokenizers(**values)
-    return NemoTokenIds(encoder), NemoTokenIds(decoder)

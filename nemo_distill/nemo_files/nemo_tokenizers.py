@@ -1,0 +1,44 @@
+"""The tokenizers that only NeMo can load, such as those of Hugging Face, for the preparation of text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+import nemo_distill.nemo_files.youtokentome  # noqa: F401  (lets NeMo load youtokentome tokenizers)
+from nemo_distill.nemo_files.model_kinds import SIDES
+from nemo_distill.text.token_ids import TokenIds
+
+
+class NemoTokenIds:
+    """The ids of a NeMo tokenizer.
+
+    Args:
+        tokenizer: the tokenizer.
+    """
+
+    threads_help = False
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        self.pieces = tokenizer.vocab_size
+        self.pad_id, self.bos_id, self.eos_id = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._tokenizer.text_to_ids(text) for text in texts]
+
+
+def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
+    """Loads the tokenizers of a model's config, as NeMo's model does."""
+    values: dict[str, Any] = {"encoder_tokenizer_vocab_file": model["encoder_tokenizer"].get("vocab_file")}
+    for side in SIDES:
+        section = model[f"{side}_tokenizer"]
+        values |= {
+            f"{side}_tokenizer_library": section.get("library", "sentencepiece"),
+            f"{side}_tokenizer_model": section.get("tokenizer_model"),
+            f"{side}_model_name": (model.get(side) or {}).get("model_name"),
+            f"{side}_r2l": section.get("r2l", False),
+            f"{side}_sentencepiece_legacy": section.get("sentencepiece_legacy", False),
+        }
+    encoder, decoder = MTEncDecModel.setup_enc_dec_tokenizers(**values)
+    return NemoTokenIds(encoder), NemoTokenIds(decoder)
