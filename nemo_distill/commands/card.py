@@ -20,17 +20,17 @@ class CardConfig:
     model: TranslationFile
     """The `.nemo`."""
     run: UserPath | None = None
-    """The training's folder, with `run.json`."""
+    """The folder of its training, with `run.json`."""
     evaluation: UserPath | None = None
-    """An `evaluation.json`, with this very file among its models."""
+    """An `evaluation.json` that includes this model, identified by its SHA-256."""
     output: UserPath | None = None
-    """A file; null: `student.md` beside `student.nemo`."""
+    """The file to write; null: `student.md` next to `student.nemo`."""
     overwrite: bool = False
     """Replace an output that exists."""
 
     @property
     def path(self) -> Path:
-        """The card's."""
+        """Where the card is written."""
         return self.output or self.model.with_suffix(".md")
 
     def card(self) -> str:

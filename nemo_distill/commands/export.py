@@ -13,14 +13,14 @@ from rich.table import Table
 from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
-from nemo_distill.console import console
+from nemo_distill.console import console, print_table
 from nemo_distill.decoding.aligned_text import add_shortlist
 from nemo_distill.evaluation.export_quality import DevelopmentSet, measure_export, quality_problems
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, missing_package
 from nemo_distill.storage.files import UserPath
-from nemo_distill.text.files import PossiblyEmptyFiles, input_files, unequal_lengths
+from nemo_distill.text.files import PossiblyEmptyFiles, input_files, not_parallel
 
 LABELS = ("pseudo.src", "pseudo.tgt")  # the text that `label` writes, if its name is not changed
 
@@ -63,10 +63,7 @@ class ShortlistSection:
                 return ["labels: a shortlist has labels, or source and target, and not both."]
             missing = [name for name in LABELS if not (self.labels / name).is_file()]
             return [f"labels names '{self.labels}', which has no {name}; 'label' writes it." for name in missing]
-        sources, targets = self.files()
-        if len(sources) != len(targets):
-            return [f"source names {len(sources)} files and target {len(targets)}; the numbers must match."]
-        return [problem for pair in zip(sources, targets) for problem in unequal_lengths("source", *pair)]
+        return not_parallel(*self.files())
 
     @rule
     def package_problems(self) -> list[str]:
@@ -81,7 +78,7 @@ class ExportConfig(ExportSettings):
     """The configuration of `export`."""
 
     development: DevelopmentSet = Field(default_factory=DevelopmentSet)
-    """What the cost of the export is measured on."""
+    """Text on which the cost of the export is measured."""
     max_loss: float = Field(default=0.3, ge=0)
     """BLEU that the export may lose on the development set, compared with float32. Beyond it, nothing is written."""
     shortlist: ShortlistSection = Field(default_factory=ShortlistSection)
@@ -154,8 +151,5 @@ def _print_quality(record: ExportRecord) -> None:
                 "development.reference to measure it."
             )
         return
-    table = Table("", "BLEU", title=f"{record.quality.source['name']}, beam {record.quality.beam_size}")
-    table.columns[1].justify = "right"
-    for name, score in record.quality.scores.items():
-        table.add_row(name, f"{score.value:.2f}")
-    Console().print(table)
+    rows = [[name, f"{score.value:.2f}"] for name, score in record.quality.scores.items()]
+    print_table(("", "BLEU"), rows, f"{record.quality.source['name']}, beam {record.quality.beam_size}")

@@ -48,25 +48,26 @@ class LabellingConfig(Selection, TeacherSection):
     """The configuration of `label`."""
 
     reference: References | None = None
-    """For each of the sources its reference, or null for monolingual text; only interpolation reads it."""
+    """The reference of each source file, or null for monolingual text. Only `selection=interpolation` reads it."""
     output_dir: UserPath = Field(kw_only=True)
-    """The folder that is made."""
+    """The folder to write."""
     overwrite: Literal[False, "text", True] = False
-    """`text` replaces text of this name made with other settings, true labels with other settings as well."""
+    """`text` replaces text of this name that was made with other settings. true replaces such labels too."""
     reverse_model: BilingualFile | None = None
-    """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
+    """A `.nemo` of the reverse direction. It gives the scores for `filters.reverse_score_quantile`."""
     shard_lines: int = Field(default=10000, ge=1)
-    """Source lines in a shard, which is what a killed process loses at most."""
+    """Source lines per shard. A killed process loses at most this many."""
     chunk_lines: int = Field(default=2048, ge=1)
     """Lines that the engine sorts by length at a time."""
     name: Annotated[str, AfterValidator(_starts_a_file_name)] = "pseudo"
-    """Of the text: `pseudo.src`, `pseudo.tgt` and their manifest `pseudo.json`."""
+    """Beginning of the names of the output files: `pseudo.src`, `pseudo.tgt` and their manifest `pseudo.json`."""
     moses: Annotated[
         Literal["teacher"] | Languages | None,
         Allowed("teacher, null, or the languages of source and target, as [de,en]"),
     ] = "teacher"
-    """Text is written as Moses tokenizes it, which a student of these languages is trained on: `teacher`, the
-    teacher's languages (none with engine=file, api or hugging_face), or such as `[de,en]`; null: raw text."""
+    """Languages by which Moses tokenizes the text that is written, as students of these languages need it. `teacher`:
+    the teacher's languages, if it has any (engine=file, api and hugging_face have none); or a list such as `[de,en]`.
+    null: raw text."""
     keep_dropped: bool = False
     """Write `pseudo.dropped.tsv`: reason, line, score, source, target."""
     keep_hypotheses: bool = False

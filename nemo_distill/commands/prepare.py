@@ -16,7 +16,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
-from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
+from nemo_distill.text.files import InputFiles, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.preparation import TokenizerFile, earlier_work, train_missing, write_shown
 from nemo_distill.text.tarred_data import BatchSettings, TarredData
@@ -92,10 +92,7 @@ class PreparationConfig(BatchSettings):
         """Returns a sentence for each invalid combination of keys."""
         if user_path(self.output).is_file():
             return [f"output={self.output}: this is a file; give a folder."]
-        sources, targets = (input_files(files) for files in (self.source, self.target))
-        if len(sources) != len(targets):
-            return [f"source names {len(sources)} files and target {len(targets)}; the numbers must be equal."]
-        problems = [one for files in zip(sources, targets) for one in unequal_lengths("source", *files)]
+        problems = not_parallel(input_files(self.source), input_files(self.target))
         for key, tokenizer in (("tokenizer", self.tokenizer), ("target_tokenizer", self.target_tokenizer)):
             if tokenizer and not tokenizer.tokenizer_model and tokenizer.vocab_size is None:
                 problems.append(f"{key}.vocab_size has no value; give it, or {key}.tokenizer_model.")

@@ -3,11 +3,11 @@
 A test compares these lists with the libraries.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from nemo_distill.config.checks import suggestion
+from nemo_distill.config.checks import section_at, suggestion
 
 # Keys of older Lightning versions, which NeMo's first translation scripts used.
 RENAMED_TRAINER_KEYS = {
@@ -88,26 +88,13 @@ LENIENT = {
 
 def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each key of a job's config that is unknown or seems misspelled."""
-    problems = [
+    return [
         f"{section} has the unknown key '{key}'{suggestion(key, known)}."
-        for section, known in STRICT.items()
-        for key in _new_keys(cfg, section, known)
+        for section, known in (STRICT | LENIENT).items()
+        for key in section_at(cfg, section)
+        if key not in known and (section in STRICT or get_close_matches(key, known, n=1, cutoff=0.85))
         if key not in RENAMED_TRAINER_KEYS  # `check_trainer` reports these with their new names
     ]
-    return problems + [
-        f"{section} has the unknown key '{key}'{suggestion(key, known)}."
-        for section, known in LENIENT.items()
-        for key in _new_keys(cfg, section, known)
-        if get_close_matches(key, known, n=1, cutoff=0.85)
-    ]
-
-
-def _new_keys(cfg: Mapping[str, Any], section: str, known: list[str]) -> Iterator[str]:
-    for name in section.split("."):
-        cfg = cfg.get(name) or {}
-        if not isinstance(cfg, Mapping):  # another check reports this
-            return iter(())
-    return (key for key in cfg if key not in known)
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> list[str]:

@@ -1,12 +1,12 @@
 """The allowed values of NeMo's and Lightning's keys. They are used to report errors before the slow imports."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from nemo_distill.config.checks import MISSING
+from nemo_distill.config.checks import MISSING, section_at
 from nemo_distill.config.section import Allowed, argument_problem
 
 Count = Annotated[int, Field(ge=1)]
@@ -92,18 +92,9 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
 def wrong_values(cfg: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each value of a job's config, resolved, that its key cannot have."""
     found = (
-        argument_problem(where, value, type_)
+        argument_problem(f"{section}.{key}".removeprefix("."), value, types[key])
         for section, types in VALUES.items()
-        for where, value, type_ in _given(cfg, section, types)
-        if value != MISSING
+        for key, value in section_at(cfg, section).items()
+        if key in types and value != MISSING
     )
     return [problem for problem in found if problem]
-
-
-def _given(cfg: Mapping[str, Any], section: str, types: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in filter(None, section.split(".")):
-        cfg = cfg.get(name) or {}
-        if not isinstance(cfg, Mapping):
-            return
-    prefix = f"{section}." if section else ""
-    yield from ((f"{prefix}{key}", cfg[key], type_) for key, type_ in types.items() if key in cfg)

@@ -77,7 +77,7 @@ def _raise_in_words(section_class: Any) -> None:
     make, names = section_class.__init__, [field.name for field in fields(section_class) if not field.kw_only]
 
     @wraps(make)
-    def make_or_tell(made: Any, *values: Any, **named: Any) -> None:
+    def make_or_tell(made: Any, /, *values: Any, **named: Any) -> None:
         if len(values) > len(names):
             raise TypeError(f"{section_class.__name__} has {len(names)} keys in order, and {len(values)} values")
         first = dict(zip(names, values))

@@ -35,18 +35,18 @@ class ExportSettings:
     output: UserPath
     """The folder to write."""
     format: Literal["ctranslate2", "hugging_face", "onnx"] = "ctranslate2"
-    """`ctranslate2`; `hugging_face`, for its class `AutoModelForSeq2SeqLM`; or `onnx`: three graphs. `ctranslate2` and
-    `onnx` are names of packages, and of the extras that install them."""
+    """`ctranslate2`; `hugging_face`, for its class `AutoModelForSeq2SeqLM`; or `onnx`: three graphs. The packages for
+    `ctranslate2` and `onnx` are extras of the same names."""
     quantization: Quantization = "float32"
-    """Of CTranslate2's weights. `float32` changes nothing, `int8` is the smallest; `int8_float16` and `int8_bfloat16`
-    name the type of what stays a float. What it costs is to be measured, on the export."""
+    """Type of the weights, for CTranslate2. `float32` changes nothing, `int8` is the smallest. `int8_float16` and
+    `int8_bfloat16` keep what cannot be int8 as float16 or bfloat16. Measure what it costs: give `development`."""
     max_positions: Annotated[int, Field(ge=3)] | None = None
-    """Of CTranslate2 and Hugging Face: the most tokens of a source, its two special symbols included, and of a
-    translation; null: the model's own `max_sequence_length`. NeMo computes fixed positions beyond it on demand, these
-    end there."""
+    """Maximum number of tokens of a source, with its two special symbols, and of a translation, for CTranslate2 and
+    Hugging Face. null: the model's `max_sequence_length`. NeMo can continue fixed positions beyond it, an export
+    cannot."""
     pretokenized: bool = False
-    """Of Hugging Face: text goes in and comes out as Moses tokenizes it. Must be true for models that NeMo tokenizes
-    text for, because no tokenizer of Hugging Face does the same."""
+    """Input and output are text as Moses tokenizes it, for Hugging Face. Must be true for models whose text NeMo
+    tokenizes with Moses, because no tokenizer of Hugging Face does the same."""
     force: bool = False
     """Replace an earlier export in `output`."""
 

@@ -87,13 +87,13 @@ def _hugging_face_problems(config: Mapping[str, Any]) -> Iterator[str]:
             f"encoder.hidden_act={activations[0]} and decoder.hidden_act={activations[1]}: Hugging Face's models have "
             "one activation; they must be equal."
         )
-    learned = {side: stack.get("max_sequence_length", 512) for side, stack in stacks.items() if _learns(stack)}
+    learned = {
+        side: stack.get("max_sequence_length", 512)
+        for side, stack in stacks.items()
+        if stack.get("learn_positional_encodings")
+    }
     if len(set(learned.values())) > 1:
         yield (
             f"max_sequence_length={learned}: Hugging Face's models have as many positions in both stacks; learned "
             "ones must be equally many."
         )
-
-
-def _learns(stack: Mapping[str, Any]) -> bool:
-    return bool(stack.get("learn_positional_encodings"))

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nemo_distill.failures import dates, negation
-from nemo_distill.failures.lengths import cut, empty, too_long, too_short
-from nemo_distill.failures.literals import changed_addresses, changed_tags, garbled
 from nemo_distill.failures.numbers import changed_numbers
-from nemo_distill.failures.repetition import loops
 from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import FailureSettings, KindName
+from nemo_distill.failures.surface import (
+    changed_addresses,
+    changed_tags,
+    cut,
+    empty,
+    garbled,
+    loops,
+    too_long,
+    too_short,
+)
 from nemo_distill.failures.target_language import knows, wrong_language
 from nemo_distill.failures.training_text import Answers, copied, copied_span, made_up_words, memorised, untranslated
 from nemo_distill.text.languages import has_spaces
@@ -53,13 +60,10 @@ def _needs_languages(*languages: str) -> Callable[[Context], str | None]:
         given = {context.source_language, context.target_language}
         if given <= set(languages):
             return None
-        return f"only for {' and '.join(languages)}, not for {_direction(context)}"
+        direction = f"{context.source_language or 'unknown'}-{context.target_language or 'unknown'}"
+        return f"only for {' and '.join(languages)}, not for {direction}"
 
     return hindrance
-
-
-def _direction(context: Context) -> str:
-    return f"{context.source_language or 'unknown'}-{context.target_language or 'unknown'}"
 
 
 def _needs_training_text(context: Context) -> str | None:

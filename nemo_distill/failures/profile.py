@@ -8,11 +8,11 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.failures.kinds import KINDS, Context
-from nemo_distill.failures.lengths import characters_per_source
 from nemo_distill.failures.rates import holm, mcnemar, wilson
 from nemo_distill.failures.robustness import NOISES, fragile, noised
 from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
+from nemo_distill.failures.surface import characters_per_source
 from nemo_distill.failures.target_language import language_of
 from nemo_distill.failures.training_text import Answers, TrainingText, questions
 from nemo_distill.text.languages import identified_language

@@ -10,27 +10,10 @@ from nemo_distill.text.languages import code_problems
 from nemo_distill.text.lines import expand_paths
 
 KindName = Literal[
-    "numbers",
-    "dates",
-    "addresses",
-    "tags",
-    "garbled",
-    "made_up_words",
-    "loops",
-    "empty",
-    "cut",
-    "too_short",
-    "too_long",
-    "copied",
-    "untranslated",
-    "wrong_language",
-    "negation",
-    "memorised",
-    "copied_span",
-    "full_stop",
-    "lower_case",
-    "typing_error",
-]
+    "numbers", "dates", "addresses", "tags", "garbled", "made_up_words", "loops", "empty", "cut", "too_short",
+    "too_long", "copied", "untranslated", "wrong_language", "negation", "memorised", "copied_span",
+    "full_stop", "lower_case", "typing_error",
+]  # fmt: skip
 KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 
 

@@ -163,7 +163,7 @@ def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
     loaders = {}
     for side in ("encoder", "decoder"):
         library, model_file = kwargs.get(f"{side}_tokenizer_library"), kwargs.get(f"{side}_tokenizer_model")
-        if _is_youtokentome(library, model_file):
+        if library in (None, "sentencepiece", "yttm") and model_file and tokenizer_library(model_file) == "yttm":
             dropout, r2l = kwargs.get(f"{side}_bpe_dropout") or 0.0, kwargs.get(f"{side}_r2l", False)
             loaders[side] = partial(_load_youtokentome, model_file, dropout, r2l)
     if len(loaders) == 2:
@@ -179,12 +179,6 @@ def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
     tokenizers = dict(zip(("encoder", "decoder"), nemo_setup(**kwargs)))
     tokenizers[own_side] = loaders[own_side]()
     return tokenizers["encoder"], tokenizers["decoder"]
-
-
-def _is_youtokentome(library: str | None, model_file: str | None) -> bool:
-    if library in (None, "sentencepiece", "yttm") and model_file:
-        return tokenizer_library(model_file) == "yttm"
-    return False
 
 
 def _load_youtokentome(model_file: Any, bpe_dropout: float, r2l: bool) -> Any:

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
+from nemo_distill.failures.surface import longest_run
 from nemo_distill.text.languages import identified_language, is_spaceless, language_identifier
 
 WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
 LENGTH_SLACK = 10
-MOST_PERIOD = 20
 # Text is compared by character instead of by word if its words are longer than this on average, or if it is mostly in
 # scripts that are written without spaces.
 LONGEST_WORD = 10
@@ -159,7 +159,7 @@ def repetitions(pair: Pair, most: int) -> bool:
     without spaces, the source is compared both ways, so that repeated phrases and rows of dashes are found.
     """
     by_word = _has_words(pair.target)
-    said = longest_run(pair.target.split() if by_word else pair.target)
+    said = _longest_run(pair.target.split() if by_word else pair.target)
     return said > most and said > MORE_THAN_SOURCE * _said_by_source(pair.source, by_word)
 
 
@@ -206,23 +206,16 @@ def first_reason(pair: Pair, settings: FilterSettings) -> str | None:
     return None
 
 
-def longest_run(units: Sequence[str]) -> int:
-    """Returns the largest number of repetitions in a row, of a single unit or of a group of up to 20 units."""
-    longest = 1
-    for period in range(1, min(MOST_PERIOD, len(units) // 2) + 1):
-        streak = 0
-        for before, after in zip(units, units[period:]):
-            streak = streak + 1 if before == after else 0
-            longest = max(longest, streak // period + 1)
-    return longest
-
-
 def _said_by_source(source: str, target_has_words: bool) -> int:
     has_words = _has_words(source)
-    runs = [longest_run(source.split())] if has_words else []
+    runs = [_longest_run(source.split())] if has_words else []
     if not (has_words and target_has_words):
-        runs.append(longest_run(source))
+        runs.append(_longest_run(source))
     return max(runs)
+
+
+def _longest_run(units: Sequence[str]) -> int:
+    return longest_run(units, counts=bool)[0]  # also rows of dashes
 
 
 def _has_words(text: str) -> bool:

@@ -5,7 +5,7 @@ often the job was interrupted. Each process reads the whole source, which is fas
 shards. The processes do not communicate. The one that finds all shards complete writes the manifest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from nemo_distill.config.section import section
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import Header, LabelFolder, Row, count_rows, write_shard
-from nemo_distill.text.lines import Line, LinePolicy, TextFiles, clean_line, line_hash
+from nemo_distill.text.lines import Line, LinePolicy, TextFiles, chunks, clean_line, line_hash
 from nemo_distill.text.text_noise import TEXT_NOISE, TextNoise
 
 
@@ -168,7 +168,7 @@ def generate(
     if manifest := folder.manifest():
         return manifest
     shards, begin = 0, 0
-    for index, raw_lines in enumerate(_batches(files, generation.shard_lines)):
+    for index, raw_lines in enumerate(chunks(files, generation.shard_lines)):
         if folder.lacks(index, rank, world_size):
             translator = translator or build_translator()
             _make_shard(
@@ -198,9 +198,3 @@ def _make_shard(
 
 def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines: int) -> None:
     on_progress(begin + share * (end - begin), lines)
-
-
-def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    lines = iter(lines)
-    while batch := list(islice(lines, size)):
-        yield batch

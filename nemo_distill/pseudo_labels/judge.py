@@ -14,7 +14,7 @@ from nemo_distill.decoding.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import Pair, first_reason
 from nemo_distill.pseudo_labels.selection import Criteria, Pool
 from nemo_distill.pseudo_labels.shards import Row
-from nemo_distill.text.lines import clean_text
+from nemo_distill.text.lines import chunks, clean_text
 
 CHUNK = 500  # lines per task of a worker
 
@@ -113,18 +113,12 @@ def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int 
         workers: number of processes; 1 uses only this process.
     """
     judge_chunk = partial(_judge_chunk, criteria=criteria)
-    for outcomes in _map_in_order(judge_chunk, _chunks(candidates), workers):
+    for outcomes in _map_in_order(judge_chunk, chunks(candidates, CHUNK), workers):
         yield from outcomes
 
 
 def _judge_chunk(candidates: Sequence[Candidate], criteria: Criteria) -> list[list[Outcome]]:
     return [judge(candidate, criteria) for candidate in candidates]
-
-
-def _chunks(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    candidates = iter(candidates)
-    while chunk := list(islice(candidates, CHUNK)):
-        yield chunk
 
 
 def _map_in_order(function: Callable, items: Iterator, workers: int) -> Iterator:

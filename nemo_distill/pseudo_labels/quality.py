@@ -19,7 +19,7 @@ from nemo_distill.console import console
 from nemo_distill.pseudo_labels.judge import Candidate
 from nemo_distill.storage.files import whole_file
 from nemo_distill.text.files import InputFiles
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.lines import TextFiles, chunks, clean_text
 
 PLACES = ("{hypotheses}", "{scores}")
 PART = 10_000  # source lines that a command scores at a time, and that a killed job scores again at most
@@ -122,9 +122,8 @@ def score_files(command: str, folder: Path, candidates: Callable[[], Iterator[Ca
         DataError: if the command fails, or does not write one number per hypothesis.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = candidates()
     paths: list[Path] = []
-    while part := list(islice(lines, PART)):
+    for part in chunks(candidates(), PART):
         paths.append(folder / f"part-{len(paths):06d}.txt")
         if not paths[-1].is_file():
             console.info(f"Scoring the hypotheses of source lines {part[0].line:,} to {part[-1].line:,}")

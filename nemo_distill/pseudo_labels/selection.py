@@ -32,12 +32,13 @@ class Selection:
         MetricName | Annotated[MetricWeights, Field(min_length=1)],
         Allowed("one of bleu, chrf, or the weight of each, as {bleu: 0.5, chrf: 0.5}"),
     ] = "bleu"
-    """What is near: sacrebleu's smoothed sentence BLEU, chrF, or a weighted sum such as `{bleu: 0.5, chrf: 0.5}`."""
+    """How similarity is measured: by sacrebleu's smoothed sentence BLEU, by chrF, or by a weighted sum of both such as
+    `{bleu: 0.5, chrf: 0.5}`."""
     metric_language: str | None = None
-    """The target's, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
+    """The target language, for BLEU's tokenization, such as `zh` or `ja`; null: the teacher's."""
     labels_per_source: int = Field(default=1, ge=1)
-    """Number of labels of a source line: the best ones by the selection, different also without case, spaces and
-    punctuation."""
+    """Number of labels per source line: the best ones by the selection. Labels that differ only in case, spaces or
+    punctuation count as equal."""
     label_weights: Literal["probability", "rank"] | None = None
     """Write `pseudo.weights`, for a mix: the weights of a line's labels, which sum to 1. `probability`: the softmax of
     the teacher's scores; `rank`: 1, 1/2, 1/3, ... in proportion. null: no weights."""

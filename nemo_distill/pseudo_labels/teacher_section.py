@@ -41,7 +41,7 @@ class TeacherSection(ModelSection):
     the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
     server has."""
     source: InputFiles = Field(kw_only=True)
-    """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
+    """A file or a list of files, plain or gzip. `part.*` stands for all such files in the order of their numbers."""
     file: FileSettings = Field(default_factory=FileSettings)
     """How `engine=file` reads the translations that `model` names."""
     api: ApiSettings = Field(default_factory=ApiSettings)
@@ -49,15 +49,15 @@ class TeacherSection(ModelSection):
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
-    """What is done with odd lines. What is left out stays out of the text and is counted, and no other line moves."""
+    """How to treat invalid lines. Dropped lines are counted, and never shift the lines next to them."""
     noise: LabelNoise = Field(default_factory=LabelNoise)
     """Noise of the source before the teacher reads it."""
     accelerator: Accelerator = "auto"
-    """Lightning's."""
+    """Lightning's accelerator, such as `cpu` or `gpu`."""
     devices: Devices = 1
     """Processes on each machine."""
     num_nodes: int = Field(default=1, ge=1)
-    """Machines."""
+    """Number of machines."""
 
     @property
     def sources(self) -> list[Path]:

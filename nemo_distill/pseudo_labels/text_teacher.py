@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Failure
 from nemo_distill.pseudo_labels.shards import FAILED, MISSING
 from nemo_distill.storage.records import CLOSED, parse_json
-from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
+from nemo_distill.text.lines import LinePolicy, TextFiles, chunks, clean_line
 
 NO_SCORE = 0.0
 SEPARATOR = b" ||| "
@@ -187,24 +187,16 @@ def survey(teacher: TextTeacher) -> Survey:
 
 
 def _blocks(paths: Sequence[Path], per_line: int) -> Iterator[list[Entry]]:
-    lines = iter(TextFiles(paths))
-    number = 0
-    while block := list(islice(lines, per_line)):
-        number += 1
+    for number, block in enumerate(chunks(TextFiles(paths), per_line), start=1):
         if len(block) < per_line:
             raise DataError(f"'{paths[-1]}' ends within the block of source line {number}; per_line={per_line}.")
         yield [Entry(number, raw) for raw in block]
 
 
 def _systems(paths: Sequence[Path], per_line: int) -> Iterator[list[Entry]]:
-    streams = [iter(TextFiles([path])) for path in paths]
-    number = 0
-    while raw := [next(stream, None) for stream in streams]:
-        number += 1
+    for number, raw in enumerate(zip_longest(*(TextFiles([path]) for path in paths)), start=1):
         if ended := [path for path, line in zip(paths, raw) if line is None]:
-            if len(ended) < len(paths):
-                raise DataError(f"'{ended[0]}' has {number - 1} lines, and other files have more.")
-            return
+            raise DataError(f"'{ended[0]}' has {number - 1} lines, and other files have more.")
         yield [Entry(number, line) for line in raw]
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,31 +164,20 @@ def _damage_problems(path: Path) -> list[str]:
     return []
 
 
-def _readable(value: str | list[str]) -> str | list[str]:
-    if problems := unreadable_files(value):
+def _readable(value: Any, *, may_be_empty: bool = False) -> Any:
+    if problems := unreadable_files([name for name in as_list(value) if name is not None], may_be_empty):
         refuse("; it ".join(problems))
-    return value
-
-
-def _readable_or_empty(value: str | list[str]) -> str | list[str]:
-    if problems := unreadable_files(value, may_be_empty=True):
-        refuse("; it ".join(problems))
-    return value
-
-
-def _readable_references(value: str | list[str | None]) -> str | list[str | None]:
-    _readable([name for name in as_list(value) if name is not None])
     return value
 
 
 # A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
 PossiblyEmptyFiles = Annotated[
-    str | list[str], AfterValidator(_readable_or_empty), Allowed("null, a file, or a list of files")
+    str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("null, a file, or a list of files")
 ]
 References = Annotated[
     str | list[str | None],
-    AfterValidator(_readable_references),
+    AfterValidator(_readable),
     Allowed("null, a file, or a list of files, with null for monolingual text"),
 ]
 
@@ -201,6 +191,13 @@ def named_files(where: str, value: Any) -> tuple[list[Path], list[str]]:
     if value is not None and not all(isinstance(pattern, str) for pattern in as_list(value)):
         return [], [f"{where}={value}: must be a file, or a list of files."]
     return input_files(value), [f"{where} {problem}." for problem in unreadable_files(value)]
+
+
+def not_parallel(sources: Sequence[Path], targets: Sequence[Path]) -> list[str]:
+    """Returns a sentence if there are more files of `source` or `target`, or if two of them have unequal lengths."""
+    if len(sources) != len(targets):
+        return [f"source names {len(sources)} files and target {len(targets)}; the numbers must be equal."]
+    return [problem for pair in zip(sources, targets) for problem in unequal_lengths("source", *pair)]
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from nemo_distill.storage.files import whole_files
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.batches import PairLimits, pack
-from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, clean_line, parallel_lines
+from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, chunks, clean_line, parallel_lines
 from nemo_distill.text.token_ids import IdRows, TokenIds, id_rows
 
 CHUNK = 5000  # pairs that are encoded at a time
@@ -92,7 +92,7 @@ class FragmentReader:
         threads = self.threads if all(tokenizer.threads_help for tokenizer in tokenizers) else 1
         waiting: deque[tuple[Future, int]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            while raw := list(islice(lines, CHUNK)):
+            for raw in chunks(lines, CHUNK):
                 texts = list(self._cleaned(raw, dropped))
                 waiting.append((pool.submit(_ids, texts, tokenizers), len(raw)))
                 if len(waiting) > threads:

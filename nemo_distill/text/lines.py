@@ -10,13 +10,13 @@ import os
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from io import BufferedIOBase
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.storage.files import numeric_order, user_path
 
+Item = TypeVar("Item")
 EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "empty",
     "invalid_utf8",
@@ -152,6 +153,13 @@ class TextFiles:
                 packed = self._file.peek(2)[:2] == GZIP_START
                 yield from _lines(gzip.GzipFile(fileobj=self._file) if packed else self._file, path)
                 self._passed, self._file = self._passed + self._file.tell(), None
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yields `size` items at a time, and what is left."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 def count_plain_lines(path: Path) -> tuple[int, str | None]:

@@ -166,7 +166,11 @@ def _remove_others(data: TarredData) -> None:
     remove_leftovers(data.folder)
     listed = [data.folder / Path(name).name for name in (data.work.finished() or {}).get("tar_files") or []]
     data.metadata.unlink(missing_ok=True)
-    own = [path for path in data.folder.glob(f"*.tokens.{data.settings.tokens_in_batch}.*.tar") if _is_own(path)]
+    own = [
+        path
+        for path in data.folder.glob(f"*.tokens.{data.settings.tokens_in_batch}.*.tar")
+        if OWN_TAR_FILE.fullmatch(path.name)
+    ]
     for path in {*listed, *own}:
         if not path.name.startswith(f"{data.name}."):
             path.unlink(missing_ok=True)
@@ -175,10 +179,6 @@ def _remove_others(data: TarredData) -> None:
             remove_leftovers(path)
         else:
             shutil.rmtree(path)
-
-
-def _is_own(path: Path) -> bool:
-    return bool(OWN_TAR_FILE.fullmatch(path.name))
 
 
 def _write_tar_files(

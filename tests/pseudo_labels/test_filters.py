@@ -1,7 +1,7 @@
 import pytest
 
 from nemo_distill.config.section import read_section
-from nemo_distill.pseudo_labels.filters import FILTERS, NO_FILTERS, FilterSettings, Pair, first_reason, longest_run
+from nemo_distill.pseudo_labels.filters import FILTERS, NO_FILTERS, FilterSettings, Pair, first_reason
 from tests.pseudo_labels.fakes import only
 
 # Filter, setting, source, target, whether it drops the pair.
@@ -71,43 +71,6 @@ def test_all_filters_can_be_off():
 def test_a_pair_is_counted_under_its_first_reason():
     settings = only(empty=True, identical=True, unfinished=True)
     assert first_reason(Pair("a", "a", finished=False), settings) == "identical"
-
-
-@pytest.mark.parametrize(
-    ("text", "run"),
-    [
-        ("", 1),
-        ("a", 1),
-        ("a b", 1),
-        ("a a", 2),
-        ("a b a b", 2),
-        ("x a b a b a b y", 3),
-        ("a a b b b a", 3),
-        ("a b a", 1),
-    ],
-)
-def test_longest_run(text, run):
-    assert longest_run(text.split()) == run
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_longest_run_is_that_of_a_naive_search(seed):
-    import random
-
-    generator = random.Random(seed)
-    units = generator.choices("ab" if seed % 2 else "abc", k=generator.randint(0, 14))
-    naive = max(
-        (
-            count
-            for start in range(len(units))
-            for period in range(1, len(units) + 1)
-            for count in range(1, len(units) + 1)
-            if units[start : start + period] * count == units[start : start + period * count]
-            and start + period * count <= len(units)
-        ),
-        default=1,
-    )
-    assert longest_run(units) == naive
 
 
 @pytest.mark.parametrize(
