@@ -65,6 +65,15 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
     assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
 
 
+def test_of_several_test_sets_the_mean_counts():
+    evaluation = results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
+    news = results(teacher=[20], slim=[10, 11], cool=[20, 21], hot=[0, 0])["test_sets"]["test"]
+    news["scores"]["teacher"]["BLEU"]["signature"] = "v:2"
+    text = study_markdown(EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.")
+    assert "| slim | 25.50 ± 0.71 (+10.00) | 5.00 ± 0.00 (−10.50) |" in text
+    assert "Teacher: 30.00 BLEU" in text and "`v:1`, `v:2`" in text
+
+
 def test_gains_are_over_the_baseline_of_the_same_seeds():
     text = page(teacher=[40], slim=[20, 26], cool=[30], hot=[10, 11])
     assert "| slim | 30.00 (+10.00) | 10.50 ± 0.71 (−12.50) |" in text
