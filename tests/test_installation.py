@@ -59,11 +59,12 @@ def pip(*arguments):
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_a_wheel_holds_the_configs_as_files_and_of_the_study_nothing(wheel):
+def test_a_wheel_holds_the_configs_as_files_and_of_the_studies_nothing(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"nemo_distill/conf/{path.relative_to(CONF)}" for path in CONF.rglob("*.yaml")}
-    assert "nemo_distill/conf/schedule/study.yaml" in configs
-    assert {name for name in names if name.endswith(".yaml")} == configs - {"nemo_distill/conf/study.yaml"}
+    studies = {f"nemo_distill/conf/{path.name}" for path in CONF.glob("study*.yaml")}
+    assert "nemo_distill/conf/schedule/study.yaml" in configs and len(studies) == 2
+    assert {name for name in names if name.endswith(".yaml")} == configs - studies
     assert {"nemo_distill/py.typed", "nemo_distill/report/page.html", "nemo_distill/report/reader.html"} <= names
     assert not [name for name in names if name.startswith(("examples", "tests"))]
 

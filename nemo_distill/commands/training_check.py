@@ -56,7 +56,7 @@ def check_training(cfg: DictConfig) -> list[str]:
         problems += start_problems(model, path)
     _raise(problems)
     _raise(earlier_text_problems(model))
-    return _oddities(model)
+    return _oddities(model) + _unvalidated_end(cfg.trainer)
 
 
 def check_distillation_job(cfg: DictConfig) -> list[str]:
@@ -91,7 +91,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | missing_languages(archives[0], model))
+    return _oddities(model | missing_languages(archives[0], model)) + _unvalidated_end(cfg.trainer)
 
 
 def _raise(problems: list[str]) -> None:
@@ -194,6 +194,21 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
             *_odd_data(model),
         ]
     return _odd_data(model)
+
+
+def _unvalidated_end(trainer: DictConfig) -> list[str]:
+    """Returns a warning if the last steps are not validated, and so never reach the `.nemo` of the best checkpoint."""
+    steps, every = trainer.get("max_steps", -1), trainer.get("val_check_interval")
+    # Fractions, and intervals within an epoch, depend on the data.
+    if not isinstance(every, int) or steps < 1 or trainer.get("check_val_every_n_epoch") is not None:
+        return []
+    accumulated = trainer.get("accumulate_grad_batches") or 1
+    if not (rest := steps * accumulated % every):
+        return []
+    return [
+        f"trainer.max_steps={steps} with trainer.val_check_interval={every}: the last {rest // accumulated} steps are "
+        "not validated, so the best checkpoint is of an earlier step; choose an interval that divides the training."
+    ]
 
 
 def _odd_data(model: Mapping[str, Any]) -> list[str]:

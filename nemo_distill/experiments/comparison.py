@@ -1,5 +1,5 @@
 """From a corpus to an evaluation: trains a teacher, or takes one, has it translate text, trains baselines and
-distilled students, and evaluates them all on a test set.
+distilled students, and evaluates them all on test sets.
 
 Every step is a normal `nemo-distill` command in its own process. Finished steps are skipped, and an interrupted step
 resumes. Several comparisons in the same folder share the work.
@@ -75,12 +75,14 @@ def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> li
 
 def _text_problems(config: ComparisonConfig) -> list[str]:
     """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
-    corpus, test_set = config.corpus, config.corpus.test_set()
+    corpus = config.corpus
     missing = [str(file) for file in _corpus_files(corpus) if not file.is_file()]
     if missing:
         problems = [f"corpus.folder={corpus.folder} lacks {', '.join(missing)}."]
     else:
-        problems = unequal_lengths("corpus.test", test_set.source, test_set.reference)
+        problems = []
+        for test_set in corpus.test_sets():
+            problems += unequal_lengths(f"corpus.test: {test_set.name}", test_set.source, test_set.reference)
     for name, overrides in config.labels.items():
         for key, value in map(parsed, overrides):
             if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(config.output_dir):
@@ -113,7 +115,7 @@ def _generated_files(corpus: ComparedCorpus) -> list[Path]:
 
 
 def _corpus_files(corpus: ComparedCorpus) -> list[Path]:
-    parts = ("train", corpus.validation, corpus.test)
+    parts = ("train", corpus.validation, *corpus.tests)
     languages = (corpus.source, corpus.target)
     return [Path(corpus.folder) / f"{part}.{language}" for part in parts for language in languages]
 
@@ -175,7 +177,7 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
         failures=_with_training_text(config.evaluation.failures, config.corpus),
     )
     folder = Path(config.output_dir) / "evaluation"
-    return EvaluationJob(systems, [config.corpus.test_set()], folder, config.search, settings)
+    return EvaluationJob(systems, config.corpus.test_sets(), folder, config.search, settings)
 
 
 def _with_training_text(failures: FailureSettings | None, corpus: ComparedCorpus) -> FailureSettings | None:

@@ -87,22 +87,37 @@ class ComparedCorpus:
     script without spaces and this is no such language."""
     validation: str = "val"
     """The validation files' names without their ending."""
-    test: str = "test"
-    """The test files' names without their ending."""
+    test: str | list[str] = "test"
+    """The test files' names without their ending: of one test set, or of several."""
     monolingual: str | list[str] | None = None
     """Files in the source language only, for `labels` to refer to."""
     generate: GeneratedCorpus | None = None
     """Sizes of the corpus that is generated into the folder; null: the text is already there."""
 
-    def problems(self) -> list[str]:
-        """Returns a sentence if sacrebleu cannot find the target language's words."""
-        return tokenizer_problems(f"target={self.target}", bleu_tokenization(self.test_set().language))
+    @property
+    def tests(self) -> list[str]:
+        """The names in `test`."""
+        return [self.test] if isinstance(self.test, str) else self.test
 
-    def test_set(self) -> EvaluationSet:
-        """Returns the test set."""
-        source, target = (Path(self.folder) / f"{self.test}.{side}" for side in (self.source, self.target))
+    def problems(self) -> list[str]:
+        """Returns a sentence for each test set that cannot be scored, or could not be told from another."""
+        names = [one.name for one in self.test_sets()]
+        problems = [] if names else ["test=[]: name at least one test set."]
+        problems += [f"test names '{name}' twice." for name in sorted({x for x in names if names.count(x) > 1})]
+        if self.generate and len(names) > 1:
+            problems.append(f"test={self.tests}: the generated corpus has one test set; name one.")
+        languages = {one.language for one in self.test_sets()}
+        found = (tokenizer_problems(f"target={self.target}", bleu_tokenization(language)) for language in languages)
+        return problems + [problem for several in found for problem in several]
+
+    def test_sets(self) -> list[EvaluationSet]:
+        """Returns the test sets."""
+        return [self._test_set(name) for name in self.tests]
+
+    def _test_set(self, name: str) -> EvaluationSet:
+        source, target = (Path(self.folder) / f"{name}.{side}" for side in (self.source, self.target))
         language = scored_language(self.target, first_lines(target))
-        return EvaluationSet(NOT_OF_A_NAME.sub("_", self.test), source, target, language)
+        return EvaluationSet(NOT_OF_A_NAME.sub("_", name), source, target, language)
 
 
 @section

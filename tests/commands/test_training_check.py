@@ -226,3 +226,22 @@ def test_every_key_of_the_teachers_config_is_in_the_students():
 def test_the_check_imports_no_nemo():
     code = "import sys, nemo_distill.commands.training_check, nemo_distill.commands.training; print('nemo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "unvalidated"),
+    [
+        ("+trainer.max_steps=3600 +trainer.val_check_interval=1000 trainer.check_val_every_n_epoch=null", 600),
+        ("+trainer.max_steps=3000 +trainer.val_check_interval=1000 trainer.check_val_every_n_epoch=null", None),
+        (
+            "+trainer.max_steps=250 +trainer.val_check_interval=200 trainer.check_val_every_n_epoch=null "
+            "+trainer.accumulate_grad_batches=2",
+            50,
+        ),
+        ("+trainer.max_steps=3600 +trainer.val_check_interval=1000", None),
+        ("+trainer.max_steps=3600 +trainer.val_check_interval=0.3 trainer.check_val_every_n_epoch=null", None),
+    ],
+)
+def test_steps_after_the_last_validation_are_warned_of(job, trainer, unvalidated):
+    warnings = check_distillation_job(job(*trainer.split()))
+    assert [f"the last {unvalidated} steps" in warning for warning in warnings] == ([True] if unvalidated else [])

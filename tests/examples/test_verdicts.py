@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from study import check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
+from nemo_distill.experiments.comparison_plan import plan_runs
 from tests.conftest import SCRIPTS
 
 DOCS = SCRIPTS.parents[2] / "docs"
@@ -63,6 +66,15 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
     assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
     assert text.index("What was done.") < text.index("## Verdicts") < text.index("Cold it is.")
     assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
+
+
+def test_of_several_test_sets_the_mean_counts():
+    evaluation = results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
+    news = results(teacher=[20], slim=[10, 11], cool=[20, 21], hot=[0, 0])["test_sets"]["test"]
+    news["scores"]["teacher"]["BLEU"]["signature"] = "v:2"
+    text = study_markdown(EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.")
+    assert "| slim | 25.50 ± 0.71 (+10.00) | 5.00 ± 0.00 (−10.50) |" in text
+    assert "Teacher: 30.00 BLEU" in text and "`v:1`, `v:2`" in text
 
 
 def test_gains_are_over_the_baseline_of_the_same_seeds():
@@ -133,9 +145,10 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
-def test_the_study_names_no_model_that_it_does_not_train():
+@pytest.mark.parametrize("name", ["study", "study_real"])
+def test_a_study_names_no_model_that_it_does_not_train(name):
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        study = compose("study", ["corpus.folder=text"])
+        study = compose(name, ["corpus.folder=text"])
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
 
 
@@ -144,3 +157,17 @@ def test_a_grid_that_says_what_its_columns_are_has_a_plot_beside_the_page():
     assert f"![Temperature]({plot.name}.png)" in page(teacher=[40], slim=[20], cool=[30])
     assert "degrees" in plot.svg and "slim, no teacher" in plot.svg and plot.png.startswith(b"\x89PNG")
     assert study_plots(EXPERIMENTS, results(teacher=[40])) == [] and "![" not in page(teacher=[40])
+
+
+def test_the_study_on_real_text_can_be_planned(tmp_path):
+    for name in ("train", "val", "test", "news"):
+        for language in ("de", "en"):
+            (tmp_path / f"{name}.{language}").write_text("a\n")
+    (tmp_path / "mono.de").write_text("a\n")
+    given = [f"corpus.folder={tmp_path}", "corpus.test=[test,news]", f"output_dir={tmp_path / 'runs'}"]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        config = read_study(compose("study_real", given))
+    check_study(config)
+    runs = [run.folder.name for run in plan_runs(config)]
+    assert runs[:5] == ["teacher", "alone_seed0", "word_level_seed0", "labels_train", "seq_level_seed0"]
+    assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs

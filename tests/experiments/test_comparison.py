@@ -311,6 +311,34 @@ def test_a_corpus_that_lacks_a_file_is_told(demo):
         check_comparison(demo)
 
 
+def test_several_test_sets_are_evaluated_each_under_its_name(demo):
+    prepare_corpus(demo)
+    folder = Path(demo.corpus.folder)
+    for language in ("de", "en"):
+        (folder / f"news.{language}").write_bytes((folder / f"test.{language}").read_bytes())
+    demo.corpus.generate, demo.corpus.test = None, ["test", "news"]
+    check_comparison(demo)
+    sets = evaluation_of(read_comparison(demo)).sets
+    assert [(one.name, Path(one.source).name) for one in sets] == [("test", "test.de"), ("news", "news.de")]
+    (folder / "news.en").write_text("one line\n")
+    with pytest.raises(ConfigurationError, match=r"corpus.test: news: .*news.de' has \d+ lines .*news.en' has 1"):
+        check_comparison(demo)
+
+
+@pytest.mark.parametrize(
+    ("tests", "problem"),
+    [
+        ([], r"corpus.test=\[\]: name at least one"),
+        (["test", "test"], "corpus.test names 'test' twice"),
+        (["test", "news"], "the generated corpus has one test set"),
+    ],
+)
+def test_test_sets_that_cannot_be_are_refused(demo, tests, problem):
+    demo.corpus.test = tests
+    with pytest.raises(ConfigurationError, match=problem):
+        check_comparison(demo)
+
+
 def test_text_of_the_users_own_is_not_replaced_by_a_generated_corpus(demo):
     prepare_corpus(demo)
     (Path(demo.corpus.folder) / "mono.de").unlink()

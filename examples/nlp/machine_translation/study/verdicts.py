@@ -73,7 +73,8 @@ def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]
 
     Args:
         experiments: of the study's config, resolved.
-        evaluation: of the models that have been trained, the teacher first, on one test set; as in `evaluation.json`.
+        evaluation: of the models that have been trained, the teacher first; as in `evaluation.json`. Of
+            several test sets, the mean of a model's scores counts.
         introduction: what was done, as Markdown.
     """
     table = _StudyTable(evaluation)
@@ -89,7 +90,8 @@ def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]
         if key in plotted:
             sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
         sections += filter(None, [experiment.get("found")])
-    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: `{table.signature}`\n"
+    signatures = ", ".join(f"`{signature}`" for signature in table.signatures)
+    return "\n\n".join(sections) + f"\n\nsacrebleu's signature: {signatures}\n"
 
 
 def study_plots(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Plot]:
@@ -124,12 +126,13 @@ class _StudyTable:
     """
 
     def __init__(self, evaluation: Mapping[str, Any]):
-        ((test_set, found),) = evaluation["test_sets"].items()
+        by_set = {name: scores_by_group(evaluation, name, METRIC) for name in evaluation["test_sets"]}
         self.systems = evaluation["systems"]
-        self.scores = scores_by_group(evaluation, test_set, METRIC)
+        self.scores = _means_over_sets(list(by_set.values()))
         self.sizes = {system["group"]: system["parameters"] for system in self.systems.values()}
         self.teacher, *_ = self.scores
-        self.signature = found["scores"][self.teacher][METRIC]["signature"]
+        of_teacher = [found["scores"][self.teacher][METRIC] for found in evaluation["test_sets"].values()]
+        self.signatures = list(dict.fromkeys(score["signature"] for score in of_teacher))
 
     @property
     def teacher_sentence(self) -> str:
@@ -234,6 +237,15 @@ def _names(experiment: Mapping[str, Any]) -> list[str]:
 
 def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
+
+
+def _means_over_sets(by_set: Sequence[Scores]) -> Scores:
+    """Returns each model's scores by seed, averaged over the test sets."""
+    first, *_ = by_set
+    return {
+        group: {seed: statistics.mean(scores[group][seed] for scores in by_set) for seed in first[group]}
+        for group in first
+    }
 
 
 def _mean(scores: Collection[float]) -> str:
