@@ -30,6 +30,7 @@ from nemo_distill.models.pairing import (
     shared_embedding_problems,
     start_problems,
     teacher_file_problems,
+    varying_ids_problems,
 )
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -89,6 +90,8 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     losses = distillation_losses(distillation)
     problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
+    if distillation.mix.weighting == "loss" and not teacher_problems:
+        problems += varying_ids_problems(model, NemoArchive(archives[0]), "model.distillation.mix.weighting=loss")
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
