@@ -18,6 +18,7 @@ from nemo_distill.config.known_values import wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
+    TranslationDistillation,
     distillation_losses,
     noise_problems,
     read_distillation,
@@ -27,6 +28,7 @@ from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import (
     KEY,
     check_teachers,
+    model_vocabulary,
     shared_embedding_problems,
     start_problems,
     teacher_file_problems,
@@ -95,7 +97,19 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | missing_languages(archives[0], model))
+    teacher = NemoArchive(archives[0])
+    return _oddities(model | missing_languages(teacher.path, model)) + _split_tags(model, distillation, teacher)
+
+
+def _split_tags(model: Mapping[str, Any], distillation: TranslationDistillation, teacher: NemoArchive) -> list[str]:
+    """Returns a warning for each tag of a mixed corpus that is no piece of the tokenizer."""
+    vocabulary = model_vocabulary("encoder", model, teacher)
+    return [
+        f"model.distillation.mix.corpora.{name}.tag={corpus.tag}: the tokenizer has no such piece and splits it; "
+        "a tokenizer that is trained with it among its special_tokens does not."
+        for name, corpus in distillation.mix.corpora.items()
+        if corpus.tag and vocabulary and corpus.tag not in vocabulary.pieces
+    ]
 
 
 def _raise(problems: list[str]) -> None:

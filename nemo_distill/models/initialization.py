@@ -1,8 +1,8 @@
 """What a student takes of its teacher's weights: copies of layers, or the whole encoder.
 
-Layers are copied like in DistilBERT (Sanh et al. 2019, section 3); those of a wider teacher are pruned. A shared encoder
-is frozen and runs once for both models: a deep encoder with a shallow decoder translates as well as a balanced model and
-faster (Kasai et al. 2021), because decoding time is spent in the decoder.
+Layers are copied like in DistilBERT (Sanh et al. 2019, section 3); those of a wider teacher are pruned. A shared
+encoder is frozen and runs once for both models: a deep encoder with a shallow decoder translates as well as a balanced
+model and faster (Kasai et al. 2021), because decoding time is spent in the decoder.
 
 The two configs determine what can be taken, so this is checked before NeMo is imported. The student's config records
 what was taken.

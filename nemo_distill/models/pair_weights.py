@@ -1,8 +1,8 @@
 """Finds the weight of each pair in a batch, for a mix with `weighting: loss`.
 
-NeMo's loaders carry ids and no weights. So weights are found by the content of the pair, as in a teacher cache: in text
-and in tarred data, and in any order. Pairs with equal ids get the mean of their weights, which leaves the sum of their
-losses as it is.
+NeMo's loaders carry ids and no weights. So weights are found by the content of the pair, as in a teacher cache: in
+text and in tarred data, and in any order. Pairs with equal ids get the mean of their weights, which leaves the sum of
+their losses as it is.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,9 @@ class PairWeights:
     def __init__(self, source: Path, target: Path, tokenizers: Sequence[Any]):
         path = source.with_suffix(".weights")
         if not path.is_file():
-            raise ConfigurationError([f"distillation.mix.weighting=loss: '{path}' does not exist; mix the text first."])
+            raise ConfigurationError(
+                [f"distillation.mix.weighting=loss: '{path}' does not exist; mix the text first."]
+            )
         self._source_tokenizer, self._pad_id = tokenizers[0], tokenizers[1].pad_id
         readers = [NemoTokenIds(tokenizer) for tokenizer in tokenizers]
         weights = np.array([float(line) for line in TextFiles([path])])
@@ -68,7 +70,7 @@ class PairWeights:
             row = int(missing.argmax())
             source = self._source_tokenizer.ids_to_text(src_ids[row][src_mask[row].bool()].tolist())
             raise DataError(
-                f"distillation.mix.weighting=loss: the mix has no weight for the pair whose source is '{source}'; check "
-                "that the training reads the text of the mix with its own tokenizers"
+                f"distillation.mix.weighting=loss: the mix has no weight for the pair whose source is '{source}'; "
+                "check that the training reads the text of the mix with its own tokenizers"
             )
         return torch.from_numpy(self._weights[places]).to(labels.device)

@@ -207,7 +207,7 @@ def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive |
 
 
 def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader: str) -> list[str]:
-    """Returns a sentence for each tokenizer of a student with BPE-dropout, under which pairs are not found by their ids.
+    """Returns a sentence for each of a student's tokenizers whose BPE-dropout varies the ids of a sentence.
 
     Args:
         model: the student's config, resolved.

@@ -1,8 +1,9 @@
 """Cuts a teacher's layers to a student's sizes: structured pruning by the norms of weights, which needs no data.
 
-Hidden states are cut by selecting dimensions, not by a projection such as PCA. NeMo adds fixed sines and cosines to the
-embeddings, and its norms subtract the mean of all dimensions. A projection would mix both up; a selection does not. Two
-things are approximate: norms use the mean and the variance of the kept dimensions, and matrices do not read the others.
+Hidden states are cut by selecting dimensions, not by a projection such as PCA. NeMo adds fixed sines and cosines to
+the embeddings, and its norms subtract the mean of all dimensions. A projection would mix both up; a selection does
+not. Two things are approximate: norms use the mean and the variance of the kept dimensions, and matrices do not read
+the others.
 """
 
 import math

@@ -5,7 +5,7 @@ file into consecutive parts. For both, nearly every batch has the right proporti
 Therefore the corpora are interleaved line by line, each in its own order. Each corpus gets its exact share of lines.
 If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time. If a
 corpus has weights, its pairs occur in proportion to them instead; the corpus still gets its exact share of lines. With
-`weighting="loss"`, pairs occur equally often, and a third file has their weights, from which a training weights its loss.
+`weighting="loss"`, pairs occur equally often, and a third file has the weights that a training gives to their losses.
 """
 
 from collections import Counter

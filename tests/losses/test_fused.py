@@ -110,7 +110,7 @@ def test_weighted_tokens_give_the_weighted_mean(temperature, cached, student, te
     naive = [loss.scale(temperature) * (loss.per_token(*log_probs) * weights).sum() / weights.sum() for loss in losses]
     naive.append((labels.per_token(student.tempered_log_probs()) * weights).sum() / weights.sum())
     factors = torch.rand(len(naive), generator=generator)
-    found = fused_losses(student, teacher, weights, losses, factors[:-1].tolist() + [1.0], temperature, labels)
+    found = fused_losses(student, teacher, weights, losses, [*factors[:-1].tolist(), 1.0], temperature, labels)
     assert_close(found, torch.stack(naive), 1e-5 if cached else 1e-12)  # caches hold float32
     assert_close(found, plain_losses(student, whole, weights, losses, temperature, labels), 1e-5 if cached else 1e-12)
     expected = gradients(sum(naive), student)

@@ -68,7 +68,9 @@ def weights_of(model, batch):
     for *pair, weight in zip(*columns, strict=True):
         found.setdefault(tuple(pair), []).append(float(weight))
     sides = zip((batch[0], batch[-1]), (student.encoder_tokenizer, student.decoder_tokenizer))
-    texts = [student.ids_to_postprocessed_text(ids, tokenizer, None, filter_beam_ids=False) for ids, tokenizer in sides]
+    texts = [
+        student.ids_to_postprocessed_text(ids, tokenizer, None, filter_beam_ids=False) for ids, tokenizer in sides
+    ]
     return torch.tensor([mean(found[pair]) for pair in zip(*texts, strict=True)])
 
 
@@ -150,8 +152,8 @@ def test_a_teacher_cache_gives_the_weighted_losses_of_its_teacher(mixed, teacher
     mixed.distillation.loss = {"primary": LOSSES["primary"]}
     expected = build(mixed, tmp_path)
     source = tmp_path / "mixed.de"
-    source.write_bytes(open(mixed.train_ds.src_file_name, "rb").read())
-    source.with_suffix(".en").write_bytes(open(mixed.train_ds.tgt_file_name, "rb").read())
+    source.write_bytes(Path(mixed.train_ds.src_file_name).read_bytes())
+    source.with_suffix(".en").write_bytes(Path(mixed.train_ds.tgt_file_name).read_bytes())
     cache = make_cache(teacher_path, tmp_path / "cache", [source], "cache.k=null", "cache.dtype=float32")
     batch = squeezed(next(iter(expected.train_dataloader())))
     losses = expected.distillation_losses(batch)
@@ -161,7 +163,9 @@ def test_a_teacher_cache_gives_the_weighted_losses_of_its_teacher(mixed, teacher
 
 
 def test_text_that_is_not_mixed_yet_is_refused(mixed, corpus, tmp_path):
-    mixed.train_ds.src_file_name, mixed.train_ds.tgt_file_name = (str(corpus / f"train.{side}") for side in ("de", "en"))
+    mixed.train_ds.src_file_name, mixed.train_ds.tgt_file_name = (
+        str(corpus / f"train.{side}") for side in ("de", "en")
+    )
     with pytest.raises(ConfigurationError, match=r"weighting=loss: '.*train.weights' does not exist"):
         build(mixed, tmp_path)
 
@@ -176,7 +180,10 @@ def test_ids_that_vary_are_refused(job, yttm_tokenizer, weighted, tmp_path):
     tokenizer = {"library": "yttm", "tokenizer_model": "nemo:tokenizer.model", "bpe_dropout": 0.1}
     config = MODEL | {f"{side}_tokenizer": tokenizer for side in ("encoder", "decoder")}
     write_nemo(tmp_path / "yttm.nemo", config, yttm_tokenizer.read_bytes())
-    files = ", ".join(f"{key}: {weighted}/pseudo.{end}" for key, end in {"source": "de", "target": "en", "weights": "weights"}.items())
+    files = ", ".join(
+        f"{key}: {weighted}/pseudo.{end}"
+        for key, end in {"source": "de", "target": "en", "weights": "weights"}.items()
+    )
     mix = "model.distillation.mix"
     overrides = [f"+{mix}.corpora.pseudo={{share: 1, {files}}}", f"{mix}.weighting=loss"]
     found = problems(check_distillation_job, job(f"model.distillation.model_path={tmp_path}/yttm.nemo", *overrides))

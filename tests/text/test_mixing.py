@@ -299,7 +299,9 @@ def test_weights_for_the_loss_are_written_and_do_not_choose_pairs(tmp_path, corp
     assert record["files"][2] == {"name": "mixed.weights", "sha256": sha256_of(tmp_path / "mixed.weights")}
     assert record["settings"]["weighting"] == "loss"
     make_mix(tmp_path, {"pseudo": pseudo}, name="other")
-    assert not (tmp_path / "other.weights").exists() and "weighting" not in read_json(tmp_path / "other.json")["settings"]
+    assert (
+        not (tmp_path / "other.weights").exists() and "weighting" not in read_json(tmp_path / "other.json")["settings"]
+    )
 
 
 def test_weights_that_are_all_zero_in_the_used_part_are_refused(tmp_path, corpus):
