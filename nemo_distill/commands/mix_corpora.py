@@ -17,7 +17,8 @@ class MixingConfig(MixSection):
     """The configuration of `mix`."""
 
     output: str = Field(kw_only=True)
-    """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`."""
+    """The prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`, and with
+    `weighting=loss` also `mixed.weights`."""
     overwrite: bool = False
     """Replace a mix with other settings."""
 
@@ -55,7 +56,7 @@ def mixing_job(cfg: DictConfig) -> Mix:
 def _overwritten(mix: Mix) -> list[str]:
     if not mix.output.name:
         return [f"output={mix.output}: must be what the names of files begin with."]
-    written = {mix.path(ending).resolve() for ending in ("src", "tgt", "json")}
+    written = {mix.path(ending).resolve() for ending in ("src", "tgt", "weights", "json")}
     read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets, *corpus.weights)]
     return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
 

@@ -18,6 +18,7 @@ from nemo_distill.config.known_values import wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
+    TranslationDistillation,
     distillation_losses,
     noise_problems,
     read_distillation,
@@ -27,9 +28,11 @@ from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import (
     KEY,
     check_teachers,
+    model_vocabulary,
     shared_embedding_problems,
     start_problems,
     teacher_file_problems,
+    varying_ids_problems,
 )
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -88,10 +91,25 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     losses = distillation_losses(distillation)
     problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
+    if distillation.mix.weighting == "loss" and not teacher_problems:
+        problems += varying_ids_problems(model, NemoArchive(archives[0]), "model.distillation.mix.weighting=loss")
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | missing_languages(archives[0], model)) + _unvalidated_end(cfg.trainer)
+    teacher = NemoArchive(archives[0])
+    oddities = _oddities(model | missing_languages(teacher.path, model)) + _unvalidated_end(cfg.trainer)
+    return oddities + _split_tags(model, distillation, teacher)
+
+
+def _split_tags(model: Mapping[str, Any], distillation: TranslationDistillation, teacher: NemoArchive) -> list[str]:
+    """Returns a warning for each tag of a mixed corpus that is no piece of the tokenizer."""
+    vocabulary = model_vocabulary("encoder", model, teacher)
+    return [
+        f"model.distillation.mix.corpora.{name}.tag={corpus.tag}: the tokenizer has no such piece and splits it; "
+        "a tokenizer that is trained with it among its special_tokens does not."
+        for name, corpus in distillation.mix.corpora.items()
+        if corpus.tag and vocabulary and corpus.tag not in vocabulary.pieces
+    ]
 
 
 def _raise(problems: list[str]) -> None:

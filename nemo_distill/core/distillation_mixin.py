@@ -101,7 +101,7 @@ class DistillationMixin(NeMoHost, Generic[Section]):
             self.running_step.registry.register(self.running_step.role, name, tensor)
 
     def register_distillation_mask(self, name: str, mask: Tensor) -> None:
-        """Registers a boolean mask for the tensors called `name`. True marks the positions that count."""
+        """Registers a mask for the tensors called `name`: true at the positions that count, or their weights."""
         if self.is_being_distilled():
             self.running_step.registry.register_mask(name, mask)
 

@@ -67,7 +67,7 @@ class DistillationRegistry:
         self._tensors[role, name] = tensor
 
     def register_mask(self, name: str, mask: Tensor) -> None:
-        """Sets the mask of the tensors called `name`, for both roles."""
+        """Sets the mask of the tensors called `name`, for both roles. It may hold the weight of each position."""
         self._masks[name] = mask
 
     def get(self, role: Role, name: str) -> Registered:

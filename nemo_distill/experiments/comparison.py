@@ -74,7 +74,7 @@ def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> li
 
 
 def _text_problems(config: ComparisonConfig) -> list[str]:
-    """Says what text is missing: of the corpus, and of what is to be labelled and no step makes."""
+    """Says what is missing: of the corpus, and of the texts and models of labels, those that no step makes."""
     corpus = config.corpus
     missing = [str(file) for file in _corpus_files(corpus) if not file.is_file()]
     if missing:
@@ -85,8 +85,12 @@ def _text_problems(config: ComparisonConfig) -> list[str]:
             problems += unequal_lengths(f"corpus.test: {test_set.name}", test_set.source, test_set.reference)
     for name, overrides in config.labels.items():
         for key, value in map(parsed, overrides):
-            if key == "source" and isinstance(value, str) and not Path(value).is_relative_to(config.output_dir):
+            if not isinstance(value, str) or Path(value).is_relative_to(config.output_dir):
+                continue
+            if key == "source":
                 problems += named_files(f"labels.{name}: source", value)[1]
+            elif key == "model" and value.endswith(".nemo") and not Path(value).is_file():
+                problems.append(f"labels.{name}: model names '{value}', which does not exist.")
     return problems
 
 
@@ -166,7 +170,12 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
 
     Unless the config names others, differences from all baselines are tested.
     """
-    systems = [_system(run, run.model_path, config) for run in plan_runs(config) if run.model_path and run.is_done]
+    compared = {TEACHER, *config.baselines, *config.methods}
+    systems = [
+        _system(run, run.model_path, config)
+        for run in plan_runs(config)
+        if run.group in compared and run.model_path and run.is_done
+    ]
     names = {system.name: system.role for system in systems}
     significance = config.evaluation.significance
     chosen = significance.baselines or [name for name, role in names.items() if role == BASELINE]

@@ -1,5 +1,6 @@
 """Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.experiments.comparison_section import (
+    REVERSE,
     TEACHER,
     ComparisonConfig,
     data_overrides,
@@ -22,6 +24,7 @@ from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.records import OPEN, read_json
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
+SIDE_OF_LANGUAGE, OTHER_SIDE = re.compile(r"(?<=model\.)(src|tgt)(?=_language=)"), {"src": "tgt", "tgt": "src"}
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -116,8 +119,8 @@ def _texts(value: Any) -> Iterator[str]:
 def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `config.baselines` and of `config.methods`.
 
-    Models that `config.one_seed` names have the first seed alone, and come last. Each of `config.labels` and of
-    `config.caches` comes before the first step that reads what it makes.
+    Models that `config.one_seed` names have the first seed alone, and come last. The reverse model and each of
+    `config.labels` and `config.caches` come before the first step that reads what they make.
     """
     earlier: list[Step] = []
     for step in _steps(config):
@@ -131,7 +134,8 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
     teacher = _teacher(config)
     yield teacher
     (model,) = teacher.made
-    preparations = [_labels(config, name, model) for name in config.labels]
+    preparations = [] if config.reverse is None else [_reverse(config, config.reverse)]
+    preparations += [_labels(config, name, model) for name in config.labels]
     preparations += [_cache(config, name, model) for name in config.caches]
     job, first, alone = _alone(config)
     once = set(config.one_seed)
@@ -139,7 +143,9 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
     for seed, groups in [*((seed, several) for seed in config.seeds), (config.seeds[0], once)]:
         for group in (group for group in config.baselines if group in groups):
             shared = [*first, *_shared_overrides(config), *alone, *config.students]
-            yield _training(config, group, seed, job, with_length(config, shared, config.baselines[group]))
+            overrides = with_length(config, shared, config.baselines[group])
+            yield from _needed(overrides, preparations)
+            yield _training(config, group, seed, job, overrides)
         for group in (group for group in config.methods if group in groups):
             shared = [*_shared_overrides(config), *config.students, _from_teacher(model)]
             overrides = with_length(config, shared, config.methods[group])
@@ -159,10 +165,21 @@ def _teacher(config: ComparisonConfig) -> Step:
     if isinstance(config.teacher, str):
         path = Path(config.teacher)
         return Step(Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path), (), (path,))
-    sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
-    preprocessing = [f"model.preproc_out_dir={Path(config.output_dir) / 'tokenizer'}", *sizes]
-    overrides = [*_shared_overrides(config), *preprocessing, *config.teacher]
+    overrides = [*_shared_overrides(config), *_new_tokenizers(config, "tokenizer"), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
+
+
+def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Step:
+    """Trains a model on the same text in the other direction, with the tokenizers of a teacher that is trained too."""
+    corpus = replace(config.corpus, source=config.corpus.target, target=config.corpus.source)
+    swapped = [SIDE_OF_LANGUAGE.sub(lambda side: OTHER_SIDE[side[0]], override) for override in config.overrides]
+    tokenizers = _new_tokenizers(config, "reverse_tokenizer") if isinstance(config.teacher, str) else _alone(config)[2]
+    return _training(config, REVERSE, 0, "train", [*data_overrides(corpus), *swapped, *tokenizers, *own])
+
+
+def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
+    sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
+    return [f"model.preproc_out_dir={Path(config.output_dir) / folder}", *sizes]
 
 
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
@@ -178,7 +195,7 @@ def _from_teacher(model: Path | str) -> str:
 
 
 def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Step:
-    folder = Path(config.output_dir) / (TEACHER if group == TEACHER else system_name(group, seed))
+    folder = Path(config.output_dir) / (group if group in (TEACHER, REVERSE) else system_name(group, seed))
     given = [*overrides, f"seed={seed}", *_logging_overrides(folder)]
     run = Run(group, seed, folder, (*job_command(job), *given), folder / "model.nemo")
     return Step(run, given, (folder / "model.nemo",))

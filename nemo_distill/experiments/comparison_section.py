@@ -20,7 +20,7 @@ from nemo_distill.evaluation.systems import NAME
 from nemo_distill.text.languages import bleu_tokenization, first_lines, scored_language, tokenizer_problems
 
 KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
-TEACHER = "teacher"
+TEACHER, REVERSE = "teacher", "reverse"
 NOT_OF_A_NAME = re.compile(r"[^\w+-]")  # of a test set
 
 
@@ -156,7 +156,11 @@ class ComparisonConfig:
     methods: dict[str, Overrides] = Field(default_factory=dict)
     """Models that are distilled from the teacher: names, and overrides in addition to `students`."""
     labels: dict[str, Overrides] = Field(default_factory=dict)
-    """Text that the teacher translates: names, and overrides of the job `label`."""
+    """Text that the teacher translates: names, and overrides of the job `label`. With `model=...`, another model
+    translates it, such as the reverse model."""
+    reverse: Overrides | None = None
+    """The overrides of the training of a reverse model, in addition to `overrides`: from the target to the source
+    language, for back-translations. It becomes `reverse/model.nemo` in `output_dir`, if one of `labels` names it."""
     caches: dict[str, Overrides] = Field(default_factory=dict)
     """Teacher caches: names, and overrides of the job `cache`."""
     one_seed: list[str] = Field(default_factory=list)
@@ -189,6 +193,8 @@ class ComparisonConfig:
             for name in self.evaluation.significance.baselines or ()
             if name not in known
         ]
+        if self.reverse is not None and self.vocab_size is None:
+            problems.append("vocab_size has no value; give it, for the reverse model is to be trained.")
         return problems
 
     def _unreadable_overrides(self) -> Iterator[str]:
@@ -203,11 +209,12 @@ class ComparisonConfig:
         given = {f"{kind}.{name}": found for kind in KINDS for name, found in getattr(self, kind).items()}
         given |= {"overrides": self.overrides, "students": self.students}
         given |= {} if isinstance(self.teacher, str) else {"teacher": self.teacher}
+        given |= {} if self.reverse is None else {REVERSE: self.reverse}
         given["corpus"] = data_overrides(self.corpus)
         yield from ((key, override) for key, overrides in given.items() for override in overrides)
 
     def _name_problems(self) -> Iterator[str]:
-        taken, format = {TEACHER}, self.evaluation.export
+        taken, format = {TEACHER} if self.reverse is None else {TEACHER, REVERSE}, self.evaluation.export
         exports = {f"{group}_{format}": group for group in (TEACHER, *self.baselines, *self.methods) if format}
         for kind in ("baselines", "methods"):
             for group in getattr(self, kind):

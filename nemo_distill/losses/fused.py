@@ -67,7 +67,8 @@ def fused_losses(
     Args:
         student: the student's projection, with hidden states (B, T, D).
         teacher: the teacher's distributions for (B, T) positions, without gradients; None if `losses` is empty.
-        mask: (B, T), true at real tokens; None counts every position. Masked positions are not projected.
+        mask: (B, T), true at real tokens, or their weights in the mean; None counts every position. Masked positions,
+            and those of weight 0, are not projected.
         losses: the losses at `temperature`. Each is multiplied by its `scale(temperature)`.
         weights: the expected weight of each loss in the total, and last that of `labels` if given.
         temperature: T. The loss on `labels` always uses temperature 1.
@@ -80,12 +81,13 @@ def fused_losses(
         RuntimeError: in the backward pass, if called with `create_graph=True`.
     """
     if mask is None:
-        mask = torch.ones_like(student.hidden_states[..., 0])
+        mask = torch.ones_like(student.hidden_states[..., 0], dtype=torch.bool)
     precision, device = student.weight.dtype, student.weight.device.type
     if torch.is_autocast_enabled(device):
         precision = torch.get_autocast_dtype(device)
         teacher = teacher and teacher.to(precision)
-    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision)
+    shares = mask if mask.is_floating_point() else None
+    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision, shares)
     return _FusedLosses.apply(student.hidden_states, student.weight, student.bias, objective, tuple(weights))
 
 
@@ -94,6 +96,7 @@ class _Objective:
     """The losses to compute from the student's logits.
 
     `tokens` (N, 2) are the sentence and position indices of the real tokens. The matrix products are in `precision`.
+    `shares` (B, T) are the tokens' weights in the mean; None: equal weights.
     """
 
     teacher: TeacherDistributions | None
@@ -102,6 +105,14 @@ class _Objective:
     labels: SmoothedLabels | None
     tokens: Tensor
     precision: torch.dtype
+    shares: Tensor | None = None
+
+    @property
+    def total(self) -> int | Tensor:
+        """What the sum over the tokens is divided by."""
+        if self.shares is None or not len(self.tokens):
+            return max(1, len(self.tokens))
+        return self.shares.sum()
 
     def evaluate(
         self, student: Projection, weights: Sequence[float], needed: Sequence[bool]
@@ -135,7 +146,8 @@ class _Objective:
 
     def _select(self, tokens: Tokens | slice) -> "_Objective":
         teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
-        return replace(self, teacher=teacher, labels=labels)
+        shares = None if self.shares is None else self.shares[tokens]
+        return replace(self, teacher=teacher, labels=labels, shares=shares)
 
     def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of the losses over R tokens, and the gradient (R, V) of the weighted total."""
@@ -143,13 +155,16 @@ class _Objective:
         student = logits.tempered_log_probs(self.temperature)
         for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
             scale = loss.scale(self.temperature)
-            values.append(scale * value.sum())
+            values.append(scale * self._sum(value))
             total = _add(total, gradient, weight * scale / self.temperature)
         if self.labels:
             untempered = student if self.temperature == 1 else torch.log_softmax(student * self.temperature, dim=-1)
-            values.append(self.labels.per_token(untempered).sum())
+            values.append(self._sum(self.labels.per_token(untempered)))
             total = _add(total, self.labels.gradient(untempered), weights[-1])
-        return torch.stack(values), total
+        return torch.stack(values), total if self.shares is None else total.mul_(self.shares.unsqueeze(-1))
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return values.sum() if self.shares is None else (values * self.shares).sum()
 
     def _differentiated(self, student: Tensor) -> Iterator[LossesAndGradients]:
         """Yields the value and gradient of each loss. Computes the teacher's (R, V) tensor only if a loss needs it."""
@@ -227,7 +242,7 @@ class _FusedLosses(torch.autograd.Function):
         sums, ctx.gradients = objective.evaluate(student, weights, ctx.needs_input_grad[:3])
         ctx.save_for_backward(hidden_states, weight, bias)
         ctx.objective, ctx.weights = objective, weights
-        return sums / max(1, len(objective.tokens))
+        return sums / objective.total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -241,7 +256,7 @@ class _FusedLosses(torch.autograd.Function):
         if factor is None or gradients is None:
             _, gradients = ctx.objective.evaluate(Projection(*inputs), upstream.tolist(), ctx.needs_input_grad[:3])
             factor = 1.0
-        factor /= max(1, len(ctx.objective.tokens))
+        factor = factor / ctx.objective.total
         input_gradients = [g if g is None else g.mul_(factor).to(tensor.dtype) for g, tensor in zip(gradients, inputs)]
         return *input_gradients, None, None
 

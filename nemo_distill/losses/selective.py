@@ -58,14 +58,14 @@ class SelectiveDistillationLoss(KLDivergenceLoss):
             student_log_probs: (B, T, V), at temperature T.
             teacher_log_probs: (B, T, V), at temperature T.
             student_nll: (B, T), NLL of the reference words, at temperature 1.
-            mask: (B, T), true at real target words; None counts every position.
+            mask: (B, T), true at real target words, or their weights; None counts every position.
             temperature: T.
         """
         nll = student_nll.detach().float()
-        real = torch.ones_like(nll, dtype=torch.bool) if mask is None else mask.bool()
+        real = torch.ones_like(nll, dtype=torch.bool) if mask is None else mask != 0
         selected = real & (nll >= self._threshold(nll[real]))
         values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)
-        return self.scale(temperature) * masked_mean(values.masked_fill(~selected, 0.0), real)
+        return self.scale(temperature) * masked_mean(values.masked_fill(~selected, 0.0), mask)
 
     def _threshold(self, nll: Tensor) -> Tensor:
         """Returns the smallest NLL of a selected word, given the NLLs (N,) of the real words in a batch."""

@@ -48,7 +48,7 @@ class WordLevelLoss(nn.Module, ABC):
         Args:
             student_log_probs: (B, T, V), at temperature T.
             teacher_log_probs: (B, T, V), at temperature T.
-            mask: (B, T), true at real target tokens; None counts every position.
+            mask: (B, T), true at real target tokens, or their weights; None counts every position.
             temperature: T.
         """
         values = self.per_token(student_log_probs.float(), teacher_log_probs.float())  # (B, T)

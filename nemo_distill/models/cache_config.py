@@ -5,10 +5,10 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.models.distillation_section import TranslationDistillation
-from nemo_distill.models.pairing import model_vocabulary
+from nemo_distill.models.pairing import varying_ids_problems
 from nemo_distill.models.student_config import missing_languages
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES, read_tags, teaching_problems
+from nemo_distill.nemo_files.model_kinds import read_tags, teaching_problems
 from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
@@ -34,7 +34,7 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
     except ValueError as error:
         return [f"{WHERE}: {error}."]
     try:
-        problems = _option_problems(distillation) + _dropout_problems(model, archive)
+        problems = _option_problems(distillation) + varying_ids_problems(model, archive, WHERE)
     except ValueError as error:
         return [f"{WHERE}: {error}."]
     problems += _teacher_problems(distillation.teachers, made_with["teacher"])
@@ -48,23 +48,6 @@ def _option_problems(distillation: TranslationDistillation) -> list[str]:
         problems.append(f"model.distillation.teacher_precision={precision}: has no effect with {WHERE}; set null.")
     if distillation.distilbert_initialization:
         problems.append(f"distillation.distilbert_initialization=true copies weights, but {WHERE} holds none.")
-    return problems
-
-
-def _dropout_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
-    problems = []
-    for side in SIDES:
-        key = f"{side}_tokenizer"
-        own = model.get(key) or {}
-        # A student without its own tokenizer file uses the teacher's tokenizer with all settings.
-        tokenizer = own if own.get("tokenizer_model") else archive.config.get(key) or {}
-        vocabulary = model_vocabulary(side, model, archive)
-        # NeMo 2 has no dropout for sentencepiece; another check refuses the student's.
-        if (dropout := tokenizer.get("bpe_dropout")) and vocabulary and vocabulary.library == "yttm":
-            problems.append(
-                f"model.{key} has bpe_dropout={dropout}, so the ids of a sentence vary and do not match {WHERE}; "
-                f"set model.{key}.tokenizer_model, with bpe_dropout=null."
-            )
     return problems
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from nemo_distill.config.known_values import Count
 from nemo_distill.config.schedule import Weight
-from nemo_distill.config.section import Allowed, argument_problem, read_section, section
+from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
@@ -39,6 +39,9 @@ class Initialization:
     """The same for the decoder."""
     embeddings: bool = True
     """Copy the embeddings and the output layer."""
+    prune_width: bool = False
+    """If the teacher is wider, cut what is copied to the student's hidden size, inner size and number of heads: keep
+    the dimensions, inner units and heads with the largest weights. false: the sizes must be equal."""
 
 
 @section
@@ -53,7 +56,7 @@ class TranslationDistillation(DistillationSection):
     distill_encoder: bool = False
     """Apply `loss.cosine` to the encoders' hidden states too, as `cosine_encoder`."""
     distilbert_initialization: bool = False
-    """Copy the student's initial weights from its teacher, which must have the same width; see `initialization`."""
+    """Copy the student's initial weights from its teacher; see `initialization`."""
     initialization: Initialization = Field(default_factory=Initialization)
     """The weights that `distilbert_initialization` copies."""
     same_size_as_teacher: bool = False
@@ -64,6 +67,13 @@ class TranslationDistillation(DistillationSection):
     """A mix of corpora to train on, instead of `train_ds` alone."""
     noise: SourceNoise = Field(default_factory=SourceNoise)
     """Noise in the source sentences that the student reads. The teacher reads them without noise."""
+
+    @rule
+    def unused_pruning(self) -> list[str]:
+        """Returns a sentence if nothing is copied that could be pruned."""
+        if not self.initialization.prune_width or self.distilbert_initialization:
+            return []
+        return ["initialization.prune_width=true has no effect with distilbert_initialization=false."]
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

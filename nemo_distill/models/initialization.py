@@ -1,8 +1,8 @@
 """What a student takes of its teacher's weights: copies of layers, or the whole encoder.
 
-Layers are copied like in DistilBERT (Sanh et al. 2019, section 3). A shared encoder is frozen and runs once for both
-models: a deep encoder with a shallow decoder translates as well as a balanced model and faster (Kasai et al. 2021),
-because decoding time is spent in the decoder.
+Layers are copied like in DistilBERT (Sanh et al. 2019, section 3); those of a wider teacher are pruned. A shared
+encoder is frozen and runs once for both models: a deep encoder with a shallow decoder translates as well as a balanced
+model and faster (Kasai et al. 2021), because decoding time is spent in the decoder.
 
 The two configs determine what can be taken, so this is checked before NeMo is imported. The student's config records
 what was taken.
@@ -14,6 +14,7 @@ from typing import Any
 
 from nemo_distill.losses.layer_map import layer_pairs
 from nemo_distill.models.distillation_section import Initialization, TranslationDistillation, distillation_losses
+from nemo_distill.models.pruning import KeptWidth, copy_layer, copy_norm, kept_width
 from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 
 SWITCH = "distillation.share_encoder"
@@ -39,6 +40,7 @@ EQUAL_STACK_KEYS = (
     "library",
     "arch",
 )
+PRUNED_KEYS = ("hidden_size", "inner_size", "num_attention_heads")  # may differ if the width is pruned
 EQUAL_EMBEDDING_KEYS = ("hidden_size", "learn_positional_encodings", "num_token_types")
 # For copying whole stacks. `max_sequence_length` is the size of the position table, learned or fixed.
 EQUAL_WHOLE_STACK_KEYS = ("num_layers", "max_sequence_length", "num_token_types", *EQUAL_STACK_KEYS)
@@ -123,7 +125,7 @@ def initialization_problems(
     """
     if any(map(is_hugging_face_encoder, (student, teacher))):
         return ["distillation.initialization copies parts of NeMo's own encoders, not of encoder.library=huggingface."]
-    problems = []
+    problems, prunes = [], initialization.prune_width
     for side in SIDES:
         rule = getattr(initialization, side)
         if rule is None and not initialization.embeddings:
@@ -132,11 +134,20 @@ def initialization_problems(
         if initialization.embeddings:
             learned = teacher[side].get("learn_positional_encodings")
             same = dict.fromkeys((*same, *EQUAL_EMBEDDING_KEYS, *(["max_sequence_length"] if learned else [])))
+        ours, theirs = (model[side].get("hidden_size") for model in (student, teacher))
+        too_wide = isinstance(ours, int) and isinstance(theirs, int) and ours > theirs
+        hint = "" if too_wide else "; to prune the teacher's, set prune_width=true"
         problems += [
             f"distillation.initialization copies from the teacher's {side}, which has {key}={theirs}; "
-            f"the student has {ours}."
+            f"the student has {ours}{hint if key in PRUNED_KEYS else ''}."
             for key, ours, theirs in stack_differences(side, student[side], teacher[side], same)
+            if not (prunes and key in PRUNED_KEYS)
         ]
+        if prunes and too_wide:
+            problems.append(
+                "distillation.initialization.prune_width=true needs a teacher that is at least as wide, but its "
+                f"{side} has hidden_size={theirs}; the student has {ours}."
+            )
         try:
             copied_layers(side, rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
         except ValueError as error:
@@ -150,45 +161,51 @@ def initialize_from_teacher(student: Any, teacher: Any, initialization: Initiali
     """Copies layers, final norms, embeddings and output layer from teacher to student, both `MTEncDecModel`.
 
     Returns:
-        A record of what was copied: the teacher layer of each student layer, by side, and whether the embeddings and
-        the output layer were copied.
+        A record of what was copied: the teacher layer of each student layer, by side, whether the embeddings and the
+        output layer were copied, and the teacher's sizes if they were pruned.
 
     Raises:
         RuntimeError: if the shapes of a part differ.
     """
     record: dict[str, Any] = {}
-    for side in SIDES:
-        ours, theirs = getattr(student, side), getattr(teacher, side)
-        # NeMo names the stack inside the module after its side again: `model.encoder.encoder`.
-        stack, teacher_stack = getattr(ours, side), getattr(theirs, side)
-        layers = copied_layers(side, getattr(initialization, side), len(stack.layers), len(teacher_stack.layers))
-        for layer, number in zip(stack.layers, layers):
-            layer.load_state_dict(teacher_stack.layers[number - 1].state_dict())
-        if layers and stack.final_layer_norm is not None and teacher_stack.final_layer_norm is not None:
-            stack.final_layer_norm.load_state_dict(teacher_stack.final_layer_norm.state_dict())
+    # NeMo names the stack inside the module after its side again: `model.encoder.encoder`.
+    stacks = {side: [getattr(getattr(model, side), side) for model in (student, teacher)] for side in SIDES}
+    for side, (ours, theirs) in stacks.items():
+        record[side] = copied_layers(side, getattr(initialization, side), len(ours.layers), len(theirs.layers))
+    copied = {side: [stacks[side][1].layers[number - 1] for number in record[side]] for side in SIDES}
+    width = kept_width(student, teacher, [layer for layers in copied.values() for layer in layers])
+    for side, (ours, theirs) in stacks.items():
+        for own, layer in zip(ours.layers, copied[side]):
+            copy_layer(own, layer, width)
+        if copied[side] and ours.final_layer_norm is not None and theirs.final_layer_norm is not None:
+            copy_norm(ours.final_layer_norm, theirs.final_layer_norm, width)
         if initialization.embeddings:
-            _copy_embeddings(ours.embedding, theirs.embedding)
-        record[side] = layers
+            _copy_words(getattr(student, side).embedding, getattr(teacher, side).embedding, width)
     if initialization.embeddings:
-        student.log_softmax.load_state_dict(_own_words(teacher.log_softmax, student.log_softmax))
-    return record | {"embeddings": initialization.embeddings}
+        _copy_words(student.log_softmax, teacher.log_softmax, width)
+    record["embeddings"] = initialization.embeddings
+    pruned = {side: {key: teacher.cfg[side].get(key) for key in PRUNED_KEYS} for side in SIDES}
+    different = any(student.cfg[side].get(key) != value for side in SIDES for key, value in pruned[side].items())
+    return record | ({"pruned_from": pruned} if different else {})
 
 
-def _copy_embeddings(ours: Any, theirs: Any) -> None:
-    """Copies all embeddings except fixed position tables, whose lengths may differ."""
-    kept = {name: value for name, value in _own_words(theirs, ours).items() if not name.endswith("pos_enc")}
+def _copy_words(ours: Any, theirs: Any, width: KeptWidth) -> None:
+    """Copies an embedding or an output layer, except fixed position tables, whose lengths may differ.
+
+    The teacher may have language tags at the end of its words that the student lacks.
+    """
+    own = ours.state_dict()
+    kept = {name: value for name, value in theirs.state_dict().items() if not name.endswith("pos_enc")}
+    for name, value in kept.items():
+        if "layer_norm" in name:
+            value = width.written(value)
+        elif value.dim() == 2:
+            value = width.read(value)
+        kept[name] = value[: len(own[name])] if WORDS.search(name) and name in own else value
     different = ours.load_state_dict(kept, strict=False)
     left_out = [name for name in (*different.missing_keys, *different.unexpected_keys) if not name.endswith("pos_enc")]
     if left_out:
         raise RuntimeError(f"The embeddings of teacher and student differ in {', '.join(left_out)}.")
-
-
-def _own_words(theirs: Any, ours: Any) -> dict[str, Any]:
-    """Returns the teacher's weights, those of words without the language tags at the end that the student lacks."""
-    sizes = {name: len(value) for name, value in ours.state_dict().items()}
-    return {
-        name: value[: sizes.get(name)] if WORDS.search(name) else value for name, value in theirs.state_dict().items()
-    }
 
 
 def shared_encoder_problems(

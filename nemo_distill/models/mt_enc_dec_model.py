@@ -22,6 +22,7 @@ from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.reduction import masked_mean
 from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
@@ -39,6 +40,7 @@ from nemo_distill.models.initialization import (
 )
 from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
+from nemo_distill.models.pair_weights import PairWeights
 from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
 from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
@@ -75,6 +77,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     distillation_tensors = REGISTERED_TENSORS
     distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
+    _pair_weights: PairWeights | None = None  # multiply the losses of pairs
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
     _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
 
@@ -215,12 +218,14 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     def distillation_forward(self, batch: list[Tensor]) -> Tensor | Projection:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
-        # The mask of the decoder inputs is shifted by one token, so derive the mask from the labels.
-        label_mask = labels != self.decoder_tokenizer.pad_id
+        target_weights = self._target_weights(batch)
         if self._noisy_source and self.is_student_model():
             src_ids, src_mask = self._noisy_source(src_ids, src_mask)
+        source_weights = src_mask.bool()
+        if self._pair_weights:  # a pair's first label has its weight
+            source_weights = source_weights * target_weights[:, :1]
         for name in self.distillation_tensors:
-            self.register_distillation_mask(name, src_mask.bool() if name.startswith("encoder") else label_mask)
+            self.register_distillation_mask(name, source_weights if name.startswith("encoder") else target_weights)
         if self._tag:
             src_ids, src_mask = self._tag.in_front(src_ids, src_mask)
         log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
@@ -229,14 +234,21 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         return log_probs
 
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
-        return self.loss_fn(log_probs=outputs, labels=squeeze_batch(batch)[-1])
+        return masked_mean(self.distillation_labels(batch).per_token(outputs), self._target_weights(batch))
 
     def distillation_labels(self, batch: list[Tensor]) -> SmoothedLabels:
         return SmoothedLabels(squeeze_batch(batch)[-1], self.cfg.get("label_smoothing") or 0.0)
 
     def distillation_batch_weight(self, batch: list[Tensor]) -> Tensor:
-        """Returns the number of real target tokens. It also weights the losses at source positions."""
-        return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
+        """Returns the sum of the weights of the target tokens. It also weights the losses at source positions."""
+        return self._target_weights(batch).sum()
+
+    def _target_weights(self, batch: list[Tensor]) -> Tensor:
+        """Returns a mask (B, T) of the real target tokens, or their weights if pairs have weights."""
+        src_ids, src_mask, _, _, labels = squeeze_batch(batch)
+        # The mask of the decoder inputs is shifted by one token, so derive the mask from the labels.
+        mask = labels != self.decoder_tokenizer.pad_id
+        return mask * self._pair_weights.of(src_ids, src_mask, labels).unsqueeze(-1) if self._pair_weights else mask
 
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
         if not distillation.noise.is_none:
@@ -245,6 +257,9 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             self._noisy_source = NoisySource(
                 distillation.noise, tokenizer, fixed, number_of_positions(self.cfg, "encoder")
             )
+        if distillation.mix.weighting == "loss":
+            files = (Path(self.cfg.train_ds[f"{side}_file_name"]) for side in ("src", "tgt"))
+            self._pair_weights = PairWeights(*files, (self.encoder_tokenizer, self.decoder_tokenizer))
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:

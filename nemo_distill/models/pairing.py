@@ -206,6 +206,30 @@ def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive |
     return archived_vocabulary(teacher, side) if teacher else None
 
 
+def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader: str) -> list[str]:
+    """Returns a sentence for each of a student's tokenizers whose BPE-dropout varies the ids of a sentence.
+
+    Args:
+        model: the student's config, resolved.
+        teacher: provides the tokenizer of a side without its own.
+        reader: the key that needs the ids of pairs.
+    """
+    problems = []
+    for side in SIDES:
+        key = f"{side}_tokenizer"
+        own = model.get(key) or {}
+        # A student without its own tokenizer file uses the teacher's tokenizer with all settings.
+        tokenizer = own if own.get("tokenizer_model") else teacher.config.get(key) or {}
+        vocabulary = model_vocabulary(side, model, teacher)
+        # NeMo 2 has no dropout for sentencepiece; another check refuses the student's.
+        if (dropout := tokenizer.get("bpe_dropout")) and vocabulary and vocabulary.library == "yttm":
+            problems.append(
+                f"model.{key} has bpe_dropout={dropout}, so the ids of a sentence vary and do not match {reader}; "
+                f"set model.{key}.tokenizer_model, with bpe_dropout=null."
+            )
+    return problems
+
+
 def teacher_head_problems(teacher: NemoArchive) -> list[str]:
     """Returns a sentence if a teacher's outputs are not log-probabilities, which all losses need."""
     if (teacher.config.get("head") or {}).get("log_softmax", True):

@@ -22,16 +22,17 @@ def pair_keys(src_ids: Tensor, src_mask: Tensor, labels: Tensor, pad_id: int) ->
         labels: (B, T).
         pad_id: the padding id of the labels.
     """
-    sources, source_masks = src_ids.cpu().numpy().astype("<i4"), src_mask.cpu().numpy().astype(bool)
-    targets = labels.cpu().numpy().astype("<i4")
+    sources, source_masks = src_ids.cpu().numpy(), src_mask.cpu().numpy().astype(bool)
+    targets = labels.cpu().numpy()
     keys = [
-        _digest(source[mask], target[target != pad_id])
+        pair_key(source[mask], target[target != pad_id])
         for source, mask, target in zip(sources, source_masks, targets, strict=True)
     ]
     return np.array(keys, dtype=KEY)
 
 
-def _digest(source: np.ndarray, target: np.ndarray) -> bytes:
-    # The length separates source and target.
-    length = len(source).to_bytes(4, "little")
-    return hashlib.blake2b(length + source.tobytes() + target.tobytes(), digest_size=KEY_BYTES).digest()
+def pair_key(source: np.ndarray, target: np.ndarray) -> bytes:
+    """Returns the key of a pair, from its source ids (S,) and its labels (T,) without padding."""
+    length = len(source).to_bytes(4, "little")  # separates source and target
+    ids = source.astype("<i4").tobytes() + target.astype("<i4").tobytes()
+    return hashlib.blake2b(length + ids, digest_size=KEY_BYTES).digest()

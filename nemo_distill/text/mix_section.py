@@ -1,11 +1,11 @@
 """The config section for a mix of corpora."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import Allowed, section
 from nemo_distill.text.files import InputFiles, input_files
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.mixing import Corpus, Mix
@@ -24,8 +24,10 @@ class CorpusSection:
     fraction: float = Field(default=1.0, gt=0, le=1)
     """Fraction of the corpus to use; the seed selects the pairs."""
     weights: InputFiles | None = None
-    """For each source file a file with a number per line, such as `pseudo.weights`: pairs occur in proportion to them.
-    null: equal weights."""
+    """For each source file a file with a number per line, such as `pseudo.weights`; see `weighting`. null: equal
+    weights."""
+    tag: Annotated[Annotated[str, Field(pattern=r"^\S+$")] | None, Allowed("null, or a word without spaces")] = None
+    """A word in front of each source line, such as `<BT>` for back-translations (Caswell et al. 2019)."""
 
     def problems(self) -> list[str]:
         """Returns a sentence if the numbers of source, target and weight files differ."""
@@ -50,6 +52,9 @@ class MixSection:
     """Number of lines in the mix; null: enough to contain every pair of `base` once."""
     base: str | None = None
     """A corpus name; null: the corpus that is repeated least, so that the mix contains every pair of each corpus."""
+    weighting: Literal["pairs", "loss"] = "pairs"
+    """What the `weights` of corpora do. `pairs`: pairs occur in proportion to them. `loss`: pairs occur equally often,
+    and the losses of a pair's tokens are multiplied by its weight, divided by the mean weight of the corpus."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
     """How to treat invalid lines. A pair is dropped and counted if one of its lines is dropped."""
     made: dict[str, Any] | None = None
@@ -62,6 +67,8 @@ class MixSection:
             problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora)}.")
         if self.base is not None and self.lines is not None:
             problems.append(f"base={self.base} and lines={self.lines} both set the length of the mix; use only one.")
+        if self.weighting == "loss" and not any(corpus.weights for corpus in self.corpora.values()):
+            problems.append("weighting=loss has no effect, because none of the corpora has weights.")
         return problems
 
     def missing(self) -> list[str]:
@@ -84,7 +91,8 @@ class MixSection:
                 corpus.share,
                 corpus.fraction,
                 input_files(corpus.weights),
+                corpus.tag or "",
             )
             for name, corpus in self.corpora.items()
         }
-        return Mix(corpora, output, self.reading, self.seed, self.lines, self.base)
+        return Mix(corpora, output, self.reading, self.seed, self.lines, self.base, self.weighting)

@@ -4,7 +4,8 @@ NeMo's plain loader sorts all sentences by length and forms fixed batches. Its p
 file into consecutive parts. For both, nearly every batch has the right proportions if each part of the file has them.
 Therefore the corpora are interleaved line by line, each in its own order. Each corpus gets its exact share of lines.
 If a corpus is needed 2.3 times, all its pairs occur twice, and 30 % of them, selected by the seed, a third time. If a
-corpus has weights, its pairs occur in proportion to them instead; the corpus still gets its exact share of lines.
+corpus has weights, its pairs occur in proportion to them instead; the corpus still gets its exact share of lines. With
+`weighting="loss"`, pairs occur equally often, and a third file has the weights that a training gives to their losses.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from glob import escape
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +36,7 @@ class Corpus:
         share: share of the lines in the mix, relative to the other corpora.
         fraction: fraction of the corpus to use; the seed selects the pairs.
         weights: for each source file a file with the weight of each pair, a number per line; empty: equal weights.
+        tag: text in front of each source line, with a space between; empty: none.
     """
 
     sources: Sequence[Path]
@@ -42,6 +44,11 @@ class Corpus:
     share: float
     fraction: float = 1.0
     weights: Sequence[Path] = ()
+    tag: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of the corpus without its files."""
+        return {"share": self.share, "fraction": self.fraction} | ({"tag": self.tag} if self.tag else {})
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,12 @@ class Mix:
     """A mix of corpora.
 
     Args:
-        output: the prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt` and the record `mixed.json`.
+        output: the prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt`, perhaps `mixed.weights`, and
+            the record `mixed.json`.
         seed: random seed for the selection of pairs.
         lines: number of lines in the mix; None: enough to contain every pair of `base` once.
         base: a corpus name; None: the corpus that is repeated least, so that the mix contains every pair of each.
+        weighting: what the corpora's weights do, `pairs` or `loss`; see above.
     """
 
     corpora: Mapping[str, Corpus]
@@ -61,6 +70,7 @@ class Mix:
     seed: int = 0
     lines: int | None = None
     base: str | None = None
+    weighting: str = "pairs"
 
     def path(self, ending: str) -> Path:
         """Returns the path of the mix's file with this ending."""
@@ -72,9 +82,10 @@ class Mix:
         return Work(self.path("json"), self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Returns all settings that the output files depend on."""
+        """Returns all settings that the output files depend on. Those that records of older mixes lack only if set."""
         corpora = {name: _corpus_settings(corpus) for name, corpus in self.corpora.items()}
         scalars = {"seed": self.seed, "lines": self.lines, "base": self.base}
+        scalars |= {"weighting": self.weighting} if self.weighting != "pairs" else {}
         return {"corpora": corpora, **scalars, "reading": asdict(self.policy)}
 
 
@@ -84,7 +95,7 @@ def _corpus_settings(corpus: Corpus) -> dict[str, Any]:
         for side, paths in (("sources", corpus.sources), ("targets", corpus.targets), ("weights", corpus.weights))
         if paths
     }
-    return files | {"share": corpus.share, "fraction": corpus.fraction}
+    return files | corpus.settings()
 
 
 class Part(NamedTuple):
@@ -113,22 +124,22 @@ def write_mix(
         DataError: if a mix with other settings exists, files are not parallel, or a corpus has no usable pair.
     """
     record_path = mix.path("json")
-    texts = [mix.path(ending) for ending in ("src", "tgt")]
+    texts = [mix.path(ending) for ending in ("src", "tgt", *(["weights"] if mix.weighting == "loss" else []))]
     record = mix.work.done(overwrite)
     if record and all(path.is_file() for path in texts):
         return record
     remove_leftovers(mix.output.parent, f"{escape(mix.output.name)}.*")
     parts = _plan(mix)
     lines = sum(part.lines for part in parts.values())
-    with whole_files(texts, outdated=(record_path, *texts)) as (source_file, target_file):
-        for number, (source, target) in enumerate(_pairs(mix, parts), start=1):
-            source_file.write(source.encode() + b"\n")
-            target_file.write(target.encode() + b"\n")
+    with whole_files(texts, outdated=(record_path, mix.path("weights"), *texts)) as streams:
+        for number, line in enumerate(_lines(mix, parts), start=1):
+            for stream, text in zip(streams, (line.source, line.target, f"{line.weight:.6g}")):
+                stream.write(text.encode() + b"\n")
             on_line(number, lines)
         # Hash the files before they get their final names, which takes minutes. An interruption then leaves no files.
-        for stream in (source_file, target_file):
+        for stream in streams:
             stream.flush()
-        written = zip(texts, (source_file, target_file))
+        written = zip(texts, streams)
         files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
     selected = selected_by(path for corpus in mix.corpora.values() for path in corpus.targets)
@@ -259,22 +270,33 @@ def repeat_by_weight(pairs: Iterator[Pair], total: int, lines: int, seed: str) -
         yield from repeat(pair, place // total - before)
 
 
-def _pairs(mix: Mix, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
-    streams = {name: _stream(part, mix.policy, f"{mix.seed} {name}") for name, part in parts.items()}
-    return (
-        (pair.source, pair.target) for pair in interleave(streams, {name: part.lines for name, part in parts.items()})
-    )
+class _Line(NamedTuple):
+    """A line of a mix. The weights of a corpus have the mean 1 over its used pairs."""
+
+    source: str
+    target: str
+    weight: float
 
 
-def _stream(part: Part, policy: LinePolicy, seed: str) -> Iterator[Pair]:
+def _lines(mix: Mix, parts: Mapping[str, Part]) -> Iterator[_Line]:
+    streams = {name: _stream(name, part, mix) for name, part in parts.items()}
+    return interleave(streams, {name: part.lines for name, part in parts.items()})
+
+
+def _stream(name: str, part: Part, mix: Mix) -> Iterator[_Line]:
     """Yields a corpus's lines for the mix: all used pairs as often as they fit, then a random part of them."""
+    corpus, seed = part.corpus, f"{mix.seed} {name}"
 
     def pairs() -> Iterator[Pair]:
-        return choose(usable_pairs(part.corpus, policy, Counter()), part.used, part.pairs, f"{seed} used")
+        return choose(usable_pairs(corpus, mix.policy, Counter()), part.used, part.pairs, f"{seed} used")
 
-    if part.corpus.weights:
-        yield from repeat_by_weight(pairs(), sum(pair.weight for pair in pairs()), part.lines, f"{seed} weights")
-        return
-    for _ in range(part.lines // part.used):
-        yield from pairs()
-    yield from choose(pairs(), part.lines % part.used, part.used, f"{seed} more")
+    total = sum(pair.weight for pair in pairs()) if corpus.weights else part.used
+    if not total:
+        raise DataError(f"corpora.{name}.weights are 0 for all {part.used} pairs that are used.")
+    if corpus.weights and mix.weighting == "pairs":
+        chosen = repeat_by_weight(pairs(), total, part.lines, f"{seed} weights")
+    else:
+        rounds = chain.from_iterable(pairs() for _ in range(part.lines // part.used))
+        chosen = chain(rounds, choose(pairs(), part.lines % part.used, part.used, f"{seed} more"))
+    tag = f"{corpus.tag} " if corpus.tag else ""
+    yield from (_Line(tag + pair.source, pair.target, pair.weight * part.used / total) for pair in chosen)

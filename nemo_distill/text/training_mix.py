@@ -45,8 +45,7 @@ def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the settings that decide which pairs `distillation.mix` contains; None if nothing is mixed."""
     if (mix := _mix(model, Path("mixed"))) is None:
         return None
-    corpora = {name: {"share": corpus.share, "fraction": corpus.fraction} for name, corpus in mix.corpora.items()}
-    return {**mix.settings(), "corpora": corpora}
+    return {**mix.settings(), "corpora": {name: corpus.settings() for name, corpus in mix.corpora.items()}}
 
 
 def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:

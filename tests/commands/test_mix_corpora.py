@@ -49,7 +49,7 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
         (["corpora.real.source=nowhere.*"], "corpora.real.source names 'nowhere.*', which does not exist"),
         (["corpora.real.target=[]"], "corpora.real.target has no value; give it"),
         (["+corpora.real.weight=1"], "corpora.real has the unknown key 'weight'"),
-        (["corpora.pseudo=3"], "corpora.pseudo=3: must be a section with fraction, share, source, target"),
+        (["corpora.pseudo=3"], "corpora.pseudo=3: must be a section with fraction, share, source, tag, target, weights"),
         (["lines=0"], "lines=0: must be null or a whole number of at least 1"),
         (["base=mono"], "base=mono: must be null or one of real, pseudo"),
         (["base=real", "lines=10"], "base=real and lines=10 both set the length of the mix"),

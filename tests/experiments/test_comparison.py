@@ -134,6 +134,84 @@ def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
     assert by_name["labels_second"][-1] == f"model={demo.output_dir}/hybrid_seed0/model.nemo"
 
 
+@pytest.fixture
+def back(demo):
+    """The demo with back-translations in a baseline and a method."""
+    demo.reverse, demo.labels = (
+        ["${teacher}"],
+        {
+            "back": ["source=${corpus.folder}/mono.en", "model=${output_dir}/reverse/model.nemo"],
+            "unread": ["source=other.de"],
+        },
+    )
+    files = "source: ${output_dir}/labels_back/pseudo.tgt, target: ${output_dir}/labels_back/pseudo.src"
+    back = f'+model.distillation.mix.corpora.back={{{files}, share: 1, tag: "<BT>"}}'
+    demo.methods = {"plain": [], "back": [back, "+model.distillation.mix.corpora.real.share=1"]}
+    demo.seeds = [0]
+    return demo
+
+
+def test_a_reverse_model_is_trained_if_labels_name_it_and_its_translations_are_mixed(back):
+    runs = {run.folder.name: run for run in plan_runs(back)}
+    assert list(runs) == ["teacher", "baseline_seed0", "plain_seed0", "reverse", "labels_back", "back_seed0"]
+    assert [need.folder.name for need in runs["labels_back"].needs] == ["teacher", "reverse"]
+    assert [need.folder.name for need in runs["back_seed0"].needs] == ["teacher", "labels_back"]
+    model = f"model={back.output_dir}/reverse/model.nemo"
+    assert runs["reverse"].model_path == Path(model.removeprefix("model=")) and model in runs["labels_back"].arguments
+    mix = next(text for text in runs["back_seed0"].arguments if "corpora.back" in text)
+    assert comparison_plan.parsed(mix)[1] == {
+        "source": f"{back.output_dir}/labels_back/pseudo.tgt", "target": f"{back.output_dir}/labels_back/pseudo.src",
+        "share": 1, "tag": "<BT>",
+    }  # fmt: skip
+    back.methods = {"plain": []}
+    assert "reverse" not in [run.folder.name for run in plan_runs(back)]
+    back.baselines = {"back": ["+model.train_ds.src_file_name=[a,${output_dir}/labels_back/pseudo.tgt]"]}
+    assert [run.folder.name for run in plan_runs(back)][1:4] == ["reverse", "labels_back", "back_seed0"]
+
+
+def test_a_reverse_model_reads_the_text_and_languages_in_the_other_direction(back):
+    prepare_corpus(back)
+    back.overrides += ["model.src_language=de", "model.tgt_language=en"]
+    runs = {run.group: run for run in plan_runs(back)}
+    tokenizer = f"{back.output_dir}/tokenizer/shared_tokenizer.{back.vocab_size}.BPE.model"
+    folder = f"{back.corpus.folder}"
+    with initialize_config_dir(str(CONF), version_base=None):
+        model = compose("aayn_base", list(runs["reverse"].arguments[4:])).model
+    assert (model.src_language, model.tgt_language) == ("en", "de")
+    assert (model.train_ds.src_file_name, model.train_ds.tgt_file_name) == (f"{folder}/train.en", f"{folder}/train.de")
+    assert model.validation_ds.src_file_name == f"{folder}/val.en"
+    assert model.encoder_tokenizer.tokenizer_model == tokenizer and model.encoder.hidden_size == 128
+    back.teacher, back.reverse = "teacher.nemo", []
+    arguments = {run.group: run.arguments for run in plan_runs(back)}["reverse"]
+    assert f"model.preproc_out_dir={back.output_dir}/reverse_tokenizer" in arguments
+
+
+def test_a_reverse_model_is_neither_evaluated_nor_free_work(back):
+    for run in plan_runs(back):
+        finish(run) if run.model_path else run.work.finish({"seconds": 1.0})
+    systems = {system.name: system for system in evaluation_of(read_comparison(back)).systems}
+    assert list(systems) == ["teacher", "baseline_seed0", "plain_seed0", "back_seed0"]
+    assert (systems["plain_seed0"].preparation_seconds, systems["back_seed0"].preparation_seconds) == (0, 2)
+
+
+def test_what_a_reverse_model_lacks_is_told(back, tmp_path):
+    back.methods, back.vocab_size, back.reverse = {"reverse": []}, None, []
+    back.teacher = str(tmp_path / "teacher.nemo")
+    Path(back.teacher).touch()
+    back.labels.back[1] = "model=nowhere.nemo"
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(back)
+    name, size = told.value.problems
+    assert name == "methods.reverse: another model of the comparison has this name; take another."
+    assert size.startswith("vocab_size has no value; give it, for the reverse model")
+    back.methods, back.vocab_size = {}, 100
+    prepare_corpus(back)
+    back.corpus.generate = None
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(back)
+    assert "labels.back: model names 'nowhere.nemo', which does not exist." in told.value.problems
+
+
 def test_a_cache_comes_after_the_labels_that_it_is_of(demo):
     text = "model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_train/pseudo.src"
     demo.labels = {"train": ["source=train.de"]}

@@ -97,6 +97,31 @@ def assert_close(found, expected, tolerance=1e-12):
     assert all(torch.allclose(*pair, rtol=tolerance, atol=tolerance) for pair in zip(found, expected))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_weighted_tokens_give_the_weighted_mean(temperature, cached, student, teacher, mask, labels, generator):
+    weights = mask * torch.tensor([[0.3], [0.0], [2.5]], dtype=torch.float64)
+    losses = list(LOSSES.values())
+    if cached:
+        whole, teacher = teacher, top_k_of(teacher.tempered_log_probs().detach(), WORDS)
+    else:
+        whole = teacher
+    log_probs = [model.tempered_log_probs(temperature) for model in (student, whole)]
+    naive = [loss.scale(temperature) * (loss.per_token(*log_probs) * weights).sum() / weights.sum() for loss in losses]
+    naive.append((labels.per_token(student.tempered_log_probs()) * weights).sum() / weights.sum())
+    factors = torch.rand(len(naive), generator=generator)
+    found = fused_losses(student, teacher, weights, losses, [*factors[:-1].tolist(), 1.0], temperature, labels)
+    assert_close(found, torch.stack(naive), 1e-5 if cached else 1e-12)  # caches hold float32
+    assert_close(found, plain_losses(student, whole, weights, losses, temperature, labels), 1e-5 if cached else 1e-12)
+    expected = gradients(sum(naive), student)
+    assert_close(gradients(found.sum(), student), expected, 1e-5 if cached else 1e-12)
+    ones = [1.0] * len(naive)
+    found = fused_losses(student, teacher, weights, losses, ones, temperature, labels)  # of which the backward is free
+    assert_close(gradients(found.sum(), student), expected, 1e-5 if cached else 1e-12)
+    nothing = fused_losses(student, teacher, weights * 0, losses, ones, temperature, labels)
+    assert not nothing.any() and not gradients(nothing.sum(), student)[0].any()
+
+
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("name", LOSSES)

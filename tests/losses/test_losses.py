@@ -15,6 +15,7 @@ from nemo_distill.losses import (
     ReverseKLDivergenceLoss,
     TopOneRankingLoss,
 )
+from nemo_distill.losses.reduction import masked_mean
 
 DIVERGENCES = {
     "kl": KLDivergenceLoss(),
@@ -51,6 +52,25 @@ def test_kl_of_a_hand_computed_case():
     assert KLDivergenceLoss()(student, teacher, temperature=3.0).item() == pytest.approx(9 * expected)
     unscaled = KLDivergenceLoss(scale_by_temperature_squared=False)
     assert unscaled(student, teacher, temperature=3.0).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_position_of_weight_two_counts_as_two(name, tensors):
+    student, teacher, _ = tensors
+    weights = torch.tensor([[2, 1, 0, 3, 1], [0, 0, 0, 0, 0], [1, 2, 2, 0, 0]])
+    times = weights.flatten()
+    repeated = [states.flatten(0, 1).repeat_interleave(times, 0).unsqueeze(0) for states in (student, teacher)]
+    expected = call(LOSSES[name], *repeated)
+    assert call(LOSSES[name], student, teacher, weights.float()).item() == pytest.approx(expected.item())
+    assert call(LOSSES[name], student, teacher, weights / 100).item() == pytest.approx(expected.item())
+
+
+def test_values_of_weight_zero_need_not_be_finite():
+    values = torch.tensor([1.0, 2.0, math.nan], requires_grad=True)
+    mean = masked_mean(values, torch.tensor([0.1, 0.3, 0.0]))
+    mean.backward()
+    assert mean.item() == pytest.approx(7 / 4) and values.grad.tolist() == pytest.approx([0.25, 0.75, 0])
+    assert masked_mean(values, torch.zeros(3)).item() == 0
 
 
 def naive(name, p, q, beta=0.3):

@@ -40,7 +40,7 @@ def side(**changes):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"hidden_size": 8}, "copies from the teacher's encoder, which has hidden_size=16; the student has 8."),
+        ({"hidden_size": 8}, "copies from the teacher's encoder, which has hidden_size=16; the student has 8; "),
         ({"inner_size": 64}, "has inner_size=32; the student has 64"),
         ({"num_attention_heads": 4}, "has num_attention_heads=2; the student has 4"),
         ({"pre_ln": True}, "has pre_ln=None; the student has True"),

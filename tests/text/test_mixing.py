@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.text import mixing
@@ -284,3 +285,35 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, corpus, weights, sentence
     pseudo = with_weights(corpus("pseudo", 10, 1), tmp_path / "weights", weights)
     with pytest.raises(ValueError, match=sentence):
         make_mix(tmp_path, {"pseudo": pseudo})
+
+
+def test_weights_for_the_loss_are_written_and_do_not_choose_pairs(tmp_path, corpus):
+    weights = [generator.choice([0.1, 0.25, 1, 3]) for generator in [random.Random(0)] for _ in range(200)]
+    pseudo = with_weights(corpus("pseudo", 200, 0.5), tmp_path / "weights", weights)
+    record, mixed = make_mix(tmp_path, {"pseudo": pseudo, "real": corpus("real", 100, 0.5)}, weighting="loss")
+    written = list(map(float, (tmp_path / "mixed.weights").read_text().split()))
+    assert Counter(name for name, _ in mixed) == {"pseudo": 200, "real": 200}
+    mean = sum(weights) / 200
+    for (name, number), weight in zip(mixed, written, strict=True):
+        assert weight == pytest.approx(weights[number] / mean if name == "pseudo" else 1, rel=1e-5)
+    assert record["files"][2] == {"name": "mixed.weights", "sha256": sha256_of(tmp_path / "mixed.weights")}
+    assert record["settings"]["weighting"] == "loss"
+    make_mix(tmp_path, {"pseudo": pseudo}, name="other")
+    assert (
+        not (tmp_path / "other.weights").exists() and "weighting" not in read_json(tmp_path / "other.json")["settings"]
+    )
+
+
+def test_weights_that_are_all_zero_in_the_used_part_are_refused(tmp_path, corpus):
+    pseudo = with_weights(corpus("pseudo", 100, 1, fraction=0.01), tmp_path / "weights", [1] + [0] * 99)
+    with pytest.raises(DataError, match=r"corpora.pseudo.weights are 0 for all 1 pairs"):
+        make_mix(tmp_path, {"pseudo": pseudo}, seed=1)
+
+
+def test_a_tag_stands_in_front_of_each_source_line(tmp_path, corpus):
+    back = replace(corpus("back", 3, 1), tag="<BT>")
+    write_mix(mix := Mix({"back": back, "real": corpus("real", 3, 1)}, tmp_path / "mixed", POLICY))
+    sources = mix.path("src").read_text().splitlines()
+    assert sorted(sources)[:3] == [f"<BT> back src {number}" for number in range(3)]
+    assert all(line.startswith(("back tgt", "real tgt")) for line in mix.path("tgt").read_text().splitlines())
+    assert mix.settings()["corpora"]["back"]["tag"] == "<BT>" and "tag" not in mix.settings()["corpora"]["real"]
