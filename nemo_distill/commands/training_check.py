@@ -32,8 +32,8 @@ from nemo_distill.models.pairing import (
     teacher_file_problems,
 )
 from nemo_distill.models.student_config import missing_languages, teacher_archives
-from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.overlap import evaluation_pairs_in_training
@@ -85,14 +85,14 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not teacher_problems:
         teacher_problems, widths = check_teachers(model, distillation, archives)
     if not teacher_problems:
-        registered = registered_tensors(model, *(NemoArchive(path).config for path in archives))
+        registered = registered_tensors(model, *(teacher_archive(path).config for path in archives))
     losses = distillation_losses(distillation)
     problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    return _oddities(model | missing_languages(archives[0], model))
+    return _oddities(model | missing_languages(teacher_archive(archives[0]), model))
 
 
 def _raise(problems: list[str]) -> None:

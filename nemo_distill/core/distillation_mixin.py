@@ -13,6 +13,7 @@ from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.registry import DistillationRegistry, Registered, Role
 from nemo_distill.losses.labels import SmoothedLabels
+from nemo_distill.nemo_files.restore import restore_for_inference
 
 
 class DistillationPass(NamedTuple):
@@ -130,6 +131,11 @@ class DistillationMixin(NeMoHost, Generic[Section]):
             if name == "log_probs":
                 tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
             self.register_distillation_tensor(name, tensor)
+
+    @classmethod
+    def restore_teacher(cls, path: str, distillation: Section) -> "DistillationMixin":
+        """Restores a teacher of this class of students for inference. Default: from a `.nemo`, as the same class."""
+        return restore_for_inference(cls, path)
 
     def setup_distillation_loss(self, distillation: Section) -> dict[str, Mapping[str, Any]]:
         """Returns the config node of each loss by name. A model may override this to add or change losses."""
