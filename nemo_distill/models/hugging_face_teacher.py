@@ -110,11 +110,13 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
         """
         known = self._tokenizer.get_vocab()
         sides = known, getattr(self._tokenizer, "target_encoder", known)  # Marian may have a vocabulary for each side
-        for name, own, side in zip(("source_ids", "target_ids"), (source_tokenizer, target_tokenizer), sides):
-            found, unknown = _teacher_ids(own, side, self._tokenizer), side[self._tokenizer.unk_token]
-            self._keep(name, [unknown if index is None else index for index in found])
+        source, target = (
+            _teacher_ids(own, side, self._tokenizer) for own, side in zip((source_tokenizer, target_tokenizer), sides)
+        )
+        for name, ids, side in zip(("source_ids", "target_ids"), (source, target), sides):
+            self._keep(name, [side[self._tokenizer.unk_token] if index is None else index for index in ids])
         never = self._forbidden() | {sides[1][self._tokenizer.pad_token]}
-        words = [None if index in never else index for index in found]
+        words = [None if index in never else index for index in target]
         every = range(self.model.get_output_embeddings().weight.shape[0])
         self._keep("words", [index or 0 for index in words])
         self._keep("tail", [own_id for own_id, index in enumerate(words) if index is None])
