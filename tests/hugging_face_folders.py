@@ -22,11 +22,16 @@ SIZE = {
 }  # fmt: skip
 
 
-def train_pieces(path, *texts):
+def train_pieces(path, *texts, **special):
     """Trains a SentencePiece model with sentencepiece's own special tokens, as the files of these models have."""
     with path.open("wb") as stream:
         sentencepiece.SentencePieceTrainer.train(
-            input=",".join(map(str, texts)), model_writer=stream, vocab_size=50, hard_vocab_limit=False, minloglevel=2
+            input=",".join(map(str, texts)),
+            model_writer=stream,
+            vocab_size=50,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            **special,
         )
     return [piece for piece in pieces(path) if piece not in ("<unk>", "<s>", "</s>")]
 

@@ -13,7 +13,6 @@ from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.core.registry import DistillationRegistry, Registered, Role
 from nemo_distill.losses.labels import SmoothedLabels
-from nemo_distill.nemo_files.restore import restore_for_inference
 
 
 class DistillationPass(NamedTuple):
@@ -133,9 +132,9 @@ class DistillationMixin(NeMoHost, Generic[Section]):
             self.register_distillation_tensor(name, tensor)
 
     @classmethod
-    def restore_teacher(cls, path: str, distillation: Section) -> "DistillationMixin":
-        """Restores a teacher of this class of students for inference. Default: from a `.nemo`, as the same class."""
-        return restore_for_inference(cls, path)
+    def other_teacher(cls, path: str, distillation: Section) -> "DistillationMixin | None":
+        """Loads a teacher that is no `.nemo` of this class. Default: None, so that it is restored as one."""
+        return None
 
     def setup_distillation_loss(self, distillation: Section) -> dict[str, Mapping[str, Any]]:
         """Returns the config node of each loss by name. A model may override this to add or change losses."""

@@ -25,7 +25,7 @@ from nemo_distill.core.teachers import Teachers
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.nemo_files.host_fixes import logs_this_step
-from nemo_distill.nemo_files.restore import TRAINING_SECTIONS
+from nemo_distill.nemo_files.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
@@ -56,7 +56,10 @@ class DistillationModelPT(ModelPT):
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
         section = _read_section(cfg, model_class)
         paths = [] if section.teacher_cache else section.teachers
-        teachers = Teachers([model_class.restore_teacher(path, section) for path in paths], section.teacher_weights)
+        models = [
+            model_class.other_teacher(path, section) or restore_for_inference(model_class, path) for path in paths
+        ]
+        teachers = Teachers(models, section.teacher_weights)
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student.log_through(self)
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches

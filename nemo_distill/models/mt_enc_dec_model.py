@@ -247,12 +247,12 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
 
     @classmethod
-    def restore_teacher(cls, path: str, distillation: TranslationDistillation) -> DistillationMixin:
-        if user_path(path).is_dir():
-            if problems := hugging_face_problems(distillation, [HuggingFaceFolder(path)]):
-                raise ConfigurationError(problems)
-            return HuggingFaceTeacher(path, (distillation.source_language, distillation.target_language))
-        return super().restore_teacher(path, distillation)
+    def other_teacher(cls, path: str, distillation: TranslationDistillation) -> HuggingFaceTeacher | None:
+        if not user_path(path).is_dir():
+            return None
+        if problems := hugging_face_problems(distillation, [HuggingFaceFolder(path)]):
+            raise ConfigurationError(problems)
+        return HuggingFaceTeacher(path, (distillation.source_language, distillation.target_language))
 
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
         if not distillation.noise.is_none:

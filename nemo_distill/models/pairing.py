@@ -106,16 +106,15 @@ def check_teachers(
     if problems := _kind_problems(whole, archives):
         return problems, None
     try:
-        pairs = [problem for archive in archives for problem in _vocabulary_problems(model, archive, archives[0])]
+        problems = [problem for archive in archives for problem in _vocabulary_problems(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
-    problems += pairs + hugging_face_problems(distillation, archives)
+    problems += _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
-    if problems:
-        return problems, None
+    if found := hugging_face_problems(distillation, archives):
+        return problems + found, None
     if distillation.same_size_as_teacher:
         model = {**model, **sizes_of(archives[0])}
     else:

@@ -59,7 +59,7 @@ class HuggingFaceFolder(NemoArchive):
         if not any(file for pattern in WEIGHTS for file in self.path.glob(pattern)):
             raise ValueError(f"'{self.path}' has no weights ({' or '.join(WEIGHTS)})")
         self._files = dict(zip(SIDES, files))
-        self.config = self._described(values)
+        self.config = self._described()
 
     def _values(self) -> dict[str, Any]:
         try:
@@ -70,20 +70,26 @@ class HuggingFaceFolder(NemoArchive):
             raise ValueError(f"'{self.path}' is a folder without config.json, so not one of a Hugging Face model")
         return values
 
-    def _described(self, values: dict[str, Any]) -> DictConfig:
+    def _described(self) -> DictConfig:
+        from transformers import AutoConfig
+
+        try:  # knows the defaults, which are not in the file
+            values = AutoConfig.from_pretrained(self.path, **LOCAL_ONLY)
+        except Exception as error:  # transformers raises many types of errors for wrong values
+            raise ValueError(f"'{self.path}' has a config.json that cannot be read: {error}") from error
         described: dict[str, Any] = {
-            "target": HUGGING_FACE + (values.get("architectures") or ["AutoModelForSeq2SeqLM"])[0],
+            "target": HUGGING_FACE + (values.architectures or ["AutoModelForSeq2SeqLM"])[0],
             "src_language": "ignore",  # their text is raw
             "tgt_language": "ignore",
             "shared_embeddings": len(set(self._files.values())) == 1,
         }
         for side in SIDES:
             described[side] = {
-                "hidden_size": values.get("d_model"),
-                "inner_size": values.get(f"{side}_ffn_dim"),
-                "num_layers": values.get(f"{side}_layers"),
-                "num_attention_heads": values.get(f"{side}_attention_heads"),
-                "max_sequence_length": values.get("max_position_embeddings"),
+                "hidden_size": values.d_model,
+                "inner_size": getattr(values, f"{side}_ffn_dim"),
+                "num_layers": getattr(values, f"{side}_layers"),
+                "num_attention_heads": getattr(values, f"{side}_attention_heads"),
+                "max_sequence_length": values.max_position_embeddings,
                 "learn_positional_encodings": self._ends,  # NeMo's word for: it reads no more
             }
             artifact = ARTIFACT_PREFIX + self._files[side]
