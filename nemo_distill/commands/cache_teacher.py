@@ -16,7 +16,9 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
+from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.models.distillation_section import read_distillation
+from nemo_distill.models.pairing import hugging_face_problems
 from nemo_distill.models.student_config import missing_languages
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import (
@@ -26,7 +28,7 @@ from nemo_distill.nemo_files.model_kinds import (
     read_tags,
     teaching_problems,
 )
-from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, teacher_archive
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
@@ -57,6 +59,7 @@ class CachingJob:
         train_ds: the data section of the training, with the cache's batch size.
         precision: the precision in which the teacher computes.
         student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
+        languages: the source and target language of a Hugging Face teacher of several.
     """
 
     cache: CacheJob
@@ -65,6 +68,7 @@ class CachingJob:
     precision: str
     student: Mapping[str, Any]
     overwrite: bool
+    languages: tuple[str | None, str | None]
 
     def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
         """Returns the same job for the files of a mix that has been written."""
@@ -77,7 +81,7 @@ class CachingJob:
         from nemo_distill.models.scoring import warn_of_reversed_section
 
         train_ds = OmegaConf.create(dict(self.train_ds))
-        teacher = TranslationTeacher(self.teacher, train_ds, device, self.precision, self.student)
+        teacher = TranslationTeacher(self.teacher, train_ds, device, self.precision, self.student, self.languages)
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
         return teacher
@@ -116,10 +120,12 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     if settings is None or problems:
         raise ConfigurationError(problems)
     teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
-    archive, student = NemoArchive(teacher), _languages(model)
+    archive, student = teacher_archive(teacher), _languages(model)
+    languages = tuple(model["distillation"].get(key) for key in LANGUAGES)
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(archive),
+        **({"languages": languages} if any(languages) else {}),
         **({"tags": tags} if (tags := read_tags(student, archive.config)) else {}),
         **settings.depends_on(),
         **pair_selection(train_ds),
@@ -134,13 +140,14 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         settings.precision,
         student,
         settings.overwrite,
+        languages,
     )
 
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the languages of the students, those that are null taken from the teacher."""
     own = {key: model.get(key) for key in ("multilingual", *LANGUAGE_KEYS)}
-    return own | missing_languages(model["distillation"]["model_path"], own)
+    return own | missing_languages(teacher_archive(model["distillation"]["model_path"]), own)
 
 
 def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
@@ -167,9 +174,9 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
 
 def _path_problems(path: Any) -> list[str]:
     if not isinstance(path, str) or path == "???":
-        return [f"model.distillation.model_path={path}: must be one teacher's .nemo."]
+        return [f"model.distillation.model_path={path}: must be one teacher's .nemo or folder."]
     try:
-        readable_tokenizers(translation_archive(path))
+        readable_tokenizers(teacher_archive(path))
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."]
     return []
@@ -177,8 +184,10 @@ def _path_problems(path: Any) -> list[str]:
 
 def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
     """Returns a sentence for each setting that a readable teacher cannot follow."""
-    archive, student = NemoArchive(model["distillation"]["model_path"]), _languages(model)
+    archive, student = teacher_archive(model["distillation"]["model_path"]), _languages(model)
+    section, _ = read_distillation(model, "model.distillation")
     problems = teaching_problems(student, archive.config)
+    problems += hugging_face_problems(replace(section, teacher_cache=None), [archive]) if section else []
     problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})
     vocabulary = archived_vocabulary(archive, "decoder")
     if k is not None and vocabulary is not None and k > (most := len(vocabulary.pieces)):

@@ -11,9 +11,9 @@ from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget,
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import (
     SIDES,
-    TranslationFile,
+    TeacherPath,
     archived_vocabulary,
-    translation_archive,
+    teacher_archive,
 )
 
 COLUMNS = ("layers", "width", "parameters", "without embeddings", "bytes", "compression")
@@ -23,8 +23,8 @@ COLUMNS = ("layers", "width", "parameters", "without embeddings", "bytes", "comp
 class SizingConfig:
     """The configuration of `size`."""
 
-    teacher: TranslationFile
-    """The `.nemo`, whose vocabulary the student has."""
+    teacher: TeacherPath
+    """The `.nemo`, or the folder of a Hugging Face model, whose vocabulary the student has."""
     shared_embeddings: bool | None = None
     """The student's encoder and decoder share one matrix; null: as the teacher's do."""
     shown: int = Field(default=10, ge=1)
@@ -36,7 +36,7 @@ class SizingConfig:
     def teacher_problems(self) -> list[str]:
         """Returns a sentence if the teacher's parameters cannot be counted."""
         try:
-            _teacher_parameters(translation_archive(self.teacher))
+            _teacher_parameters(teacher_archive(self.teacher))
         except ValueError as error:
             return [f"teacher={self.teacher}: {error}."]
         return []
@@ -59,7 +59,7 @@ def check_sizing(cfg: DictConfig) -> None:
 
 def run_sizing(config: SizingConfig) -> list[Candidate]:
     """Prints and returns the largest students that meet the target."""
-    archive = NemoArchive(config.teacher)
+    archive = teacher_archive(config.teacher)
     teacher, target = _teacher_parameters(archive), config.target
     vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
     source, target_pieces = (len(vocabulary.pieces) for vocabulary in vocabularies if vocabulary)

@@ -20,6 +20,7 @@ from nemo_distill.models.distillation_section import TranslationDistillation, re
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import replaced, write_over_checkpoints
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import writing
 from nemo_distill.storage.ledger import fingerprint
@@ -189,7 +190,7 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
 
 def _least_width(section: TranslationDistillation) -> int:
     """Returns the least width of the teachers, or of those that made the cache."""
-    return min(NemoArchive(path).config.encoder.hidden_size for path in teacher_archives(section))
+    return min(teacher_archive(path).config.encoder.hidden_size for path in teacher_archives(section))
 
 
 def _sum(length: dict[str, int | None], before: RunRecord) -> dict[str, int | None]:

@@ -37,6 +37,7 @@ from nemo_distill.models.pairing import (
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
@@ -87,17 +88,17 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if not teacher_problems:
         teacher_problems, widths = check_teachers(model, distillation, archives)
     if not teacher_problems:
-        registered = registered_tensors(model, *(NemoArchive(path).config for path in archives))
+        registered = registered_tensors(model, *(teacher_archive(path).config for path in archives))
     losses = distillation_losses(distillation)
     problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
     if distillation.mix.weighting == "loss" and not teacher_problems:
-        problems += varying_ids_problems(model, NemoArchive(archives[0]), "model.distillation.mix.weighting=loss")
+        problems += varying_ids_problems(model, teacher_archive(archives[0]), "model.distillation.mix.weighting=loss")
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    teacher = NemoArchive(archives[0])
-    oddities = _oddities(model | missing_languages(teacher.path, model)) + _unvalidated_end(cfg.trainer)
+    teacher = teacher_archive(archives[0])
+    oddities = _oddities(model | missing_languages(teacher, model)) + _unvalidated_end(cfg.trainer)
     return oddities + _split_tags(model, distillation, teacher)
 
 

@@ -131,6 +131,11 @@ class DistillationMixin(NeMoHost, Generic[Section]):
                 tensor = self.tempered_log_probs(tensor, is_normalized=keyword == "log_probs")
             self.register_distillation_tensor(name, tensor)
 
+    @classmethod
+    def other_teacher(cls, path: str, distillation: Section) -> "DistillationMixin | None":
+        """Loads a teacher that is no `.nemo` of this class. Default: None, so that it is restored as one."""
+        return None
+
     def setup_distillation_loss(self, distillation: Section) -> dict[str, Mapping[str, Any]]:
         """Returns the config node of each loss by name. A model may override this to add or change losses."""
         return dict(distillation.loss)

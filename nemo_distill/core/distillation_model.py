@@ -1,6 +1,5 @@
 """Trains a student from a frozen teacher, for any pair of NeMo models that use DistillationMixin."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,10 +24,11 @@ from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.teachers import Teachers
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
-from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import logs_this_step
 from nemo_distill.nemo_files.restore import TRAINING_SECTIONS, restore_for_inference
 from nemo_distill.nemo_files.weights import check_weights
+from nemo_distill.storage.files import user_path
+from nemo_distill.storage.ledger import fingerprint
 
 WEIGHT_UNIT = 1000.0  # tokens; keeps the weighted losses in the range of half precision
 SMALLEST_WEIGHT = 1e-12  # avoids a division by zero in a step without tokens, where all gradients are zero
@@ -56,7 +56,10 @@ class DistillationModelPT(ModelPT):
         super().__init__(cfg=_without(cfg, TRAINING_SECTIONS[:3]), trainer=trainer)
         section = _read_section(cfg, model_class)
         paths = [] if section.teacher_cache else section.teachers
-        teachers = Teachers([restore_for_inference(model_class, path) for path in paths], section.teacher_weights)
+        models = [
+            model_class.other_teacher(path, section) or restore_for_inference(model_class, path) for path in paths
+        ]
+        teachers = Teachers(models, section.teacher_weights)
         self.student = model_class(_student_config(cfg, paths), trainer=trainer)
         self.student.log_through(self)
         self._train_dl = self.student._train_dl  # NeMo's schedulers count its batches
@@ -90,10 +93,11 @@ class DistillationModelPT(ModelPT):
         )
         self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
-        problems += teachers.problems(self.loss_terms)
         if section.teacher_cache:
             kept = teachers.first.record["cached"]["k"]
             problems += cached_teacher_problems(self.loss_terms, section.teacher_cache_tail, kept)
+        else:
+            problems += teachers.problems(self.loss_terms)
         for teacher in teachers:
             problems += self.student.validate_distillation_model(teacher)
         if problems:
@@ -259,7 +263,7 @@ def _student_config(cfg: DictConfig, teachers: list[str]) -> DictConfig:
     with open_dict(student):
         student.distilled_with = {
             "nemo_distill": __version__,
-            "teachers": [{"name": Path(path).name, "sha256": NemoArchive(path).sha256()} for path in teachers],
+            "teachers": [fingerprint(user_path(path)) for path in teachers],
             # NeMo refuses to restore a config with a `_target_` outside its own packages.
             "distillation": _rename_targets(distillation),
         }

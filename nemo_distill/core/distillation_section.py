@@ -14,7 +14,8 @@ class DistillationSection:
     """The teachers and the distillation losses."""
 
     model_path: str | list[str] | None = None
-    """The teacher's `.nemo`, or a list of `.nemo` files. The distributions of several teachers are averaged."""
+    """The teacher's `.nemo`, or the folder of a Hugging Face model; or a list of several, whose distributions are
+    averaged."""
     teacher_weights: list[Annotated[float, Field(gt=0)]] | None = None
     """Weight of each teacher in the average, if there are several; null: equal weights."""
     teacher_cache: str | None = None
@@ -58,7 +59,7 @@ class DistillationSection:
 
     @property
     def teachers(self) -> list[str]:
-        """The teachers' `.nemo` files."""
+        """The teachers' `.nemo` files or folders."""
         return [self.model_path] if isinstance(self.model_path, str) else list(self.model_path or ())
 
     @property

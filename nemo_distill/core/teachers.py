@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo_distill.config.checks import listing
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import LossTerm
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
@@ -66,13 +67,21 @@ class Teachers:
             model.distillation_forward(batch)
 
     def problems(self, terms: Sequence[LossTerm]) -> list[str]:
-        """Returns a sentence for each loss that reads a teacher tensor that cannot be averaged over teachers."""
-        return [
-            f"distillation.loss.{term.name} reads the teacher's '{name}', "
-            f"but with {len(self)} teachers only '{AVERAGED}' can be averaged."
+        """Returns a sentence for each teacher tensor that a loss reads and no teacher, or no average of them, has."""
+        read = [
+            (f"distillation.loss.{term.name} reads the teacher's '{name}'", name)
             for term in terms
             for role, name in consumed_tensors(term.loss).values()
-            if len(self) > 1 and role is Role.TEACHER and name != AVERAGED
+            if role is Role.TEACHER
+        ]
+        if len(self) > 1:
+            averaged = f"with {len(self)} teachers only '{AVERAGED}' can be averaged"
+            return [f"{said}, but {averaged}." for said, name in read if name != AVERAGED]
+        return [
+            f"{said}, but this teacher has only {listing(teacher.distillation_tensors)}."
+            for teacher in self
+            for said, name in read
+            if name not in teacher.distillation_tensors
         ]
 
 

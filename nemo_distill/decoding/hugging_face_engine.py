@@ -13,12 +13,12 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
-LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
 ADAPTER = "adapter_config.json"
 # The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
 VOCABULARY_KEYS = (
@@ -61,20 +61,9 @@ class HuggingFaceEngine:
         source_language: str | None = None,
         target_language: str | None = None,
     ):
-        from transformers import AutoModelForSeq2SeqLM
-
-        self._tokenizer, direction, problems = _read_folder(folder, (source_language, target_language))
-        if problems:
-            raise ConfigurationError(problems)
-        try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
-        except Exception as error:  # transformers raises many types of errors for damaged files or required code
-            raise ConfigurationError([_not_loaded(folder, error)]) from error
-        if direction.source:
-            self._tokenizer.src_lang = direction.source
+        model, self._tokenizer, direction = open_folder(folder, (source_language, target_language), dtype)
         self._before = direction.before
-        language = self._tokenizer.convert_tokens_to_ids(direction.target) if direction.target else None
-        self._prompt = _prompt(model.generation_config, language)
+        self._prompt = prompt(model, self._tokenizer, direction)
         model.generation_config = _without_search(model.generation_config)
         self._model = model.to(device).eval()
         self._device = device
@@ -200,11 +189,24 @@ def _search_options(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def _prompt(generation_config: Any, language: int | None) -> list[int]:
-    """Returns the ids at the start of every hypothesis, which are not part of the translation."""
-    start = generation_config.decoder_start_token_id
-    start = generation_config.bos_token_id if start is None else start
-    forced = generation_config.forced_bos_token_id if language is None else language
+def prompt(model: Any, tokenizer: Any, direction: Direction) -> list[int]:
+    """Returns the ids at the start of every hypothesis, which are not part of the translation.
+
+    Args:
+        model: the model, with its own generation config.
+        tokenizer: its tokenizer.
+        direction: the languages, of which the target may be such an id.
+    """
+    config = model.generation_config
+    start = config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
+    if direction.target is None:
+        forced = config.forced_bos_token_id
+    else:
+        forced = tokenizer.convert_tokens_to_ids(direction.target)
+        if type(tokenizer).__name__.startswith(
+            "MBartTokenizer"
+        ):  # unlike mBART-50's, the language is the start itself
+            return [forced]
     return [start] if forced is None else [start, forced]
 
 
@@ -269,17 +271,50 @@ def folder_problems(path: str | Path, languages: Sequence[str | None] = (None, N
     if kind.get("is_encoder_decoder") is not True:
         return [f"model names '{path}', whose config.json is not of a sequence-to-sequence model."]
     try:
-        return _read_folder(path, languages)[2]
+        return read_folder(path, languages)[2]
     except ConfigurationError as error:
         return error.problems
 
 
-def _read_folder(folder: str | Path, languages: Sequence[str | None]) -> tuple[Any, Direction, list[str]]:
-    """Returns the tokenizer, what the model must read to know its languages, and a sentence for each problem."""
+def open_folder(
+    folder: str | Path, languages: Sequence[str | None], dtype: str = "float32", fast: bool = True
+) -> tuple[Any, Any, Direction]:
+    """Returns the model, its tokenizer set to the source language, and what it must read to know its languages.
+
+    Raises:
+        ConfigurationError: if the folder cannot be loaded, or a language is wrong.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    tokenizer, direction, problems = read_folder(folder, languages, fast)
+    if problems:
+        raise ConfigurationError(problems)
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
+    except Exception as error:  # transformers raises many types of errors for damaged files or required code
+        raise ConfigurationError([_not_loaded(folder, error)]) from error
+    if direction.source:
+        tokenizer.src_lang = direction.source
+    return model, tokenizer, direction
+
+
+def read_folder(
+    folder: str | Path, languages: Sequence[str | None], fast: bool = True
+) -> tuple[Any, Direction, list[str]]:
+    """Returns the tokenizer, what the model must read to know its languages, and a sentence for each problem.
+
+    Args:
+        folder: the folder.
+        languages: the source and target language that are asked for.
+        fast: read `tokenizer.json` if there is one; otherwise, or without one, SentencePiece files.
+    """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
+        tokenizer = AutoTokenizer.from_pretrained(
+            # Transformers makes a tokenizer.json of SentencePiece's files only with a protobuf newer than NeMo allows.
+            folder, use_fast=fast and (Path(folder) / "tokenizer.json").is_file(), **LOCAL_ONLY
+        )  # fmt: skip
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
         raise ConfigurationError([_not_loaded(folder, error)]) from error
     config = read_json(Path(folder) / "config.json") or {}

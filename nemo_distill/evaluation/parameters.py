@@ -6,9 +6,11 @@ matrix (Press & Wolf 2017, arXiv 1608.05859), and with `shared_embeddings` also 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
@@ -61,11 +63,28 @@ def count_parameters(config: Mapping[str, Any], source_pieces: int, target_piece
 
 
 def archive_parameters(archive: NemoArchive) -> ParameterCount | None:
-    """Returns the number of parameters of the model in a `.nemo`; None if its config is not sufficient."""
+    """Returns the number of parameters of a model; None if its config is not sufficient."""
+    if isinstance(archive, HuggingFaceFolder):
+        return folder_parameters(archive.path)
     source, target = (archived_vocabulary(archive, side) for side in SIDES)
     if source is None or target is None:
         return None
     return count_parameters(archive.config, len(source.pieces), len(target.pieces))
+
+
+def folder_parameters(folder: Path) -> ParameterCount:
+    """Returns the number of parameters of a Hugging Face model.
+
+    Builds the model without allocating its weights, so that tied weights are counted once.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **LOCAL_ONLY))
+    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
+    return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())
 
 
 def _extra_embeddings(stack: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_record import BASELINE, Role, TrainingRecord
-from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters
+from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters, folder_parameters
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.metrics.significance import Pair, pairs_with
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -93,7 +93,7 @@ class System:
         if self.engine == "ctranslate2":
             return _export_parameters(self.model)
         if self.engine == "hugging_face":
-            return _hugging_face_parameters(self.model)
+            return folder_parameters(self.model)
         return archive_parameters(NemoArchive(self.model))
 
     def written_language(self) -> str | None:
@@ -240,17 +240,3 @@ def _export_parameters(folder: Path) -> ParameterCount | None:
     if "shared_embeddings" not in record.architecture:  # export by an earlier version
         return None
     return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
-
-
-def _hugging_face_parameters(folder: Path) -> ParameterCount:
-    """Builds the model without allocating its weights, so that tied weights are counted once."""
-    import torch
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    from nemo_distill.decoding.hugging_face_engine import LOCAL_ONLY
-
-    with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, **LOCAL_ONLY))
-    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    total, embeddings = (sum(weight.numel() for weight in group) for group in (model.parameters(), tables))
-    return ParameterCount(total, embeddings, total - embeddings + model.get_output_embeddings().weight.numel())

@@ -29,7 +29,7 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
         return [read_manifest(cache)["settings"]["teacher"]]
     paths = [Path(path).expanduser() for path in as_list(distillation.get("model_path"))]
-    return [fingerprint(path) for path in paths if path.is_file()]
+    return [fingerprint(path) for path in paths if path.exists()]
 
 
 def new_record(settings: Mapping[str, Any], status: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.export.record import TextSide
-from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, sentencepiece_proto, tokenizer_library
 
 SPACE = "▁"  # of both libraries, at the beginning of a word
 TARGET = "\ue000"  # at the beginning of target pieces' names; a character for private use
@@ -54,7 +54,7 @@ def read_pieces(path: Path, library: str) -> Pieces:
     vocabulary = read_vocabulary(path)
     if library == "yttm":
         return Pieces(vocabulary.pieces, vocabulary.special_ids, "", _yttm_merges(path, vocabulary.pieces))
-    proto = _proto(path)
+    proto = sentencepiece_proto(path)
     names = vocabulary.pieces
     return Pieces(
         names,
@@ -74,22 +74,13 @@ def tokenizer_problems(side: str, path: Path) -> list[str]:
     """Returns a sentence for each property of a tokenizer file that `tokenizer.json` cannot express."""
     if tokenizer_library(path) == "yttm":
         return []
-    spec = _proto(path).trainer_spec
+    spec = sentencepiece_proto(path).trainer_spec
     problems = []
     if spec.model_type not in (UNIGRAM, BPE):
         problems.append(f"{side}_tokenizer: only sentencepiece's models 'bpe' and 'unigram' can be exported.")
     if spec.treat_whitespace_as_suffix:
         problems.append(f"{side}_tokenizer: treat_whitespace_as_suffix=true cannot be exported; it must be false.")
     return problems
-
-
-def _proto(path: Path) -> Any:
-    # Sentencepiece's own module needs a newer protobuf than NeMo allows.
-    from transformers.utils import sentencepiece_model_pb2_new
-
-    proto = sentencepiece_model_pb2_new.ModelProto()
-    proto.ParseFromString(path.read_bytes())
-    return proto
 
 
 def _sentencepiece_merges(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ class Projection:
     def to(self, dtype: torch.dtype) -> "Projection":
         """Returns the projection with its tensors in another precision."""
         bias = None if self.bias is None else self.bias.to(dtype)
-        return Projection(self.hidden_states.to(dtype), self.weight.to(dtype), bias)
+        return replace(self, hidden_states=self.hidden_states.to(dtype), weight=self.weight.to(dtype), bias=bias)
 
     def reserve(self, tokens: int) -> "Projection":
         """Returns a projection with memory for the logits of `tokens` tokens. Each call of `project` overwrites it.

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.models.pairing import varying_ids_problems
 from nemo_distill.models.student_config import missing_languages
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import read_tags, teaching_problems
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
 from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
@@ -38,7 +40,12 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
     except ValueError as error:
         return [f"{WHERE}: {error}."]
     problems += _teacher_problems(distillation.teachers, made_with["teacher"])
-    problems += _tag_problems({**model, **missing_languages(archive.path, model)}, archive, made_with.get("tags"))
+    problems += [
+        f"model.distillation.{key}={language}, but {WHERE} was made with {known}; set null to use the cache anyway."
+        for key, known in zip(LANGUAGES, made_with.get("languages") or (None, None))
+        if (language := getattr(distillation, key)) not in (None, known)
+    ]
+    problems += _tag_problems({**model, **missing_languages(archive, model)}, archive, made_with.get("tags"))
     return problems + _data_problems(model, made_with)
 
 
@@ -66,7 +73,7 @@ def _teacher_problems(paths: Sequence[str], cached: FileEntry) -> list[str]:
     if len(paths) > 1:
         return [f"model.distillation.model_path names {len(paths)} teachers; a teacher cache supports only one."]
     try:
-        given = NemoArchive(paths[0]).sha256()
+        given = teacher_archive(paths[0]).sha256()
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."]
     if given == cached["sha256"]:

@@ -1,6 +1,6 @@
 """Both ends of a teacher cache: the teacher that it is built with, and the one that reads from it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.models.distillation_section import registered_widths
+from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.models.language_tag import language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import check_positions
@@ -36,18 +37,30 @@ class TranslationTeacher:
     """Runs once over each pair of NeMo's data sets, in order.
 
     Args:
-        path: the `.nemo`.
+        path: the `.nemo`, or the folder of a Hugging Face model.
         train_ds: the NeMo data section.
         device: the device to run on.
         precision: the precision of the computation, `float32` or `bfloat16`.
         student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
+        languages: the source and target language of a Hugging Face model of several.
 
     Raises:
         ConfigurationError: if pairs are longer than the teacher's learned positions.
     """
 
-    def __init__(self, path: Path, train_ds: DictConfig, device: str, precision: str, student: Mapping[str, Any]):
-        self.model = restore_for_inference(MTEncDecModel, path).to(device)
+    def __init__(
+        self,
+        path: Path,
+        train_ds: DictConfig,
+        device: str,
+        precision: str,
+        student: Mapping[str, Any],
+        languages: Sequence[str | None] = (None, None),
+    ):
+        if path.is_dir():
+            self.model = HuggingFaceTeacher(path, languages).to(device)
+        else:
+            self.model = restore_for_inference(MTEncDecModel, path).to(device)
         self.precision = precision
         for tokenizer in (self.model.encoder_tokenizer, self.model.decoder_tokenizer):
             if hasattr(tokenizer, "bpe_dropout"):

@@ -10,7 +10,7 @@ from nemo_distill.config.schedule import Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths
-from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
+from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder, is_hugging_face_model
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.source_noise import SourceNoise
 
@@ -21,6 +21,7 @@ REGISTERED_TENSORS = (
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
+DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 LayerRule = Annotated[
@@ -48,6 +49,10 @@ class Initialization:
 class TranslationDistillation(DistillationSection):
     """The `distillation` section of a translation model."""
 
+    source_language: str | None = None
+    """The language that a Hugging Face teacher reads, if it knows several; any code of it."""
+    target_language: str | None = None
+    """The language that such a teacher writes."""
     distillation_loss_weight: Weight = 1.0
     """Weight of `loss.primary`."""
     cosine_loss_weight: Weight = 0.0
@@ -97,6 +102,8 @@ def distillation_losses(distillation: TranslationDistillation) -> dict[str, Mapp
 
 def registered_tensors(*models: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the tensors that all models of these configs register."""
+    if any(map(is_hugging_face_model, models)):
+        return DISTRIBUTIONS
     if any(map(is_hugging_face_encoder, models)):
         return tuple(name for name in REGISTERED_TENSORS if name not in LAYERS_OF_NEMO_ENCODERS)
     return REGISTERED_TENSORS

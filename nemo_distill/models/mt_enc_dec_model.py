@@ -32,6 +32,7 @@ from nemo_distill.models.distillation_section import (
     distillation_losses,
     registered_widths,
 )
+from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.models.initialization import (
     initialization_problems,
     initialize_from_teacher,
@@ -41,13 +42,20 @@ from nemo_distill.models.initialization import (
 from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.pair_weights import PairWeights
-from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
+from nemo_distill.models.pairing import (
+    KEY,
+    hugging_face_problems,
+    pairing_problems,
+    tokenizer_problems,
+    weight_problems,
+)
 from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
+from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
-from nemo_distill.nemo_files.tokenizer_files import Vocabulary
+from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary, piece_differences
 from nemo_distill.nemo_files.weights import check_weights
-from nemo_distill.storage.files import whole_path
+from nemo_distill.storage.files import user_path, whole_path
 from nemo_distill.text.source_noise import NoisySource
 from nemo_distill.trainer.resumable_loader import resumable_loader
 
@@ -250,6 +258,14 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         mask = labels != self.decoder_tokenizer.pad_id
         return mask * self._pair_weights.of(src_ids, src_mask, labels).unsqueeze(-1) if self._pair_weights else mask
 
+    @classmethod
+    def other_teacher(cls, path: str, distillation: TranslationDistillation) -> HuggingFaceTeacher | None:
+        if not user_path(path).is_dir():
+            return None
+        if problems := hugging_face_problems(distillation, [HuggingFaceFolder(path)]):
+            raise ConfigurationError(problems)
+        return HuggingFaceTeacher(path, (distillation.source_language, distillation.target_language))
+
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
         if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
@@ -273,18 +289,24 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             raise ConfigurationError(problems)
         return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
 
-    def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
+    def validate_distillation_model(self, teacher: Any) -> list[str]:
         if isinstance(teacher, CachedTeacher):
             return teaching_problems(self.cfg, teacher.archive.config) or tokenizer_problems(self.cfg, teacher.archive)
         if problems := teaching_problems(self.cfg, teacher.cfg):
             return problems
+        if isinstance(teacher, HuggingFaceTeacher):
+            return pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences)
         return pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual))
 
-    def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> None:
+    def adapt_teacher(self, teacher: Any) -> None:
+        if isinstance(teacher, HuggingFaceTeacher):
+            teacher.set_student(self.encoder_tokenizer, self.decoder_tokenizer)
         if isinstance(teacher, DistillableMTEncDecModel):
             teacher._tag = teacher_tag(teacher, self.cfg)
-            if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
-                check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
+        data = getattr(self, "_train_ds", None)  # a student for testing has none
+        if data is not None and not isinstance(teacher, CachedTeacher):
+            tag = bool(getattr(teacher, "_tag", None))
+            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=tag)
 
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.
@@ -342,14 +364,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         """Returns the vocabulary of each side, or its part without the language tags that NeMo has added."""
         sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
         left_out = () if with_tags else added_tags(self)
-        return {
-            side: Vocabulary(
-                type(tokenizer).__name__,
-                tuple(tokenizer.ids_to_tokens([i])[0] for i in range(tokenizer.vocab_size) if i not in left_out),
-                {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")},
-            )
-            for side, tokenizer in sides.items()
-        }
+        return {side: loaded_vocabulary(tokenizer, left_out) for side, tokenizer in sides.items()}
 
     def setup_training_data(self, train_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)

@@ -4,11 +4,15 @@ Weights of the same shape can still have different meanings: each row of an embe
 student with shared embeddings cannot take two different matrices.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.core.loss_terms import Widths
+from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
+from nemo_distill.decoding.asked_languages import not_asked_for
+from nemo_distill.decoding.hugging_face_engine import read_folder
 from nemo_distill.models.distillation_section import (
     TranslationDistillation,
     read_distillation,
@@ -23,8 +27,10 @@ from nemo_distill.models.initialization import (
 )
 from nemo_distill.models.student_config import completed, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import (
     SIDES,
+    is_hugging_face_model,
     is_tagged,
     kind_problems,
     language_file_problems,
@@ -33,25 +39,28 @@ from nemo_distill.nemo_files.model_kinds import (
 )
 from nemo_distill.nemo_files.tokenizer_files import (
     Vocabulary,
+    piece_differences,
     read_vocabulary,
     tokenizer_file_problems,
     vocabulary_differences,
 )
-from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, teacher_archive, translation_archive
 from nemo_distill.text.files import is_file
 
 KEY = "init_from_nemo_model"
+OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder")
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
 def pairing_problems(
-    student: Mapping[str, Vocabulary], other: Mapping[str, Vocabulary], whose: str = "the teacher's"
+    student: Mapping[str, Vocabulary],
+    other: Mapping[str, Vocabulary],
+    whose: str = "the teacher's",
+    compared: Callable[..., list[str]] = vocabulary_differences,
 ) -> list[str]:
     """Returns a sentence for each difference between the vocabularies of a student and of another model, by side."""
     return [
-        problem
-        for side in SIDES
-        for problem in vocabulary_differences(f"model.{side}_tokenizer", student[side], other[side], whose)
+        problem for side in SIDES for problem in compared(f"model.{side}_tokenizer", student[side], other[side], whose)
     ]
 
 
@@ -83,9 +92,7 @@ def reading_order_problems(
 
 def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
     """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
-    return [
-        problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
-    ]
+    return _vocabulary_problems(model, archive, archive)
 
 
 def check_teachers(
@@ -94,19 +101,20 @@ def check_teachers(
     """Returns the problems of the student with its teachers, and the layer widths of student and first teacher."""
     if problems := teacher_file_problems(paths):
         return problems, None
-    archives = [translation_archive(path) for path in paths]
+    archives = [teacher_archive(path) for path in paths]
     whole = {**model, **completed(model, archives[0], distillation.same_size_as_teacher)}
     if problems := _kind_problems(whole, archives):
         return problems, None
     try:
-        pairs = [pair for archive in archives for pair in _vocabulary_pairs(model, archive, archives[0])]
+        problems = [problem for archive in archives for problem in _vocabulary_problems(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
-    problems += [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    problems += _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
+    if found := hugging_face_problems(distillation, archives):
+        return problems + found, None
     if distillation.same_size_as_teacher:
         model = {**model, **sizes_of(archives[0])}
     else:
@@ -167,11 +175,11 @@ def _tokenizer_option_problems(model: Mapping[str, Any], teacher: Mapping[str, A
 
 
 def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
-    """Returns a sentence for each teacher that cannot be read, or is not a translation model."""
+    """Returns a sentence for each teacher that cannot be read, or is neither a `.nemo` nor a folder that can teach."""
     problems = []
     for path in paths:
         try:
-            translation_archive(path)
+            teacher_archive(path)
         except ValueError as error:
             problems.append(f"model.distillation.model_path: {error}.")
     return problems
@@ -235,6 +243,38 @@ def teacher_head_problems(teacher: NemoArchive) -> list[str]:
     if (teacher.config.get("head") or {}).get("log_softmax", True):
         return []
     return [f"model.distillation.model_path: '{teacher.path}' has head.log_softmax=false; it must be true."]
+
+
+def _vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive) -> list[str]:
+    """Returns a sentence for each difference between a student's vocabularies and a teacher's.
+
+    A Hugging Face teacher finds the student's ids by their pieces. All others must have the same ids.
+    """
+    differences = piece_differences if isinstance(archive, HuggingFaceFolder) else vocabulary_differences
+    return [problem for pair in _vocabulary_pairs(model, archive, first) for problem in differences(*pair)]
+
+
+def hugging_face_problems(distillation: TranslationDistillation, teachers: Sequence[NemoArchive]) -> list[str]:
+    """Returns a sentence for each option that a Hugging Face teacher has no use for, or that it lacks.
+
+    Args:
+        distillation: the section.
+        teachers: the teachers, or the copy in a teacher cache.
+    """
+    languages = [getattr(distillation, key) for key in LANGUAGES]
+    folders = [teacher for teacher in teachers if isinstance(teacher, HuggingFaceFolder)]
+    problems = [] if folders or distillation.teacher_cache else not_asked_for(languages, "a .nemo")
+    for folder in folders:
+        try:
+            problems += read_folder(folder.path, languages, fast=False)[2]
+        except ConfigurationError as error:
+            problems += error.problems
+    found = [teacher.path for teacher in teachers if is_hugging_face_model(teacher.config)]
+    return [f"model.distillation.{problem}" for problem in problems] + [
+        f"model.distillation.{key}=true: needs a teacher's .nemo, and '{found[0]}' is a model of Hugging Face."
+        for key in OF_NEMO_ALONE
+        if found and getattr(distillation, key)
+    ]
 
 
 def _vocabulary_pairs(
@@ -315,6 +355,6 @@ def _start_tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teac
 def _opened(path: str | Path) -> NemoArchive | None:
     """Returns the opened archive, or None if it is not a valid teacher, which another check reports."""
     try:
-        return translation_archive(path)
+        return teacher_archive(path)
     except ValueError:
         return None

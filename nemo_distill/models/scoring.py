@@ -14,6 +14,7 @@ from torch import Tensor
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x need it)
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import batches_by_length
+from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
@@ -82,7 +83,7 @@ class PairScorer:
         return (label_log_probs * mask).sum(-1) / mask.sum(-1)  # (B,)
 
     def _ids(self, lines: Sequence[str], target: bool) -> tuple[Tensor, Tensor]:
-        return self.model.prepare_inference_batch(
+        return MTEncDecModel.prepare_inference_batch(
             lines,
             target=target,
             source_processor=self.model.source_processor,
@@ -118,7 +119,7 @@ def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] 
         trainer: its trainer. Only the first process checks.
         say: prints the warning.
     """
-    if not isinstance(model.teacher, MTEncDecModel) or not trainer.is_global_zero:
+    if not isinstance(model.teacher, MTEncDecModel | HuggingFaceTeacher) or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)
     for name in ("train_ds", "validation_ds", "test_ds"):
@@ -132,7 +133,7 @@ def warn_of_reversed_section(
 
     Args:
         where: the key of the section, for the message.
-        teacher: an `MTEncDecModel`. Multilingual teachers are not checked.
+        teacher: an `MTEncDecModel` or a `HuggingFaceTeacher`. Multilingual teachers are not checked.
         section: names the files in `src_file_name` and `tgt_file_name`.
         say: prints the warning.
     """
@@ -160,7 +161,7 @@ def reversed_pairs(where: str, teacher: Any, pairs: Sequence[tuple[str, str]]) -
 
     Args:
         where: the key of the data section, for the message.
-        teacher: an `MTEncDecModel`.
+        teacher: an `MTEncDecModel` or a `HuggingFaceTeacher`.
         pairs: pairs of source and target sentence.
     """
     scorer = PairScorer(teacher)

@@ -12,6 +12,7 @@ from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, is_several
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.teacher_cache.cache import cached_teacher_path
 
 TOKENIZERS = tuple(f"{side}_tokenizer" for side in SIDES)
@@ -25,7 +26,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
     section, problems = read_distillation(OmegaConf.to_container(model, resolve=True), "model.distillation")
     if section is None:
         raise ConfigurationError(problems)
-    archive = NemoArchive(teacher_archives(section)[0])
+    archive = teacher_archive(teacher_archives(section)[0])
     taken = [key for key in TOKENIZERS if not model[key].get("tokenizer_model")]
     with open_dict(model):
         model.update(completed(model, archive, section.same_size_as_teacher))
@@ -42,22 +43,22 @@ def completed(model: Mapping[str, Any], teacher: NemoArchive, same_size: bool) -
 
     Args:
         model: the student's config.
-        teacher: the teacher's `.nemo`, or the copy in its cache.
+        teacher: the teacher's `.nemo` or folder, or the copy in its cache.
         same_size: the value of `same_size_as_teacher`.
     """
-    taken = missing_languages(teacher.path, model) | (sizes_of(teacher) if same_size else {})
+    taken = missing_languages(teacher, model) | (sizes_of(teacher) if same_size else {})
     for key in TOKENIZERS:
         if not (model.get(key) or {}).get("tokenizer_model") and teacher.config.get(key):
             taken[key] = OmegaConf.to_container(teacher.config[key])
     return taken
 
 
-def missing_languages(teacher: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+def missing_languages(teacher: NemoArchive, model: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the teacher's languages that the student's config leaves null. Text processing depends on them.
 
     A bilingual student takes no list of languages; `teaching_problems` asks for one of them.
     """
-    config = NemoArchive(teacher).config
+    config = teacher.config
     return {
         key: OmegaConf.to_container(config)[key]
         for key in LANGUAGE_KEYS
@@ -73,7 +74,7 @@ def sizes_of(archive: NemoArchive) -> dict[str, Any]:
 
 
 def teacher_archives(distillation: DistillationSection) -> list[str | Path]:
-    """Returns the path of each teacher's `.nemo`, or of the copy in the teacher cache."""
+    """Returns the path of each teacher, or of the copy in the teacher cache."""
     if distillation.teacher_cache:
         return [cached_teacher_path(distillation.teacher_cache)]
     return list(distillation.teachers)

@@ -13,6 +13,7 @@ from typing import Any
 from nemo_distill.text.files import as_list
 
 MT_TARGET = "MTEncDecModel"
+HUGGING_FACE = "transformers."  # begins the `target` of a teacher that is a folder of Hugging Face
 SIDES = ("encoder", "decoder")
 LANGUAGE_KEYS = ("src_language", "tgt_language")  # the value of each is a language or a list
 # Of NeMo's tokenizer libraries, those that NeMo 2 loads from a file. None: found out by the file's content.
@@ -203,6 +204,11 @@ def language_file_problems(model: Mapping[str, Any]) -> list[str]:
                 "one for each language, in the same order."
             )
     return problems
+
+
+def is_hugging_face_model(config: Mapping[str, Any]) -> bool:
+    """True if the config describes a whole model of Hugging Face; see `HuggingFaceFolder`."""
+    return str(config.get("target", "")).startswith(HUGGING_FACE)
 
 
 def is_hugging_face_encoder(config: Mapping[str, Any]) -> bool:

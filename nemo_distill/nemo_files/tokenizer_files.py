@@ -1,6 +1,7 @@
 """Reads tokenizer files without NeMo: their library, pieces and special ids."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,13 @@ def _read_sentencepiece(path: str | Path) -> Vocabulary:
     return Vocabulary("sentencepiece", pieces, {name: getattr(model, f"{name}_id")() for name in SPECIAL_TOKENS})
 
 
+def loaded_vocabulary(tokenizer: Any, left_out: Collection[int] = ()) -> Vocabulary:
+    """Returns the vocabulary of a tokenizer that NeMo has loaded, without the pieces of some ids."""
+    pieces = tuple(tokenizer.ids_to_tokens([i])[0] for i in range(tokenizer.vocab_size) if i not in left_out)
+    special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")}
+    return Vocabulary(type(tokenizer).__name__, pieces, special_ids)
+
+
 def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose: str = "the teacher's") -> list[str]:
     """Returns a sentence for each difference between two vocabularies.
 
@@ -83,6 +91,61 @@ def vocabulary_differences(where: str, own: Vocabulary, other: Vocabulary, whose
     if own.special_ids != other.special_ids:
         problems.append(f"{where} has special ids {own.special_ids}, {whose} {other.special_ids}.")
     return problems
+
+
+def with_special_tokens(path: str | Path) -> bytes:
+    """Returns a SentencePiece model with the special tokens that it lacks added behind its own pieces.
+
+    Marian's models have no `<pad>`. Control symbols do not change how text is split, nor the ids of other pieces.
+    """
+    model = sentencepiece_proto(Path(path))
+    pieces = [entry.piece for entry in model.pieces]
+    for name in (name for name, index in read_vocabulary(path).special_ids.items() if index < 0):
+        piece = getattr(model.trainer_spec, f"{name}_piece")
+        if piece not in pieces:
+            model.pieces.add(piece=piece, score=0.0)
+            pieces.append(piece)
+        entry = model.pieces[pieces.index(piece)]
+        entry.type = entry.CONTROL
+        setattr(model.trainer_spec, f"{name}_id", pieces.index(piece))
+    return model.SerializeToString()
+
+
+def sentencepiece_proto(path: Path) -> Any:
+    """Returns the content of a SentencePiece model."""
+    # Sentencepiece's own module needs a newer protobuf than NeMo allows.
+    from transformers.utils import sentencepiece_model_pb2_new
+
+    proto = sentencepiece_model_pb2_new.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    return proto
+
+
+def piece_differences(where: str, own: Vocabulary, other: Vocabulary, whose: str = "the teacher's") -> list[str]:
+    """Returns a sentence if two vocabularies have other pieces, in whatever order; special tokens do not count.
+
+    Args:
+        where: the key of the first tokenizer, such as `model.encoder_tokenizer`, for the message.
+        own: the first vocabulary.
+        other: the vocabulary whose pieces it must have.
+        whose: names the owner of the second vocabulary in the message.
+    """
+    if own.library != other.library:
+        return vocabulary_differences(where, own, other, whose)
+    special = {one.pieces[index] for one in (own, other) for index in one.special_ids.values() if index >= 0}
+    ours, theirs = set(own.pieces) - special, set(other.pieces) - special
+    if ours == theirs:
+        return []
+    parts = [
+        f"{count:,} pieces of {owner} are not in {of}, such as {', '.join(map(repr, sorted(pieces)[:3]))}"
+        for owner, of, pieces in ((where, whose, ours - theirs), (whose, where, theirs - ours))
+        if (count := len(pieces))
+    ]
+    return [
+        f"{where} has {len(ours):,} pieces, {whose} {len(theirs):,}: {'; '.join(parts)}. Word by word, a teacher "
+        f"teaches only its own pieces; set {where}.tokenizer_model=null to take them. Sequence-level distillation, "
+        "from the teacher's translations, works with any pieces."
+    ]
 
 
 def missing_special_tokens(vocabulary: Vocabulary) -> str:

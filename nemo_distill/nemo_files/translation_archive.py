@@ -8,14 +8,22 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
-from nemo_distill.nemo_files.model_kinds import BY_FILE, MT_TARGET, SIDES, kind_problems, size_problems
+from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
+from nemo_distill.nemo_files.model_kinds import (
+    BY_FILE,
+    MT_TARGET,
+    SIDES,
+    is_hugging_face_model,
+    kind_problems,
+    size_problems,
+)
 from nemo_distill.nemo_files.tokenizer_files import (
     MissingPackageError,
     Vocabulary,
     missing_special_tokens,
     read_vocabulary,
 )
-from nemo_distill.storage.files import UserPath
+from nemo_distill.storage.files import UserPath, user_path
 
 # NeMo's other classes of translation models. Those that are not here are of another task.
 OTHER_TRANSLATION_MODELS = ("MTBottleneckModel", "TransformerMTModel", "MegatronNMTModel")
@@ -36,6 +44,18 @@ def translation_archive(path: str | Path) -> NemoArchive:
     if problems := kind_problems(archive.config) or size_problems(archive.config):
         raise ValueError(f"'{archive.path}' cannot be run: {problems[0].removesuffix('.')}")
     return archive
+
+
+def teacher_archive(path: str | Path) -> NemoArchive:
+    """Opens what can teach: a `.nemo` of a translation model, a Hugging Face folder, or a teacher cache's copy of one.
+
+    Raises:
+        ValueError: in one sentence, if it is none of these.
+    """
+    if user_path(path).is_dir():
+        return HuggingFaceFolder(path)
+    archive = NemoArchive(path)
+    return archive if is_hugging_face_model(archive.config) else translation_archive(path)
 
 
 def readable_tokenizers(archive: NemoArchive) -> NemoArchive:
@@ -71,6 +91,7 @@ def _opened_by(open_archive: Callable[[Path], NemoArchive]) -> Callable[[Path], 
 
 # Of a configuration: such a `.nemo`.
 TranslationFile = Annotated[UserPath, AfterValidator(_opened_by(translation_archive))]
+TeacherPath = Annotated[UserPath, AfterValidator(_opened_by(teacher_archive))]
 BilingualFile = Annotated[UserPath, AfterValidator(_opened_by(bilingual_archive))]
 
 

@@ -19,7 +19,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.files import folder_lock, whole_file
 from nemo_distill.storage.folder_safety import open_array
 from nemo_distill.storage.ledger import fingerprint, sha256_of
@@ -44,6 +44,7 @@ class CacheSource(TypedDict):
     dtype: str
     precision: NotRequired[str]
     data: NotRequired[list[FileEntry]]
+    languages: NotRequired[list[str | None]]
 
 
 @with_config(OPEN)
@@ -64,7 +65,7 @@ class CacheFolder(ShardFolder):
     Args:
         path: the folder, created by `take`.
         settings: everything that the records depend on, as JSON values.
-        teacher: the teacher's `.nemo`.
+        teacher: the teacher's `.nemo` or folder.
     """
 
     holds = "a teacher cache"
@@ -98,7 +99,7 @@ class CacheFolder(ShardFolder):
         """Also writes the index, and the teacher's config and tokenizers."""
         pairs, tokens = self._write_index(shards)
         with whole_file(self.path / TEACHER_FILE) as stream:
-            NemoArchive(self.teacher).copy_without_weights(stream)
+            teacher_archive(self.teacher).copy_without_weights(stream)
         (self.path / REPEATED_FILE).unlink(missing_ok=True)
         layout = open_array(self.shard(0)).dtype
         return {

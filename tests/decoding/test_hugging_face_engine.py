@@ -9,6 +9,8 @@ from nemo_distill.decoding.engines import engine_problems, load_engine, search_p
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import WORDS
+from tests.hugging_face_folders import FAMILIES
+from tests.hugging_face_folders import write_folder as write_family
 
 LINES = ["der Hund sieht rot", "", "und", "der Mann und der Hund sieht Haus", "rot Haus", "   ", "Mann und Hund"]
 GREEDY = SearchSettings(beam_size=1, length_penalty=0.0, max_delta=5)
@@ -157,3 +159,13 @@ def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
     """Epsilon sampling always leaves the most probable token."""
     sampled, greedy = engine.translate(LINES[:1], replace(SAMPLES, epsilon=0.999)), engine.translate(LINES[:1], GREEDY)
     assert [hypothesis.text for hypothesis in sampled[0].hypotheses] == [greedy[0].text] * SAMPLES.n_best
+
+
+@pytest.mark.parametrize(
+    ("family", "start"), [("mbart", ["en_XX"]), ("mbart_50", ["</s>", "en_XX"]), ("nllb", ["</s>", "eng_Latn"])]
+)
+def test_a_translation_begins_as_in_the_models_training(family, start, corpus, tmp_path):
+    """Without a tokenizer.json, the tokenizer is read from SentencePiece's file."""
+    engine = HuggingFaceEngine(write_family(family, tmp_path / family, corpus), "cpu", "float32", *FAMILIES[family])
+    assert engine._prompt == engine._tokenizer.convert_tokens_to_ids(start)
+    assert len(engine.translate(["der Hund"], GREEDY)) == 1

@@ -1,0 +1,325 @@
+"""Models of Hugging Face as teachers, beside `transformers` itself."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.commands.cache_teacher import check_caching
+from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.evaluation.parameters import archive_parameters
+from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
+from nemo_distill.models.student_config import complete_student
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import sentencepiece_proto
+from nemo_distill.nemo_files.translation_archive import teacher_archive
+from nemo_distill.storage.ledger import fingerprint
+from tests.conftest import tiny_config
+from tests.hugging_face_folders import FAMILIES, write_folder
+from tests.models.conftest import problems
+from tests.models.test_cached_teacher import WORD_LEVEL, caching_config, make_cache
+from tests.models.test_mt_enc_dec_model import quiet_trainer
+
+CODES = {"nllb": ("deu_Latn", "eng_Latn"), "m2m_100": ("de", "en"), "mbart": ("de_DE", "en_XX")}
+CODES["mbart_50"] = CODES["mbart"]
+LINES = 6
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(family, corpus, tmp_path_factory):
+    return write_folder(family, tmp_path_factory.mktemp("folders") / family, corpus)
+
+
+@pytest.fixture(scope="module")
+def teacher(folder, family):
+    return HuggingFaceTeacher(folder, FAMILIES[family])
+
+
+def lines(corpus):
+    """Some pairs, one of them with characters that no tokenizer knows."""
+    source, target = ((corpus / f"train.{side}").read_text().splitlines()[:LINES] for side in ("de", "en"))
+    return [*source, "Hund ☃ rot"], [*target, "dog ☃ red"]
+
+
+def student_batch(teacher, corpus):
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    tokenizers = {"encoder_tokenizer": teacher.encoder_tokenizer, "decoder_tokenizer": teacher.decoder_tokenizer}
+    (src, src_mask), (tgt, tgt_mask) = (
+        MTEncDecModel.prepare_inference_batch(text, target=target, **tokenizers)
+        for text, target in zip(lines(corpus), (False, True))
+    )
+    return src, src_mask, tgt[:, :-1], tgt_mask[:, :-1], tgt[:, 1:]
+
+
+@torch.no_grad()
+def expected_log_probs(folder, family, source, target):
+    """What `transformers` gives for one pair, encoded by its own tokenizer as for a training (T, V)."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
+
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder, use_fast=False),
+        AutoModelForSeq2SeqLM.from_pretrained(folder),
+    )
+    if family in CODES:
+        tokenizer.src_lang, tokenizer.tgt_lang = CODES[family]
+    source = f">>fra<< {source}" if "tags" in family else source
+    encoded = tokenizer(source, text_target=target, return_tensors="pt")
+    if family in ("nllb", "m2m_100"):
+        start = shift_tokens_right(encoded["labels"], tokenizer.pad_token_id, model.config.decoder_start_token_id)
+    else:
+        start = model.prepare_decoder_input_ids_from_labels(encoded["labels"])
+    logits = model(encoded["input_ids"], decoder_input_ids=start).logits[0]
+    of_text = {"mbart": slice(None, -1), "mbart_50": slice(1, None)}  # without the position that gives a language
+    kept = slice(1, None) if family in ("nllb", "m2m_100") else of_text.get(family, slice(None))
+    known = tokenizer.target_encoder if "two" in family else tokenizer.get_vocab()
+    logits[:, known["<pad>"]] = -torch.inf  # never generated
+    return logits.log_softmax(-1)[kept], known
+
+
+def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
+    *batch, labels = student_batch(teacher, corpus)
+    found = teacher(*batch)
+    assert found.shape == (LINES + 1, labels.shape[1], teacher.decoder_tokenizer.vocab_size)
+    for row, pair in enumerate(zip(*lines(corpus))):
+        expected, known = expected_log_probs(folder, family, *pair)
+        length = int((labels[row] != teacher.decoder_tokenizer.pad_id).sum())
+        assert length == len(expected)
+        ids, columns = zip(*(
+            (index, known[piece])
+            for index, piece in enumerate(teacher.vocabularies()["decoder"].pieces)
+            if piece in known and piece != "<pad>"
+        ))  # fmt: skip
+        own = found[row, :length]
+        others = sorted(set(range(found.shape[-1])) - set(ids))
+        if others:
+            torch.testing.assert_close(own[:, ids], expected[:, columns], rtol=0, atol=2e-5)
+            rest = 1 - expected[:, columns].exp().sum(-1, keepdim=True)
+            torch.testing.assert_close(own[:, others].exp(), (rest / len(others)).expand(-1, len(others)))
+        else:  # no word is left for the tail
+            torch.testing.assert_close(own, expected[:, columns].log_softmax(-1), rtol=0, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def marian(corpus, tmp_path_factory):
+    return write_folder("marian", tmp_path_factory.mktemp("folders") / "marian", corpus)
+
+
+@pytest.fixture(scope="module")
+def nllb(corpus, tmp_path_factory):
+    return write_folder("nllb", tmp_path_factory.mktemp("folders") / "nllb", corpus)
+
+
+@pytest.fixture
+def distill(distillation_config, tmp_path):
+    """Builds a distillation from folders or other teachers, or from a cache. The student takes their tokenizers."""
+
+    def build(teachers, losses=WORD_LEVEL, **distillation):
+        config = OmegaConf.merge(distillation_config)
+        config.shared_embeddings = False
+        for side in ("encoder", "decoder"):
+            config[f"{side}_tokenizer"].tokenizer_model = None
+        config.distillation.update({"model_path": teachers, "distill_encoder": False, **distillation})
+        config.distillation.loss = losses
+        complete_student(config, tmp_path)
+        pl.seed_everything(0)
+        return DistillationModelPT(config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+
+    return build
+
+
+def values_and_gradient(model, batch):
+    values = model.eval().distillation_losses(batch)
+    model.zero_grad()
+    sum(values.values()).backward()
+    return values, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize(("family", "temperature"), [("marian", 2.0), ("nllb", 1.0)])
+def test_plain_and_fused_losses_and_those_from_a_cache_are_the_same(
+    family, temperature, marian, nllb, distill, corpus, tmp_path
+):
+    folder = {"marian": marian, "nllb": nllb}[family]
+    languages = dict(zip(("source_language", "target_language"), FAMILIES[family]))
+    settings = {"temperature": temperature, "student_train_loss_weight": 0.5}
+    given = [f"model.distillation.{key}={value}" for key, value in languages.items() if value]
+    whole = ("cache.k=null", "cache.dtype=float32", *given)
+    cache = make_cache(folder, tmp_path / "cache", [corpus / "train.de"], *whole)
+    plain = distill(str(folder), fused=False, **settings, **languages)
+    others = [
+        distill(str(folder), **settings, **languages),
+        distill(None, teacher_cache=str(cache), teacher_cache_tail="uniform", **settings),
+    ]
+    for batch in plain.train_dataloader():
+        expected, gradient = values_and_gradient(plain, batch)
+        assert set(expected) == {*WORD_LEVEL, "student"} and all(map(torch.isfinite, expected.values()))
+        for other in others:
+            other.student.load_state_dict(plain.student.state_dict())
+            found, other_gradient = values_and_gradient(other, batch)
+            for name, value in expected.items():
+                torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+            assert (gradient - other_gradient).norm() < 1e-4 * gradient.norm()
+
+
+def teachers_log_probs(teachers, batch):
+    registry = DistillationRegistry([(Role.TEACHER, "log_probs")])
+    teachers.register(batch, registry)
+    return registry.get(Role.TEACHER, "log_probs")
+
+
+def test_it_is_averaged_with_a_nemo_teacher_of_the_same_pieces(distill, marian, tmp_path):
+    alone = distill(str(marian))
+    config = tiny_config(alone.student.cfg.encoder_tokenizer.tokenizer_model)
+    config.decoder_tokenizer.tokenizer_model = alone.student.cfg.decoder_tokenizer.tokenizer_model
+    config.shared_embeddings = False
+    DistillableMTEncDecModel(config).save_to(str(tmp_path / "nemo.nemo"))
+    nemo = str(tmp_path / "nemo.nemo")
+    for both in ([nemo, str(marian)], [str(marian), nemo]):
+        together = distill(both, teacher_weights=[1, 3])
+        (batch, *_) = together.train_dataloader()
+        parts = [teachers_log_probs(distill(path).teachers, batch).exp() for path in both]
+        found = teachers_log_probs(together.teachers, batch).exp()
+        torch.testing.assert_close(found, parts[0] / 4 + parts[1] * 3 / 4)
+
+
+def test_a_training_records_its_teacher(distill, marian, tmp_path):
+    model = distill(str(marian), {"kl": WORD_LEVEL["kl"]}, teacher_precision="bfloat16")
+    model.trainer.fit(model)
+    assert all(torch.isfinite(loss) for loss in model.step_losses.values())
+    model.save_to(str(tmp_path / "student.nemo"))
+    config = NemoArchive(tmp_path / "student.nemo").config
+    assert config.distilled_with.teachers == [fingerprint(marian)]
+    assert (config.src_language, config.tgt_language) == ("ignore", "ignore")
+    student = DistillableMTEncDecModel.restore_from(str(tmp_path / "student.nemo"), map_location="cpu")
+    assert student.decoder_tokenizer.pad_id == student.decoder_tokenizer.vocab_size - 1
+    assert len(student.translate(["der Hund sieht rot"])) == 1
+
+
+def with_pad_first(path, folder):
+    """The same pieces, with other ids."""
+    proto = sentencepiece_proto(path)
+    kept = list(proto.pieces)
+    del proto.pieces[:]
+    proto.pieces.add(piece="<pad>", score=0.0).type = 3
+    proto.pieces.extend(kept)
+    file = folder / f"pad_first_{path.name}"
+    file.write_bytes(proto.SerializeToString())
+    return file
+
+
+@pytest.mark.parametrize("kind", ["other ids", "sentencepiece_legacy"])
+def test_a_student_with_its_own_file_of_the_same_pieces_learns_the_same(
+    kind, distill, distillation_config, marian, tmp_path
+):
+    same = distill(str(marian), {"kl": WORD_LEVEL["kl"]})
+    for side, name in (("encoder", "source.spm"), ("decoder", "target.spm")):
+        path = with_pad_first(marian / name, tmp_path) if kind == "other ids" else marian / name
+        tokenizer = distillation_config[f"{side}_tokenizer"]
+        tokenizer.update({"tokenizer_model": str(path), "sentencepiece_legacy": kind != "other ids"})
+    distillation_config.shared_embeddings = False
+    distillation_config.distillation.update({"model_path": str(marian), "distill_encoder": False})
+    distillation_config.distillation.loss = {"kl": WORD_LEVEL["kl"]}
+    own = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    pieces = same.student.vocabularies()["decoder"].pieces
+    places = {piece: index for index, piece in enumerate(own.student.vocabularies()["decoder"].pieces)}
+    columns = [places[piece] for piece in pieces]
+    found, expected = {}, {}
+    for model, log_probs in ((same, expected), (own, found)):
+        for batch in model.train_dataloader():
+            tokenizer, labels = model.student.decoder_tokenizer, batch[-1][0]
+            for row, ids in zip(teachers_log_probs(model.teachers, batch), labels):
+                real = ids != tokenizer.pad_id
+                log_probs[tokenizer.ids_to_text(ids[real].tolist())] = row[real]
+    assert set(found) == set(expected)
+    for text, row in found.items():
+        torch.testing.assert_close(row[:, columns], expected[text])
+
+
+@pytest.fixture
+def folder_job(job, marian):
+    def compose_job(*overrides):
+        return job("model.shared_embeddings=false", f"model.distillation.model_path={marian}", *overrides)
+
+    return compose_job
+
+
+def test_the_configuration_is_checked_before_anything_is_loaded(folder_job, nllb, marian, tokenizer):
+    check_distillation_job(folder_job())
+    languages = ("model.distillation.source_language=deu", "model.distillation.target_language=en")
+    check_distillation_job(folder_job(f"model.distillation.model_path={nllb}", *languages))
+    cases = {
+        ("distillation=triple",): "decoder_hidden_states",
+        ("model.distillation.share_encoder=true",): "share_encoder=true",
+        ("model.distillation.same_size_as_teacher=true",): "same_size_as_teacher=true",
+        ("model.distillation.distilbert_initialization=true",): "distilbert_initialization=true",
+        ("model.distillation.source_language=de",): "model.distillation.source_language=de",
+        ("model.multilingual=true", "model.tgt_language=[en,fr]"): "model.multilingual=true",
+        (f"model.distillation.model_path={nllb}",): "model.distillation.target_language has no value",
+        (f"model.distillation.model_path={nllb}", languages[0], "model.distillation.target_language=qq"): "=qq",
+    }
+    for overrides, said in cases.items():
+        assert any(said in problem for problem in problems(check_distillation_job, folder_job(*overrides))), said
+
+
+def test_other_pieces_are_counted_and_named(folder_job, tokenizer):
+    (found,) = problems(check_distillation_job, folder_job(f"model.decoder_tokenizer.tokenizer_model={tokenizer}"))
+    own = sentencepiece_proto(tokenizer)
+    named = [piece.piece for piece in own.pieces if f"'{piece.piece}'" in found]
+    assert "model.decoder_tokenizer" in found and len(named) >= 3 and "equence-level" in found
+
+
+def test_languages_of_a_nemo_teacher_are_those_of_the_model(job):
+    (found,) = problems(check_distillation_job, job("model.distillation.target_language=en"))
+    assert "model.distillation.target_language=en" in found
+
+
+@pytest.mark.parametrize("missing", ["config.json", "target.spm", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_refused(missing, folder_job, corpus, tmp_path):
+    folder = write_folder("marian", tmp_path / "folder", corpus)
+    (folder / missing).unlink()
+    (found,) = problems(check_distillation_job, folder_job(f"model.distillation.model_path={folder}"))
+    assert "model.distillation.model_path" in found and missing.removeprefix("model") in found
+
+
+def test_another_kind_of_model_is_refused_and_its_translations_offered(folder_job, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    (found,) = problems(check_distillation_job, folder_job(f"model.distillation.model_path={tmp_path}"))
+    assert "'t5'" in found and "engine=hugging_face" in found
+
+
+def test_a_cache_is_of_one_direction(folder_job, nllb, corpus, tmp_path):
+    one = ("model.distillation.source_language=de", "model.distillation.target_language=en")
+    cache = make_cache(nllb, tmp_path / "cache", [corpus / "train.de"], *one)
+    with pytest.raises(ConfigurationError, match="languages was"):
+        other = (one[0], "model.distillation.target_language=fr")
+        check_caching(caching_config(nllb, cache, [corpus / "train.de"], *other))
+    reads = (f"model.distillation.model_path={nllb}", f"model.distillation.teacher_cache={cache}")
+    check_distillation_job(folder_job(*reads, *one))
+    (found,) = problems(check_distillation_job, folder_job(*reads, *other))
+    assert "model.distillation.target_language=fr" in found and "made with en" in found
+
+
+def test_a_cache_without_languages_names_them(nllb, corpus, tmp_path):
+    with pytest.raises(ConfigurationError, match="model.distillation.source_language has no value"):
+        check_caching(caching_config(nllb, tmp_path / "cache", [corpus / "train.de"]))
+
+
+def test_pairs_longer_than_its_positions_are_refused(distill, marian, distillation_config, tmp_path):
+    for side, word in (("src", "Hund"), ("tgt", "dog")):
+        (tmp_path / side).write_text(f"{word}\n{' '.join([word] * 40)}\n")
+        distillation_config.train_ds[f"{side}_file_name"] = str(tmp_path / side)
+    with pytest.raises(ConfigurationError, match="of the teacher's encoder"):
+        distill(str(marian))
+
+
+def test_its_parameters_are_counted_without_loading_it(folder, teacher):
+    count = archive_parameters(teacher_archive(folder))
+    assert count.total == sum(parameter.numel() for parameter in teacher.model.parameters())
