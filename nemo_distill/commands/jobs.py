@@ -8,7 +8,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import hydra
 from hydra.errors import ConfigCompositionException, OverrideParseException, SearchPathException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill import __version__
 
@@ -102,7 +103,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
     """Decorates a job like `hydra.main`.
 
     For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
-    to 2. A crash of the job still gives 1.
+    to 2, and says which keys there are in place of an unknown one. A crash of the job still gives 1.
     """
 
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:
@@ -113,13 +114,24 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
             try:
                 run()
             except SystemExit as end:
-                if end.code == 1 and isinstance(end.__context__, MISTAKES):
-                    sys.exit(2)
-                raise
+                if end.code != 1 or not isinstance(mistake := end.__context__, MISTAKES):
+                    raise
+                print(*_known_keys(mistake.__cause__), sep="\n", file=sys.stderr)
+                sys.exit(2)
 
         return main
 
     return decorated
+
+
+def _known_keys(error: BaseException | None) -> Iterator[str]:
+    """Yields a sentence with the keys that Hydra's user may have meant, if the error is of an unknown key."""
+    if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig):
+        keys = [str(key) for key in error.parent_node if key != "hydra"]
+        place = (error.full_key or "").rpartition(".")[0]
+        if closest := difflib.get_close_matches(str(error.key), keys, n=1):
+            yield f"Did you mean '{closest[0]}'?"
+        yield f"The keys {f'of {place}' if place else 'here'} are {', '.join(sorted(keys))}."
 
 
 def main() -> None:

@@ -156,6 +156,7 @@ def run(tmp_path):
     [
         (["crash=null"], 0, "crash=None"),
         (["crsh=1"], 2, "Could not override 'crsh'"),
+        (["crsh=1"], 2, "Did you mean 'crash'?\nThe keys here are crash.\n"),
         (["crash=[1"], 2, "no viable alternative"),
         (["--config-name=other"], 2, "Cannot find primary config 'other'"),
         (["--config-dir=nowhere"], 2, "nowhere' not found"),
