@@ -1,5 +1,6 @@
 """The fields of the `distillation` section that all kinds of models share."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import torch
@@ -7,6 +8,8 @@ from pydantic import Field
 
 from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import section
+
+CACHED_TENSORS = ("log_probs", "nll")  # the teacher tensors that a teacher cache provides
 
 
 @section
@@ -60,6 +63,10 @@ class DistillationSection:
     def teachers(self) -> list[str]:
         """The teachers' `.nemo` files."""
         return [self.model_path] if isinstance(self.model_path, str) else list(self.model_path or ())
+
+    def given_by_teacher(self) -> tuple[Collection[str] | None, str]:
+        """Returns the only tensors that losses can read from the teacher (None: all), and what gives only these."""
+        return (CACHED_TENSORS if self.teacher_cache else None), "a teacher cache stores"
 
     @property
     def student_weight(self) -> Schedule:

@@ -8,6 +8,7 @@ from nemo_distill.losses.kl_divergence import KLDivergenceLoss
 from nemo_distill.losses.mean_squared_error import MeanSquaredErrorLoss
 from nemo_distill.losses.reverse_kl_divergence import ReverseKLDivergenceLoss
 from nemo_distill.losses.selective import SelectiveDistillationLoss
+from nemo_distill.losses.span_likelihood import SpanLikelihoodLoss
 from nemo_distill.losses.top_one_ranking import TopOneRankingLoss
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "MeanSquaredErrorLoss",
     "ReverseKLDivergenceLoss",
     "SelectiveDistillationLoss",
+    "SpanLikelihoodLoss",
     "TopOneRankingLoss",
 ]

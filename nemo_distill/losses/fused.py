@@ -57,6 +57,7 @@ def fused_losses(
     weights: Sequence[float],
     temperature: float = 1.0,
     labels: SmoothedLabels | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Returns the mean of each loss over the real tokens, equal to the values of the plain losses.
 
@@ -72,6 +73,8 @@ def fused_losses(
         weights: the expected weight of each loss in the total, and last that of `labels` if given.
         temperature: T. The loss on `labels` always uses temperature 1.
         labels: (B, T). If given, the negative log-likelihood of these labels is added as the last loss.
+        pairs: (B, T), true where the teacher has a distribution; the means of `losses` are over these real tokens.
+            None: it has one everywhere.
 
     Returns:
         (K,), one value per weight. If no token is real, all values and gradients are 0.
@@ -85,8 +88,15 @@ def fused_losses(
     if torch.is_autocast_enabled(device):
         precision = torch.get_autocast_dtype(device)
         teacher = teacher and teacher.to(precision)
-    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision)
+    shares = None if pairs is None else _shares(mask.bool(), pairs)
+    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision, shares)
     return _FusedLosses.apply(student.hidden_states, student.weight, student.bias, objective, tuple(weights))
+
+
+def _shares(mask: Tensor, pairs: Tensor) -> Tensor:
+    """Returns (B, T), the factor that turns a mean over real tokens into one over those that are paired."""
+    paired = mask & pairs
+    return paired * (mask.sum() / paired.sum().clamp(min=1))
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class _Objective:
     """The losses to compute from the student's logits.
 
     `tokens` (N, 2) are the sentence and position indices of the real tokens. The matrix products are in `precision`.
+    `shares` (B, T) multiply the losses on distributions.
     """
 
     teacher: TeacherDistributions | None
@@ -102,6 +113,7 @@ class _Objective:
     labels: SmoothedLabels | None
     tokens: Tensor
     precision: torch.dtype
+    shares: Tensor | None = None
 
     def evaluate(
         self, student: Projection, weights: Sequence[float], needed: Sequence[bool]
@@ -135,7 +147,8 @@ class _Objective:
 
     def _select(self, tokens: Tokens | slice) -> "_Objective":
         teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
-        return replace(self, teacher=teacher, labels=labels)
+        shares = None if self.shares is None else self.shares[tokens]
+        return replace(self, teacher=teacher, labels=labels, shares=shares)
 
     def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of the losses over R tokens, and the gradient (R, V) of the weighted total."""
@@ -143,6 +156,8 @@ class _Objective:
         student = logits.tempered_log_probs(self.temperature)
         for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
             scale = loss.scale(self.temperature)
+            if self.shares is not None:
+                value, gradient = value * self.shares, gradient.mul_(self.shares.unsqueeze(-1))
             values.append(scale * value.sum())
             total = _add(total, gradient, weight * scale / self.temperature)
         if self.labels:

@@ -1,6 +1,6 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,10 +18,12 @@ REGISTERED_TENSORS = (
     "log_probs",
     "projection",
     "nll",
+    "spans",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
+OF_OTHER_VOCABULARIES = ("log_probs", "spans")  # the tensors of a teacher with other pieces than its student
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 LayerRule = Annotated[
     Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
@@ -58,12 +60,27 @@ class TranslationDistillation(DistillationSection):
     """The weights that `distilbert_initialization` copies."""
     same_size_as_teacher: bool = False
     """Copy `model.encoder`, `model.decoder`, `model.head` and `shared_embeddings` from the teacher's config."""
+    across_vocabularies: bool = False
+    """The student has other tokenizers than its teacher. Distributions are compared at the positions that both
+    segmentations of the target have; the student's own loss must train the others."""
     share_encoder: bool = False
     """Use the teacher's encoder, frozen, in the student. It runs once for both, and only the decoder is trained."""
     mix: MixSection = Field(default_factory=MixSection)
     """A mix of corpora to train on, instead of `train_ds` alone."""
     noise: SourceNoise = Field(default_factory=SourceNoise)
     """Noise in the source sentences that the student reads. The teacher reads them without noise."""
+
+    def given_by_teacher(self) -> tuple[Collection[str] | None, str]:
+        given, reason = super().given_by_teacher()
+        if self.across_vocabularies:
+            given = [name for name in OF_OTHER_VOCABULARIES if given is None or name in given]
+            return given, f"{reason} across vocabularies" if self.teacher_cache else "a teacher of other pieces gives"
+        if given is None:
+            given, reason = (
+                [name for name in REGISTERED_TENSORS if name != "spans"],
+                "a teacher of the same pieces gives",
+            )
+        return given, reason
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

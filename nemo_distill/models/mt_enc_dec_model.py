@@ -39,8 +39,14 @@ from nemo_distill.models.initialization import (
 )
 from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
-from nemo_distill.models.pairing import KEY, pairing_problems, tokenizer_problems, weight_problems
+from nemo_distill.models.pairing import KEY, or_across, pairing_problems, vocabulary_problems, weight_problems
 from nemo_distill.models.positions import check_positions, check_width
+from nemo_distill.models.retokenized_teacher import (
+    NemoPieceTeacher,
+    RetokenizedTeacher,
+    projected_by,
+    retokenizer,
+)
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary
@@ -76,6 +82,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
+    _across_vocabularies = False  # True if a teacher may have other pieces
     _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
@@ -239,6 +246,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
 
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+        self._across_vocabularies = distillation.across_vocabularies
         if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
@@ -260,16 +268,27 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     def validate_distillation_model(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> list[str]:
         if isinstance(teacher, CachedTeacher):
-            return teaching_problems(self.cfg, teacher.archive.config) or tokenizer_problems(self.cfg, teacher.archive)
+            problems = teaching_problems(self.cfg, teacher.archive.config)
+            return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
         if problems := teaching_problems(self.cfg, teacher.cfg):
             return problems
-        return pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual))
+        return [] if self._across_vocabularies else self._differences_from(teacher)
 
-    def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> None:
-        if isinstance(teacher, DistillableMTEncDecModel):
-            teacher._tag = teacher_tag(teacher, self.cfg)
-            if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
-                check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
+    def _differences_from(self, teacher: "DistillableMTEncDecModel") -> list[str]:
+        return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
+
+    def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> DistillationMixin:
+        if not isinstance(teacher, DistillableMTEncDecModel):
+            return teacher
+        teacher._tag = teacher_tag(teacher, self.cfg)
+        if self._across_vocabularies and self._differences_from(teacher):
+            words = teacher._tag.words if teacher._tag else teacher.decoder_vocab_size
+            reader = NemoPieceTeacher(teacher, projected_by(teacher))
+            tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
+            return RetokenizedTeacher(teacher, retokenizer(reader, *tokenizers, words))
+        if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
+            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(teacher._tag))
+        return teacher
 
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.

@@ -41,6 +41,7 @@ from nemo_distill.nemo_files.translation_archive import archived_vocabulary, tra
 from nemo_distill.text.files import is_file
 
 KEY = "init_from_nemo_model"
+ACROSS = "model.distillation.across_vocabularies"
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
@@ -53,6 +54,55 @@ def pairing_problems(
         for side in SIDES
         for problem in vocabulary_differences(f"model.{side}_tokenizer", student[side], other[side], whose)
     ]
+
+
+def or_across(differences: Sequence[str]) -> list[str]:
+    """Returns sentences about differences from the teacher's vocabulary, with the key that allows them."""
+    return [f"{one.removesuffix('.')}; {ACROSS}=true allows another vocabulary." for one in differences]
+
+
+def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]) -> list[str]:
+    """Returns the reasons why a teacher with other pieces cannot read for a student, one sentence each.
+
+    Args:
+        model: the student's config.
+        differences: what differs between the vocabularies.
+    """
+    where, problems = f"{ACROSS}=true", []
+    for key in (f"{side}_tokenizer" for side in SIDES):
+        if not (model.get(key) or {}).get("tokenizer_model"):
+            problems.append(f"{where}: model.{key}.tokenizer_model has no value; name the student's tokenizer.")
+    if not differences and not problems:
+        problems.append(f"{where} has no effect, because the student has its teacher's vocabulary; set it to false.")
+    if (model.get("decoder_tokenizer") or {}).get("r2l"):
+        problems.append(f"{where}: positions are paired from left to right; set model.decoder_tokenizer.r2l=false.")
+    if model.get("multilingual"):
+        problems.append(f"{where}: not supported with model.multilingual=true; train a student for each language.")
+    return problems
+
+
+def training_across_problems(distillation: TranslationDistillation) -> list[str]:
+    """Returns a sentence for each option that a training across vocabularies rules out."""
+    where, problems = f"{ACROSS}=true", []
+    if distillation.share_encoder:
+        problems.append(
+            f"{where}: the teacher's encoder reads other pieces; set model.distillation.share_encoder=false."
+        )
+    if distillation.distilbert_initialization and distillation.initialization.embeddings:
+        problems.append(
+            f"{where}: the teacher's embeddings are of other pieces; set "
+            "model.distillation.initialization.embeddings=false."
+        )
+    spans = any(
+        str(node.get("_target_")).endswith("SpanLikelihoodLoss") and node.get("weight", 1) != 0
+        for node in distillation.loss.values()
+    )
+    if distillation.student_weight.is_zero and not spans:
+        problems.append(
+            f"{where}: only the student's own loss trains the positions that the teacher's segmentation lacks; set "
+            "model.distillation.student_train_loss_weight above 0, as distillation=word_level does."
+        )
+    return problems
 
 
 def reading_order_problems(
@@ -81,11 +131,10 @@ def reading_order_problems(
     return problems
 
 
-def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
+def vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
     """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
-    return [
-        problem for pair in _vocabulary_pairs(model, archive, archive) for problem in vocabulary_differences(*pair)
-    ]
+    pairs = _vocabulary_pairs(model, archive, archive)
+    return or_across([problem for pair in pairs for problem in vocabulary_differences(*pair)])
 
 
 def check_teachers(
@@ -104,7 +153,11 @@ def check_teachers(
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
     problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
-    problems += [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    differences = [problem for pair in pairs for problem in vocabulary_differences(*pair)]
+    if distillation.across_vocabularies:
+        problems += reading_across_problems(model, differences) + training_across_problems(distillation)
+    else:
+        problems += or_across(differences)
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
     if distillation.same_size_as_teacher:
