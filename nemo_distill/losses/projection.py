@@ -83,6 +83,10 @@ class Logits:
         """Returns the logits of some tokens. A slice yields a view."""
         return Logits(self.values[tokens])
 
+    def to(self, dtype: torch.dtype) -> "Logits":
+        """Returns itself. There are no matrices to convert."""
+        return self
+
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T) (..., V) (Hinton et al. 2015, eq. 1). Overwrites the logits."""
         values = self.values if temperature == 1 else self.values.div_(temperature)

@@ -272,16 +272,15 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
         if problems := teaching_problems(self.cfg, teacher.cfg):
             return problems
-        return [] if self._across_vocabularies else self._differences_from(teacher)
-
-    def _differences_from(self, teacher: "DistillableMTEncDecModel") -> list[str]:
+        if self._across_vocabularies:
+            return []
         return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
 
     def adapt_teacher(self, teacher: "DistillableMTEncDecModel | CachedTeacher") -> DistillationMixin:
         if not isinstance(teacher, DistillableMTEncDecModel):
             return teacher
         teacher._tag = teacher_tag(teacher, self.cfg)
-        if self._across_vocabularies and self._differences_from(teacher):
+        if self._across_vocabularies:
             words = teacher._tag.words if teacher._tag else teacher.decoder_vocab_size
             reader = NemoPieceTeacher(teacher, projected_by(teacher))
             tokenizers = self.encoder_tokenizer, self.decoder_tokenizer

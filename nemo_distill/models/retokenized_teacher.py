@@ -4,7 +4,6 @@ The ids of a batch become text, and the text becomes the teacher's ids. Its dist
 that both segmentations of the target have, and turned into distributions over the student's pieces.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +21,6 @@ from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import check_width
 from nemo_distill.text.segmentations import UNKNOWN, Pieces, align, piece_map
 
-BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 Rows = Sequence[Sequence[int]]  # the ids of some sentences, without special ids
 
 
@@ -54,7 +52,7 @@ def pieces_of(tokenizer: Any) -> Pieces:
             return UNKNOWN if index == special["unk"] else b""
         (piece,) = tokenizer.ids_to_tokens([index])
         if is_sentencepiece and index < tokenizer.original_vocab_size and model.is_byte(index):
-            return bytes.fromhex(BYTE_PIECE.fullmatch(piece)[1])
+            return bytes([int(piece[1:-1], 16)])  # <0xE2>
         return piece.encode()
 
     # youtokentome's own method, because NeMo's applies BPE-dropout.
@@ -90,10 +88,10 @@ def _padded(rows: Rows, pieces: Pieces) -> Tensor:
     return torch.tensor([[*row, *[pieces.special_ids["pad"]] * (width - len(row))] for row in rows])
 
 
-def projected_by(model: DistillationMixin) -> Callable[[list[Tensor]], Projection]:
-    """Returns a function that runs a distillable model as teacher on a batch, and returns what it projects."""
+def projected_by(model: DistillationMixin) -> Callable[[list[Tensor]], Any]:
+    """Returns a function that runs a distillable model as teacher on a batch, and returns its `Projection`."""
 
-    def run(batch: list[Tensor]) -> Projection:
+    def run(batch: list[Tensor]) -> Any:
         registry = DistillationRegistry({(Role.TEACHER, PROJECTION)})
         with model.distillation_pass(Role.TEACHER, registry):
             model.distillation_forward(batch)

@@ -44,6 +44,7 @@ class CacheSource(TypedDict):
     dtype: str
     precision: NotRequired[str]
     data: NotRequired[list[FileEntry]]
+    student_tokenizers: NotRequired[dict[str, str]]
 
 
 @with_config(OPEN)
