@@ -17,7 +17,12 @@ from nemo_distill.config.known_keys import unknown_keys
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.models.distillation_section import read_distillation
-from nemo_distill.models.pairing import model_vocabulary, reading_across_problems, vocabulary_problems
+from nemo_distill.models.pairing import (
+    model_vocabulary,
+    reading_across_problems,
+    reading_order_problems,
+    vocabulary_problems,
+)
 from nemo_distill.models.student_config import TOKENIZERS, missing_languages, student_tokenizers
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import (
@@ -192,8 +197,9 @@ def _across_problems(model: Mapping[str, Any]) -> list[str]:
         return []
     problems = [problem for side in SIDES for problem in tokenizer_section_problems(side, model, True)]
     if not problems:
-        differences = vocabulary_problems(model, NemoArchive(model["distillation"]["model_path"]))
-        problems = reading_across_problems(model, differences)
+        archive = NemoArchive(model["distillation"]["model_path"])
+        problems = reading_across_problems(model, vocabulary_problems(model, archive))
+        problems += reading_order_problems(model, archive.config)
     return problems
 
 

@@ -92,7 +92,7 @@ class DistillationModelPT(ModelPT):
         )
         self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
-        problems += teachers.problems(self.loss_terms) + unread_problems(self.loss_terms, *section.given_by_teacher())
+        problems += teachers.problems(self.loss_terms) + unread_problems(self.loss_terms, section)
         if section.teacher_cache:
             kept = teachers.first.record["cached"]["k"]
             problems += cached_teacher_problems(self.loss_terms, section.teacher_cache_tail, kept)

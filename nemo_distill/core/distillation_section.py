@@ -1,11 +1,11 @@
 """The fields of the `distillation` section that all kinds of models share."""
 
-from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
+from nemo_distill.config.checks import listing
 from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import section
 
@@ -64,9 +64,11 @@ class DistillationSection:
         """The teachers' `.nemo` files."""
         return [self.model_path] if isinstance(self.model_path, str) else list(self.model_path or ())
 
-    def given_by_teacher(self) -> tuple[Collection[str] | None, str]:
-        """Returns the only tensors that losses can read from the teacher (None: all), and what gives only these."""
-        return (CACHED_TENSORS if self.teacher_cache else None), "a teacher cache stores"
+    def why_unread(self, name: str) -> str | None:
+        """Returns why losses cannot read a tensor from the teacher, without the end of the sentence; else None."""
+        if self.teacher_cache and name not in CACHED_TENSORS:
+            return f"a teacher cache stores only {listing(CACHED_TENSORS)}"
+        return None
 
     @property
     def student_weight(self) -> Schedule:

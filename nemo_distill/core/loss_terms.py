@@ -225,28 +225,27 @@ def loss_problems(
         where: the key of the section, for the messages.
     """
     terms, problems = build_loss_terms(nodes, section.allowed_targets, registered, widths, where)
-    problems += unread_problems(terms, *section.given_by_teacher(), where)
+    problems += unread_problems(terms, section, where)
     if section.teacher_cache:
         problems += cached_teacher_problems(terms, section.teacher_cache_tail, where=where)
     return problems or nothing_to_train_on(terms, section.student_weight, where)
 
 
 def unread_problems(
-    terms: Collection[LossTerm], given: Collection[str] | None, reason: str, where: str = "distillation"
+    terms: Collection[LossTerm], section: DistillationSection, where: str = "distillation"
 ) -> list[str]:
     """Returns a sentence for each loss that reads a tensor which the teacher does not give.
 
     Args:
         terms: the losses.
-        given: the tensors that the teacher gives; None: all.
-        reason: what gives only these, with its verb.
+        section: the section that names the teacher.
         where: the key of the section, for the messages.
     """
     return [
-        f"{where}.loss.{term.name} reads the teacher's '{name}', but {reason} only {listing(given)}."
+        f"{where}.loss.{term.name} reads the teacher's '{name}', but {reason}."
         for term in terms
         for role, name in consumed_tensors(term.loss).values()
-        if given is not None and role is Role.TEACHER and name not in given
+        if role is Role.TEACHER and (reason := section.why_unread(name))
     ]
 
 

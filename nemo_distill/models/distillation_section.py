@@ -1,10 +1,11 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nemo_distill.config.checks import listing
 from nemo_distill.config.known_values import Count
 from nemo_distill.config.schedule import Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, section
@@ -70,17 +71,12 @@ class TranslationDistillation(DistillationSection):
     noise: SourceNoise = Field(default_factory=SourceNoise)
     """Noise in the source sentences that the student reads. The teacher reads them without noise."""
 
-    def given_by_teacher(self) -> tuple[Collection[str] | None, str]:
-        given, reason = super().given_by_teacher()
-        if self.across_vocabularies:
-            given = [name for name in OF_OTHER_VOCABULARIES if given is None or name in given]
-            return given, f"{reason} across vocabularies" if self.teacher_cache else "a teacher of other pieces gives"
-        if given is None:
-            given, reason = (
-                [name for name in REGISTERED_TENSORS if name != "spans"],
-                "a teacher of the same pieces gives",
-            )
-        return given, reason
+    def why_unread(self, name: str) -> str | None:
+        if self.across_vocabularies and name not in OF_OTHER_VOCABULARIES:
+            return f"across vocabularies, a teacher gives only {listing(OF_OTHER_VOCABULARIES)}"
+        if name == "spans" and not self.across_vocabularies:
+            return "teachers give them only with across_vocabularies=true"
+        return super().why_unread(name)
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

@@ -74,8 +74,11 @@ def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]
             problems.append(f"{where}: model.{key}.tokenizer_model has no value; name the student's tokenizer.")
     if not differences and not problems:
         problems.append(f"{where} has no effect, because the student has its teacher's vocabulary; set it to false.")
-    if (model.get("decoder_tokenizer") or {}).get("r2l"):
-        problems.append(f"{where}: positions are paired from left to right; set model.decoder_tokenizer.r2l=false.")
+    problems += [
+        f"{where}: positions are paired from left to right; set model.{side}_tokenizer.r2l=false."
+        for side in SIDES
+        if (model.get(f"{side}_tokenizer") or {}).get("r2l")
+    ]
     if model.get("multilingual"):
         problems.append(f"{where}: not supported with model.multilingual=true; train a student for each language.")
     return problems

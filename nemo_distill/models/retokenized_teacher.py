@@ -48,10 +48,10 @@ def pieces_of(tokenizer: Any) -> Pieces:
     special["unk"] = model.unk_id() if is_sentencepiece else tokenizer.unk_id
 
     def surface(index: int) -> bytes:
-        if index in special.values():
-            return UNKNOWN if index == special["unk"] else b""
+        if index in special.values() or index >= getattr(tokenizer, "original_vocab_size", tokenizer.vocab_size):
+            return UNKNOWN if index == special["unk"] else b""  # NeMo may have added special pieces at the end
         (piece,) = tokenizer.ids_to_tokens([index])
-        if is_sentencepiece and index < tokenizer.original_vocab_size and model.is_byte(index):
+        if is_sentencepiece and model.is_byte(index):
             return bytes([int(piece[1:-1], 16)])  # <0xE2>
         return piece.encode()
 
@@ -74,18 +74,23 @@ class NemoPieceTeacher:
 
     def distributions(self, sources: Rows, targets: Rows) -> Projection | Logits:
         src_ids, tgt_ids = (
-            _padded([[pieces.special_ids["bos"], *row, pieces.special_ids["eos"]] for row in rows], pieces)
+            _padded(
+                [[pieces.special_ids["bos"], *row, pieces.special_ids["eos"]] for row in rows],
+                pieces.special_ids["pad"],
+            )
             for rows, pieces in ((sources, self.source), (targets, self.target))
         )
         src_mask, tgt_mask = src_ids != self.source.special_ids["pad"], tgt_ids != self.target.special_ids["pad"]
         check_width(self.model.cfg, encoder=src_ids.shape[1], decoder=tgt_ids.shape[1] - 1)
         batch = [src_ids, src_mask.long(), tgt_ids[:, :-1], tgt_mask[:, :-1].long(), tgt_ids[:, 1:]]
-        return self.run([tensor.to(self.model.device) for tensor in batch])
+        device = next(self.model.parameters()).device  # `model.device` does not follow a teacher
+        return self.run([tensor.to(device) for tensor in batch])
 
 
-def _padded(rows: Rows, pieces: Pieces) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[pieces.special_ids["pad"]] * (width - len(row))] for row in rows])
+def _padded(rows: Rows, filler: int, width: int = 0) -> Tensor:
+    """Returns the rows as a tensor (B, W), with at least `width` columns."""
+    width = max(width, *map(len, rows))
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
 
 
 def projected_by(model: DistillationMixin) -> Callable[[list[Tensor]], Any]:
@@ -136,9 +141,8 @@ class Retokenizer:
 
     def __init__(self, teacher: PieceTeacher, source: Pieces, target: Pieces, teacher_vocab_size: int):
         self.teacher, self.source, self.target = teacher, source, target
-        ids = np.full(
-            teacher_vocab_size, len(target.surfaces)
-        )  # an output may have more columns than there are pieces
+        # An output may have more columns than there are pieces.
+        ids = np.full(teacher_vocab_size, len(target.surfaces))
         found = piece_map(teacher.target, target)[:teacher_vocab_size]
         ids[: len(found)] = found
         self.piece_map = PieceMap(torch.from_numpy(ids), len(target.surfaces))
@@ -151,26 +155,22 @@ class Retokenizer:
             with_spans: whether to return spans.
         """
         src_ids, labels = batch[0], batch[-1]
+        theirs = self.teacher.target
         sources = [self.teacher.source.encode(self.source.text(row)) for row in _without_special(src_ids, self.source)]
         own_rows = _without_special(labels, self.target)
-        their_rows = [self.teacher.target.encode(self.target.text(row)) for row in own_rows]
-        alignments = [align(*rows, self.target, self.teacher.target) for rows in zip(own_rows, their_rows)]
+        their_rows = [theirs.encode(self.target.text(row)) for row in own_rows]
+        alignments = [align(*rows, self.target, theirs) for rows in zip(own_rows, their_rows)]
         distributions = self.teacher.distributions(sources, their_rows)
-        positions = torch.full(labels.shape, -1)
-        for row, alignment in zip(positions, alignments):
-            row[: len(alignment.positions)] = torch.tensor(alignment.positions)
-        positions = positions.to(labels.device)
-        found = positions.clamp(min=0)
-        their_labels = _padded(
-            [[*row, self.teacher.target.special_ids["eos"]] for row in their_rows], self.teacher.target
-        )
-        their_labels = their_labels.to(labels.device)
-        mapped = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), the student's piece at each position
-        pairs = (positions >= 0) & (mapped.gather(1, found) == labels)
-        spans = (
-            self._spans(labels, their_labels, [one.spans for one in alignments], distributions) if with_spans else []
-        )
-        return Retokenized(MappedDistributions(distributions, found, self.piece_map), pairs, spans)
+        their_labels = _padded([[*row, theirs.special_ids["eos"]] for row in their_rows], theirs.special_ids["pad"])
+        their_labels = their_labels.to(labels.device)  # (B, T')
+        positions = _padded([one.positions for one in alignments], -1, labels.shape[1]).to(labels.device)  # (B, T)
+        begun = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), of the student, by the teacher's piece
+        pairs = (positions >= 0) & (begun.gather(1, positions.clamp(min=0)) == labels)
+        mapped = MappedDistributions(distributions, positions.clamp(min=0), self.piece_map)
+        if not with_spans:
+            return Retokenized(mapped, pairs, [])
+        spans = [one.spans for one in alignments]
+        return Retokenized(mapped, pairs, self._spans(labels, their_labels, spans, distributions))
 
     def _spans(
         self, labels: Tensor, their_labels: Tensor, spans: list[list[tuple[int, int, int, int]]], distributions: Any

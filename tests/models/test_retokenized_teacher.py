@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.models.retokenized_teacher import (
     NemoPieceTeacher,
@@ -182,6 +183,52 @@ def test_teachers_of_other_and_of_the_same_pieces_are_averaged(distill, teacher_
     fused = model.distillation_losses(batch)
     model.fused = False
     torch.testing.assert_close(model.distillation_losses(batch)["kl"], fused["kl"], rtol=1e-5, atol=1e-6)
+
+
+def registered(model, batch):
+    """What the teacher registers for a batch."""
+    registry = DistillationRegistry({(Role.TEACHER, "log_probs")})
+    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
+        model.teacher.distillation_forward(batch)
+    return registry
+
+
+def test_a_youtokentome_student_learns_from_a_sentencepiece_teacher(distill, yttm_tokenizer, distillation_config):
+    for side in ("encoder", "decoder"):
+        distillation_config[f"{side}_tokenizer"].update({"library": "yttm", "bpe_dropout": 0.3})
+    model, trainer = distill({"kl": WORD_LEVEL["kl"]} | SPANS, own=yttm_tokenizer)
+    batch = next(iter(model.train_dataloader()))
+    real = batch[-1].squeeze(0) != model.student.decoder_tokenizer.pad_id
+    assert 0.2 < registered(model, batch).pairs[real].float().mean() < 1
+    trainer.fit(model)
+    assert all(value.isfinite() and value > 0 for value in model.step_losses.values())
+
+
+def test_a_teacher_with_language_tags_reads_the_tag_in_front_of_its_own_pieces(
+    distill, distillation_config, tokenizer, tmp_path
+):
+    torch.manual_seed(3)
+    legacy = {f"{side}_tokenizer": {"sentencepiece_legacy": True} for side in ("encoder", "decoder")}
+    tags = {"multilingual": True, "src_language": "de", "tgt_language": ["en", "fr"], **legacy}
+    tagged = DistillableMTEncDecModel(OmegaConf.merge(tiny_config(tokenizer), tags)).eval()
+    tagged.save_to(str(tmp_path / "tagged.nemo"))
+    distillation_config.update({"src_language": "de", "tgt_language": "fr"})
+    model, _ = distill({"kl": WORD_LEVEL["kl"]}, model_path=str(tmp_path / "tagged.nemo"))
+    teacher = model.teacher.model
+    assert teacher._tag.index == teacher.multilingual_lang_to_id["fr"]
+    registry = registered(model, next(iter(model.train_dataloader())))
+    log_probs = registry.get(Role.TEACHER, "log_probs")
+    assert log_probs.shape[-1] == 40 and registry.pairs.any()
+    torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:2]))
+
+
+def test_a_batch_that_is_too_long_for_the_teachers_learned_positions_is_told(distill, tokenizer, tmp_path):
+    short = {"learn_positional_encodings": True, "max_sequence_length": 6}
+    DistillableMTEncDecModel(tiny_config(tokenizer, seed_size=short)).save_to(str(tmp_path / "short.nemo"))
+    model, _ = distill({"kl": WORD_LEVEL["kl"]}, model_path=str(tmp_path / "short.nemo"))
+    with pytest.raises(DataError, match="learned only 6 positions"):
+        for batch in model.train_dataloader():
+            model.distillation_losses(batch)
 
 
 @pytest.fixture(scope="module")
