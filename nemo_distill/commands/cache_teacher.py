@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.commands.training import checked, plain_errors
-from nemo_distill.commands.training_check import tarred_problems
+from nemo_distill.commands.training_check import tarred_problems, tokenizer_section_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys
@@ -18,8 +18,14 @@ from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.models.distillation_section import read_distillation
-from nemo_distill.models.pairing import hugging_face_problems
-from nemo_distill.models.student_config import missing_languages
+from nemo_distill.models.pairing import (
+    hugging_face_problems,
+    model_vocabulary,
+    reading_across_problems,
+    reading_order_problems,
+    vocabulary_problems,
+)
+from nemo_distill.models.student_config import TOKENIZERS, missing_languages, student_tokenizers
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import (
     LANGUAGE_KEYS,
@@ -58,7 +64,8 @@ class CachingJob:
     Args:
         train_ds: the data section of the training, with the cache's batch size.
         precision: the precision in which the teacher computes.
-        student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
+        student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache, and their
+            tokenizers, if they are others than the teacher's.
         languages: the source and target language of a Hugging Face teacher of several.
     """
 
@@ -79,9 +86,13 @@ class CachingJob:
         """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
         from nemo_distill.models.cached_teacher import TranslationTeacher  # NeMo's import takes many seconds
         from nemo_distill.models.scoring import warn_of_reversed_section
+        from nemo_distill.nemo_files.nemo_tokenizers import load_nemo_tokenizers
 
         train_ds = OmegaConf.create(dict(self.train_ds))
-        teacher = TranslationTeacher(self.teacher, train_ds, device, self.precision, self.student, self.languages)
+        tokenizers = load_nemo_tokenizers(self.student) if TOKENIZERS[0] in self.student else None
+        teacher = TranslationTeacher(
+            self.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
+        )
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
         return teacher
@@ -116,16 +127,20 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     settings, problems = read_section(CacheSection, values.get("cache"), "cache")
     problems += _job_problems(cfg, values)
     if settings and not problems:
-        problems = _teacher_problems(model, settings.k)
+        problems = _across_problems(model) or _teacher_problems(model, settings.k)
     if settings is None or problems:
         raise ConfigurationError(problems)
     teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
     archive, student = teacher_archive(teacher), _languages(model)
     languages = tuple(model["distillation"].get(key) for key in LANGUAGES)
+    across = bool(model["distillation"].get("across_vocabularies"))
+    if across:
+        student |= {key: model[key] for key in TOKENIZERS}
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(archive),
         **({"languages": languages} if any(languages) else {}),
+        **({"student_tokenizers": student_tokenizers(model)} if across else {}),
         **({"tags": tags} if (tags := read_tags(student, archive.config)) else {}),
         **settings.depends_on(),
         **pair_selection(train_ds),
@@ -182,6 +197,19 @@ def _path_problems(path: Any) -> list[str]:
     return []
 
 
+def _across_problems(model: Mapping[str, Any]) -> list[str]:
+    """Returns the problems of the student's tokenizers, if they are not the teacher's."""
+    section, _ = read_distillation(model, "model.distillation")
+    if section is None or not section.across_vocabularies:
+        return []
+    problems = [problem for side in SIDES for problem in tokenizer_section_problems(side, model, True)]
+    if not problems:
+        archive = NemoArchive(model["distillation"]["model_path"])
+        problems = reading_across_problems(model, vocabulary_problems(model, archive))
+        problems += reading_order_problems(model, archive.config)
+    return problems
+
+
 def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
     """Returns a sentence for each setting that a readable teacher cannot follow."""
     archive, student = teacher_archive(model["distillation"]["model_path"]), _languages(model)
@@ -189,9 +217,12 @@ def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
     problems = teaching_problems(student, archive.config)
     problems += hugging_face_problems(replace(section, teacher_cache=None), [archive]) if section else []
     problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})
-    vocabulary = archived_vocabulary(archive, "decoder")
+    if model["distillation"].get("across_vocabularies"):
+        vocabulary, whose = model_vocabulary("decoder", model), "student"
+    else:
+        vocabulary, whose = archived_vocabulary(archive, "decoder"), "teacher"
     if k is not None and vocabulary is not None and k > (most := len(vocabulary.pieces)):
-        problems.append(f"cache.k={k}: the teacher knows {most} words; null keeps all of them.")
+        problems.append(f"cache.k={k}: the {whose} knows {most} words; null keeps all of them.")
     return problems
 
 

@@ -153,7 +153,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     if cfg.get("do_testing", False) and not model.get("test_ds"):
         problems.append("model.test_ds is missing, and do_testing=true needs it.")
     for side in SIDES:
-        problems += _tokenizer_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
+        problems += tokenizer_section_problems(side, model, tokenizers_required and not model.get("preproc_out_dir"))
     problems = list(dict.fromkeys(problems + training_text_problems(model)))
     return problems + _size_problems(model) + _head_problems(model.get("head") or {})
 
@@ -234,13 +234,20 @@ def _odd_data(model: Mapping[str, Any]) -> list[str]:
     return unread_files(model) + untokenized_text(model) + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
-def _tokenizer_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
+def tokenizer_section_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:
+    """Returns the problems of the tokenizer of a side.
+
+    Args:
+        side: `encoder` or `decoder`.
+        model: the model's config.
+        required: True if the config must name a file.
+    """
     where = f"model.{side}_tokenizer"
     tokenizer = model.get(f"{side}_tokenizer") or {}
     path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
     if problems := library_problems(f"{where}.library", tokenizer):
         return problems
-    if path is None and "distillation" in model:  # the teacher's tokenizer, see `check_teachers`
+    if path is None and "distillation" in model and not required:  # the teacher's tokenizer, see `check_teachers`
         return []
     legacy = bool(tokenizer.get("sentencepiece_legacy"))
     problems = tokenizer_problems(path, library, bool(tokenizer.get("r2l")), legacy)

@@ -148,8 +148,9 @@ class DistillationMixin(NeMoHost, Generic[Section]):
         """Returns the reasons why this student cannot learn from `teacher`, one sentence each."""
         return []
 
-    def adapt_teacher(self, teacher: Any) -> None:
-        """Called on a new student for each valid teacher, so that the teacher can be adapted. Default: nothing."""
+    def adapt_teacher(self, teacher: Any) -> Any:
+        """Returns the teacher to use for each valid teacher of a new student. Default: the same."""
+        return teacher
 
     def initialize_from_teacher(self, teacher: Any, distillation: Section) -> dict | None:
         """Copies weights from the teacher into this new student as configured. Returns a record of what was copied."""

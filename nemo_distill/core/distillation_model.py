@@ -19,6 +19,7 @@ from nemo_distill.core.loss_terms import (
     build_loss_terms,
     cached_teacher_problems,
     nothing_to_train_on,
+    unread_problems,
 )
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.teachers import Teachers
@@ -68,10 +69,11 @@ class DistillationModelPT(ModelPT):
         if section.teacher_cache:
             teachers = Teachers([self.student.cached_teacher(section)])
             self._record(teachers=[teachers.first.record])
+        first = teachers.first
         self._set_up_losses(section, teachers)
-        if (copied := self.student.initialize_from_teacher(teachers.first, section)) is not None:
+        if (copied := self.student.initialize_from_teacher(first, section)) is not None:
             self._record(initialized_from_teacher=copied)
-        self.teacher_parameters = teachers.first.number_of_parameters()
+        self.teacher_parameters = first.number_of_parameters()
         self.teachers = teachers if self.loss_terms else Teachers([])  # free the teachers if no loss reads them
         if section.teacher_precision == "bfloat16":  # only after the student has copied its initial weights
             for teacher in self.teachers:
@@ -93,6 +95,7 @@ class DistillationModelPT(ModelPT):
         )
         self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
+        problems += unread_problems(self.loss_terms, section)
         if section.teacher_cache:
             kept = teachers.first.record["cached"]["k"]
             problems += cached_teacher_problems(self.loss_terms, section.teacher_cache_tail, kept)
@@ -102,8 +105,7 @@ class DistillationModelPT(ModelPT):
             problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
-        for teacher in teachers:
-            self.student.adapt_teacher(teacher)
+        teachers.models = [self.student.adapt_teacher(teacher) for teacher in teachers]
         self.fused = section.fused and PROJECTION in self.student.distillation_tensors
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
 

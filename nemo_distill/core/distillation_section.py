@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
+from nemo_distill.config.checks import listing
 from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import section
+
+CACHED_TENSORS = ("log_probs", "nll")  # the teacher tensors that a teacher cache provides
 
 
 @section
@@ -61,6 +64,12 @@ class DistillationSection:
     def teachers(self) -> list[str]:
         """The teachers' `.nemo` files or folders."""
         return [self.model_path] if isinstance(self.model_path, str) else list(self.model_path or ())
+
+    def why_unread(self, name: str) -> str | None:
+        """Returns why losses cannot read a tensor from the teacher, without the end of the sentence; else None."""
+        if self.teacher_cache and name not in CACHED_TENSORS:
+            return f"a teacher cache stores only {listing(CACHED_TENSORS)}"
+        return None
 
     @property
     def student_weight(self) -> Schedule:

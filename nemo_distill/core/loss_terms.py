@@ -18,7 +18,6 @@ from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
-CACHED_TENSORS = ("log_probs", "nll")  # the teacher tensors that a teacher cache provides
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
 # For each name that a model registers as hidden states or attention maps, the width of each layer's tensor.
 Widths = Mapping[str, Sequence[int]]
@@ -78,6 +77,7 @@ class StepLosses:
                 [self.weights[name] for name in names],
                 registry.temperature,
                 labels,
+                registry.pairs,
             )
             losses |= dict(zip(names, values.unbind()))
         return losses if own is None or labels else losses | {STUDENT_LOSS: own}
@@ -225,15 +225,34 @@ def loss_problems(
         where: the key of the section, for the messages.
     """
     terms, problems = build_loss_terms(nodes, section.allowed_targets, registered, widths, where)
+    problems += unread_problems(terms, section, where)
     if section.teacher_cache:
         problems += cached_teacher_problems(terms, section.teacher_cache_tail, where=where)
     return problems or nothing_to_train_on(terms, section.student_weight, where)
 
 
+def unread_problems(
+    terms: Collection[LossTerm], section: DistillationSection, where: str = "distillation"
+) -> list[str]:
+    """Returns a sentence for each loss that reads a tensor which the teacher does not give.
+
+    Args:
+        terms: the losses.
+        section: the section that names the teacher.
+        where: the key of the section, for the messages.
+    """
+    return [
+        f"{where}.loss.{term.name} reads the teacher's '{name}', but {reason}."
+        for term in terms
+        for role, name in consumed_tensors(term.loss).values()
+        if role is Role.TEACHER and (reason := section.why_unread(name))
+    ]
+
+
 def cached_teacher_problems(
     terms: Collection[LossTerm], tail: str, k: int | None = None, where: str = "distillation"
 ) -> list[str]:
-    """Returns a sentence for each loss that a teacher cache cannot serve.
+    """Returns a sentence for each loss that a teacher cache cannot serve, although it reads only what is stored.
 
     Args:
         terms: the losses.
@@ -246,13 +265,6 @@ def cached_teacher_problems(
         f"stores only {k} (cache.k)."
         for term in terms
         if k is not None and getattr(term.loss, "ranked_words", 0) > k
-    ]
-    problems += [
-        f"{where}.loss.{term.name} reads the teacher's '{name}', but a teacher cache stores only "
-        f"{listing(CACHED_TENSORS)}."
-        for term in terms
-        for role, name in consumed_tensors(term.loss).values()
-        if role is Role.TEACHER and name not in CACHED_TENSORS
     ]
     return problems + [
         f"{where}.loss.{term.name} is infinite if the teacher gives a word zero probability; with a teacher cache, "

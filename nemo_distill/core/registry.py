@@ -17,6 +17,7 @@ from nemo_distill.losses.projection import Projection
 
 # A tensor, one per layer, or a source of log_probs.
 Registered: TypeAlias = Tensor | list[Tensor] | Projection | TeacherDistributions
+LOG_PROBS = "log_probs"
 PROJECTION = "projection"  # `fused_losses` reads this name instead of log_probs
 
 
@@ -51,6 +52,8 @@ class DistillationRegistry:
         self.temperature = temperature
         self._tensors: dict[tuple[Role, str], Registered] = {}
         self._masks: dict[str, Tensor] = {}
+        # (B, T), true where the teacher has a distribution; None: everywhere.
+        self.pairs: Tensor | None = None
 
     def register(self, role: Role, name: str, tensor: Registered) -> None:
         """Keeps `tensor` if a loss reads `name` from `role`.
@@ -70,6 +73,10 @@ class DistillationRegistry:
         """Sets the mask of the tensors called `name`, for both roles. It may hold the weight of each position."""
         self._masks[name] = mask
 
+    def register_pairs(self, pairs: Tensor) -> None:
+        """Leaves out of the losses on distributions the positions where `pairs` (B, T) is false."""
+        self.pairs = pairs if self.pairs is None else self.pairs & pairs
+
     def get(self, role: Role, name: str) -> Registered:
         """Returns the tensor that `role` registered as `name`.
 
@@ -87,4 +94,7 @@ class DistillationRegistry:
 
     def mask(self, name: str) -> Tensor | None:
         """Returns the mask of the tensors called `name`, or None if every position counts."""
-        return self._masks.get(name)
+        mask = self._masks.get(name)
+        if name != LOG_PROBS or self.pairs is None:
+            return mask
+        return self.pairs if mask is None else mask.bool() & self.pairs

@@ -10,10 +10,10 @@ from torch import Tensor
 from nemo_distill.config.checks import listing
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import LossTerm
-from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
+from nemo_distill.core.registry import LOG_PROBS, PROJECTION, DistillationRegistry, Role, consumed_tensors
 from nemo_distill.losses.fused import TeacherDistributions
 
-AVERAGED = "log_probs"  # the only tensor that several teachers can provide, as values or through their projections
+AVERAGED = LOG_PROBS  # the only tensor that several teachers can provide, as values or through their projections
 
 
 class Teachers:
@@ -56,6 +56,8 @@ class Teachers:
         registries = [DistillationRegistry(registry.wanted, registry.temperature) for _ in self.models]
         for model, own_registry in zip(self.models, registries):
             self._run(model, batch, own_registry)
+            if own_registry.pairs is not None:
+                registry.register_pairs(own_registry.pairs)
         for name, average in ((AVERAGED, average_log_probs), (PROJECTION, AveragedTeachers)):
             if (Role.TEACHER, name) in registry.wanted:
                 registered: list[Any] = [own_registry.get(Role.TEACHER, name) for own_registry in registries]

@@ -9,6 +9,7 @@ from nemo_distill.losses.divergences import (
 )
 from nemo_distill.losses.hidden_states import CosineEmbeddingLoss, MeanSquaredErrorLoss
 from nemo_distill.losses.selective import SelectiveDistillationLoss
+from nemo_distill.losses.span_likelihood import SpanLikelihoodLoss
 from nemo_distill.losses.top_one_ranking import TopOneRankingLoss
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "MeanSquaredErrorLoss",
     "ReverseKLDivergenceLoss",
     "SelectiveDistillationLoss",
+    "SpanLikelihoodLoss",
     "TopOneRankingLoss",
 ]

@@ -57,6 +57,7 @@ def fused_losses(
     weights: Sequence[float],
     temperature: float = 1.0,
     labels: SmoothedLabels | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Returns the mean of each loss over the real tokens, equal to the values of the plain losses.
 
@@ -73,6 +74,8 @@ def fused_losses(
         weights: the expected weight of each loss in the total, and last that of `labels` if given.
         temperature: T. The loss on `labels` always uses temperature 1.
         labels: (B, T). If given, the negative log-likelihood of these labels is added as the last loss.
+        pairs: (B, T), true where the teacher has a distribution; the means of `losses` are over these real tokens.
+            None: it has one everywhere.
 
     Returns:
         (K,), one value per weight. If no token is real, all values and gradients are 0.
@@ -87,8 +90,16 @@ def fused_losses(
         precision = torch.get_autocast_dtype(device)
         teacher = teacher and teacher.to(precision)
     shares = mask if mask.is_floating_point() else None
-    objective = _Objective(teacher, tuple(losses), temperature, labels, mask.nonzero(), precision, shares)
+    factors = None if pairs is None else _paired_factors(mask, pairs)
+    tokens = mask.nonzero()
+    objective = _Objective(teacher, tuple(losses), temperature, labels, tokens, precision, shares, factors)
     return _FusedLosses.apply(student.hidden_states, student.weight, student.bias, objective, tuple(weights))
+
+
+def _paired_factors(mask: Tensor, pairs: Tensor) -> Tensor:
+    """Returns (B, T), the factors that turn a mean over real tokens into one over those that are paired."""
+    paired = (mask * pairs).sum()
+    return pairs * (mask.sum() / paired.where(paired > 0, 1))
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,8 @@ class _Objective:
     """The losses to compute from the student's logits.
 
     `tokens` (N, 2) are the sentence and position indices of the real tokens. The matrix products are in `precision`.
-    `shares` (B, T) are the tokens' weights in the mean; None: equal weights.
+    `shares` (B, T) are the tokens' weights in the mean; None: equal weights. `factors` (B, T) multiply the losses on
+    distributions besides; None: 1.
     """
 
     teacher: TeacherDistributions | None
@@ -106,6 +118,7 @@ class _Objective:
     tokens: Tensor
     precision: torch.dtype
     shares: Tensor | None = None
+    factors: Tensor | None = None
 
     @property
     def total(self) -> int | Tensor:
@@ -146,8 +159,8 @@ class _Objective:
 
     def _select(self, tokens: Tokens | slice) -> "_Objective":
         teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
-        shares = None if self.shares is None else self.shares[tokens]
-        return replace(self, teacher=teacher, labels=labels, shares=shares)
+        shares, factors = (one if one is None else one[tokens] for one in (self.shares, self.factors))
+        return replace(self, teacher=teacher, labels=labels, shares=shares, factors=factors)
 
     def _differentiate(self, logits: Logits, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Returns the sums (K,) of the losses over R tokens, and the gradient (R, V) of the weighted total."""
@@ -155,6 +168,8 @@ class _Objective:
         student = logits.tempered_log_probs(self.temperature)
         for loss, weight, (value, gradient) in zip(self.losses, weights, self._differentiated(student)):
             scale = loss.scale(self.temperature)
+            if self.factors is not None:
+                value, gradient = value * self.factors, gradient.mul_(self.factors.unsqueeze(-1))
             values.append(scale * self._sum(value))
             total = _add(total, gradient, weight * scale / self.temperature)
         if self.labels:

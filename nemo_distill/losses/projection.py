@@ -25,7 +25,12 @@ class Projection:
     bias: Tensor | None = None
     memory: Tensor | None = None
 
-    def select(self, tokens: tuple[Tensor, ...]) -> "Projection":
+    @property
+    def shape(self) -> torch.Size:
+        """The shape (..., V) of the logits."""
+        return torch.Size((*self.hidden_states.shape[:-1], len(self.weight)))
+
+    def select(self, tokens: tuple[Tensor, ...] | slice) -> "Projection":
         """Returns the projection of some tokens, given by their indices in the dimensions (B, T)."""
         return replace(self, hidden_states=self.hidden_states[tokens])
 
@@ -69,9 +74,18 @@ class Logits:
 
     values: Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """The shape (..., V) of the logits."""
+        return self.values.shape
+
     def select(self, tokens: tuple[Tensor, ...] | slice) -> "Logits":
         """Returns the logits of some tokens. A slice yields a view."""
         return Logits(self.values[tokens])
+
+    def to(self, dtype: torch.dtype) -> "Logits":
+        """Returns itself. There are no matrices to convert."""
+        return self
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T) (..., V) (Hinton et al. 2015, eq. 1). Overwrites the logits."""

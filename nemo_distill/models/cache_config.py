@@ -6,10 +6,10 @@ from typing import Any
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.models.distillation_section import TranslationDistillation
-from nemo_distill.models.pairing import varying_ids_problems
-from nemo_distill.models.student_config import missing_languages
+from nemo_distill.models.pairing import ACROSS, varying_ids_problems
+from nemo_distill.models.student_config import missing_languages, student_tokenizers
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import read_tags, teaching_problems
+from nemo_distill.nemo_files.model_kinds import SIDES, read_tags, teaching_problems
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
@@ -45,6 +45,7 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
         for key, known in zip(LANGUAGES, made_with.get("languages") or (None, None))
         if (language := getattr(distillation, key)) not in (None, known)
     ]
+    problems += _tokenizer_problems(model, distillation, made_with.get("student_tokenizers"))
     problems += _tag_problems({**model, **missing_languages(archive, model)}, archive, made_with.get("tags"))
     return problems + _data_problems(model, made_with)
 
@@ -56,6 +57,24 @@ def _option_problems(distillation: TranslationDistillation) -> list[str]:
     if distillation.distilbert_initialization:
         problems.append(f"distillation.distilbert_initialization=true copies weights, but {WHERE} holds none.")
     return problems
+
+
+def _tokenizer_problems(
+    model: Mapping[str, Any], distillation: TranslationDistillation, made_for: Mapping[str, str] | None
+) -> list[str]:
+    """Returns a sentence if the cache was made for a student with other tokenizers."""
+    if distillation.across_vocabularies and made_for is None:
+        return [f"{ACROSS}=true, but {WHERE} was made for students with the teacher's tokenizers; make another cache."]
+    if made_for is None:
+        return []
+    if not distillation.across_vocabularies:
+        return [f"{ACROSS}=false, but {WHERE} was made for a student with other tokenizers than its teacher's."]
+    return [
+        f"model.{side}_tokenizer.tokenizer_model={(model.get(f'{side}_tokenizer') or {}).get('tokenizer_model')}: "
+        f"{WHERE} was made for another tokenizer; name that one, or make a cache for this one."
+        for side, own in {**dict.fromkeys(SIDES), **student_tokenizers(model)}.items()
+        if own != made_for.get(side)
+    ]
 
 
 def _tag_problems(student: Mapping[str, Any], archive: NemoArchive, made_with: Any) -> list[str]:

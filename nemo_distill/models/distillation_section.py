@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nemo_distill.config.checks import listing
 from nemo_distill.config.known_values import Count
 from nemo_distill.config.schedule import Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
@@ -18,11 +19,13 @@ REGISTERED_TENSORS = (
     "log_probs",
     "projection",
     "nll",
+    "spans",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
 DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
+OF_OTHER_VOCABULARIES = ("log_probs", "spans")  # the tensors of a teacher with other pieces than its student
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 LayerRule = Annotated[
     Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
@@ -66,6 +69,9 @@ class TranslationDistillation(DistillationSection):
     """The weights that `distilbert_initialization` copies."""
     same_size_as_teacher: bool = False
     """Copy `model.encoder`, `model.decoder`, `model.head` and `shared_embeddings` from the teacher's config."""
+    across_vocabularies: bool = False
+    """The student has other tokenizers than its teacher. Distributions are compared at the positions that both
+    segmentations of the target have; the student's own loss must train the others."""
     share_encoder: bool = False
     """Use the teacher's encoder, frozen, in the student. It runs once for both, and only the decoder is trained."""
     mix: MixSection = Field(default_factory=MixSection)
@@ -79,6 +85,13 @@ class TranslationDistillation(DistillationSection):
         if not self.initialization.prune_width or self.distilbert_initialization:
             return []
         return ["initialization.prune_width=true has no effect with distilbert_initialization=false."]
+
+    def why_unread(self, name: str) -> str | None:
+        if self.across_vocabularies and name not in OF_OTHER_VOCABULARIES:
+            return f"across vocabularies, a teacher gives only {listing(OF_OTHER_VOCABULARIES)}"
+        if name == "spans" and not self.across_vocabularies:
+            return "teachers give them only with across_vocabularies=true"
+        return super().why_unread(name)
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

@@ -45,11 +45,18 @@ from nemo_distill.models.pair_weights import PairWeights
 from nemo_distill.models.pairing import (
     KEY,
     hugging_face_problems,
+    or_across,
     pairing_problems,
-    tokenizer_problems,
+    vocabulary_problems,
     weight_problems,
 )
 from nemo_distill.models.positions import check_positions, check_width
+from nemo_distill.models.retokenized_teacher import (
+    NemoPieceTeacher,
+    RetokenizedTeacher,
+    projected_by,
+    retokenizer,
+)
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
@@ -87,6 +94,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
     _pair_weights: PairWeights | None = None  # multiply the losses of pairs
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
+    _across_vocabularies = False  # True if a teacher may have other pieces
     _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
@@ -267,6 +275,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         return HuggingFaceTeacher(path, (distillation.source_language, distillation.target_language))
 
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
+        self._across_vocabularies = distillation.across_vocabularies
         if not distillation.noise.is_none:
             tokenizer = self.encoder_tokenizer
             fixed = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, *self.multilingual_ids]
@@ -291,22 +300,32 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     def validate_distillation_model(self, teacher: Any) -> list[str]:
         if isinstance(teacher, CachedTeacher):
-            return teaching_problems(self.cfg, teacher.archive.config) or tokenizer_problems(self.cfg, teacher.archive)
+            problems = teaching_problems(self.cfg, teacher.archive.config)
+            return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
         if problems := teaching_problems(self.cfg, teacher.cfg):
             return problems
         if isinstance(teacher, HuggingFaceTeacher):
             return pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences)
-        return pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual))
+        if self._across_vocabularies:
+            return []
+        return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
 
-    def adapt_teacher(self, teacher: Any) -> None:
+    def adapt_teacher(self, teacher: Any) -> DistillationMixin:
+        if isinstance(teacher, CachedTeacher):
+            return teacher
+        tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
         if isinstance(teacher, HuggingFaceTeacher):
-            teacher.set_student(self.encoder_tokenizer, self.decoder_tokenizer)
-        if isinstance(teacher, DistillableMTEncDecModel):
-            teacher._tag = teacher_tag(teacher, self.cfg)
-        data = getattr(self, "_train_ds", None)  # a student for testing has none
-        if data is not None and not isinstance(teacher, CachedTeacher):
-            tag = bool(getattr(teacher, "_tag", None))
-            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=tag)
+            teacher.set_student(*tokenizers)
+            tag = None
+        else:
+            tag = teacher._tag = teacher_tag(teacher, self.cfg)
+        if self._across_vocabularies:
+            words = tag.words if tag else teacher.decoder_vocab_size
+            reader = NemoPieceTeacher(teacher, projected_by(teacher))
+            return RetokenizedTeacher(teacher, retokenizer(reader, *tokenizers, words))
+        if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
+            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(tag))
+        return teacher
 
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.

@@ -48,7 +48,9 @@ from nemo_distill.nemo_files.translation_archive import archived_vocabulary, tea
 from nemo_distill.text.files import is_file
 
 KEY = "init_from_nemo_model"
-OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder")
+# Options that need the teacher's layers or tokenizers as NeMo has them.
+OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder", "across_vocabularies")
+ACROSS = "model.distillation.across_vocabularies"
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
@@ -62,6 +64,58 @@ def pairing_problems(
     return [
         problem for side in SIDES for problem in compared(f"model.{side}_tokenizer", student[side], other[side], whose)
     ]
+
+
+def or_across(differences: Sequence[str]) -> list[str]:
+    """Returns sentences about differences from the teacher's vocabulary, with the key that allows them."""
+    return [f"{one.removesuffix('.')}; {ACROSS}=true allows another vocabulary." for one in differences]
+
+
+def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]) -> list[str]:
+    """Returns the reasons why a teacher with other pieces cannot read for a student, one sentence each.
+
+    Args:
+        model: the student's config.
+        differences: what differs between the vocabularies.
+    """
+    where, problems = f"{ACROSS}=true", []
+    for key in (f"{side}_tokenizer" for side in SIDES):
+        if not (model.get(key) or {}).get("tokenizer_model"):
+            problems.append(f"{where}: model.{key}.tokenizer_model has no value; name the student's tokenizer.")
+    if not differences and not problems:
+        problems.append(f"{where} has no effect, because the student has its teacher's vocabulary; set it to false.")
+    problems += [
+        f"{where}: positions are paired from left to right; set model.{side}_tokenizer.r2l=false."
+        for side in SIDES
+        if (model.get(f"{side}_tokenizer") or {}).get("r2l")
+    ]
+    if model.get("multilingual"):
+        problems.append(f"{where}: not supported with model.multilingual=true; train a student for each language.")
+    return problems
+
+
+def training_across_problems(distillation: TranslationDistillation) -> list[str]:
+    """Returns a sentence for each option that a training across vocabularies rules out."""
+    where, problems = f"{ACROSS}=true", []
+    if distillation.share_encoder:
+        problems.append(
+            f"{where}: the teacher's encoder reads other pieces; set model.distillation.share_encoder=false."
+        )
+    if distillation.distilbert_initialization and distillation.initialization.embeddings:
+        problems.append(
+            f"{where}: the teacher's embeddings are of other pieces; set "
+            "model.distillation.initialization.embeddings=false."
+        )
+    spans = any(
+        str(node.get("_target_")).endswith("SpanLikelihoodLoss") and node.get("weight", 1) != 0
+        for node in distillation.loss.values()
+    )
+    if distillation.student_weight.is_zero and not spans:
+        problems.append(
+            f"{where}: only the student's own loss trains the positions that the teacher's segmentation lacks; set "
+            "model.distillation.student_train_loss_weight above 0, as distillation=word_level does."
+        )
+    return problems
 
 
 def reading_order_problems(
@@ -90,9 +144,10 @@ def reading_order_problems(
     return problems
 
 
-def tokenizer_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
+def vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
     """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
-    return _vocabulary_problems(model, archive, archive)
+    differences = _vocabulary_problems(model, archive, archive)
+    return differences if isinstance(archive, HuggingFaceFolder) else or_across(differences)
 
 
 def check_teachers(
@@ -106,11 +161,17 @@ def check_teachers(
     if problems := _kind_problems(whole, archives):
         return problems, None
     try:
-        problems = [problem for archive in archives for problem in _vocabulary_problems(model, archive, archives[0])]
+        differences = [one for archive in archives for one in _vocabulary_problems(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
-    problems += _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
+    problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
+    if distillation.across_vocabularies:
+        problems += reading_across_problems(model, differences) + training_across_problems(distillation)
+    elif any(isinstance(archive, HuggingFaceFolder) for archive in archives):
+        problems += differences
+    else:
+        problems += or_across(differences)
     for archive in archives:
         problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
     if found := hugging_face_problems(distillation, archives):

@@ -119,11 +119,12 @@ def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] 
         trainer: its trainer. Only the first process checks.
         say: prints the warning.
     """
-    if not isinstance(model.teacher, MTEncDecModel | HuggingFaceTeacher) or not trainer.is_global_zero:
+    teacher = getattr(model.teacher, "model", model.teacher)  # of a `RetokenizedTeacher`
+    if not isinstance(teacher, MTEncDecModel | HuggingFaceTeacher) or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)
     for name in ("train_ds", "validation_ds", "test_ds"):
-        warn_of_reversed_section(f"model.{name}", model.teacher, config.get(name) or {}, say)
+        warn_of_reversed_section(f"model.{name}", teacher, config.get(name) or {}, say)
 
 
 def warn_of_reversed_section(

@@ -13,7 +13,10 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, is_several
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.nemo_files.translation_archive import teacher_archive
+from nemo_distill.storage.files import user_path
+from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.teacher_cache.cache import cached_teacher_path
+from nemo_distill.text.files import is_file
 
 TOKENIZERS = tuple(f"{side}_tokenizer" for side in SIDES)
 
@@ -64,6 +67,12 @@ def missing_languages(teacher: NemoArchive, model: Mapping[str, Any]) -> dict[st
         for key in LANGUAGE_KEYS
         if not model.get(key) and config.get(key) and (model.get("multilingual") or not is_several(config[key]))
     }
+
+
+def student_tokenizers(model: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of the tokenizer files that a student's config names, by side."""
+    paths = {side: (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model") for side in SIDES}
+    return {side: sha256_of(user_path(path)) for side, path in paths.items() if path and is_file(path)}
 
 
 def sizes_of(archive: NemoArchive) -> dict[str, Any]:

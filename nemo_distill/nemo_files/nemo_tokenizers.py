@@ -30,6 +30,12 @@ class NemoTokenIds:
 
 def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
     """Loads the tokenizers of a model's config, as NeMo's model does."""
+    encoder, decoder = load_nemo_tokenizers(model)
+    return NemoTokenIds(encoder), NemoTokenIds(decoder)
+
+
+def load_nemo_tokenizers(model: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Loads NeMo's tokenizers of a model's config, as NeMo's model does."""
     values: dict[str, Any] = {"encoder_tokenizer_vocab_file": model["encoder_tokenizer"].get("vocab_file")}
     for side in SIDES:
         section = model[f"{side}_tokenizer"]
@@ -40,5 +46,4 @@ def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
             f"{side}_r2l": section.get("r2l", False),
             f"{side}_sentencepiece_legacy": section.get("sentencepiece_legacy", False),
         }
-    encoder, decoder = MTEncDecModel.setup_enc_dec_tokenizers(**values)
-    return NemoTokenIds(encoder), NemoTokenIds(decoder)
+    return MTEncDecModel.setup_enc_dec_tokenizers(**values)

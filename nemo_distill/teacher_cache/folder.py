@@ -45,6 +45,7 @@ class CacheSource(TypedDict):
     precision: NotRequired[str]
     data: NotRequired[list[FileEntry]]
     languages: NotRequired[list[str | None]]
+    student_tokenizers: NotRequired[dict[str, str]]
 
 
 @with_config(OPEN)

@@ -41,7 +41,7 @@ def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.nda
     """Returns the records (N,) of some tokens.
 
     Args:
-        log_probs: (N, V), from the teacher.
+        log_probs: (N, V), from the teacher; all -inf for a token without a distribution; see `is_known`.
         labels: (N,), the tokens.
         layout: the layout from `token_type`.
 
@@ -58,6 +58,12 @@ def token_records(log_probs: Tensor, labels: Tensor, layout: np.dtype) -> np.nda
     for field, values in (("log_probs", kept.log_probs), ("rest", kept.rest), ("label", label)):
         records[field] = np.maximum(values.float().cpu().numpy(), lowest)
     return records
+
+
+def is_known(records: np.ndarray) -> np.ndarray:
+    """Returns (N,), false for tokens without a distribution, whose log-probabilities are all the lowest number."""
+    log_probs = records["log_probs"][:, 0]
+    return log_probs > np.finfo(log_probs.dtype).min
 
 
 def kept_words(records: np.ndarray, mask: Tensor, vocab_size: int, tail: str) -> TopK:

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.training_check import check_distillation_job, check_training
-from tests.conftest import SCRIPTS, write_corpus
+from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
 from tests.models.conftest import TINY, problems
 
 
@@ -188,8 +188,12 @@ SIZES = {"slim_1x1": (1, 1, 256), "slim_3x3": (3, 3, 256), "wide_1x1": (1, 1, 10
 
 
 @pytest.mark.parametrize("method", GROUPS["distillation"])
-def test_every_method_is_one_word(job, corpus, method):
+def test_every_method_is_one_word(job, corpus, tmp_path, method):
     cfg = job(f"distillation={method}", *TINY)
+    if cfg.model.distillation.across_vocabularies:
+        own = train_sentencepiece(tmp_path / "own", corpus / "both.txt", vocab_size=45)
+        for side in ("encoder", "decoder"):
+            cfg.model[f"{side}_tokenizer"].tokenizer_model = str(own)
     if pseudo := cfg.model.distillation.mix.corpora.get("pseudo"):
         pseudo.source, pseudo.target = str(corpus / "train.de"), str(corpus / "train.en")
     check_distillation_job(cfg)

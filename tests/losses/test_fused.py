@@ -416,3 +416,21 @@ class Doubled(KLDivergenceLoss):
 )
 def test_a_loss_that_does_more_than_average_is_not_fused(loss, expected):
     assert loss.consumes_projection is expected
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_losses_on_distributions_are_means_over_the_tokens_that_the_teacher_knows(
+    student, teacher, mask, labels, temperature
+):
+    pairs = torch.rand(mask.shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    losses, weights = [*LOSSES.values()], [1.0, 0.5, 0.25, 2.0, 1.0, 1.0, 0.7]
+    values = fused_losses(student, teacher, mask, losses, weights, temperature, labels, pairs)
+    *paired, _ = plain_losses(student, teacher, mask & pairs, losses, temperature, labels)
+    *_, own = plain_losses(student, teacher, mask, losses, temperature, labels)
+    assert_close(values, torch.stack([*paired, own]))
+    found = gradients((values * values.new_tensor(weights)).sum(), student)
+    expected = gradients_of((torch.stack([*paired, own]) * values.new_tensor(weights)).sum(), student)
+    for one, other in zip(found, expected):
+        assert_close(one, other)
+    nowhere = fused_losses(student, teacher, mask, losses, weights, temperature, labels, torch.zeros_like(mask))
+    assert_close(nowhere, torch.stack([*[torch.zeros_like(own)] * len(losses), own]))
