@@ -49,8 +49,8 @@ class HuggingFaceFolder(NemoArchive):
         if (family := values.get("model_type")) not in FAMILIES:
             known = ", ".join(FAMILIES)
             raise ValueError(
-                f"'{self.path}' holds a model of the type '{family}'; of Hugging Face's, word by word teach only "
-                f"{known}; {BY_SEQUENCE}"
+                f"'{self.path}' holds a model of the type '{family}'; those that teach word by word are {known}; "
+                f"{BY_SEQUENCE}"
             )
         files, self._ends = FAMILIES[family]
         missing = [name for name in dict.fromkeys(files) if not (self.path / name).is_file()]

@@ -92,7 +92,7 @@ TEACHERS = [
     distil("model.distillation.model_path=null", CONFIG, "model.distillation.model_path has no value"),
     distil("model.distillation.model_path=3", CONFIG, "model.distillation.model_path=3: must be"),
     distil("model.distillation.model_path=[]", CONFIG, "model.distillation.model_path has no value"),
-    distil("model.distillation.model_path=folder", CONFIG, "there is no file 'folder'"),
+    distil("model.distillation.model_path=folder", CONFIG, "'folder' is a folder without config.json"),
     distil("model.distillation.model_path=empty.nemo", CONFIG, "'empty.nemo' is not a .nemo file"),
     distil("model.distillation.model_path=text.nemo", CONFIG, "'text.nemo' is not a .nemo file"),
     distil("model.distillation.model_path=without_config.nemo", CONFIG, "it has no model_config.yaml"),
@@ -163,7 +163,7 @@ CACHES = [
     ("cache_teacher.py", f"{CACHE} model.distillation.teacher_cache=null", CONFIG, "teacher_cache has no value"),
     ("cache_teacher.py", f"{CACHE} model.distillation.teacher_cache=cache", CONFIG, "'cache' holds a teacher cache"),
     ("cache_teacher.py", f"{CACHE} model.distillation.teacher_cache=taken.en", CONFIG, "'taken.en' is a file"),
-    ("cache_teacher.py", f"{CACHE} model.distillation.model_path=[a.nemo,b.nemo]", CONFIG, "one teacher's .nemo."),
+    ("cache_teacher.py", f"{CACHE} model.distillation.model_path=[a.nemo,b.nemo]", CONFIG, "one teacher's .nemo or folder."),
     ("cache_teacher.py", f"{CACHE} {SOURCE}=line_separator.de", CONFIG, "holds U+2028 (line separator)"),
 ]  # fmt: skip
 LABELLING = [
