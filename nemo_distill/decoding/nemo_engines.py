@@ -184,10 +184,14 @@ class CachedEngine(TextEngine):
                 found[index] = hypotheses
         return found
 
-    def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
-        """Returns the best translation of each source. `src_ids` and `src_mask` are (B, S)."""
+    def search_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[Found]:
+        """Returns the best hypothesis of each source. `src_ids` and `src_mask` are (B, S)."""
         sources = [row[mask.bool()].tolist() for row, mask in zip(src_ids, src_mask)]
-        return [self._text(best.tokens) for best, *_ in self._search(sources, settings)]
+        return [best for best, *_ in self._search(sources, settings)]
+
+    def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
+        """Returns the best translation of each source as text. `src_ids` and `src_mask` are (B, S)."""
+        return [self._text(best.tokens) for best in self.search_ids(src_ids, src_mask, settings)]
 
     def search_batch(self, sources: Sequence[list[int]], settings: SearchSettings) -> list[list[Found]]:
         """Translates sources together in one batch."""
