@@ -60,8 +60,9 @@ class TextEngine(ABC):
             raise ConfigurationError(problems)
         if model.multilingual and not reads_ids:
             self._choose_languages(*direction(config, source_language, target_language))
-        else:
-            self.source_processor, self.target_processor = model.source_processor, model.target_processor
+        else:  # NeMo gives a multilingual model none until it is validated
+            self.source_processor = getattr(model, "source_processor", None)
+            self.target_processor = getattr(model, "target_processor", None)
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model

@@ -250,7 +250,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         settings = self._on_policy.search_settings(step, self.global_rank)
         with self._engine() as engine, torch.compiler.set_stance("force_eager"):
             translations = engine.search_ids(src_ids, src_mask, settings)
-        torch.clear_autocast_cache()  # of weights that were converted to half precision without gradients
+        torch.clear_autocast_cache()  # older versions of torch would use its weights again, without gradients
         targets = target_tensors(translations, engine.special, self._longest_target)
         return [src_ids, src_mask, *(tensor.to(src_ids.device) for tensor in targets)]
 
