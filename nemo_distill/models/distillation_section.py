@@ -1,6 +1,7 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -8,7 +9,7 @@ from torch import nn
 
 from nemo_distill.config.checks import listing
 from nemo_distill.config.known_values import Count
-from nemo_distill.config.schedule import Weight
+from nemo_distill.config.schedule import Schedule, Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.config.wording import shown
 from nemo_distill.core.distillation_section import DistillationSection
@@ -76,13 +77,13 @@ class TranslationDistillation(DistillationSection):
     the pass before, instead of the target. Losses on distributions are means over all passes (Zhang et al. 2023)."""
 
     @rule
-    def cache_and_text_problems(self) -> list[str]:
-        """Returns a sentence for each key that has no effect, or cannot have one, because targets are replaced."""
+    def replaced_target_problems(self) -> list[str]:
+        """Returns a sentence for each key that is useless or impossible where targets are replaced."""
         problems = [
             f"{key}: the teacher must read what the student wrote, which no teacher_cache holds; give model_path "
             f"instead of teacher_cache={self.teacher_cache}."
             for key, used in (
-                (f"on_policy.share={shown(self.on_policy.share)}", not self.on_policy.is_off),
+                (f"on_policy.share={_written(self.on_policy.share)}", not self.on_policy.is_off),
                 (f"iterations={self.iterations}", self.iterations > 1),
             )
             if used and self.teacher_cache
@@ -91,7 +92,7 @@ class TranslationDistillation(DistillationSection):
             return problems
         unread = {"mix.corpora": listing(self.mix.corpora)} if self.mix.corpora else {}
         if not self.student_weight.is_zero:
-            unread["student_train_loss_weight"] = shown(self.student_train_loss_weight)
+            unread["student_train_loss_weight"] = _written(self.student_train_loss_weight)
         return problems + [
             f"{key}={value} has no effect, because on_policy.share=1 replaces every target, also those of references "
             "and pseudo-labels; set a share below 1, or leave it out."
@@ -104,7 +105,7 @@ class TranslationDistillation(DistillationSection):
         reading = [name for name, loss in losses if read_tensors(loss) & set(REFERENCE_TENSORS)]
         if not self.on_policy.is_off and len(reading) == len(losses):
             problems.append(
-                f"on_policy.share={shown(self.on_policy.share)}: the student's own translations need a loss with a "
+                f"on_policy.share={_written(self.on_policy.share)}: the student's own translations need a loss with a "
                 "weight above 0 that compares it with its teacher and reads no references; there is none."
             )
         elif self.on_policy.is_always:
@@ -117,6 +118,14 @@ class TranslationDistillation(DistillationSection):
                 f"iterations={self.iterations}: has no effect without a loss that reads only 'log_probs'; set it to 1."
             )
         return problems
+
+
+def _written(value: float | Schedule) -> str:
+    """Returns a number or a schedule as a user would type it."""
+    if not isinstance(value, Schedule):
+        return shown(value)
+    given = {key: part for key, part in asdict(value).items() if part is not None}
+    return f"{{{', '.join(f'{key}: {part}' for key, part in given.items())}}}"
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

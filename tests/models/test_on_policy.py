@@ -61,6 +61,7 @@ def test_steps_are_drawn_by_seed_and_share(monkeypatch):
         ({"on_policy": {"share": {**RISING, "end": 2.0}}}, KL, ["d.on_policy.share.end=2: must be at most 1."]),
         ({"on_policy": {"method": "greedy", "temperature": 2.0}}, KL, ["d.on_policy.temperature=2: greedy search has none"]),
         ({"on_policy": {"share": 0.5}, "teacher_cache": "c"}, KL, ["d.on_policy.share=0.5: the teacher must read what the student wrote"]),
+        ({"on_policy": {"share": RISING}, "teacher_cache": "c"}, KL, ["d.on_policy.share={schedule: linear, start: 0.0, end: 1.0, steps: 100}: the teacher"]),
         ({"iterations": 2, "teacher_cache": "c"}, KL, ["d.iterations=2: the teacher must read"]),
         (
             {"on_policy": {"share": 1.0}, "student_train_loss_weight": 0.5, "mix": {"corpora": {"real": {"share": 1.0}}}}, KL,
