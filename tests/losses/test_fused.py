@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +18,7 @@ from nemo_distill.losses import (
     TopOneRankingLoss,
 )
 from nemo_distill.losses import fused as module
+from nemo_distill.losses import projection as projections
 from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
@@ -391,3 +393,16 @@ class Doubled(KLDivergenceLoss):
 )
 def test_a_loss_that_does_more_than_average_is_not_fused(loss, expected):
     assert loss.consumes_projection is expected
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_most_probable_of_the_first_words_are_found_a_few_tokens_at_a_time(generator, bias, monkeypatch):
+    monkeypatch.setattr(projections, "LOGITS_AT_ONCE", 2 * 9)
+    student = projection(generator, WIDTH, bias=bias)
+    found, seen = student.most_probable(9), []
+    monkeypatch.setattr(
+        projections.F, "linear", lambda states, *args: seen.append(len(states)) or linear(states, *args)
+    )
+    assert torch.equal(student.most_probable(9), found) and max(seen) == 2
+    assert torch.equal(found, student.project().values[..., :9].argmax(dim=-1)) and found.shape == (BATCH, TIME)
+    assert not torch.equal(found, student.most_probable(WORDS))
