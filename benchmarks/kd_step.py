@@ -2,6 +2,7 @@
 
     python benchmarks/kd_step.py            # teacher 24x6 of width 1024, student 6x6 of 512, 32,000 words: minutes
     python benchmarks/kd_step.py --quick    # smaller ones, in some minutes; gives no verdict
+    python benchmarks/kd_step.py --replaced # on the student's own translations, and TIE-KD's, beside the online one
 
 A step is the forward and the backward pass of one batch with random weights; the loss is word-level KL, that of the
 first step the student's own NLL as NeMo computes it. "plain" has whole log-probabilities, as with
@@ -10,7 +11,9 @@ counts. In bfloat16, a step runs as with trainer.precision=bf16-mixed and teache
 
 The last line is a JSON object: the cached step's time over the NLL step's of the same precision, the online step's in
 bfloat16 over the NLL step's in float32, and in float32 how many times as fast as the plain online step the cached and
-the fused online step are.
+the fused online step are. With --replaced, it is each step's time over the online step's of the same precision. There
+the own translations are as long as the references, because a student with random weights would not end; making them is
+part of the step.
 """
 
 import argparse
@@ -18,9 +21,10 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aims import print_verdict
@@ -33,6 +37,12 @@ AIMS = {
 }
 PRECISIONS = ("float32", "bfloat16")
 NLL, PLAIN, ONLINE, CACHED = "NLL", "online, usual form", "online, fused", "from the cache"
+OWN = "++model.distillation.on_policy={share: 1.0, method: %s, max_delta: 0}"
+REPLACED = {
+    "own translations, greedy": [OWN % "greedy"],
+    "own translations, sampled": [OWN % "sampled"],
+    "TIE-KD's three passes": ["model.distillation.iterations=3"],
+}
 CONF = Path(__file__).parent.parent / "examples" / "nlp" / "machine_translation" / "conf"
 
 
@@ -123,24 +133,36 @@ def build_cache(folder: Path, sizes: Sizes, device: str) -> float:
 
 
 def distillation(
-    folder: Path, sizes: Sizes, device: str, precision: str, cached: bool, fused: bool
+    folder: Path,
+    sizes: Sizes,
+    device: str,
+    precision: str,
+    cached: bool = False,
+    fused: bool = True,
+    more: Sequence[str] = (),
 ) -> Callable[[], Any]:
-    """Returns a step of word-level distillation, from the teacher or from the cache."""
+    """Returns a step of word-level distillation, from the teacher or from the cache.
+
+    Args:
+        more: overrides of the configuration.
+    """
     from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 
-    cfg = compose_config("aayn_base_distill", folder, sizes, sizes.student_layers, sizes.student_width).model
+    cfg = compose_config("aayn_base_distill", folder, sizes, sizes.student_layers, sizes.student_width, *more).model
     cfg.distillation.fused = fused
     if cached:
         cfg.distillation.update({"model_path": None, "teacher_cache": f"{folder}/cache"})
     else:
         cfg.distillation.teacher_precision = precision
     model = DistillationModelPT(cfg, model_class=DistillableMTEncDecModel).to(device).train()
+    model.student.log_through(SimpleNamespace(log=lambda *args: None))
     batch = first_batch(model, device)
 
     def step():
         model.zero_grad()
         with autocast(device, precision):
-            return model.distillation_losses(batch)["primary"]
+            read, terms, _ = model.step_inputs(batch, step=0)
+            return model.distillation_losses(read, 0, terms)["primary"]
 
     return step
 
@@ -195,35 +217,48 @@ def steps_of(folder: Path, sizes: Sizes, device: str, precision: str) -> dict[st
     options = (folder, sizes, device, precision)
     return {
         NLL: own_training(*options),
-        PLAIN: distillation(*options, cached=False, fused=False),
-        ONLINE: distillation(*options, cached=False, fused=True),
-        CACHED: distillation(*options, cached=True, fused=True),
+        PLAIN: distillation(*options, fused=False),
+        ONLINE: distillation(*options),
+        CACHED: distillation(*options, cached=True),
     }
 
 
-def measure(sizes: Sizes) -> dict[str, float]:
-    """Prints the steps' times and returns their ratios."""
-    import torch
+def replaced_steps(folder: Path, sizes: Sizes, device: str, precision: str) -> dict[str, Callable[[], Any]]:
+    """Returns the steps whose targets are replaced, and the online step, by name."""
+    options = (folder, sizes, device, precision)
+    return {name: distillation(*options, more=more) for name, more in ({ONLINE: []} | REPLACED).items()}
 
-    from nemo_distill.console import set_up_console
 
-    set_up_console()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_data(folder, sizes)
-        save_teacher(folder, sizes)
-        building = build_cache(folder, sizes, device)
-        seconds = {
-            precision: least_seconds(steps_of(folder, sizes, device, precision), sizes.rounds, device)
-            for precision in PRECISIONS
-        }
-    exact, half = (seconds[precision] for precision in PRECISIONS)
-    print("| step | float32: ms a batch | over its NLL step | bfloat16: ms a batch | over its NLL step |")
+def print_times(exact: Mapping[str, float], half: Mapping[str, float], base: str) -> None:
+    """Prints the times of all steps in both precisions, and their ratios to the step `base`."""
+    print(f"| step | float32: ms a batch | over its {base} step | bfloat16: ms a batch | over its {base} step |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for step in exact:
-        cells = (f"{one[step] * 1000:.0f} | {one[step] / one[NLL]:.2f}" for one in (exact, half))
+        cells = (f"{one[step] * 1000:.0f} | {one[step] / one[base]:.2f}" for one in (exact, half))
         print(f"| {step} | {' | '.join(cells)} |")
+
+
+def measure_replaced(sizes: Sizes, folder: Path, device: str) -> dict[str, float]:
+    """Prints the times of steps whose targets are replaced, and returns their ratios to the online step."""
+    exact, half = (
+        least_seconds(replaced_steps(folder, sizes, device, precision), sizes.rounds, device)
+        for precision in PRECISIONS
+    )
+    print_times(exact, half, ONLINE)
+    return {
+        f"{precision}: {step}": one[step] / one[ONLINE]
+        for precision, one in zip(PRECISIONS, (exact, half))
+        for step in REPLACED
+    }
+
+
+def measure(sizes: Sizes, folder: Path, device: str) -> dict[str, float]:
+    """Prints the steps' times and returns their ratios."""
+    building = build_cache(folder, sizes, device)
+    exact, half = (
+        least_seconds(steps_of(folder, sizes, device, precision), sizes.rounds, device) for precision in PRECISIONS
+    )
+    print_times(exact, half, NLL)
     print(f"| building the cache | {building * 1000:.0f} | {building / exact[NLL]:.2f} | | |")
     saved = exact[ONLINE] - exact[CACHED]
     print(f"\n- The cache pays after {building / saved:.1f} epochs." if saved > 0 else "\n- The cache does not pay.")
@@ -239,9 +274,21 @@ def measure(sizes: Sizes) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--replaced", action="store_true")
     arguments = parser.parse_args()
-    ratios = measure(QUICK if arguments.quick else Sizes())
-    print_verdict(ratios, AIMS, arguments.quick)
+    import torch
+
+    from nemo_distill.console import set_up_console
+
+    set_up_console()
+    sizes = QUICK if arguments.quick else Sizes()
+    with tempfile.TemporaryDirectory() as name:
+        write_data(Path(name), sizes)
+        save_teacher(Path(name), sizes)
+        job = measure_replaced if arguments.replaced else measure
+        ratios = job(sizes, Path(name), "cuda" if torch.cuda.is_available() else "cpu")
+    if not arguments.replaced:
+        print_verdict(ratios, AIMS, arguments.quick)
     print(json.dumps({name: value and round(value, 3) for name, value in ratios.items()}))
 
 

@@ -47,6 +47,10 @@ class DistillationMixin(NeMoHost, Generic[Section]):
 
     # Names that the model can register. A loss that reads another name is rejected before training starts.
     distillation_tensors: ClassVar[tuple[str, ...]] = ("log_probs",)
+    # Those of them that depend on the reference outputs of a batch.
+    reference_tensors: ClassVar[tuple[str, ...]] = ()
+    # How often a step reads each batch; a model may set it in `setup_distillation_loss`.
+    distillation_passes: int = 1
     # The class of the `distillation` section in the model's configuration.
     distillation_section: ClassVar[type[DistillationSection]] = DistillationSection
 
@@ -189,6 +193,28 @@ class DistillationMixin(NeMoHost, Generic[Section]):
     def distillation_forward(self, batch: Any) -> Any:
         """Runs `forward` on a training batch, which registers the tensors. Default: `training_step`."""
         return self.training_step(batch, 0)
+
+    def own_batch(self, batch: Any, step: int) -> tuple[Any, dict[str, Tensor]]:
+        """Returns the batch with this student's own outputs as targets, and counts to log.
+
+        The batch is None if the student learns from the given one at this step, which is the default. The answer must
+        be the same on all devices.
+        """
+        return None, {}
+
+    def reread_batch(self, batch: Any, outputs: Any) -> Any:
+        """Returns the batch of the next pass. A student with `distillation_passes` above 1 must override it.
+
+        Args:
+            batch: the batch of this pass.
+            outputs: what the student's `distillation_forward` returned for it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads each batch several times but lacks reread_batch")
+
+    @contextmanager
+    def source_once(self) -> Iterator[None]:
+        """Within this context, all passes have the same source, so that it need be encoded only once."""
+        yield
 
     def distillation_train_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Returns the student's own training loss from the outputs of `distillation_forward`."""

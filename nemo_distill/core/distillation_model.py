@@ -1,5 +1,6 @@
 """Trains a student from a frozen teacher, for any pair of NeMo models that use DistillationMixin."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -94,6 +95,8 @@ class DistillationModelPT(ModelPT):
             (self.student.distillation_widths(), teachers.first.distillation_widths()),
         )
         self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
+        losses = [(term.name, term.loss) for term in self.loss_terms]
+        problems = problems or [f"distillation.{problem}" for problem in section.term_problems(losses)]
         problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
         problems += unread_problems(self.loss_terms, section)
         if section.teacher_cache:
@@ -134,14 +137,27 @@ class DistillationModelPT(ModelPT):
         Batches have different numbers of tokens, so their means must not be averaged directly.
         `on_before_optimizer_step` divides the gradients by the total weight of the optimizer step.
         """
-        terms = self.terms_at(self.trainer.global_step)
-        losses = self.distillation_losses(batch, self.trainer.global_step, terms)
+        step = self.trainer.global_step
+        batch, terms, counts = self.step_inputs(batch, step)
+        losses = self.distillation_losses(batch, step, terms)
         total = terms.weighted_sum(losses)
         weight = torch.as_tensor(self.student.distillation_batch_weight(batch), device=total.device) / WEIGHT_UNIT
         self.step_weight = self.step_weight + weight
         self.step_losses = {name: value.detach() for name, value in losses.items()}
-        self._log_losses({f"{name}_loss": value for name, value in losses.items()} | {"train_loss": total}, weight)
+        values = {f"{name}_loss": value for name, value in losses.items()} | {"train_loss": total}
+        self._log_losses(values, weight, counts)
         return total * weight
+
+    def step_inputs(self, batch: Any, step: int) -> tuple[Any, StepLosses, dict[str, Tensor]]:
+        """Returns what an optimizer step learns from a batch: the batch, the loss terms, and counts to log.
+
+        If the student's own outputs become the targets, terms that read references are left out. If no other term has
+        a weight at this step, the given batch is used.
+        """
+        terms = self.terms_at(step)
+        others = terms.without_references(self.student.reference_tensors)
+        own, counts = self.student.own_batch(batch, step) if others.terms else (None, {})
+        return (batch, terms, counts) if own is None else (own, others, counts)
 
     def distillation_losses(self, batch: Any, step: int = 0, terms: StepLosses | None = None) -> dict[str, Tensor]:
         """Runs teacher and student on a batch and returns the unweighted losses by name.
@@ -150,17 +166,30 @@ class DistillationModelPT(ModelPT):
         `student` is the student's own training loss. It is the only entry if all weights are 0.
         """
         terms = terms or self.terms_at(step)
+        with ExitStack() as once:
+            for model in (*self.teachers, self.student) if terms.passes > 1 else ():
+                once.enter_context(model.source_once())
+            losses, outputs = self._pass(batch, step, terms)
+            for _ in range(1, terms.passes):
+                batch = self.student.reread_batch(batch, outputs)
+                more, outputs = self._pass(batch, step, terms.of_later_passes())
+                losses |= {name: losses[name] + value for name, value in more.items()}
+        return losses
+
+    def _pass(self, batch: Any, step: int, terms: StepLosses) -> tuple[dict[str, Tensor], Any]:
+        """Runs teacher and student once. Returns the losses, and the outputs of the student's forward."""
         shared = {(Role.TEACHER, name) for name in self.student.read_from_teacher()}
         registry = DistillationRegistry(terms.wanted() | shared, self.temperature.at(step))
         if terms.terms:
             self.teachers.register(batch, registry)
         with self.student.distillation_pass(Role.STUDENT, registry):
             outputs = self.student.distillation_forward(batch)
-        return terms.compute(registry, self._own_loss(terms, outputs, batch))
+        return terms.compute(registry, self._own_loss(terms, outputs, batch)), outputs
 
     def terms_at(self, step: int) -> StepLosses:
         """Returns the loss terms whose weight is not 0 at an optimizer step."""
-        return StepLosses(self.loss_terms, self.student_weight, step, self.fused)
+        passes = self.student.distillation_passes
+        return StepLosses(self.loss_terms, self.student_weight, step, self.fused, passes)
 
     def _own_loss(self, terms: StepLosses, outputs: Any, batch: Any) -> Tensor | SmoothedLabels | None:
         """Returns the student's own loss, or its labels if the fused pass computes that loss."""
@@ -180,17 +209,19 @@ class DistillationModelPT(ModelPT):
                 parameter.grad.mul_(scale)
         self.step_weight = 0.0
 
-    def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor) -> None:
-        """Logs the learning rate and each loss, averaged over the tokens of all devices.
+    def _log_losses(self, losses: dict[str, Tensor], batch_weight: Tensor, counts: dict[str, Tensor]) -> None:
+        """Logs the learning rate, each loss averaged over the tokens of all devices, and the sums of the counts.
 
         With several devices this needs communication, so it runs only in the steps that the trainer logs.
         """
         if self.trainer.world_size > 1 and not logs_this_step(self.trainer):
             return
-        weighted = torch.stack([value.detach() * batch_weight for value in losses.values()] + [batch_weight])
-        *sums, weight = _sum_over_devices(weighted).unbind()
+        weighted = [value.detach() * batch_weight for value in losses.values()]
+        weight, *sums = _sum_over_devices(torch.stack([batch_weight, *weighted, *counts.values()])).unbind()
         for name, value in zip(losses, sums):
             self.log(name, value / weight.clamp(min=SMALLEST_WEIGHT), prog_bar=name == "train_loss")
+        for name, value in zip(counts, sums[len(losses) :]):
+            self.log(name, value)
         self.log("lr", self._optimizer.param_groups[0]["lr"])
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:

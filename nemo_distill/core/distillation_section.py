@@ -1,9 +1,11 @@
 """The fields of the `distillation` section that all kinds of models share."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from nemo_distill.config.checks import listing
 from nemo_distill.config.schedule import Schedule, Weight, as_schedule
@@ -59,6 +61,10 @@ class DistillationSection:
                 f"{teachers} teachers."
             )
         return problems + _compile_problems(self.compile)
+
+    def term_problems(self, losses: Sequence[tuple[str, nn.Module]]) -> list[str]:
+        """Returns what is wrong with the losses, given by their names; sentences that begin with a key."""
+        return []
 
     @property
     def teachers(self) -> list[str]:

@@ -19,6 +19,7 @@ from nemo_distill.losses.labels import SmoothedLabels
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
+NEVER = as_schedule(0.0)  # the weight of a loss that is left out
 # For each name that a model registers as hidden states or attention maps, the width of each layer's tensor.
 Widths = Mapping[str, Sequence[int]]
 
@@ -40,16 +41,32 @@ class StepLosses:
         student_weight: weight of the student's own training loss.
         step: the optimizer step.
         fuse: compute the losses that support it from the projection instead of log-probabilities.
+        passes: how often the models read the batch. Losses that read only distributions are means over all passes,
+            the others are those of the first. 1 if there are no losses of the former kind.
     """
 
-    def __init__(self, terms: Sequence[LossTerm], student_weight: Schedule, step: int, fuse: bool):
+    def __init__(self, terms: Sequence[LossTerm], student_weight: Schedule, step: int, fuse: bool, passes: int = 1):
         self.weights = {term.name: weight for term in terms if (weight := term.weight.at(step))}
         self.terms = [term for term in terms if term.name in self.weights]
-        self.fuse = fuse
+        self.step, self.fuse = step, fuse
+        self.repeated = [term for term in self.terms if reads_only_distributions(term.loss)]
+        self.passes = passes if self.repeated else 1
         self.fused = [term for term in self.terms if fuse and getattr(term.loss, "consumes_projection", False)]
         self.plain = [term for term in self.terms if term not in self.fused]
         if (weight := student_weight.at(step)) or not self.terms:  # a step with only zero weights still needs a loss
             self.weights[STUDENT_LOSS] = weight
+
+    def without_references(self, reference_tensors: Collection[str]) -> "StepLosses":
+        """Returns the terms that read no reference translations: neither the student's own loss nor these tensors.
+
+        Their weights are unchanged, so the total of such a step is smaller by the terms that are left out.
+        """
+        terms = [term for term in self.terms if not read_tensors(term.loss) & set(reference_tensors)]
+        return StepLosses(terms, NEVER, self.step, self.fuse, self.passes)
+
+    def of_later_passes(self) -> "StepLosses":
+        """Returns the terms of each pass after the first."""
+        return StepLosses(self.repeated, NEVER, self.step, self.fuse, self.passes)
 
     def wanted(self) -> set[tuple[Role, str]]:
         """Returns the roles and names of the tensors that the models must register."""
@@ -59,12 +76,13 @@ class StepLosses:
         return wanted | {(Role.TEACHER, PROJECTION) for _ in self.fused}
 
     def compute(self, registry: DistillationRegistry, own: Tensor | SmoothedLabels | None) -> dict[str, Tensor]:
-        """Returns the unweighted losses by name.
+        """Returns the unweighted losses by name, those of several passes divided by the number of passes.
 
         Args:
-            registry: holds the tensors of both models.
+            registry: holds the tensors of both models in this pass.
             own: the student's own loss, or the labels from which the fused pass computes it; None if its weight is 0.
         """
+        passes = {term.name: self.passes for term in self.repeated}
         losses = {term.name: term.loss(**_loss_inputs(term.loss, registry)) for term in self.plain}
         labels = own if isinstance(own, SmoothedLabels) else None
         names = [term.name for term in self.fused] + ([STUDENT_LOSS] if labels else [])
@@ -74,17 +92,28 @@ class StepLosses:
                 registry.get(Role.TEACHER, PROJECTION) if self.fused else None,
                 registry.mask(PROJECTION),
                 [term.loss for term in self.fused],
-                [self.weights[name] for name in names],
+                [self.weights[name] / passes.get(name, 1) for name in names],
                 registry.temperature,
                 labels,
                 registry.pairs,
             )
             losses |= dict(zip(names, values.unbind()))
+        losses = {name: value / passes.get(name, 1) for name, value in losses.items()}
         return losses if own is None or labels else losses | {STUDENT_LOSS: own}
 
     def weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Returns the weighted sum of the losses."""
         return sum(self.weights[name] * value for name, value in losses.items())
+
+
+def read_tensors(loss: nn.Module) -> set[str]:
+    """Returns the names of the tensors that a loss reads, of both roles."""
+    return {name for _, name in consumed_tensors(loss).values()}
+
+
+def reads_only_distributions(loss: nn.Module) -> bool:
+    """True if a loss can be computed wherever both models have log-probabilities."""
+    return read_tensors(loss) == {"log_probs"}
 
 
 def _loss_inputs(loss: nn.Module, registry: DistillationRegistry) -> dict[str, Any]:
@@ -228,6 +257,8 @@ def loss_problems(
     problems += unread_problems(terms, section, where)
     if section.teacher_cache:
         problems += cached_teacher_problems(terms, section.teacher_cache_tail, where=where)
+    if not problems:
+        problems += [f"{where}.{problem}" for problem in section.term_problems([(t.name, t.loss) for t in terms])]
     return problems or nothing_to_train_on(terms, section.student_weight, where)
 
 

@@ -60,8 +60,9 @@ class TextEngine(ABC):
             raise ConfigurationError(problems)
         if model.multilingual and not reads_ids:
             self._choose_languages(*direction(config, source_language, target_language))
-        else:
-            self.source_processor, self.target_processor = model.source_processor, model.target_processor
+        else:  # NeMo gives a multilingual model none until it is validated
+            self.source_processor = getattr(model, "source_processor", None)
+            self.target_processor = getattr(model, "target_processor", None)
 
     def _choose_languages(self, source: str | None, target: str | None) -> None:
         model = self.model
@@ -184,10 +185,14 @@ class CachedEngine(TextEngine):
                 found[index] = hypotheses
         return found
 
-    def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
-        """Returns the best translation of each source. `src_ids` and `src_mask` are (B, S)."""
+    def search_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[Found]:
+        """Returns the best hypothesis of each source. `src_ids` and `src_mask` are (B, S)."""
         sources = [row[mask.bool()].tolist() for row, mask in zip(src_ids, src_mask)]
-        return [self._text(best.tokens) for best, *_ in self._search(sources, settings)]
+        return [best for best, *_ in self._search(sources, settings)]
+
+    def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
+        """Returns the best translation of each source as text. `src_ids` and `src_mask` are (B, S)."""
+        return [self._text(best.tokens) for best in self.search_ids(src_ids, src_mask, settings)]
 
     def search_batch(self, sources: Sequence[list[int]], settings: SearchSettings) -> list[list[Found]]:
         """Translates sources together in one batch."""

@@ -176,7 +176,10 @@ def _extend_samples(
 
 def _draw(logits: Tensor, settings: SearchSettings, uniforms: Tensor) -> Tensor:
     """Draws ids (B, n) by inverting the cumulative distribution of logits (B, W, V) at `uniforms` (B, n)."""
-    probabilities, tokens = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities = logits.softmax(dim=-1)
+    if not settings.is_truncated:  # without sorting, which takes longer than a small decoder
+        return _inverted(probabilities, uniforms)
+    probabilities, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
     if settings.top_k:
         probabilities[..., settings.top_k :] = 0.0
     cumulative = probabilities.cumsum(dim=-1)
@@ -184,10 +187,18 @@ def _draw(logits: Tensor, settings: SearchSettings, uniforms: Tensor) -> Tensor:
     allowed = cumulative - probabilities < settings.top_p * cumulative[..., -1:]
     if settings.epsilon:
         allowed &= (probabilities >= settings.epsilon) | (probabilities == probabilities[..., :1])
-    cumulative = (probabilities * allowed).cumsum(dim=-1).expand(-1, uniforms.shape[1], -1).contiguous()
-    drawn = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]), right=True)
-    last = (allowed & (probabilities > 0)).sum(dim=-1, keepdim=True) - 1  # guards against rounding errors
-    return tokens.expand(-1, uniforms.shape[1], -1).gather(-1, torch.minimum(drawn, last)).squeeze(-1)
+    drawn = _inverted(probabilities * allowed, uniforms)
+    return tokens.expand(-1, uniforms.shape[1], -1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+
+
+def _inverted(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Returns indices (B, n) drawn from probabilities (B, W, V), which need not sum to 1."""
+    cumulative = probabilities.cumsum(dim=-1).expand(-1, uniforms.shape[1], -1).contiguous()
+    drawn = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * cumulative[..., -1:], right=True)
+    drawn = drawn.clamp(max=cumulative.shape[-1] - 1)
+    probabilities = probabilities.expand_as(cumulative)
+    possible = probabilities.gather(-1, drawn) > 0  # not, if sums were rounded
+    return torch.where(possible, drawn, probabilities.argmax(dim=-1, keepdim=True)).squeeze(-1)
 
 
 def _extended(beams: Beams, parents: Tensor, tokens: Tensor, scores: Tensor) -> Beams:

@@ -65,6 +65,11 @@ class SearchSettings:
         ]
 
     @property
+    def is_truncated(self) -> bool:
+        """True if samples are drawn from a part of the tokens."""
+        return bool(self.top_k or self.epsilon or self.top_p < 1)
+
+    @property
     def is_beam_search(self) -> bool:
         """True if the length penalty affects which hypotheses are found."""
         return self.method == "beam" and self.beam_size > 1

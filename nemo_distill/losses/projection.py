@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LOGITS_AT_ONCE = 20_000_000  # that `most_probable` keeps in memory
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -58,6 +60,14 @@ class Projection:
         if self.bias is None:
             return Logits(torch.mm(self.hidden_states, self.weight.t(), out=logits))
         return Logits(torch.addmm(self.bias, self.hidden_states, self.weight.t(), out=logits))
+
+    @torch.no_grad()
+    def most_probable(self, words: int) -> Tensor:
+        """Returns the id (...) of the most probable of the first `words` words at each position."""
+        weight, bias = self.weight[:words], None if self.bias is None else self.bias[:words]
+        states = self.hidden_states.flatten(0, -2).split(max(1, LOGITS_AT_ONCE // words))
+        best = [F.linear(some, weight, bias).argmax(dim=-1) for some in states]
+        return torch.cat(best).view(self.hidden_states.shape[:-1])
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T) (Hinton et al. 2015, eq. 1), (..., V)."""

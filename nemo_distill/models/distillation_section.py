@@ -1,16 +1,20 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import nn
 
 from nemo_distill.config.checks import listing
 from nemo_distill.config.known_values import Count
-from nemo_distill.config.schedule import Weight
+from nemo_distill.config.schedule import Schedule, Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
+from nemo_distill.config.wording import shown
 from nemo_distill.core.distillation_section import DistillationSection
-from nemo_distill.core.loss_terms import Widths
+from nemo_distill.core.loss_terms import Widths, read_tensors, reads_only_distributions
+from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder, is_hugging_face_model
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.source_noise import SourceNoise
@@ -24,6 +28,7 @@ REGISTERED_TENSORS = (
     "decoder_cross_attention",
 )
 DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers
+REFERENCE_TENSORS = ("nll",)  # those that are about the labels
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
 OF_OTHER_VOCABULARIES = ("log_probs", "spans")  # the tensors of a teacher with other pieces than its student
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
@@ -78,6 +83,54 @@ class TranslationDistillation(DistillationSection):
     """A mix of corpora to train on, instead of `train_ds` alone."""
     noise: SourceNoise = Field(default_factory=SourceNoise)
     """Noise in the source sentences that the student reads. The teacher reads them without noise."""
+    on_policy: OnPolicy = Field(default_factory=OnPolicy)
+    """Training on the student's own translations, which the teacher scores."""
+    iterations: int = Field(default=1, ge=1)
+    """Passes over each batch. From the second on, both decoders read the words that the student found most probable in
+    the pass before, instead of the target. Losses on distributions are means over all passes (Zhang et al. 2023)."""
+
+    @rule
+    def replaced_target_problems(self) -> list[str]:
+        """Returns a sentence for each key that is useless or impossible where targets are replaced."""
+        problems = [
+            f"{key}: the teacher must read what the student wrote, which no teacher_cache holds; give model_path "
+            f"instead of teacher_cache={self.teacher_cache}."
+            for key, used in (
+                (f"on_policy.share={_written(self.on_policy.share)}", not self.on_policy.is_off),
+                (f"iterations={self.iterations}", self.iterations > 1),
+            )
+            if used and self.teacher_cache
+        ]
+        if not self.on_policy.is_always:
+            return problems
+        unread = {"mix.corpora": listing(self.mix.corpora)} if self.mix.corpora else {}
+        if not self.student_weight.is_zero:
+            unread["student_train_loss_weight"] = _written(self.student_train_loss_weight)
+        return problems + [
+            f"{key}={value} has no effect, because on_policy.share=1 replaces every target, also those of references "
+            "and pseudo-labels; set a share below 1, or leave it out."
+            for key, value in unread.items()
+        ]
+
+    def term_problems(self, losses: Sequence[tuple[str, nn.Module]]) -> list[str]:
+        """Returns a sentence for each loss that the student's own translations do not allow, and for missing ones."""
+        problems = []
+        reading = [name for name, loss in losses if read_tensors(loss) & set(REFERENCE_TENSORS)]
+        if not self.on_policy.is_off and len(reading) == len(losses):
+            problems.append(
+                f"on_policy.share={_written(self.on_policy.share)}: the student's own translations need a loss with a "
+                "weight above 0 that compares it with its teacher and reads no references; there is none."
+            )
+        elif self.on_policy.is_always:
+            problems += [
+                f"loss.{name} is about the words of the references, and on_policy.share=1 replaces them all."
+                for name in reading
+            ]
+        if self.iterations > 1 and not any(reads_only_distributions(loss) for _, loss in losses):
+            problems.append(
+                f"iterations={self.iterations}: has no effect without a loss that reads only 'log_probs'; set it to 1."
+            )
+        return problems
 
     @rule
     def unused_pruning(self) -> list[str]:
@@ -92,6 +145,30 @@ class TranslationDistillation(DistillationSection):
         if name == "spans" and not self.across_vocabularies:
             return "teachers give them only with across_vocabularies=true"
         return super().why_unread(name)
+
+    @rule
+    def passes_problems(self) -> list[str]:
+        """Returns a sentence for each option that cannot follow targets or decoder inputs that are replaced."""
+        problems = []
+        if self.mix.weighting == "loss" and not self.on_policy.is_off:
+            problems.append(
+                f"on_policy.share={_written(self.on_policy.share)}: the student's own translations are in no mix, "
+                "and so have no weights; set mix.weighting=pairs."
+            )
+        if self.across_vocabularies and self.iterations > 1:
+            problems.append(
+                f"iterations={self.iterations}: a teacher of another vocabulary reads the text of the target, not the "
+                "student's predictions; set it to 1."
+            )
+        return problems
+
+
+def _written(value: float | Schedule) -> str:
+    """Returns a number or a schedule as a user would type it."""
+    if not isinstance(value, Schedule):
+        return shown(value)
+    given = {key: part for key, part in asdict(value).items() if part is not None}
+    return f"{{{', '.join(f'{key}: {part}' for key, part in given.items())}}}"
 
 
 def read_distillation(model: Mapping[str, Any], where: str) -> tuple[TranslationDistillation | None, list[str]]:

@@ -3,11 +3,11 @@
 Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.nemo` names NeMo's own class.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -27,6 +27,7 @@ from nemo_distill.models.batch_origin import batch_origin
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.distillation_section import (
+    REFERENCE_TENSORS,
     REGISTERED_TENSORS,
     TranslationDistillation,
     distillation_losses,
@@ -39,8 +40,10 @@ from nemo_distill.models.initialization import (
     share_encoder,
     shared_encoder_problems,
 )
+from nemo_distill.models.inner_tensors import inner_tensors
 from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
+from nemo_distill.models.on_policy import OnPolicy, target_tensors
 from nemo_distill.models.pair_weights import PairWeights
 from nemo_distill.models.pairing import (
     KEY,
@@ -59,7 +62,7 @@ from nemo_distill.models.retokenized_teacher import (
 )
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
-from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions, teaching_problems
+from nemo_distill.nemo_files.model_kinds import has_learned_positions, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary, piece_differences
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import user_path, whole_path
@@ -90,12 +93,16 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     """
 
     distillation_tensors = REGISTERED_TENSORS
+    reference_tensors = REFERENCE_TENSORS
     distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
     _pair_weights: PairWeights | None = None  # multiply the losses of pairs
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
     _across_vocabularies = False  # True if a teacher may have other pieces
     _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
+    _on_policy = OnPolicy()
+    _longest_target: int | None = None  # of the student's own translations, if a teacher has learned its positions
+    _encoded: list[tuple[Tensor, Tensor]] | None = None  # within `source_once`: the encoder's output and its mask
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         super().__init__(cfg, trainer=trainer)
@@ -114,8 +121,8 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         check_width(self.cfg, encoder=src.shape[1], decoder=tgt.shape[1])
         if not self.is_being_distilled():
             return super().forward(src, src_mask, tgt, tgt_mask)
-        with self._captured() as inside:
-            encoder_hidden_states = self._encode(src, src_mask)  # (B, S, D)
+        with inner_tensors(self) as inside:
+            encoder_hidden_states, src_mask = self._encode(src, src_mask)  # (B, S, D), (B, S)
             decoder_hidden_states = self.decoder(
                 input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoder_hidden_states, encoder_mask=src_mask
             )  # (B, T, D)
@@ -137,11 +144,27 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         self.distillation_registration_step(log_probs=log_probs)
         return log_probs
 
-    def _encode(self, src: Tensor, src_mask: Tensor) -> Tensor:
-        """Returns the encoder's output (B, S, D). With a shared encoder, it reuses the teacher's if that ran."""
-        if self._shares_encoder and (states := self.teacher_tensor("encoder_hidden_states")) is not None:
-            return states
-        return self.encoder(input_ids=src, encoder_mask=src_mask)
+    def _encode(self, src: Tensor, src_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the encoder's output (B, S, D) and its mask. Within `source_once`, only the first call computes it.
+
+        With a shared encoder, it reuses the teacher's if that ran.
+        """
+        if self._encoded:
+            return self._encoded[0]
+        states = self.teacher_tensor("encoder_hidden_states") if self._shares_encoder else None
+        if states is None:
+            states = self.encoder(input_ids=src, encoder_mask=src_mask)
+        if self._encoded is not None:
+            self._encoded.append((states, src_mask))
+        return states, src_mask
+
+    @contextmanager
+    def source_once(self) -> Iterator[None]:
+        self._encoded = []
+        try:
+            yield
+        finally:
+            self._encoded = None
 
     def _needs_log_probs(self) -> bool:
         """True if a loss reads log-probabilities, or if the student's own loss is not computed in the fused pass."""
@@ -163,27 +186,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             self.encoder.eval()
         return self
 
-    @contextmanager
-    def _captured(self) -> Iterator[dict[str, list[Tensor]]]:
-        """Collects inner tensors that a loss reads and that NeMo's modules do not return."""
-        decoder = self.decoder.decoder.layers
-        outputs = {"decoder_layers": [self.decoder.embedding, *decoder]}
-        # The dropout after the softmax receives the attention probabilities as input.
-        inputs = {
-            "decoder_self_attention": [layer.first_sub_layer.attn_dropout for layer in decoder],
-            "decoder_cross_attention": [layer.second_sub_layer.attn_dropout for layer in decoder],
-        }
-        if not is_hugging_face_encoder(self.cfg):
-            encoder = self.encoder.encoder.layers
-            outputs["encoder_layers"] = [self.encoder.embedding, *encoder]
-            inputs["encoder_self_attention"] = [layer.first_sub_layer.attn_dropout for layer in encoder]
-        with ExitStack() as hooks:
-            inside = {}
-            for name, modules in (inputs | outputs).items():
-                if self.wants_distillation_tensor(name):
-                    inside[name] = hooks.enter_context(_capture(modules, "input" if name in inputs else "output"))
-            yield inside
-
     @torch.no_grad()
     def batch_translate(
         self, src: Tensor, src_mask: Tensor, return_beam_scores: bool = False, cache: dict | None = None
@@ -203,16 +205,21 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         """
         if return_beam_scores or self.cfg.get("search") == "nemo":
             return super().batch_translate(src, src_mask, return_beam_scores, cache or {})
-        training = self.training
-        try:
-            engine = CachedEngine([self.eval()], reads_ids=True)
+        with self._engine() as engine:
             translations = engine.translate_ids(src, src_mask, search_settings(self.cfg))
-        finally:
-            self.train(training)
         sources = self.ids_to_postprocessed_text(
             src, self.encoder_tokenizer, self.source_processor, filter_beam_ids=False
         )
         return sources, translations
+
+    @contextmanager
+    def _engine(self) -> Iterator[CachedEngine]:
+        """Within this context, the model is in eval mode, and its engine can search."""
+        training = self.training
+        try:
+            yield CachedEngine([self.eval()], reads_ids=True)
+        finally:
+            self.train(training)
 
     @classmethod
     def ids_to_postprocessed_text(
@@ -235,7 +242,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     def distillation_forward(self, batch: list[Tensor]) -> Tensor | Projection:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
         target_weights = self._target_weights(batch)
-        if self._noisy_source and self.is_student_model():
+        if self._noisy_source and self.is_student_model() and not self._encoded:
             src_ids, src_mask = self._noisy_source(src_ids, src_mask)
         source_weights = src_mask.bool()
         if self._pair_weights:  # a pair's first label has its weight
@@ -248,6 +255,39 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         if self.wants_distillation_tensor("nll"):
             self.register_distillation_tensor("nll", -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1))
         return log_probs
+
+    def own_batch(self, batch: list[Tensor], step: int) -> tuple[list[Tensor] | None, dict[str, Tensor]]:
+        if self._on_policy.is_off:
+            return None, {}
+        self.log("on_policy_share", self._on_policy.share_at(step))
+        own = self._own_translations(batch, step) if self._on_policy.is_drawn(step) else None
+        labels = own[-1] if own else batch[-1].new_empty((0, 0))
+        real = labels != self.decoder_tokenizer.pad_id  # (B, T)
+        return own, {"on_policy_tokens": real.sum(), "on_policy_empty": (~real.any(dim=1)).sum()}
+
+    def _own_translations(self, batch: list[Tensor], step: int) -> list[Tensor]:
+        """Returns the batch with this model's translations as targets."""
+        src_ids, src_mask, *_ = squeeze_batch(batch)
+        settings = self._on_policy.search_settings(step, self.global_rank)
+        with self._engine() as engine, torch.compiler.set_stance("force_eager"):
+            translations = engine.search_ids(src_ids, src_mask, settings)
+        torch.clear_autocast_cache()  # older versions of torch would use its weights again, without gradients
+        targets = target_tensors(translations, engine.special, self._longest_target)
+        return [src_ids, src_mask, *(tensor.to(src_ids.device) for tensor in targets)]
+
+    def reread_batch(self, batch: list[Tensor], outputs: Tensor | Projection) -> list[Tensor]:
+        """Returns the batch with the words that the student found most probable as decoder inputs.
+
+        The labels are the same, and only their mask is read: at each position, the decoders read the predictions for
+        the earlier ones, which were made side by side (Zhang et al. 2023, and its published code).
+        """
+        src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
+        words = self.decoder_tokenizer.vocab_size  # the head has more, because NeMo rounds up the vocabulary size
+        if isinstance(outputs, Projection):
+            predicted = outputs.most_probable(words)  # (B, T)
+        else:
+            predicted = outputs[..., :words].argmax(dim=-1)
+        return [src_ids, src_mask, torch.cat((tgt_ids[:, :1], predicted[:, :-1]), dim=1), tgt_mask, labels]
 
     def distillation_train_loss(self, outputs: Tensor, batch: list[Tensor]) -> Tensor:
         return masked_mean(self.distillation_labels(batch).per_token(outputs), self._target_weights(batch))
@@ -285,6 +325,7 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         if distillation.mix.weighting == "loss":
             files = (Path(self.cfg.train_ds[f"{side}_file_name"]) for side in ("src", "tgt"))
             self._pair_weights = PairWeights(*files, (self.encoder_tokenizer, self.decoder_tokenizer))
+        self._on_policy, self.distillation_passes = distillation.on_policy, distillation.iterations
         return distillation_losses(distillation)
 
     def distillation_widths(self) -> Widths:
@@ -323,6 +364,9 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
             words = tag.words if tag else teacher.decoder_vocab_size
             reader = NemoPieceTeacher(teacher, projected_by(teacher))
             return RetokenizedTeacher(teacher, retokenizer(reader, *tokenizers, words))
+        if has_learned_positions(teacher.cfg, "decoder"):
+            positions = number_of_positions(teacher.cfg, "decoder")
+            self._longest_target = min(positions, self._longest_target or positions)
         if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
             check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(tag))
         return teacher
@@ -405,19 +449,3 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     def train_dataloader(self) -> Any:
         return resumable_loader(super().train_dataloader(), shuffle=bool(self.cfg.train_ds.get("shuffle", True)))
-
-
-@contextmanager
-def _capture(modules: Sequence[nn.Module], position: Literal["input", "output"]) -> Iterator[list[Tensor]]:
-    """Within this context, each call of one of `modules` appends its first input or its output to the list."""
-    tensors: list[Tensor] = []
-
-    def collect(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        tensors.append(inputs[0] if position == "input" else output)
-
-    hooks = [module.register_forward_hook(collect) for module in modules]
-    try:
-        yield tensors
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -67,12 +67,12 @@ def train(corpus, teacher_path, tmp_path):
     return run
 
 
-def logged_losses(folder):
-    losses = {}
+def logged(folder, name):
+    values = {}
     for events in sorted(folder.rglob("events*"), key=lambda path: path.stat().st_mtime):
         accumulator = EventAccumulator(str(events)).Reload()
-        losses |= {event.step: event.value for event in accumulator.Scalars("train_loss")}
-    return losses
+        values |= {event.step: event.value for event in accumulator.Scalars(name)}
+    return values
 
 
 def recorded(folder):
@@ -80,15 +80,19 @@ def recorded(folder):
 
 
 def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupted_one(train, teacher_path, tmp_path):
-    whole = train(tmp_path / "whole")
+    own = "model.distillation.on_policy.share=0.5"  # samples of the student's in some steps, before and after
+    whole = train(tmp_path / "whole", own)
     assert whole.returncode == 0, whole.stderr
-    assert train(tmp_path / "killed", killed_at=10).returncode == -9
+    assert train(tmp_path / "killed", own, killed_at=10).returncode == -9
     assert recorded(tmp_path / "killed")["status"] == "running"
-    resumed = train(tmp_path / "killed")
+    resumed = train(tmp_path / "killed", own)
     assert resumed.returncode == 0, resumed.stderr
-    expected, found = logged_losses(tmp_path / "whole"), logged_losses(tmp_path / "killed")
-    assert sorted(expected) == sorted(found) == list(range(14))
-    assert found == expected
+    for name in ("train_loss", "on_policy_tokens"):
+        expected, found = (logged(tmp_path / folder, name) for folder in ("whole", "killed"))
+        assert sorted(expected) == sorted(found) == list(range(14))
+        assert found == expected
+    drawn = [step for step, tokens in sorted(found.items()) if tokens]
+    assert drawn[0] < 8 and drawn[-1] >= 10 and len(drawn) < 14  # the last checkpoint is of step 8
     records = [recorded(tmp_path / name) for name in ("whole", "killed")]
     assert [(record["status"], record["steps"]) for record in records] == [("finished", 14)] * 2
     assert records[0]["target_tokens"] == records[1]["target_tokens"] > 14
@@ -108,7 +112,7 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     (tmp_path / "killed").rename(tmp_path / "moved")  # from where the best score is read from the checkpoints' names
-    again = train(tmp_path / "moved")
+    again = train(tmp_path / "moved", own)
     assert again.returncode == 0, again.stderr
     assert recorded(tmp_path / "moved")["status"] == "finished"
     assert recorded(tmp_path / "moved")["best"]["value"] == pytest.approx(records[1]["best"]["value"], abs=1e-4)
@@ -138,7 +142,7 @@ def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train,
         f"+exp_manager.early_stopping_callback_params={stopping}",
     )  # fmt: skip
     assert stopped.returncode == 0, stopped.stderr
-    assert sorted(logged_losses(tmp_path / "run")) == list(range(8))
+    assert sorted(logged(tmp_path / "run", "train_loss")) == list(range(8))
     assert recorded(tmp_path / "run")["steps"] == 8  # and not the best checkpoint's
 
 

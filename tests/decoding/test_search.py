@@ -137,3 +137,12 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     assert torch.allclose(drawn(epsilon=0.25), torch.tensor([0.0, 4 / 7, 0.0, 3 / 7]), atol=2e-3)
     assert torch.allclose(drawn(epsilon=0.9), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
     assert torch.allclose(drawn(top_p=0.3), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_p": 0.99999}])
+def test_a_token_without_probability_is_never_drawn(settings):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 1, 5000, generator=generator).index_fill(-1, torch.tensor([0, 2500, 4999]), -torch.inf)
+    uniforms = torch.cat((torch.rand(1, 5000, generator=generator), torch.tensor([[0.0, 1.0]])), dim=1)
+    ids = _draw(logits, SearchSettings(method="sample", **settings), uniforms)
+    assert torch.isfinite(logits[0, 0, ids[0]]).all() and len(set(ids[0].tolist())) > 1000

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +18,7 @@ from nemo_distill.losses import (
     TopOneRankingLoss,
 )
 from nemo_distill.losses import fused as module
+from nemo_distill.losses import projection as projections
 from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
@@ -434,3 +436,16 @@ def test_losses_on_distributions_are_means_over_the_tokens_that_the_teacher_know
         assert_close(one, other)
     nowhere = fused_losses(student, teacher, mask, losses, weights, temperature, labels, torch.zeros_like(mask))
     assert_close(nowhere, torch.stack([*[torch.zeros_like(own)] * len(losses), own]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_most_probable_of_the_first_words_are_found_a_few_tokens_at_a_time(generator, bias, monkeypatch):
+    monkeypatch.setattr(projections, "LOGITS_AT_ONCE", 2 * 9)
+    student = projection(generator, WIDTH, bias=bias)
+    found, seen = student.most_probable(9), []
+    monkeypatch.setattr(
+        projections.F, "linear", lambda states, *args: seen.append(len(states)) or linear(states, *args)
+    )
+    assert torch.equal(student.most_probable(9), found) and max(seen) == 2
+    assert torch.equal(found, student.project().values[..., :9].argmax(dim=-1)) and found.shape == (BATCH, TIME)
+    assert not torch.equal(found, student.most_probable(WORDS))

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.trainer.finite import FiniteTraining
 from tests.conftest import SCRIPTS
 
@@ -216,7 +217,15 @@ def every_loss(config):
     return config
 
 
-def test_two_devices_train_as_one_that_accumulates_two_batches(every_loss, train):
+@pytest.fixture
+def first_step_of_own_translations(every_loss):
+    every_loss.distillation.on_policy = {"share": 0.3, "method": "greedy", "max_delta": 2}
+    return OnPolicy(share=0.3)
+
+
+def test_two_devices_train_as_one_that_accumulates_two_batches(first_step_of_own_translations, train, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    assert [first_step_of_own_translations.is_drawn(step) for step in range(4)] == [True, False, False, False]
     one, two = train(devices=1, accumulate=2), train(devices=2, accumulate=1)
     assert all(torch.allclose(value, two["weights"][name], atol=1e-6) for name, value in one["weights"].items())
     assert list(one["logged"]) == list(two["logged"]) == [1, 3]

@@ -1,5 +1,7 @@
 """Multilingual models of NeMo: many-to-one, and one-to-many with a language tag in front of the source."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -12,6 +14,7 @@ from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, chec
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import Role
 from nemo_distill.decoding.engines import engine_problems, load_engine
+from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.models.student_config import complete_student
 from tests.conftest import tiny_config, write_corpus
@@ -129,6 +132,33 @@ def test_a_bilingual_student_learns_what_its_teacher_says_with_the_tag_of_its_la
         loss = model.distillation_losses(batch)["kl"]
         torch.testing.assert_close(loss, kl, rtol=1e-4, atol=1e-6)
         assert not torch.allclose(without, expected, atol=1e-2)  # the tag matters
+
+
+@pytest.mark.parametrize("kind, names", [(ONE_TO_MANY, ("", "2")), (BILINGUAL, ("",))])
+def test_a_student_translates_for_its_training_into_the_language_that_its_tag_forces(
+    distillation, teachers, kind, names
+):
+    more = {"student_train_loss_weight": 0.0, "iterations": 2}
+    more["on_policy"] = {"share": 1.0, "method": "greedy", "max_delta": 4}
+    losses = {name: node for name, node in EVERYWHERE.items() if name != "selective"}
+    model, trainer = distillation(teachers["one_to_many"], kind, names, losses, **more)
+    trainer.fit(model)
+    assert set(model.step_losses) == set(losses)
+    assert all(torch.isfinite(value) for value in model.step_losses.values())
+    student = model.student.eval()
+    student.log_through(SimpleNamespace(log=lambda *args, **kwargs: None))
+    settings = SearchSettings(beam_size=1, length_penalty=0.0, max_delta=4 + (kind is ONE_TO_MANY))
+    for batch, _ in zip(model.train_dataloader(), range(6)):
+        src_ids, _, tgt_ids, _, labels = model.step_inputs(batch, step=0)[0]
+        assert torch.equal(src_ids, batch[0].squeeze(0)) and set(tgt_ids[:, 0].tolist()) == {1}
+        tags = student.multilingual_lang_to_id if kind is ONE_TO_MANY else {}
+        for source, found in zip(src_ids.tolist(), labels.tolist()):
+            language = next((name for name, tag in tags.items() if source[0] == tag), None)
+            assert bool(language) == (kind is ONE_TO_MANY)
+            text = student.encoder_tokenizer.ids_to_text([i for i in source[bool(language) :] if i > 3])
+            (expected,) = CachedEngine([student], target_language=language).translate([text], settings)
+            words = [i for i in found if i not in (2, 3)]
+            assert student.decoder_tokenizer.ids_to_text(words) == expected.text
 
 
 def test_source_positions_of_a_tagged_teacher_are_those_of_its_student(distillation, teachers):
