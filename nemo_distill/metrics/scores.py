@@ -90,6 +90,12 @@ def corpus_score(
 ) -> Score:
     """Returns the corpus score of `translations` against one reference each.
 
+    Args:
+        name: one of `METRICS`.
+        translations: one per sentence.
+        references: one per sentence.
+        language: the target language.
+
     Raises:
         ValueError: if the numbers of translations and references differ.
     """

@@ -33,6 +33,8 @@ class Corpus:
     """A parallel corpus in a mix.
 
     Args:
+        sources: source files, plain or gzip.
+        targets: the target file for each source file.
         share: share of the lines in the mix, relative to the other corpora.
         fraction: fraction of the corpus to use; the seed selects the pairs.
         weights: for each source file a file with the weight of each pair, a number per line; empty: equal weights.
@@ -56,8 +58,10 @@ class Mix:
     """A mix of corpora.
 
     Args:
+        corpora: the corpora by name.
         output: the prefix of the output files: `mixed` gives `mixed.src`, `mixed.tgt`, perhaps `mixed.weights`, and
             the record `mixed.json`.
+        policy: how to treat invalid lines. A pair is dropped if one of its lines is dropped.
         seed: random seed for the selection of pairs.
         lines: number of lines in the mix; None: enough to contain every pair of `base` once.
         base: a corpus name; None: the corpus that is repeated least, so that the mix contains every pair of each.
@@ -117,6 +121,7 @@ def write_mix(
     """Writes the mix and returns its record. If the same mix already exists, only returns the record.
 
     Args:
+        mix: the mix to write.
         overwrite: replace a mix with other settings instead of raising an error.
         on_line: called for each line with its number and the total number of lines.
 
@@ -224,6 +229,8 @@ def plan_lines(
     Args:
         used: the number of pairs to use from each corpus.
         shares: the share of each corpus. They need not sum to 1.
+        lines: see `Mix`.
+        base: see `Mix`.
     """
     exact = {name: Fraction(str(share)) for name, share in shares.items()}
     if lines is None:
@@ -262,7 +269,10 @@ def repeat_by_weight(pairs: Iterator[Pair], total: int, lines: int, seed: str) -
     This is systematic sampling: with a random offset, every `total / lines`-th unit of weight is taken.
 
     Args:
+        pairs: the pairs.
         total: the sum of their weights.
+        lines: the number of pairs to yield.
+        seed: determines the offset.
     """
     place = Random(seed).randrange(total)
     for pair in pairs:
