@@ -226,3 +226,11 @@ def test_every_key_of_the_teachers_config_is_in_the_students():
 def test_the_check_imports_no_nemo():
     code = "import sys, nemo_distill.commands.training_check, nemo_distill.commands.training; print('nemo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
+    files = f"source: {corpus}/train.en, target: {corpus}/train.de"
+    mixes = [f"+model.distillation.mix.corpora.back={{{files}, share: 1, tag: {tag}}}" for tag in ("BT", "the")]
+    (warning,) = check_distillation_job(job(mixes[0]))
+    assert warning.startswith("model.distillation.mix.corpora.back.tag=BT: the tokenizer has no such piece")
+    assert check_distillation_job(job(mixes[1])) == []
