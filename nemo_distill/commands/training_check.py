@@ -109,7 +109,7 @@ def _split_tags(model: Mapping[str, Any], distillation: TranslationDistillation,
         f"model.distillation.mix.corpora.{name}.tag={corpus.tag}: the tokenizer has no such piece and splits it; "
         "a tokenizer that is trained with it among its special_tokens does not."
         for name, corpus in distillation.mix.corpora.items()
-        if corpus.tag and vocabulary and corpus.tag not in vocabulary.pieces
+        if corpus.tag and vocabulary and {corpus.tag, f"▁{corpus.tag}"}.isdisjoint(vocabulary.pieces)
     ]
 
 

@@ -176,7 +176,9 @@ class _Objective:
             untempered = student if self.temperature == 1 else torch.log_softmax(student * self.temperature, dim=-1)
             values.append(self._sum(self.labels.per_token(untempered)))
             total = _add(total, self.labels.gradient(untempered), weights[-1])
-        return torch.stack(values), total if self.shares is None else total.mul_(self.shares.unsqueeze(-1))
+        if self.shares is not None and total is not None:
+            total.mul_(self.shares.unsqueeze(-1))
+        return torch.stack(values), total
 
     def _sum(self, values: Tensor) -> Tensor:
         return values.sum() if self.shares is None else (values * self.shares).sum()

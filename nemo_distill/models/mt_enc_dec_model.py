@@ -323,8 +323,8 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
                 distillation.noise, tokenizer, fixed, number_of_positions(self.cfg, "encoder")
             )
         if distillation.mix.weighting == "loss":
-            files = (Path(self.cfg.train_ds[f"{side}_file_name"]) for side in ("src", "tgt"))
-            self._pair_weights = PairWeights(*files, (self.encoder_tokenizer, self.decoder_tokenizer))
+            source, target = (Path(self.cfg.train_ds[f"{side}_file_name"]) for side in ("src", "tgt"))
+            self._pair_weights = PairWeights(source, target, (self.encoder_tokenizer, self.decoder_tokenizer))
         self._on_policy, self.distillation_passes = distillation.on_policy, distillation.iterations
         return distillation_losses(distillation)
 

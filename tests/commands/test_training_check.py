@@ -249,3 +249,11 @@ def test_the_check_imports_no_nemo():
 def test_steps_after_the_last_validation_are_warned_of(job, trainer, unvalidated):
     warnings = check_distillation_job(job(*trainer.split()))
     assert [f"the last {unvalidated} steps" in warning for warning in warnings] == ([True] if unvalidated else [])
+
+
+def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
+    files = f"source: {corpus}/train.en, target: {corpus}/train.de"
+    mixes = [f"+model.distillation.mix.corpora.back={{{files}, share: 1, tag: {tag}}}" for tag in ("BT", "the")]
+    (warning,) = check_distillation_job(job(mixes[0]))
+    assert warning.startswith("model.distillation.mix.corpora.back.tag=BT: the tokenizer has no such piece")
+    assert check_distillation_job(job(mixes[1])) == []
