@@ -89,8 +89,8 @@ def compare(
     test, default = TESTS[settings.test]
     for name in settings.metrics or METRICS[:1]:
         metric = build_metric(name, language)
-        score = _scored_by(metric)
-        statistics = {system: _statistics(metric, lines, references) for system, lines in translations.items()}
+        score = scored_by(metric)
+        statistics = {system: sentence_statistics(metric, lines, references) for system, lines in translations.items()}
         for system, baseline in pairs:
             mine, theirs = statistics[system], statistics[baseline]
             p_value, samples = test(mine, theirs, score, settings.samples or default)
@@ -117,8 +117,8 @@ def resample(
         language: the target language.
     """
     built = build_metric(metric, language)
-    statistics = [_statistics(built, lines, references) for lines in translations.values()]
-    scores = resampled_scores(statistics, _scored_by(built), RESAMPLES)
+    statistics = [sentence_statistics(built, lines, references) for lines in translations.values()]
+    scores = resampled_scores(statistics, scored_by(built), RESAMPLES)
     return {system: values.tolist() for system, values in zip(translations, scores)}
 
 
@@ -151,13 +151,15 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
 
 
-def _scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+def scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+    """Returns the function from the sums of sacrebleu's statistics (S,) to the corpus score."""
+
     def score(sums: np.ndarray) -> float:
         return float(metric._compute_score_from_stats(sums.tolist()).score)
 
     return score
 
 
-def _statistics(metric: Metric, translations: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def sentence_statistics(metric: Metric, translations: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Returns sacrebleu's statistics of each sentence (N, S)."""
     return np.array(metric._extract_corpus_statistics(list(translations), [list(references)]), dtype=float)
