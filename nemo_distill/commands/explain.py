@@ -1,5 +1,7 @@
 """Explains why a student is worse than its teacher: the gap in parts, and what to change first."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from omegaconf import DictConfig
@@ -19,6 +21,7 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS
 from nemo_distill.metrics.scores import metric_problems
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
+from nemo_distill.report.runs import read_curves
 from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import InputFiles, as_list, input_files, unequal_lengths
@@ -60,10 +63,13 @@ class ExplainConfig(ExplainSettings):
         kw_only=True
     )
     """The student, a `.nemo`; of several, which differ only in their seed, the first is explained."""
-    test: SetSection = Field(kw_only=True)
+    test: SetSection = Field(default_factory=SetSection)
     """The sentences on which the gap is explained, with references."""
     train: TrainingSection = Field(kw_only=True)
     """The text that the student was trained on; of several kinds, the one that it was mostly trained on."""
+
+    curve: str = "val_sacreBLEU"
+    """What the student's training logged, where more is better; read beside the `.nemo`, for what more steps bring."""
 
     @rule
     def teacher_problems(self) -> list[str]:
@@ -141,7 +147,14 @@ def explain_job(cfg: DictConfig) -> ExplainJob:
     if problems:
         raise ConfigurationError(problems)
     training = list(zip(input_files(config.train.source), input_files(config.train.target)))
-    return ExplainJob(teacher, students, test, training, config.output_dir, config)
+    curve = _training_curve(students[0], config.curve)
+    return ExplainJob(teacher, students, test, training, config.output_dir, config, curve)
+
+
+def _training_curve(model: Path, tag: str) -> Sequence[tuple[float, float]]:
+    """Returns what a model's training logged, in the model's folder or the one above; empty if there is nothing."""
+    curves = (read_curves(folder, [tag]).get(tag, ()) for folder in model.absolute().parents[:2])
+    return next(filter(None, curves), ())
 
 
 def main(cfg: DictConfig) -> None:

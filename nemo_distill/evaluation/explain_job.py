@@ -34,6 +34,7 @@ from nemo_distill.evaluation.training_view import TrainingView, read_training
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS
+from nemo_distill.metrics.learning_curve import MORE_STEPS, growth, growth_problem, steps_points
 from nemo_distill.metrics.scores import corpus_score
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, whole_file
@@ -80,6 +81,7 @@ class ExplainJob:
         training: source and target files that the student was trained on.
         folder: where everything is written.
         settings: how the gap is explained.
+        curve: the validation scores of the student's training, by steps; may be empty.
     """
 
     teacher: System
@@ -88,6 +90,7 @@ class ExplainJob:
     training: Sequence[tuple[Path, Path]]
     folder: Path
     settings: ExplainSettings
+    curve: Sequence[tuple[float, float]] = ()
 
     @cached_property
     def texts(self) -> Texts:
@@ -153,6 +156,7 @@ class ExplainJob:
             "training_text": fingerprint(self.folder / "training_text.json"),
             "settings": {key: asdict(self.settings)[key] for key in ("metric", "labels", "rare", "search")},
             "models": {system.name: system_settings(system) for system in systems},
+            "curve": self.curve,
             "versions": versions(["sacrebleu"]),
             "revision": REVISION,
         }
@@ -166,6 +170,7 @@ class ExplainJob:
                 **explanation.record(),
                 **self._forced(explanation, sample),
                 "seeds": self._seeds(),
+                "steps": self._steps(),
                 "notes": list(notes),
             }
 
@@ -206,6 +211,13 @@ class ExplainJob:
             return None
         scores = {system.name: self._score(system.name).value for system in self._students}
         return seeds_record(scores, self._score(TEACHER).value)
+
+    def _steps(self) -> dict[str, Any]:
+        """Returns what more steps would bring, or the `problem` why that is not predicted."""
+        points = steps_points(self.curve)
+        if problem := growth_problem(points):
+            return {"problem": problem}
+        return asdict(growth(points, MORE_STEPS))
 
     def _forced(self, explanation: Explanation, sample: EvaluationSet) -> dict[str, Any]:
         """Returns the search errors and the losses."""

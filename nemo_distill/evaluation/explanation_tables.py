@@ -8,6 +8,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import markdown_table, print_list, print_table
 from nemo_distill.evaluation.explanation import LEAST_SENTENCES, STUDENT, TEACHER
 from nemo_distill.metrics.contrasts import CONFIDENCE
+from nemo_distill.metrics.learning_curve import MORE_STEPS
 from nemo_distill.metrics.significance import RESAMPLES
 from nemo_distill.storage.records import read_json
 
@@ -71,7 +72,7 @@ PLACES = {
 }
 ADDITIVE = "These parts add up to the gap. A negative part is what the student loses there."
 PLACED = (
-    '"Costs": by how much the gap is larger than without these sentences. Such parts overlap, so they do not add up. '
+    '"Part": by how much the gap is larger than without these sentences. Such parts overlap, so they do not add up. '
     f'"–": fewer than {LEAST_SENTENCES} sentences in a group.'
 )
 INTERVALS = (
@@ -93,7 +94,7 @@ def read_explanation(folder: Path) -> dict[str, Any]:
     return record
 
 
-def verdict(record: Mapping[str, Any]) -> Iterator[str]:
+def what_to_change(record: Mapping[str, Any]) -> Iterator[str]:
     """Yields the gap, what to change first, in order, and what the evidence is too thin for."""
     metric, gap, sentences = record["settings"]["settings"]["metric"], record["gap"], record["test_set"]["sentences"]
     scores = record["scores"]
@@ -110,7 +111,7 @@ def verdict(record: Mapping[str, Any]) -> Iterator[str]:
     costly, thin = _sorted(record)
     for number, (part, found) in enumerate(costly, start=1):
         first = "First" if number == 1 else "Then"
-        yield f"{first}: {part.advice}. {_capital(part.title)} costs {shown(found)} {metric}."
+        yield f"{first}, {part.title}, {shown(found)} {metric}: {part.advice}."
     if not costly:
         yield "No single part is larger than chance. A larger test set would tell them apart."
     if thin:
@@ -123,17 +124,17 @@ def _sorted(record: Mapping[str, Any]) -> tuple[list[tuple[Part, Estimate]], lis
     found = [(PARTS[name], part) for name, part in record["parts"].items()]
     found += [(PLACES[name], place["part"]) for name, place in record["places"].items() if "part" in place]
     costly = [(part, value) for part, value in found if value["high"] < 0]
-    thin = [(part, value) for part, value in found if value["low"] <= 0 <= value["high"]]
+    thin = [(part, value) for part, value in found if value["low"] < 0 <= value["high"]]
     return sorted(costly, key=lambda one: one[1]["value"]), thin
 
 
-def tables(record: Mapping[str, Any]) -> Iterator[Cells]:
+def explanation_tables(record: Mapping[str, Any]) -> Iterator[Cells]:
     """Yields the tables of what was measured."""
     metric = record["settings"]["settings"]["metric"]
     parts = [[PARTS[name].title, shown(part), PARTS[name].measured] for name, part in record["parts"].items()]
     total = ["student minus teacher", shown(record["gap"]), ""]
     yield "Parts of the gap", ("part", metric, "measured by"), [*parts, total]
-    yield "Where the gap is", ("sentences", "number", f"gap, {metric}", "costs"), list(_place_rows(record))
+    yield "Where the gap is", ("sentences", "number", f"gap, {metric}", "part"), list(_place_rows(record))
     yield (
         "Words of the references",
         ("times in the training targets", "words", "student says, %", "teacher says, %", "difference"),
@@ -189,6 +190,7 @@ def remarks(record: Mapping[str, Any]) -> Iterator[str]:
         f"({rate['per_thousand'] / 10:.1f} %, {rate['low'] / 10:.1f} to {rate['high'] / 10:.1f}) the student gives "
         "the teacher's translation a better score than its own, which its search has missed."
     )
+    yield f"Steps: {_steps(record['steps'])}"
     if seeds := record["seeds"]:
         spread = f"{seeds['standard_deviation']:.2f}"
         yield f"Seeds: the students' scores have a standard deviation of {spread}. A smaller part may be the seed's."
@@ -197,26 +199,33 @@ def remarks(record: Mapping[str, Any]) -> Iterator[str]:
     yield from record["notes"]
 
 
+def _steps(steps: Mapping[str, Any]) -> str:
+    if "problem" in steps:
+        return f"what more of them would bring is not predicted by the scores while training: {steps['problem']}."
+    gain = shown({"value": steps["gain"], "low": steps["low"], "high": steps["high"]})
+    return (
+        f"by the power law of the scores while training, {MORE_STEPS} times as many would bring {gain}, if the "
+        "learning rate was not nearly 0 at the end."
+    )
+
+
 def explanation_as_markdown(record: Mapping[str, Any]) -> str:
     """Returns the page."""
-    parts = ["# Why the gap", "\n".join(f"- {said}" for said in verdict(record))]
-    for caption, columns, rows in tables(record):
+    parts = ["# Why the gap", "\n".join(f"- {said}" for said in what_to_change(record))]
+    for caption, columns, rows in explanation_tables(record):
         parts += [f"## {caption}", markdown_table(columns, rows)]
     return "\n\n".join([*parts, "\n".join(f"- {said}" for said in remarks(record))]) + "\n"
 
 
 def print_explanation(record: Mapping[str, Any]) -> None:
     """Prints the page, without the notes that only explain it."""
-    for caption, columns, rows in tables(record):
+    for caption, columns, rows in explanation_tables(record):
         print_table(columns, rows, caption)
-    print_list("Why the gap:", verdict(record))
+    print_list("Why the gap:", what_to_change(record))
 
 
 def shown(found: Estimate, digits: int = 2, signed: bool = True) -> str:
     """Returns a value with its interval."""
     form = f"{'+' if signed else ''}.{digits}f"
-    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    value, low, high = (round(found[key], digits) + 0.0 for key in ("value", "low", "high"))  # no -0.00
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -92,7 +92,7 @@ def _read(files: Sequence[tuple[Path, Path]], runs: set[str], words: set[str], s
             drawn[place] = source, label
     if not drawn:
         raise DataError(f"the training text '{files[0][0]}' has no pair with text on both sides")
-    sources, labels = zip(*drawn)
+    sources, labels = map(list, zip(*drawn))
     return {"pairs": pairs, "seen": sorted(seen), "counts": dict(counts), "sources": sources, "labels": labels}
 
 
