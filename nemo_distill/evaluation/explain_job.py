@@ -135,7 +135,7 @@ class ExplainJob:
         systems = [self.teacher, wide, self.student, *exports]
         explanation = Explanation(
             sources,
-            Translated(references, self._lines(self.test, systems)),
+            Translated(references, self._lines(self.test, systems), self.texts.more_references(self.test)),
             Translated(view.labels, self._lines(sample, [self.teacher, self.student])),
             view,
             self.settings.rare,
@@ -148,7 +148,7 @@ class ExplainJob:
     def _record(
         self, explanation: Explanation, sample: EvaluationSet, systems: Sequence[System], notes: Sequence[str]
     ) -> dict[str, Any]:
-        files = [self.texts.folder / f"{self.test.name}.{end}" for end in ("src", "ref")]
+        files = [self.texts.folder / f"{self.test.name}.{end}" for end in ("src", *self.test.references)]
         files += [self.texts.folder / f"{self.test.name}.{system.name}.txt" for system in systems]
         files += [self.texts.folder / f"{sample.name}.{end}" for end in ("ref", f"{TEACHER}.txt", f"{STUDENT}.txt")]
         settings = {
@@ -204,7 +204,8 @@ class ExplainJob:
 
     def _score(self, name: str) -> Any:
         lines, references = (self.texts.read(self.test, end) for end in (f"{name}.txt", "ref"))
-        return corpus_score(self.settings.metric, lines, references, self.test.language)
+        more = self.texts.more_references(self.test)
+        return corpus_score(self.settings.metric, lines, references, self.test.language, more)
 
     def _seeds(self) -> dict[str, Any] | None:
         if len(self._students) < 2:

@@ -50,10 +50,12 @@ class Translated:
     Args:
         references: what the translations are compared with.
         systems: one translation per sentence, by system.
+        more: further references, as of `corpus_score`.
     """
 
     references: Sequence[str]
     systems: Mapping[str, Sequence[str]]
+    more: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Scores:
         built, self.seed = build_metric(metric, language), seed
         self.score = scored_by(built)
         self.statistics = {
-            name: sentence_statistics(built, lines, texts.references) for name, lines in texts.systems.items()
+            name: sentence_statistics(built, lines, texts.references, texts.more)
+            for name, lines in texts.systems.items()
         }
 
     def of(self, system: str, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -200,6 +203,8 @@ class Explanation:
         lengths = np.array([len(units(source)) for source in self.sources])
         rare = np.array([any(self._count(word) < self.rare for word in target_words(one)) for one in self.references])
         far, long = nearness < np.median(nearness), lengths > np.quantile(lengths, 2 / 3)
+        if not far.any():  # more than half of the sentences are equally far
+            far = nearness == nearness.min()
         short = lengths <= np.quantile(lengths, 1 / 3)
         return {
             "far": {"near to the training text": ~far, "far from the training text": far},

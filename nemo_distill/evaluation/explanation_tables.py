@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.console import markdown_table, print_list, print_table
@@ -10,10 +13,48 @@ from nemo_distill.evaluation.explanation import LEAST_SENTENCES, STUDENT, TEACHE
 from nemo_distill.metrics.contrasts import CONFIDENCE
 from nemo_distill.metrics.learning_curve import MORE_STEPS
 from nemo_distill.metrics.significance import RESAMPLES
-from nemo_distill.storage.records import read_json
+from nemo_distill.storage.records import OPEN, read_json
 
 EXPLANATION_NAME = "explanation.json"
-Estimate = Mapping[str, float]
+
+
+@with_config(OPEN)
+class Estimate(TypedDict):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@with_config(OPEN)
+class PlaceRecord(TypedDict):
+    """The gap in groups of sentences; without `gaps` and `part` if a group is too small."""
+
+    sentences: dict[str, int]
+    gaps: NotRequired[dict[str, Estimate]]
+    part: NotRequired[Estimate]
+
+
+@with_config(OPEN)
+class ExplanationRecord(TypedDict):
+    """The content of `explanation.json`."""
+
+    settings: dict[str, Any]
+    test_set: dict[str, Any]
+    signature: str
+    explained: str
+    scores: dict[str, Estimate]
+    gap: Estimate
+    parts: dict[Literal["shortlist", "quantization", "search", "capacity", "generalisation"], Estimate]
+    places: dict[Literal["far", "long", "rare"], PlaceRecord]
+    recall: list[dict[str, Any]]
+    sample: dict[str, Any]
+    search_errors: dict[str, Any]
+    losses: dict[str, dict[str, Estimate]]
+    seeds: dict[str, Any] | None
+    steps: dict[str, Any]
+    notes: list[str]
 
 
 class Part(NamedTuple):
@@ -22,12 +63,12 @@ class Part(NamedTuple):
     Args:
         title: its name in tables.
         advice: what makes it smaller.
-        measured: how it is measured.
+        measured: how it is measured, for the table of parts.
     """
 
     title: str
     advice: str
-    measured: str
+    measured: str = ""
 
 
 PARTS = {
@@ -58,22 +99,15 @@ PARTS = {
     ),
 }
 PLACES = {
-    "far": Part(
-        "text far from the training text",
-        "let the teacher translate text of the test set's domain",
-        "by runs of three words that the training sources have; the far half",
-    ),
-    "long": Part("long sentences", "train on more long sentences, also on joined ones", "the longest third"),
-    "rare": Part(
-        "rare words",
-        "train on text that has these words, or take a tokenizer with fewer and smaller pieces",
-        "sentences whose reference has a word that the training targets hardly have",
-    ),
+    "far": Part("text far from the training text", "let the teacher translate text of the test set's domain"),
+    "long": Part("long sentences", "train on more long sentences, also on joined ones"),
+    "rare": Part("rare words", "train on text that has them, or take a tokenizer with fewer and smaller pieces"),
 }
 ADDITIVE = "These parts add up to the gap. A negative part is what the student loses there."
 PLACED = (
     '"Part": by how much the gap is larger than without these sentences. Such parts overlap, so they do not add up. '
-    f'"–": fewer than {LEAST_SENTENCES} sentences in a group.'
+    f'"–": fewer than {LEAST_SENTENCES} sentences in a group. Near and far are divided at the median of the share of '
+    "a source's runs of three words that the training sources have."
 )
 INTERVALS = (
     f"In brackets: the {CONFIDENCE:.0%} interval, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). "
@@ -82,14 +116,14 @@ INTERVALS = (
 Cells = tuple[str, Sequence[str], list[list[str]]]  # caption, columns, and the cells of each row
 
 
-def read_explanation(folder: Path) -> dict[str, Any]:
+def read_explanation(folder: Path) -> ExplanationRecord:
     """Returns the record of an explanation in its folder.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is none, or another file of this name.
     """
-    record = read_json(folder / EXPLANATION_NAME)
-    if not record or not {"gap", "parts", "places", "settings"} <= record.keys():
+    record = read_json(folder / EXPLANATION_NAME, ExplanationRecord)
+    if record is None:
         raise DataError(f"'{folder}' holds no {EXPLANATION_NAME}; create it with 'nemo-distill explain'")
     return record
 

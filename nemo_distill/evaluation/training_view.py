@@ -1,6 +1,6 @@
 """What an explanation needs to know of the training text: what of a test set is in it, and a sample of its pairs.
 
-The text is read once, line by line. Memory depends on the test set and the sample only.
+The text is read line by line. Memory depends on the test set and the sample only.
 """
 
 import random

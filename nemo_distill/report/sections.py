@@ -193,7 +193,7 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
             if cost and len(known) == len(scores):
                 points[group] = (cost, statistics.mean(known))
         if len(points) > 1:
-            smaller = (smaller_is_better, metric in FEWER_IS_BETTER)
+            smaller = (smaller_is_better, metric in (*FEWER_IS_BETTER, *evaluation.lower_is_better))
             yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)
 
 

@@ -111,6 +111,16 @@ def runs(line):
     return [" ".join(words[start : start + 3]) for start in range(len(words) - 2)]
 
 
+def test_sentences_that_share_nothing_with_the_training_text_are_far_even_if_most_do_not():
+    near = TrainingView(
+        5000, frozenset(run for line in SOURCES[:60] for run in runs(line)), VIEW.counts, LABELS, LABELS
+    )
+    systems = {TEACHER: REFERENCES, WIDE: REFERENCES, STUDENT: REFERENCES}
+    sources = [*SOURCES[:60], *(f"{number} {number} {number}" for number in range(180))]
+    places = explanation(systems, {TEACHER: LABELS, STUDENT: LABELS}, near, sources=sources).record()["places"]
+    assert places["far"]["sentences"] == {"near to the training text": 60, "far from the training text": 180}
+
+
 def test_groups_of_few_sentences_are_not_scored():
     systems = {TEACHER: REFERENCES, WIDE: REFERENCES, STUDENT: REFERENCES}
     places = explanation(systems, {TEACHER: LABELS, STUDENT: LABELS}).record()["places"]
