@@ -15,10 +15,15 @@ import numpy as np
 from nemo_distill.metrics.contrasts import CONFIDENCE
 from nemo_distill.metrics.paired_tests import SEED
 
-LEAST_POINTS, LEAST_SPAN = 5, 4.0  # three numbers are fitted, and one curve must be told from another
+FITTED = 3  # numbers: a, b and c
+LEAST_POINTS, LEAST_SPAN = 5, 4.0  # fewer or closer ones do not tell one curve from another
 RESAMPLES = 1_000
 MORE_STEPS, MORE_TEXT = 4, 10  # what is predicted: four times the steps, ten times the text
-RECENT = 10  # a training curve is fitted from a tenth of its steps on, because the first steps follow no power law
+RECENT = 5  # a training curve is fitted from a fifth of its steps on, because the first steps follow no power law
+# With so many points, the law is refused if its errors have more than so many times the variance of the noise, which
+# their second differences tell (von Neumann 1941). Of curves that follow it, a few percent have more.
+TESTED_POINTS, MOST_LACK = 8, 3.0
+EXACTNESS = 3e-3  # of the range of the scores; the fit is no more exact than its grid
 EXPONENTS = np.geomspace(0.02, 4, 200)  # c; the first is nearly a logarithm
 
 
@@ -42,17 +47,33 @@ class Growth:
 
 
 def growth_problem(points: Sequence[tuple[float, float]]) -> str | None:
-    """Returns why no curve is fitted; None if one can be.
+    """Returns why nothing is predicted; None if it is.
 
     Args:
         points: amounts and scores.
     """
-    amounts = {amount for amount, _ in points if amount > 0}
+    amounts = sorted({amount for amount, _ in points if amount > 0})
     if len(amounts) < LEAST_POINTS:
         return f"{len(amounts)} amounts were measured; a curve needs {LEAST_POINTS}"
-    if (span := max(amounts) / min(amounts)) < LEAST_SPAN:
+    if (span := amounts[-1] / amounts[0]) < LEAST_SPAN:
         return f"the largest amount is only {span:.1f} times the smallest; a curve needs {LEAST_SPAN:g} times"
+    if len(points) >= TESTED_POINTS and _lack_of_fit(points) > MOST_LACK:
+        return "the scores do not follow a power law; those of more steps may"
     return None
+
+
+def _lack_of_fit(points: Sequence[tuple[float, float]]) -> float:
+    """Returns the variance of a curve's errors, divided by that of the noise."""
+    amounts, scores = _sides(points)
+    (fitted,), _, _ = _fit(amounts / amounts.max(), scores[None], 1)
+    errors = scores - fitted
+    noise = max((np.diff(errors, 2) ** 2).mean() / 6, (EXACTNESS * np.ptp(scores)) ** 2)
+    return float((errors**2).sum() / (len(errors) - FITTED) / noise) if noise else 0.0
+
+
+def _sides(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    amounts, scores = zip(*sorted(point for point in points if point[0] > 0))
+    return np.array(amounts, dtype=float), np.array(scores, dtype=float)
 
 
 def steps_points(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -73,12 +94,11 @@ def growth(points: Sequence[tuple[float, float]], factor: float) -> Growth:
     """
     if problem := growth_problem(points):
         raise ValueError(problem)
-    amounts, scores = (np.array(side, dtype=float) for side in zip(*(point for point in points if point[0] > 0)))
+    amounts, scores = _sides(points)
     relative = amounts / amounts.max()
     (fitted,), (now,), (gain,) = _fit(relative, scores[None], factor)
-    free = len(scores) - 3  # three numbers were fitted
     generator = np.random.default_rng(SEED)
-    scale = np.sqrt(((scores - fitted) ** 2).sum() / generator.chisquare(free, (RESAMPLES, 1)))
+    scale = np.sqrt(((scores - fitted) ** 2).sum() / generator.chisquare(len(scores) - FITTED, (RESAMPLES, 1)))
     _, _, gains = _fit(relative, fitted + scale * generator.standard_normal((RESAMPLES, len(scores))), factor)
     outside = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(gains, [outside, 100 - outside])

@@ -47,10 +47,11 @@ def _of_sweeps(sweeps: Sequence[Sweep]) -> Iterator[list[Cell]]:
 
 
 def _row(name: str, points: Points, factor: int, lower_is_better: bool) -> list[Cell]:
+    sign = -1 if lower_is_better else 1
+    points = [(amount, sign * score) for amount, score in points]
     if problem := growth_problem(points):
         return [Cell(name), Cell(f"{len(points)}"), Cell(""), Cell(""), Cell(""), Cell(f"not predicted: {problem}")]
-    sign = -1 if lower_is_better else 1
-    found = growth([(amount, sign * score) for amount, score in points], factor)
+    found = growth(points, factor)
     low, high = sorted((sign * found.low, sign * found.high))
     gain = Cell(f"{sign * found.gain:+.2f}", f"{low:+.2f} to {high:+.2f}")
     amounts = [Cell(f"{found.amount:,g}"), Cell(f"{sign * found.now:.2f}"), Cell(f"{factor * found.amount:,g}")]
