@@ -229,7 +229,7 @@ def remarks(record: Mapping[str, Any]) -> Iterator[str]:
         spread = f"{seeds['standard_deviation']:.2f}"
         yield f"Seeds: the students' scores have a standard deviation of {spread}. A smaller part may be the seed's."
     yield INTERVALS
-    yield f"Signature: `{record['signature']}`"
+    yield f"Signature: {record['signature']}"
     yield from record["notes"]
 
 

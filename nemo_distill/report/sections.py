@@ -52,12 +52,13 @@ UNLIKE = (
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: a title, tables, plots, and then `notes` that explain them, a paragraph each."""
+    """A section of the page: a title, the sentences of a `verdict`, tables, plots, and `notes` that explain them."""
 
     title: str
     notes: Sequence[str] = ()
     tables: Sequence[Table] = ()
     plots: Sequence[Plot] = ()
+    verdict: Sequence[str] = ()
 
 
 def render_page(
@@ -141,7 +142,7 @@ def _why(explanation: Mapping[str, Any]) -> Section:
         Table(caption, columns, [[*map(Cell, row)] for row in rows])
         for caption, columns, rows in explanation_tables(explanation)
     ]
-    return Section("Why the gap", [*what_to_change(explanation), *remarks(explanation)], tables)
+    return Section("Why the gap", list(remarks(explanation)), tables, verdict=list(what_to_change(explanation)))
 
 
 def _failures(evaluation: Evaluation, linked: bool) -> Section:
