@@ -59,6 +59,7 @@ JOBS = {
     "translate": Job("translate", "translate", "Translate a file or standard input, line by line."),
     "export": Job("export", "export", "Write a model for CTranslate2, Hugging Face or as ONNX."),
     "evaluate": Job("evaluate", "evaluate", "Score, compare and time models on test sets."),
+    "explain": Job("explain", "explain", "Tell why a student is worse than its teacher, and what to change first."),
     "size": Job("size_student", "size_student", "List the students that are small enough, before any is trained."),
     "compare": Job("compare", "demo", "Train a teacher and students, and compare them."),
     "demo": Job("compare", "demo", "The same on a generated corpus; nothing must exist first."),

@@ -10,6 +10,7 @@ from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
+from nemo_distill.evaluation.explanation_tables import read_explanation
 from nemo_distill.evaluation.verdict import verdict_sentences
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.plots import plotting_problems
@@ -28,6 +29,8 @@ class ReportConfig:
     """A folder; all trainings in it and in its folders are shown."""
     evaluation: UserPath | None = None
     """The folder of an `evaluation.json`."""
+    explanation: UserPath | None = None
+    """The folder of an `explanation.json`, which `explain` wrote."""
     output_dir: UserPath = Path("report")
     """An earlier report in it is overwritten."""
     title: str = "Distilled translation models"
@@ -50,8 +53,8 @@ class ReportConfig:
     @rule
     def runs_problems(self) -> list[str]:
         """Returns a sentence if there is nothing to show."""
-        if self.runs is None and self.evaluation is None:
-            return ["runs and evaluation have no value; give a folder of trainings, an evaluation's, or both."]
+        if self.runs is None and self.evaluation is None and self.explanation is None:
+            return ["runs, evaluation and explanation have no value; give the folder of at least one."]
         if self.runs is not None and not self.runs.is_dir():
             return [f"runs names '{self.runs}', which is no folder."]
         return []
@@ -68,6 +71,17 @@ class ReportConfig:
         if self.metric not in evaluation.metrics:
             return [f"metric={self.metric}: must be one of {', '.join(evaluation.metrics)}."]
         return self._tokenizer_problems(evaluation)
+
+    @rule
+    def explanation_problems(self) -> list[str]:
+        """Returns a sentence if the explanation cannot be read."""
+        if self.explanation is None:
+            return []
+        try:
+            read_explanation(self.explanation)
+        except DataError as error:
+            return [f"explanation={self.explanation}: {error}."]
+        return []
 
     def _tokenizer_problems(self, evaluation: Evaluation) -> list[str]:
         """Returns a sentence for each package that the reader's sentence BLEU needs, as the evaluation did."""
@@ -94,7 +108,8 @@ def write_report(config: ReportConfig) -> None:
         raise DataError(f"baseline={config.baseline}: must be one of {', '.join(names)}")
     sentences = reader_data(evaluation, config.sentences) if evaluation and config.sentences else None
     shown = config.metric, config.baseline, config.curves, sentences is not None
-    sections = list(report_sections(runs, evaluation, *shown))
+    explanation = read_explanation(config.explanation) if config.explanation else None
+    sections = list(report_sections(runs, evaluation, *shown, explanation=explanation))
     verdict = list(verdict_sentences(evaluation.record)) if evaluation else []
     page = render_page(config.title, verdict, sections, sentences)
     folder = config.output_dir

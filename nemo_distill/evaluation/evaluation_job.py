@@ -14,7 +14,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engines import Device
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
-from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.evaluation_sets import NAME, EvaluationSet
 from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evaluation
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.failure_report import write_failures
@@ -25,8 +25,10 @@ from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
 from nemo_distill.failures.settings import FailureSettings
+from nemo_distill.metrics.line_scores import ScorerSettings, scores_by_command
 from nemo_distill.metrics.scores import (
     FEWER_IS_BETTER,
+    METRICS,
     MetricName,
     Score,
     corpus_score,
@@ -38,6 +40,9 @@ from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path,
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
 from nemo_distill.text.languages import bleu_tokenization
+
+Lines = Mapping[str, Sequence[str]]  # translations by system
+Scores = Mapping[str, Score]
 
 
 @section
@@ -57,6 +62,8 @@ class EvaluationSettings:
     `ctranslate2` there are none, and the results say so."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
+    scorers: dict[str, ScorerSettings] = Field(default_factory=dict)
+    """Metrics of your own by name, such as MetricX: each a command that scores lines."""
     failures: FailureSettings | None = Field(default_factory=FailureSettings)
     """What failures are counted; null: none."""
     device: Device = "cpu"
@@ -67,8 +74,13 @@ class EvaluationSettings:
     """Number of sentences that are sorted by length and translated together."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if spBLEU's file is missing, or differences are tested by metrics that are not scored."""
+        """Returns a sentence for each metric whose file is missing, whose name is taken, or that is not scored."""
         problems = metric_problems(f"metrics={self.metrics}", self.metrics)
+        problems += [
+            f"scorers.{name}: a name may have letters, digits, _, + and -, and not be that of another metric."
+            for name in self.scorers
+            if not NAME.fullmatch(name) or name in (*METRICS, "COMET")
+        ]
         if unscored := [name for name in self.significance.metrics or () if name not in self.metrics]:
             problems.append(f"significance.metrics={unscored}: must be of metrics={self.metrics}.")
         return problems
@@ -253,15 +265,16 @@ class EvaluationJob:
         sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.all_systems}
         scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
-        if self.settings.comet.checkpoint:
-            checkpoint = user_path(self.settings.comet.checkpoint)
-            for name, score in self._comet(checkpoint, one, sources, texts, references).items():
-                scores[name]["COMET"] = score
+        for metric, found in self._model_scores(one, sources, texts, references).items():
+            for name, score in found.items():
+                scores[name][metric] = score
         compared = self._compared(one, texts, references)
         return {
             "lines": len(sources),
             "source": one.source.name,
-            "reference": one.reference.name,
+            "reference": ", ".join(path.name for path in one.references.values()),
+            "references": len(one.references),
+            "lower_is_better": [name for name, scorer in self.settings.scorers.items() if scorer.lower_is_better],
             "scores": scores,
             "groups": group_spreads(scores, {system.name: system.group for system in self.all_systems}),
             "comparisons": compared["comparisons"],
@@ -274,28 +287,40 @@ class EvaluationJob:
         settings = self._scored(one, f"{name}.txt") | self._scored_as(one)
         scores: dict[str, dict[str, Any]] = {}
         for metric in self.settings.metrics:
-            make = partial(corpus_score, metric, lines, references, one.language)
+            make = partial(corpus_score, metric, lines, references, one.language, self.texts.more_references(one))
             scores[metric] = _score(self._kept_score(metric, one, name), settings, make)
         return scores
 
-    def _comet(
-        self,
-        checkpoint: Path,
-        one: EvaluationSet,
-        sources: Sequence[str],
-        texts: Mapping[str, Sequence[str]],
-        references: Sequence[str],
+    def _model_scores(
+        self, one: EvaluationSet, sources: Sequence[str], texts: Lines, references: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        """Each system's COMET; one process scores all that have none yet, since loading its model takes long."""
-        comet = self.settings.comet
-        made_by = {"checkpoint": fingerprint(checkpoint), "python": comet.python}
-        paths = {name: self._kept_score("COMET", one, name) for name in texts}
-        settings = {name: self._scored(one, "src", f"{name}.txt") | made_by for name in texts}
+        """Each system's scores by COMET and by the user's own metrics."""
+        found, comet = {}, self.settings.comet
+        if comet.checkpoint:
+            made_by = {"checkpoint": fingerprint(user_path(comet.checkpoint)), "python": comet.python}
+            device = self.settings.device
+            found["COMET"] = self._kept_together(
+                "COMET", one, texts, made_by, lambda new: comet_scores(comet, sources, new, references, device)
+            )
+        for metric, scorer in self.settings.scorers.items():
+            made_by = asdict(scorer) | {"files": [fingerprint(file) for file in scorer.files]}
+            score = partial(scores_by_command, metric, scorer, sources, references)
+            found[metric] = self._kept_together(metric, one, texts, made_by, score)
+        return found
+
+    def _kept_together(
+        self,
+        metric: str,
+        one: EvaluationSet,
+        texts: Lines,
+        made_by: Mapping[str, Any],
+        score: Callable[[Lines], Scores],
+    ) -> dict[str, dict[str, Any]]:
+        """Each system's score. All that have none yet are scored together, since a metric's model loads slowly."""
+        paths = {name: self._kept_score(metric, one, name) for name in texts}
+        settings = {name: {**self._scored(one, "src", f"{name}.txt"), **made_by} for name in texts}
         missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
-        found = {}
-        if missing:
-            new = {name: texts[name] for name in missing}
-            found = comet_scores(comet, sources, new, references, self.settings.device)
+        found = score({name: texts[name] for name in missing}) if missing else {}
         return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
 
     def _compared(
@@ -307,11 +332,12 @@ class EvaluationJob:
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}
+        more = self.texts.more_references(one)
 
         def make() -> dict[str, Any]:
             return {
-                "comparisons": list(compare(texts, references, self.significance, pairs, one.language)),
-                "resampled": resample(texts, references, self.main_metric, one.language),
+                "comparisons": list(compare(texts, references, self.significance, pairs, one.language, more)),
+                "resampled": resample(texts, references, self.main_metric, one.language, more),
             }
 
         return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)
@@ -325,7 +351,7 @@ class EvaluationJob:
 
     def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
         """What scores depend on: the SHA-256 of the references and of the texts with these endings."""
-        files = [self.texts.folder / f"{one.name}.{ending}" for ending in ("ref", *endings)]
+        files = [self.texts.folder / f"{one.name}.{ending}" for ending in (*one.references, *endings)]
         return {"texts": [fingerprint(file) for file in files]}
 
 

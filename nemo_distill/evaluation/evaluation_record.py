@@ -135,6 +135,8 @@ class SetRecord(TypedDict):
     """The scores on a test set, by system and metric."""
 
     lines: int
+    references: NotRequired[int]
+    lower_is_better: NotRequired[list[str]]
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[Comparison]]
     gaps: NotRequired[dict[str, GapRecord]]

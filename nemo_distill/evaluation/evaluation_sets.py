@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from sacrebleu.utils import (
     SACREBLEU_DIR,
@@ -13,7 +14,7 @@ from sacrebleu.utils import (
     get_source_file,
 )
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import Allowed, section
 from nemo_distill.console import console
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.languages import (
@@ -37,16 +38,24 @@ class EvaluationSet:
         source: source file, plain or gzip, one sentence per line.
         reference: reference file, plain or gzip, one sentence per line.
         language: the target language, which determines the tokenization of BLEU and TER; None if it is not known.
+        more_references: files of further references.
     """
 
     name: str
     source: Path
     reference: Path
     language: str | None = None
+    more_references: tuple[Path, ...] = ()
+
+    @property
+    def references(self) -> dict[str, Path]:
+        """All reference files, by the endings of their copies: `ref`, `ref2`, ..."""
+        more = {f"ref{number}": path for number, path in enumerate(self.more_references, start=2)}
+        return {"ref": self.reference, **more}
 
     def read(self) -> tuple[list[str], list[str]]:
         """Returns sources and references, cleaned so that each is one line."""
-        return _read(self.source), _read(self.reference)
+        return read_lines(self.source), read_lines(self.reference)
 
 
 @section
@@ -55,8 +64,8 @@ class SetSection:
 
     source: str | None = None
     """A file, plain or gzip, a sentence a line."""
-    reference: str | None = None
-    """The translations of the source by people."""
+    reference: Annotated[str | list[str] | None, Allowed("null, a file, or a list of files")] = None
+    """The translations of the source by people; several files if each sentence has several."""
     sacrebleu: str | None = None
     """The name of one of sacrebleu's test sets; it is fetched if it is not on this machine."""
     pair: str | None = None
@@ -80,13 +89,13 @@ class SetSection:
 
     def test_set(self, name: str) -> EvaluationSet:
         """Returns the test set that a section without problems describes."""
-        source, reference = self._files()[0]
-        return EvaluationSet(name, source, reference, self.target_language)
+        source, reference, *more = self._files()[0]
+        return EvaluationSet(name, source, reference, self.target_language, tuple(more))
 
     def _files(self) -> tuple[list[Path], list[str]]:
         if self.sacrebleu:
             return _sacrebleu_files(self.sacrebleu, self.pair or "")
-        return _files(self.source or "", self.reference or "")
+        return _files(self.source or "", self.reference or [])
 
 
 def build_sets(sections: Mapping[str, SetSection]) -> list[EvaluationSet]:
@@ -136,12 +145,14 @@ def with_languages(
     return found, problems
 
 
-def _files(source: str, reference: str) -> tuple[list[Path], list[str]]:
+def _files(source: str, reference: str | list[str]) -> tuple[list[Path], list[str]]:
     sources, problems = named_files("source", source)
     references, reference_problems = named_files("reference", reference)
     problems += reference_problems
+    if not problems and len(sources) > 1:
+        problems = [f"source={source}: must be one file; it names {len(sources)}."]
     if not problems:
-        problems = unequal_lengths("reference", sources[0], references[0])
+        problems = [problem for one in references for problem in unequal_lengths("reference", sources[0], one)]
     return [*sources, *references], problems
 
 
@@ -159,10 +170,9 @@ def _sacrebleu_files(name: str, pair: str) -> tuple[list[Path], list[str]]:
             f"sacrebleu: {name} is not on this machine and could not be fetched ({reason}). Where there is internet, "
             f"'sacrebleu --download {name} -l {pair}' writes ~/.sacrebleu/{name}; copy it to '{SACREBLEU_DIR}'."
         ]
-    if len(references) > 1:
-        return [], [f"sacrebleu: {name} has {len(references)} references a sentence; take a set with one."]
     return files, []
 
 
-def _read(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a file, cleaned so that each stays one line."""
     return [clean_text(line.decode("utf-8", "replace")) for line in TextFiles([path])]

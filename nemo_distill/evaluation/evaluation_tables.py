@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_distill.console import markdown_table, print_list, print_table
 from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
-from nemo_distill.evaluation.findings import DIGITS, brief_notes, findings, metrics_of, notes, shown_spread
+from nemo_distill.evaluation.findings import brief_notes, digits_of, findings, metrics_of, notes, shown_spread
 from nemo_distill.evaluation.likeness import (
     compared_with,
     factor,
@@ -170,7 +170,7 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
     cells = {"system": row["system"], "runs in": row["runs in"]}
     for name, one in evaluation["test_sets"].items():
         for metric in one["scores"][row["system"]]:
-            score = _number(row[f"{name} {metric}"], DIGITS.get(metric, 2))
+            score = _number(row[f"{name} {metric}"], digits_of(metric))
             cells[f"{name} {metric}"] = marked(score, evaluation["systems"], metric, row["group"])
         gap = (one.get("gaps") or {}).get(row["group"])
         cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""

@@ -95,7 +95,8 @@ def _translated(job: "EvaluationJob", one: EvaluationSet, noise: Mapping[str, li
         if copy.name == f"{one.name}+{kind}"
     }
     sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
-    return TranslatedSet(sources, references, by_system(one, job.all_systems), copies)
+    more = job.texts.more_references(one)
+    return TranslatedSet(sources, references, by_system(one, job.all_systems), copies, more)
 
 
 def _translate_noised(job: "EvaluationJob", settings: FailureSettings) -> dict[str, list[EvaluationSet]]:
@@ -125,7 +126,7 @@ def _translators(job: "EvaluationJob") -> list[System]:
 
 def _texts(job: "EvaluationJob", noise: Mapping[str, list[EvaluationSet]]) -> Iterator[Path]:
     for one in job.sets:
-        endings = ("src", "ref", *(f"{system.name}.txt" for system in job.all_systems))
+        endings = ("src", *one.references, *(f"{system.name}.txt" for system in job.all_systems))
         yield from (job.texts.folder / f"{one.name}.{ending}" for ending in endings)
     for copy in [copy for copies in noise.values() for copy in copies]:
         yield from (job.texts.folder / f"{copy.name}.{system.name}.txt" for system in _translators(job))

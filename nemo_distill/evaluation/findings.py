@@ -22,11 +22,10 @@ from nemo_distill.evaluation.likeness import (
 )
 from nemo_distill.evaluation.verdict import shown_share
 from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
-from nemo_distill.metrics.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.scores import FEWER_IS_BETTER, METRICS
 from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value
 
 LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
-DIGITS = {"COMET": 4}  # behind the point; 2 of all others
 UNITS = (
     "BLEU, spBLEU, chrF and chrF++ range from 0 to 100; more is better. TER is edits per 100 reference words; less is "
     "better."
@@ -41,6 +40,9 @@ at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence 
 Student's t of the seeds' shares; with one seed, by paired bootstrap over the sentences ({RESAMPLES:,} resamples). With
 two seeds, the shares of both are in brackets. It is not given where the teacher is not better than the baseline by
 more than chance."""
+FIRST_REFERENCE = (
+    "Of several references, COMET and commands read the first; sacrebleu's metrics and failures read all."
+)
 NO_ROLES = """\
 Gap closed: not computed, because no system has the role distilled. Say which systems are baselines and which are
 distilled, such as '+models.student={model: student.nemo, role: distilled}'."""
@@ -198,6 +200,8 @@ def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield SEEDS
     if "COMET" not in scores[0]:
         yield NOT_COMPUTED
+    if any(one.get("references", 1) > 1 for one in sets):
+        yield FIRST_REFERENCE
     if any(system["speed"] for system in systems.values()):
         made = evaluation["made_with"]
         yield MEASURED.format(threads=made["threads"], device=made["device"])
@@ -233,8 +237,13 @@ def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:
 
 def shown_spread(metric: str, spread: Mapping[str, float]) -> str:
     """Returns the mean and the standard deviation of a metric over seeds."""
-    digits = DIGITS.get(metric, 2)
+    digits = digits_of(metric)
     return f"{spread['mean']:.{digits}f} ± {spread['standard_deviation']:.{digits}f}"
+
+
+def digits_of(metric: str) -> int:
+    """Returns how many digits behind the point are shown. Scores of other metrics than sacrebleu's may be below 1."""
+    return 2 if metric in METRICS else 4
 
 
 def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -131,12 +131,13 @@ def _unparallel(where: str, files: Mapping[str, str], sets: Mapping[str, Evaluat
     return problems
 
 
-def _as_section(value: str | SystemSection) -> SystemSection:
+def as_section(value: str | SystemSection) -> SystemSection:
+    """Returns the section of a model that is named by its path or by a section."""
     return SystemSection(model=value) if isinstance(value, str) else value
 
 
-# Models by name: a path each, or a section.
-Models = dict[str, Annotated[str | SystemSection, AfterValidator(_as_section)]]
+Model = Annotated[str | SystemSection, AfterValidator(as_section)]  # of a configuration: a path, or a section
+Models = dict[str, Model]  # by name
 
 
 def build_systems(models: Mapping[str, str | SystemSection], sets: Sequence[str] = ()) -> list[System]:
@@ -146,12 +147,12 @@ def build_systems(models: Mapping[str, str | SystemSection], sets: Sequence[str]
         models: the models.
         sets: the names of the test sets.
     """
-    return [_as_section(model).system(name, sets) for name, model in models.items()]
+    return [as_section(model).system(name, sets) for name, model in models.items()]
 
 
 def text_problems(models: Mapping[str, str | SystemSection], sets: Mapping[str, EvaluationSet | None]) -> list[str]:
     """Returns a sentence for each file of translations that does not fit its test set; see `set_problems`."""
-    return [problem for name, model in models.items() for problem in _as_section(model).set_problems(name, sets)]
+    return [problem for name, model in models.items() for problem in as_section(model).set_problems(name, sets)]
 
 
 def system_problems(systems: Sequence[System], search: SearchSettings) -> list[str]:

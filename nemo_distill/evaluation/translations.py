@@ -9,7 +9,7 @@ from nemo_distill import __version__
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import translate_stream
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_lines
 from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import versions, whole_file
@@ -21,7 +21,7 @@ DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
 
 @dataclass(frozen=True)
 class Texts:
-    """A folder of texts `SET.src`, `SET.ref` and `SET.NAME.txt`, with one sentence per line.
+    """A folder of texts `SET.src`, `SET.ref`, `SET.ref2` and so on, and `SET.NAME.txt`, with one sentence per line.
 
     Each translation has a record `SET.NAME.json` of how it was made. It is not repeated if model, settings, versions
     and source are the same and the file was not changed.
@@ -39,12 +39,16 @@ class Texts:
     def write_set(self, one: EvaluationSet) -> None:
         """Writes the sources and references of a test set."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for ending, lines in zip(("src", "ref"), one.read()):
-            _write(self.folder / f"{one.name}.{ending}", lines)
+        for ending, path in {"src": one.source, **one.references}.items():
+            _write(self.folder / f"{one.name}.{ending}", read_lines(path))
 
     def read(self, one: EvaluationSet, ending: str) -> list[str]:
-        """Returns the lines of the file with ending `src`, `ref` or `NAME.txt`."""
+        """Returns the lines of the file with ending `src`, `ref`, `ref2` or `NAME.txt`."""
         return (self.folder / f"{one.name}.{ending}").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def more_references(self, one: EvaluationSet) -> list[list[str]]:
+        """Returns the further references of a test set, file by file."""
+        return [self.read(one, ending) for ending in one.references if ending != "ref"]
 
     def translate(self, system: System, sets: Sequence[EvaluationSet], device: str) -> None:
         """Writes a system's missing translations of the test sets; of a system of text only, those that are there."""

@@ -1,6 +1,6 @@
 """The profile of failures: what each system does wrong on each test set, how often, and in which sentences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,8 @@ class TranslatedSet:
     Args:
         translations: of each system, one per sentence.
         noised: for some kinds of noise, the translations of `noised(sources, kind, seed)` by some systems.
+        more_references: further references, each as many; an empty line is none. A sentence fails only if it does by
+            each of its references.
 
     Raises:
         DataError: if there are more or fewer lines of one than sources.
@@ -38,18 +40,24 @@ class TranslatedSet:
     references: Sequence[str]
     translations: Mapping[str, Sequence[str]]
     noised: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    more_references: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        lines = {"the references": self.references, **{f"'{name}'": text for name, text in self.translations.items()}}
+        lines = {f"reference {number}": text for number, text in enumerate(self.more_references, start=2)}
+        lines |= {"the references": self.references, **{f"'{name}'": text for name, text in self.translations.items()}}
         for kind, texts in self.noised.items():
             lines |= {f"'{name}' with {kind}": text for name, text in texts.items()}
         for name, text in lines.items():
             if len(text) != len(self.sources):
                 raise DataError(f"{name} has {len(text)} lines, but the source has {len(self.sources)}")
 
-    def segments(self, system: str) -> list[Segment]:
-        """Returns the sentences with a system's translations."""
-        return list(map(Segment, self.sources, self.translations[system], self.references))
+    def segments(self, system: str) -> list[list[Segment]]:
+        """Returns each sentence with a system's translation, once for each of its references."""
+        references = zip(self.references, *self.more_references)
+        return [
+            [Segment(source, translation, one) for one in (first, *filter(None, more))]
+            for source, translation, (first, *more) in zip(self.sources, self.translations[system], references)
+        ]
 
 
 def profile(
@@ -84,8 +92,8 @@ def _training_answers(sets: Mapping[str, TranslatedSet], settings: FailureSettin
     if not text.targets:
         return Answers((), {}, {}, {})
     folder.mkdir(parents=True, exist_ok=True)
-    every = chain.from_iterable(one.segments(system) for one in sets.values() for system in one.translations)
-    asked = questions(every, settings.span_words)
+    every = (one.segments(system) for one in sets.values() for system in one.translations)
+    asked = questions(chain.from_iterable(chain.from_iterable(every)), settings.span_words)
     return text.answers(asked, settings.span_words, folder / "training_text.json")
 
 
@@ -134,15 +142,22 @@ def _hindrance(kind: KindName, one: TranslatedSet, context: Context) -> str | No
 def _findings(kind: KindName, one: TranslatedSet, system: str, context: Context) -> Iterator[Found | None]:
     """Yields the evidence for each sentence; None if it cannot be judged."""
     if kind not in NOISES:
-        yield from (KINDS[kind].find(segment, context) for segment in one.segments(system))
+        for segments in one.segments(system):
+            yield by_all(KINDS[kind].find(segment, context) for segment in segments)
         return
     changed, drop = noised(one.sources, kind, context.settings.noise_seed), context.settings.noise_drop
     translated = one.noised[kind].get(system)
-    for place, (source, segment) in enumerate(zip(changed, one.segments(system))):
-        if translated is None or source == segment.source:
+    for place, (source, segments) in enumerate(zip(changed, one.segments(system))):
+        if translated is None or source == one.sources[place]:
             yield None
         else:
-            yield fragile(segment.translation, translated[place], segment.reference, drop)
+            yield by_all(fragile(said.translation, translated[place], said.reference, drop) for said in segments)
+
+
+def by_all(findings: Iterable[Found | None]) -> Found | None:
+    """Returns the evidence by the first reference if there is some by each; None if none of them can judge."""
+    judged = [found for found in findings if found is not None]
+    return min(judged, key=bool) if judged else None
 
 
 def _counted(findings: Sequence[Found | None]) -> dict[str, Any]:

@@ -86,15 +86,20 @@ def build_metric(name: str, language: str | None = None) -> Metric:
 
 
 def corpus_score(
-    name: str, translations: Sequence[str], references: Sequence[str], language: str | None = None
+    name: str,
+    translations: Sequence[str],
+    references: Sequence[str],
+    language: str | None = None,
+    more: Sequence[Sequence[str]] = (),
 ) -> Score:
-    """Returns the corpus score of `translations` against one reference each.
+    """Returns the corpus score of `translations`.
 
     Args:
         name: one of `METRICS`.
         translations: one per sentence.
         references: one per sentence.
         language: the target language.
+        more: further references, each as many; an empty line is none.
 
     Raises:
         ValueError: if the numbers of translations and references differ.
@@ -102,8 +107,13 @@ def corpus_score(
     if len(translations) != len(references):
         raise ValueError(f"{len(translations)} translations cannot be scored against {len(references)} references")
     metric = build_metric(name, language)
-    value = metric.corpus_score(list(translations), [list(references)]).score
+    value = metric.corpus_score(list(translations), all_references(references, more)).score
     return Score(value, str(metric.get_signature()))
+
+
+def all_references(references: Sequence[str], more: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """Returns the references as sacrebleu takes them, with None in place of an empty line of the further ones."""
+    return [list(references), *([line or None for line in lines] for lines in more)]
 
 
 def bleu(translations: Sequence[str], references: Sequence[str], language: str | None = None) -> Score:

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
 from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap, resampled_scores
-from nemo_distill.metrics.scores import METRICS, MetricName, build_metric
+from nemo_distill.metrics.scores import METRICS, MetricName, all_references, build_metric
 from nemo_distill.storage.records import OPEN
 
 TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (approximate_randomization, 10_000)}
@@ -76,6 +76,7 @@ def compare(
     settings: SignificanceSettings,
     pairs: Sequence[Pair],
     language: str | None = None,
+    more: Sequence[Sequence[str]] = (),
 ) -> Iterator[Comparison]:
     """Yields the comparison of each pair of systems, metric by metric.
 
@@ -85,12 +86,15 @@ def compare(
         settings: the test settings.
         pairs: each a system and a baseline.
         language: the target language.
+        more: further references, as of `corpus_score`.
     """
     test, default = TESTS[settings.test]
     for name in settings.metrics or METRICS[:1]:
         metric = build_metric(name, language)
-        score = _scored_by(metric)
-        statistics = {system: _statistics(metric, lines, references) for system, lines in translations.items()}
+        score = scored_by(metric)
+        statistics = {
+            system: sentence_statistics(metric, lines, references, more) for system, lines in translations.items()
+        }
         for system, baseline in pairs:
             mine, theirs = statistics[system], statistics[baseline]
             p_value, samples = test(mine, theirs, score, settings.samples or default)
@@ -106,7 +110,11 @@ def compare(
 
 
 def resample(
-    translations: Mapping[str, Sequence[str]], references: Sequence[str], metric: str, language: str | None = None
+    translations: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    metric: str,
+    language: str | None = None,
+    more: Sequence[Sequence[str]] = (),
 ) -> dict[str, list[float]]:
     """Returns each system's scores on `RESAMPLES` resamples of the sentences, which are the same for all systems.
 
@@ -115,10 +123,11 @@ def resample(
         references: one per sentence.
         metric: one of `METRICS`.
         language: the target language.
+        more: further references, as of `corpus_score`.
     """
     built = build_metric(metric, language)
-    statistics = [_statistics(built, lines, references) for lines in translations.values()]
-    scores = resampled_scores(statistics, _scored_by(built), RESAMPLES)
+    statistics = [sentence_statistics(built, lines, references, more) for lines in translations.values()]
+    scores = resampled_scores(statistics, scored_by(built), RESAMPLES)
     return {system: values.tolist() for system, values in zip(translations, scores)}
 
 
@@ -151,13 +160,19 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
 
 
-def _scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+def scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+    """Returns the function from the sums of sacrebleu's statistics (S,) to the corpus score."""
+
     def score(sums: np.ndarray) -> float:
         return float(metric._compute_score_from_stats(sums.tolist()).score)
 
     return score
 
 
-def _statistics(metric: Metric, translations: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def sentence_statistics(
+    metric: Metric, translations: Sequence[str], references: Sequence[str], more: Sequence[Sequence[str]] = ()
+) -> np.ndarray:
     """Returns sacrebleu's statistics of each sentence (N, S)."""
-    return np.array(metric._extract_corpus_statistics(list(translations), [list(references)]), dtype=float)
+    return np.array(
+        metric._extract_corpus_statistics(list(translations), all_references(references, more)), dtype=float
+    )

@@ -41,17 +41,21 @@ class PairScorer:
         self.cut = 0  # pairs so far of which only the beginning was scored
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """Returns the mean log-probability per target token for each pair, including the end of sentence.
+        """Returns the mean log-probability per target token for each pair; see `totals`."""
+        return [log_prob / tokens for log_prob, tokens in self.totals(sources, targets)]
+
+    def totals(self, sources: Sequence[str], targets: Sequence[str]) -> list[tuple[float, int]]:
+        """Returns the log-probability of each target, and its number of tokens, both with the end of sentence.
 
         Sentences longer than the model's positions are cut off and scored by their beginning. `cut` counts them, and
         the first is told.
         """
         lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
-        scores = [0.0] * len(lengths)
+        scores = [(0.0, 0)] * len(lengths)
         for indices in batches_by_length(lengths, self.batch_characters):
             batch = [sources[index] for index in indices], [targets[index] for index in indices]
-            for index, score in zip(indices, self._score_batch(*batch).tolist()):
-                scores[index] = score
+            for index, log_prob, tokens in zip(indices, *map(Tensor.tolist, self._score_batch(*batch))):
+                scores[index] = log_prob, tokens
         return scores
 
     def _count_cut(self, sides: Sequence[tuple[Tensor, int]]) -> None:
@@ -66,7 +70,8 @@ class PairScorer:
         self.cut += cut
 
     @torch.no_grad()
-    def _score_batch(self, sources: Sequence[str], targets: Sequence[str]) -> Tensor:
+    def _score_batch(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns the log-probability of each target, and its number of tokens (B,)."""
         most = self.positions["encoder"], self.positions["decoder"] + 1  # the last label is not read
         (src_ids, src_mask), (target_ids, target_mask) = self._ids(sources, False), self._ids(targets, True)
         self._count_cut([(src_mask, most[0]), (target_mask, most[1])])
@@ -80,7 +85,7 @@ class PairScorer:
         )
         log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
         label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
-        return (label_log_probs * mask).sum(-1) / mask.sum(-1)  # (B,)
+        return (label_log_probs * mask).sum(-1), mask.sum(-1)
 
     def _ids(self, lines: Sequence[str], target: bool) -> tuple[Tensor, Tensor]:
         return MTEncDecModel.prepare_inference_batch(

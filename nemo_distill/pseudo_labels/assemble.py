@@ -15,13 +15,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nemo_distill.metrics.line_scores import read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
 from nemo_distill.pseudo_labels.quality import (
     QualitySettings,
     hypothesis_lines,
-    read_scores,
     score_files,
     with_scores,
 )

@@ -1,29 +1,21 @@
-"""Scores of hypotheses that others compute: a file has them, or a command writes them.
+"""Scores of hypotheses that others compute: a file has them, or a command writes them (`metrics/line_scores.py`).
 
-Metrics such as COMET need packages that conflict with NeMo, so they run in an environment of their own. They get the
-hypotheses as `source<TAB>hypothesis`, a line each, and give one number a line, in the same order.
+The command gets the hypotheses as `source<TAB>hypothesis`, a line each, and gives one number a line in the same order.
 """
 
-import math
-import shlex
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.console import console
+from nemo_distill.metrics.line_scores import command_problems, score_lines
 from nemo_distill.pseudo_labels.judge import Candidate
-from nemo_distill.storage.files import whole_file
 from nemo_distill.text.files import InputFiles
-from nemo_distill.text.lines import TextFiles, chunks, clean_text
+from nemo_distill.text.lines import chunks, clean_text
 
-PLACES = ("{hypotheses}", "{scores}")
 PART = 10_000  # source lines that a command scores at a time, and that a killed job scores again at most
-SHOWN = 2000  # characters of what a command that failed has printed
 
 
 @section
@@ -47,7 +39,7 @@ class QualitySettings:
             problems.append(f"command={self.command}: file gives the scores already; use only one of them.")
         if (self.file or self.command) and not self.metric:
             problems.append("metric has no value; give the name of the metric, so that results can be marked.")
-        return problems + (_command_problems(self.command) if self.command else [])
+        return problems + (command_problems(self.command) if self.command else [])
 
     @property
     def is_given(self) -> bool:
@@ -55,42 +47,11 @@ class QualitySettings:
         return bool(self.file or self.command)
 
 
-def _command_problems(command: str) -> list[str]:
-    missing = [place for place in PLACES if place not in command]
-    if missing:
-        return [f"command={command}: must contain {' and '.join(missing)}, which stand for the names of the files."]
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        return [f"command={command}: cannot be read as a command: {error}."]
-    if shutil.which(words[0]) is None:
-        return [f"command={command}: there is no program '{words[0]}'."]
-    return []
-
-
 def hypothesis_lines(candidates: Iterable[Candidate]) -> Iterator[bytes]:
     """Yields `source<TAB>hypothesis` for each hypothesis of each line."""
     for candidate in candidates:
         for hypothesis in candidate.hypotheses:
             yield f"{candidate.source}\t{clean_text(hypothesis.text)}\n".encode()
-
-
-def read_scores(paths: Sequence[Path], lower_is_better: bool = False) -> Iterator[float]:
-    """Yields the numbers in files, one a line; the better, the higher.
-
-    Raises:
-        DataError: if a line is not a number.
-    """
-    for path in paths:
-        for number, line in enumerate(TextFiles([path]), start=1):
-            try:
-                score = float(line)
-            except ValueError:
-                score = math.nan
-            if not math.isfinite(score):
-                said = line.decode("utf-8", "replace")[:60]
-                raise DataError(f"'{path}', line {number}: '{said}' is not a score; it must be a number.")
-            yield -score if lower_is_better else score
 
 
 def with_scores(candidates: Iterable[Candidate], scores: Iterator[float], named: str) -> Iterator[Candidate]:
@@ -127,29 +88,5 @@ def score_files(command: str, folder: Path, candidates: Callable[[], Iterator[Ca
         paths.append(folder / f"part-{len(paths):06d}.txt")
         if not paths[-1].is_file():
             console.info(f"Scoring the hypotheses of source lines {part[0].line:,} to {part[-1].line:,}")
-            _run(command, part, paths[-1])
+            score_lines("quality.command", command, list(hypothesis_lines(part)), paths[-1])
     return paths
-
-
-def _run(command: str, part: Sequence[Candidate], output: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        given, scores = (Path(folder) / name for name in ("hypotheses.tsv", "scores.txt"))
-        with given.open("wb") as stream:
-            stream.writelines(hypothesis_lines(part))
-        names = dict(zip(PLACES, map(str, (given, scores))))
-        words = [_filled(word, names) for word in shlex.split(command)]
-        run = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-        if run.returncode or not scores.is_file():
-            ended = f"ended with exit code {run.returncode}" if run.returncode else "wrote no {scores}"
-            raise DataError(f"quality.command {ended}:\n{(run.stdout + run.stderr)[-SHOWN:]}")
-        wanted, found = sum(len(candidate.hypotheses) for candidate in part), sum(1 for _ in read_scores([scores]))
-        if found != wanted:
-            raise DataError(f"quality.command wrote {found} scores for {wanted} hypotheses.")
-        with whole_file(output) as stream:
-            stream.write(scores.read_bytes())
-
-
-def _filled(word: str, names: dict[str, str]) -> str:
-    for place, name in names.items():
-        word = word.replace(place, name)
-    return word

@@ -84,6 +84,11 @@ class Evaluation:
         return list(dict.fromkeys(metric for of_system in scores for metric in of_system))
 
     @property
+    def lower_is_better(self) -> list[str]:
+        """The metrics of the user's own whose best score is the lowest."""
+        return list({name for one in self.test_sets.values() for name in one.get("lower_is_better", ())})
+
+    @property
     def groups(self) -> dict[str, list[str]]:
         """The systems of each group. They differ only in their seed."""
         return {group: list(members(self.systems, group).values()) for group in groups_of(self.systems)}
@@ -110,6 +115,10 @@ class Evaluation:
         """Returns the mean of a size or speed over a group's systems of which it is known; None if it is unknown."""
         return mean_of(self.systems, group, key)
 
+    def references(self, test_set: str) -> list[list[str]]:
+        """Returns the references of a test set, file by file."""
+        return [self.lines(test_set, ending) for ending in reference_endings(self.test_sets[test_set])]
+
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
 
@@ -125,6 +134,11 @@ class Evaluation:
         return lines
 
 
+def reference_endings(one: Mapping[str, Any]) -> list[str]:
+    """Returns the endings of a test set's references: `ref`, `ref2`, ..."""
+    return ["ref", *(f"ref{number}" for number in range(2, one.get("references", 1) + 1))]
+
+
 def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
     """Returns the failures of each test set; none if they were not counted.
 
@@ -137,7 +151,8 @@ def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
     counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
     for test_set, one in record["test_sets"].items():
         for name in (
-            f"{test_set}.{ending}" for ending in ("src", "ref", *(f"{system}.txt" for system in one["scores"]))
+            f"{test_set}.{ending}"
+            for ending in ("src", *reference_endings(one), *(f"{system}.txt" for system in one["scores"]))
         ):
             text = folder / "texts" / name
             changed = text.is_file() and sha256_of(text) != counted.get(name)

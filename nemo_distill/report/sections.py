@@ -8,12 +8,15 @@ from typing import Any
 
 import jinja2
 
+from nemo_distill.evaluation.explanation_tables import explanation_tables, remarks, what_to_change
 from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences, mark_notes
 from nemo_distill.failures.failure_table import NOTES, failure_findings
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
+from nemo_distill.report.growth import NOTE as GROWTH
+from nemo_distill.report.growth import growth_table
 from nemo_distill.report.plots import Plot, front_plot, line_plot
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep, find_sweeps
@@ -49,12 +52,13 @@ UNLIKE = (
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: a title, tables, plots, and then `notes` that explain them, a paragraph each."""
+    """A section of the page: a title, the sentences of a `verdict`, tables, plots, and `notes` that explain them."""
 
     title: str
     notes: Sequence[str] = ()
     tables: Sequence[Table] = ()
     plots: Sequence[Plot] = ()
+    verdict: Sequence[str] = ()
 
 
 def render_page(
@@ -82,6 +86,7 @@ def report_sections(
     baseline: str | None,
     curves: Sequence[str],
     reader: bool = True,
+    explanation: Mapping[str, Any] | None = None,
 ) -> Iterator[Section]:
     """Yields the page's parts in order.
 
@@ -92,16 +97,23 @@ def report_sections(
         baseline: a group of systems or a training; None for what the evaluation compared with.
         curves: names of logged scalars; the last one's best value is a training's score.
         reader: whether the page has the sentence reader, which rates of failures link to.
+        explanation: the content of `explanation.json`; None if there is none.
     """
     if evaluation:
         yield _quality(evaluation, baseline)
+    if explanation:
+        yield _why(explanation)
+    if evaluation:
         if evaluation.failures:
             yield _failures(evaluation, reader)
         yield _size_and_speed(evaluation, metric)
         if costs := costs_table(evaluation):
             yield Section("What each training took", (), [costs])
-    for number, sweep in enumerate(find_sweeps(runs, curves[-1], evaluation, metric), start=1):
+    sweeps = find_sweeps(runs, curves[-1], evaluation, metric)
+    for number, sweep in enumerate(sweeps, start=1):
         yield Section(f"Sweep {number}", (), [sweep_table(sweep, baseline)], _sweep_plots(sweep, number))
+    if more := growth_table(runs, sweeps, curves[-1]):
+        yield Section("What more text or steps would bring", [GROWTH], [more])
     yield Section("While training", (), (), [*_curves(runs, curves)])
     if runs:
         note = "A training with the status running is still running or was killed."
@@ -123,6 +135,14 @@ def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
     unlike = [UNLIKE] if any("trained unlike" in table.columns for table in tables) else []
     marks = mark_notes(evaluation.systems, evaluation.metrics)
     return Section("Quality", [*gaps, *unlike, *marks, UNITS, STARS], tables)
+
+
+def _why(explanation: Mapping[str, Any]) -> Section:
+    tables = [
+        Table(caption, columns, [[*map(Cell, row)] for row in rows])
+        for caption, columns, rows in explanation_tables(explanation)
+    ]
+    return Section("Why the gap", list(remarks(explanation)), tables, verdict=list(what_to_change(explanation)))
 
 
 def _failures(evaluation: Evaluation, linked: bool) -> Section:
@@ -174,7 +194,7 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
             if cost and len(known) == len(scores):
                 points[group] = (cost, statistics.mean(known))
         if len(points) > 1:
-            smaller = (smaller_is_better, metric in FEWER_IS_BETTER)
+            smaller = (smaller_is_better, metric in (*FEWER_IS_BETTER, *evaluation.lower_is_better))
             yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)
 
 

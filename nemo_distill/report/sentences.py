@@ -17,7 +17,7 @@ def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
     """Returns the data of the sentence reader, as JSON values.
 
     Scores are sacrebleu's sentence BLEU, which uses only n-grams that fit into the sentence (`effective_order`), and
-    sentence chrF.
+    sentence chrF. Of several references, the first is shown; the scores use all.
 
     Args:
         evaluation: the evaluation whose texts are read.
@@ -37,10 +37,10 @@ def reader_data(evaluation: Evaluation, most: int) -> dict[str, Any]:
 
 
 def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, Any]:
-    source, reference = (evaluation.lines(test_set, side) for side in ("src", "ref"))
+    source, references = evaluation.lines(test_set, "src"), evaluation.references(test_set)
     scores = evaluation.test_sets[test_set]["scores"]
     systems = {
-        name: _scored(evaluation.lines(test_set, f"{name}.txt"), reference, tokenization(of_system))
+        name: _scored(evaluation.lines(test_set, f"{name}.txt"), references, tokenization(of_system))
         for name, of_system in track(scores.items(), f"scoring sentences of {test_set}", transient=True)
     }
     failures = {name: _failures(evaluation, test_set, name) for name in systems}
@@ -49,7 +49,7 @@ def _sentences(evaluation: Evaluation, test_set: str, most: int) -> dict[str, An
     return {
         "numbers": [index + 1 for index in kept],
         "source": [source[index] for index in kept],
-        "reference": [reference[index] for index in kept],
+        "reference": [references[0][index] for index in kept],
         "systems": {
             name: {key: [values[index] for index in kept] for key, values in columns.items()}
             | {"failures": {kind: _kept_hits(hits, kept) for kind, hits in failures[name].items()}}
@@ -77,10 +77,13 @@ def tokenization(scores: Mapping[str, Mapping[str, Any]]) -> str:
     return signed_tokenization((scores.get("BLEU") or {}).get("signature") or "")
 
 
-def _scored(lines: Sequence[str], references: Sequence[str], tokenize: str) -> dict[str, list[Any]]:
+def _scored(lines: Sequence[str], references: Sequence[Sequence[str]], tokenize: str) -> dict[str, list[Any]]:
     metrics = dict(zip(METRICS, (BLEU(tokenize=tokenize, effective_order=True), CHRF())))
     scores = {
-        name: [round(metric.sentence_score(line, [reference]).score, 1) for line, reference in zip(lines, references)]
+        name: [
+            round(metric.sentence_score(line, [first, *filter(None, more)]).score, 1)
+            for line, first, *more in zip(lines, *references)
+        ]
         for name, metric in metrics.items()
     }
     return {"text": list(lines), **scores}

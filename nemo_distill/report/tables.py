@@ -16,7 +16,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_gap,
     shown_seconds,
 )
-from nemo_distill.evaluation.findings import DIGITS
+from nemo_distill.evaluation.findings import digits_of
 from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, marked, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.failure_table import significant
@@ -67,7 +67,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
                 change = _change(*(_scores(evaluation, of, test_set, metric) for of in pair))
                 compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
             mine = _scores(evaluation, names, test_set, metric)
-            cell = _score_cell(mine, change, compared, DIGITS.get(metric, 2))
+            cell = _score_cell(mine, change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:
                 gap = sets[test_set]["gaps"].get(group)

@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
@@ -15,10 +16,20 @@ from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_tables import as_markdown
 from nemo_distill.evaluation.speed import Speed, SpeedSettings
 from nemo_distill.metrics.scores import Score, bleu
+from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS, reversing_sentences
+
+LENGTH = """
+import sys
+from pathlib import Path
+with open(Path(__file__).with_name("runs"), "a") as runs:
+    runs.write("x")
+rows = [line.split("\\t") for line in open(sys.argv[1], encoding="utf-8")]
+Path(sys.argv[2]).write_text("".join(f"{len(translation)}\\n" for source, translation, reference in rows))
+"""
 
 
 def config(*overrides):
@@ -153,6 +164,43 @@ def test_other_references_give_other_scores(evaluated):
     one = evaluation_job(config(*again)).run()["test_sets"]["mine"]
     assert one["scores"]["teacher"]["TER"]["value"] > record["test_sets"]["mine"]["scores"]["teacher"]["TER"]["value"]
     assert one["comparisons"] != record["test_sets"]["mine"]["comparisons"]
+
+
+def test_a_command_of_the_users_is_a_metric_by_its_name(evaluated):
+    folder, overrides, _ = evaluated
+    (folder / "length.py").write_text(LENGTH)
+    command = f"{sys.executable} {folder}/length.py {{hypotheses}} {{scores}}"
+    more = [f"+scorers.Length={{command: '{command}', lower_is_better: true}}", "metrics=[chrF]"]
+    for _ in range(2):
+        one = evaluation_job(config(*overrides, *more)).run()["test_sets"]["mine"]
+    assert (folder / "runs").read_text() == "x"  # once for all systems, and not again
+    texts = (folder / "out" / "texts" / "mine.small.txt").read_text().splitlines()
+    assert one["scores"]["small"]["Length"]["value"] == pytest.approx(sum(map(len, texts)) / len(texts))
+    assert one["lower_is_better"] == ["Length"]
+    assert "mine Length" in (folder / "out" / "evaluation.md").read_text()
+    with pytest.raises(ConfigurationError) as raised:
+        evaluation_job(config(*overrides, f"+scorers.BLEU={{command: '{command}'}}", "+scorers.X={command: python}"))
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == [
+        "scorers.BLEU:",
+        "scorers.X.command=python:",
+    ]
+
+
+def test_a_second_reference_counts_in_scores_tests_and_on_the_page(evaluated, tmp_path):
+    folder, overrides, record = evaluated
+    (folder / "second.en").write_text("the dog\n" + "\n" * 23)
+    several = [
+        one.replace("test.en}", f"[{folder / 'test.en'},{folder / 'second.en'}]}}").replace(f"{folder}/[", "[")
+        for one in overrides
+    ]
+    one = evaluation_job(config(*several, f"output_dir={tmp_path}")).run()["test_sets"]["mine"]
+    assert one["references"] == 2 and one["reference"] == "test.en, second.en"
+    scores, before = one["scores"]["raw_seed0"], record["test_sets"]["mine"]["scores"]["raw_seed0"]
+    assert scores["chrF"]["signature"].startswith("nrefs:var") and scores["chrF"]["value"] >= before["chrF"]["value"]
+    assert one["comparisons"][0]["difference"] == pytest.approx(
+        one["scores"]["teacher"]["BLEU"]["value"] - one["scores"]["raw_seed0"]["BLEU"]["value"]
+    )
+    assert Evaluation.read(tmp_path).references("mine")[1][:2] == ["the dog", ""]
 
 
 def test_scores_are_those_of_the_language_that_the_models_write(evaluated, monkeypatch, tmp_path):

@@ -193,9 +193,7 @@ def test_a_page_is_no_wider_than_a_small_screen(report):
 def test_a_report_of_nothing_or_of_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigurationError) as none:
         read_config(ReportConfig, config())
-    assert none.value.problems == [
-        "runs and evaluation have no value; give a folder of trainings, an evaluation's, or both."
-    ]
+    assert none.value.problems == ["runs, evaluation and explanation have no value; give the folder of at least one."]
     with pytest.raises(ConfigurationError) as missing:
         read_config(
             ReportConfig, config(f"runs={tmp_path}/nowhere", f"evaluation={tmp_path}", "sentences=-1", "curves=[]")

@@ -11,6 +11,7 @@ from nemo_distill.commands.cache_teacher import CacheSection
 from nemo_distill.commands.card import CardConfig
 from nemo_distill.commands.demo_server import ServerConfig
 from nemo_distill.commands.evaluate import EvaluationConfig
+from nemo_distill.commands.explain import ExplainConfig, TrainingSection
 from nemo_distill.commands.export import ExportConfig
 from nemo_distill.commands.labelling_config import LabellingConfig
 from nemo_distill.commands.mix_corpora import MixingConfig
@@ -31,6 +32,8 @@ SHOWN = [
     ("cache_teacher", "cache", CacheSection),
     ("demo_server", "", ServerConfig),
     ("evaluate", "", EvaluationConfig),
+    ("explain", "", ExplainConfig),
+    ("explain", "train", TrainingSection),
     ("export", "", ExportConfig),
     ("generate_pseudo_labels", "", LabellingConfig),
     ("mix_corpora", "", MixingConfig),
@@ -44,7 +47,7 @@ SHOWN = [
     ("translate", "", TranslationConfig),
 ]
 # Keys whose values in a file are more than defaults: the losses and corpora of a method, what a training writes down.
-OTHERWISE = {"aayn_base_distill": {"loss", "mix.made"}, "mix_corpora": {"corpora", "made"}}
+OTHERWISE = {"aayn_base_distill": {"loss", "mix.made"}, "explain": {"train"}, "mix_corpora": {"corpora", "made"}}
 RECIPES = {"aayn_base", "console", "demo", "pipeline", "study", "study_real"}
 
 

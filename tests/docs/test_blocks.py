@@ -29,6 +29,7 @@ JOBS = {
     "translate": ("translate.py", "translate"),
     "export": ("export.py", "export"),
     "evaluate": ("evaluate.py", "evaluate"),
+    "explain": ("explain.py", "explain"),
     "compare": ("compare_students.py", "demo"),
     "demo": ("compare_students.py", "demo"),
     "size": ("size_student.py", "size_student"),

@@ -42,6 +42,15 @@ def test_each_line_of_a_pair_of_files_stays_one_line(files):
         assert one.read() == (["eins", "", "zwei \ufffd drei"], ["one", "", "three"])
 
 
+def test_a_sentence_can_have_several_references(files):
+    section = {"source": str(files / "test.de"), "reference": [str(files / "test.en"), str(files / "test.de")]}
+    (one,), problems = read_evaluation_sets({"a": section})
+    assert problems == []
+    assert one.references == {"ref": files / "test.en", "ref2": files / "test.de"}
+    section["reference"][1] = str(files / "short.en")
+    assert "short.en' has 1; they must be parallel" in read_evaluation_sets({"a": section})[1][0]
+
+
 def test_a_set_in_sacrebleus_cache_goes_by_its_name_and_pair(tmp_path, monkeypatch):
     monkeypatch.setattr(DATASETS["wmt14"], "_outdir", str(tmp_path))
     for field in DATASETS["wmt14"].fieldnames("de-en"):
@@ -68,10 +77,12 @@ def test_a_set_that_cannot_be_fetched_is_told_with_the_command_that_fetches_it(m
         ({"source": "test.de", "reference": "short.en"}, "they must be parallel"),
         ({"sacrebleu": "wmt99", "pair": "de-en"}, "test_sets.a.sacrebleu=wmt99: sacrebleu knows"),
         ({"sacrebleu": "wmt14", "pair": "de-xx"}, "test_sets.a.pair=de-xx: sacrebleu has wmt14 for"),
+        ({"source": "*.de", "reference": "test.en"}, "must be one file; it names 2."),
         ({"sourse": "test.de"}, "the closest known key is 'source'"),
     ],
 )
 def test_mistakes_are_told(files, section, sentence):
+    (files / "other.de").write_text("more\n")
     values = {key: str(files / value) if value.endswith((".de", ".en")) else value for key, value in section.items()}
     _, problems = read_evaluation_sets({"a": values})
     assert sentence in problems[0]

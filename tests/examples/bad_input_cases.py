@@ -23,6 +23,10 @@ MIX = (
 )
 TRANSLATE = "model=teacher.nemo input=test.de output=new.en"
 EVALUATE = "output_dir=new +models.a=teacher.nemo '+test_sets.t={source: test.de, reference: test.en}'"
+EXPLAIN = (
+    "output_dir=new teacher=teacher.nemo model=teacher.nemo test.source=test.de test.reference=test.en "
+    "train.source=train.de train.target=train.en"
+)
 COMPARE = "--config-name=demo output_dir=new"
 PIPELINE = "--config-name=pipeline output_dir=new teacher=teacher.nemo corpus.folder=. corpus.monolingual=train.de"
 
@@ -229,7 +233,13 @@ USES = [
     ("model_card.py", "model=teacher.nemo run=folder output=new.md", CONFIG, "there is no run.json in 'folder'"),
     ("model_card.py", "model=teacher.nemo evaluation=list.json output=new.md", CONFIG, "'list.json' cannot be read: input should be an object"),
     ("model_card.py", "model=teacher.nemo evaluation=torn.json output=new.md", CONFIG, "'torn.json' cannot be read"),
-    ("report.py", "output_dir=new", CONFIG, "runs and evaluation have no value"),
+    ("report.py", "output_dir=new", CONFIG, "runs, evaluation and explanation have no value"),
+    ("report.py", "output_dir=new explanation=folder", CONFIG, "'folder' holds no explanation.json"),
+    ("explain.py", f"{EXPLAIN} model=text.nemo", CONFIG, "'text.nemo' is not a .nemo file"),
+    ("explain.py", f"{EXPLAIN} train.source=short.de", CONFIG, "'short.de' has 39 lines and 'train.en' has 40; they must be"),
+    ("explain.py", f"{EXPLAIN} teacher='{{translations: test.en}}'", CONFIG, "teacher.translations: the teacher has to"),
+    ("explain.py", f"{EXPLAIN} export=folder", CONFIG, "'folder' is not an export"),
+    ("explain.py", f"{EXPLAIN} search.length_penalty=1.0", CONFIG, "search.length_penalty_form=wu: CTranslate2 supports only"),
     ("report.py", "output_dir=new runs=nowhere", CONFIG, "runs names 'nowhere', which is no folder."),
     ("report.py", "output_dir=new runs=2024", CONFIG, "runs=2024: must be null or a path"),
     ("report.py", "output_dir=new runs=folder curves=val_loss", CONFIG, "curves=val_loss: must be a list"),

@@ -52,6 +52,13 @@ def test_systems_are_compared_with_the_first_one_sentence_by_sentence(found):
     assert compared["p_value_holm"] == pytest.approx(applicable * 2 / 2**10)
 
 
+def test_a_sentence_fails_only_if_it_does_by_each_of_its_references(tmp_path):
+    other = [*BAD[:5], *[""] * 5, *REFERENCES[10:]]  # an empty line is no reference
+    one = TranslatedSet(SOURCES, REFERENCES, {"bad": BAD}, more_references=[other])
+    kinds = profile({"test": one}, replace(SETTINGS, kinds=["numbers"]), tmp_path)["test"]["kinds"]
+    assert [hit["line"] for hit in kinds["numbers"]["systems"]["bad"]["hits"]] == [*range(6, 11)]
+
+
 def test_a_kind_that_does_not_apply_says_why_and_has_no_rate(found):
     assert found["kinds"]["made_up_words"] == {"not_applicable": "needs training_target"}
     assert set(found["kinds"]["typing_error"]) == {"not_applicable"}

@@ -24,6 +24,11 @@ def test_ter_finds_the_words_of_a_language_without_spaces():
     assert corpus_score("TER", ["我喜欢狗。"], ["我喜欢猫。"], "en").value == pytest.approx(100.0)
 
 
+def test_the_closest_of_several_references_counts_and_an_empty_line_is_none():
+    several = corpus_score("BLEU", ["a b c d e", "f g h i"], ["x", "f g h i"], None, [["a b c d e", ""]])
+    assert several.value == pytest.approx(100.0) and several.signature.startswith("nrefs:var")
+
+
 @pytest.mark.parametrize(
     ("language", "tokenizer"), [("zho_Hans", "zh"), ("tha_Thai", "char"), ("deu", "13a"), (None, "13a")]
 )
