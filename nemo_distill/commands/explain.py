@@ -7,7 +7,7 @@ from typing import Annotated
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import Allowed, read_config, rule, section
 from nemo_distill.console import console
@@ -124,17 +124,8 @@ class ExplainConfig(ExplainSettings):
         return metric_problems(f"metric={self.metric}", [self.metric])
 
 
-def check_explanation(cfg: DictConfig) -> None:
-    """Checks as much as possible before a model is loaded.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    explain_job(cfg)
-
-
 def explain_job(cfg: DictConfig) -> ExplainJob:
-    """Returns the job of a configuration.
+    """Returns the job of a configuration, after checking as much as possible before a model is loaded.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -158,8 +149,7 @@ def _training_curve(model: Path, tag: str) -> Sequence[tuple[float, float]]:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_explanation)
-    job = explain_job(cfg)
+    job = checked(cfg, explain_job)
     with plain_errors(goes_on=True):
         record = job.run()
     print_explanation(record)

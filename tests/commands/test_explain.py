@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.explain import check_explanation, explain_job
+from nemo_distill.commands.explain import explain_job
 from nemo_distill.commands.report import ReportConfig, check_report, write_report
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
@@ -96,7 +96,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(explained, tra
     ]  # fmt: skip
     (folder / "test.de").write_text((folder / "test.de").read_text() + "der Hund\n")
     with pytest.raises(ConfigurationError) as raised:
-        check_explanation(config(*overrides, *wrong))
+        explain_job(config(*overrides, *wrong))
     for start in (
         "teacher.model names 'none.nemo'", "test.source: a test set has", "metric=TER", "sample=5", "train.target: ",
         "export=int9", "wide_beam_size=2: must be more",
@@ -105,4 +105,4 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(explained, tra
     assert not (tmp_path / "new").exists()
     export_model(ExportSettings(trained_path, tmp_path / "ct2"))
     with pytest.raises(ConfigurationError, match="was made from another model than"):
-        check_explanation(config(*overrides, f"export={tmp_path / 'ct2'}"))
+        explain_job(config(*overrides, f"export={tmp_path / 'ct2'}"))
