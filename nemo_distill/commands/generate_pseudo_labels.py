@@ -17,6 +17,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.fastest_engine import choose_engine, probed_lines
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
@@ -24,6 +25,8 @@ from nemo_distill.pseudo_labels.generate import Generation, Translate, Translato
 from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, TextTeacher
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.lines import TextFiles
+from nemo_distill.trainer.precision import AUTO
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class LabellingJob:
         file: how translations in files are read.
         api: how a server is asked.
         reverse_model: the `.nemo` that scores the hypotheses, if any.
+        reverse_dtype: what it computes in.
         overwrite: `text` replaces text with other settings, True replaces labels with other settings as well.
         where: Lightning's accelerator, devices and number of machines.
     """
@@ -51,6 +55,7 @@ class LabellingJob:
     file: FileSettings
     api: ApiSettings
     reverse_model: Path | None
+    reverse_dtype: str
     overwrite: bool | str
     where: tuple[str, int | str | list[int], int]
 
@@ -72,7 +77,7 @@ class LabellingJob:
         if self.reverse_model:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
-            reverse = NeMoScorer(self.reverse_model, device)
+            reverse = NeMoScorer(self.reverse_model, device, dtype=self.reverse_dtype)
         return Translator(translate, policy, reverse, self.assembly.noise)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
@@ -105,7 +110,7 @@ def check_labelling(cfg: DictConfig) -> None:
 
 def _label_conflicts(job: LabellingJob) -> list[str]:
     folder = job.generation.folder
-    changes = folder.conflicts()
+    changes = [] if job.engine["name"] == AUTO else folder.conflicts()  # an engine is chosen only for new labels
     if not changes or job.overwrite is True:
         return []
     said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
@@ -126,7 +131,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     Raises:
         ConfigurationError: with every problem found.
     """
-    config = read_config(LabellingConfig, cfg)
+    config = read_config(LabellingConfig, cfg).resolved()
     sources = config.sources
     folder = LabelFolder(config.output_dir, config.depends_on(), sources)
     assembly = Assembly(
@@ -145,9 +150,21 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         config.file,
         config.api,
         config.reverse_model,
+        config.reverse_dtype,
         config.overwrite,
         (config.accelerator, config.devices, config.num_nodes),
     )
+
+
+def chosen_job(cfg: DictConfig) -> LabellingJob:
+    """Returns the job of a valid configuration, after `engine=auto` has chosen an engine, if that is wanted."""
+    job = labelling_job(cfg)
+    if job.engine["name"] != AUTO:
+        return job
+    config = read_config(LabellingConfig, cfg)
+    request = config.engine_request()
+    choose_engine(request, probed_lines(TextFiles(config.sources), request.device), config.output_dir)
+    return labelling_job(cfg)
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
@@ -185,7 +202,8 @@ def write_text(job: LabellingJob) -> None:
 
 def main(cfg: DictConfig) -> None:
     check(cfg, check_labelling)
-    job = labelling_job(cfg)
+    with plain_errors(goes_on=True):
+        job = chosen_job(cfg)
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 

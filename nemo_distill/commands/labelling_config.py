@@ -1,7 +1,7 @@
 """The configuration of a labelling job, and what it must satisfy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,15 +13,18 @@ from nemo_distill.config.known_values import Accelerator, Devices
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
+    ENGINES,
     EngineName,
     ModelSection,
     engine_problems,
     model_languages,
     model_paths,
+    model_width,
     search_problems,
     written_language,
 )
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.fastest_engine import EngineRequest
 from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.api_teacher import ApiSettings
 from nemo_distill.pseudo_labels.assemble import ENDINGS
@@ -33,6 +36,8 @@ from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import read_json
+from nemo_distill.storage.shard_folder import BEGUN
 from nemo_distill.text.files import InputFiles, References, as_list, input_files, unequal_lengths, unreadable_files
 from nemo_distill.text.languages import (
     NO_LANGUAGE,
@@ -44,6 +49,7 @@ from nemo_distill.text.languages import (
     scored_language,
 )
 from nemo_distill.text.lines import LinePolicy, TextFiles
+from nemo_distill.trainer.precision import AUTO, chosen_dtype, torch_device
 
 FILE = "file"  # in place of an engine: translations that are there
 API = "api"  # in place of an engine: a server
@@ -64,10 +70,11 @@ Languages = Annotated[list[str | None], Field(min_length=2, max_length=2)]  # of
 class LabellingConfig(Selection, ModelSection):
     """The configuration of `label`."""
 
-    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
-    server has."""
+    engine: Literal[EngineName, "auto", "file", "api"] = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
+    `nemo_distill` and `ctranslate2` in their types of weights that is faithful, as a probe finds; labels that were
+    begun keep it. `hugging_face` takes the folder of a sequence-to-sequence model; `file` translations that are there;
+    `api` the name of a model that a server has."""
     source: InputFiles = Field(kw_only=True)
     """A file, or several, plain or gzip; `part.*` stands for all such files in the order of their numbers."""
     reference: References | None = None
@@ -78,6 +85,8 @@ class LabellingConfig(Selection, ModelSection):
     """`text` replaces text of this name made with other settings, true labels with other settings as well."""
     reverse_model: BilingualFile | None = None
     """A `.nemo` of the reverse direction, whose scores `filters.reverse_score_quantile` goes by."""
+    reverse_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What the reverse model computes in; `auto` as for `dtype`."""
     file: FileSettings = Field(default_factory=FileSettings)
     """How `engine=file` reads the translations that `model` names."""
     api: ApiSettings = Field(default_factory=ApiSettings)
@@ -169,6 +178,29 @@ class LabellingConfig(Selection, ModelSection):
         if self.engine == API:
             return self._api_problems()
         return engine_problems(self.engine, self.teachers, self.dtype, *languages)
+
+    def engine_request(self) -> EngineRequest:
+        """Returns what `engine=auto` chooses an engine for."""
+        languages = (self.source_language, self.target_language)
+        return EngineRequest(self.teachers, self.search, torch_device(self.accelerator), self.weights, *languages)
+
+    def resolved(self) -> "LabellingConfig":
+        """Returns the configuration with what `auto` stands for: first what the labels were begun with.
+
+        An engine that has not been chosen yet stays `auto`.
+        """
+        begun = {} if self.overwrite is True else (read_json(self.output_dir / BEGUN) or {}).get("settings", {})
+        found: dict[str, Any] = {}
+        if self.engine == AUTO:
+            kept = begun if begun.get("engine") in ENGINES else self.engine_request().work(self.output_dir).done(True)
+            found = {key: kept[key] for key in ("engine", "dtype")} if kept else {}
+        elif self.dtype == AUTO:
+            found["dtype"] = begun["dtype"] if "dtype" in begun else _chosen("dtype", self.teachers, self.accelerator)
+        if self.reverse_dtype == AUTO and self.reverse_model:
+            chosen = begun.get("reverse_dtype") if begun else None
+            chosen = chosen or _chosen("reverse_dtype", [self.reverse_model], self.accelerator)
+            found["reverse_dtype"] = chosen or "float32"
+        return replace(self, **found)
 
     def _api_problems(self) -> list[str]:
         problems = []
@@ -391,6 +423,7 @@ class LabellingConfig(Selection, ModelSection):
         own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
         own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
         own |= {"noise": self.noise.decisive()} if self.noise.is_some else {}
+        own |= {"reverse_dtype": self.reverse_dtype} if self.reverse_dtype != "float32" else {}
         return {
             **{key: getattr(self, key) for key in copied},
             **own,
@@ -400,6 +433,12 @@ class LabellingConfig(Selection, ModelSection):
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
+
+
+def _chosen(key: str, paths: Sequence[str | Path], accelerator: str) -> str | None:
+    """Returns the type that `auto` stands for; None for float32, the default, whose labels are the same."""
+    dtype = chosen_dtype(key, min(map(model_width, paths)), accelerator)
+    return None if dtype == "float32" else dtype
 
 
 @cache

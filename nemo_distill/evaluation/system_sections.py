@@ -29,7 +29,7 @@ class SystemSection:
     engine: str | None = None
     """`nemo_distill`, `ctranslate2`, `nemo` or `hugging_face`; null: chosen by the kind of file or folder."""
     dtype: str | None = None
-    """Type of the weights; null: float32, or that of the export."""
+    """Type of the weights; `auto`: as with `trainer.precision=auto`; null: float32, or that of the export."""
     source_language: str | None = None
     """Source language; for multilingual models only."""
     target_language: str | None = None
