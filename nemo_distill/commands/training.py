@@ -225,7 +225,8 @@ def build_trainer(cfg: DictConfig) -> Any:
         with open_dict(cfg):  # NeMo treats the first attempt, which has nothing to resume, as an error
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     try:
-        exp_manager(trainer, cfg.get("exp_manager"))
+        if cfg.get("exp_manager"):
+            exp_manager(trainer, cfg.exp_manager)
     except (MisconfigurationException, NeMoBaseException, OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):
