@@ -6,8 +6,8 @@
 
 The bill says what labels, a teacher cache and a training will take, and how fast the student will be. Then the text is
 labelled and cached, the student is trained and exported, and teacher and student are timed in CTranslate2 int8. The
-hours of a bill are without the start of a process, which is measured and added. A ratio is what was predicted over what
-was seen. The last line is a JSON object: by which factor each prediction is wrong.
+start of a process is not part of a bill; it is measured and added. A ratio is what was predicted over what was seen.
+The last line is a JSON object: by which factor each prediction is wrong.
 """
 
 import argparse

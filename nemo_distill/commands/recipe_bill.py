@@ -180,39 +180,44 @@ class RecipeBill:
     def _cache(self) -> dict[str, Any]:
         pairs = self.pairs
         with TemporaryDirectory() as temporary:
-            first = self._built(Path(temporary), pairs[:FIRST_LINES], Path(temporary) / "cache")
-            size = _share(first[1][0], self.recipe.seconds, len(pairs))
-            pairs = pairs[: REPEATS * size]
-            setup, seconds = self._built(Path(temporary), pairs, self._cached)
-        parts = np.array_split(np.random.default_rng(0).permutation(seconds), min(REPEATS, len(seconds)))
+            folder = Path(temporary)
+            _, batches, tokens = self._built(folder, pairs[:FIRST_LINES], folder / "cache")
+            pairs = pairs[: REPEATS * _share(_each(batches), self.recipe.seconds, len(pairs))]
+            most = max(1, int(2 * tokens * len(pairs) / REPEATS))  # of both sides, so that there are several batches
+            setup, batches, _ = self._built(folder, pairs, self._cached, most)
+        order = np.random.default_rng(0).permutation(len(batches))
+        parts = np.array_split(order, min(REPEATS, len(batches)))
         return {
             "setup": setup,
-            "repeats": [float(part.mean()) for part in parts],
+            "repeats": [_each([batches[index] for index in part]) for part in parts],
             "bytes_each": _bytes(self._cached) / len(pairs),
             "pairs": pairs,
         }
 
-    def _built(self, folder: Path, pairs: Sequence[Pair], output: Path) -> tuple[float, list[float]]:
+    def _built(
+        self, folder: Path, pairs: Sequence[Pair], output: Path, tokens: int | None = None
+    ) -> tuple[float, list[tuple[float, int]], float]:
         """Builds a cache for the training on these pairs.
 
         Returns:
-            The seconds until its first batch, and those of each pair in its batch.
+            The seconds until its first batch, the seconds and pairs of each batch, and the target tokens of a pair.
         """
-        job = caching_job(self._configs.cache([[file] for file in _written(folder, *zip(*pairs))], output))
+        cfg = self._configs.cache([[file] for file in _written(folder, *zip(*pairs))], output)
+        cfg.cache.tokens_in_batch = min(cfg.cache.tokens_in_batch, tokens or cfg.cache.tokens_in_batch)
+        job, began = caching_job(cfg), time.perf_counter()
         read = {"data": [fingerprint(file) for file in _training_files(folder, pairs)]}  # the same pairs, repeated
         cache = replace(job.cache, folder=CacheFolder(output, job.cache.folder.settings | read, self.teacher))
-        began = time.perf_counter()
         teacher: TeacherOfPairs = job.load_teacher(self._device)
         marks = [(time.perf_counter(), 0)]
 
         def mark(position: float, count: int) -> None:
             marks.append((time.perf_counter(), count))
 
-        build(cache, lambda: teacher, overwrite=True, on_progress=mark)
+        manifest = build(cache, lambda: teacher, overwrite=True, on_progress=mark) or {}
         spans = [(now - before, count) for (before, _), (now, count) in pairwise(marks)]
-        each = [seconds / count for seconds, count in spans if count for _ in range(count)]
-        rest = sum(seconds for seconds, count in spans if not count) / len(each)  # writing shards and the index
-        return marks[0][0] - began, [seconds + rest for seconds in each]
+        rest = sum(seconds for seconds, count in spans if not count) / len(pairs)  # writing shards and the index
+        batches = [(seconds + rest * count, count) for seconds, count in spans if count]
+        return marks[0][0] - began, batches, manifest["tokens"] / manifest["pairs"]
 
     def _train(self, shape: StudentShape) -> dict[str, Any]:
         from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # NeMo's import takes many seconds
@@ -224,7 +229,7 @@ class RecipeBill:
         with TemporaryDirectory() as temporary:
             files = [[file] for file in _training_files(Path(temporary), pairs)]
             cfg = self._configs.distill(shape, files, self._cached if cached else None)
-            cfg.trainer.update({"enable_progress_bar": False, "max_epochs": -1})
+            cfg.trainer.update({"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": -1})
             began = time.perf_counter()
             choose_precision(cfg)
             trainer = build_trainer(cfg)
@@ -250,6 +255,11 @@ def _cost(probe: Mapping[str, Any], count: int) -> Cost:
         (probe["setup"] + count * value) / HOUR for value in (float(np.median(each)), min(each), max(each))
     )
     return Cost(hours, least, most, count * probe["bytes_each"])
+
+
+def _each(batches: Sequence[tuple[float, int]]) -> float:
+    """Returns the seconds of a pair in batches of some seconds and pairs."""
+    return sum(seconds for seconds, _ in batches) / sum(count for _, count in batches)
 
 
 def _share(each: float, seconds: float, available: int) -> int:

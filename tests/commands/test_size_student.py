@@ -37,13 +37,16 @@ def found(cfg):
     return run_sizing(read_config(SizingConfig, cfg))
 
 
-def test_the_largest_students_that_meet_the_target_are_printed_with_their_overrides(large_teacher, tmp_path, capfd):
+def test_the_largest_students_that_meet_the_target_are_printed_with_their_overrides(
+    large_teacher, tmp_path, capfd, caplog
+):
     cfg = config(f"teacher={large_teacher}", "target.parameters=3000000", "speed=null", f"output_dir={tmp_path}/sizes")
     students = found(cfg)
     totals = [student.candidate.count.total for student in students]
     assert totals == sorted(totals, reverse=True) and totals[0] <= 3_000_000
     printed = capfd.readouterr().out
-    assert f"{totals[0]:,}" in printed and "slim_1x1" in printed and "Speeds are not measured" in printed
+    assert f"{totals[0]:,}" in printed and "slim_1x1" in printed
+    assert "Speeds are not measured: speed=null." in caplog.text
 
 
 def test_without_a_target_the_students_with_a_name_are_listed(large_teacher, tmp_path):
@@ -51,10 +54,10 @@ def test_without_a_target_the_students_with_a_name_are_listed(large_teacher, tmp
     assert [student.name for student in students] == ["slim_1x1"]  # the others are larger than this teacher
 
 
-def test_a_target_below_all_students_is_told(large_teacher, tmp_path, capfd):
+def test_a_target_below_all_students_is_told(large_teacher, tmp_path, caplog):
     target = SizeTarget(parameters=10)
     assert run_sizing(SizingConfig(large_teacher, target=target, speed=None, output_dir=tmp_path)) == []
-    assert "The smallest has" in capfd.readouterr().out
+    assert "The smallest has" in caplog.text
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):
@@ -62,7 +65,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as raised:
         check_sizing(config(f"teacher={tmp_path}/none.nemo", *keys))
     *others, teacher = sorted(raised.value.problems, key=lambda problem: problem.startswith("teacher="))
-    expected = ["recipe.label=", "shared_embeddings=maybe", "shown=0", "target.dtype=int4"]
+    expected = ["recipe.label=", "shared_embeddings=maybe", "shown=0", "target.dtype=int4", "target.hours=2.0"]
     assert all(problem.startswith(key) for problem, key in zip(sorted(others), expected, strict=True))
     assert teacher.startswith(f"teacher={tmp_path}/none.nemo:")
 
@@ -92,13 +95,13 @@ def recipe(large_teacher, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sizes")
     return [
         f"teacher={large_teacher}", f"output_dir={folder}", f"recipe.source={corpus}/train.de", *QUICK,
-        "recipe.accelerator=cpu", "recipe.label={filters: null, search: {beam_size: 1, max_delta: 0}}",
+        "recipe.accelerator=cpu", "+recipe.label={filters: null, search: {beam_size: 1, max_delta: 0}}",
         "recipe.cache={cache: {k: 4}}",
-        "recipe.distill={trainer: {max_steps: 1000}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
+        "+recipe.distill={trainer: {max_steps: 1000}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
     ]  # fmt: skip
 
 
-def test_a_bill_has_labels_cache_and_training_and_is_measured_once(recipe, monkeypatch, capfd):
+def test_a_bill_has_labels_cache_and_training_and_is_measured_once(recipe, monkeypatch, caplog):
     pytest.importorskip("ctranslate2")
     (student,) = found(config(*recipe))
     folder = read_config(SizingConfig, config(*recipe)).output_dir
@@ -110,11 +113,11 @@ def test_a_bill_has_labels_cache_and_training_and_is_measured_once(recipe, monke
     assert student.training.bytes > 12 * student.candidate.count.total  # weights, and Adam's two numbers for each
     assert record["made_with"]["date"] and student.measured.sentences_per_second > 0
     assert "slim_1x1" in (folder / "sizes.md").read_text() and "labels" in (folder / "sizes.md").read_text()
-    monkeypatch.setattr(RecipeBill, "_train", None)
-    monkeypatch.setattr(RecipeBill, "_label", None)
-    capfd.readouterr()
+    for probe in ("_label", "_cache", "_train"):
+        monkeypatch.setattr(RecipeBill, probe, lambda self, *_: pytest.fail("it was measured again"))
+    caplog.clear()
     assert found(config(*recipe)) == [student]
-    assert "probing" not in capfd.readouterr().out
+    assert "probing" not in caplog.text
     assert found(config(*recipe, "target.hours=0.000001")) == []
 
 

@@ -11,7 +11,7 @@ from nemo_distill.evaluation.shape_speed import ForcedEngine, ShapeSpeed, TimedT
 from nemo_distill.export.random_model import write_random_model
 from nemo_distill.nemo_files.archive import NemoArchive
 
-TEXT = TimedText(["der Hund", "der Mann sieht"], ["the dog and the dog", "the man sees the man and the dog"])
+TEXT = TimedText(("der Hund", "der Mann sieht"), ("the dog and the dog", "the man sees the man and the dog"))
 SPEED = ShapeSpeed(sentences=2, latency_sentences=1, rounds=2)
 
 

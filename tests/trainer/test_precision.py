@@ -104,10 +104,10 @@ def test_without_a_unit_all_is_float32_and_a_training_without_a_teacher_names_no
     ("flags", "width", "dtype"),
     [("avx512_bf16", 256, "bfloat16"), ("avx512_bf16", 128, "float32"), ("avx2", 512, "float32")],
 )
-def test_other_jobs_choose_as_trainings_do_and_say_so(flags, width, dtype, cpu, capfd):
+def test_other_jobs_choose_as_trainings_do_and_say_so(flags, width, dtype, cpu, caplog):
     cpu(f"flags: {flags}")
     assert chosen_dtype("dtype", width, "cpu") == dtype
-    assert f"dtype=auto: {dtype} for width {width}" in capfd.readouterr().out
+    assert f"dtype=auto: {dtype} for width {width}" in caplog.text
     assert torch_device("auto") == "cpu"  # the tests see no GPU
 
 
@@ -116,7 +116,7 @@ def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, c
     keys = [
         f"model.distillation.model_path={wide_teacher}", f"model.distillation.teacher_cache={tmp_path}/cache",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
-        "cache.precision=auto", "trainer.accelerator=cpu",
+        "cache.precision=auto", "cache.k=4", "trainer.accelerator=cpu",
     ]  # fmt: skip
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         cfg = compose("cache_teacher", keys)

@@ -12,11 +12,11 @@ from nemo_distill.trainer.stopwatch import Stopwatch
 def run(monkeypatch):
     """Runs batches of given seconds, two for each optimizer step, and returns the stopwatch and the last step."""
 
-    def train(seconds, **options):
+    def train(batches, **options):
         clock, trainer = SimpleNamespace(now=0.0), SimpleNamespace(global_step=0, should_stop=False)
         monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: clock.now)
         watch, model = Stopwatch(**options), SimpleNamespace(device=SimpleNamespace(type="cpu"))
-        for batch, taken in enumerate(seconds, start=1):
+        for batch, taken in enumerate(batches, start=1):
             clock.now += taken
             trainer.global_step = batch // 2
             watch.on_train_batch_end(trainer, model, None, None, batch)
