@@ -95,8 +95,8 @@ def check_caching(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = caching_job(cfg)
     try:
+        job = caching_job(cfg)
         changes = job.cache.folder.conflicts()
     except DataError as error:
         raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error

@@ -99,8 +99,8 @@ def check_labelling(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = labelling_job(cfg)
     try:
+        job = labelling_job(cfg)
         problems = _label_conflicts(job) or _text_conflicts(job)
     except DataError as error:
         problems = [f"output_dir: {error}."]

@@ -189,6 +189,8 @@ class LabellingConfig(Selection, ModelSection):
 
         An engine that has not been chosen yet stays `auto`.
         """
+        if AUTO not in (self.engine, self.dtype, self.reverse_dtype):
+            return self
         begun = {} if self.overwrite is True else (read_json(self.output_dir / BEGUN) or {}).get("settings", {})
         found: dict[str, Any] = {}
         if self.engine == AUTO:

@@ -217,7 +217,7 @@ MISTAKES = [
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
-    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file, api"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, auto, file, api"),
     (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
     (["search.top_k=5"], "search.top_k=5: only samples are drawn by it; set method=sample"),

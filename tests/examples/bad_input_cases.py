@@ -212,6 +212,7 @@ USES = [
     ("export.py", "model=nowhere.nemo output=new", CONFIG, "model=nowhere.nemo: there is no file"),
     ("export.py", "model=speech.nemo output=new", CONFIG, "EncDecCTCModel"),
     ("evaluate.py", f"{EVALUATE} +models.b=nowhere.nemo", CONFIG, "model names 'nowhere.nemo', which does not exist."),
+    ("evaluate.py", f"{EVALUATE} '+models.b={{model: teacher.nemo, engine: auto}}'", CONFIG, "models.b.engine=auto: an evaluation compares"),
     ("evaluate.py", f"{EVALUATE} metrics=[BLUE]", CONFIG, "metrics[0]=BLUE: must be one of BLEU, chrF"),
     ("evaluate.py", "output_dir=new", CONFIG, "models is empty: give at least one"),
     ("evaluate.py", f"{EVALUATE} '+test_sets.u={{source: short.de, reference: train.en}}'", CONFIG, "be parallel."),
