@@ -2,6 +2,7 @@
 
     python benchmarks/size.py            # generated text, a teacher 6x6 of width 256, a student 3x3: half an hour
     python benchmarks/size.py --quick    # less of everything, in some minutes; gives no verdict
+    python benchmarks/size.py --frontier # only sizes and speeds, of all students beside a teacher 24x6 of width 1,024
     python benchmarks/size.py --teacher teacher.nemo --source train.de --target train.en --student base_6x2 --steps 300
 
 The bill says what labels, a teacher cache and a training will take, and how fast the student will be. Then the text is
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -171,6 +173,32 @@ def time_exports(folders: Sequence[Path], source: Path) -> list[Any]:
     return measure(systems, lines, SpeedSettings(), SearchSettings(length_penalty=0.0), "cpu", threads)
 
 
+def print_frontier(folder: Path, quick: bool) -> None:
+    """Prints all named students beside a teacher that is only a config and a tokenizer of random words."""
+    import yaml
+    from kd_step import QUICK, Sizes, compose_config, write_data
+    from omegaconf import OmegaConf
+
+    sizes = QUICK if quick else Sizes()
+    write_data(folder, sizes)
+    cfg = compose_config("aayn_base_distill", folder, sizes, sizes.teacher_layers, sizes.teacher_width)
+    config = OmegaConf.to_container(cfg.model)
+    for key in ("train_ds", "optim", "distillation"):
+        del config[key]
+    for side in ("encoder", "decoder"):
+        config[f"{side}_tokenizer"]["tokenizer_model"] = "nemo:tokenizer.model"
+    config["target"] = "nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel"
+    (folder / "model_config.yaml").write_text(yaml.safe_dump(config))
+    with tarfile.open(folder / "shape.nemo", "w") as archive:
+        for name in ("model_config.yaml", "tokenizer.model"):
+            archive.add(folder / name, name)
+    keys = [f"teacher={folder}/shape.nemo", f"output_dir={folder}/sizes", "shared_embeddings=true"]
+    for beam_size in (4, 1):  # of the students
+        run("size", *keys, f"speed.student_beam_size={beam_size}")
+        print(f"- teacher at beam 4, students at beam {beam_size}\n")
+        print((folder / "sizes" / "sizes.md").read_text())
+
+
 def size(folder: Path) -> float:
     """Returns the MB of the files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
@@ -179,6 +207,7 @@ def size(folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="less of everything")
+    parser.add_argument("--frontier", action="store_true", help="only sizes and speeds of all students")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--teacher", help="a trained .nemo; needs --source and --target")
     parser.add_argument("--source", help="text, one sentence a line")
@@ -192,6 +221,9 @@ def main() -> None:
     sentences, teacher_steps, steps, seconds = (2000, 60, 40, 10.0) if arguments.quick else (20_000, 1000, 400, 60.0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        if arguments.frontier:
+            print_frontier(folder, arguments.quick)
+            return
         texts = (arguments.teacher, arguments.source, arguments.target)
         paths = map(Path, texts) if arguments.teacher else generated(folder, sentences, teacher_steps)
         work = Work(folder, *paths, arguments.student, arguments.steps or steps, 4000, seconds)

@@ -111,7 +111,7 @@ class ForcedEngine(CTranslate2Engine):
 def made_up_text(pieces: Sequence[str], sentences: int) -> TimedText:
     """Returns sentences of random words of a vocabulary, for timing without text."""
     generator = Random(0)
-    words = [piece[1:] for piece in pieces if piece.startswith("▁") and piece[1:].isalpha()] or ["a"]
+    words = [piece[1:] for piece in pieces if piece.startswith("▁") and piece[1:].isalnum()] or ["a"]
     lengths = [generator.randint(WORDS_ALONE // 4, 2 * WORDS_ALONE - WORDS_ALONE // 4) for _ in range(sentences)]
     return TimedText([" ".join(generator.choices(words, k=length)) for length in lengths])
 
