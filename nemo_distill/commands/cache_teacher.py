@@ -38,12 +38,15 @@ from nemo_distill.nemo_files.model_kinds import (
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, teacher_archive
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.records import read_json
+from nemo_distill.storage.shard_folder import BEGUN
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
 from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
+from nemo_distill.trainer.precision import AUTO, chosen_dtype
 
 
 @section
@@ -105,8 +108,8 @@ def check_caching(cfg: DictConfig) -> CachingJob:
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = caching_job(cfg)
     try:
+        job = caching_job(cfg)
         changes = job.cache.folder.conflicts()
     except DataError as error:
         raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error
@@ -137,6 +140,8 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     across = bool(model["distillation"].get("across_vocabularies"))
     if across:
         student |= {key: model[key] for key in TOKENIZERS}
+    path = Path(model["distillation"]["teacher_cache"]).expanduser()
+    settings = replace(settings, precision=_precision(settings.precision, path, archive, cfg.trainer.accelerator))
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(archive),
@@ -148,7 +153,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         "data": data_fingerprints(model),
         "mix": mix_settings(model),
     }
-    folder = CacheFolder(Path(model["distillation"]["teacher_cache"]).expanduser(), recorded, teacher)
+    folder = CacheFolder(path, recorded, teacher)
     return CachingJob(
         CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
         teacher,
@@ -158,6 +163,14 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         settings.overwrite,
         languages,
     )
+
+
+def _precision(precision: str, folder: Path, teacher: NemoArchive, accelerator: str) -> Any:
+    """Returns the teacher's precision. For `auto` it is that of the cache that was begun, or chosen and printed."""
+    if precision != AUTO:
+        return precision
+    begun = (read_json(folder / BEGUN) or {}).get("settings", {})
+    return begun.get("precision") or chosen_dtype("cache.precision", teacher.config.encoder.hidden_size, accelerator)
 
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Evaluates systems on test sets: scores, comparisons, sizes and speeds."""
 
+from dataclasses import replace
+
 from omegaconf import DictConfig
 from pydantic import Field
 
 from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, rule, section
+from nemo_distill.decoding.engines import found_dtype
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_job import EvaluationJob, EvaluationSettings
 from nemo_distill.evaluation.evaluation_sets import SetSection, build_sets, set_name_problems, with_languages
@@ -54,7 +57,10 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
         ConfigurationError: with every problem found.
     """
     config = read_config(EvaluationConfig, cfg)
-    systems = build_systems(config.models, tuple(config.test_sets))
+    systems = [
+        replace(system, dtype=found_dtype(system.dtype, [system.model], config.device))
+        for system in build_systems(config.models, tuple(config.test_sets))
+    ]
     written = {system.name: system.written_language() for system in systems}
     sets, problems = with_languages(build_sets(config.test_sets), written)
     if problems:

@@ -14,6 +14,7 @@ from nemo_distill.config.section import read_config
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
+from nemo_distill.evaluation.fastest_engine import choose_engine, probed_lines
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
@@ -22,6 +23,8 @@ from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.pseudo_labels.teacher_section import API, FILE
 from nemo_distill.pseudo_labels.text_teacher import TextTeacher
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.lines import TextFiles
+from nemo_distill.trainer.precision import AUTO
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class LabellingJob:
         if config.reverse_model:
             from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
 
-            reverse = NeMoScorer(config.reverse_model, device)
+            reverse = NeMoScorer(config.reverse_model, device, dtype=config.reverse_dtype)
         return Translator(translate, policy, reverse, config.noise)
 
     def _warn_if_reversed(self, engine: Engine) -> None:
@@ -76,8 +79,8 @@ def check_labelling(cfg: DictConfig) -> LabellingJob:
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = labelling_job(cfg)
     try:
+        job = labelling_job(cfg)
         problems = _label_conflicts(job) or _text_conflicts(job)
     except DataError as error:
         problems = [f"output_dir: {error}."]
@@ -88,7 +91,7 @@ def check_labelling(cfg: DictConfig) -> LabellingJob:
 
 def _label_conflicts(job: LabellingJob) -> list[str]:
     folder = job.generation.folder
-    changes = folder.conflicts()
+    changes = [] if job.config.engine == AUTO else folder.conflicts()  # an engine is chosen only for new labels
     if not changes or job.config.overwrite is True:
         return []
     said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
@@ -109,7 +112,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     Raises:
         ConfigurationError: with every problem found.
     """
-    config = read_config(LabellingConfig, cfg)
+    config = read_config(LabellingConfig, cfg).resolved()
     sources = config.sources
     folder = LabelFolder(config.output_dir, config.depends_on(), sources)
     assembly = Assembly(
@@ -119,6 +122,15 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
         config.noise,
     )  # fmt: skip
     return LabellingJob(config, Generation(sources, folder, config.shard_lines, config.chunk_lines), assembly)
+
+
+def chosen_job(cfg: DictConfig, job: LabellingJob) -> LabellingJob:
+    """Returns the job, with the engine that `engine=auto` chooses now if its labels were not begun with one."""
+    if job.config.engine != AUTO:
+        return job
+    request = job.config.engine_request()
+    choose_engine(request, probed_lines(TextFiles(job.config.sources), request.device), job.config.output_dir)
+    return labelling_job(cfg)
 
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
@@ -156,6 +168,8 @@ def write_text(job: LabellingJob) -> None:
 
 def main(cfg: DictConfig) -> None:
     job = checked(cfg, check_labelling)
+    with plain_errors(goes_on=True):
+        job = chosen_job(cfg, job)
     config = job.config
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check

@@ -1,7 +1,7 @@
 """The configuration of a labelling job, and what it must satisfy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import Allowed, rule, section
+from nemo_distill.decoding.engines import ENGINES, model_width
+from nemo_distill.evaluation.fastest_engine import EngineRequest
 from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
@@ -19,6 +21,8 @@ from nemo_distill.pseudo_labels.teacher_section import API, FILE, TEXT_ONLY, Tea
 from nemo_distill.pseudo_labels.text_teacher import FileSettings
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import read_json
+from nemo_distill.storage.shard_folder import BEGUN
 from nemo_distill.text.files import References, as_list, input_files, unequal_lengths
 from nemo_distill.text.languages import (
     NO_LANGUAGE,
@@ -29,6 +33,7 @@ from nemo_distill.text.languages import (
     language_problems,
     scored_language,
 )
+from nemo_distill.trainer.precision import AUTO, chosen_dtype, torch_device
 
 TEACHER = "teacher"  # in place of languages: the teacher's
 RESERVED_NAMES = ("manifest", "settings")
@@ -55,6 +60,8 @@ class LabellingConfig(Selection, TeacherSection):
     """`text` replaces text of this name that was made with other settings. true replaces such labels too."""
     reverse_model: BilingualFile | None = None
     """A `.nemo` of the reverse direction. It gives the scores for `filters.reverse_score_quantile`."""
+    reverse_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What the reverse model computes in; `auto` as for `dtype`."""
     shard_lines: int = Field(default=10000, ge=1)
     """Source lines per shard. A killed process loses at most this many."""
     chunk_lines: int = Field(default=2048, ge=1)
@@ -79,6 +86,30 @@ class LabellingConfig(Selection, TeacherSection):
     to those of this job before the selection."""
     workers: int = Field(default=1, ge=1)
     """Processes that select and filter."""
+
+    def engine_request(self) -> EngineRequest:
+        """Returns what `engine=auto` chooses an engine for."""
+        return EngineRequest(self.teachers, self.search, torch_device(self.accelerator), self.weights, *self.languages)
+
+    def resolved(self) -> "LabellingConfig":
+        """Returns the configuration with what `auto` stands for: first what the labels were begun with.
+
+        An engine that has not been chosen yet stays `auto`.
+        """
+        if AUTO not in (self.engine, self.dtype, self.reverse_dtype):
+            return self
+        begun = {} if self.overwrite is True else (read_json(self.output_dir / BEGUN) or {}).get("settings", {})
+        found: dict[str, Any] = {}
+        if self.engine == AUTO:
+            kept = begun if begun.get("engine") in ENGINES else self.engine_request().work(self.output_dir).done(True)
+            found = {key: kept[key] for key in ("engine", "dtype")} if kept else {}
+        elif self.dtype == AUTO:
+            found["dtype"] = begun["dtype"] if "dtype" in begun else _chosen("dtype", self.teachers, self.accelerator)
+        if self.reverse_dtype == AUTO and self.reverse_model:
+            chosen = begun.get("reverse_dtype") if begun else None
+            chosen = chosen or _chosen("reverse_dtype", [self.reverse_model], self.accelerator)
+            found["reverse_dtype"] = chosen or "float32"
+        return replace(self, **found)
 
     @property
     def references(self) -> list[Path | None]:
@@ -242,6 +273,7 @@ class LabellingConfig(Selection, TeacherSection):
         own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
         own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
         own |= {"noise": self.noise.decisive()} if self.noise.is_some else {}
+        own |= {"reverse_dtype": self.reverse_dtype} if self.reverse_dtype != "float32" else {}
         return {
             **{key: getattr(self, key) for key in copied},
             **own,
@@ -251,6 +283,12 @@ class LabellingConfig(Selection, TeacherSection):
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
+
+
+def _chosen(key: str, paths: Sequence[str | Path], accelerator: str) -> str | None:
+    """Returns the type that `auto` stands for; None for float32, the default, whose labels are the same."""
+    dtype = chosen_dtype(key, min(map(model_width, paths)), accelerator)
+    return None if dtype == "float32" else dtype
 
 
 def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:

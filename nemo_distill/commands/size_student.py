@@ -1,107 +1,146 @@
-"""Lists students that can be trained, given a teacher and a target size or speed."""
+"""The bill before the work: students of a teacher with their sizes, speeds and costs, in a table."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
 from omegaconf import DictConfig
-from pydantic import Field
 
+from nemo_distill.commands.recipe import check_recipe
+from nemo_distill.commands.recipe_bill import Cost
+from nemo_distill.commands.sizing import Sizing, SizingConfig, Student
 from nemo_distill.commands.training import check, plain_errors
-from nemo_distill.config.section import read_config, rule, section
-from nemo_distill.console import console, print_table
-from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters
-from nemo_distill.evaluation.student_sizes import WIDTHS, Candidate, SizeTarget, candidates, meets
-from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.translation_archive import (
-    SIDES,
-    TeacherPath,
-    archived_vocabulary,
-    teacher_archive,
-)
-
-COLUMNS = ("layers", "width", "parameters", "without embeddings", "bytes", "compression")
-
-
-@section
-class SizingConfig:
-    """The configuration of `size`."""
-
-    teacher: TeacherPath
-    """The `.nemo`, or the folder of a Hugging Face model, whose vocabulary the student has."""
-    shared_embeddings: bool | None = None
-    """The student's encoder and decoder share one matrix; null: as the teacher's do."""
-    shown: int = Field(default=10, ge=1)
-    """Students that are listed."""
-    target: SizeTarget = Field(default_factory=SizeTarget)
-    """What a student must keep to; at least one of the first three."""
-
-    @rule
-    def teacher_problems(self) -> list[str]:
-        """Returns a sentence if the teacher's parameters cannot be counted."""
-        try:
-            _teacher_parameters(teacher_archive(self.teacher))
-        except ValueError as error:
-            return [f"teacher={self.teacher}: {error}."]
-        return []
-
-
-def _teacher_parameters(archive: NemoArchive) -> ParameterCount:
-    if (count := archive_parameters(archive)) is None:
-        raise ValueError("its config does not tell its parameters")
-    return count
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_config
+from nemo_distill.console import console, markdown_table, print_table
+from nemo_distill.evaluation.shape_speed import MeasuredShape
+from nemo_distill.evaluation.student_sizes import MEGABYTE, NAMES, WIDTHS, candidates
+from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.storage.files import whole_file, write_json
+from nemo_distill.storage.made_with import made_with
 
 
 def check_sizing(cfg: DictConfig) -> None:
-    """Checks the configuration and the teacher.
+    """Checks the configuration, the teacher and the configurations of the recipe's jobs.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    read_config(SizingConfig, cfg)
+    config = read_config(SizingConfig, cfg)
+    if config.recipe.source is None:
+        return
+    shape = next(iter(NAMES))
+    if problems := check_recipe(config.recipe, config.teacher, shape, config.output_dir / "none"):
+        raise ConfigurationError(problems)
 
 
-def run_sizing(config: SizingConfig) -> list[Candidate]:
-    """Prints and returns the largest students that meet the target."""
-    archive = teacher_archive(config.teacher)
-    teacher, target = _teacher_parameters(archive), config.target
-    vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
-    source, target_pieces = (len(vocabulary.pieces) for vocabulary in vocabularies if vocabulary)
-    shared = config.shared_embeddings
-    if shared is None:
-        shared = bool(archive.config.get("shared_embeddings", False))
-    smaller = candidates(teacher, (source, target_pieces), shared, target)
-    found = [candidate for candidate in smaller if meets(candidate, target)][: config.shown]
-    console.info(f"The teacher has {teacher.total:,} parameters, {teacher.without_embeddings:,} without embeddings.")
-    if found:
-        _print(found, teacher, target, shared)
-    else:
-        _print_nothing(smaller)
-    return found
+def run_sizing(config: SizingConfig) -> list[Student]:
+    """Prints and returns the students that meet the target. Writes them to `sizes.json` and `sizes.md`."""
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    sizing = Sizing(config)
+    count = sizing.teacher
+    console.info(f"The teacher has {count.total:,} parameters, {count.without_embeddings:,} without embeddings.")
+    for reason in sizing.untimed:
+        console.info(f"Speeds are not measured: {reason}")
+    students = sizing.students()
+    if not students:
+        _print_nothing(sizing)
+        return []
+    tables = _tables(sizing, students)
+    for title, columns, rows in tables:
+        print_table(columns, rows, title)
+    _print_notes(sizing, students[0])
+    _write(sizing, students, tables)
+    return students
 
 
-def _print(found: list[Candidate], teacher: ParameterCount, target: SizeTarget, shared: bool) -> None:
-    estimated = target.teacher_tokens_per_second is not None
-    columns = (*COLUMNS, "tokens/s, at most") if estimated else COLUMNS
-    print_table(columns, [_row(candidate, teacher) for candidate in found], "Students that meet the target")
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def _tables(sizing: Sizing, students: Sequence[Student]) -> list[Table]:
+    """Returns the title, the columns and the rows of each table."""
+    rows = [_row(sizing, student) for student in students]
+    first = {
+        "student": "teacher",
+        "layers": "x".join(str(sizing.archive.config[side].num_layers) for side in SIDES),
+        "width": str(sizing.archive.config.encoder.hidden_size),
+        "parameters": f"{sizing.teacher.total:,}",
+        "without embeddings": f"{sizing.teacher.without_embeddings:,}",
+        **_speed_cells(sizing, sizing.teacher_speed),
+    }
+    columns = [column for column in rows[0] if any(row.get(column) for row in rows)]
+    cells = [[row.get(column, "") for column in columns] for row in (first, *rows)]
+    tables = [("Students that meet the target", columns, cells)]
+    costs = {"labels": sizing.labelling, "teacher cache": sizing.caching}
+    if shared := [[name, _hours(cost), _size(cost.bytes)] for name, cost in costs.items() if cost and cost.hours]:
+        tables.append(("Once for all students", ["what", "hours", "on disk"], shared))
+    return tables
+
+
+def _row(sizing: Sizing, student: Student) -> dict[str, str]:
+    candidate, training = student.candidate, student.training
+    shape, count = candidate.shape, candidate.count
+    speed, hours = candidate.tokens_per_second, sizing.hours(student)
+    return {
+        "student": student.name,
+        "layers": f"{shape.encoder_layers}x{shape.decoder_layers}",
+        "width": str(shape.width),
+        "parameters": f"{count.total:,}",
+        "without embeddings": f"{count.without_embeddings:,}",
+        "bytes": f"{candidate.bytes:,}",
+        "compression": f"{sizing.teacher.total / count.total:.1f}x",
+        "tokens/s, at most": "" if speed is None else f"{speed:,.0f}",
+        "MB in int8": f"{candidate.megabytes:.1f}",
+        **_speed_cells(sizing, student.measured),
+        "training, hours": _hours(training) if training and training.hours else "",
+        "on disk": _size(training.bytes) if training and training.bytes else "",
+        "all hours": "" if hours is None else f"{hours:.3g}",
+    }
+
+
+def _speed_cells(sizing: Sizing, measured: MeasuredShape | None) -> dict[str, str]:
+    if measured is None:
+        return {}
+    least, most = (edge(measured.rates) for edge in (min, max))
+    return {
+        "MB in int8": f"{measured.megabytes:.1f}",
+        "sentences/s": f"{measured.sentences_per_second:.3g} ({least:.3g}-{most:.3g})",
+        "ms alone": f"{measured.milliseconds:.3g}",
+        "faster": f"{sizing.faster(measured):.1f}x",
+    }
+
+
+def _hours(cost: Cost) -> str:
+    return f"{cost.hours:.3g} ({cost.least:.3g}-{cost.most:.3g})"
+
+
+def _size(number: float) -> str:
+    return f"{number / MEGABYTE:,.0f} MB" if number < 1e10 else f"{number / 1e9:,.0f} GB"
+
+
+def _print_notes(sizing: Sizing, largest: Student) -> None:
+    target = sizing.target
     console.info(f"Bytes are those of the weights in {target.dtype}; a .nemo holds tokenizers and positions as well.")
-    if estimated:
+    if target.teacher_tokens_per_second is not None:
         console.info("Tokens a second are the teacher's times its multiplications over the student's; measure them.")
-    overrides = [*found[0].shape.overrides(), f"model.shared_embeddings={str(shared).lower()}"]
+    if not sizing.untimed:
+        console.info(
+            "Speeds are those of random weights in CTranslate2 int8 on this machine, in brackets the slowest and the "
+            "fastest round; 'faster' compares them with a model of the teacher's shape."
+        )
+    if sizing.bill:
+        console.info(
+            "Hours are those of one process on this machine, in brackets by the fastest and the slowest repeat of a "
+            "probe; validation comes on top."
+        )
+    overrides = [*largest.candidate.shape.overrides(), f"model.shared_embeddings={str(sizing.shared).lower()}"]
     console.info(f"The first is trained by\n  nemo-distill distill {' '.join(overrides)}")
 
 
-def _row(candidate: Candidate, teacher: ParameterCount) -> list[str]:
-    shape, count = candidate.shape, candidate.count
-    speed = [] if candidate.tokens_per_second is None else [f"{candidate.tokens_per_second:,.0f}"]
-    return [
-        f"{shape.encoder_layers}x{shape.decoder_layers}",
-        str(shape.width),
-        f"{count.total:,}",
-        f"{count.without_embeddings:,}",
-        f"{candidate.bytes:,}",
-        f"{teacher.total / count.total:.1f}x",
-        *speed,
-    ]
-
-
-def _print_nothing(smaller: list[Candidate]) -> None:
+def _print_nothing(sizing: Sizing) -> None:
+    source, target = map(len, sizing.pieces)
+    smaller = candidates(sizing.teacher, (source, target), sizing.shared, sizing.target)
     if not smaller:
         console.info(f"No student of the grid is smaller than this teacher; its least width is {WIDTHS[0]}.")
         return
@@ -112,7 +151,31 @@ def _print_nothing(smaller: list[Candidate]) -> None:
     )
 
 
+def _write(sizing: Sizing, students: Sequence[Student], tables: Sequence[Table]) -> None:
+    """Writes the result, as JSON and as Markdown."""
+    config, made = sizing.config, made_with(sizing.config.device, torch.get_num_threads())
+    found = [
+        asdict(student)
+        | {"name": student.name, "faster": sizing.faster(student.measured), "hours": sizing.hours(student)}
+        for student in students
+    ]
+    record: dict[str, Any] = {
+        "made_with": made,
+        "teacher": {"name": config.teacher.name, "parameters": sizing.teacher.total},
+        "teacher_speed": sizing.teacher_speed and asdict(sizing.teacher_speed),
+        "target": asdict(config.target),
+        "labelling": sizing.labelling and asdict(sizing.labelling),
+        "caching": sizing.caching and asdict(sizing.caching),
+        "students": found,
+    }
+    write_json(config.output_dir / "sizes.json", record)
+    parts = [f"## {title}\n\n{markdown_table(columns, rows)}\n" for title, columns, rows in tables]
+    parts.append(f"{made['date'][:10]}, {made['device']}, {made['threads']} threads.\n")
+    with whole_file(config.output_dir / "sizes.md") as stream:
+        stream.write("\n".join(parts).encode())
+
+
 def main(cfg: DictConfig) -> None:
     check(cfg, check_sizing)
-    with plain_errors():
+    with plain_errors(goes_on=True):
         run_sizing(read_config(SizingConfig, cfg))

@@ -31,7 +31,6 @@ from nemo_distill.text.selected_by import training_selected_by
 Job = TypeVar("Job")
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-TEACHERS = {"bf16-mixed": "bfloat16", "32-true": None}  # `teacher_precision` by the choice for its width
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -165,7 +164,7 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
     Returns:
         `precision`, and `teacher_precision` if a teacher computes while the student trains.
     """
-    from nemo_distill.trainer.precision import AUTO, bfloat16_unit, precision_for
+    from nemo_distill.trainer.precision import AUTO, MIXED, bfloat16_unit, precision_for, tell_choice
 
     model = OmegaConf.to_container(cfg.model, resolve=True)
     section = read_distillation(model, "model.distillation")[0] if model.get("distillation") else None
@@ -176,11 +175,9 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
         with open_dict(cfg):
             cfg.trainer.precision = precision_for(width, unit)
             if section and not (section.teacher_precision or section.teacher_cache or section.share_encoder):
-                cfg.model.distillation.teacher_precision = TEACHERS[precision_for(teacher, unit)]
-        console.info(
-            f"trainer.precision=auto: {cfg.trainer.precision} for width {width}; this device has "
-            f"{unit or 'nothing that computes bfloat16 faster than float32'}."
-        )
+                is_mixed = precision_for(teacher, unit) == MIXED
+                cfg.model.distillation.teacher_precision = "bfloat16" if is_mixed else None
+        tell_choice("trainer.precision", cfg.trainer.precision, width, unit)
     chosen = {"precision": str(cfg.trainer.get("precision"))}
     if section and not section.teacher_cache:
         chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or "float32"
@@ -233,7 +230,8 @@ def build_trainer(cfg: DictConfig) -> Any:
         with open_dict(cfg):  # NeMo treats the first attempt, which has nothing to resume, as an error
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     try:
-        exp_manager(trainer, cfg.get("exp_manager"))
+        if cfg.get("exp_manager"):
+            exp_manager(trainer, cfg.exp_manager)
     except (MisconfigurationException, NeMoBaseException, OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from omegaconf import DictConfig
 from pydantic import Field
@@ -27,17 +27,20 @@ from nemo_distill.decoding.engines import (
     search_problems,
 )
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.files import UserPath, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
 from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.trainer.precision import AUTO
 
 
 @section
 class TranslationConfig(ModelSection):
     """The configuration of `translate`."""
 
-    engine: EngineName = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time."""
+    engine: Literal[EngineName, "auto"] = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
+    `nemo_distill` and `ctranslate2` in their types of weights that is faithful on the first lines of `input`."""
     input: PossiblyEmptyFiles | None = None
     """A file, plain or gzip, or several; null: standard input."""
     output: UserPath | None = None
@@ -65,6 +68,13 @@ class TranslationConfig(ModelSection):
         return engine_problems(self.engine, model_paths(self.model), self.dtype, *languages)
 
     @rule
+    def probe_problems(self) -> list[str]:
+        """Returns a sentence if there are no lines to choose an engine by."""
+        if self.engine != AUTO or self.input is not None:
+            return []
+        return ["engine=auto tries engines on lines of input; give a file, or name an engine for standard input."]
+
+    @rule
     def output_problems(self) -> list[str]:
         """Returns a sentence if the output cannot be written."""
         if self.output is None:
@@ -80,7 +90,12 @@ def run_translation(config: TranslationConfig) -> None:
     """Translates `input` into `output`, or standard input into standard output."""
     languages = (config.source_language, config.target_language)
     paths = model_paths(config.model)
-    engine = load_engine(config.engine, paths, config.device, config.dtype, config.weights, *languages)
+    name, dtype = config.engine, config.dtype
+    if name == AUTO:
+        probed = probed_lines(TextFiles(input_files(config.input)), config.device)
+        chosen = choose_engine(EngineRequest(paths, config.search, config.device, config.weights, *languages), probed)
+        name, dtype = chosen["engine"], chosen["dtype"]
+    engine = load_engine(name, paths, config.device, dtype, config.weights, *languages)
     search, cut, blank = config.search, 0, 0
     with _lines(config.input) as lines, _whole_or_nothing(config.output) as output:
         for number, translation in enumerate(_translations(engine, lines, config)):

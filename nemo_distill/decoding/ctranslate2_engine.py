@@ -206,12 +206,16 @@ class CTranslate2Engine:
             asynchronous=True,
             max_input_length=0,
             max_decoding_length=limit,
-            min_decoding_length=0,
+            min_decoding_length=self._least(limit),
             return_scores=True,
             return_end_token=True,
             suppress_sequences=[[token] for token in self._never(settings)],
             **self._search_options(settings),
         )
+
+    def _least(self, limit: int) -> int:
+        """Returns the minimum number of tokens in a hypothesis, given its maximum."""
+        return 0
 
     def _never(self, settings: SearchSettings) -> list[str]:
         """Returns the tokens that are not generated: padding, and unless they are allowed, unknown words."""

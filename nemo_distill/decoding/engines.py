@@ -27,12 +27,14 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
 from nemo_distill.storage.files import user_path
+from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE
+from nemo_distill.trainer.precision import AUTO, chosen_dtype
 
 EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
 ENGINES = get_args(EngineName)
-DTYPES = ("float32", "float16", "bfloat16")  # of all engines but CTranslate2
+DTYPES = ("float32", "float16", "bfloat16", AUTO)  # of all engines but CTranslate2
 
 
 # Of a configuration: what an engine loads; `model_paths` returns the paths.
@@ -51,8 +53,9 @@ class ModelSection:
     model: ModelFiles = Field(kw_only=True)
     """A `.nemo`; several, `[a.nemo,b.nemo]`, are averaged. An engine may take a folder instead."""
     dtype: str | None = None
-    """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. null: `float32`, or
-    what was exported."""
+    """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. `auto`: `bfloat16`
+    where the device computes it faster and the model is wide enough, as with `trainer.precision=auto`. null:
+    `float32`, or what was exported."""
     weights: Shares | None = None
     """Of several models, the share of each in the average; null: equal shares."""
     source_language: str | None = None
@@ -79,7 +82,7 @@ def engine_problems(
     """Returns the reasons why `load_engine` would fail, one sentence each, without loading the models.
 
     Args:
-        name: one of `ENGINES`.
+        name: one of `ENGINES`, or `auto`.
         paths: the models.
         dtype: of the weights.
         source_language: only for multilingual models.
@@ -87,9 +90,11 @@ def engine_problems(
     """
     languages = (source_language, target_language)
     problems = [f"model names '{path}', which does not exist." for path in paths if not os.path.exists(path)]
-    if name not in ENGINES:
+    if name not in (*ENGINES, AUTO):
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
-    if len(paths) != 1 and name != "nemo_distill":
+    if name == AUTO and dtype is not None:
+        problems.append(f"dtype={dtype}: has no effect with engine=auto, which chooses it; leave it out.")
+    if len(paths) != 1 and name not in ("nemo_distill", AUTO):
         problems.append(f"model names {len(paths)} files, but engine={name} supports only one.")
     dtypes = QUANTIZATIONS if name == "ctranslate2" else DTYPES
     if dtype is not None and dtype not in dtypes:
@@ -201,6 +206,27 @@ def search_problems(name: str, settings: SearchSettings) -> list[str]:
     ]
 
 
+def model_width(path: str | Path) -> int:
+    """Returns the width of a `.nemo`'s or a Hugging Face folder's encoder."""
+    if Path(path).is_dir():
+        config = read_json(Path(path) / "config.json") or {}
+        return config.get("d_model") or config.get("hidden_size") or 0
+    return NemoArchive(path).config.encoder.hidden_size
+
+
+def found_dtype(dtype: str | None, paths: Sequence[str | Path], device: str) -> str | None:
+    """Returns the type of the weights. If it is `auto`, chooses it for the narrowest of the models and prints it.
+
+    Args:
+        dtype: the type, or `auto`, or None.
+        paths: the models.
+        device: Lightning's or torch's name.
+    """
+    if dtype != AUTO:
+        return dtype
+    return chosen_dtype("dtype", min(map(model_width, paths)), device)
+
+
 def load_engine(
     name: str,
     paths: Sequence[str | Path],
@@ -218,12 +244,13 @@ def load_engine(
         paths: a `.nemo`. For `nemo_distill` also several, whose distributions are averaged; for `ctranslate2` also an
             exported folder; for `hugging_face` a model folder.
         device: a device such as `cpu` or `cuda:1`.
-        dtype: the type of the weights: float32, float16 or bfloat16; for CTranslate2 also int8 and others. None:
+        dtype: the type of the weights: float32, float16, bfloat16 or auto; for CTranslate2 also int8 and others. None:
             float32, or the exported type.
         weights: the weight of each model in the average; None: equal weights.
         source_language: only for multilingual models.
         target_language: only for multilingual models.
     """
+    dtype = found_dtype(dtype, paths, device)
     if name == "ctranslate2":
         (path,) = paths
         kind, _, index = device.partition(":")

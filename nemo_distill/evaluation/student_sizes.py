@@ -9,11 +9,14 @@ from pydantic import Field
 
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
+from nemo_distill.export.random_model import int8_bytes
+from nemo_distill.nemo_files.model_kinds import SIDES
 
 WIDTHS = (256, 384, 512, 768, 1024)
 ENCODER_LAYERS = (1, 2, 3, 6, 12)
 DECODER_LAYERS = (1, 2, 3, 4)
 HEAD_WIDTH, INNER_WIDTHS = 64, 4  # as in all students of the study
+MEGABYTE = 1_000_000
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -67,30 +70,39 @@ NAMES = {
 
 @section
 class SizeTarget:
-    """The limits that a student must meet; null: no limit."""
+    """The limits that a student must meet; null: no limit. Without any, the students with a name are listed."""
 
     parameters: int | None = Field(default=None, gt=0)
     """Maximum number of parameters."""
     bytes: int | None = Field(default=None, gt=0)
     """Maximum size of the weights in bytes."""
+    megabytes: float | None = Field(default=None, gt=0)
+    """Maximum size of the export in int8, in 10**6 bytes."""
+    speedup: float | None = Field(default=None, gt=0)
+    """Minimum speed, measured here, in times that of the teacher in the same engine."""
+    hours: float | None = Field(default=None, gt=0)
+    """Maximum hours of the recipe: labels, cache and training."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """Minimum speed; needs `teacher_tokens_per_second`."""
+    """Minimum speed, estimated; needs `teacher_tokens_per_second`."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """The type of the weights: `float32`, `float16` or `bfloat16`."""
     teacher_tokens_per_second: float | None = Field(default=None, gt=0)
     """The teacher's speed, as measured by an evaluation."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence if there is no limit, or if a limit cannot be checked."""
-        problems = []
-        if (self.parameters, self.bytes, self.tokens_per_second) == (None, None, None):
-            problems.append("parameters=null, like bytes and tokens_per_second: give at least one of the three.")
+        """Returns a sentence if a limit cannot be checked."""
         if self.tokens_per_second and not self.teacher_tokens_per_second:
-            problems.append(
+            return [
                 "tokens_per_second is estimated from the teacher's: give teacher_tokens_per_second, as an evaluation "
                 "measures it."
-            )
-        return problems
+            ]
+        return []
+
+    @property
+    def is_given(self) -> bool:
+        """True if there is a limit."""
+        limits = (self.parameters, self.bytes, self.megabytes, self.speedup, self.hours, self.tokens_per_second)
+        return any(limit is not None for limit in limits)
 
 
 @dataclass(frozen=True)
@@ -101,12 +113,14 @@ class Candidate:
         shape: the shape.
         count: the number of parameters.
         bytes: size of the weights in bytes.
+        megabytes: size of the weights in int8, in 10**6 bytes.
         tokens_per_second: estimated speed; None if the teacher's speed is unknown.
     """
 
     shape: StudentShape
     count: ParameterCount
     bytes: int
+    megabytes: float
     tokens_per_second: float | None
 
 
@@ -123,15 +137,19 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
         shared: True if the student's encoder and decoder share one embedding matrix.
         target: provides the type of the weights and the teacher's speed.
     """
-    found = [_candidate(shape, count, teacher, target) for shape, count in _grid(pieces, shared)]
+    found = [
+        _candidate(shape, count, teacher, target, student_config(shape, shared), pieces)
+        for shape, count in _grid(pieces, shared)
+    ]
     smaller = [candidate for candidate in found if candidate.count.total < teacher.total]
     return sorted(smaller, key=lambda candidate: -candidate.count.total)
 
 
 def meets(candidate: Candidate, target: SizeTarget) -> bool:
-    """True if a student meets all limits."""
+    """True if a student meets all limits that need no measurement."""
     return (
-        (target.parameters is None or candidate.count.total <= target.parameters)
+        (target.megabytes is None or candidate.megabytes <= target.megabytes)
+        and (target.parameters is None or candidate.count.total <= target.parameters)
         and (target.bytes is None or candidate.bytes <= target.bytes)
         and (target.tokens_per_second is None or (candidate.tokens_per_second or 0) >= target.tokens_per_second)
     )
@@ -140,16 +158,32 @@ def meets(candidate: Candidate, target: SizeTarget) -> bool:
 def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
     regular = [StudentShape(*sizes) for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS)]
     for shape in dict.fromkeys([*regular, *NAMES]):
-        if count := count_parameters(_complete(shape.sides) | {"shared_embeddings": shared}, *pieces):
+        if count := count_parameters(student_config(shape, shared), *pieces):
             yield shape, count
 
 
-def _complete(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Adds the keys of `conf/aayn_base.yaml` that differ from NeMo's defaults."""
-    return {side: {**size, "pre_ln_final_layer_norm": True} for side, size in sides.items()}
+def student_config(shape: StudentShape, shared: bool) -> dict[str, Any]:
+    """Returns the sections of a student's config that determine its size.
+
+    They have the keys of `conf/aayn_base.yaml` that differ from NeMo's defaults.
+
+    Args:
+        shape: the shape.
+        shared: as in `candidates`.
+    """
+    sides = {side: {**size, "pre_ln_final_layer_norm": True} for side, size in shape.sides.items()}
+    return {**sides, "shared_embeddings": shared}
 
 
-def _candidate(shape: StudentShape, count: ParameterCount, teacher: ParameterCount, target: SizeTarget) -> Candidate:
+def _candidate(
+    shape: StudentShape,
+    count: ParameterCount,
+    teacher: ParameterCount,
+    target: SizeTarget,
+    config: Mapping[str, Any],
+    pieces: tuple[int, int],
+) -> Candidate:
     speed = target.teacher_tokens_per_second
     estimate = speed * teacher.per_token / count.per_token if speed else None
-    return Candidate(shape, count, count.total * BYTES[target.dtype], estimate)
+    megabytes = int8_bytes(config, dict(zip(SIDES, pieces))) / MEGABYTE
+    return Candidate(shape, count, count.total * BYTES[target.dtype], megabytes, estimate)

@@ -16,6 +16,7 @@ from nemo_distill.evaluation.systems import NAME, System, TextSystem
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
+from nemo_distill.trainer.precision import AUTO
 
 TEXT_KEYS = ("translations", "unescape_html", "role")  # the keys that systems of text only can have
 
@@ -29,7 +30,7 @@ class SystemSection:
     engine: str | None = None
     """`nemo_distill`, `ctranslate2`, `nemo` or `hugging_face`; null: chosen by the kind of file or folder."""
     dtype: str | None = None
-    """Type of the weights; null: float32, or that of the export."""
+    """Type of the weights; `auto`: as with `trainer.precision=auto`; null: float32, or that of the export."""
     source_language: str | None = None
     """Source language; for multilingual models only."""
     target_language: str | None = None
@@ -199,6 +200,8 @@ def _engine_of(path: Path) -> str:
 
 
 def _model_problems(system: System) -> list[str]:
+    if system.engine == AUTO:
+        return ["engine=auto: an evaluation compares engines, and so does not choose one; name it, or leave it out."]
     languages = (system.source_language, system.target_language)
     if problems := engine_problems(system.engine, [system.model], system.dtype, *languages):
         return problems

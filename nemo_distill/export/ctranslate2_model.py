@@ -67,30 +67,21 @@ def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]
 ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 
 
-class NemoConverter(Converter):
-    """A CTranslate2 converter for a restored `MTEncDecModel`.
+class SpecConverter(Converter):
+    """A CTranslate2 converter for a specification that is complete but for the vocabularies."""
 
-    Args:
-        positions: the numbers of rows in the position tables of encoder and decoder.
-    """
-
-    def __init__(self, model: Any, vocabularies: Vocabularies, positions: tuple[int, int]):
-        self.model = model
+    def __init__(self, spec: transformer_spec.TransformerSpec, vocabularies: Vocabularies):
+        self.spec = spec
         self.vocabularies = vocabularies
-        self.positions = positions
 
     def _load(self) -> transformer_spec.TransformerSpec:
-        spec = transformer_spec.TransformerSpec(
-            encoder_spec(self.model, self.positions[0]), decoder_spec(self.model, self.positions[1])
-        )
-        spec.register_source_vocabulary(list(self.vocabularies.source))
-        spec.register_target_vocabulary(list(self.vocabularies.target))
+        self.spec.register_source_vocabulary(list(self.vocabularies.source))
+        self.spec.register_target_vocabulary(list(self.vocabularies.target))
         for name, token in self.vocabularies.special_tokens.items():
-            setattr(spec.config, f"{name}_token", token)
-        spec.config.decoder_start_token = self.vocabularies.special_tokens["bos"]
-        spec.config.add_source_bos = spec.config.add_source_eos = True
-        spec.config.layer_norm_epsilon = self.model.encoder.embedding.layer_norm.eps
-        return spec
+            setattr(self.spec.config, f"{name}_token", token)
+        self.spec.config.decoder_start_token = self.vocabularies.special_tokens["bos"]
+        self.spec.config.add_source_bos = self.spec.config.add_source_eos = True
+        return self.spec
 
 
 def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
@@ -100,28 +91,50 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         model: the model, in eval mode.
         folder: must contain the tokenizers that the record names.
     """
+    spec = transformer_spec.TransformerSpec(
+        encoder_spec(model, record.source.positions), decoder_spec(model, record.target.positions)
+    )
+    spec.config.layer_norm_epsilon = model.encoder.embedding.layer_norm.eps
+    sizes = [stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder)]
+    write_spec(spec, sizes, folder, record)
+
+
+def write_spec(
+    spec: transformer_spec.TransformerSpec, sizes: Sequence[int], folder: Path, record: ExportRecord
+) -> None:
+    """Writes a specification to `folder`.
+
+    Args:
+        spec: the specification.
+        sizes: number of rows in the embeddings of encoder and decoder.
+        folder: as in `write_model`.
+        record: as in `write_model`.
+    """
     source, target = (read_vocabulary(folder / side.tokenizer) for side in (record.source, record.target))
-    sizes = (stack.embedding.token_embedding.num_embeddings for stack in (model.encoder, model.decoder))
-    positions = (record.source.positions, record.target.positions)
-    converter = NemoConverter(model, name_ids(source, target, *sizes), positions)
     converted = folder / "converted"  # CTranslate2 requires a new folder
-    converter.convert(str(converted), quantization=record.quantization)
+    SpecConverter(spec, name_ids(source, target, *sizes)).convert(str(converted), quantization=record.quantization)
     for file in converted.iterdir():
         file.rename(folder / file.name)
     converted.rmdir()
 
 
+def empty_stack(spec_class: Any, config: Mapping[str, Any]) -> Any:
+    """Returns the specification of an encoder or decoder without weights, by its section of a model's config."""
+    pre_ln = config.get("pre_ln", False)
+    return spec_class(
+        config["num_layers"],
+        config["num_attention_heads"],
+        pre_norm=pre_ln,
+        no_final_norm=not (pre_ln and config.get("pre_ln_final_layer_norm", True)),
+        activation=ACTIVATIONS[config.get("hidden_act", "relu")],
+        layernorm_embedding=True,
+    )
+
+
 def encoder_spec(model: Any, positions: int) -> transformer_spec.TransformerEncoderSpec:
     """Returns the specification of a model's `TransformerEncoderNM`."""
     stack = model.encoder.encoder
-    spec = transformer_spec.TransformerEncoderSpec(
-        len(stack.layers),
-        stack.layers[0].first_sub_layer.num_attention_heads,
-        pre_norm=stack.layers[0].pre_ln,
-        no_final_norm=stack.final_layer_norm is None,
-        activation=ACTIVATIONS[model.cfg.encoder.get("hidden_act", "relu")],
-        layernorm_embedding=True,
-    )
+    spec = empty_stack(transformer_spec.TransformerEncoderSpec, model.cfg.encoder)
     _set_embedding(spec, spec.embeddings[0], model.encoder.embedding, positions)
     _set_final_norm(spec, stack)
     for layer_spec, layer in zip(spec.layer, stack.layers):
@@ -133,14 +146,7 @@ def encoder_spec(model: Any, positions: int) -> transformer_spec.TransformerEnco
 def decoder_spec(model: Any, positions: int) -> transformer_spec.TransformerDecoderSpec:
     """Returns the specification of a model's `TransformerDecoderNM` and its output projection."""
     stack = model.decoder.decoder
-    spec = transformer_spec.TransformerDecoderSpec(
-        len(stack.layers),
-        stack.layers[0].first_sub_layer.num_attention_heads,
-        pre_norm=stack.layers[0].pre_ln,
-        no_final_norm=stack.final_layer_norm is None,
-        activation=ACTIVATIONS[model.cfg.decoder.get("hidden_act", "relu")],
-        layernorm_embedding=True,
-    )
+    spec = empty_stack(transformer_spec.TransformerDecoderSpec, model.cfg.decoder)
     _set_embedding(spec, spec.embeddings, model.decoder.embedding, positions)
     _set_final_norm(spec, stack)
     _set_linear(spec.projection, model.log_softmax.mlp.last_linear_layer)

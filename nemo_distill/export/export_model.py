@@ -1,11 +1,11 @@
 """Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
@@ -48,7 +48,7 @@ def export_model(
     archive = NemoArchive(settings.model)
     model = restore_for_inference(MTEncDecModel, archive.path)
     with new_folder(settings.output) as folder:
-        record = _record(archive, settings, _write_tokenizers(archive, folder), folder)
+        record = export_record(archive, archive.config, settings, write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
         record.write(folder)
         if complete is not None:
@@ -72,7 +72,7 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         write_graphs(model, folder)
 
 
-def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
+def write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
     """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
     paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
     if paths[0].read_bytes() != paths[1].read_bytes():
@@ -84,8 +84,19 @@ def _write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
     return [SHARED_TOKENIZER] * 2
 
 
-def _record(archive: NemoArchive, settings: ExportSettings, tokenizers: list[str], folder: Path) -> ExportRecord:
-    config = OmegaConf.to_container(archive.config)
+def export_record(
+    archive: NemoArchive, model: DictConfig, settings: ExportSettings, tokenizers: Sequence[str], folder: Path
+) -> ExportRecord:
+    """Returns the record of an export that is being written.
+
+    Args:
+        archive: the `.nemo` that it is made from.
+        model: the config of the model.
+        settings: the format and the positions.
+        tokenizers: what `write_tokenizers` has returned.
+        folder: the folder of the export.
+    """
+    config: Any = OmegaConf.to_container(model)
     positions = _positions(config, settings)
     sides = [_text_side(config, side, folder / name, positions[side]) for side, name in zip(SIDES, tokenizers)]
     return ExportRecord(

@@ -32,10 +32,11 @@ class PairScorer:
     Args:
         model: a bilingual model, in eval mode.
         batch_characters: number of source and target characters per batch, including padding.
+        dtype: `bfloat16`: the matrix products are computed in it; `float32`.
     """
 
-    def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000):
-        self.model = model
+    def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000, dtype: str = "float32"):
+        self.model, self.dtype = model, dtype
         self.batch_characters = batch_characters
         self.positions = {side: number_of_positions(model.cfg, side) for side in ("encoder", "decoder")}
         self.cut = 0  # pairs so far of which only the beginning was scored
@@ -83,7 +84,8 @@ class PairScorer:
             target_ids[:, 1:],
             target_mask[:, 1:],
         )
-        log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
         label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
         return (label_log_probs * mask).sum(-1), mask.sum(-1)
 
@@ -106,14 +108,17 @@ class NeMoScorer(PairScorer):
         model_path: the `.nemo`.
         device: the device to run on.
         batch_characters: see `PairScorer`.
+        dtype: see `PairScorer`.
 
     Raises:
         ValueError: if the model is multilingual.
     """
 
-    def __init__(self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000):
+    def __init__(
+        self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000, dtype: str = "float32"
+    ):
         bilingual_archive(model_path)
-        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters)
+        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters, dtype)
 
 
 def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:

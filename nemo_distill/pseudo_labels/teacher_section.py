@@ -36,10 +36,11 @@ TEXT_ONLY = (FILE, API)
 class TeacherSection(ModelSection):
     """What translates, and what it translates."""
 
-    engine: Literal[EngineName, "file", "api"] = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `hugging_face` takes
-    the folder of a sequence-to-sequence model; `file` translations that are there; `api` the name of a model that a
-    server has."""
+    engine: Literal[EngineName, "auto", "file", "api"] = "nemo_distill"
+    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
+    `nemo_distill` and `ctranslate2` in their types of weights that is faithful, as a probe finds; labels that were
+    begun keep it. `hugging_face` takes the folder of a sequence-to-sequence model; `file` translations that are there;
+    `api` the name of a model that a server has."""
     source: InputFiles = Field(kw_only=True)
     """A file or a list of files, plain or gzip. `part.*` stands for all such files in the order of their numbers."""
     file: FileSettings = Field(default_factory=FileSettings)

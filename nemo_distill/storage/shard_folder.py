@@ -19,6 +19,7 @@ from nemo_distill.storage.folder_safety import path_inside
 from nemo_distill.storage.ledger import Work, differences, sha256_of
 from nemo_distill.storage.records import OPEN, FileEntry
 
+BEGUN = "settings.json"
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
 
 
@@ -54,7 +55,7 @@ class ShardFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.shards = path / "shards"
-        self.begun_path = path / "settings.json"
+        self.begun_path = path / BEGUN
         self.work = Work(path / "manifest.json", settings, self.begun_path, shape=self.manifest_shape)
         self.settings, self.digest = self.work.settings, self.work.digest
         self.manifest_path = self.work.finished_path

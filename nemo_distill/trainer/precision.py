@@ -1,4 +1,4 @@
-"""What `trainer.precision=auto` means: bfloat16 where the device computes it faster, float32 elsewhere.
+"""What `auto` means as a precision, in trainings and elsewhere: bfloat16 where the device computes it faster.
 
 A CPU needs instructions for products of bfloat16; others emulate them, which is slower than float32. Narrow models
 spend their time elsewhere, so that bfloat16 would round their numbers for nothing.
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import torch
 
+from nemo_distill.console import console
+
 AUTO, FLOAT32, MIXED = "auto", "32-true", "bf16-mixed"
+DTYPES = {MIXED: "bfloat16", FLOAT32: "float32"}  # names of torch for Lightning's
 LEAST_WIDTH = 256
 CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, of x86 and of ARM, as Linux names them
 CPU_INFO = Path("/proc/cpuinfo")
@@ -45,3 +48,35 @@ def _cpu_flags() -> set[str]:
 def precision_for(width: int, unit: str | None) -> str:
     """Returns Lightning's name of the precision for a model of this width, where `unit` computes bfloat16."""
     return MIXED if unit and width >= LEAST_WIDTH else FLOAT32
+
+
+def tell_choice(key: str, chosen: str, width: int, unit: str | None) -> None:
+    """Prints what `auto` has chosen, and why.
+
+    Args:
+        key: the key whose value is `auto`.
+        chosen: the precision.
+        width: the model's width.
+        unit: what `bfloat16_unit` has found.
+    """
+    found = unit or "nothing that computes bfloat16 faster than float32"
+    console.info(f"{key}=auto: {chosen} for width {width}; this device has {found}.")
+
+
+def chosen_dtype(key: str, width: int, accelerator: str) -> str:
+    """Returns `bfloat16` or `float32`, by the rule of trainings, and prints it.
+
+    Args:
+        key: the key whose value is `auto`.
+        width: the model's width.
+        accelerator: Lightning's or torch's name, such as `gpu`, `cpu` or `cuda:1`.
+    """
+    unit = bfloat16_unit(accelerator.partition(":")[0])
+    dtype = DTYPES[precision_for(width, unit)]
+    tell_choice(key, dtype, width, unit)
+    return dtype
+
+
+def torch_device(accelerator: str) -> str:
+    """Returns `cpu` or `cuda`, the kind of device behind Lightning's name."""
+    return "cuda" if accelerator in GPU and torch.cuda.is_available() else "cpu"

@@ -96,7 +96,7 @@ MANY = {"multilingual": True, "src_language": ["de", "nl"], "tgt_language": "en"
         ("{path}", "models.a: source_language has no value: the model is multilingual and knows de, nl."),
         ("{{model: {path}}}", "models.a: source_language has no value: the model is multilingual and knows de, nl."),
         ("{{model: {path}, source_language: fr}}", "models.a: source_language=fr: the model knows de, nl."),
-        ("{{model: {path}, source_language: nl, dtype: int3}}", "models.a: dtype=int3: must be null or one of float32, float16, bfloat16."),
+        ("{{model: {path}, source_language: nl, dtype: int3}}", "models.a: dtype=int3: must be null or one of float32, float16, bfloat16, auto."),
         ("{{model: {path}, source_language: nl, weights: [1, 2]}}", "models.a.weights=[1.0, 2.0]: must be null or a number above 0 for each of the 1 models."),
         ("{{model: {path}, source_language: nl, tongue: nl}}", "models.a has the unknown key 'tongue'; known are dtype, model, source_language, target_language, weights."),
         ("{{source_language: nl}}", "models.a.model has no value; give it."),

@@ -9,13 +9,21 @@ from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import generate_pseudo_labels as job
 from nemo_distill.commands import labelling_config
-from nemo_distill.commands.generate_pseudo_labels import check_labelling, labelling_job, translate, write_text
+from nemo_distill.commands.generate_pseudo_labels import (
+    check_labelling,
+    chosen_job,
+    labelling_job,
+    translate,
+    write_text,
+)
 from nemo_distill.commands.training import plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation import fastest_engine
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.text.lines import clean_text
+from nemo_distill.trainer import precision
 from tests.conftest import REPOSITORY, SCRIPTS
 from tests.pseudo_labels.bad_server import bad_server
 from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
@@ -209,7 +217,7 @@ MISTAKES = [
     (["engine=file", "model={files}/teacher.nemo"], "lines, and source has 130"),
     (["engine=nemo", "search.n_best=2"], "search.n_best=2: engine=nemo supports only n_best=1"),
     (["model={files}/text.de"], "model: '{files}/text.de' is not a .nemo file"),
-    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, file, api"),
+    (["engine=marian"], "engine=marian: must be one of nemo_distill, ctranslate2, nemo, hugging_face, auto, file, api"),
     (["reverse_model=nowhere.nemo"], "reverse_model=nowhere.nemo: there is no file 'nowhere.nemo'"),
     (["search.n_best=9"], "search.n_best=9: must be from 1 to beam_size"),
     (["search.top_k=5"], "search.top_k=5: only samples are drawn by it; set method=sample"),
@@ -395,3 +403,34 @@ def test_the_parts_that_need_no_model_import_neither_torch_nor_nemo():
     command = f"import sys, {modules}; print([name for name in ('torch', 'nemo') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_an_engine_is_chosen_for_new_labels_and_kept_for_them(files, monkeypatch):
+    monkeypatch.setattr(fastest_engine, "_chosen", lambda request, lines: {"engine": "ctranslate2", "dtype": "int8"})
+    cfg = config(files, "engine=auto", "search.length_penalty=0")
+    check_labelling(cfg)
+    chosen = chosen_job(cfg)
+    assert translate(chosen, 0, 1, "cpu")
+    settings = json.loads((files / "labels" / "settings.json").read_text())["settings"]
+    assert (settings["engine"], settings["dtype"]) == ("ctranslate2", "int8")
+    (files / "labels" / "engine.json").unlink()
+    assert labelling_job(cfg).generation.folder.digest == chosen.generation.folder.digest
+    with pytest.raises(ConfigurationError, match="engine was ctranslate2 and is nemo_distill"):
+        check_labelling(config(files, "search.length_penalty=0"))
+    anew = config(files, "engine=auto", "search.length_penalty=0", "overwrite=true")
+    assert labelling_job(anew).engine["name"] == "auto"
+
+
+def test_a_type_given_with_an_engine_that_chooses_it_is_told(files):
+    with pytest.raises(ConfigurationError, match="dtype=int8: has no effect with engine=auto"):
+        check_labelling(config(files, "engine=auto", "dtype=int8"))
+
+
+@pytest.mark.parametrize(("unit", "dtype", "reverse"), [("amx_bf16", "bfloat16", "bfloat16"), (None, None, "float32")])
+def test_auto_is_bfloat16_where_a_training_would_take_it(files, trained_path, monkeypatch, unit, dtype, reverse):
+    monkeypatch.setattr(precision, "bfloat16_unit", lambda accelerator: unit)
+    monkeypatch.setattr(labelling_config, "model_width", lambda path: 512)
+    found = labelling_job(config(files, "dtype=auto", "reverse_dtype=auto", f"reverse_model={trained_path}"))
+    assert (found.engine["dtype"], found.reverse_dtype) == (dtype, reverse)
+    settings = found.generation.folder.settings
+    assert settings["dtype"] == dtype and settings.get("reverse_dtype", "float32") == reverse

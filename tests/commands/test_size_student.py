@@ -1,11 +1,19 @@
+import json
+
 import pytest
 from hydra import compose, initialize_config_dir
 
+from nemo_distill.commands import sizing
+from nemo_distill.commands.recipe import RecipeText
+from nemo_distill.commands.recipe_bill import Cost, RecipeBill
 from nemo_distill.commands.size_student import SizingConfig, check_sizing, run_sizing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
+from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.student_sizes import SizeTarget
 from tests.conftest import SCRIPTS, tiny_config
+
+QUICK = ("speed.sentences=4", "speed.latency_sentences=1", "speed.rounds=2", "recipe.seconds=0.5")
 
 
 def config(*overrides):
@@ -24,23 +32,124 @@ def large_teacher(tokenizer, tmp_path_factory):
     return path
 
 
-def test_the_largest_students_that_meet_the_target_are_printed_with_their_overrides(large_teacher, capfd):
-    cfg = config(f"teacher={large_teacher}", "target.parameters=3000000")
-    found = run_sizing(read_config(SizingConfig, cfg))
-    assert found[0].count.total <= 3_000_000 and found[0].shape.width == 256
-    assert f"{found[0].count.total:,}" in capfd.readouterr().out
+def found(cfg):
+    check_sizing(cfg)
+    return run_sizing(read_config(SizingConfig, cfg))
 
 
-def test_a_target_below_all_students_is_told(large_teacher):
-    assert run_sizing(SizingConfig(large_teacher, target=SizeTarget(parameters=10))) == []
+def test_the_largest_students_that_meet_the_target_are_printed_with_their_overrides(
+    large_teacher, tmp_path, capfd, caplog
+):
+    cfg = config(f"teacher={large_teacher}", "target.parameters=3000000", "speed=null", f"output_dir={tmp_path}/sizes")
+    students = found(cfg)
+    totals = [student.candidate.count.total for student in students]
+    assert totals == sorted(totals, reverse=True) and totals[0] <= 3_000_000
+    printed = capfd.readouterr().out
+    assert f"{totals[0]:,}" in printed and "slim_1x1" in printed
+    assert "Speeds are not measured: speed=null." in caplog.text
+
+
+def test_without_a_target_the_students_with_a_name_are_listed(large_teacher, tmp_path):
+    students = found(config(f"teacher={large_teacher}", "speed=null", f"output_dir={tmp_path}/sizes"))
+    assert [student.name for student in students] == ["slim_1x1"]  # the others are larger than this teacher
+
+
+def test_a_target_below_all_students_is_told(large_teacher, tmp_path, caplog):
+    target = SizeTarget(parameters=10)
+    assert run_sizing(SizingConfig(large_teacher, target=target, speed=None, output_dir=tmp_path)) == []
+    assert "The smallest has" in caplog.text
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):
+    keys = ("target.dtype=int4", "target.hours=2", "shown=0", "shared_embeddings=maybe", "+recipe.label.engine=nemo")
     with pytest.raises(ConfigurationError) as raised:
-        check_sizing(
-            config(f"teacher={tmp_path}/none.nemo", "target.dtype=int4", "shown=0", "shared_embeddings=maybe")
-        )
-    keys = ["shared_embeddings=maybe", "shown=0", "target.dtype=int4", "target.parameters=null"]
+        check_sizing(config(f"teacher={tmp_path}/none.nemo", *keys))
     *others, teacher = sorted(raised.value.problems, key=lambda problem: problem.startswith("teacher="))
-    assert [problem.partition(":")[0].partition(",")[0] for problem in sorted(others)] == keys
+    expected = ["recipe.label=", "shared_embeddings=maybe", "shown=0", "target.dtype=int4", "target.hours=2.0"]
+    assert all(problem.startswith(key) for problem, key in zip(sorted(others), expected, strict=True))
     assert teacher.startswith(f"teacher={tmp_path}/none.nemo:")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["+recipe.distill.trainer.max_stepps=3"], "recipe.distill: trainer has the unknown key 'max_stepps'"),
+        (["+recipe.distill.distillation=none"], "recipe.distill: "),
+        (["+recipe.label.search.beam_size=0"], "recipe.label: search.beam_size=0"),
+        (["+recipe.label.engine=api"], "recipe.label: engine=api"),
+        (["recipe.cache={cache:{k:-1}}"], "recipe.cache: cache.k=-1"),
+        (["recipe.label=null", "recipe.target=null"], "recipe.target has no value"),
+        ([], "recipe.distill: trainer.max_steps has no value"),
+    ],
+)
+def test_a_recipe_is_checked_as_its_jobs_are(keys, said, large_teacher, corpus):
+    text = [f"recipe.source={corpus}/train.de", f"recipe.target={corpus}/train.en"]
+    with pytest.raises(ConfigurationError) as raised:
+        check_sizing(config(f"teacher={large_teacher}", *text, *keys))
+    assert any(problem.startswith(said) for problem in raised.value.problems)
+
+
+@pytest.fixture(scope="module")
+def recipe(large_teacher, corpus, tmp_path_factory):
+    """The keys of a whole recipe: labels, whose pairs are cached and trained on."""
+    folder = tmp_path_factory.mktemp("sizes")
+    return [
+        f"teacher={large_teacher}", f"output_dir={folder}", f"recipe.source={corpus}/train.de", *QUICK,
+        "recipe.accelerator=cpu", "+recipe.label={filters: null, search: {beam_size: 1, max_delta: 0}}",
+        "recipe.cache={cache: {k: 4}}",
+        "+recipe.distill={trainer: {max_steps: 1000}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
+    ]  # fmt: skip
+
+
+def test_a_bill_has_labels_cache_and_training_and_is_measured_once(recipe, monkeypatch, caplog):
+    pytest.importorskip("ctranslate2")
+    (student,) = found(config(*recipe))
+    folder = read_config(SizingConfig, config(*recipe)).output_dir
+    record = json.loads((folder / "sizes.json").read_text())
+    for cost in (record["labelling"], record["caching"], record["students"][0]["training"]):
+        assert 0 < cost["least"] <= cost["hours"] <= cost["most"] and cost["bytes"] > 0
+    parts = (record["labelling"], record["caching"], record["students"][0]["training"])
+    assert record["students"][0]["hours"] == pytest.approx(sum(part["hours"] for part in parts))
+    assert student.training.bytes > 12 * student.candidate.count.total  # weights, and Adam's two numbers for each
+    assert record["made_with"]["date"] and student.measured.sentences_per_second > 0
+    assert "slim_1x1" in (folder / "sizes.md").read_text() and "labels" in (folder / "sizes.md").read_text()
+    for probe in ("_label", "_cache", "_train"):
+        monkeypatch.setattr(RecipeBill, probe, lambda self, *_: pytest.fail("it was measured again"))
+    caplog.clear()
+    assert found(config(*recipe)) == [student]
+    assert "probing" not in caplog.text
+    assert found(config(*recipe, "target.hours=0.000001")) == []
+
+
+def test_costs_are_the_probes_times_the_lines_of_the_text(monkeypatch, recipe, tmp_path):
+    source = tmp_path / "text.de"
+    source.write_text("ein Satz\n" * 7200)
+    section = read_config(SizingConfig, config(*recipe, f"recipe.source={source}")).recipe
+    bill = RecipeBill(section, tmp_path / "teacher.nemo", tmp_path)
+    probe = {"setup": 3600.0, "repeats": [0.5, 2.0, 1.0], "bytes_each": 10.0}
+    monkeypatch.setattr(RecipeBill, "_kept", lambda self, job, make, **more: probe)
+    assert bill.labelling() == Cost(3.0, 2.0, 5.0, 72_000.0)
+    assert bill.labelling() + Cost(1.0, 1.0, 1.0, 1.0) == Cost(4.0, 3.0, 6.0, 72_001.0)
+
+
+def test_the_sample_of_a_long_text_is_spread_over_it_and_keeps_pairs(tmp_path, monkeypatch, recipe):
+    for side in ("de", "en"):
+        (tmp_path / f"text.{side}").write_text("".join(f"{number}{side}\n" for number in range(30_000)) + "\n")
+    keys = [f"recipe.source={tmp_path}/text.de", f"recipe.target={tmp_path}/text.en"]
+    text = RecipeText(read_config(SizingConfig, config(*recipe, *keys)).recipe)
+    assert text.lines == 30_001 and len(text.pairs) == len(set(text.pairs)) == pytest.approx(12_000, abs=1)
+    numbers = [int(source[:-2]) for source, target in text.pairs if source[:-2] == target[:-2]]
+    assert len(numbers) == len(text.pairs) and sum(numbers) / len(numbers) == pytest.approx(15_000, rel=0.03)
+
+
+@pytest.mark.parametrize(("speedup", "names"), [(1.5, {"fast"}), (9.0, set())])
+def test_students_that_are_too_slow_are_left_out(speedup, names, large_teacher, tmp_path, monkeypatch):
+    def measured(config, *_):
+        rate = {3: 10.0, 1: 20.0, 2: 5.0}.get(config["encoder"]["num_layers"], 1.0)
+        return MeasuredShape(1.0, [rate], 1.0)
+
+    monkeypatch.setattr(sizing, "measured_shape", measured)
+    cfg = config(f"teacher={large_teacher}", f"target.speedup={speedup}", f"output_dir={tmp_path}")
+    students = found(cfg)
+    assert all(student.measured.sentences_per_second >= 10 * speedup for student in students)
+    assert bool(students) == bool(names)

@@ -153,3 +153,21 @@ def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):
         nemo.translate([line])[0]  # NeMo's length limit is that of the batch's longest source
         for line in ("der Hund", "Mann und Haus")
     ]
+
+
+def test_an_engine_is_chosen_by_lines_of_the_input(translate, monkeypatch):
+    asked = []
+
+    def choose(request, lines):
+        asked.append(lines)
+        return {"engine": "ctranslate2", "dtype": "int8"}
+
+    monkeypatch.setattr(translation_job, "choose_engine", choose)
+    monkeypatch.setattr(translation_job, "load_engine", lambda *args: asked.append((args[0], args[3])) or Echo())
+    assert translate("engine=auto").startswith("DER HUND\n")
+    assert asked == [["der Hund", "ein Mann", "kaputt \ufffd", "ohne Ende"], ("ctranslate2", "int8")]
+
+
+def test_standard_input_has_no_lines_to_choose_by(tmp_path):
+    with pytest.raises(ConfigurationError, match="engine=auto tries engines on lines of input"):
+        read_config(TranslationConfig, config(f"model={write_model(tmp_path / 'model.nemo')}", "engine=auto"))

@@ -40,7 +40,7 @@ def test_an_export_is_loaded_as_it_is(teacher_path, tmp_path):
             ("nemo", [__file__, __file__], "int8"),
             [
                 "model names 2 files, but engine=nemo supports only one.",
-                "dtype=int8: must be null or one of float32, float16, bfloat16.",
+                "dtype=int8: must be null or one of float32, float16, bfloat16, auto.",
                 *[f"model: '{__file__}' is not a .nemo file: file could not be opened successfully."] * 2,
             ],
         ),

@@ -34,6 +34,7 @@ def test_a_shape_between_the_studys_is_said_in_the_models_own_keys():
     [
         (SizeTarget(parameters=10_000_000), lambda candidate: candidate.count.total <= 10_000_000),
         (SizeTarget(bytes=10_000_000, dtype="float16"), lambda candidate: 2 * candidate.count.total <= 10_000_000),
+        (SizeTarget(megabytes=10), lambda candidate: candidate.megabytes <= 10),
         (
             SizeTarget(tokens_per_second=4000, teacher_tokens_per_second=100),
             lambda candidate: candidate.count.per_token <= 400_000_000 / 40,
@@ -56,11 +57,16 @@ def test_students_are_smaller_than_the_teacher_and_the_largest_comes_first():
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ({}, "target.parameters=null, like bytes"),
+        ({"speedup": 0}, "target.speedup=0"),
         ({"parameters": -1}, "target.parameters=-1: must be null or a whole number above 0"),
         ({"bytes": 1, "dtype": "int8"}, "target.dtype=int8: must be one of float32, float16, bfloat16"),
         ({"tokens_per_second": 10}, "give teacher_tokens_per_second"),
     ],
 )
-def test_a_target_that_asks_nothing_or_the_impossible_is_told(target, sentence):
+def test_a_target_that_asks_the_impossible_is_told(target, sentence):
     assert any(sentence in problem for problem in read_section(SizeTarget, target, "target")[1])
+
+
+def test_int8_takes_a_byte_for_a_weight_and_four_for_what_stays_a_float():
+    for candidate in candidates(TEACHER, PIECES, True, SizeTarget()):
+        assert candidate.count.total < 1e6 * candidate.megabytes < 1.3 * candidate.count.total

@@ -220,7 +220,7 @@ def test_a_finished_cache_is_compared_with_its_checksums(teacher_path, corpus, t
         (["cache.k=0"], "cache.k=0: must be null or a whole number of at least 1."),
         (["cache.k=100000"], "words; null keeps all of them."),
         (["cache.dtype=int8"], "cache.dtype=int8: must be one of float16, float32."),
-        (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16."),
+        (["cache.precision=half"], "cache.precision=half: must be one of float32, bfloat16, auto."),
         (["+cache.top_k=4"], "cache has the unknown key 'top_k'"),
         (["model.distillation.teacher_cache=null"], "model.distillation.teacher_cache has no value"),
         (["model.distillation.model_path=[a.nemo,b.nemo]"], "must be one teacher's .nemo"),

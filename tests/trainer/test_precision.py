@@ -3,9 +3,10 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from nemo_distill.commands.cache_teacher import caching_job
 from nemo_distill.commands.training import choose_precision
 from nemo_distill.trainer import precision
-from nemo_distill.trainer.precision import bfloat16_unit, precision_for
+from nemo_distill.trainer.precision import bfloat16_unit, chosen_dtype, precision_for, torch_device
 from tests.conftest import SCRIPTS
 
 CPU_INFOS = {
@@ -97,3 +98,30 @@ def test_without_a_unit_all_is_float32_and_a_training_without_a_teacher_names_no
     assert choose_precision(cfg) == {"precision": "32-true", "teacher_precision": "float32"}
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         assert choose_precision(compose("aayn_base")) == {"precision": "32-true"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "width", "dtype"),
+    [("avx512_bf16", 256, "bfloat16"), ("avx512_bf16", 128, "float32"), ("avx2", 512, "float32")],
+)
+def test_other_jobs_choose_as_trainings_do_and_say_so(flags, width, dtype, cpu, caplog):
+    cpu(f"flags: {flags}")
+    assert chosen_dtype("dtype", width, "cpu") == dtype
+    assert f"dtype=auto: {dtype} for width {width}" in caplog.text
+    assert torch_device("auto") == "cpu"  # the tests see no GPU
+
+
+def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, corpus, tmp_path):
+    cpu("flags: avx512_bf16")
+    keys = [
+        f"model.distillation.model_path={wide_teacher}", f"model.distillation.teacher_cache={tmp_path}/cache",
+        f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+        "cache.precision=auto", "cache.k=4", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("cache_teacher", keys)
+    job = caching_job(cfg)
+    assert job.precision == job.cache.folder.settings["precision"] == "bfloat16"
+    job.cache.folder.take()
+    cpu("flags: avx2")
+    assert caching_job(cfg).precision == "bfloat16"

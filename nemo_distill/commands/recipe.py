@@ -1,0 +1,226 @@
+"""A recipe whose cost is asked: what is labelled, cached and trained on, with the keys of these jobs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+import nemo_distill
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.known_values import Accelerator
+from nemo_distill.config.section import section
+from nemo_distill.evaluation.student_sizes import StudentShape
+from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
+from nemo_distill.text.lines import TextFiles, clean_text
+
+CONF = Path(nemo_distill.__file__).parent / "conf"
+CONFIGS = {"label": "generate_pseudo_labels", "cache": "cache_teacher", "distill": "aayn_base_distill"}
+GROUPS = ("distillation", "schedule", "student")
+SAMPLED = 12_000
+Pair = tuple[str, str]
+
+
+@section
+class Recipe:
+    """What is to be done, for the bill. Without `source` there is none."""
+
+    source: InputFiles | None = None
+    """The text that is labelled, cached and trained on: a file, or several, plain or gzip."""
+    target: InputFiles | None = None
+    """Its translations; null: the labels."""
+    label: dict[str, Any] | None = Field(default_factory=dict)
+    """Keys of `label`, such as `engine`; null: nothing is labelled."""
+    cache: dict[str, Any] | None = None
+    """Keys of `cache`, such as `cache.k`; null: there is no cache."""
+    distill: dict[str, Any] | None = Field(default_factory=dict)
+    """Keys of `distill`, such as `distillation`, `schedule` and `trainer.max_steps`; null: nothing is trained."""
+    accelerator: Accelerator = "auto"
+    """Lightning's, of all three."""
+    seconds: float = Field(default=60.0, gt=0)
+    """Seconds of a probe, without those of loading its model."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence if a text is missing, or if source and target are not parallel."""
+        if self.source is None:
+            given = [key for key in ("target", "cache", "label", "distill") if getattr(self, key)]
+            return [f"{key}={getattr(self, key)}: has no effect without source; give the text." for key in given]
+        sources, targets = input_files(self.source), input_files(self.target)
+        if self.target is None:
+            learns = self.cache is not None or self.distill is not None
+            return ["target has no value, and nothing is labelled; give it."] if learns and self.label is None else []
+        if len(sources) != len(targets):
+            return [f"target names {len(targets)} files and source {len(sources)}; they go in pairs."]
+        return [problem for pair in zip(sources, targets) for problem in unequal_lengths("target", *pair)]
+
+
+def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
+    """Returns the config of a job.
+
+    Args:
+        job: `label`, `cache` or `distill`.
+        keys: its keys, nested, and the names of files in its groups, such as `{"distillation": "seq_level"}`.
+        overrides: more keys, as on the command line.
+
+    Raises:
+        ConfigurationError: if a group has no such file.
+    """
+    files = [f"{group}={keys[group]}" for group in GROUPS if isinstance(keys.get(group), str)]
+    is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its config
+    try:
+        with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
+            cfg = compose(CONFIGS[job], [*overrides, *files])
+    except HydraException as error:
+        raise ConfigurationError([f"recipe.{job}: {' '.join(str(error).split())}"]) from error
+    OmegaConf.set_struct(cfg, False)
+    cfg.merge_with({key: value for key, value in keys.items() if key not in GROUPS})
+    return cfg
+
+
+@dataclass(frozen=True)
+class RecipeConfigs:
+    """The configs of a recipe's jobs.
+
+    Args:
+        recipe: the recipe.
+        teacher: the `.nemo`.
+        shared: the students' encoder and decoder share one embedding matrix.
+    """
+
+    recipe: Recipe
+    teacher: Path
+    shared: bool = False
+
+    def label(self, sources: Sequence[Path], output: Path) -> DictConfig:
+        """Returns the config of labelling some files."""
+        cfg = composed("label", self.recipe.label or {})
+        cfg.update({"model": str(self.teacher), "output_dir": str(output), "source": list(map(str, sources))})
+        cfg.accelerator = self.recipe.accelerator
+        if cfg.selection == "interpolation":  # whose references are those of the whole text; it costs next to nothing
+            cfg.update({"selection": "one_best", "reference": None})
+        return cfg
+
+    def cache(self, files: Sequence[Sequence[Path]], output: Path) -> DictConfig:
+        """Returns the config of caching the files of source and target."""
+        cfg = composed("cache", self.recipe.cache or {})
+        cfg.model.distillation.teacher_cache = str(output)
+        return self._with_data(cfg, files)
+
+    def distill(self, shape: StudentShape, files: Sequence[Sequence[Path]], cache: Path | None = None) -> DictConfig:
+        """Returns the config of training on the files of source and target, without validation and checkpoints."""
+        cfg = composed(
+            "distill", self.recipe.distill or {}, *shape.overrides(), f"model.shared_embeddings={self.shared}"
+        )
+        cfg.exp_manager = None
+        cfg.model.distillation.mix.corpora = {}
+        for data in ("validation_ds", "test_ds"):
+            cfg.model.pop(data, None)
+        cfg = self._with_data(cfg, files)
+        if cache is not None:
+            cfg.model.distillation.update({"model_path": None, "teacher_cache": str(cache)})
+        return cfg
+
+    def _with_data(self, cfg: DictConfig, files: Sequence[Sequence[Path]]) -> DictConfig:
+        names = zip(("src_file_name", "tgt_file_name"), files)
+        cfg.model.train_ds.update({key: list(map(str, paths)) for key, paths in names})
+        cfg.model.distillation.model_path = str(self.teacher)
+        cfg.trainer.accelerator = self.recipe.accelerator
+        return cfg
+
+
+def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Path) -> list[str]:
+    """Returns a sentence for each problem of the jobs' configs, before anything is loaded.
+
+    Args:
+        recipe: a recipe with a text.
+        teacher: the `.nemo`.
+        shape: of a student.
+        folder: a folder that does not exist.
+    """
+    from nemo_distill.commands.cache_teacher import check_caching
+    from nemo_distill.commands.generate_pseudo_labels import check_labelling
+    from nemo_distill.commands.training_check import check_distillation_job
+
+    configs, sources = RecipeConfigs(recipe, teacher), input_files(recipe.source)
+    files = sources, input_files(recipe.target) or sources
+    checks: Mapping[str, tuple[Callable[[DictConfig], Any], Callable[[], DictConfig]]] = {
+        "label": (check_labelling, lambda: configs.label(sources, folder)),
+        "cache": (check_caching, lambda: configs.cache(files, folder)),
+        "distill": (_check_distillation(check_distillation_job), lambda: configs.distill(shape, files)),
+    }
+    problems = []
+    for job, (check, config) in checks.items():
+        if getattr(recipe, job) is None:
+            continue
+        try:
+            cfg = config()
+            if cfg.get("engine") in ("file", "api"):
+                raise ConfigurationError(
+                    [f"engine={cfg.engine}: there is no teacher here whose time could be measured."]
+                )
+            check(cfg)
+        except ConfigurationError as error:
+            problems += [one if one.startswith("recipe.") else f"recipe.{job}: {one}" for one in error.problems]
+    return problems
+
+
+def _check_distillation(check: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
+    def with_steps(cfg: DictConfig) -> None:
+        check(cfg)
+        if (cfg.trainer.get("max_steps") or -1) < 0:
+            raise ConfigurationError(["trainer.max_steps has no value; give it, or schedule=study."])
+
+    return with_steps
+
+
+class RecipeText:
+    """The text of a recipe: how many lines it has, and a sample of them.
+
+    Args:
+        recipe: a recipe with a text.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.files = input_files(recipe.source), input_files(recipe.target)
+
+    @cached_property
+    def _read(self) -> tuple[int, list[Pair]]:
+        sources, targets = map(TextFiles, self.files)
+        pairs = zip(sources, targets) if self.files[1] else ((line, b"") for line in sources)
+        generator, lines = Random(0), 0
+        kept: list[tuple[bytes, bytes]] = []
+        for lines, pair in enumerate(pairs, start=1):  # algorithm R of Vitter 1985
+            if len(kept) < SAMPLED:
+                kept.append(pair)
+            elif (place := generator.randrange(lines)) < SAMPLED:
+                kept[place] = pair
+        generator.shuffle(kept)
+        texts = [(_clean(source), _clean(target)) for source, target in kept]
+        return lines, [pair for pair in texts if pair[0].strip()]
+
+    @property
+    def lines(self) -> int:
+        """The number of lines."""
+        return self._read[0]
+
+    @property
+    def sources(self) -> list[str]:
+        """Sampled lines of the source, in random order."""
+        return [source for source, _ in self._read[1]]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Sampled lines with their translations; none of a text without."""
+        return [pair for pair in self._read[1] if pair[1].strip()]
+
+
+def _clean(line: bytes) -> str:
+    return clean_text(line.decode("utf-8", "replace"))
