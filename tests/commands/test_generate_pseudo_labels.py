@@ -418,7 +418,7 @@ def test_an_engine_is_chosen_for_new_labels_and_kept_for_them(files, monkeypatch
     with pytest.raises(ConfigurationError, match="engine was ctranslate2 and is nemo_distill"):
         check_labelling(config(files, "search.length_penalty=0"))
     anew = config(files, "engine=auto", "search.length_penalty=0", "overwrite=true")
-    assert labelling_job(anew).engine["name"] == "auto"
+    assert labelling_job(anew).config.engine == "auto"
 
 
 def test_a_type_given_with_an_engine_that_chooses_it_is_told(files):
@@ -431,6 +431,6 @@ def test_auto_is_bfloat16_where_a_training_would_take_it(files, trained_path, mo
     monkeypatch.setattr(precision, "bfloat16_unit", lambda accelerator: unit)
     monkeypatch.setattr(labelling_config, "model_width", lambda path: 512)
     found = labelling_job(config(files, "dtype=auto", "reverse_dtype=auto", f"reverse_model={trained_path}"))
-    assert (found.engine["dtype"], found.reverse_dtype) == (dtype, reverse)
+    assert (found.config.dtype, found.config.reverse_dtype) == (dtype, reverse)
     settings = found.generation.folder.settings
     assert settings["dtype"] == dtype and settings.get("reverse_dtype", "float32") == reverse
