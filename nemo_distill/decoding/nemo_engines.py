@@ -175,6 +175,10 @@ class CachedEngine(TextEngine):
         return self._max_target_length
 
     @torch.inference_mode()
+    def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
+        """See `Engine`."""
+        return super().translate(lines, settings)
+
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
         found: list[list[Found]] = [[] for _ in sources]
         sources = [self._cut(source) for source in sources]
@@ -186,10 +190,14 @@ class CachedEngine(TextEngine):
         return found
 
     def search_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[Found]:
-        """Returns the best hypothesis of each source. `src_ids` and `src_mask` are (B, S)."""
+        """Returns the best hypothesis of each source. `src_ids` and `src_mask` are (B, S).
+
+        Not in torch's inference mode, whose tensors must not reach a training.
+        """
         sources = [row[mask.bool()].tolist() for row, mask in zip(src_ids, src_mask)]
         return [best for best, *_ in self._search(sources, settings)]
 
+    @torch.inference_mode()
     def translate_ids(self, src_ids: Tensor, src_mask: Tensor, settings: SearchSettings) -> list[str]:
         """Returns the best translation of each source as text. `src_ids` and `src_mask` are (B, S)."""
         return [self._text(best.tokens) for best in self.search_ids(src_ids, src_mask, settings)]

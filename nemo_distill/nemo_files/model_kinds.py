@@ -7,7 +7,7 @@ example. A multilingual model of NeMo is either of these:
 - one-to-many: `tgt_language` is a list. A tag such as `<fr>` in front of the source names the language to write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_distill.text.files import as_list
@@ -129,7 +129,7 @@ def size_problems(config: Mapping[str, Any]) -> list[str]:
 
 def is_several(languages: Any) -> bool:
     """True if the value of `src_language` or `tgt_language` is a list, also one of OmegaConf."""
-    return languages is not None and not isinstance(languages, str)
+    return isinstance(languages, Sequence) and not isinstance(languages, str)
 
 
 def is_tagged(config: Mapping[str, Any]) -> bool:
