@@ -55,7 +55,7 @@ class PairScorer:
         scores = [(0.0, 0)] * len(lengths)
         for indices in batches_by_length(lengths, self.batch_characters):
             batch = [sources[index] for index in indices], [targets[index] for index in indices]
-            for index, log_prob, tokens in zip(indices, *map(Tensor.tolist, self._score_batch(*batch))):
+            for index, log_prob, tokens in zip(indices, *(found.tolist() for found in self._score_batch(*batch))):
                 scores[index] = log_prob, tokens
         return scores
 

@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.explain import explain_job
-from nemo_distill.commands.report import ReportConfig, check_report, write_report
+from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.ctranslate2_engine import read_tokens
@@ -83,7 +83,7 @@ def test_the_report_shows_the_explanation(explained, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<h2>Why the gap</h2>" in page and "<p>First, capacity or too few steps" in page
     with pytest.raises(ConfigurationError, match="explanation=.*holds no explanation.json"):
-        check_report(config(f"explanation={tmp_path}", name="report"))
+        read_config(ReportConfig, config(f"explanation={tmp_path}", name="report"))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_written(explained, trained_path, teacher_path, tmp_path):

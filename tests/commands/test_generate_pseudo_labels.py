@@ -408,8 +408,7 @@ def test_the_parts_that_need_no_model_import_neither_torch_nor_nemo():
 def test_an_engine_is_chosen_for_new_labels_and_kept_for_them(files, monkeypatch):
     monkeypatch.setattr(fastest_engine, "_chosen", lambda request, lines: {"engine": "ctranslate2", "dtype": "int8"})
     cfg = config(files, "engine=auto", "search.length_penalty=0")
-    check_labelling(cfg)
-    chosen = chosen_job(cfg)
+    chosen = chosen_job(cfg, check_labelling(cfg))
     assert translate(chosen, 0, 1, "cpu")
     settings = json.loads((files / "labels" / "settings.json").read_text())["settings"]
     assert (settings["engine"], settings["dtype"]) == ("ctranslate2", "int8")

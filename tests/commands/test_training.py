@@ -184,7 +184,9 @@ def test_the_tokens_of_a_step_are_those_of_all_its_batches_and_devices(train_ds,
     assert training._tokens_in_batch(OmegaConf.create({"model": {"train_ds": train_ds}}), trainer) == expected
 
 
-THAT_GO_ON = ("cache_teacher", "compare", "evaluate", "generate_pseudo_labels", "prepare", "study")
+THAT_GO_ON = (
+    "cache_teacher", "compare", "evaluate", "explain", "generate_pseudo_labels", "prepare", "size_student", "study",
+)  # fmt: skip
 STUDY = SCRIPTS / "study" / "study.py"
 JOB_FILES = [
     STUDY,
