@@ -14,16 +14,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-import nemo_distill
+from nemo_distill.commands.jobs import CONF, JOBS
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_values import Accelerator
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
 from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.lines import TextFiles, decoded
 
-CONF = Path(nemo_distill.__file__).parent / "conf"
-CONFIGS = {"label": "generate_pseudo_labels", "cache": "cache_teacher", "distill": "aayn_base_distill"}
 GROUPS = ("distillation", "schedule", "student")
 SAMPLED = 12_000
 Pair = tuple[str, str]
@@ -77,7 +75,7 @@ def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
     is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its config
     try:
         with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
-            cfg = compose(CONFIGS[job], [*overrides, *files])
+            cfg = compose(JOBS[job].config, [*overrides, *files])
     except HydraException as error:
         raise ConfigurationError([f"recipe.{job}: {' '.join(str(error).split())}"]) from error
     OmegaConf.set_struct(cfg, False)
@@ -203,7 +201,7 @@ class RecipeText:
             elif (place := generator.randrange(lines)) < SAMPLED:
                 kept[place] = pair
         generator.shuffle(kept)
-        texts = [(_clean(source), _clean(target)) for source, target in kept]
+        texts = [(decoded(source), decoded(target)) for source, target in kept]
         return lines, [pair for pair in texts if pair[0].strip()]
 
     @property
@@ -220,7 +218,3 @@ class RecipeText:
     def pairs(self) -> list[Pair]:
         """Sampled lines with their translations; none of a text without."""
         return [pair for pair in self._read[1] if pair[1].strip()]
-
-
-def _clean(line: bytes) -> str:
-    return clean_text(line.decode("utf-8", "replace"))

@@ -135,11 +135,11 @@ class RecipeBill:
         return Work(self.folder / f"{job}.{Work(self.folder, settings).digest}.json", settings)
 
     def _kept(self, job: str, probe: Callable[[], dict[str, Any]], **more: Any) -> Mapping[str, Any]:
-        work = self._work(job, **more)
-        if found := work.done(overwrite=True):
-            return found
-        console.info(f"probing {job} {' '.join(more.get('shape', ()))}".rstrip())
-        return work.finish(probe() | {"made_with": made_with(self._device, torch.get_num_threads())})
+        def make() -> dict[str, Any]:
+            console.info(f"probing {job} {' '.join(more.get('shape', ()))}".rstrip())
+            return probe() | {"made_with": made_with(self._device, torch.get_num_threads())}
+
+        return self._work(job, **more).kept(make)
 
     def _label(self) -> dict[str, Any]:
         lines = self.text.sources

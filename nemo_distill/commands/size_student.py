@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from nemo_distill.commands.recipe import check_recipe
 from nemo_distill.commands.recipe_bill import Cost
 from nemo_distill.commands.sizing import Sizing, SizingConfig, Student
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.console import console, markdown_table, print_table
@@ -21,18 +21,19 @@ from nemo_distill.storage.files import whole_file, write_json
 from nemo_distill.storage.made_with import made_with
 
 
-def check_sizing(cfg: DictConfig) -> None:
-    """Checks the configuration, the teacher and the configurations of the recipe's jobs.
+def check_sizing(cfg: DictConfig) -> SizingConfig:
+    """Returns the configuration, after checking it, the teacher and the configurations of the recipe's jobs.
 
     Raises:
         ConfigurationError: with every problem found.
     """
     config = read_config(SizingConfig, cfg)
     if config.recipe.source is None:
-        return
+        return config
     shape = next(iter(NAMES))
     if problems := check_recipe(config.recipe, config.teacher, shape, config.output_dir / "none"):
         raise ConfigurationError(problems)
+    return config
 
 
 def run_sizing(config: SizingConfig) -> list[Student]:
@@ -176,6 +177,6 @@ def _write(sizing: Sizing, students: Sequence[Student], tables: Sequence[Table])
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_sizing)
+    config = checked(cfg, check_sizing)
     with plain_errors(goes_on=True):
-        run_sizing(read_config(SizingConfig, cfg))
+        run_sizing(config)

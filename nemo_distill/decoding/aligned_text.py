@@ -10,7 +10,7 @@ from nemo_distill.decoding.processors import Processor, load_processors, tokeniz
 from nemo_distill.export.record import ExportRecord, Shortlist, TextSide
 from nemo_distill.export.shortlist import LONGEST, alignments, common_pieces, shortlist, write_vmap
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.lines import TextFiles, decoded
 from nemo_distill.text.token_ids import load_tokenizer
 
 
@@ -62,6 +62,6 @@ def _named(files: Sequence[Path]) -> str:
 
 def _pieces(folder: Path, side: TextSide, files: Sequence[Path], processor: Processor | None) -> list[list[int]]:
     """Returns the ids of each line, without special ones."""
-    lines = (clean_text(line.decode("utf-8", "replace")) for line in TextFiles(files))
+    lines = (decoded(line) for line in TextFiles(files))
     texts = [tokenized(line, processor) for line in lines]
     return load_tokenizer(folder / side.tokenizer, side.library).encode(texts)

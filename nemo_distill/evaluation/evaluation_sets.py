@@ -24,7 +24,7 @@ from nemo_distill.text.languages import (
     scored_language,
     tokenizer_problems,
 )
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.lines import TextFiles, decoded
 
 NAME = re.compile(r"[\w+-]+")  # file names begin with it, up to the first dot
 
@@ -175,4 +175,4 @@ def _sacrebleu_files(name: str, pair: str) -> tuple[list[Path], list[str]]:
 
 def read_lines(path: Path) -> list[str]:
     """Returns the lines of a file, cleaned so that each stays one line."""
-    return [clean_text(line.decode("utf-8", "replace")) for line in TextFiles([path])]
+    return [decoded(line) for line in TextFiles([path])]

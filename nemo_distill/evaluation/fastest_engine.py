@@ -22,7 +22,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.files import folder_lock
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
-from nemo_distill.text.lines import clean_text
+from nemo_distill.text.lines import decoded
 from nemo_distill.trainer.precision import DTYPES, bfloat16_unit, precision_for
 
 OURS, CTRANSLATE2 = "nemo_distill", "ctranslate2"
@@ -126,7 +126,7 @@ def probed_lines(raw: Iterable[bytes], device: str) -> list[str]:
         raw: the lines of the text.
         device: as in `EngineRequest`.
     """
-    texts = (clean_text(line.decode("utf-8", "replace")) for line in islice(raw, SAMPLED_FROM))
+    texts = (decoded(line) for line in islice(raw, SAMPLED_FROM))
     lines = [text for text in texts if not is_blank(text)]
     wanted = PROBED_LINES[device.partition(":")[0]]
     return lines[:: max(1, len(lines) // wanted)][:wanted]

@@ -14,7 +14,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.failures.segment import ngrams, units
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.text.lines import TextFiles, clean_text, is_blank, parallel_lines
+from nemo_distill.text.lines import TextFiles, decoded, is_blank, parallel_lines
 
 SPAN = 3  # words of the runs by which a sentence is near to the training text
 SEED = 1  # of the sample
@@ -104,7 +104,7 @@ def _pairs(files: Sequence[tuple[Path, Path]]) -> Iterator[tuple[str, str]]:
             for number, pair in enumerate(parallel_lines(*paths), start=1):
                 if number % PROGRESS_EVERY == 0:
                     on_progress(number, PROGRESS_EVERY)
-                source, label = (clean_text(raw.decode("utf-8", "replace")) for raw in pair)
+                source, label = map(decoded, pair)
                 if not is_blank(source) and not is_blank(label):
                     yield source, label
 

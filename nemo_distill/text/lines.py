@@ -123,6 +123,11 @@ def clean_text(text: str) -> str:
     return _CONTROL.sub(lambda match: " " if match[0] in _PARTING else "", text).strip()
 
 
+def decoded(raw: bytes) -> str:
+    """Returns a line as text without control characters. Invalid UTF-8 becomes U+FFFD."""
+    return clean_text(raw.decode("utf-8", "replace"))
+
+
 def line_hash(raw: bytes) -> str:
     """Returns 16 hexadecimal digits that identify a line, given without its line end."""
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
