@@ -243,7 +243,10 @@ def plan_lines(
 
 
 def choose(items: Iterator[Item], count: int, total: int, seed: str) -> Iterator[Item]:
-    """Yields `count` items of `total`, in order. All selections are equally likely (Knuth's algorithm S)."""
+    """Yields `count` items of `total`, in order. All selections are equally likely (Knuth's algorithm S).
+
+    With the same seed, a smaller selection is a part of a larger one: a sweep of sizes has nested subsets.
+    """
     generator = Random(seed)
     for item in items:
         if generator.random() * total < count:

@@ -3,6 +3,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -144,6 +145,12 @@ def test_planned_lines_follow_the_shares(seed):
     assert any(smallest[name] == used[name] for name in names)
     based = plan_lines(used, shares, base=names[0])
     assert based[names[0]] == used[names[0]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_smaller_selection_is_a_part_of_a_larger_one(seed):
+    selections = [set(choose(iter(range(200)), count, 200, str(seed))) for count in (1, 7, 8, 100, 199)]
+    assert all(smaller < larger for smaller, larger in pairwise(selections))
 
 
 @pytest.mark.parametrize("seed", range(20))
