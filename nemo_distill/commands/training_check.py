@@ -26,14 +26,13 @@ from nemo_distill.models.distillation_section import (
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import (
-    KEY,
     check_teachers,
     model_vocabulary,
     shared_embedding_problems,
-    start_problems,
     teacher_file_problems,
     varying_ids_problems,
 )
+from nemo_distill.models.start_model import KEY, start_problems
 from nemo_distill.models.student_config import missing_languages, teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems

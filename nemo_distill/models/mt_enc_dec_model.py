@@ -45,14 +45,7 @@ from nemo_distill.models.language_tag import LanguageTag, added_tags, language_i
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.on_policy import OnPolicy, target_tensors
 from nemo_distill.models.pair_weights import PairWeights
-from nemo_distill.models.pairing import (
-    KEY,
-    hugging_face_problems,
-    or_across,
-    pairing_problems,
-    vocabulary_problems,
-    weight_problems,
-)
+from nemo_distill.models.pairing import hugging_face_problems, or_across, pairing_problems, vocabulary_problems
 from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.models.retokenized_teacher import (
     NemoPieceTeacher,
@@ -60,6 +53,7 @@ from nemo_distill.models.retokenized_teacher import (
     projected_by,
     retokenizer,
 )
+from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import has_learned_positions, number_of_positions, teaching_problems

@@ -1,8 +1,10 @@
 """A distillation job whose configuration is whole, and what is wrong with one that is not."""
 
+import lightning.pytorch as pl
 import pytest
 from hydra import compose, initialize_config_dir
 
+from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.errors import ConfigurationError
 from tests.conftest import SCRIPTS
 
@@ -24,6 +26,16 @@ def job(corpus, teacher_path):
             return compose(name, [*files, "~model.test_ds", *teacher, *overrides])
 
     return compose_job
+
+
+def three_steps(config, folder):
+    """Returns a seeded distillation of a `model` section, and a trainer of three steps without validation."""
+    pl.seed_everything(0)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=3,
+        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
+    )  # fmt: skip
+    return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
 
 
 def problems(check, cfg):

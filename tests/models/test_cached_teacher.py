@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
@@ -18,6 +17,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
 from nemo_distill.text.training_mix import mix_training_data
 from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
+from tests.models.conftest import three_steps
 
 PREFIX = "nemo_distill.losses."
 WORD_LEVEL = {
@@ -71,12 +71,7 @@ def distill(distillation_config, tmp_path):
         if cache:
             config.distillation.update({"model_path": None, "teacher_cache": str(cache)})
             config.distillation.setdefault("teacher_cache_tail", "uniform")
-        pl.seed_everything(0)
-        trainer = pl.Trainer(
-            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=3,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
-        )  # fmt: skip
-        return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
+        return three_steps(config, tmp_path)
 
     return build
 

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.commands.training import start_from_nemo
 from nemo_distill.models.distillation_section import read_distillation
-from nemo_distill.models.pairing import KEY, check_teachers, start_problems
+from nemo_distill.models.pairing import check_teachers
+from nemo_distill.models.start_model import KEY, start_problems
 from tests.conftest import tiny_config, train_sentencepiece
 
 STACKS = ("encoder._encoder.", "decoder._decoder.")

@@ -35,11 +35,7 @@ def test_it_teaches_and_learns_distributions_and_hidden_states(
 ):
     config = OmegaConf.merge(distillation_config, BERT if student_is_bert else {})
     config.distillation.model_path = str(bert_path)
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=1,
-        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
-    )  # fmt: skip
-    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
+    model, trainer = three_steps(config, tmp_path)
     trainer.fit(model)
     assert {"primary", "cosine", "cosine_encoder", "student"} == set(model.step_losses)
     assert all(torch.isfinite(loss) for loss in model.step_losses.values())

@@ -1,11 +1,10 @@
 """A student with tokenizers of its own learns from a teacher that has others."""
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
@@ -18,7 +17,7 @@ from nemo_distill.models.retokenized_teacher import (
 )
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
-from tests.models.conftest import TINY, problems
+from tests.models.conftest import TINY, problems, three_steps
 from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, make_cache
 
 ACROSS = {"across_vocabularies": True, "student_train_loss_weight": 0.5, "distill_encoder": False}
@@ -46,12 +45,7 @@ def distill(distillation_config, small, tmp_path):
         config.distillation.loss = losses
         for side in ("encoder", "decoder"):
             config[f"{side}_tokenizer"].tokenizer_model = str(own)
-        pl.seed_everything(0)
-        trainer = pl.Trainer(
-            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=3,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
-        )  # fmt: skip
-        return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
+        return three_steps(config, tmp_path)
 
     return build
 

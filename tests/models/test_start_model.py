@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training import start_from_nemo
 from nemo_distill.commands.training_check import check_distillation_job, check_training
-from nemo_distill.models.pairing import KEY, weight_problems
+from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from tests.commands.test_training_check import START
 from tests.conftest import tiny_config, train_sentencepiece
