@@ -9,6 +9,7 @@ from nemo_distill.losses.divergences import (
 )
 from nemo_distill.losses.hidden_states import CosineEmbeddingLoss, MeanSquaredErrorLoss
 from nemo_distill.losses.selective import SelectiveDistillationLoss
+from nemo_distill.losses.sorted_probabilities import SortedProbabilitiesLoss
 from nemo_distill.losses.span_likelihood import SpanLikelihoodLoss
 from nemo_distill.losses.top_one_ranking import TopOneRankingLoss
 
@@ -21,6 +22,7 @@ __all__ = [
     "MeanSquaredErrorLoss",
     "ReverseKLDivergenceLoss",
     "SelectiveDistillationLoss",
+    "SortedProbabilitiesLoss",
     "SpanLikelihoodLoss",
     "TopOneRankingLoss",
 ]

@@ -17,7 +17,7 @@ class SpanLikelihoodLoss(nn.Module):
     debiasing of spans). The factor τ keeps the size of the loss when τ changes.
 
     Args:
-        tau: τ. The paper uses 100.
+        tau: τ. The default is that of the published code.
 
     Raises:
         ValueError: if τ is not above 0.

@@ -24,13 +24,15 @@ REGISTERED_TENSORS = (
     "projection",
     "nll",
     "spans",
+    "own_pieces",
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
 DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers
 REFERENCE_TENSORS = ("nll",)  # those that are about the labels
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
-OF_OTHER_VOCABULARIES = ("log_probs", "spans")  # the tensors of a teacher with other pieces than its student
+# The tensors of a teacher with other pieces than its student; all others give the first alone.
+OF_OTHER_VOCABULARIES = ("log_probs", "spans", "own_pieces")
 SOURCE_TENSORS = tuple(name for name in REGISTERED_TENSORS if name.startswith("encoder") or "cross" in name)
 LayerRule = Annotated[
     Literal["uniform", "first", "last"] | list[Annotated[int, Field(ge=1)]] | None,
@@ -142,7 +144,7 @@ class TranslationDistillation(DistillationSection):
     def why_unread(self, name: str) -> str | None:
         if self.across_vocabularies and name not in OF_OTHER_VOCABULARIES:
             return f"across vocabularies, a teacher gives only {listing(OF_OTHER_VOCABULARIES)}"
-        if name == "spans" and not self.across_vocabularies:
+        if name in OF_OTHER_VOCABULARIES[1:] and not self.across_vocabularies:
             return "teachers give them only with across_vocabularies=true"
         return super().why_unread(name)
 

@@ -46,6 +46,7 @@ from nemo_distill.text.files import is_file
 # Options that need the teacher's layers or tokenizers as NeMo has them.
 OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder", "across_vocabularies")
 ACROSS = "model.distillation.across_vocabularies"
+OF_ALL_POSITIONS = ("SpanLikelihoodLoss", "SortedProbabilitiesLoss")  # the losses that count unpaired positions too
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
 
 
@@ -101,11 +102,11 @@ def training_across_problems(distillation: TranslationDistillation) -> list[str]
             f"{where}: the teacher's embeddings are of other pieces; set "
             "model.distillation.initialization.embeddings=false."
         )
-    spans = any(
-        str(node.get("_target_")).endswith("SpanLikelihoodLoss") and node.get("weight", 1) != 0
+    of_all_positions = any(
+        str(node.get("_target_")).endswith(OF_ALL_POSITIONS) and node.get("weight", 1) != 0
         for node in distillation.loss.values()
     )
-    if distillation.student_weight.is_zero and not spans:
+    if distillation.student_weight.is_zero and not of_all_positions:
         problems.append(
             f"{where}: only the student's own loss trains the positions that the teacher's segmentation lacks; set "
             "model.distillation.student_train_loss_weight above 0, as distillation=word_level does."

@@ -114,11 +114,13 @@ class Retokenized:
         pairs: (B, T), true where the teacher has a distribution.
         spans: the log-likelihoods (B, C) of spans and the number (B, T) of the span of each position; see
             `SpanLikelihoodLoss`. Empty if they were not asked for.
+        real: (B, T'), true at the target pieces of the teacher.
     """
 
     distributions: MappedDistributions
     pairs: Tensor
     spans: list[Tensor]
+    real: Tensor
 
 
 def retokenizer(teacher: PieceTeacher, source: Any, target: Any, teacher_vocab_size: int) -> "Retokenizer":
@@ -167,10 +169,9 @@ class Retokenizer:
         begun = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), of the student, by the teacher's piece
         pairs = (positions >= 0) & (begun.gather(1, positions.clamp(min=0)) == labels)
         mapped = MappedDistributions(distributions, positions.clamp(min=0), self.piece_map)
-        if not with_spans:
-            return Retokenized(mapped, pairs, [])
         spans = [one.spans for one in alignments]
-        return Retokenized(mapped, pairs, self._spans(labels, their_labels, spans, distributions))
+        found = self._spans(labels, their_labels, spans, distributions) if with_spans else []
+        return Retokenized(mapped, pairs, found, their_labels != theirs.special_ids["pad"])
 
     def _spans(
         self, labels: Tensor, their_labels: Tensor, spans: list[list[tuple[int, int, int, int]]], distributions: Any
@@ -193,7 +194,7 @@ def _without_special(ids: Tensor, pieces: Pieces) -> list[list[int]]:
 class RetokenizedTeacher(DistillationMixin):
     """Registers a teacher's distributions over the pieces of its student, as `log_probs` and `projection`.
 
-    It also registers `spans`, which `SpanLikelihoodLoss` reads.
+    It also registers `spans` for `SpanLikelihoodLoss`, and `own_pieces` for `SortedProbabilitiesLoss`.
 
     Args:
         model: the teacher's model.
@@ -211,6 +212,10 @@ class RetokenizedTeacher(DistillationMixin):
         if self.wants_distillation_tensor("log_probs"):
             self.register_distillation_tensor("log_probs", said.distributions.whole(registry.temperature))
         self.register_distillation_tensor("spans", said.spans)
+        if self.wants_distillation_tensor("own_pieces"):
+            tokens = torch.ones_like(said.real).nonzero().unbind(dim=-1)
+            own = said.distributions.teacher.select(tokens).tempered_log_probs(registry.temperature)
+            self.register_distillation_tensor("own_pieces", [own.unflatten(0, said.real.shape), said.real])
 
     def bfloat16(self) -> Any:
         return self.model.bfloat16()

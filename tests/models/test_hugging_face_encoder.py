@@ -1,15 +1,15 @@
 """A NeMo model whose encoder is one of Hugging Face, as teacher and as student."""
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import DistillableMTEncDecModel
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.translation_archive import translation_archive
 from tests.conftest import tiny_config
+from tests.models.conftest import three_steps
 
 BERT = {
     "encoder": {

@@ -22,6 +22,7 @@ from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, make_cache
 
 ACROSS = {"across_vocabularies": True, "student_train_loss_weight": 0.5, "distill_encoder": False}
 SPANS = {"spans": {"_target_": f"{PREFIX}SpanLikelihoodLoss"}}
+SORTED = {"sorted": {"_target_": f"{PREFIX}SortedProbabilitiesLoss"}}
 
 
 @pytest.fixture(scope="module")
@@ -128,15 +129,34 @@ def test_the_teacher_reads_the_text_of_the_batch_in_its_own_pieces(distill, teac
     torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:2]))
 
 
+def test_the_teachers_own_pieces_have_the_temperature_of_the_step(distill):
+    model, _ = distill(SORTED, temperature=2.0)
+    batch = next(iter(model.train_dataloader()))
+    teacher = model.teacher.model
+    registry = DistillationRegistry({(Role.TEACHER, name) for name in ("log_probs", "own_pieces")}, temperature=2.0)
+    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
+        model.teacher.distillation_forward(batch)
+    own, real = registry.get(Role.TEACHER, "own_pieces")
+    target = model.student.decoder_tokenizer.ids_to_text([i for i in batch[-1].squeeze(0)[0].tolist() if i > 3])
+    ids = teacher.decoder_tokenizer.text_to_ids(target)
+    assert real[0].sum() == len(ids) + 1
+    torch.testing.assert_close(own.exp().sum(dim=-1), torch.ones(own.shape[:2]))
+    registry = DistillationRegistry({(Role.TEACHER, "own_pieces")})
+    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
+        model.teacher.distillation_forward(batch)
+    (untempered, _) = registry.get(Role.TEACHER, "own_pieces")
+    torch.testing.assert_close(own, (untempered / 2).log_softmax(dim=-1), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_fused_and_plain_losses_agree(distill, temperature):
-    model, _ = distill(WORD_LEVEL | SPANS, temperature=temperature)
+    model, _ = distill(WORD_LEVEL | SPANS | SORTED, temperature=temperature)
     model.eval()
     batch = next(iter(model.train_dataloader()))
     fused, gradient = losses_and_gradient(model, batch)
     model.fused = False
     plain, other = losses_and_gradient(model, batch)
-    assert set(fused) == set(plain) == {*WORD_LEVEL, *SPANS, "student"}
+    assert set(fused) == set(plain) == {*WORD_LEVEL, *SPANS, *SORTED, "student"}
     for name, value in plain.items():
         torch.testing.assert_close(fused[name], value, rtol=1e-5, atol=1e-6)
     assert (gradient - other).norm() < 1e-5 * gradient.norm()
@@ -310,9 +330,10 @@ def test_the_key_is_refused_where_it_has_no_effect(job, tokenizer):
     assert any("has no effect" in one for one in problems(check_distillation_job, job(*same, *across)))
 
 
-def test_spans_are_refused_where_teacher_and_student_have_the_same_pieces(job, distill, tokenizer):
-    spans = "+model.distillation.loss.spans={_target_: nemo_distill.losses.SpanLikelihoodLoss}"
-    found = problems(check_distillation_job, job(spans))
-    assert any("reads the teacher's 'spans'" in one for one in found)
-    with pytest.raises(ConfigurationError, match="'spans'"):
-        distill(SPANS, own=tokenizer, across_vocabularies=False)
+@pytest.mark.parametrize(("loss", "tensor"), [(SPANS, "spans"), (SORTED, "own_pieces")])
+def test_losses_across_vocabularies_are_refused_with_the_same_pieces(job, distill, tokenizer, loss, tensor):
+    ((name, node),) = loss.items()
+    found = problems(check_distillation_job, job(f"+model.distillation.loss.{name}={{_target_: {node['_target_']}}}"))
+    assert any(f"reads the teacher's '{tensor}'" in one for one in found)
+    with pytest.raises(ConfigurationError, match=f"'{tensor}'"):
+        distill(loss, own=tokenizer, across_vocabularies=False)
