@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 import regex
 
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import CLOSED
+
+FIRST_PART = 128  # lines
 
 # Spaces, control and format characters such as U+200B and U+FEFF, other invisible ones, and the empty Braille cell.
 _INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
@@ -77,13 +79,22 @@ class Engine(Protocol):
 def translate_stream(
     engine: Engine, lines: Iterable[str], settings: SearchSettings, chunk: int = 2048
 ) -> Iterator[Translation]:
-    """Translates any number of lines and keeps their order, with at most `chunk` of them in memory.
+    """Translates any number of lines and keeps their order, with at most `chunk` of them in memory."""
+    return chain.from_iterable(translate_parts(engine, lines, settings, chunk))
 
-    The engine sorts each chunk by length. Large chunks are faster, small chunks return the first results earlier.
+
+def translate_parts(
+    engine: Engine, lines: Iterable[str], settings: SearchSettings, chunk: int = 2048
+) -> Iterator[list[Translation]]:
+    """Translates any number of lines and yields their translations in parts, in order.
+
+    The engine sorts each part by length. Parts of `chunk` lines are the fastest. The first ones are smaller, so that a
+    progress bar soon knows the rate.
     """
-    lines = iter(lines)
-    while part := list(islice(lines, chunk)):
-        yield from engine.translate(part, settings)
+    lines, size = iter(lines), min(chunk, FIRST_PART)
+    while part := list(islice(lines, size)):
+        yield engine.translate(part, settings)
+        size = min(chunk, 2 * size)
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

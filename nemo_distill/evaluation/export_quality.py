@@ -13,12 +13,13 @@ from pydantic import Field
 from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
-from nemo_distill.decoding.engine import Engine, translate_stream
+from nemo_distill.decoding.engine import Engine, translate_parts
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.export.record import ExportRecord, Quality
 from nemo_distill.metrics.scores import Score, bleu
+from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.languages import language_problems
@@ -108,7 +109,11 @@ def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Calla
 def _score(name: str, engine: Engine, one: EvaluationSet, search: SearchSettings) -> Score:
     console.info(f"measuring: {name}")
     sources, references = one.read()
-    translations = [found.text for found in translate_stream(engine, sources, search, CHUNK)]
+    translations: list[str] = []
+    with shown_progress(name, len(sources)) as on_progress:
+        for part in translate_parts(engine, sources, search, CHUNK):
+            translations += [found.text for found in part]
+            on_progress(len(translations), len(part))
     return bleu(translations, references, one.language)
 
 

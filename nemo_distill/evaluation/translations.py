@@ -7,7 +7,7 @@ from typing import Any
 
 from nemo_distill import __version__
 from nemo_distill.console import console
-from nemo_distill.decoding.engine import translate_stream
+from nemo_distill.decoding.engine import translate_parts
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_lines
 from nemo_distill.evaluation.systems import System, TextSystem
@@ -64,10 +64,11 @@ class Texts:
             lines = self.read(one, "src")
             with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
                 made, cut, blank = [], 0, 0
-                for translation in translate_stream(engine, lines, system.searched(self.search), self.chunk):
-                    made.append(clean_text(translation.text))
-                    cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
-                    on_progress(len(made), 1)
+                for part in translate_parts(engine, lines, system.searched(self.search), self.chunk):
+                    made += [clean_text(translation.text) for translation in part]
+                    cut += sum(translation.source_cut for translation in part)
+                    blank += sum(translation.is_of_nothing for translation in part)
+                    on_progress(len(made), len(part))
             if cut:
                 what = f"the beginning of {cut:,} lines of {one.name}"
                 console.warning(f"Warning: {system.name} reads only {what}; it has no positions for the rest.")

@@ -28,6 +28,12 @@ def test_a_stream_keeps_its_order_and_is_never_held_whole():
     assert engine.sizes == [3, 3, 1]
 
 
+def test_the_first_parts_are_smaller_so_that_the_rate_is_known_early():
+    engine = Shouting()
+    assert len(list(translate_stream(engine, map(str, range(1000)), SearchSettings(), chunk=500))) == 1000
+    assert engine.sizes == [128, 256, 500, 116]
+
+
 @pytest.mark.parametrize(
     "line", ["-", ".", "1", "🙂", "\u0301a", "\ue000", "我", "\u200ba", "\ufeff!", "e\u200d", "⁇", "\u00a9"]
 )
