@@ -13,7 +13,7 @@ import sentencepiece
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill import progress
-from nemo_distill.console import set_up_console
+from nemo_distill.console import console, set_up_console
 
 set_up_console()
 # Properties: the same few cases every time, or with HYPOTHESIS_PROFILE=long many, and others each time.
@@ -81,6 +81,14 @@ def tiny_config(tokenizer: Path, corpus: Path | None = None, seed_size: dict | N
             files = {"src_file_name": str(corpus / f"{name}.de"), "tgt_file_name": str(corpus / f"{name}.en")}
             model[section] = OmegaConf.merge(data[section], files, {"num_workers": 0, "tokens_in_batch": 128})
     return model
+
+
+@pytest.fixture
+def caplog(caplog):
+    """Sees our messages as well; before pytest 9.2 it sees only those of loggers that propagate them."""
+    console.addHandler(caplog.handler)
+    yield caplog
+    console.removeHandler(caplog.handler)
 
 
 @pytest.fixture

@@ -229,5 +229,6 @@ def _numbers(text: str) -> Counter:
 
 
 def _is_other_language(text: str, expected: str) -> bool:
-    found, probability = language_identifier().classify(text)
+    # The identifier has seen few capitals.
+    found, probability = language_identifier().classify(text.lower() if text.isupper() else text)
     return found != expected and probability >= CERTAIN

@@ -64,7 +64,7 @@ class MixSection:
         """Returns a sentence for each invalid combination of keys."""
         problems = []
         if self.corpora and self.base is not None and self.base not in self.corpora:
-            problems.append(f"base={self.base}: must be null or one of {', '.join(self.corpora)}.")
+            problems.append(f"base={self.base}: must be null or one of {', '.join(map(str, self.corpora))}.")
         if self.base is not None and self.lines is not None:
             problems.append(f"base={self.base} and lines={self.lines} both set the length of the mix; use only one.")
         if self.weighting == "loss" and not any(corpus.weights for corpus in self.corpora.values()):
