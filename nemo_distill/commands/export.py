@@ -88,8 +88,8 @@ class ExportConfig(ExportSettings):
     def measure_problems(self) -> list[str]:
         """Returns a sentence for each measurement or shortlist that the format does not have."""
         problems = []
-        if self.development.is_given and self.format == "onnx":
-            problems.append("development: format=onnx cannot be measured, because you run its search; remove it.")
+        if self.development.is_given and self.format in ("onnx", "browser"):
+            problems.append(f"development: format={self.format} is searched elsewhere, so not measured; remove it.")
         if self.development.is_given and self.pretokenized:
             problems.append("development: pretokenized=true exports no Moses, so that its text fits no reference.")
         if self.shortlist.is_wanted and self.format != "ctranslate2":
@@ -130,13 +130,13 @@ def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> Expor
 def print_export(model: Path, folder: Path) -> None:
     """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs."""
     record = ExportRecord.read(folder)
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     before, after = model.stat().st_size, sum(files.values())
     table = Table("file", "bytes", title=f"{record.format}, {record.quantization}")
-    table.columns[1].justify = "right"
+    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     table.add_row(str(model), f"{before:,}", end_section=True)
-    for name, size in files.items():
-        table.add_row(str(folder / name), f"{size:,}")
+    for path, size in files.items():
+        table.add_row(str(path), f"{size:,}")
     table.add_section()
     table.add_row(f"{folder}: {after / before:.0%} of the .nemo", f"{after:,}")
     Console().print(table)
