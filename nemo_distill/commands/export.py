@@ -88,8 +88,8 @@ class ExportConfig(ExportSettings):
     def measure_problems(self) -> list[str]:
         """Returns a sentence for each measurement or shortlist that the format does not have."""
         problems = []
-        if self.development.is_given and self.format in ("onnx", "browser"):
-            problems.append(f"development: format={self.format} is searched elsewhere, so not measured; remove it.")
+        if self.development.is_given and self.format == "onnx":
+            problems.append("development: format=onnx cannot be measured, because you run its search; remove it.")
         if self.development.is_given and self.pretokenized:
             problems.append("development: pretokenized=true exports no Moses, so that its text fits no reference.")
         if self.shortlist.is_wanted and self.format != "ctranslate2":
@@ -145,7 +145,7 @@ def print_export(model: Path, folder: Path) -> None:
 
 def _print_quality(record: ExportRecord) -> None:
     if record.quality is None:
-        if record.format == "ctranslate2" and record.quantization != "float32":
+        if record.quantization != "float32":
             console.info(
                 f"What {record.quantization} costs was not measured; give development.source and "
                 "development.reference to measure it."

@@ -76,7 +76,7 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
 
     Args:
         model: the `.nemo`.
-        folder: the export for CTranslate2 or Hugging Face.
+        folder: the export for CTranslate2, Hugging Face or the browser.
         record: the record of the export.
         development: the development set.
     """
@@ -93,6 +93,11 @@ def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Calla
             FLOAT32: lambda: load_engine("nemo_distill", [model]),
             EXPORT: lambda: load_engine("hugging_face", [folder]),
         }
+    if record.format == "browser":
+        return {
+            FLOAT32: lambda: load_engine("nemo_distill", [model]),
+            EXPORT: lambda: _browser_engine(model, folder, record),
+        }
     with_shortlist = {
         f"shortlist, batches of {size}": partial(CTranslate2Engine, folder, sentences_in_batch=size)
         for size in BATCHES
@@ -103,6 +108,15 @@ def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Calla
         EXPORT: lambda: CTranslate2Engine(folder, shortlist=False),
         **with_shortlist,
     }
+
+
+def _browser_engine(model: Path, folder: Path, record: ExportRecord) -> Engine:
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.decoding.browser_engine import BrowserEngine
+    from nemo_distill.nemo_files.restore import restore_for_inference
+
+    return BrowserEngine(restore_for_inference(MTEncDecModel, model), folder, record)
 
 
 def _score(name: str, engine: Engine, one: EvaluationSet, search: SearchSettings) -> Score:

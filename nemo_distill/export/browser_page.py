@@ -5,6 +5,7 @@ Any file server can serve them. The page reads the model that `browser_model.py`
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nemo_distill.nemo_files.tokenizer_files import sentencepiece_proto, tokeniz
 
 LIBRARY, RUNTIME = "@huggingface/transformers", "onnxruntime-web"
 MAJOR = "4"  # of the library's versions
+SCRIPT = "translator.js"
 QUANTIZATIONS = ("float32", "int8")
 # Rules for characters that the library approximates. It would ignore any others.
 NORMALIZERS = ("nmt_nfkc", "nfkc", "identity")
@@ -64,25 +66,29 @@ def normalizer_problems(side: str, path: Path) -> list[str]:
     ]
 
 
-def write_page(folder: Path, model: str, node_modules: Path) -> None:
+def write_page(folder: Path, model: str, config: Mapping[str, Any], node_modules: Path) -> None:
     """Writes the page and the library.
 
     Args:
         folder: the folder of the export.
         model: the file name of the `.nemo`, for the page to show.
+        config: the config of the model, which names its beam and length penalty.
         node_modules: npm's folder, without `library_problems`.
     """
     library = folder / "library"
     library.mkdir()
     for package, files in FILES.items():
         for file in files:
-            shutil.copyfile(node_modules / package / file, library / Path(file).name)
-    (folder / "index.html").write_text(render_page(model), encoding="utf-8")
+            # Not all servers know what .mjs is, and browsers run no module of an unknown kind.
+            shutil.copyfile(node_modules / package / file, library / Path(file).name.replace(".mjs", ".js"))
+    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
+    (folder / "index.html").write_text(render_page(model, config), encoding="utf-8")
 
 
-def render_page(model: str) -> str:
-    """Returns the page that translates with `model`, the file name of a `.nemo`."""
+def render_page(model: str, config: Mapping[str, Any]) -> str:
+    """Returns the page; see `write_page`."""
     from jinja2 import Environment
 
     template = Path(__file__).with_name("translator.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True).from_string(template).render(model=model)
+    beam_size, len_pen = int(config.get("beam_size") or 4), float(config.get("len_pen") or 0.0)
+    return Environment(autoescape=True).from_string(template).render(model=model, beam_size=beam_size, len_pen=len_pen)

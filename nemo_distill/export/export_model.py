@@ -53,7 +53,7 @@ def export_model(
         record = export_record(archive, archive.config, settings, write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
         if settings.node_modules is not None:
-            write_page(folder, record.model, settings.node_modules)
+            write_page(folder, record.model, archive.config, settings.node_modules)
         record.write(folder)
         if complete is not None:
             record = complete(folder, record)
