@@ -158,7 +158,7 @@ def _help(quantization: str) -> str:
     """Returns a sentence that names what loses less."""
     if quantization.startswith("int8"):
         return (
-            "quantization=int16 and float16 lose less and take twice the bytes of int8; so does a wider student, "
-            "because narrow ones suffer most."
+            "quantization=float32 loses nothing; int16 and float16, which not all formats have, lose less and take "
+            "twice the bytes of int8. A wider student loses less, because narrow ones suffer most."
         )
     return "quantization=float32 loses nothing."
