@@ -4,14 +4,20 @@ BIN := .venv/bin
 # Errors only: most warnings are about pip's index and cache.
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 
-.PHONY: demo test test-oldest test-newest lint docs clean
+.PHONY: demo test test-oldest test-newest javascript lint docs clean
 
 demo: .venv/ready
 	$(BIN)/nemo-distill demo
 
 # Two processes, since most tests use one core; the tests of a file share what they make.
-test: lint
+test: lint javascript
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The library of pages that translate in a browser. Without npm, their test is skipped and says so.
+javascript: .venv/ready
+	@test -f .venv/node_modules/.package-lock.json || ! command -v npm > /dev/null || \
+		npm install --prefix .venv --no-save --ignore-scripts --omit=optional --silent @huggingface/transformers@4.3.1 || \
+		echo "npm could not install transformers.js; the tests that need it will be skipped." >&2
 
 lint: .venv/ready
 	$(BIN)/ruff check .

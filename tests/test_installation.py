@@ -65,7 +65,8 @@ def test_a_wheel_holds_the_configs_as_files_and_of_the_studies_nothing(wheel):
     studies = {f"nemo_distill/conf/{path.name}" for path in CONF.glob("study*.yaml")}
     assert "nemo_distill/conf/schedule/study.yaml" in configs and len(studies) == 2
     assert {name for name in names if name.endswith(".yaml")} == configs - studies
-    assert {"nemo_distill/py.typed", "nemo_distill/report/page.html", "nemo_distill/report/reader.html"} <= names
+    pages = {"export/translator.html", "export/translator.js", "report/page.html", "report/reader.html"}
+    assert {f"nemo_distill/{name}" for name in ("py.typed", *pages)} <= names
     assert not [name for name in names if name.startswith(("examples", "tests"))]
 
 

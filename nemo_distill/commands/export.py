@@ -130,13 +130,13 @@ def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> Expor
 def print_export(model: Path, folder: Path) -> None:
     """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs."""
     record = ExportRecord.read(folder)
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     before, after = model.stat().st_size, sum(files.values())
     table = Table("file", "bytes", title=f"{record.format}, {record.quantization}")
-    table.columns[1].justify = "right"
+    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     table.add_row(str(model), f"{before:,}", end_section=True)
-    for name, size in files.items():
-        table.add_row(str(folder / name), f"{size:,}")
+    for path, size in files.items():
+        table.add_row(str(path), f"{size:,}")
     table.add_section()
     table.add_row(f"{folder}: {after / before:.0%} of the .nemo", f"{after:,}")
     Console().print(table)
@@ -145,7 +145,7 @@ def print_export(model: Path, folder: Path) -> None:
 
 def _print_quality(record: ExportRecord) -> None:
     if record.quality is None:
-        if record.format == "ctranslate2" and record.quantization != "float32":
+        if record.quantization != "float32":
             console.info(
                 f"What {record.quantization} costs was not measured; give development.source and "
                 "development.reference to measure it."

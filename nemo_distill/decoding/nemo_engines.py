@@ -16,7 +16,7 @@ from nemo_distill.decoding.cached_decoder import CachedDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.ensemble import EnsembleDecoder
 from nemo_distill.decoding.processors import tokenized
-from nemo_distill.decoding.search import Found, SpecialIds, search
+from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions
 
@@ -163,7 +163,7 @@ class CachedEngine(TextEngine):
     ):
         super().__init__(models[0], source_language, target_language, reads_ids)
         decoders = [CachedDecoder(model) for model in models]
-        self.decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
+        self.decoder: StepDecoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
         self._max_target_length = min(decoder.max_length for decoder in decoders)
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(self.model.device.type, 4096)
         tokenizer = self.model.decoder_tokenizer

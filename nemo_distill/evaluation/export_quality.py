@@ -77,7 +77,7 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
 
     Args:
         model: the `.nemo`.
-        folder: the export for CTranslate2 or Hugging Face.
+        folder: the export for CTranslate2, Hugging Face or the browser.
         record: the record of the export.
         development: the development set.
     """
@@ -94,6 +94,11 @@ def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Calla
             FLOAT32: lambda: load_engine("nemo_distill", [model]),
             EXPORT: lambda: load_engine("hugging_face", [folder]),
         }
+    if record.format == "browser":
+        return {
+            FLOAT32: lambda: load_engine("nemo_distill", [model]),
+            EXPORT: lambda: _browser_engine(model, folder, record),
+        }
     with_shortlist = {
         f"shortlist, batches of {size}": partial(CTranslate2Engine, folder, sentences_in_batch=size)
         for size in BATCHES
@@ -104,6 +109,15 @@ def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Calla
         EXPORT: lambda: CTranslate2Engine(folder, shortlist=False),
         **with_shortlist,
     }
+
+
+def _browser_engine(model: Path, folder: Path, record: ExportRecord) -> Engine:
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.decoding.browser_engine import BrowserEngine
+    from nemo_distill.nemo_files.restore import restore_for_inference
+
+    return BrowserEngine(restore_for_inference(MTEncDecModel, model), folder, record)
 
 
 def _score(name: str, engine: Engine, one: EvaluationSet, search: SearchSettings) -> Score:
@@ -149,7 +163,7 @@ def _help(quantization: str) -> str:
     """Returns a sentence that names what loses less."""
     if quantization.startswith("int8"):
         return (
-            "quantization=int16 and float16 lose less and take twice the bytes of int8; so does a wider student, "
-            "because narrow ones suffer most."
+            "quantization=float32 loses nothing; int16 and float16, which not all formats have, lose less and take "
+            "twice the bytes of int8. A wider student loses less, because narrow ones suffer most."
         )
     return "quantization=float32 loses nothing."

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import broken_rules
+from nemo_distill.export.browser_page import npm_versions, write_page
 from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
-from nemo_distill.export.settings import ExportSettings
+from nemo_distill.export.settings import TOKENIZER_JSON, ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
@@ -24,6 +25,7 @@ PACKAGES = {
     "ctranslate2": ("nemo_toolkit", "torch", "ctranslate2"),
     "hugging_face": ("nemo_toolkit", "torch", "transformers", "tokenizers"),
     "onnx": ("nemo_toolkit", "torch", "onnx"),
+    "browser": ("nemo_toolkit", "torch", "transformers", "tokenizers", "onnx", "onnxruntime"),
 }
 
 
@@ -50,6 +52,8 @@ def export_model(
     with new_folder(settings.output) as folder:
         record = export_record(archive, archive.config, settings, write_tokenizers(archive, folder), folder)
         _write_model(model, folder, record)
+        if settings.node_modules is not None:
+            write_page(folder, record.model, archive.config, settings.node_modules)
         record.write(folder)
         if complete is not None:
             record = complete(folder, record)
@@ -66,6 +70,10 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         from nemo_distill.export import hugging_face_model
 
         hugging_face_model.write_model(model, folder, record)
+    elif record.format == "browser":
+        from nemo_distill.export import browser_model
+
+        browser_model.write_model(model, folder, record)
     else:
         from nemo_distill.export.onnx_model import write_graphs
 
@@ -92,7 +100,7 @@ def export_record(
     Args:
         archive: the `.nemo` that it is made from.
         model: the config of the model.
-        settings: the format and the positions.
+        settings: the format, the positions and npm's folder.
         tokenizers: what `write_tokenizers` has returned.
         folder: the folder of the export.
     """
@@ -107,7 +115,11 @@ def export_record(
         architecture={key: config[key] for key in ARCHITECTURE if key in config},
         source=sides[0],
         target=sides[1],
-        versions={"nemo_distill": __version__, **{name: version(name) for name in PACKAGES[settings.format]}},
+        versions={
+            "nemo_distill": __version__,
+            **{name: version(name) for name in PACKAGES[settings.format]},
+            **(npm_versions(settings.node_modules) if settings.node_modules else {}),
+        },
         labels_selected_by=config.get("labels_selected_by", []),
     )
 
@@ -117,7 +129,7 @@ def _positions(config: dict[str, Any], settings: ExportSettings) -> dict[str, in
     own = {side: config[side].get("max_sequence_length", 512) for side in SIDES}
     if settings.max_positions:
         return dict.fromkeys(SIDES, settings.max_positions)
-    if settings.format != "hugging_face":
+    if settings.format not in TOKENIZER_JSON:
         return own
     learned = [own[side] for side in SIDES if config[side].get("learn_positional_encodings")]
     return dict.fromkeys(SIDES, min(learned or [max(own.values())]))

@@ -57,7 +57,7 @@ def build_model(model: Any, record: ExportRecord) -> Any:
     embeddings = model.decoder.embedding.token_embedding.weight
     if not torch.equal(embeddings, model.log_softmax.mlp.last_linear_layer.weight):
         raise ConfigurationError(
-            ["head: its weights differ from the decoder's embeddings; format=hugging_face ties them."]
+            [f"head: its weights differ from the decoder's embeddings; format={record.format} ties them."]
         )
     if offset:
         embeddings = torch.cat([embeddings, model.encoder.embedding.token_embedding.weight])

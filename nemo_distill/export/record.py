@@ -93,7 +93,7 @@ class ExportRecord:
 
     Args:
         model: file name of the `.nemo`.
-        format: `ctranslate2`, `hugging_face` or `onnx`.
+        format: `ctranslate2`, `hugging_face`, `onnx` or `browser`.
         quantization: the type of the weights.
         quality: what the export costs; None if that was not measured.
         labels_selected_by: the metrics that selected the labels that the model was trained on.

@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from nemo_distill.config.section import rule, section
+from nemo_distill.export.browser_page import INSTALL, library_problems, normalizer_problems
+from nemo_distill.export.browser_page import QUANTIZATIONS as OF_BROWSERS
 from nemo_distill.export.hugging_face_tokenizer import tokenizer_problems
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import unsupported
@@ -20,10 +22,13 @@ Quantization = Literal[
 ]
 QUANTIZATIONS = get_args(Quantization)
 ONLY_FOR = {  # formats by the keys that others do not have
-    "quantization": ["ctranslate2"],
-    "max_positions": ["ctranslate2", "hugging_face"],
+    "quantization": ["ctranslate2", "browser"],
+    "max_positions": ["ctranslate2", "hugging_face", "browser"],
     "pretokenized": ["hugging_face"],
+    "node_modules": ["browser"],
 }
+TOKENIZER_JSON = ("hugging_face", "browser")  # formats whose tokenizer is one of Hugging Face's
+PACKAGES = {"ctranslate2": ["ctranslate2"], "onnx": ["onnx"], "browser": ["onnx", "onnxruntime"]}  # of extras
 
 
 @section
@@ -34,27 +39,31 @@ class ExportSettings:
     """The `.nemo`."""
     output: UserPath
     """The folder to write."""
-    format: Literal["ctranslate2", "hugging_face", "onnx"] = "ctranslate2"
-    """`ctranslate2`; `hugging_face`, for its class `AutoModelForSeq2SeqLM`; or `onnx`: three graphs. The packages for
-    `ctranslate2` and `onnx` are extras of the same names."""
+    format: Literal["ctranslate2", "hugging_face", "onnx", "browser"] = "ctranslate2"
+    """`ctranslate2`; `hugging_face`, for its class `AutoModelForSeq2SeqLM`; `onnx`: three graphs; or `browser`: a page
+    that translates without a server. The packages for `ctranslate2` and `onnx` are extras of the same names; `browser`
+    needs the extra `onnx`, and `node_modules`."""
     quantization: Quantization = "float32"
-    """Type of the weights, for CTranslate2. `float32` changes nothing, `int8` is the smallest. `int8_float16` and
-    `int8_bfloat16` keep what cannot be int8 as float16 or bfloat16. Measure what it costs: give `development`."""
+    """Type of the weights, for CTranslate2 and the browser, which has only `float32` and `int8`. `float32` changes
+    nothing, `int8` is the smallest. `int8_float16` and `int8_bfloat16` keep what cannot be int8 as float16 or
+    bfloat16. Measure what it costs: give `development`."""
     max_positions: Annotated[int, Field(ge=3)] | None = None
-    """Maximum number of tokens of a source, with its two special symbols, and of a translation, for CTranslate2 and
-    Hugging Face. null: the model's `max_sequence_length`. NeMo can continue fixed positions beyond it, an export
-    cannot."""
+    """Maximum number of tokens of a source, with its two special symbols, and of a translation, except for ONNX. null:
+    the model's `max_sequence_length`. NeMo can continue fixed positions beyond it, an export cannot."""
     pretokenized: bool = False
     """Input and output are text as Moses tokenizes it, for Hugging Face. Must be true for models whose text NeMo
     tokenizes with Moses, because no tokenizer of Hugging Face does the same."""
+    node_modules: UserPath | None = None
+    """For the browser: the folder of this name in which npm has installed the library `@huggingface/transformers`.
+    What the page needs is copied from there."""
     force: bool = False
     """Replace an earlier export in `output`."""
 
     @rule
     def package_problems(self) -> list[str]:
         """Returns a sentence if the format's package is missing."""
-        needs_extra = self.format != "hugging_face"  # which NeMo needs itself
-        return [missing_package(self.format)] if needs_extra and not find_spec(self.format) else []
+        missing = [name for name in PACKAGES.get(self.format, ()) if not find_spec(name)]
+        return [missing_package(name, PACKAGES[self.format][0]) for name in missing[:1]]
 
     @rule
     def format_problems(self) -> list[str]:
@@ -64,6 +73,21 @@ class ExportSettings:
             for key, formats in ONLY_FOR.items()
             if (value := getattr(self, key)) != getattr(ExportSettings, key) and self.format not in formats
         ]
+
+    @rule
+    def browser_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the page cannot follow."""
+        if self.format != "browser":
+            return []
+        problems = []
+        if self.quantization not in OF_BROWSERS:
+            allowed = " and ".join(OF_BROWSERS)
+            problems.append(f"quantization={self.quantization}: format=browser has only {allowed}.")
+        if self.node_modules is None:
+            problems.append(f"node_modules has no value: format=browser copies files that '{INSTALL}' writes there.")
+        else:
+            problems += library_problems(self.node_modules)
+        return problems
 
     @rule
     def output_problems(self) -> list[str]:
@@ -84,7 +108,7 @@ class ExportSettings:
     @rule
     def text_problems(self) -> list[str]:
         """Returns a sentence if NeMo tokenizes text as no tokenizer of Hugging Face does."""
-        if self.format != "hugging_face":
+        if self.format not in TOKENIZER_JSON:
             return []
         config = NemoArchive(self.model).config
         keys = ("src_language", "tgt_language")
@@ -94,6 +118,8 @@ class ExportSettings:
         if not moses or self.pretokenized:
             return []
         named = " and ".join(f"{key}={value}" for key, value in moses.items())
+        if self.format == "browser":
+            return [f"{named}: NeMo tokenizes text of this model with Moses, which the page cannot do."]
         return [
             f"{named}: NeMo tokenizes text of this model with Moses, which no tokenizer of Hugging Face does; set "
             "pretokenized=true to export a model for text that is tokenized already."
@@ -102,7 +128,7 @@ class ExportSettings:
     @rule
     def tokenizer_problems(self) -> list[str]:
         """Returns a sentence for each property of a tokenizer that Hugging Face's cannot have."""
-        if self.format != "hugging_face":
+        if self.format not in TOKENIZER_JSON:
             return []
         archive = NemoArchive(self.model)
         problems = []
@@ -110,7 +136,9 @@ class ExportSettings:
             for side in SIDES:
                 artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")
                 if artifact.startswith(ARTIFACT_PREFIX):  # the others are told by `model_problems`
-                    problems += tokenizer_problems(side, archive.extract_artifact(artifact, folder))
+                    path = archive.extract_artifact(artifact, folder)
+                    problems += tokenizer_problems(side, path)
+                    problems += normalizer_problems(side, path) if self.format == "browser" else []
         return problems
 
     @rule
@@ -130,6 +158,6 @@ class ExportSettings:
         ]
 
 
-def missing_package(name: str) -> str:
-    """Returns a sentence that says how to install an optional package. The extra has the same name."""
-    return f"{name} is not installed: pip install 'nemo_distill[{name}]'."
+def missing_package(name: str, extra: str = "") -> str:
+    """Returns a sentence that says how to install an optional package. By default, the extra has the same name."""
+    return f"{name} is not installed: pip install 'nemo_distill[{extra or name}]'."

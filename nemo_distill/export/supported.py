@@ -9,15 +9,19 @@ from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
 ACTIVATIONS = ("relu", "gelu")
 PRE_LN, ACTIVATION = ("pre_ln", False), ("hidden_act", "relu")  # keys with NeMo's defaults
 TOKENIZERS = (None, "sentencepiece", "yttm")
-SEARCHED = {"ctranslate2": "CTranslate2", "hugging_face": "Hugging Face"}  # formats with a search, by their names
+SEARCHED = {
+    "ctranslate2": "CTranslate2",
+    "hugging_face": "Hugging Face",
+    "browser": "transformers.js",
+}  # formats with a search, by their names
 
 
 def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
     """Returns the reasons why a model of this config cannot be exported to `format`, one sentence each.
 
     Args:
-        format: `ctranslate2`, `hugging_face` or `onnx`. For ONNX, the user runs the search, so fewer restrictions
-            apply.
+        format: `ctranslate2`, `hugging_face`, `browser` or `onnx`. For ONNX, the user runs the search, so fewer
+            restrictions apply.
     """
     target = str(config.get("target", ""))
     problems = []
@@ -28,8 +32,8 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
         problems += _tokenizer_problems(side, config.get(f"{side}_tokenizer") or {})
     if format in SEARCHED:
         problems += _searched_problems(config, SEARCHED[format])
-    if format == "hugging_face":
-        problems += _hugging_face_problems(config)
+    if format in ("hugging_face", "browser"):
+        problems += _hugging_face_problems(config, format)
     return problems
 
 
@@ -70,14 +74,14 @@ def _searched_problems(config: Mapping[str, Any], name: str) -> Iterator[str]:
         yield f"head.log_softmax=false: {name} needs log-probabilities; it must be true."
 
 
-def _hugging_face_problems(config: Mapping[str, Any]) -> Iterator[str]:
+def _hugging_face_problems(config: Mapping[str, Any], format: str) -> Iterator[str]:
     """Yields what neither mBART, which is pre-LN, nor BART, which is post-LN, can express."""
     stacks = {side: config.get(side) or {} for side in SIDES}
     pre_ln, activations = ([stack.get(*key) for stack in stacks.values()] for key in (PRE_LN, ACTIVATION))
     if pre_ln[0] != pre_ln[1]:
         yield (
             f"encoder.pre_ln={pre_ln[0]} and decoder.pre_ln={pre_ln[1]}: mBART needs both true, BART both false; "
-            "format=hugging_face has nothing else."
+            f"format={format} has nothing else."
         )
     for side, stack in stacks.items():
         if stack.get("pre_ln") and not stack.get("pre_ln_final_layer_norm", True):

@@ -1,4 +1,3 @@
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,10 +13,9 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
+from tests.browsing import BROWSER
 from tests.conftest import SCRIPTS
 from tests.examples.bad_files import MODEL, write_nemo
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Saying:

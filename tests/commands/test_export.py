@@ -12,6 +12,7 @@ from nemo_distill.decoding import aligned_text
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
+from tests.browsing import write_node_modules
 from tests.conftest import SCRIPTS, reversing_sentences
 
 GREEDY = SearchSettings(beam_size=1, length_penalty=0.0)
@@ -51,8 +52,10 @@ def test_both_scores_are_recorded_with_their_signatures(trained_path, text, tmp_
     assert f"{quality.scores['export'].value:.2f}" in capsys.readouterr().out
 
 
-def test_an_export_for_hugging_face_is_measured_by_its_own_search(trained_path, text, tmp_path):
-    main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", "format=hugging_face", *development(text)))
+@pytest.mark.parametrize("format", ["hugging_face", "browser"])
+def test_an_export_is_measured_by_its_own_search_or_graphs(format, trained_path, text, tmp_path):
+    keys = [f"node_modules={write_node_modules(tmp_path / 'node_modules')}"] if format == "browser" else []
+    main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", f"format={format}", *keys, *development(text)))
     scores = ExportRecord.read(tmp_path / "out").quality.scores
     assert abs(scores["float32"].value - scores["export"].value) <= 0.3
 

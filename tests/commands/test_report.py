@@ -12,9 +12,8 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.sections import render_page
 from nemo_distill.text import languages
+from tests.browsing import BROWSER
 from tests.conftest import SCRIPTS
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 def config(*overrides):

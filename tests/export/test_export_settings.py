@@ -101,7 +101,7 @@ def test_all_reasons_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, hugging_face, onnx."),
+        ({"format": "tensorrt"}, "format=tensorrt: must be one of ctranslate2, hugging_face, onnx, browser."),
         ({"quantization": "int4"}, "quantization=int4: must be one of float32,"),
         ({"max_positions": 2}, "max_positions=2: must be null or a whole number of at least 3."),
         ({"max_positions": "all"}, "max_positions=all: must be null or a whole number of at least 3."),
