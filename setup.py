@@ -34,7 +34,7 @@ setup(
         "demo": ["flask>=3", "waitress>=3"],
         "ctranslate2": ["ctranslate2>=4.6,<5"],
         "shortlist": ["eflomal>=2,<3"],  # a command under the GPL-3; pip compiles it
-        "onnx": ["onnx>=1.15", "onnxruntime>=1.19"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],
         "nlp": ["nemo_toolkit[nlp]>=2.4,<2.5"],
         # No extra for COMET: unbabel-comet wants protobuf<5 and torchmetrics<0.11, NeMo newer ones. evaluate.py has it
         # run by the Python of another environment.
