@@ -37,4 +37,4 @@ def main(cfg: DictConfig) -> None:
         evaluation = evaluation_of(config).run()
         print_evaluation(evaluation, folder / "evaluation")
         if config.report and not _report_problems(config.report):
-            write_report(ReportConfig(folder, folder / "evaluation", folder / "report"))
+            write_report(ReportConfig(runs=folder, evaluation=folder / "evaluation", output_dir=folder / "report"))

@@ -74,12 +74,17 @@ def section(cls: type[Section]) -> type[Section]:
 
 def _raise_in_words(section_class: Any) -> None:
     """Makes the constructor of a section raise our sentences. What reads a configuration does not call it."""
-    make, names = section_class.__init__, [field.name for field in fields(section_class) if not field.kw_only]
+    # Optional keys have no order, which a new key would change.
+    keys = section_class.__pydantic_fields__.items()
+    names = [name for name, field in keys if field.is_required() and not field.kw_only]
+    make = section_class.__init__
 
     @wraps(make)
     def make_or_tell(made: Any, /, *values: Any, **named: Any) -> None:
         if len(values) > len(names):
-            raise TypeError(f"{section_class.__name__} has {len(names)} keys in order, and {len(values)} values")
+            raise TypeError(
+                f"{section_class.__name__}: {len(values)} values have no key, and at most {len(names)} may"
+            )
         first = dict(zip(names, values))
         try:
             make(made, **first, **named)

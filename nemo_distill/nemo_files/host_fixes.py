@@ -58,7 +58,12 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
         dataset: Any, src_ids: list, tgt_ids: list, max_tokens: int, min_tokens: int, max_tokens_diff: int,
         max_tokens_ratio: float,
     ) -> tuple[list, list]:  # fmt: skip
-        limits = PairLimits(True, max_tokens, min_tokens, max_tokens_diff, max_tokens_ratio)
+        limits = PairLimits(
+            max_seq_length=max_tokens,
+            min_seq_length=min_tokens,
+            max_seq_length_diff=max_tokens_diff,
+            max_seq_length_ratio=max_tokens_ratio,
+        )
         texts = [dataset.dataset_src, dataset.dataset_tgt]
         lengths = [np.fromiter(map(len, ids), np.int64, len(ids)) for ids in (src_ids, tgt_ids)]
         for text, side in zip(texts, lengths):

@@ -140,7 +140,7 @@ def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
     monkeypatch.setattr(evaluation_module, "comet_scores", comet_scores)
     for some in ([override for override in overrides if "small" not in override], overrides):
         job = evaluation_job(config(*some))
-        job = replace(job, settings=replace(job.settings, comet=CometSettings(str(folder / "model.ckpt"))))
+        job = replace(job, settings=replace(job.settings, comet=CometSettings(checkpoint=str(folder / "model.ckpt"))))
         scores = job.run()["test_sets"]["mine"]["scores"]
     assert asked == [["teacher", "raw_seed0", "raw_seed1"], ["small"]]
     assert scores["small"] == record["test_sets"]["mine"]["scores"]["small"] | {"COMET": asdict(Score(0.5, "comet"))}

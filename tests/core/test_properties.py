@@ -52,7 +52,7 @@ def test_any_value_is_a_schedule_of_allowed_numbers_or_a_sentence(value, step):
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9), st.integers(1, 10**6), st.sampled_from(KINDS), st.integers(0, 2 * 10**6))
 def test_a_schedule_stays_between_its_ends_and_reaches_both(start, end, steps, kind, step):
-    schedule = Schedule(kind, start) if kind == "constant" else Schedule(kind, start, end, steps)
+    schedule = Schedule(kind, start) if kind == "constant" else Schedule(kind, start, end=end, steps=steps)
     last = start if kind == "constant" else end
     assert schedule.at(0) == pytest.approx(start) and schedule.at(steps) == pytest.approx(last)
     assert min(start, last) - 1e-6 <= schedule.at(step) <= max(start, last) * (1 + 1e-9) + 1e-6

@@ -32,7 +32,7 @@ def checkpoint(tmp_path, monkeypatch):
 
 
 def test_every_system_gets_a_score_and_a_signature(checkpoint):
-    settings = CometSettings(str(checkpoint))
+    settings = CometSettings(checkpoint=str(checkpoint))
     assert settings.problems() == []
     scores = comet_scores(settings, ["a", "b"], {"good": ["x", "z"], "bad": ["x", "y"]}, ["x", "z"])
     assert {name: score.value for name, score in scores.items()} == {"good": 1.0, "bad": 0.5}
@@ -43,10 +43,10 @@ def test_every_system_gets_a_score_and_a_signature(checkpoint):
 def test_what_comet_says_when_it_fails_is_told(checkpoint):
     checkpoint.write_text("other weights")
     with pytest.raises(DataError, match="(?s)ended with an error:.*cannot be loaded"):
-        comet_scores(CometSettings(str(checkpoint)), ["a"], {"good": ["x"]}, ["x"])
+        comet_scores(CometSettings(checkpoint=str(checkpoint)), ["a"], {"good": ["x"]}, ["x"])
 
 
 def test_what_is_missing_is_told_and_nothing_is_asked_of_who_wants_no_comet(tmp_path):
-    problems = CometSettings(str(tmp_path / "none.ckpt"), python=str(tmp_path / "python")).problems()
+    problems = CometSettings(checkpoint=str(tmp_path / "none.ckpt"), python=str(tmp_path / "python")).problems()
     assert "does not exist" in problems[0] and "pip install unbabel-comet" in problems[1]
     assert CometSettings().problems() == []

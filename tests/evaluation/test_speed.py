@@ -11,7 +11,9 @@ LINES = ["eins zwei.", "drei"] * 3
 def test_every_system_is_measured_in_a_process_of_its_own(tmp_path):
     systems = [FakeSystem(name, tmp_path, "nemo_distill") for name in ("a", "b")]
     ours = b"x" * 600_000_000  # must not be counted as theirs
-    speeds = measure(systems, LINES, SpeedSettings(4, 2, 2), SearchSettings(), "cpu", threads=1)
+    speeds = measure(
+        systems, LINES, SpeedSettings(sentences=4, latency_sentences=2, rounds=2), SearchSettings(), "cpu", threads=1
+    )
     assert len(speeds) == 2
     for speed in speeds:
         assert all(value > 0 for value in asdict(speed).values())

@@ -64,10 +64,10 @@ texts = st.lists(words, max_size=5).map(" ".join)
 pairs = st.builds(Pair, texts, texts, st.booleans(), st.booleans())
 settings = st.builds(
     FilterSettings,
-    *[st.booleans()] * 4,
-    st.none() | st.floats(1, 5),
-    st.none() | st.integers(1, 5),
-    st.none() | st.floats(0.01, 0.99),
+    **dict.fromkeys(("empty", "identical", "unfinished", "source_cut"), st.booleans()),
+    length_ratio=st.none() | st.floats(1, 5),
+    repetitions=st.none() | st.integers(1, 5),
+    untranslated=st.none() | st.floats(0.01, 0.99),
     duplicates=st.booleans(),
     score_quantile=st.none() | st.floats(0.01, 0.99),
     reverse_score_quantile=st.none(),

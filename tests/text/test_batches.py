@@ -30,7 +30,9 @@ def test_pairs_with_words_are_dropped_as_by_nemo(pairs, longest, shortest, diffe
     expected, _ = nemos().clean_src_and_target(*sides, longest, shortest, difference, ratio)
     lengths = np.array(pairs, np.int32).reshape(-1, 2).T
     dropped = Counter()
-    kept = PairLimits(True, longest, shortest, difference, ratio).keeps(*lengths, dropped)
+    names = ("max_seq_length", "min_seq_length", "max_seq_length_diff", "max_seq_length_ratio")
+    limits = PairLimits(**dict(zip(names, (longest, shortest, difference, ratio))))
+    kept = limits.keeps(*lengths, dropped)
     assert np.flatnonzero(kept).tolist() == [ids[0] for ids in expected]
     assert dropped.total() == len(pairs) - len(expected)
 

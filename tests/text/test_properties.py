@@ -30,7 +30,10 @@ raw_lines = st.lists(
 )
 contents = st.binary(max_size=60) | st.builds(lambda lines, end: b"\n".join(lines) + end, raw_lines, st.just(b"\n"))
 policies = st.builds(
-    LinePolicy, st.integers(1, 9), st.sampled_from(["skip", "replace"]), st.sampled_from(["skip", "clean"])
+    LinePolicy,
+    max_characters=st.integers(1, 9),
+    invalid_utf8=st.sampled_from(["skip", "replace"]),
+    control_characters=st.sampled_from(["skip", "clean"]),
 )
 
 
@@ -165,7 +168,7 @@ def write(folder, corpora, seed, lines, stop=None):
         for path in paths:
             path.write_text("".join(f"{name} {number}\n" for number in range(count)))
         described[name] = Corpus([paths[0]], [paths[1]], share, fraction)
-    mix = Mix(described, Path(folder) / "mixed", LinePolicy(50, "skip", "clean"), seed, lines)
+    mix = Mix(described, Path(folder) / "mixed", LinePolicy(max_characters=50), seed, lines)
 
     def on_line(number, _):
         if number == stop:
