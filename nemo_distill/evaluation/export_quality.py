@@ -89,16 +89,12 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
 
 def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Callable[[], Engine]]:
     """Returns what translates, by the names of the scores."""
-    if record.format == "hugging_face":
-        return {
-            FLOAT32: lambda: load_engine("nemo_distill", [model]),
-            EXPORT: lambda: load_engine("hugging_face", [folder]),
-        }
-    if record.format == "browser":
-        return {
-            FLOAT32: lambda: load_engine("nemo_distill", [model]),
-            EXPORT: lambda: _browser_engine(model, folder, record),
-        }
+    others: dict[str, Callable[[], Engine]] = {
+        "hugging_face": lambda: load_engine("hugging_face", [folder]),
+        "browser": lambda: _browser_engine(model, folder, record),
+    }
+    if record.format in others:
+        return {FLOAT32: lambda: load_engine("nemo_distill", [model]), EXPORT: others[record.format]}
     with_shortlist = {
         f"shortlist, batches of {size}": partial(CTranslate2Engine, folder, sentences_in_batch=size)
         for size in BATCHES

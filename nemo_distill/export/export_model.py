@@ -12,7 +12,8 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import broken_rules
 from nemo_distill.export.browser_page import npm_versions, write_page
 from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
-from nemo_distill.export.settings import TOKENIZER_JSON, ExportSettings
+from nemo_distill.export.settings import ExportSettings
+from nemo_distill.export.supported import OF_HUGGING_FACE
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
@@ -129,7 +130,7 @@ def _positions(config: dict[str, Any], settings: ExportSettings) -> dict[str, in
     own = {side: config[side].get("max_sequence_length", 512) for side in SIDES}
     if settings.max_positions:
         return dict.fromkeys(SIDES, settings.max_positions)
-    if settings.format not in TOKENIZER_JSON:
+    if settings.format not in OF_HUGGING_FACE:
         return own
     learned = [own[side] for side in SIDES if config[side].get("learn_positional_encodings")]
     return dict.fromkeys(SIDES, min(learned or [max(own.values())]))

@@ -12,7 +12,7 @@ from nemo_distill.export.browser_page import INSTALL, library_problems, normaliz
 from nemo_distill.export.browser_page import QUANTIZATIONS as OF_BROWSERS
 from nemo_distill.export.hugging_face_tokenizer import tokenizer_problems
 from nemo_distill.export.record import RECORD_NAME
-from nemo_distill.export.supported import unsupported
+from nemo_distill.export.supported import OF_HUGGING_FACE, unsupported
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive, NemoFile
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import UserPath
@@ -27,7 +27,6 @@ ONLY_FOR = {  # formats by the keys that others do not have
     "pretokenized": ["hugging_face"],
     "node_modules": ["browser"],
 }
-TOKENIZER_JSON = ("hugging_face", "browser")  # formats whose tokenizer is one of Hugging Face's
 PACKAGES = {"ctranslate2": ["ctranslate2"], "onnx": ["onnx"], "browser": ["onnx", "onnxruntime"]}  # of extras
 
 
@@ -108,7 +107,7 @@ class ExportSettings:
     @rule
     def text_problems(self) -> list[str]:
         """Returns a sentence if NeMo tokenizes text as no tokenizer of Hugging Face does."""
-        if self.format not in TOKENIZER_JSON:
+        if self.format not in OF_HUGGING_FACE:
             return []
         config = NemoArchive(self.model).config
         keys = ("src_language", "tgt_language")
@@ -128,7 +127,7 @@ class ExportSettings:
     @rule
     def tokenizer_problems(self) -> list[str]:
         """Returns a sentence for each property of a tokenizer that Hugging Face's cannot have."""
-        if self.format not in TOKENIZER_JSON:
+        if self.format not in OF_HUGGING_FACE:
             return []
         archive = NemoArchive(self.model)
         problems = []

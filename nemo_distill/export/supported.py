@@ -9,6 +9,7 @@ from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
 ACTIVATIONS = ("relu", "gelu")
 PRE_LN, ACTIVATION = ("pre_ln", False), ("hidden_act", "relu")  # keys with NeMo's defaults
 TOKENIZERS = (None, "sentencepiece", "yttm")
+OF_HUGGING_FACE = ("hugging_face", "browser")  # formats with a model and a tokenizer of Hugging Face's
 SEARCHED = {
     "ctranslate2": "CTranslate2",
     "hugging_face": "Hugging Face",
@@ -32,7 +33,7 @@ def unsupported(config: Mapping[str, Any], format: str) -> list[str]:
         problems += _tokenizer_problems(side, config.get(f"{side}_tokenizer") or {})
     if format in SEARCHED:
         problems += _searched_problems(config, SEARCHED[format])
-    if format in ("hugging_face", "browser"):
+    if format in OF_HUGGING_FACE:
         problems += _hugging_face_problems(config, format)
     return problems
 
