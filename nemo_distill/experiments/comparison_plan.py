@@ -119,8 +119,8 @@ def _texts(value: Any) -> Iterator[str]:
 def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
     """Yields the steps in order: the teacher, then for each seed all of `config.baselines` and of `config.methods`.
 
-    Models that `config.one_seed` names have the first seed alone, and come last. The reverse model and each of
-    `config.labels` and `config.caches` come before the first step that reads what they make.
+    Models that `config.one_seed` names have the first seed alone, and come last. But every step comes before the first
+    one that reads what it makes: the reverse model, each of `config.labels` and `config.caches`, and such models.
     """
     earlier: list[Step] = []
     for step in _steps(config):
@@ -134,31 +134,39 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
     teacher = _teacher(config)
     yield teacher
     (model,) = teacher.made
-    preparations = [] if config.reverse is None else [_reverse(config, config.reverse)]
-    preparations += [_labels(config, name, model) for name in config.labels]
-    preparations += [_cache(config, name, model) for name in config.caches]
+    optional = [] if config.reverse is None else [_reverse(config, config.reverse)]
+    optional += [_labels(config, name, model) for name in config.labels]
+    optional += [_cache(config, name, model) for name in config.caches]
+    groups = (*config.baselines, *config.methods)
+    once = [_student(config, group, config.seeds[0], model) for group in groups if group in config.one_seed]
+    optional += once
+    for seed in config.seeds:
+        for group in (group for group in groups if group not in config.one_seed):
+            step = _student(config, group, seed, model)
+            yield from _needed(step, optional)
+            yield step
+    while left := next((step for step in optional if step in once), None):
+        optional.remove(left)
+        yield from _needed(left, optional)
+        yield left
+
+
+def _needed(step: Step, optional: list[Step]) -> Iterator[Step]:
+    """Yields those of the optional steps that a step needs, in order, and removes them from the list."""
+    while needed := next((one for one in optional if one.is_named_in(step.overrides)), None):
+        optional.remove(needed)
+        yield from _needed(needed, optional)
+        yield needed
+
+
+def _student(config: ComparisonConfig, group: str, seed: int, teacher: Path) -> Step:
+    """The training of a baseline or of a method."""
+    if group in config.methods:
+        shared = [*_shared_overrides(config), *config.students, _from_teacher(teacher)]
+        return _training(config, group, seed, "distill", with_length(config, shared, config.methods[group]))
     job, first, alone = _alone(config)
-    once = set(config.one_seed)
-    several = {*config.baselines, *config.methods} - once
-    for seed, groups in [*((seed, several) for seed in config.seeds), (config.seeds[0], once)]:
-        for group in (group for group in config.baselines if group in groups):
-            shared = [*first, *_shared_overrides(config), *alone, *config.students]
-            overrides = with_length(config, shared, config.baselines[group])
-            yield from _needed(overrides, preparations)
-            yield _training(config, group, seed, job, overrides)
-        for group in (group for group in config.methods if group in groups):
-            shared = [*_shared_overrides(config), *config.students, _from_teacher(model)]
-            overrides = with_length(config, shared, config.methods[group])
-            yield from _needed(overrides, preparations)
-            yield _training(config, group, seed, "distill", overrides)
-
-
-def _needed(overrides: Sequence[str], preparations: list[Step]) -> Iterator[Step]:
-    """Yields the preparations that a step needs, in order, and removes them from the list."""
-    while preparation := next((one for one in preparations if one.is_named_in(overrides)), None):
-        preparations.remove(preparation)
-        yield from _needed(preparation.overrides, preparations)
-        yield preparation
+    shared = [*first, *_shared_overrides(config), *alone, *config.students]
+    return _training(config, group, seed, job, with_length(config, shared, config.baselines[group]))
 
 
 def _teacher(config: ComparisonConfig) -> Step:
@@ -205,7 +213,9 @@ def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Step:
     folder = Path(config.output_dir) / f"labels_{name}"
     given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *config.labels[name]]
     values = dict(map(parsed, given))
-    made = [Path(values["output_dir"]) / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
+    written = Path(values["output_dir"])
+    made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
+    made += [folder] if written == folder else []  # others select from the translations in that folder
     return Step(Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None), given, made)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from study import check_study, read_study
+from study import StudyConfig, check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.experiments.comparison_plan import plan_runs
@@ -32,7 +32,7 @@ RECORD = {
 
 
 def page(**scores):
-    return study_markdown(EXPERIMENTS, results(**scores), "What was done.")
+    return study_markdown(EXPERIMENTS, results(**scores), "What was done.", "A study")
 
 
 def results(teacher_size=1000, **scores):
@@ -72,9 +72,19 @@ def test_of_several_test_sets_the_mean_counts():
     evaluation = results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
     news = results(teacher=[20], slim=[10, 11], cool=[20, 21], hot=[0, 0])["test_sets"]["test"]
     news["scores"]["teacher"]["BLEU"]["signature"] = "v:2"
-    text = study_markdown(EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.")
+    text = study_markdown(EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.", "A study")
     assert "| slim | 25.50 ± 0.71 (+10.00) | 5.00 ± 0.00 (−10.50) |" in text
     assert "Teacher: 30.00 BLEU" in text and "`v:1`, `v:2`" in text
+
+
+def test_other_metrics_have_a_column_and_a_mark_where_they_selected_labels():
+    evaluation = results(teacher=[40], slim=[20], cool=[30, 31], hot=[10])
+    for name, found in evaluation["test_sets"]["test"]["scores"].items():
+        found["chrF"] = {"value": 2 * found["BLEU"]["value"], "signature": "v:2"}
+        evaluation["systems"][name] |= {"selected_by": ["chrf"]} if name.startswith("cool") else {}
+    text = study_markdown(EXPERIMENTS, evaluation, "Done.", "A study")
+    assert "| model | BLEU | chrF | seeds |" in text and "| slim | 20.00 | 40.00 | 1 |" in text
+    assert "| cool | 30.50 ± 0.71 | 61.00 ± 1.41† | 2 | +10.00 over slim |" in text and "`v:1`, `v:2`" in text
 
 
 def test_gains_are_over_the_baseline_of_the_same_seeds():
@@ -87,16 +97,16 @@ def test_gains_are_over_the_best_baseline_or_over_what_an_experiment_names():
     scores = {"teacher": [40], "strong": [28, 24], "slim": [20, 26], "cool": [30, 31], "hot": [10, 11]}
     assert "| cool | 30.50 ± 0.71 | 2 | +4.50 over strong | +17.3 % |" in page(**scores)
     sizes = EXPERIMENTS["sizes"] | {"over": {"cool": "hot"}, "rows": ["cool", "hot"]}
-    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "")
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes}, results(**scores), "", "")
     assert "| cool | 30.50 ± 0.71 | 2 | +20.00 over hot | +190.5 % |" in text
     assert "| hot | 10.50 ± 0.71 | 2 | −15.50 over strong |" in text
-    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "")
+    text = study_markdown(EXPERIMENTS | {"sizes": sizes | {"over": {"hot": None}}}, results(**scores), "", "")
     assert "| hot | 10.50 ± 0.71 | 2 |  |  | 100 |" in text
 
 
 def test_a_teacher_of_the_students_size_is_no_baseline():
     same = results(teacher_size=100, teacher=[40.0], cool=[30.0])
-    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "")
+    assert "| cool | 30.00 | 1 |  |  | 100 | 1.0x |" in study_markdown(EXPERIMENTS, same, "", "")
 
 
 def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
@@ -106,7 +116,7 @@ def test_a_baseline_that_scores_nothing_has_gains_without_a_percentage():
 def test_a_teacher_in_a_claim_counts_with_every_seed():
     claims = {"The student passes its teacher.": [{"plus": "cool", "minus": "teacher", "above": 0}]}
     experiments = {"heat": EXPERIMENTS["heat"] | {"claims": claims}}
-    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "")
+    text = study_markdown(experiments, results(teacher=[40], cool=[41, 41.2, 41.1]), "", "")
     assert "| **holds** | cool − teacher = +1.10 ± 0.17, claimed above 0: holds |" in text
 
 
@@ -114,7 +124,8 @@ def test_the_published_page_is_what_its_scores_give():
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose("study", ["corpus.folder=multi30k"])
     evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
-    text = study_markdown(OmegaConf.to_container(study.experiments, resolve=True), evaluation, study.introduction)
+    experiments = OmegaConf.to_container(study.experiments, resolve=True)
+    text = study_markdown(experiments, evaluation, study.introduction, StudyConfig.title)
     pages = [page.split("\n\n") for page in (text, (DOCS / "study.md").read_text())]
     made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
     assert made == published
@@ -145,7 +156,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
-@pytest.mark.parametrize("name", ["study", "study_real"])
+@pytest.mark.parametrize("name", ["study", "study_more", "study_real"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose(name, ["corpus.folder=text"])

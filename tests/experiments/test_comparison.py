@@ -108,6 +108,24 @@ def test_some_models_have_one_seed_alone_and_come_last(demo):
     assert folders == ["teacher", "slim_seed0", "hot_seed0", "slim_seed1", "hot_seed1", "wide_seed0", "cold_seed0"]
 
 
+def test_a_model_of_one_seed_comes_before_what_reads_it(demo):
+    demo = OmegaConf.merge(OmegaConf.create({"one_seed": ["second", "cold"]}), demo)
+    demo.baselines = {"second": [], "cold": []}
+    demo.labels = {
+        "first": ["source=train.de"],
+        "other": ["source=train.de", "model=${output_dir}/second_seed0/model.nemo"],
+        "both": ["source=train.de", "more_labels=[${output_dir}/labels_first,${output_dir}/labels_other]"],
+    }
+    demo.methods = {"mixed": ["model.distillation.mix.corpora.pseudo.source=${output_dir}/labels_both/pseudo.src"]}
+    runs = list(plan_runs(demo))
+    assert [run.folder.name for run in runs] == [
+        "teacher", "labels_first", "second_seed0", "labels_other", "labels_both", "mixed_seed0", "mixed_seed1",
+        "cold_seed0",
+    ]  # fmt: skip
+    (both,) = (run for run in runs if run.folder.name == "labels_both")
+    assert [run.folder.name for run in both.needs] == ["teacher", "labels_first", "labels_other"]
+
+
 def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
     demo.labels = {
         "train": ["source=train.de"],
@@ -124,7 +142,7 @@ def test_labels_come_once_and_before_the_first_method_that_reads_them(demo):
     }
     runs = list(plan_runs(demo))
     assert [run.folder.name for run in runs if not run.folder.name.endswith("seed1")] == [
-        "teacher", "baseline_seed0", "plain_seed0", "labels_near", "near_seed0", "labels_train", "hybrid_seed0",
+        "teacher", "baseline_seed0", "plain_seed0", "labels_train", "labels_near", "near_seed0", "hybrid_seed0",
         "labels_second", "second_seed0",
     ]  # fmt: skip
     assert sum(run.model_path is None for run in runs) == 3
@@ -515,7 +533,8 @@ def test_each_step_needs_what_it_names(demo):
         ("a.source=[other.src,{output}/labels_train/pseudo.src]", True),
         ("+a={{source: {output}/labels_train/pseudo.src, share: 1}}", True),
         ("a.source={output}/labels_train/pseudo.src.gz", False),
-        ("a.source={output}/labels_train", False),
+        ("a.folders=[{output}/labels_train]", True),
+        ("a.source={output}/labels", False),
         ("a.source=/elsewhere{output}/labels_train/pseudo.src", False),
         ("a.title='text of {output}/labels_train/pseudo.src'", False),
     ],

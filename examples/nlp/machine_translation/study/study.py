@@ -25,6 +25,8 @@ class StudyConfig(ComparisonConfig):
 
     experiments: dict[str, Any] = Field(kw_only=True)
     """The tables of the page, with the models and the claims of each."""
+    title: str = "The study, repeated at a small scale"
+    """Of the page."""
     introduction: str = ""
     """Of the page, as Markdown."""
     repeated: Literal["claimed", "all"] = "claimed"
@@ -45,7 +47,7 @@ def main(cfg: DictConfig) -> None:
         if not config.report_only:
             do_steps(config)
         evaluation = evaluation_of(config).run()
-        page = study_markdown(config.experiments, evaluation, config.introduction)
+        page = study_markdown(config.experiments, evaluation, config.introduction, config.title)
         plots = {f"{plot.name}.png": plot.png for plot in study_plots(config.experiments, evaluation)}
         for name, content in {**plots, "study.md": page.encode()}.items():
             with whole_file(Path(config.output_dir) / name) as file:

@@ -6,13 +6,14 @@ from typing import Any
 
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
+from nemo_distill.evaluation.likeness import marked
 from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
 from nemo_distill.report.plots import Plot, line_plot
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
 METRIC = "BLEU"
-COLUMNS = ("model", "BLEU", "seeds", "over its baseline", "relative", "parameters", "compression")
+COLUMNS = ("seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
 A claim holds if each of its differences is significantly above its limit ({CONFIDENCE:.0%}, one-sided, each tested by
@@ -68,7 +69,9 @@ def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> li
     return [name for name in names if name not in claimed]
 
 
-def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any], introduction: str) -> str:
+def study_markdown(
+    experiments: Mapping[str, Any], evaluation: Mapping[str, Any], introduction: str, title: str
+) -> str:
     """Returns a page: how it was made, the verdicts on all claims, and a section with a table for each experiment.
 
     Args:
@@ -76,10 +79,11 @@ def study_markdown(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]
         evaluation: of the models that have been trained, the teacher first; as in `evaluation.json`. Of
             several test sets, the mean of a model's scores counts.
         introduction: what was done, as Markdown.
+        title: of the page.
     """
     table = _StudyTable(evaluation)
     plotted = _plotted(experiments, table)
-    sections = ["# The study, repeated at a small scale", introduction.strip(), _provenance(evaluation)]
+    sections = [f"# {title}", introduction.strip(), _provenance(evaluation)]
     sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, table.scores)]
     sections += ["## All models", table.teacher_sentence]
     for key, experiment in experiments.items():
@@ -126,12 +130,16 @@ class _StudyTable:
     """
 
     def __init__(self, evaluation: Mapping[str, Any]):
-        by_set = {name: scores_by_group(evaluation, name, METRIC) for name in evaluation["test_sets"]}
-        self.systems = evaluation["systems"]
-        self.scores = _means_over_sets(list(by_set.values()))
+        self.systems, sets = evaluation["systems"], evaluation["test_sets"]
+        first, *_ = sets.values()
+        self.scores_by = {
+            metric: _means_over_sets([scores_by_group(evaluation, name, metric) for name in sets])
+            for metric in dict.fromkeys([METRIC, *next(iter(first["scores"].values()))])
+        }
+        self.scores = self.scores_by[METRIC]
         self.sizes = {system["group"]: system["parameters"] for system in self.systems.values()}
         self.teacher, *_ = self.scores
-        of_teacher = [found["scores"][self.teacher][METRIC] for found in evaluation["test_sets"].values()]
+        of_teacher = [found["scores"][self.teacher][metric] for found in sets.values() for metric in self.scores_by]
         self.signatures = list(dict.fromkeys(score["signature"] for score in of_teacher))
 
     @property
@@ -140,7 +148,7 @@ class _StudyTable:
         return f"Teacher: {_mean(self.scores[self.teacher].values())} BLEU, {self.sizes[self.teacher]:,} parameters."
 
     def of_rows(self, groups: Sequence[str], over: Over) -> str:
-        return markdown_table(COLUMNS, [self._row(group, over) for group in groups])
+        return markdown_table(["model", *self.scores_by, *COLUMNS], [self._row(group, over) for group in groups])
 
     def of_grid(self, grid: Mapping[str, Any], over: Over) -> str:
         gains = {group: self._gain(group, over) for groups in grid["rows"].values() for group in groups}
@@ -167,12 +175,16 @@ class _StudyTable:
 
     def _row(self, group: str, over: Over) -> list[str]:
         if group not in self.scores:
-            return [group, NOT_YET, *[""] * (len(COLUMNS) - 2)]
-        scores, size, gain = self.scores[group], self.sizes[group], self._gain(group, over)
+            return [group, NOT_YET, *[""] * (len(self.scores_by) - 1 + len(COLUMNS))]
+        size, gain = self.sizes[group], self._gain(group, over)
+        shown = [
+            marked(_mean(scores[group].values()), self.systems, metric, group)
+            for metric, scores in self.scores_by.items()
+        ]
         gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
         relative = f"{_signed(100 * gain.relative, 1)} %" if gain and gain.relative is not None else ""
         ratio = f"{self.sizes[self.teacher] / size:.1f}x"
-        return [group, _mean(scores.values()), str(len(scores)), gained, relative, f"{size:,}", ratio]
+        return [group, *shown, str(len(self.scores[group])), gained, relative, f"{size:,}", ratio]
 
     def _cell(self, group: str, gain: Gain | None) -> str:
         if group not in self.scores:
