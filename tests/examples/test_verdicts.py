@@ -72,7 +72,9 @@ def test_of_several_test_sets_the_mean_counts():
     evaluation = results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
     news = results(teacher=[20], slim=[10, 11], cool=[20, 21], hot=[0, 0])["test_sets"]["test"]
     news["scores"]["teacher"]["BLEU"]["signature"] = "v:2"
-    text = study_markdown(EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.", "A study")
+    text = study_markdown(
+        EXPERIMENTS, evaluation | {"test_sets": evaluation["test_sets"] | {"news": news}}, "Done.", "A study"
+    )
     assert "| slim | 25.50 ± 0.71 (+10.00) | 5.00 ± 0.00 (−10.50) |" in text
     assert "Teacher: 30.00 BLEU" in text and "`v:1`, `v:2`" in text
 
