@@ -48,7 +48,17 @@ SHOWN = [
 ]
 # Keys whose values in a file are more than defaults: the losses and corpora of a method, what a training writes down.
 OTHERWISE = {"aayn_base_distill": {"loss", "mix.made"}, "explain": {"train"}, "mix_corpora": {"corpora", "made"}}
-RECIPES = {"aayn_base", "console", "demo", "pipeline", "study", "study_models", "study_more", "study_real"}
+RECIPES = {
+    "aayn_base",
+    "console",
+    "demo",
+    "pipeline",
+    "pipeline_small",
+    "study",
+    "study_models",
+    "study_more",
+    "study_real",
+}
 
 
 def flat(values, prefix=""):

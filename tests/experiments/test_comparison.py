@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.jobs import CONF, JOBS
-from nemo_distill.commands.training_check import check_training
+from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments import comparison, comparison_plan
 from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute, take
@@ -277,6 +277,26 @@ def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher
             name: compose(JOBS[commands[name][3]].config, commands[name][4:]).model for name in ("baseline", "hybrid")
         }
     assert {name: model.label_smoothing for name, model in models.items()} == {"baseline": smoothing, "hybrid": 0.0}
+
+
+def test_the_trainings_of_the_small_pipeline_are_valid_jobs(corpus, teacher_path, tmp_path):
+    labels = tmp_path / "runs" / "labels_train"
+    labels.mkdir(parents=True)
+    for side, language in (("src", "de"), ("tgt", "en")):
+        (labels / f"pseudo.{side}").write_bytes((corpus / f"train.{language}").read_bytes())
+    given = [
+        f"corpus.folder={corpus}",
+        "corpus.source=de",
+        f"teacher={teacher_path}",
+        f"output_dir={tmp_path / 'runs'}",
+    ]
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("pipeline_small", given)
+        check_comparison(cfg)
+        runs = list(plan_runs(cfg))
+        assert [run.folder.name for run in runs] == ["teacher", "baseline_seed0", "labels_train", "hybrid_seed0"]
+        for run in (run for run in runs if run.model_path and run.arguments):
+            check_distillation_job(compose("aayn_base_distill", list(run.arguments[4:])))
 
 
 @pytest.mark.parametrize(
