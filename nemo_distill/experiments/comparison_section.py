@@ -168,7 +168,8 @@ class ComparisonConfig:
     vocab_size: int | None = Field(default=None, ge=1)
     """Vocabulary size of the shared tokenizer; required if the teacher is trained."""
     beam_size: int = Field(default=4, ge=1)
-    """Beam size of the translations that are scored; 1 is greedy search."""
+    """Beam size of the translations that are scored; 1 is greedy search. As in `evaluate`, there is no length penalty,
+    because engines differ in it, and exports would have no scores."""
     evaluation: ComparedEvaluation = Field(default_factory=ComparedEvaluation)
     """How the trained models are scored, compared and timed."""
     at_a_time: int = Field(default=1, ge=1)
@@ -179,7 +180,7 @@ class ComparisonConfig:
     @property
     def search(self) -> SearchSettings:
         """How the models search for the translations that are scored."""
-        return SearchSettings(beam_size=self.beam_size)
+        return SearchSettings(beam_size=self.beam_size, length_penalty=0.0)
 
     def problems(self) -> list[str]:
         """Returns a sentence for each rule that several keys break."""

@@ -187,7 +187,7 @@ def test_the_pipeline_leads_from_a_teacher_to_a_hybrid_student_and_goes_on_where
     back = f"+model.distillation.mix.corpora.back={{{', '.join(sides)}, share: 0.2, tag: BT}}"
     command = [
         "compare", "--config-name", "pipeline", f"teacher={teacher_path}", f"corpus.folder={corpus}",
-        f"corpus.monolingual={corpus}/test.de", f"output_dir={tmp_path}/runs", "beam_size=1", f"students={student}",
+        f"corpus.monolingual={corpus}/test.de", f"output_dir={tmp_path}/runs", "beam_size=2", f"students={student}",
         f"search={['search.max_delta=5', 'accelerator=cpu', *unfiltered]}",
         "~baselines.baseline", "~labels.second", "~methods.noisy",
         f"reverse={[*student, 'model.src_language=ignore', 'model.tgt_language=ignore']}", "+vocab_size=60",

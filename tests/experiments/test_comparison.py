@@ -591,6 +591,8 @@ def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles
     ]  # fmt: skip
     assert job.significance.baselines == ["baseline_seed0", "baseline_seed1"]
     assert job.folder == Path(demo.output_dir) / "evaluation" and job.search.beam_size == demo.beam_size
+    demo.beam_size = 4
+    assert evaluation_of(read_comparison(demo)).search.power_form_problems("an export") == []
     (one,) = job.sets
     assert (one.name, one.source.name, one.reference.name, one.language) == ("test", "test.de", "test.en", "en")
     failures = job.settings.failures
