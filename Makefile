@@ -1,9 +1,8 @@
 # `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
-# Errors only: most warnings are about pip's index and cache. Python compiles the modules that are imported; compiling all
-# of them takes pip half a minute more.
-PIP := $(BIN)/pip install -qq --no-compile --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
+# Errors only: most warnings are about pip's index and cache.
+PIP := $(BIN)/pip install -qq --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 
 .PHONY: demo test test-oldest test-newest javascript lint docs clean
 
