@@ -4,8 +4,6 @@ import errno
 import json
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +18,7 @@ from nemo_distill.commands.jobs import JOBS
 from nemo_distill.commands.training import plain_errors, resumes
 from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 TRAIN = """
 import os, signal, sys
@@ -49,6 +48,8 @@ NEVER = -1
 @pytest.fixture
 def train(corpus, teacher_path, tmp_path):
     """Trains in a process of its own, into a folder, and returns the process's exit code."""
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN, encoding="utf-8")
 
     def run(folder, *more, killed_at=NEVER, by=signal.SIGKILL):
         overrides = [
@@ -62,7 +63,7 @@ def train(corpus, teacher_path, tmp_path):
             f"+exp_manager.explicit_log_dir={folder}", "+exp_manager.resume_if_exists=true",
         ]  # fmt: skip
         arguments = [str(SCRIPTS / "conf"), str(tmp_path), str(killed_at), str(int(by)), *overrides, *more]
-        return subprocess.run([sys.executable, "-c", TRAIN, *arguments], capture_output=True, text=True)
+        return run_script(script, *arguments, cwd=tmp_path)
 
     return run
 

@@ -2,8 +2,6 @@
 
 import copy
 import itertools
-import subprocess
-import sys
 
 import lightning.pytorch as pl
 import pytest
@@ -16,6 +14,7 @@ from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.trainer.finite import FiniteTraining
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 TRAIN = """
 import sys
@@ -74,8 +73,8 @@ def train(config, tmp_path):
     (tmp_path / "train.py").write_text(TRAIN, encoding="utf-8")
 
     def run(devices, accumulate):
-        arguments = [sys.executable, str(tmp_path / "train.py"), str(tmp_path), str(devices), str(accumulate)]
-        result = subprocess.run(arguments, capture_output=True, text=True)
+        arguments = [str(tmp_path), str(devices), str(accumulate)]
+        result = run_script(tmp_path / "train.py", *arguments, cwd=tmp_path, devices=devices)
         assert result.returncode == 0, result.stderr
         return torch.load(tmp_path / f"result_{devices}_{accumulate}.pt")
 

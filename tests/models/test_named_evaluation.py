@@ -1,8 +1,6 @@
 """Scores of several sets by name, on one device without a process group and on two."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -13,6 +11,7 @@ from nemo_distill import DistillableMTEncDecModel
 from nemo_distill.models import named_evaluation
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, _gather, set_names
 from tests.conftest import tiny_config
+from tests.forked import run_script
 
 EVALUATE = """
 import json, os, sys
@@ -42,10 +41,10 @@ def config(corpus, tokenizer):
 
 
 def validate_on_two(cfg, folder):
-    path, script = folder / "model.yaml", folder / "evaluate.py"  # a file, because Lightning starts it once a device
+    path, script = folder / "model.yaml", folder / "evaluate.py"
     OmegaConf.save(cfg, path)
     script.write_text(EVALUATE, encoding="utf-8")
-    result = subprocess.run([sys.executable, str(script), str(path), str(folder)], capture_output=True, text=True)
+    result = run_script(script, str(path), str(folder), cwd=folder, devices=2)
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("SCORES")] or [result.stderr]
     return json.loads(line.removeprefix("SCORES "))
 
