@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-BEAM_SIZE, PAD, BOS, EOS = 4, 0, 1, 2
+BEAM_SIZE, PAD, BOS, EOS, POSITIONS = 4, 0, 1, 2, 512
 LATENCIES = 50  # sentences that are translated alone
 
 
@@ -62,9 +63,8 @@ def build_model(shape: Shape) -> SimpleNamespace:
     decoder = TransformerDecoderNM(**sizes).eval().requires_grad_(False)
     head = TokenClassifier(shape.width, shape.vocabulary).eval().requires_grad_(False)
     head.mlp.layer0.bias[[PAD, BOS, EOS]] = -1e4
-    return SimpleNamespace(
-        encoder=encoder, decoder=decoder, log_softmax=head, cfg=SimpleNamespace(encoder={}, decoder={})
-    )
+    cfg = SimpleNamespace(encoder=sizes, decoder=sizes)
+    return SimpleNamespace(encoder=encoder, decoder=decoder, log_softmax=head, cfg=cfg)
 
 
 def nemo_search(model: SimpleNamespace, shape: Shape, patched: bool) -> Callable:
@@ -118,14 +118,16 @@ def ctranslate2_search(
     model: SimpleNamespace, shape: Shape, quantization: str, folder: Path, threads: int
 ) -> Callable:
     """Returns CTranslate2's beam search in the same model."""
-    import ctranslate2
+    from ctranslate2.specs import transformer_spec
 
-    from nemo_distill.export.ctranslate2_model import NemoConverter, Vocabularies
+    from nemo_distill.decoding.ctranslate2_engine import load_translator
+    from nemo_distill.export.ctranslate2_model import SpecConverter, Vocabularies, decoder_spec, encoder_spec
 
     tokens = tuple(f"t{index}" for index in range(shape.vocabulary))
     names = Vocabularies(tokens, tokens, {"unk": tokens[3], "bos": tokens[BOS], "eos": tokens[EOS]})
-    NemoConverter(model, names, (512, 512)).convert(str(folder / quantization), quantization=quantization)
-    translator = ctranslate2.Translator(str(folder / quantization), inter_threads=threads, intra_threads=1)
+    spec = transformer_spec.TransformerSpec(encoder_spec(model, POSITIONS), decoder_spec(model, POSITIONS))
+    SpecConverter(spec, names).convert(str(folder / quantization), quantization=quantization)
+    translator = load_translator(folder / quantization, inter_threads=threads, intra_threads=1)
 
     def decode(src_ids):
         results = translator.translate_batch(
@@ -226,7 +228,7 @@ class NeMoInBatches:
         search = self.model.beam_search
         search.beam_size, search.len_pen, search.max_delta_len = settings.beam_size, 0.0, settings.max_delta
         order = sorted(range(len(lines)), key=lambda index: len(lines[index]))
-        translations = [None] * len(lines)
+        translations: list[Any] = [None] * len(lines)
         for start in range(0, len(lines), self.batch_size):
             batch = order[start : start + self.batch_size]
             for index, text in zip(batch, self.model.translate([lines[index] for index in batch])):
@@ -243,7 +245,7 @@ def compare_trained_model(path: str, source: str, reference: str) -> None:
 
     lines, references = (Path(file).read_text(encoding="utf-8").splitlines() for file in (source, reference))
     settings = SearchSettings(beam_size=BEAM_SIZE, length_penalty=0.0, max_delta=10)
-    nemo = load_engine("nemo", [path])
+    nemo: Any = load_engine("nemo", [path])
     engines = {
         "NeMo, one at a time": nemo,
         "NeMo, in batches of 32": NeMoInBatches(nemo.model),

@@ -7,6 +7,7 @@ import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -159,7 +160,7 @@ class CTranslate2Engine:
 
     def _load(self, **options: Any) -> Any:
         try:
-            return self._ctranslate2.Translator(str(self._folder), **{**self._options, **options})
+            return load_translator(self._folder, **{**self._options, **options})
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {error}."]) from error
 
@@ -283,6 +284,20 @@ def _read_record(folder: Path) -> ExportRecord:
 def _cores() -> int:
     """Returns OMP_NUM_THREADS (the outermost level of a list), or the number of cores this process may use."""
     return int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or len(os.sched_getaffinity(0)))
+
+
+def load_translator(folder: str | Path, **options: Any) -> Any:
+    """Returns CTranslate2's `Translator`, made in a thread of its own.
+
+    Its constructor sets OpenMP's number of threads in the thread that it runs in. In this one, PyTorch would compute
+    with `intra_threads` from then on.
+
+    Args:
+        folder: the exported folder.
+        options: further arguments of `Translator`.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_import_ctranslate2().Translator, str(folder), **options).result()
 
 
 def _import_ctranslate2() -> Any:

@@ -274,6 +274,17 @@ def test_serving_needs_no_nemo(exported):
     assert result.stdout.split("\n")[:2] == ["red sees dog the", "False False"], result.stderr
 
 
+def test_an_engine_leaves_torch_its_threads(exported, trained_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        CTranslate2Engine(exported)
+        CTranslate2Engine.from_nemo(trained_path).translate(["der Hund"], SUM)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_engine_from_a_nemo_leaves_nothing_behind(trained_path, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     engine = CTranslate2Engine.from_nemo(trained_path)
