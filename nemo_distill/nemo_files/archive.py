@@ -52,12 +52,12 @@ class NemoArchive:
 
     def _parse(self, content: bytes) -> DictConfig:
         try:
-            config = OmegaConf.create(yaml.load(content, Loader=yaml.CSafeLoader))
+            values = yaml.load(content, Loader=yaml.CSafeLoader)
         except yaml.YAMLError as error:
             raise ValueError(f"'{self.path}' is not opened: {' '.join(str(error).split())}") from error
-        if not isinstance(config, DictConfig):
+        if not isinstance(values, dict):
             raise ValueError(f"'{self.path}' is not a .nemo file: its {CONFIG_NAME} is not a mapping")
-        return config
+        return OmegaConf.create(values)
 
     def check_targets(self, own_classes: Collection[str] = ()) -> None:
         """Rejects a config that names classes or functions outside NeMo, unless the user trusts the file.

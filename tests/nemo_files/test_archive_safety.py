@@ -84,6 +84,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         (b"x" * (1 << 25), "its config is too large: 33,554,432 bytes"),
         (b"a: !!python/object/apply:os.mkdir [evil]\n", "could not determine a constructor"),
         (b"- a\n", "its model_config.yaml is not a mapping"),
+        (b"", "its model_config.yaml is not a mapping"),
     ],
 )
 def test_configs_that_could_do_harm_are_refused(tmp_path, monkeypatch, config, reason):
