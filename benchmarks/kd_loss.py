@@ -87,7 +87,7 @@ class Batch:
         return F.linear(self.states, self.weight, self.bias), teacher
 
 
-def matrix_products(batch: Batch) -> None:
+def matrix_products(batch: Batch) -> Any:
     """Both models' logits, and what a gradient of the logits means for the student's states and matrix."""
     import torch
 

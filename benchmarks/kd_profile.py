@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from decode import PAD, Shape, build_model, print_table
@@ -92,12 +93,12 @@ def run(form: Callable, shapes: tuple[Shape, Shape], steps: int) -> dict[str, fl
             watch = Stopwatch()  # the first step warms up
         with torch.no_grad():
             states = watch.time("teacher's encoder", lambda: encode(teacher))
-            theirs = watch.time("teacher's decoder", lambda states=states: decode(teacher, states))
+            theirs = watch.time("teacher's decoder", partial(decode, teacher, states))
         ours = watch.time("student", lambda: decode(student, encode(student)))
         cut = ours.detach().requires_grad_()
-        loss = watch.time("losses", lambda cut=cut, theirs=theirs: form(student, teacher, cut, theirs, labels))
+        loss = watch.time("losses", partial(form, student, teacher, cut, theirs, labels))
         watch.time("losses' backward pass", loss.backward)
-        watch.time("student's backward pass", lambda ours=ours, cut=cut: ours.backward(cut.grad))
+        watch.time("student's backward pass", partial(ours.backward, cut.grad))
         watch.time("optimizer", lambda: (optimizer.step(), optimizer.zero_grad()))
     return {name: seconds / steps for name, seconds in watch.seconds.items()}
 
@@ -116,7 +117,7 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     sentences, steps = (8, 3) if arguments.quick else (64, 5)
-    shapes = tuple(replace(shape, sentences=sentences) for shape in (TEACHER, STUDENT))
+    shapes = replace(TEACHER, sentences=sentences), replace(STUDENT, sentences=sentences)
     fused, usual = (run(form, shapes, steps) for form in (fused_form, usual_form))
     totals = {name: sum(seconds.values()) for name, seconds in (("fused", fused), ("usual", usual))}
     rows = [

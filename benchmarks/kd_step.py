@@ -226,7 +226,9 @@ def steps_of(folder: Path, sizes: Sizes, device: str, precision: str) -> dict[st
 def replaced_steps(folder: Path, sizes: Sizes, device: str, precision: str) -> dict[str, Callable[[], Any]]:
     """Returns the steps whose targets are replaced, and the online step, by name."""
     options = (folder, sizes, device, precision)
-    return {name: distillation(*options, more=more) for name, more in ({ONLINE: []} | REPLACED).items()}
+    return {ONLINE: distillation(*options)} | {
+        name: distillation(*options, more=more) for name, more in REPLACED.items()
+    }
 
 
 def print_times(exact: Mapping[str, float], half: Mapping[str, float], base: str) -> None:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -118,7 +118,7 @@ def arithmetic(pools: Sequence[Sequence[str]]) -> dict[str, float]:
     """Returns the seconds per 100,000 lines of the similarities alone, ours and fastchrf's, in this process."""
     from nemo_distill.pseudo_labels.similarity import similarities
 
-    ways = {
+    ways: dict[str, Callable[..., Any]] = {
         f"our {name}": lambda pool, weights=weights: similarities(pool, pool, weights)
         for name, weights in METRICS.items()
     }

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from nemo_distill.storage.files import whole_file
@@ -29,10 +30,12 @@ def measured(command: str) -> dict[str, str]:
     record = made_with("cpu", 0)
     print(f"\n{command}\n", flush=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # so that `python` is this one
-    shell = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "env": {**os.environ, "PATH": path}}
-    with subprocess.Popen(["bash", "-c", command], **shell) as process:
+    environment = {**os.environ, "PATH": path}
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         lines = []
-        for line in process.stdout:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             lines.append(line.rstrip())
     if process.returncode:
@@ -58,6 +61,10 @@ def renewed(block: re.Match[str], new: dict[str, str]) -> str:
     return block[1] + "\n\n".join(parts) + "\n" + block[4]
 
 
+def _renewed_if(command: str, new: dict[str, str], block: re.Match[str]) -> str:
+    return renewed(block, new) if block["command"] == command else block[0]
+
+
 def renew(page: Path, words: Sequence[str]) -> None:
     """Renews the blocks of a page whose command holds one of the words; all, where there are none."""
     text = page.read_text(encoding="utf-8")
@@ -67,7 +74,7 @@ def renew(page: Path, words: Sequence[str]) -> None:
         raise SystemExit(f"{page}: no block's command holds {' or '.join(words) or 'anything'}; there are {commands}.")
     for command in chosen:
         new = measured(command)
-        text = BLOCK.sub(lambda b, c=command, n=new: renewed(b, n) if b["command"] == c else b[0], text)
+        text = BLOCK.sub(partial(_renewed_if, command, new), text)
         with whole_file(page) as stream:
             stream.write(text.encode())
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ WORDS = 100  # of both languages
 BATCH = 250  # pairs that the cache's teacher sees, and a training reads, at a time
 SHARD = 5000  # lines or pairs; small, so that the least of SIZES fills two
 K = 8
+# All that is read of a teacher.
+TRANSLATOR = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
 
 
 class PeakMemory(threading.Thread):
@@ -58,7 +60,7 @@ def write_text(folder: Path, lines: int) -> None:
     """Writes parallel text, of which one pair in ten came before."""
     generator = random.Random(0)
     with (folder / "text.src").open("w") as source, (folder / "text.tgt").open("w") as target:
-        earlier = []
+        earlier: list[list[int]] = []
         for _ in range(lines):
             words = generator.choices(range(WORDS), k=generator.randint(5, 35))
             if earlier and generator.random() < 0.1:
@@ -72,7 +74,7 @@ def write_text(folder: Path, lines: int) -> None:
 class UpperCase:
     """An engine that costs nothing."""
 
-    def translate(self, lines: list[str], settings: Any) -> list[Any]:
+    def translate(self, lines: Sequence[str], settings: Any) -> list[Any]:
         from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 
         return [Translation((Hypothesis(line.upper(), -len(line) / 100),)) if line else EMPTY for line in lines]
@@ -148,7 +150,7 @@ class RandomTeacher:
                 src_ids, labels = sides
                 yield [src_ids, src_ids != 0, labels, labels != 0, labels]
 
-    def log_probs(self, batch: list[Any]) -> Any:
+    def log_probs(self, batch: Sequence[Any]) -> Any:
         """Returns (B, T, V)."""
         return self.of_a_token.expand(*batch[-1].shape, -1)
 
@@ -158,12 +160,16 @@ def run_cache(folder: Path) -> None:
     import io
     import tarfile
 
+    from nemo_distill.storage.ledger import fingerprint
     from nemo_distill.teacher_cache.build import CacheJob, build
     from nemo_distill.teacher_cache.folder import CacheFolder
 
     with tarfile.open(folder / "teacher.nemo", "w") as archive:
-        archive.addfile(tarfile.TarInfo("model_config.yaml"), io.BytesIO())
-    cache = CacheFolder(folder / "cache", {"k": K}, folder / "teacher.nemo")
+        entry = tarfile.TarInfo("model_config.yaml")
+        entry.size = len(TRANSLATOR)
+        archive.addfile(entry, io.BytesIO(TRANSLATOR))
+    settings = {"teacher": fingerprint(folder / "teacher.nemo"), "k": K, "dtype": "float16"}
+    cache = CacheFolder(folder / "cache", settings, folder / "teacher.nemo")
     build(CacheJob(cache, K, "float16", SHARD), lambda: RandomTeacher(folder))
 
 

@@ -224,8 +224,8 @@ def main() -> None:
         if arguments.frontier:
             print_frontier(folder, arguments.quick)
             return
-        texts = (arguments.teacher, arguments.source, arguments.target)
-        paths = map(Path, texts) if arguments.teacher else generated(folder, sentences, teacher_steps)
+        given = Path(arguments.teacher or ""), Path(arguments.source or ""), Path(arguments.target or "")
+        paths = given if arguments.teacher else generated(folder, sentences, teacher_steps)
         work = Work(folder, *paths, arguments.student, arguments.steps or steps, 4000, seconds)
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", START], check=True, stdout=sys.stderr)

@@ -24,7 +24,7 @@ STYLE = {
     "grid.alpha": 0.25,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
-Point = tuple[float, float]
+Point = tuple[Any, float]  # a number or a name, and a number
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,8 @@ class _StudyTable:
         if group not in self.scores:
             return None
         if group in over:
-            return gain_over(group, [over[group]] if over[group] else [], self.scores)
+            baseline = over[group]
+            return gain_over(group, [baseline] if baseline else [], self.scores)
         return gain_over_size(group, self.systems, self.scores)
 
 
