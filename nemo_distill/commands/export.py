@@ -151,5 +151,15 @@ def _print_quality(record: ExportRecord) -> None:
                 "development.reference to measure it."
             )
         return
-    rows = [[name, f"{score.value:.2f}"] for name, score in record.quality.scores.items()]
-    print_table(("", "BLEU"), rows, f"{record.quality.source['name']}, beam {record.quality.beam_size}")
+    quality = record.quality
+    rows = [
+        [
+            name,
+            f"{score.value:.2f}",
+            f"{quality.p_values[name]:.3f}" if name in quality.p_values else "",
+            f"{quality.nats[name]:.4f}" if name in quality.nats else "",
+        ]
+        for name, score in quality.scores.items()
+    ]
+    columns = ("", "BLEU", "p", "nats a token")
+    print_table(columns, rows, f"{quality.source['name']}, beam {quality.beam_size}")

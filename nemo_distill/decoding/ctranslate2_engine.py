@@ -158,6 +158,27 @@ class CTranslate2Engine:
             for index, source in enumerate(sources)
         ]
 
+    def totals(self, sources: Sequence[str], targets: Sequence[str]) -> list[tuple[float, int]]:
+        """Returns the log-probability of each target, and its number of tokens, both with the end of sentence.
+
+        What is longer than the exported positions is cut off. A pair with an empty side has no tokens.
+        """
+        texts = [tokenized(line.rstrip("\n"), self._target_processor) for line in targets]
+        longest = self._record.target.positions - 2  # bos and eos
+        written = [
+            [self._target_vocabulary[index] for index in ids[:longest]] for ids in self._target_tokenizer.encode(texts)
+        ]
+        read = [source.tokens for source in self._read(sources)]
+        wanted = [index for index, pair in enumerate(zip(read, written, strict=True)) if all(pair)]
+        results = self._translator.score_batch(
+            [read[index] for index in wanted],
+            [written[index] for index in wanted],
+            max_batch_size=TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH,
+            batch_type="tokens",
+        )
+        found = dict(zip(wanted, (list(result.log_probs) for result in results)))
+        return [(sum(log_probs), len(log_probs)) for log_probs in (found.get(index, []) for index in range(len(read)))]
+
     def _load(self, **options: Any) -> Any:
         try:
             return load_translator(self._folder, **{**self._options, **options})

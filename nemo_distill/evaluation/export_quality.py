@@ -2,6 +2,9 @@
 
 All are translated by the same engine, so that only the export makes a difference. A shortlist is measured with one
 sentence in a batch and with many, because CTranslate2 unites the candidates of a batch.
+
+Rounding changes words in many sentences, for better and for worse, so that BLEU differs by chance; a p-value says how
+easily. The likelihood of the references, which are the same words for both, varies much less.
 """
 
 from collections.abc import Callable
@@ -18,7 +21,8 @@ from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.export.record import ExportRecord, Quality
-from nemo_distill.metrics.scores import Score, bleu
+from nemo_distill.metrics.scores import bleu
+from nemo_distill.metrics.significance import CHANCE, SignificanceSettings, compare
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import named_files, unequal_lengths
@@ -83,8 +87,29 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
     """
     one = development.set_for(None if record.target.language == "ignore" else record.target.language)
     search = SearchSettings(beam_size=development.beam_size, length_penalty=0.0)
-    scores = {name: _score(name, load(), one, search) for name, load in _engines(model, folder, record).items()}
-    return Quality(fingerprint(one.source), fingerprint(one.reference), development.beam_size, scores)
+    sources, references = one.read()
+    texts, nats = {}, {}
+    for name, load in _engines(model, folder, record).items():
+        console.info(f"measuring: {name}")
+        engine = load()
+        texts[name] = _translations(name, engine, sources, search)
+        if isinstance(engine, CTranslate2Engine) and name in (FLOAT32, EXPORT):
+            log_probs, tokens = map(sum, zip(*engine.totals(sources, references)))
+            nats[name] = -log_probs / tokens
+    return Quality(
+        source=fingerprint(one.source),
+        reference=fingerprint(one.reference),
+        beam_size=development.beam_size,
+        scores={name: bleu(lines, references, one.language) for name, lines in texts.items()},
+        p_values=_p_values(texts, references, one.language),
+        nats=nats,
+    )
+
+
+def _p_values(texts: dict[str, list[str]], references: list[str], language: str | None) -> dict[str, float]:
+    pairs = [(name, FLOAT32 if name == EXPORT else EXPORT) for name in texts if name != FLOAT32]
+    settings = SignificanceSettings(metrics=["BLEU"])
+    return {one["system"]: one["p_value"] for one in compare(texts, references, settings, pairs, language)}
 
 
 def _engines(model: Path, folder: Path, record: ExportRecord) -> dict[str, Callable[[], Engine]]:
@@ -116,15 +141,13 @@ def _browser_engine(model: Path, folder: Path, record: ExportRecord) -> Engine:
     return BrowserEngine(restore_for_inference(MTEncDecModel, model), folder, record)
 
 
-def _score(name: str, engine: Engine, one: EvaluationSet, search: SearchSettings) -> Score:
-    console.info(f"measuring: {name}")
-    sources, references = one.read()
-    translations: list[str] = []
+def _translations(name: str, engine: Engine, sources: list[str], search: SearchSettings) -> list[str]:
+    texts: list[str] = []
     with shown_progress(name, len(sources)) as on_progress:
         for part in translate_parts(engine, sources, search, CHUNK):
-            translations += [found.text for found in part]
-            on_progress(len(translations), len(part))
-    return bleu(translations, references, one.language)
+            texts += [found.text for found in part]
+            on_progress(len(texts), len(part))
+    return texts
 
 
 def quality_problems(quality: Quality, quantization: str, max_loss: float, shortlist_max_loss: float) -> list[str]:
@@ -142,17 +165,31 @@ def quality_problems(quality: Quality, quantization: str, max_loss: float, short
     if (loss := values[FLOAT32] - exported) > max_loss:
         problems.append(
             f"quantization={quantization} loses {loss:.2f} BLEU on '{quality.source['name']}': {exported:.2f} instead "
-            f"of {values[FLOAT32]:.2f} in float32; max_loss={max_loss} allows less. {_help(quantization)}"
+            f"of {values[FLOAT32]:.2f} in float32{_chance(quality, EXPORT)}; max_loss={max_loss} allows less. "
+            f"{_help(quantization)}"
         )
     worst = min((name for name in values if name not in (FLOAT32, EXPORT)), key=values.__getitem__, default=None)
     if worst is not None and (loss := exported - values[worst]) > shortlist_max_loss:
         measured = ", ".join(f"{name}: {value:.2f}" for name, value in values.items() if name != FLOAT32)
         problems.append(
-            f"The shortlist loses {loss:.2f} BLEU on '{quality.source['name']}' ({measured}); "
-            f"shortlist.max_loss={shortlist_max_loss} allows less. A larger shortlist.candidates or shortlist.common "
-            "and more text in shortlist.source lose less."
+            f"The shortlist loses {loss:.2f} BLEU on '{quality.source['name']}' ({measured})"
+            f"{_chance(quality, worst)}; shortlist.max_loss={shortlist_max_loss} allows less. A larger "
+            "shortlist.candidates or shortlist.common and more text in shortlist.source lose less."
         )
     return problems
+
+
+def _chance(quality: Quality, name: str) -> str:
+    """Says whether a loss can be chance, and what the likelihood says of it."""
+    if (p_value := quality.p_values.get(name)) is None:
+        return ""
+    said = f", more than chance (p = {p_value:.3f})"
+    if p_value >= CHANCE:
+        said = f", which can be chance (p = {p_value:.2f}): a larger development set tells"
+    if name == EXPORT and quality.nats:
+        lost = quality.nats[EXPORT] - quality.nats[FLOAT32]
+        said += f"; the references' likelihood loses {lost:.4f} nats a token"
+    return said
 
 
 def _help(quantization: str) -> str:

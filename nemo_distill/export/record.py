@@ -56,6 +56,9 @@ class Quality:
         beam_size: hypotheses in the beam; the length penalty is 0.
         scores: BLEU with its signature by what translated: `float32` is the model before the export, `export` the
             export without a shortlist, `shortlist, batches of N` the export with its shortlist, N sentences at a time.
+        p_values: the probability that a difference of scores is chance: of the export from float32, and of each
+            shortlist from the export.
+        nats: negative log-likelihood of the reference in nats a token, of `float32` and `export`; only of CTranslate2.
     """
 
     __pydantic_config__ = CLOSED
@@ -63,6 +66,8 @@ class Quality:
     reference: dict[str, str]
     beam_size: int
     scores: dict[str, Score]
+    p_values: dict[str, float] = field(default_factory=dict)
+    nats: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

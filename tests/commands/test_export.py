@@ -49,14 +49,19 @@ def test_both_scores_are_recorded_with_their_signatures(trained_path, text, tmp_
     assert quality.scores["float32"].value > 50
     assert abs(quality.scores["float32"].value - quality.scores["export"].value) <= 0.3
     assert all("tok:13a" in score.signature for score in quality.scores.values())
-    assert f"{quality.scores['export'].value:.2f}" in capsys.readouterr().out
+    assert 0 < quality.p_values["export"] <= 1 and set(quality.p_values) == {"export"}
+    assert quality.nats["export"] == pytest.approx(quality.nats["float32"], abs=0.01) and quality.nats["float32"] > 0
+    shown = capsys.readouterr().out
+    assert f"{quality.scores['export'].value:.2f}" in shown and f"{quality.nats['export']:.4f}" in shown
 
 
 @pytest.mark.parametrize("format", ["hugging_face", "browser"])
 def test_an_export_is_measured_by_its_own_search_or_graphs(format, trained_path, text, tmp_path):
     keys = [f"node_modules={write_node_modules(tmp_path / 'node_modules')}"] if format == "browser" else []
     main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", f"format={format}", *keys, *development(text)))
-    scores = ExportRecord.read(tmp_path / "out").quality.scores
+    quality = ExportRecord.read(tmp_path / "out").quality
+    scores = quality.scores
+    assert quality.nats == {}
     assert abs(scores["float32"].value - scores["export"].value) <= 0.3
 
 
@@ -75,7 +80,14 @@ def test_an_export_that_loses_too_much_is_not_written(trained_path, text, tmp_pa
     overrides = [f"model={trained_path}", f"output={tmp_path / 'out'}", "quantization=int8", *development(text)]
     with pytest.raises(SystemExit) as ended:
         main(config(*overrides))
-    for said in ("quantization=int8 loses", "max_loss=0.3", "int16", "was not written"):
+    for said in (
+        "quantization=int8 loses",
+        "max_loss=0.3",
+        "int16",
+        "was not written",
+        "more than chance",
+        "nats a token",
+    ):
         assert said in str(ended.value)
     assert list(tmp_path.iterdir()) == []
     main(config(*overrides, "max_loss=100"))

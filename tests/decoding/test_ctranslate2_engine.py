@@ -255,6 +255,16 @@ def test_a_penalty_that_ctranslate2_has_not_is_refused(engine):
         SearchSettings(beam_size=0)
 
 
+def test_targets_have_the_log_probabilities_that_nemo_gives_them(engine, model):
+    from nemo_distill.models.scoring import PairScorer
+
+    targets = [*REFERENCES[:6], *LINES[6:12]]
+    found, expected = engine.totals(LINES[:12], targets), PairScorer(model).totals(LINES[:12], targets)
+    assert [tokens for _, tokens in found] == [tokens for _, tokens in expected]
+    assert [total for total, _ in found] == pytest.approx([total for total, _ in expected], rel=1e-4)
+    assert engine.totals(["", "der Hund"], ["the dog", " "]) == [(0.0, 0)] * 2
+
+
 def test_a_folder_that_is_no_export_for_it_is_told(trained_path, tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="is not an export: it has no nemo_distill.json"):
         CTranslate2Engine(tmp_path)

@@ -1,5 +1,7 @@
 """What an export costs, and when that is too much."""
 
+from dataclasses import replace
+
 import pytest
 
 from nemo_distill.config.section import read_section
@@ -39,6 +41,17 @@ def test_the_limits_are_the_users():
     assert quality_problems(quality(float32=30.0, export=29.0), "int8", 1.5, 0.1) == []
     (problem,) = quality_problems(quality(float32=30.0, export=29.95), "int16", 0.0, 0.1)
     assert "max_loss=0.0" in problem and "float32 loses nothing" in problem
+
+
+@pytest.mark.parametrize(
+    ("p_value", "said"), [(0.2, "can be chance (p = 0.20): a larger"), (0.01, "more than chance (p = 0.010); the")]
+)
+def test_a_loss_is_told_with_its_chance_and_with_the_likelihood(p_value, said):
+    measured = replace(
+        quality(float32=30.0, export=29.0), p_values={"export": p_value}, nats={"float32": 2.0, "export": 2.003}
+    )
+    (problem,) = quality_problems(measured, "int8", 0.3, 0.1)
+    assert said in problem and "the references' likelihood loses 0.0030 nats a token" in problem
 
 
 @pytest.mark.parametrize(
