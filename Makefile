@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Errors only: most warnings are about pip's index and cache.
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 
-.PHONY: demo test test-oldest test-newest javascript lint docs clean
+.PHONY: demo test test-oldest test-newest javascript lint benchmarks docs clean
 
 demo: .venv/ready
 	$(BIN)/nemo-distill demo
@@ -24,6 +24,11 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# Each benchmark in short, which shows that it runs, and not what it measures.
+benchmarks: .venv/ready
+	for name in decode kd_loss kd_profile kd_step mbr prepare scale size; do \
+		echo "$$name" && $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 # The documentation, into site/; a warning, such as a broken link, is an error.
 docs: .venv/ready

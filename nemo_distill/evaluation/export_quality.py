@@ -197,6 +197,6 @@ def _help(quantization: str) -> str:
     if quantization.startswith("int8"):
         return (
             "quantization=float32 loses nothing; int16 and float16, which not all formats have, lose less and take "
-            "twice the bytes of int8. A wider student loses less, because narrow ones suffer most."
+            "twice the bytes of int8."
         )
     return "quantization=float32 loses nothing."
