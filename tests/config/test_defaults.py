@@ -55,6 +55,7 @@ RECIPES = {
     "pipeline",
     "pipeline_small",
     "study",
+    "study_back",
     "study_models",
     "study_more",
     "study_real",

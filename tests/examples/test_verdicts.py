@@ -158,7 +158,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
-@pytest.mark.parametrize("name", ["study", "study_more", "study_real"])
+@pytest.mark.parametrize("name", ["study", "study_back", "study_more", "study_real"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose(name, ["corpus.folder=text"])
