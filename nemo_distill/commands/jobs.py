@@ -9,12 +9,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-from hydra.errors import ConfigCompositionException, OverrideParseException, SearchPathException
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException, SearchPathException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +26,7 @@ from nemo_distill import __version__
 CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
+PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 PROGRAM = "nemo-distill"
 COMPLETION = ("-sc", "--shell-completion")
 TYPED = re.compile(r"\s*\S+\s+(?P<job>\S+)\s+(?P<arguments>.*)")
@@ -123,6 +127,26 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
         return main
 
     return decorated
+
+
+def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Returns the configuration of a job, as its command composes it of its default one.
+
+    Args:
+        overrides: Hydra's arguments.
+
+    Raises:
+        HydraException: if an override is wrong.
+    """
+    is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its configuration
+    with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
+        return compose(JOBS[name].config, list(overrides))
+
+
+def composition_problem(error: HydraException) -> str:
+    """Returns a sentence for what Hydra says of wrong overrides, with the known keys in place of an unknown one."""
+    said = " ".join(PLACE.sub("", str(error)).split()).removesuffix(".")
+    return " ".join([f"{said}.", *_known_keys(error.__cause__)])
 
 
 def _known_keys(error: BaseException | None) -> Iterator[str]:

@@ -1,20 +1,17 @@
 """A recipe whose cost is asked: what is labelled, cached and trained on, with the keys of these jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from nemo_distill.commands.jobs import CONF, JOBS
+from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_values import Accelerator
 from nemo_distill.config.section import section
@@ -72,12 +69,10 @@ def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
         ConfigurationError: if a group has no such file.
     """
     files = [f"{group}={keys[group]}" for group in GROUPS if isinstance(keys.get(group), str)]
-    is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its config
     try:
-        with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
-            cfg = compose(JOBS[job].config, [*overrides, *files])
+        cfg = composed_job(job, [*overrides, *files])
     except HydraException as error:
-        raise ConfigurationError([f"recipe.{job}: {' '.join(str(error).split())}"]) from error
+        raise ConfigurationError([f"recipe.{job}: {composition_problem(error)}"]) from error
     OmegaConf.set_struct(cfg, False)
     cfg.merge_with({key: value for key, value in keys.items() if key not in GROUPS})
     return cfg

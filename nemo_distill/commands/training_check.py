@@ -51,6 +51,16 @@ def check_training(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigurationError: with every problem found.
     """
+    validate_training(cfg)
+    return _oddities(_plain(cfg.model)) + _unvalidated_end(cfg.trainer)
+
+
+def validate_training(cfg: DictConfig) -> None:
+    """Checks the config of a training without a teacher. It does not read whole texts, as warnings need it.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
     _raise(_replaced_sections(cfg))
     model = _plain(cfg.model)
     problems = _job_problems(cfg) + shared_embedding_problems(model)
@@ -59,11 +69,22 @@ def check_training(cfg: DictConfig) -> list[str]:
         problems += start_problems(model, path)
     _raise(problems)
     _raise(earlier_text_problems(model))
-    return _oddities(model) + _unvalidated_end(cfg.trainer)
 
 
 def check_distillation_job(cfg: DictConfig) -> list[str]:
     """Checks the config of a distillation, including whether teacher and student fit, and returns warnings.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    distillation = validate_distillation(cfg)
+    model, teacher = _plain(cfg.model), teacher_archive(teacher_archives(distillation)[0])
+    oddities = _oddities(model | missing_languages(teacher, model)) + _unvalidated_end(cfg.trainer)
+    return oddities + _split_tags(model, distillation, teacher)
+
+
+def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
+    """Returns the section of a distillation, after checking the config as `validate_training` does.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -96,9 +117,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     if path := cfg.get(KEY):
         problems += start_problems(model, path, archives[0])
     _raise(problems + teacher_problems)
-    teacher = teacher_archive(archives[0])
-    oddities = _oddities(model | missing_languages(teacher, model)) + _unvalidated_end(cfg.trainer)
-    return oddities + _split_tags(model, distillation, teacher)
+    return distillation
 
 
 def _split_tags(model: Mapping[str, Any], distillation: TranslationDistillation, teacher: NemoArchive) -> list[str]:

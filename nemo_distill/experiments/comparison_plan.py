@@ -25,6 +25,7 @@ from nemo_distill.storage.records import OPEN, read_json
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
 SIDE_OF_LANGUAGE, OTHER_SIDE = re.compile(r"(?<=model\.)(src|tgt)(?=_language=)"), {"src": "tgt", "tgt": "src"}
+GROUPS = ("student=", "schedule=")
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -166,7 +167,13 @@ def _student(config: ComparisonConfig, group: str, seed: int, teacher: Path) -> 
         return _training(config, group, seed, "distill", with_length(config, shared, config.methods[group]))
     job, first, alone = _alone(config)
     shared = [*first, *_shared_overrides(config), *alone, *config.students]
-    return _training(config, group, seed, job, with_length(config, shared, config.baselines[group]))
+    overrides = with_length(config, shared, config.baselines[group])
+    return _training(config, group, seed, job, _with_groups(overrides) if job == "train" else overrides)
+
+
+def _with_groups(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides of `distill` for `train`, whose configuration has no student and no schedule by default."""
+    return [f"+{override}" if override.startswith(GROUPS) else override for override in overrides]
 
 
 def _teacher(config: ComparisonConfig) -> Step:

@@ -172,6 +172,20 @@ def test_a_grid_that_says_what_its_columns_are_has_a_plot_beside_the_page():
     assert study_plots(EXPERIMENTS, results(teacher=[40])) == [] and "![" not in page(teacher=[40])
 
 
+@pytest.mark.parametrize("name", ["study", "study_back", "study_more"])
+def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
+    for part in ("train", "val", "test"):
+        for language in ("de", "en"):
+            (tmp_path / f"{part.replace('test', 'test_2016_flickr')}.{language}").symlink_to(
+                corpus / f"{part}.{language}"
+            )
+    (tmp_path / "mono.de").symlink_to(corpus / "test.de")
+    given = [f"corpus.folder={tmp_path}", f"output_dir={tmp_path / 'runs'}", "seeds=[0]"]
+    given += [f"small={tokenizer}"] if name == "study_more" else []
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        check_study(read_study(compose(name, given)))
+
+
 def test_the_study_on_real_text_can_be_planned(tmp_path):
     for name in ("train", "val", "test", "news"):
         for language in ("de", "en"):

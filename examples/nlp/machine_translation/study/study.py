@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
+from nemo_distill.commands.compare import check_plan
 from nemo_distill.commands.jobs import hydra_main
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
@@ -81,7 +82,7 @@ def check_study(config: StudyConfig) -> None:
         problems.append(f"report_only=true, but output_dir={config.output_dir} holds no trained teacher.")
     if problems:
         raise ConfigurationError(problems)
-    check_comparison(config)
+    (check_comparison if config.report_only else check_plan)(config)
 
 
 if __name__ == "__main__":

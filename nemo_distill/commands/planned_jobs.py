@@ -1,0 +1,79 @@
+"""Checks all jobs of a comparison before the first one starts, so that no mistake ends it after hours.
+
+Each job's configuration is composed and checked as the job does it. What earlier jobs will write is not there yet, so
+that problems which name one of their paths are left to the job itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_distill.commands.cache_teacher import check_caching
+from nemo_distill.commands.generate_pseudo_labels import check_labelling
+from nemo_distill.commands.jobs import composed_job, composition_problem
+from nemo_distill.commands.training_check import validate_distillation, validate_training
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.experiments.comparison_plan import Run, plan_runs
+from nemo_distill.experiments.comparison_section import ComparisonConfig
+from nemo_distill.experiments.sweep import job_command
+
+CHECKS: Mapping[str, Callable[[DictConfig], object]] = {
+    "train": validate_training,
+    "distill": validate_distillation,
+    "label": check_labelling,
+    "cache": check_caching,
+}
+SHOWN_JOBS = 3
+
+
+def planned_problems(config: ComparisonConfig) -> list[str]:
+    """Returns a sentence for each mistake in the configuration of a job that is still to be done."""
+    runs = [run for run in plan_runs(config) if not run.is_done]
+    unmade = _unmade(config, runs)
+    found: dict[str, list[str]] = {}
+    groups = dict.fromkeys(run.group for run in runs)  # seeds differ in nothing that is checked
+    for run in (next(run for run in runs if run.group == group) for group in groups):
+        for problem in _problems(run):
+            if not any(path in problem for path in unmade):
+                found.setdefault(problem, []).append(run.group)
+    return [f"{_named(config, named)}: {problem}" for problem, named in found.items()]
+
+
+def _unmade(config: ComparisonConfig, runs: Sequence[Run]) -> list[str]:
+    """Returns the paths that the jobs will write, or folders of them."""
+    folders = [run.folder for run in runs]
+    folders += [Path(config.output_dir) / name for name in ("tokenizer", "reverse_tokenizer")]
+    paths = [f"{folder}/" for folder in folders] + [f"'{folder}'" for folder in folders]
+    return paths + ([f"{config.corpus.folder}/"] if config.corpus.generate else [])
+
+
+def _problems(run: Run) -> Iterator[str]:
+    start = len(job_command(""))
+    job, overrides = run.arguments[start - 1], run.arguments[start:]
+    try:
+        cfg = composed_job(job, overrides)
+        CHECKS[job](cfg)
+    except ConfigurationError as error:
+        yield from error.problems
+    except HydraException as error:
+        yield composition_problem(error)
+    except OmegaConfBaseException as error:
+        yield f"{error.full_key}: {str(error).splitlines()[0]}."
+
+
+def _named(config: ComparisonConfig, groups: Sequence[str]) -> str:
+    """Returns the keys of some jobs, such as `methods.hybrid`."""
+    names = [_key(config, group) for group in groups[:SHOWN_JOBS]]
+    more = len(groups) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _key(config: ComparisonConfig, group: str) -> str:
+    for kind, prefix in (("labels", "labels_"), ("caches", "cache_")):
+        if group.startswith(prefix) and group.removeprefix(prefix) in getattr(config, kind):
+            return f"{kind}.{group.removeprefix(prefix)}"
+    kinds = (kind for kind in ("baselines", "methods") if group in getattr(config, kind))
+    return next((f"{kind}.{group}" for kind in kinds), group)

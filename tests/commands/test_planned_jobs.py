@@ -1,0 +1,58 @@
+"""Mistakes in the jobs of a comparison are told before the first job starts."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nemo_distill.commands.compare import check_plan
+from nemo_distill.commands.jobs import CONF
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.experiments.comparison_section import read_comparison
+
+
+@pytest.fixture
+def problems(corpus, teacher_path, tmp_path):
+    """The problems of a pipeline with some overrides."""
+
+    def found(*overrides, config="pipeline"):
+        given = [f"corpus.folder={corpus}", f"corpus.monolingual={corpus}/test.de"] if config == "pipeline" else []
+        given += [f"teacher={teacher_path}"] if config == "pipeline" else []
+        with initialize_config_dir(str(CONF), version_base=None):
+            comparison = read_comparison(compose(config, [f"output_dir={tmp_path / 'runs'}", *given, *overrides]))
+        try:
+            check_plan(comparison)
+        except ConfigurationError as error:
+            return error.problems
+        finally:
+            assert not (tmp_path / "runs").exists()
+        return []
+
+    return found
+
+
+@pytest.mark.parametrize("config", ["pipeline", "demo"])
+def test_a_shipped_comparison_has_none(problems, config):
+    assert problems(config=config) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("students=['student=slimm_3x3']", ["baselines.baseline, methods.hybrid, methods.noisy:", "slimm_3x3", "slim_3x3"]),
+        ("methods.noisy=['model.distillation.temprature=2']", ["methods.noisy:", "temprature", "'temperature'?"]),
+        ("methods.noisy=['model.distillation.temperature=-2']", ["methods.noisy:", "temperature=-2"]),
+        ("overrides=['model.train_ds.tokens_in_batch=-1']", ["baselines.baseline, methods.hybrid, methods.noisy:", "model.train_ds.tokens_in_batch=-1"]),
+        ("labels.mono=['source={corpus}/test.de','search.beem_size=1']", ["labels.mono:", "beem_size", "'beam_size'?"]),
+        ("+baselines.other=['init_from_nemo_model={runs}/nobody_seed0/model.nemo']", ["baselines.other:", "nobody_seed0"]),
+        ("pseudo=['model.distillation.mix.corpora.pseudo.source={runs}/label_train/pseudo.src','model.distillation.mix.corpora.pseudo.target={runs}/labels_train/pseudo.tgt']",
+         ["methods.hybrid:", "label_train/pseudo.src"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_the_key_of_its_job(problems, corpus, tmp_path, override, said):
+    (problem,) = problems(override.format(corpus=corpus, runs=tmp_path / "runs"))
+    assert problem.startswith(said[0])
+    assert all(words in problem for words in said)
+
+
+def test_mistakes_of_several_jobs_are_told_together(problems):
+    found = problems("methods.noisy=['model.distillation.temprature=2']", "methods.hybrid=['distillation=hibrid']")
+    assert [problem.partition(":")[0] for problem in found] == ["methods.hybrid", "methods.noisy"]
