@@ -33,9 +33,11 @@ def planned_problems(config: ComparisonConfig) -> list[str]:
     """Returns a sentence for each mistake in the configuration of a job that is still to be done."""
     runs = [run for run in plan_runs(config) if not run.is_done]
     unmade = _unmade(config, runs)
+    firsts: dict[str, Run] = {}
+    for run in runs:  # seeds differ in nothing that is checked
+        firsts.setdefault(run.group, run)
     found: dict[str, list[str]] = {}
-    groups = dict.fromkeys(run.group for run in runs)  # seeds differ in nothing that is checked
-    for run in (next(run for run in runs if run.group == group) for group in groups):
+    for run in firsts.values():
         for problem in _problems(run):
             if not any(path in problem for path in unmade):
                 found.setdefault(problem, []).append(run.group)

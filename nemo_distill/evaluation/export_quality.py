@@ -88,14 +88,13 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
     one = development.set_for(None if record.target.language == "ignore" else record.target.language)
     search = SearchSettings(beam_size=development.beam_size, length_penalty=0.0)
     sources, references = one.read()
-    texts, nats = {}, {}
+    texts: dict[str, list[str]] = {}
+    nats: dict[str, float] = {}
     for name, load in _engines(model, folder, record).items():
         console.info(f"measuring: {name}")
-        engine = load()
-        texts[name] = _translations(name, engine, sources, search)
-        if isinstance(engine, CTranslate2Engine) and name in (FLOAT32, EXPORT):
-            log_probs, tokens = map(sum, zip(*engine.totals(sources, references)))
-            nats[name] = -log_probs / tokens
+        texts[name], lost = _measured(name, load(), sources, references, search)  # one engine in memory at a time
+        if lost is not None:
+            nats[name] = lost
     return Quality(
         source=fingerprint(one.source),
         reference=fingerprint(one.reference),
@@ -104,6 +103,17 @@ def measure_export(model: Path, folder: Path, record: ExportRecord, development:
         p_values=_p_values(texts, references, one.language),
         nats=nats,
     )
+
+
+def _measured(
+    name: str, engine: Engine, sources: list[str], references: list[str], search: SearchSettings
+) -> tuple[list[str], float | None]:
+    """Returns the translations, and what the references cost in nats a token, if the engine can tell."""
+    texts = _translations(name, engine, sources, search)
+    if not isinstance(engine, CTranslate2Engine) or name not in (FLOAT32, EXPORT):
+        return texts, None
+    log_probs, tokens = map(sum, zip(*engine.totals(sources, references)))
+    return texts, -log_probs / tokens
 
 
 def _p_values(texts: dict[str, list[str]], references: list[str], language: str | None) -> dict[str, float]:

@@ -56,8 +56,8 @@ class Quality:
         beam_size: hypotheses in the beam; the length penalty is 0.
         scores: BLEU with its signature by what translated: `float32` is the model before the export, `export` the
             export without a shortlist, `shortlist, batches of N` the export with its shortlist, N sentences at a time.
-        p_values: the probability that a difference of scores is chance: of the export from float32, and of each
-            shortlist from the export.
+        p_values: the probability of a difference at least this large if both are equal: of the export from float32,
+            and of each shortlist from the export.
         nats: negative log-likelihood of the reference in nats a token, of `float32` and `export`; only of CTranslate2.
     """
 
