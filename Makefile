@@ -1,8 +1,9 @@
 # `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
-# Errors only: most warnings are about pip's index and cache.
-PIP := $(BIN)/pip install -qq --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
+# Errors only: most warnings are about pip's index and cache. pip would compile with one core what compileall does with all.
+PIP := $(BIN)/pip install -qq --no-compile --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
+MAKEFLAGS += --jobs=2
 
 .PHONY: demo test test-oldest test-newest javascript lint benchmarks docs clean
 
@@ -14,7 +15,7 @@ test: lint javascript
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The library of pages that translate in a browser. Without npm, their test is skipped and says so.
-javascript: .venv/ready
+javascript:
 	@test -f .venv/node_modules/.package-lock.json || ! command -v npm > /dev/null || \
 		npm install --prefix .venv --no-save --ignore-scripts --omit=optional --silent @huggingface/transformers@4.3.1 || \
 		echo "npm could not install transformers.js; the tests that need it will be skipped." >&2
@@ -42,6 +43,7 @@ docs: .venv/ready
 	@$(PIP) torch "Cython<3.1" numpy setuptools wheel
 	@$(PIP) --no-build-isolation youtokentome
 	@$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # some packages hold templates that are no Python
 	@touch $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
