@@ -27,12 +27,12 @@ from nemo_distill.experiments.comparison_plan import Run, plan_runs
 from nemo_distill.experiments.comparison_section import (
     TEACHER,
     ComparedCorpus,
+    ComparedFailures,
     ComparisonConfig,
     GeneratedCorpus,
     parsed,
 )
 from nemo_distill.experiments.equal_steps import common_steps, length_problems, other_lengths
-from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import folder_lock, locked
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
@@ -189,7 +189,7 @@ def evaluation_of(config: ComparisonConfig) -> EvaluationJob:
     return EvaluationJob(systems, config.corpus.test_sets(), folder, config.search, settings)
 
 
-def _with_training_text(failures: FailureSettings | None, corpus: ComparedCorpus) -> FailureSettings | None:
+def _with_training_text(failures: ComparedFailures | None, corpus: ComparedCorpus) -> ComparedFailures | None:
     """Returns the settings with the text that the models are trained on, unless they name another text."""
     if failures is None or failures.training_source or failures.training_target:
         return failures

@@ -11,12 +11,13 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import Allowed, read_config, refuse, section
+from nemo_distill.config.section import Allowed, read_config, refuse, rule, section
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_job import EvaluationSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.speed import SpeedSettings
 from nemo_distill.evaluation.systems import NAME
+from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.text.languages import bleu_tokenization, first_lines, scored_language, tokenizer_problems
 
 KINDS = ("baselines", "methods", "labels", "caches")  # of steps that a config names, each with its overrides
@@ -121,9 +122,20 @@ class ComparedCorpus:
 
 
 @section
+class ComparedFailures(FailureSettings):
+    """Which failures are counted. If no training text is named, it is the text that the models are trained on."""
+
+    @rule
+    def words_without_effect(self) -> list[str]:
+        return super().words_without_effect() if self.training_source else []
+
+
+@section
 class ComparedEvaluation(EvaluationSettings):
     """How the models of a comparison are scored, compared and timed."""
 
+    failures: ComparedFailures | None = Field(default_factory=ComparedFailures)
+    """What failures are counted; null: none."""
     speed: SpeedSettings | None = None
     """What is timed; null: nothing."""
 

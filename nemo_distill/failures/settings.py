@@ -73,15 +73,19 @@ class FailureSettings:
         ]
 
     @rule
-    def without_effect(self) -> list[str]:
-        """Returns a sentence for each key that has no effect with the others."""
-        counted = self.kinds or KIND_NAMES
-        problems = [
+    def noise_without_effect(self) -> list[str]:
+        """Returns a sentence for each kind of noise whose failures are not counted."""
+        return [
             f"noise names {kind}, but kinds does not; leave it out, or add it to kinds."
             for kind in self.noise
-            if kind not in counted
+            if kind not in (self.kinds or KIND_NAMES)
         ]
-        for key in ("training_source", "word_lists"):
-            if getattr(self, key) and not self.training_target:
-                problems.append(f"{key}={getattr(self, key)}: has no effect without training_target; give it too.")
-        return problems
+
+    @rule
+    def words_without_effect(self) -> list[str]:
+        """Returns a sentence for each key that has no effect without the training text."""
+        return [
+            f"{key}={getattr(self, key)}: has no effect without training_target; give it too."
+            for key in ("training_source", "word_lists")
+            if getattr(self, key) and not self.training_target
+        ]

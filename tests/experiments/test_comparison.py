@@ -601,6 +601,15 @@ def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles
     )  # fmt: skip
 
 
+def test_word_lists_go_with_the_text_that_the_models_are_trained_on(demo):
+    demo.evaluation = {"failures": {"word_lists": [__file__]}}
+    failures = evaluation_of(read_comparison(demo)).settings.failures
+    assert failures.word_lists == [__file__] and failures.training_target == [f"{demo.corpus.folder}/train.en"]
+    demo.evaluation = {"failures": {"training_source": [__file__]}}
+    with pytest.raises(ConfigurationError, match="evaluation.failures.training_source=.* without training_target"):
+        read_comparison(demo)
+
+
 def test_differences_are_tested_against_the_systems_that_the_config_names(demo):
     demo.evaluation.significance.baselines = ["teacher", "distilled_seed1"]
     for run in plan_runs(demo):
