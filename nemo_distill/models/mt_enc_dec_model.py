@@ -5,27 +5,23 @@ Outside distillation it gives the same outputs as `MTEncDecModel`. The saved `.n
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
-from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.nemo_engines import CachedEngine, search_settings
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.reduction import masked_mean
 from nemo_distill.models.batch_origin import batch_origin
-from nemo_distill.models.cache_config import cache_problems
-from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.distillation_section import (
     REFERENCE_TENSORS,
     REGISTERED_TENSORS,
@@ -33,40 +29,26 @@ from nemo_distill.models.distillation_section import (
     distillation_losses,
     registered_widths,
 )
-from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
-from nemo_distill.models.initialization import (
-    initialization_problems,
-    initialize_from_teacher,
-    share_encoder,
-    shared_encoder_problems,
-)
 from nemo_distill.models.inner_tensors import inner_tensors
-from nemo_distill.models.language_tag import LanguageTag, added_tags, language_ids, teacher_tag
+from nemo_distill.models.language_tag import language_ids
 from nemo_distill.models.named_evaluation import NamedEvaluationMixin, squeeze_batch
 from nemo_distill.models.on_policy import OnPolicy, target_tensors
 from nemo_distill.models.pair_weights import PairWeights
-from nemo_distill.models.pairing import hugging_face_problems, or_across, pairing_problems, vocabulary_problems
+from nemo_distill.models.pairing import pairing_problems
 from nemo_distill.models.positions import check_positions, check_width
-from nemo_distill.models.retokenized_teacher import (
-    NemoPieceTeacher,
-    RetokenizedTeacher,
-    projected_by,
-    retokenizer,
-)
 from nemo_distill.models.start_model import KEY, weight_problems
+from nemo_distill.models.teacher_setup import TeacherSetupMixin
 from nemo_distill.nemo_files.host_fixes import counted_cleaning
-from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
-from nemo_distill.nemo_files.model_kinds import has_learned_positions, number_of_positions, teaching_problems
-from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary, piece_differences
+from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.weights import check_weights
-from nemo_distill.storage.files import user_path, whole_path
+from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
 from nemo_distill.trainer.resumable_loader import resumable_loader
 
 NEMO_CLASS = f"{MTEncDecModel.__module__}.{MTEncDecModel.__name__}"
 
 
-class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], NamedEvaluationMixin, MTEncDecModel):
+class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDecModel):
     """An `MTEncDecModel` that can be teacher or student.
 
     It registers these tensors, masked by the labels:
@@ -88,14 +70,9 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
 
     distillation_tensors = REGISTERED_TENSORS
     reference_tensors = REFERENCE_TENSORS
-    distillation_section = TranslationDistillation
     _noisy_source: NoisySource | None = None  # adds noise to the source that the student reads
     _pair_weights: PairWeights | None = None  # multiply the losses of pairs
-    _shares_encoder = False  # True if the encoder is the teacher's, frozen
-    _across_vocabularies = False  # True if a teacher may have other pieces
-    _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
     _on_policy = OnPolicy()
-    _longest_target: int | None = None  # of the student's own translations, if a teacher has learned its positions
     _encoded: list[tuple[Tensor, Tensor]] | None = None  # within `source_once`: the encoder's output and its mask
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
@@ -169,9 +146,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         """Returns the projection of the decoder's output (B, T, D) by NeMo's head, which has a single layer."""
         layer = self.log_softmax.mlp.layer0
         return Projection(self.log_softmax.dropout(hidden_states), layer.weight, layer.bias)
-
-    def read_from_teacher(self) -> tuple[str, ...]:
-        return ("encoder_hidden_states",) if self._shares_encoder else ()
 
     def train(self, mode: bool = True) -> "DistillableMTEncDecModel":
         """Sets train or eval mode. A shared encoder stays in eval mode, because the teacher uses no dropout."""
@@ -300,14 +274,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         mask = labels != self.decoder_tokenizer.pad_id
         return mask * self._pair_weights.of(src_ids, src_mask, labels).unsqueeze(-1) if self._pair_weights else mask
 
-    @classmethod
-    def other_teacher(cls, path: str, distillation: TranslationDistillation) -> HuggingFaceTeacher | None:
-        if not user_path(path).is_dir():
-            return None
-        if problems := hugging_face_problems(distillation, [HuggingFaceFolder(path)]):
-            raise ConfigurationError(problems)
-        return HuggingFaceTeacher(path, (distillation.source_language, distillation.target_language))
-
     def setup_distillation_loss(self, distillation: TranslationDistillation) -> dict[str, Mapping[str, Any]]:
         self._across_vocabularies = distillation.across_vocabularies
         if not distillation.noise.is_none:
@@ -325,46 +291,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
     def distillation_widths(self) -> Widths:
         return registered_widths(self.cfg)
 
-    def cached_teacher(self, distillation: TranslationDistillation) -> CachedTeacher:
-        # By now `train_ds` names the text of a mix; a cache knows the corpora that it was mixed of.
-        config = OmegaConf.to_container(self.cfg) | {"distillation": {"mix": asdict(distillation.mix)}}
-        problems, path = cache_problems(config, distillation), distillation.teacher_cache
-        if problems or path is None:
-            raise ConfigurationError(problems)
-        return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
-
-    def validate_distillation_model(self, teacher: Any) -> list[str]:
-        if isinstance(teacher, CachedTeacher):
-            problems = teaching_problems(self.cfg, teacher.archive.config)
-            return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
-        if problems := teaching_problems(self.cfg, teacher.cfg):
-            return problems
-        if isinstance(teacher, HuggingFaceTeacher):
-            return pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences)
-        if self._across_vocabularies:
-            return []
-        return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
-
-    def adapt_teacher(self, teacher: Any) -> DistillationMixin:
-        if isinstance(teacher, CachedTeacher):
-            return teacher
-        tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
-        if isinstance(teacher, HuggingFaceTeacher):
-            teacher.set_student(*tokenizers)
-            tag = None
-        else:
-            tag = teacher._tag = teacher_tag(teacher, self.cfg)
-        if self._across_vocabularies:
-            words = tag.words if tag else teacher.decoder_vocab_size
-            reader = NemoPieceTeacher(teacher, projected_by(teacher))
-            return RetokenizedTeacher(teacher, retokenizer(reader, *tokenizers, words))
-        if has_learned_positions(teacher.cfg, "decoder"):
-            positions = number_of_positions(teacher.cfg, "decoder")
-            self._longest_target = min(positions, self._longest_target or positions)
-        if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
-            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(tag))
-        return teacher
-
     def start_from(self, started: "DistillableMTEncDecModel", path: str) -> None:
         """Copies all weights of another model.
 
@@ -380,23 +306,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         if problems:
             raise ConfigurationError(problems)
         self.load_state_dict(started.state_dict())
-
-    def initialize_from_teacher(
-        self, teacher: "DistillableMTEncDecModel", distillation: TranslationDistillation
-    ) -> dict[str, Any] | None:
-        if distillation.share_encoder:
-            config = OmegaConf.to_container(self.cfg)
-            if problems := shared_encoder_problems(config, distillation, 1, teacher.cfg):
-                raise ConfigurationError(problems)
-            share_encoder(self, teacher)
-            self._shares_encoder = True
-            self.encoder.eval()
-            return {"encoder": "shared"}
-        if not distillation.distilbert_initialization:
-            return None
-        if problems := initialization_problems(distillation.initialization, self.cfg, teacher.cfg):
-            raise ConfigurationError(problems)
-        return initialize_from_teacher(self, teacher, distillation.initialization)
 
     def batch_origin(self, batch: list[Tensor]) -> str:
         return batch_origin(self, squeeze_batch(batch))
@@ -416,12 +325,6 @@ class DistillableMTEncDecModel(DistillationMixin[TranslationDistillation], Named
         libraries = (self.cfg.encoder_tokenizer.get("library"), self.cfg.decoder_tokenizer.get("library"))
         if self.global_rank == 0 and "yttm" in libraries:
             console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'.")
-
-    def vocabularies(self, with_tags: bool = True) -> dict[str, Vocabulary]:
-        """Returns the vocabulary of each side, or its part without the language tags that NeMo has added."""
-        sides = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
-        left_out = () if with_tags else added_tags(self)
-        return {side: loaded_vocabulary(tokenizer, left_out) for side, tokenizer in sides.items()}
 
     def setup_training_data(self, train_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)

@@ -204,6 +204,8 @@ def test_a_step_whose_weights_are_all_zero_changes_nothing(teacher_path, tmp_pat
 
 
 def test_a_compiled_classifier_has_the_losses_of_an_uncompiled_one_in_two_graphs(teacher_path):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # other tests compile in this process too
     losses = []
     for backend in (None, "eager"):
         pl.seed_everything(0)
