@@ -56,6 +56,7 @@ RECIPES = {
     "pipeline_small",
     "study",
     "study_back",
+    "study_full",
     "study_models",
     "study_more",
     "study_real",

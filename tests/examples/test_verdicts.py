@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from study import StudyConfig, check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
 from tests.conftest import SCRIPTS
 
@@ -158,7 +159,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
-@pytest.mark.parametrize("name", ["study", "study_back", "study_more", "study_real"])
+@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         study = compose(name, ["corpus.folder=text"])
@@ -186,15 +187,38 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
         check_study(read_study(compose(name, given)))
 
 
-def test_the_study_on_real_text_can_be_planned(tmp_path):
-    for name in ("train", "val", "test", "news"):
-        for language in ("de", "en"):
-            (tmp_path / f"{name}.{language}").write_text("a\n")
-    (tmp_path / "mono.de").write_text("a\n")
-    given = [f"corpus.folder={tmp_path}", "corpus.test=[test,news]", f"output_dir={tmp_path / 'runs'}"]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        config = read_study(compose("study_real", given))
-    check_study(config)
+@pytest.fixture
+def planned(tmp_path):
+    """Checks a study on a folder of text with these test sets, and returns its configuration."""
+
+    def read(study, tests, *more):
+        for name in ("train", "val", *tests):
+            for language in ("de", "en"):
+                (tmp_path / f"{name}.{language}").write_text("a\n")
+        (tmp_path / "mono.de").write_text("a\n")
+        given = [f"corpus.folder={tmp_path}", f"corpus.test=[{','.join(tests)}]", f"output_dir={tmp_path / 'runs'}"]
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            config = read_study(compose(study, [*given, *more]))
+        check_study(config)
+        return config
+
+    return read
+
+
+def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
+    tests = [f"newstest{year}" for year in (2013, 2014, 2018, 2019, 2020)]
+    with pytest.raises(ConfigurationError) as told:  # the start copies from layers of a teacher as wide as the student
+        planned("study_full", tests, f"teacher={teacher_path}")
+    assert {problem.split(":")[0] for problem in told.value.problems} == {"methods.wide_start"}
+    config = planned("study_full", tests, f"teacher={teacher_path}", "~experiments.start")
+    runs = {run.folder.name: run.command for run in plan_runs(config)}
+    assert {"student=slim_3x3", "schedule=study"} < set(runs["hybrid_seed2"])
+    sizes = [one for one in runs["wide_3x4_T1_seed0"] if one.startswith("student=")]
+    assert sizes[-1] == "student=wide_3x4"
+
+
+def test_the_study_on_real_text_can_be_planned(planned):
+    config = planned("study_real", ["test", "news"])
     runs = [run.folder.name for run in plan_runs(config)]
     assert runs[:5] == ["teacher", "alone_seed0", "word_level_seed0", "labels_train", "seq_level_seed0"]
     assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs
