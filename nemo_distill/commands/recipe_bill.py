@@ -1,6 +1,6 @@
 """What a recipe costs before any of it is done: hours and bytes of labelling, of caching and of training.
 
-Each cost comes from a probe: the job itself, for at most a minute, on a sample of the user's text, with the user's
+Each cost comes from a probe: the job itself, for `recipe.seconds`, on a sample of the user's text, with the user's
 teacher and device. Its repeats say how much it varies. Probes are kept, so that each runs once on a machine.
 """
 
@@ -60,7 +60,7 @@ class RecipeBill:
 
     Args:
         recipe: a recipe with a text.
-        teacher: the `.nemo`.
+        teacher: the `.nemo` or the Hugging Face folder.
         folder: where probes are kept.
         shared: the students' encoder and decoder share one embedding matrix.
     """
@@ -82,7 +82,9 @@ class RecipeBill:
             return self.text.pairs
         pairs = [(source, target) for source, target in self._label_probe["pairs"] if source and target]
         if not pairs:
-            raise DataError("recipe: no label of the probe was kept, so that nothing can be trained on; give target")
+            raise DataError(
+                "recipe: no label of the probe was kept, so nothing can be trained on; give recipe.target."
+            )
         return pairs
 
     def labelling(self) -> Cost:
@@ -264,7 +266,7 @@ def _each(batches: Sequence[tuple[float, int]]) -> float:
 
 
 def _share(each: float, seconds: float, available: int) -> int:
-    """Returns the size of a repeat, so that all of them take `seconds`, where one line or pair takes `each`."""
+    """Returns the lines per repeat, so that all repeats together take `seconds`, if one takes `each` seconds."""
     return max(1, min(available // REPEATS, max(FIRST_LINES, int(seconds / each / REPEATS))))
 
 

@@ -93,7 +93,7 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     model = _plain(cfg.model)
     problems = _job_problems(cfg, tokenizers_required=False)
     if not model.get("distillation"):
-        _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher's .nemo."])
+        _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher."])
     distillation, section_problems = read_distillation(model, "model.distillation")
     if distillation is None:  # then of the teachers no more can be checked than their files
         paths = [path for path in as_list(model["distillation"].get("model_path")) if isinstance(path, str)]
@@ -101,7 +101,11 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     archives = teacher_archives(distillation)
     if not archives:
         _raise(
-            [*problems, *section_problems, "model.distillation.model_path has no value; it names the teacher's .nemo."]
+            [
+                *problems,
+                *section_problems,
+                "model.distillation.model_path has no value; name a teacher or a teacher_cache.",
+            ]
         )
     teacher_problems = cache_problems(model, distillation) if distillation.teacher_cache else []
     widths, registered = None, registered_tensors(model)

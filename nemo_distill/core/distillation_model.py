@@ -41,7 +41,8 @@ class DistillationModelPT(ModelPT):
 
     In each training step, both models run the same `forward`, which registers tensors by name. Each configured loss
     reads the tensors that it needs, and the student is trained on the weighted sum of the losses. The student handles
-    data, validation and testing. Checkpoints contain only the student. `save_to` writes the student's `.nemo`.
+    data, validation and testing. Checkpoints contain the student and what the losses learn, but no teacher. `save_to`
+    writes the student's `.nemo`.
 
     Args:
         cfg: the student's NeMo config with an additional `distillation` section; see `DistillationSection`.
@@ -275,7 +276,7 @@ def _read_section(cfg: DictConfig, model_class: type[ModelPT]) -> DistillationSe
     values = OmegaConf.to_container(cfg.distillation)
     section, problems = read_section(model_class.distillation_section, values, "distillation")
     if section and not section.teachers and not section.teacher_cache:
-        problems = problems or ["distillation.model_path has no value; it names the teacher's .nemo."]
+        problems = problems or ["distillation.model_path has no value; name a teacher, or a teacher_cache."]
     if section is None or problems:
         raise ConfigurationError(problems)
     return section

@@ -1,7 +1,7 @@
 """What distilled models gain over the baselines of their size, and which share of the gap to the teacher they close.
 
 Only like is compared with like, see `likeness.py`: where steps or batches differ, tables show both models, but no
-sentence says that one of them beats the other.
+sentence says that one of them beats the other. A group is one model with all its seeds.
 """
 
 import statistics
@@ -33,7 +33,7 @@ TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles
 
 @dataclass(frozen=True)
 class Gain:
-    """What a group has more than a baseline.
+    """The difference in score between a group and a baseline.
 
     Args:
         baseline: the baseline's group.
@@ -103,8 +103,7 @@ def gain_over_size(group: str, systems: Systems, scores: Scores) -> Gain | None:
         scores: of all groups, by seed.
 
     Returns:
-        The gain; None for a group that is not distilled, or that no baseline has a size, a training and a seed in
-        common with.
+        The gain; None if the group is not distilled, or if no baseline has the same size, training and seed.
     """
     alike = [baseline for baseline in _baselines(group, systems) if not training_difference(systems, group, baseline)]
     return gain_over(group, alike, scores)
@@ -213,7 +212,7 @@ def _gap(
 
 @dataclass(frozen=True)
 class _Distance:
-    """From a baseline over a student to the teacher."""
+    """The baseline, the student and the teacher between which a gap is measured."""
 
     systems: Systems
     scores: Scores

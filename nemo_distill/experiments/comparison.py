@@ -62,7 +62,7 @@ def check_comparison(config: ComparisonConfig) -> None:
 
 
 def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> list[str]:
-    """Says what else than the corpus to be generated is in its folder."""
+    """Reports files in the corpus folder that were not generated with these settings."""
     work = _generation(corpus, generate)
     if not any(record and record.is_file() for record in (work.begun_path, work.finished_path)):
         if any(file.exists() for file in _generated_files(corpus)):
@@ -74,7 +74,7 @@ def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> li
 
 
 def _text_problems(config: ComparisonConfig) -> list[str]:
-    """Says what is missing: of the corpus, and of the texts and models of labels, those that no step makes."""
+    """Reports missing files of the corpus, and missing texts and models of `labels` that no step makes."""
     corpus = config.corpus
     missing = [str(file) for file in _corpus_files(corpus) if not file.is_file()]
     if missing:
@@ -139,7 +139,9 @@ def do_steps(config: ComparisonConfig) -> None:
     console.info(f"Each student is trained for {common_steps(config):,} steps.")
     for group, values in other_lengths(config).items():
         named = ", ".join(f"{key}={value}" for key, value in values.items())
-        console.info(f"{group} has another length, {named}, so that its scores are not compared with the others'.")
+        console.info(
+            f"{group} is trained for a different length ({named}), so its scores are not compared with the others'."
+        )
     has_ended = threading.Event()
     if config.at_a_time == 1:
         return _do_waiting(runs, 1, has_ended)
@@ -218,7 +220,7 @@ def preparation_seconds(run: Run) -> float:
 def take(run: Run, at_a_time: int = 1) -> bool:
     """Does a step, unless another process is at it; returns whether it did.
 
-    The lock ends with the last process that has its descriptor: with the step's own, if this one is killed.
+    The lock is held until this process and the step's have both ended, so that a step whose parent is killed keeps it.
     """
     run.lock_path.parent.mkdir(parents=True, exist_ok=True)
     with locked(run.lock_path, wait=False) as lock:
@@ -266,7 +268,7 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
 def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
     """Runs a step beside others, and returns its exit code and the end of what it printed.
 
-    It has its share of the cores. All steps need the teacher, which so runs alone and has all of them.
+    It has its share of the cores. The teacher has all of them: it runs alone, because all other steps need it.
     """
     share = {} if run.group == TEACHER else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_a_time))}
     run.log_path.parent.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 """The journal of a server's answers, and the bill that follows from it.
 
-An answer is a line of JSON, appended as soon as it arrives. An interrupted job pays for no answer twice.
+An answer is a line of JSON, appended as soon as it arrives. An interrupted job does not ask again for what it has.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Translates through a server with an OpenAI-compatible API, such as vLLM, Ollama, llama.cpp or a provider.
 
-Each answer is written to a journal as soon as it arrives, so that an interrupted job pays for no answer twice. The
-bill is the sum over the journals. The key comes from an environment variable. It is sent to the server, and it appears
-in no record, log or message.
+Each answer is written to a journal as soon as it arrives, so that a job that is interrupted does not ask again for a
+translation that it has. Failed answers are asked for again. The bill is the sum over the journals. The key comes from
+an environment variable. It is sent to the server, and it appears in no record, log or message.
 """
 
 import json
@@ -63,8 +63,8 @@ class ApiSettings:
     system: str | None = None
     """The system's message; null: none."""
     answer: Pattern | None = "<translation>(.*?)</translation>"
-    """A regular expression that finds the translation in an answer: its group, in the last match. An answer without a
-    match has failed. null: the whole answer, which has failed if it has several lines."""
+    """A regular expression. Its group in the last match is the translation. An answer without a match has failed.
+    null: the whole answer, which has failed if it has several lines."""
     samples: int = Field(default=1, ge=1)
     """Number of translations of each line. Each is a request of its own, because not all servers support `n`."""
     temperature: float = Field(default=0.0, ge=0)
@@ -218,7 +218,7 @@ class ApiTeacher:
                 write_json(self._bill_path, self.bill.record(self.settings.prices))
         if self._stopped_by:
             bill = self.bill.words(self.settings.prices)
-            raise DataError(f"{self._stopped_by}. The same command goes on from there. There were {bill}.")
+            raise DataError(f"{self._stopped_by}. Then the same command goes on where it was. There were {bill}.")
         return answers
 
     def _ask_one(self, journal: BinaryIO, wanted: Answer, text: str) -> Answer:
@@ -245,7 +245,7 @@ class ApiTeacher:
         with self._lock:
             for name, used in (("max_requests", self.bill.requests), ("max_total_tokens", self.bill.tokens)):
                 if (most := getattr(self.settings, name)) is not None and used >= most:
-                    self._stop_because(f"api.{name}={most} is reached")
+                    self._stop_because(f"api.{name}={most} is reached; raise it")
             if self._stop.is_set():
                 return False
             self.bill.requests += 1
@@ -261,7 +261,9 @@ class ApiTeacher:
             journal.flush()
             self._failed_in_a_row = 0 if answer.text is not None else self._failed_in_a_row + 1
             if self._failed_in_a_row >= GIVE_UP:
-                self._stop_because(f"{GIVE_UP} answers in a row failed, the last one by: {answer.error}")
+                self._stop_because(
+                    f"{GIVE_UP} answers in a row failed, the last one by: {answer.error}; see to the server"
+                )
 
     def _attempt(self, answer: Answer, text: str) -> Answer:
         """Returns the answer to one request.
@@ -283,7 +285,7 @@ class ApiTeacher:
             self.bill.prompt_tokens += prompt
             self.bill.completion_tokens += completion
             if self.settings.max_total_tokens is not None and not prompt + completion:
-                self._stop_because("api.max_total_tokens cannot be kept, because the server does not count tokens")
+                self._stop_because("api.max_total_tokens: the server does not count tokens; leave it out")
         return replace(
             answer,
             prompt_tokens=answer.prompt_tokens + prompt,
@@ -352,7 +354,7 @@ class ApiTeacher:
         status = response.status_code
         if status in FATAL or 300 <= status < 400:
             with self._lock:
-                self._stop_because(f"{message} (see api.url, api.key_variable and model)")
+                self._stop_because(f"{message}; correct api.url, api.key_variable or model")
         return _FailedError(message, status in PASSING or status >= 500, _seconds(response.headers.get("Retry-After")))
 
     def _session(self) -> requests.Session:

@@ -65,7 +65,7 @@ class Mix:
         seed: random seed for the selection of pairs.
         lines: number of lines in the mix; None: enough to contain every pair of `base` once.
         base: a corpus name; None: the corpus that is repeated least, so that the mix contains every pair of each.
-        weighting: what the corpora's weights do, `pairs` or `loss`; see above.
+        weighting: with `pairs`, weights say how often a pair occurs; with `loss`, they multiply its losses.
     """
 
     corpora: Mapping[str, Corpus]

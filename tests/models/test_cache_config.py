@@ -65,7 +65,7 @@ def test_a_training_from_a_cache_needs_no_teacher(job):
 
 def test_without_a_cache_a_teacher_is_asked_for(job):
     (problem,) = problems(job("model.distillation.teacher_cache=null"))
-    assert problem == "model.distillation.model_path has no value; it names the teacher's .nemo."
+    assert problem.startswith("model.distillation.model_path has no value")
 
 
 def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
