@@ -60,7 +60,7 @@ class NemoArchive:
         return OmegaConf.create(values)
 
     def check_targets(self, own_classes: Collection[str] = ()) -> None:
-        """Rejects a config that names classes or functions outside NeMo, unless the user trusts the file.
+        """Rejects a config that names code that opening it must not run, unless the user trusts the file.
 
         Args:
             own_classes: full names of additional allowed classes.
@@ -71,8 +71,8 @@ class NemoArchive:
         found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
         if found and not is_trusted(self.path):
             raise ValueError(
-                f"'{self.path}' is not opened: its config names '{found[0]}', which does not belong to NeMo or to the "
-                f"model class, and loading would run it; if you trust the author, set {TRUST}={self.sha256()}"
+                f"'{self.path}' is not opened: its config names '{found[0]}', which is no translation model of NeMo, "
+                f"and loading would run it; if you trust the author, set {TRUST}={self.sha256()}"
             )
 
     def extract_artifact(self, value: str, folder: str | Path) -> Path:

@@ -24,11 +24,13 @@ MAX_BYTES = 1 << 37  # total unpacked size
 MAX_CONFIG_BYTES = 1 << 24
 MAX_EXPANSION = 20  # ratio of unpacked to packed bytes, not counting the first 64 MiB
 MAX_ALIASES = 100  # of YAML; each alias may stand for a copy of a large node
-# Packages whose classes a config may name, as NeMo's own configs do.
-ALLOWED_TARGETS = ("nemo.collections.", "nemo.core.", "torch.nn.", "torch.optim.")
-DATA_CLASSES = re.compile(r"transformers\.\w+Config")  # of Hugging Face encoders; they only hold values
+# The classes that a config may name. All others, also NeMo's, can do harm: one of them passes its keys to a shell.
+TRANSLATION_MODEL = "nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel"
+# Hugging Face's classes only hold values. torch's are of optimizers and schedules, which other files may still name.
+DATA_CLASSES = re.compile(r"transformers\.\w+Config|torch\.(nn|optim|optim\.lr_scheduler)\.[A-Z]\w*")
 RECORDS = ("distilled_with", "started_from")  # sections that record how a student was made; NeMo does not build them
 TARGET_KEYS = ("_target_", "target", "cls")
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # OmegaConf would call it, and some make nodes that are not checked
 
 
 def is_trusted(path: Path) -> bool:
@@ -74,26 +76,32 @@ def config_problem(content: bytes) -> str | None:
 
 
 def forbidden_targets(config: Mapping[str, Any], own_classes: Collection[str] = ()) -> list[str]:
-    """Returns the classes and functions in a config that are not allowed. Building the config would call them.
+    """Returns what a config names that must not be built or called. Opening a model with it would do so.
 
     Args:
-        config: the config, as plain containers. The sections in `RECORDS` are not checked, because they are not built.
-        own_classes: full names of additional allowed classes.
+        config: the config, as plain containers with its interpolations. The sections in `RECORDS` are not checked,
+            because they are not built.
+        own_classes: full names of additional classes that the config as a whole may describe.
     """
     built = {key: value for key, value in config.items() if key not in RECORDS}
-    return [
-        name
-        for name in _targets(built)
-        if name not in own_classes and not name.startswith(ALLOWED_TARGETS) and not DATA_CLASSES.fullmatch(name)
-    ]
+    allowed = {TRANSLATION_MODEL, *own_classes}
+    whole = {key for key in TARGET_KEYS if built.get(key) in allowed}
+    return list(_forbidden({key: value for key, value in built.items() if key not in whole}))
 
 
-def _targets(node: Any) -> Iterator[str]:
+def _forbidden(node: Any) -> Iterator[str]:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if key in TARGET_KEYS and isinstance(value, str) and "." in value:
+            if key in TARGET_KEYS and _is_name(key, value) and not DATA_CLASSES.fullmatch(value):
                 yield value
-            yield from _targets(value)
+            yield from _forbidden(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _targets(value)
+            yield from _forbidden(value)
+    elif isinstance(node, str) and RESOLVER.search(node):
+        yield node
+
+
+def _is_name(key: str, value: Any) -> bool:
+    """True if a value could name a class. A `target` may also be a word, such as a language."""
+    return isinstance(value, str) and (key == "_target_" or "." in value or "$" in value)

@@ -13,9 +13,9 @@ import yaml
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRUST
+from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRANSLATION_MODEL, TRUST
 
-CONFIG = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
+CONFIG = f"target: {TRANSLATION_MODEL}\n".encode()
 
 
 class Harm:
@@ -102,11 +102,19 @@ def test_configs_that_could_do_harm_are_refused(tmp_path, monkeypatch, config, r
         {"encoder": {"_target_": "subprocess.check_output"}},
         {"layers": [{"deep": {"cls": "builtins.eval"}}]},
         {"_target_": "nemo_collections.evil"},
+        {"_target_": "system"},
+        {"encoder": {"note": {"_target_": "${payload}"}}, "payload": "os.system"},
+        {"encoder": {"note": "${oc.create:{_target_:os.system}}"}},
+        {"encoder": {"note": "${${payload}:{_target_:os.system}}"}, "payload": "oc.create"},
+        {"encoder": {"_target_": "nemo.core.classes.modelPT.os.system"}},
+        {"encoder": {"_target_": "torch.nn.modules.module.os.system"}},
+        {"encoder": {"_target_": TRANSLATION_MODEL}},
+        {"target": "nemo.collections.nlp.data.machine_translation.preproc_mt_data.MTDataPreproc"},
     ],
 )
-def test_classes_that_are_not_nemos_are_refused(tmp_path, config):
+def test_classes_that_could_do_harm_are_refused(tmp_path, config):
     path = write(tmp_path / "evil.nemo", config=yaml.safe_dump(config).encode())
-    with pytest.raises(ValueError, match=r"does not belong to NeMo or to the model class.* set NEMO_DISTILL_TRUST="):
+    with pytest.raises(ValueError, match=r"loading would run it.* set NEMO_DISTILL_TRUST="):
         NemoArchive(path).check_targets()
 
 
