@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -203,6 +204,7 @@ def _sum(length: dict[str, int | None], before: RunRecord) -> dict[str, int | No
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
     import lightning.pytorch as pl
+    from lightning.pytorch.strategies import DDPStrategy
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from nemo.utils.exceptions import NeMoBaseException
     from nemo.utils.exp_manager import exp_manager
@@ -215,13 +217,22 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
-    if options.get("strategy") == "ddp" and cfg.model.get("find_unused_parameters", True):
-        options["strategy"] = "ddp_find_unused_parameters_true"
-    callbacks = [WeightAverage(cfg.get("ema")), ExactResumeCallback(), FiniteTraining(), TrainingLength()]
+    callbacks: list[pl.Callback] = [
+        WeightAverage(cfg.get("ema")),
+        ExactResumeCallback(),
+        FiniteTraining(),
+        TrainingLength(),
+    ]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
     try:
-        trainer = pl.Trainer(**options, callbacks=callbacks, plugins=[SafeCheckpointIO()])
+        build = partial(pl.Trainer, plugins=[SafeCheckpointIO()])
+        trainer = build(**options, callbacks=[*callbacks])
+        # Lightning alone knows whether `auto` stands for DDP on these devices.
+        uses_ddp = options.get("strategy") in (None, "auto", "ddp") and isinstance(trainer.strategy, DDPStrategy)
+        if uses_ddp and cfg.model.get("find_unused_parameters", True):
+            options["strategy"] = "ddp_find_unused_parameters_true"
+            trainer = build(**options, callbacks=[*callbacks])
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
     if resumes(cfg):

@@ -159,6 +159,15 @@ def _replaced_sections(cfg: DictConfig) -> list[str]:
     ]
 
 
+def _average_problems(sections: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if weights are too coarse for a moving average, whose steps would be rounded away."""
+    precision = (sections.get("trainer") or {}).get("precision")
+    if not sections.get("ema") or not str(precision).endswith("16-true"):
+        return []
+    mixed = str(precision).replace("true", "mixed")
+    return [f"ema={sections['ema']}: needs weights in float32; set trainer.precision={mixed}, not {precision}."]
+
+
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
     model = _plain(cfg.model)
     sections = _plain(cfg)
@@ -167,6 +176,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     problems += wrong_values(sections) + validation_problems(model)
     validation = model.get("validation_ds") or {}
     problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
+    problems += _average_problems(sections)
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

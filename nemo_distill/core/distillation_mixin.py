@@ -234,6 +234,10 @@ class DistillationMixin(NeMoHost, Generic[Section]):
         """
         return 1.0
 
+    def number_of_targets(self, batch: Any) -> int | Tensor:
+        """Returns the number of target tokens of a batch, without padding, for the training's record. Default: 0."""
+        return 0
+
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Logs through the model that trains this one. Teachers log nothing."""
         if self.is_being_distilled() and not self.is_student_model():

@@ -97,4 +97,4 @@ class DistillationRegistry:
         mask = self._masks.get(name)
         if name != LOG_PROBS or self.pairs is None:
             return mask
-        return self.pairs if mask is None else mask.bool() & self.pairs
+        return self.pairs if mask is None else mask * self.pairs

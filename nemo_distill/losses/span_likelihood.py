@@ -37,14 +37,15 @@ class SpanLikelihoodLoss(nn.Module):
             student_nll: (B, T), NLL of the target pieces.
             teacher_spans: the log-likelihoods (B, C) of spans, and the number (B, T) of the span that each target
                 piece belongs to, -1 for none.
-            mask: (B, T), true at real target pieces; None counts every position.
+            mask: (B, T), true at real target pieces, or the weight of their pair there; None counts every position.
         """
         teacher, span_of = teacher_spans
         if mask is not None:
             span_of = span_of.masked_fill(~mask.bool(), -1)
         pieces = span_sums(torch.ones_like(student_nll, dtype=torch.float32), span_of, teacher.shape[1])  # (B, C)
         student = span_sums(-student_nll.float(), span_of, teacher.shape[1])  # (B, C)
-        return masked_mean(self._divergence(student, teacher.float()), pieces > 0)
+        counted = pieces > 0 if mask is None else (pieces > 0) * mask.amax(dim=1, keepdim=True)  # (B, C)
+        return masked_mean(self._divergence(student, teacher.float()), counted)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Returns τ KL (B, C), from log-likelihoods (B, C)."""

@@ -53,7 +53,7 @@ class TopK:
             The log-probabilities (..., k) of the k words, and the log-probability (...) of each single other word. No
             value is below `LOG_ZERO`.
         """
-        log_probs = self.log_probs / temperature  # (..., k)
+        log_probs = self.log_probs.clamp(min=LOG_ZERO) / temperature  # (..., k)
         others = self.vocab_size - self.log_probs.shape[-1]
         total = log_probs.logsumexp(dim=-1)  # (...)
         other = torch.full_like(total, -math.inf)  # (...), log-probability of each other word

@@ -267,6 +267,9 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         """Returns the sum of the weights of the target tokens. It also weights the losses at source positions."""
         return self._target_weights(batch).sum()
 
+    def number_of_targets(self, batch: list[Tensor]) -> Tensor:
+        return (squeeze_batch(batch)[-1] != self.decoder_tokenizer.pad_id).sum()
+
     def _target_weights(self, batch: list[Tensor]) -> Tensor:
         """Returns a mask (B, T) of the real target tokens, or their weights if pairs have weights."""
         src_ids, src_mask, _, _, labels = squeeze_batch(batch)

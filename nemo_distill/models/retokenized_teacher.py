@@ -165,7 +165,8 @@ class Retokenizer:
         distributions = self.teacher.distributions(sources, their_rows)
         their_labels = _padded([[*row, theirs.special_ids["eos"]] for row in their_rows], theirs.special_ids["pad"])
         their_labels = their_labels.to(labels.device)  # (B, T')
-        positions = _padded([one.positions for one in alignments], -1, labels.shape[1]).to(labels.device)  # (B, T)
+        positions = _padded([one.positions for one in alignments], -1, labels.shape[1]).to(labels.device)
+        positions = positions[:, : labels.shape[1]]  # (B, T): a translation that was cut has no label for its end
         begun = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), of the student, by the teacher's piece
         pairs = (positions >= 0) & (begun.gather(1, positions.clamp(min=0)) == labels)
         mapped = MappedDistributions(distributions, positions.clamp(min=0), self.piece_map)

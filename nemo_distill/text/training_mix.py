@@ -33,6 +33,11 @@ def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str
             "files, from which model.preproc_out_dir makes tarred data after mixing, or sample from several tarred "
             "data sets with model.train_ds.concat_sampling_probabilities."
         ]
+    if mix.weighting == "loss" and train.get("reverse_lang_direction"):
+        return [
+            "model.distillation.mix.weighting=loss: model.train_ds.reverse_lang_direction=true swaps the sides of the "
+            "mix, whose weights are then not found; swap the files instead."
+        ]
     return [f"model.distillation.mix.{problem}" for problem in with_real_files(mix, train).missing()]
 
 

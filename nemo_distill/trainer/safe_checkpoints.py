@@ -19,7 +19,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import nemo_path
-from nemo_distill.storage.files import remove_leftovers, whole_file
+from nemo_distill.storage.files import remove_leftovers, user_path, whole_file
 from nemo_distill.storage.ledger import sha256_of
 
 _AN_ARRAY = np.zeros(1, np.uint32)  # the type of array in the states of random generators
@@ -54,11 +54,13 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Returns the content of a checkpoint.
 
         Raises:
-            ConfigurationError: if it contains objects other than data, or is damaged.
+            ConfigurationError: if it contains objects other than data, is damaged, or is no file. Lightning would find
+                files elsewhere too, and would run their code.
         """
-        if not Path(path).is_file():
-            return super().load_checkpoint(path, map_location)
-        if is_trusted(Path(path)):  # Lightning before 2.4 uses torch's default, which rejects such files
+        path = user_path(path)
+        if not path.is_file():
+            raise ConfigurationError([f"'{path}' cannot be resumed: there is no such file."])
+        if is_trusted(path):  # Lightning before 2.4 uses torch's default, which rejects such files
             return torch.load(path, map_location=map_location or "cpu", weights_only=False)
         try:
             with torch.serialization.safe_globals(list(DATA_CLASSES)):
@@ -67,7 +69,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             raise ConfigurationError(
                 [
                     f"'{path}' cannot be resumed: it contains more than data, and loading it would run code; delete "
-                    f"it, or if you trust the author, set {TRUST}={sha256_of(Path(path))}."
+                    f"it, or if you trust the author, set {TRUST}={sha256_of(path)}."
                 ]
             ) from error
         except Exception as error:  # torch raises many types of errors for damaged files

@@ -13,7 +13,7 @@ from nemo_distill.progress import Meter, MinuteLog
 
 
 class TrainingLength(Callback):
-    """Counts the real target tokens of all batches, over all devices, without padding.
+    """Counts the target tokens of all batches, over all devices, without padding.
 
     The count is saved in checkpoints, so a resumed training counts each batch once. At the end of a training, NeMo
     restores the best checkpoint and with it an earlier step and count, so both are kept before that.
@@ -47,7 +47,7 @@ class TrainingLength(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         model: Any = getattr(pl_module, "student", pl_module)
-        self._since = self._since + model.distillation_batch_weight(batch)
+        self._since = self._since + model.number_of_targets(batch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._ended = {"steps": trainer.global_step, **self.state_dict()}

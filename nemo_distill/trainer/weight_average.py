@@ -95,8 +95,13 @@ class WeightAverage(Callback):
         self.on_train_end(trainer, pl_module)  # which has not run if a resumed training has no steps left
 
     def _begin(self, pl_module: LightningModule) -> None:
-        if self.decay is not None and not self._others:
-            self._others = [weight.detach().clone() for weight in _weights(pl_module)]
+        if self.decay is None:
+            return
+        weights = _weights(pl_module)
+        if not self._others:
+            self._others = [weight.detach().clone() for weight in weights]
+        # A checkpoint is read before the model moves to its device.
+        self._others = [other.to(weight.device) for other, weight in zip(self._others, weights)]
 
     def _show(self, pl_module: LightningModule) -> None:
         if self._others and not self._shown:

@@ -43,6 +43,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.train_ds.use_tarred_dataset=true", "model.preproc_out_dir=out", "model.train_ds.tar_files=[x.tar]"], "model.train_ds.metadata_file has no value"),
         (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=True has no effect, because the student has its teacher's tokenizer"),
         (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1 has no effect, because the student has its teacher's tokenizer"),
+        (["ema=0.99", "trainer.precision=bf16-true"], "ema=0.99: needs weights in float32; set trainer.precision=bf16-mixed, not bf16-true."),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
         (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),

@@ -35,3 +35,10 @@ def test_a_name_registered_twice_in_a_step_is_refused():
     registry.register(Role.TEACHER, "log_probs", torch.ones(1))
     with pytest.raises(RuntimeError, match="teacher registered 'log_probs' twice"):
         registry.register(Role.TEACHER, "log_probs", torch.ones(1))
+
+
+def test_a_mask_of_weights_keeps_them_where_the_teacher_has_a_distribution():
+    registry = DistillationRegistry({(Role.STUDENT, "log_probs")})
+    registry.register_mask("log_probs", torch.tensor([[0.5, 0.5, 0.0], [3.0, 3.0, 3.0]]))
+    registry.register_pairs(torch.tensor([[True, False, True], [True, True, False]]))
+    assert torch.equal(registry.mask("log_probs"), torch.tensor([[0.5, 0.0, 0.0], [3.0, 3.0, 0.0]]))

@@ -45,6 +45,15 @@ def test_equal_likelihoods_cost_nothing_and_certainty_is_finite():
     assert math.isfinite(certain.item()) and certain.item() > 1
 
 
+def test_spans_have_the_weights_of_their_pairs():
+    weights = torch.tensor([[0.5], [3.0]])
+    rows = [
+        SpanLikelihoodLoss()(NLL[i : i + 1], [TEACHER[i : i + 1], SPANS[i : i + 1]], MASK[i : i + 1]) for i in (0, 1)
+    ]
+    found = SpanLikelihoodLoss()(NLL, [TEACHER, SPANS], MASK * weights)
+    assert found.item() == pytest.approx((2 * 0.5 * rows[0] + 3.0 * rows[1]).item() / (2 * 0.5 + 3.0), rel=1e-5)
+
+
 def test_a_batch_without_spans_costs_nothing():
     nll = NLL.clone().requires_grad_()
     loss = SpanLikelihoodLoss()(nll, [torch.zeros(2, 1), torch.full((2, 4), -1)], MASK)

@@ -95,3 +95,10 @@ def test_some_positions_are_those_of_all():
 def test_an_unknown_tail_policy_is_named():
     with pytest.raises(ValueError, match="tail=flat: must be one of renormalize, uniform"):
         of_five("flat")
+
+
+def test_a_position_without_a_distribution_is_finite_at_any_temperature():
+    lowest = torch.finfo(torch.float32).min
+    nothing = TopK(torch.tensor([[0, 1]]), torch.full((1, 2), lowest), torch.tensor([lowest]), 5, "uniform")
+    for temperature in (0.5, 1.0, 2.0):
+        assert all(torch.isfinite(values).all() for values in nothing.tempered(temperature))

@@ -1,6 +1,7 @@
 """What NeMo's exp_manager cannot do is told before it is imported, by key, value and what to set."""
 
 import pytest
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.training import build_trainer
@@ -97,3 +98,17 @@ def test_what_only_exp_manager_finds_is_one_sentence_too(tmp_path):
     )
     with pytest.raises(ConfigurationError, match="exp_manager: .*wandb"):
         build_trainer(cfg)
+
+
+@pytest.mark.parametrize("strategy", [{}, {"strategy": "auto"}, {"strategy": "ddp"}])
+def test_several_devices_may_leave_weights_unused_however_they_are_asked_for(strategy):
+    trainer = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_checkpointing": False, **strategy}
+    built = build_trainer(OmegaConf.create({"trainer": trainer, "model": {}}))
+    assert built.strategy._ddp_kwargs == {"find_unused_parameters": True}
+    built = build_trainer(OmegaConf.create({"trainer": trainer, "model": {"find_unused_parameters": False}}))
+    assert not built.strategy._ddp_kwargs
+
+
+def test_one_device_needs_no_group_of_processes():
+    trainer = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False}
+    assert type(build_trainer(OmegaConf.create({"trainer": trainer, "model": {}})).strategy) is SingleDeviceStrategy

@@ -117,6 +117,7 @@ def test_a_batch_weighs_as_much_as_its_tokens(mixed, tmp_path):
     for batch in map(squeezed, model.train_dataloader()):
         tokens = (batch[-1] != model.student.decoder_tokenizer.pad_id).sum(dim=1)
         expected = (tokens * weights_of(model, batch)).sum()
+        assert model.student.number_of_targets(batch).item() == tokens.sum().item()
         assert model.student.distillation_batch_weight(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -174,6 +175,14 @@ def test_weights_in_the_loss_need_weights(job):
     mix = "model.distillation.mix"
     found = problems(check_distillation_job, job(f"+{mix}.corpora.real.share=1", f"{mix}.weighting=loss"))
     assert found == [f"{mix}.weighting=loss has no effect, because none of the corpora has weights."]
+
+
+def test_sides_that_are_swapped_are_refused(job, weighted):
+    mix, files = "model.distillation.mix", f"source: {weighted}/pseudo.de, target: {weighted}/pseudo.en"
+    corpus = f"+{mix}.corpora.pseudo={{share: 1, {files}, weights: {weighted}/pseudo.weights}}"
+    swapped = "model.train_ds.reverse_lang_direction=true"
+    found = problems(check_distillation_job, job(corpus, f"{mix}.weighting=loss", swapped))
+    assert any(f"{swapped} swaps" in one for one in found)
 
 
 def test_ids_that_vary_are_refused(job, yttm_tokenizer, weighted, tmp_path):

@@ -129,6 +129,19 @@ def test_the_teacher_reads_the_text_of_the_batch_in_its_own_pieces(distill, teac
     torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:2]))
 
 
+def test_a_translation_that_was_cut_is_paired_up_to_its_last_piece(distill):
+    model, _ = distill()
+    src_ids, src_mask, _, _, labels = (tensor.squeeze(0) for tensor in next(iter(model.train_dataloader())))
+    pad_id, bos_id, eos_id = (getattr(model.student.decoder_tokenizer, f"{name}_id") for name in ("pad", "bos", "eos"))
+    cut = labels.masked_fill(labels == eos_id, pad_id)[:, :-1]  # of the longest row, the end alone is missing
+    tgt_ids = torch.cat((torch.full_like(cut[:, :1], bos_id), cut[:, :-1]), dim=1)
+    batch = [src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids), cut]
+    registry = DistillationRegistry({(Role.TEACHER, "log_probs"), (Role.TEACHER, "spans")})
+    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
+        model.teacher.distillation_forward(batch)
+    assert registry.pairs.shape == cut.shape and registry.pairs.any()
+
+
 def test_the_teachers_own_pieces_have_the_temperature_of_the_step(distill):
     model, _ = distill(SORTED, temperature=2.0)
     batch = next(iter(model.train_dataloader()))

@@ -50,6 +50,12 @@ def test_code_in_a_checkpoint_is_not_run_unless_the_file_is_trusted(tmp_path, mo
     ):
         SafeCheckpointIO().load_checkpoint(path)
     assert not harm.exists()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="it contains more than data"):
+        SafeCheckpointIO().load_checkpoint("~/evil.ckpt")
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        SafeCheckpointIO().load_checkpoint(f"file://{path}")
+    assert not harm.exists()
     monkeypatch.setenv(TRUST, sha256_of(path))
     SafeCheckpointIO().load_checkpoint(path)
     assert harm.exists()

@@ -22,7 +22,7 @@ class Model(pl.LightningModule):
         super().__init__()
         self.layer = torch.nn.Linear(3, 1)
 
-    def distillation_batch_weight(self, batch):
+    def number_of_targets(self, batch):
         return (batch != 0).sum()
 
     def training_step(self, batch, batch_idx):

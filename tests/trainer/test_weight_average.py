@@ -1,5 +1,7 @@
 """A moving average of weights: what it is, who sees it, and that an interruption changes nothing."""
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, complete_training
 from nemo_distill.trainer.weight_average import WeightAverage
+from tests.another_device import another_device
 
 DATA = torch.arange(24.0).reshape(12, 2) / 10
 
@@ -112,6 +115,18 @@ def test_a_training_killed_before_its_nemo_was_written_writes_the_average(tmp_pa
     trainer, _ = fit(resumed, tmp_path, 4, 0.9, resume=trainer.checkpoint_callback.last_model_path)
     complete_training(trainer, resumed)
     assert all(torch.equal(torch.load(tmp_path / "line.nemo")[name], written[name]) for name in written)
+
+
+def test_averages_that_were_read_before_the_model_moved_follow_it_to_its_device():
+    model, average, trainer = Line(), WeightAverage(0.9), SimpleNamespace(global_step=4)
+    saved = {"decay": 0.9, "updates": 4, "weights": {name: value + 1 for name, value in model.state_dict().items()}}
+    average.on_load_checkpoint(trainer, model, {"weight_average": saved, "state_dict": model.state_dict()})
+    with another_device() as device:
+        model.to(device)
+        average.on_train_start(trainer, model)
+        trainer.global_step = 5
+        average.on_train_batch_end(trainer, model)
+        assert all(other.device == device for other in average._others)
 
 
 def test_averages_can_begin_in_a_resumed_training_and_cannot_be_left_out_of_one(tmp_path):
