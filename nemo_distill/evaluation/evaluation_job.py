@@ -328,7 +328,7 @@ class EvaluationJob:
     ) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
         baselines = self.settings.significance.baselines or [self.systems[0].name]
-        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines)
+        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines, self.search)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}
