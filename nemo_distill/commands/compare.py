@@ -47,7 +47,8 @@ def main(cfg: DictConfig) -> None:
     with plain_errors(goes_on=True):
         prepare_corpus(config.corpus)
         do_steps(config)
-        evaluation = evaluation_of(config).run()
-        print_evaluation(evaluation, folder / "evaluation")
+        evaluation = evaluation_of(config)
+        print_evaluation(evaluation.run(), evaluation.folder)
         if config.report and not _report_problems(config.report):
-            write_report(ReportConfig(runs=folder, evaluation=folder / "evaluation", output_dir=folder / "report"))
+            metric, output = evaluation.main_metric, folder / "report"
+            write_report(ReportConfig(runs=folder, evaluation=evaluation.folder, output_dir=output, metric=metric))

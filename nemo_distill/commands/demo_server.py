@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 LONGEST_TEXT = 5000  # characters; more are refused
+CUT = "A line is too long for this model, so that only its beginning was translated."
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -59,7 +60,8 @@ PAGE = """<!doctype html>
 <table>
   <tr><th>model</th><th>translation</th><th>time</th><th></th></tr>
   {% for answer in answers %}
-  <tr><td>{{ answer.name }}</td><td class="text">{{ answer.text }}</td>
+  <tr><td>{{ answer.name }}</td><td class="text">{{ answer.text }}
+{%- if answer.source_cut %}<p role="alert">{{ cut }}</p>{% endif %}</td>
     <td class="number">{{ "%.0f" | format(1000 * answer.seconds) }} ms</td>
     <td class="number">{{ "%.1f" | format(answers[0].seconds / answer.seconds) }}x</td></tr>
   {% endfor %}
@@ -72,18 +74,21 @@ PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class Answer:
-    """The translation by the model `name`, and its wall time."""
+    """The translation by the model `name`, its wall time, and whether only the beginning of a line was translated."""
 
     name: str
     text: str
     seconds: float
+    source_cut: bool
 
 
 def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> Answer:
     """Translates a text line by line and measures the time."""
     started = time.perf_counter()
     translations = engine.translate(text.splitlines(), settings)
-    return Answer(name, "\n".join(translation.text for translation in translations), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    joined = "\n".join(translation.text for translation in translations)
+    return Answer(name, joined, seconds, any(translation.source_cut for translation in translations))
 
 
 def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flask":
@@ -106,7 +111,8 @@ def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flas
         elif text:
             with one_at_a_time:
                 answers = [answer(name, engine, text, settings) for name, engine in engines.items()]
-        return render_template_string(PAGE, text=text, answers=answers, problem=problem, longest=LONGEST_TEXT)
+        shown = {"text": text, "answers": answers, "problem": problem, "longest": LONGEST_TEXT, "cut": CUT}
+        return render_template_string(PAGE, **shown)
 
     return page
 
@@ -144,8 +150,11 @@ class ServerConfig:
 
     @rule
     def search_problems(self) -> list[str]:
-        """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine, self.search)
+        """Returns a sentence for each setting that the engine or the page cannot follow."""
+        problems = search_problems(self.engine, self.search)
+        if self.search.n_best > 1:
+            problems.append(f"search.n_best={self.search.n_best}: the page shows one translation; it must be 1.")
+        return problems
 
     @rule
     def model_problems(self) -> list[str]:

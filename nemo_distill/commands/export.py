@@ -122,7 +122,9 @@ def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> Expor
     if not config.development.is_given:
         return record
     quality = measure_export(config.model, folder, record, config.development)
-    if problems := quality_problems(quality, config.quantization, config.max_loss, config.shortlist.max_loss):
+    if problems := quality_problems(
+        quality, config.format, config.quantization, config.max_loss, config.shortlist.max_loss
+    ):
         raise DataError("\n".join([*problems, f"'{config.output}' was not written."]))
     return replace(record, quality=quality)
 

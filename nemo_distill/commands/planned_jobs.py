@@ -16,7 +16,7 @@ from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.commands.training_check import validate_distillation, validate_training
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.experiments.comparison_plan import Run, plan_runs
+from nemo_distill.experiments.comparison_plan import REVERSE_TOKENIZER, TOKENIZER, Run, plan_runs
 from nemo_distill.experiments.comparison_section import ComparisonConfig
 from nemo_distill.experiments.sweep import job_command
 
@@ -47,7 +47,7 @@ def planned_problems(config: ComparisonConfig) -> list[str]:
 def _unmade(config: ComparisonConfig, runs: Sequence[Run]) -> list[str]:
     """Returns the paths that the jobs will write, or folders of them."""
     folders = [run.folder for run in runs]
-    folders += [Path(config.output_dir) / name for name in ("tokenizer", "reverse_tokenizer")]
+    folders += [Path(config.output_dir) / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
     paths = [f"{folder}/" for folder in folders] + [f"'{folder}'" for folder in folders]
     return paths + ([f"{config.corpus.folder}/"] if config.corpus.generate else [])
 

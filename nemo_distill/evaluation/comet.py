@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
@@ -37,10 +38,7 @@ class CometSettings:
             problems.append(
                 f"checkpoint names '{self.checkpoint}', which does not exist; it is a file on this machine."
             )
-        look = [self.interpreter, "-c", "import importlib.metadata as m; m.version('unbabel-comet')"]
-        try:
-            subprocess.run(look, capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
+        if self.version() is None:
             problems.append(f"python={self.interpreter}: has no unbabel-comet. {INSTALL}.")
         return problems
 
@@ -48,6 +46,28 @@ class CometSettings:
     def interpreter(self) -> str:
         """The Python interpreter with unbabel-comet."""
         return str(Path(self.python).expanduser().absolute()) if self.python else sys.executable
+
+    def version(self) -> str | None:
+        """Returns the version of unbabel-comet; None if it is not installed."""
+        look = [self.interpreter, "-c", "import importlib.metadata as m; print(m.version('unbabel-comet'))"]
+        try:
+            return subprocess.run(look, capture_output=True, check=True, text=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    def made_by(self) -> dict[str, Any]:
+        """Returns what scores depend on besides the text, as JSON values.
+
+        Raises:
+            ValueError: if there is no checkpoint.
+        """
+        if self.checkpoint is None:
+            raise ValueError("comet.checkpoint has no value; give it")
+        checkpoint = Path(self.checkpoint).expanduser()
+        hparams = checkpoint.absolute().parent.parent / "hparams.yaml"  # where COMET looks for it
+        files = {"checkpoint": fingerprint(checkpoint)}
+        files |= {"hparams": fingerprint(hparams)} if hparams.is_file() else {}
+        return {**files, "python": self.python, "version": self.version()}
 
 
 def comet_scores(

@@ -36,7 +36,7 @@ from nemo_distill.metrics.scores import (
     metric_problems,
 )
 from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare, resample
-from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions
+from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
 from nemo_distill.text.languages import bleu_tokenization
@@ -297,10 +297,9 @@ class EvaluationJob:
         """Each system's scores by COMET and by the user's own metrics."""
         found, comet = {}, self.settings.comet
         if comet.checkpoint:
-            made_by = {"checkpoint": fingerprint(user_path(comet.checkpoint)), "python": comet.python}
             device = self.settings.device
             found["COMET"] = self._kept_together(
-                "COMET", one, texts, made_by, lambda new: comet_scores(comet, sources, new, references, device)
+                "COMET", one, texts, comet.made_by(), lambda new: comet_scores(comet, sources, new, references, device)
             )
         for metric, scorer in self.settings.scorers.items():
             made_by = asdict(scorer) | {"files": [fingerprint(file) for file in scorer.files]}
@@ -328,7 +327,7 @@ class EvaluationJob:
     ) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
         baselines = self.settings.significance.baselines or [self.systems[0].name]
-        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines)
+        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines, self.search)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}

@@ -40,6 +40,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
+from nemo_distill.text.languages import bleu_tokenization
 
 REVISION = 1  # increase it when the same texts give another explanation
 SAMPLE = "training_sample"  # the name of its files
@@ -157,6 +158,7 @@ class ExplainJob:
             "settings": {key: asdict(self.settings)[key] for key in ("metric", "labels", "rare", "search")},
             "models": {system.name: system_settings(system) for system in systems},
             "curve": self.curve,
+            "tokenizer": bleu_tokenization(self.test.language),
             "versions": versions(["sacrebleu"]),
             "revision": REVISION,
         }

@@ -1,7 +1,9 @@
 """What an export costs: BLEU of the export and of the same model in float32, on a development set.
 
-All are translated by the same engine, so that only the export makes a difference. A shortlist is measured with one
-sentence in a batch and with many, because CTranslate2 unites the candidates of a batch.
+Exports for CTranslate2 and the browser are searched as their reference is, so that only the export makes a difference.
+An export for Hugging Face is searched by Hugging Face and its reference by us. Its weights are the same, so that the
+search makes the difference. A shortlist is measured with one sentence in a batch and with many, because CTranslate2
+unites the candidates of a batch.
 
 Rounding changes words in many sentences, for better and for worse, so that BLEU differs by chance; a p-value says how
 easily. The likelihood of the references, which are the same words for both, varies much less.
@@ -31,6 +33,8 @@ from nemo_distill.text.languages import language_problems
 FLOAT32, EXPORT = "float32", "export"
 BATCHES = (1, 32)  # sentences in a batch, of the measurements of a shortlist
 CHUNK = 2048
+# Of an export and of its reference, if they differ.
+SEARCHES = {"hugging_face": (" by Hugging Face's search", " by our search")}
 
 
 @section
@@ -160,11 +164,14 @@ def _translations(name: str, engine: Engine, sources: list[str], search: SearchS
     return texts
 
 
-def quality_problems(quality: Quality, quantization: str, max_loss: float, shortlist_max_loss: float) -> list[str]:
+def quality_problems(
+    quality: Quality, format: str, quantization: str, max_loss: float, shortlist_max_loss: float
+) -> list[str]:
     """Returns a sentence, with the scores, for each part of an export that loses more BLEU than it may.
 
     Args:
         quality: what was measured.
+        format: the format of the export.
         quantization: the type of the export's weights.
         max_loss: how much the export may lose, compared with float32.
         shortlist_max_loss: how much the shortlist may lose, compared with the export without it.
@@ -173,9 +180,11 @@ def quality_problems(quality: Quality, quantization: str, max_loss: float, short
     exported = values[EXPORT]
     problems = []
     if (loss := values[FLOAT32] - exported) > max_loss:
+        lost_by = f"format={format}" if quantization == FLOAT32 else f"quantization={quantization}"
+        theirs, ours = SEARCHES.get(format, ("", ""))
         problems.append(
-            f"quantization={quantization} loses {loss:.2f} BLEU on '{quality.source['name']}': {exported:.2f} instead "
-            f"of {values[FLOAT32]:.2f} in float32{_chance(quality, EXPORT)}; max_loss={max_loss} allows less. "
+            f"{lost_by} loses {loss:.2f} BLEU on '{quality.source['name']}': {exported:.2f}{theirs} instead of "
+            f"{values[FLOAT32]:.2f} in float32{ours}{_chance(quality, EXPORT)}; max_loss={max_loss} allows less. "
             f"{_help(quantization)}"
         )
     worst = min((name for name in values if name not in (FLOAT32, EXPORT)), key=values.__getitem__, default=None)
@@ -203,7 +212,9 @@ def _chance(quality: Quality, name: str) -> str:
 
 
 def _help(quantization: str) -> str:
-    """Returns a sentence that names what loses less."""
+    """Returns a sentence that names what loses less, if there is a type of weights that does."""
+    if quantization == FLOAT32:
+        return "The weights are the model's own, so that no other quantization loses less."
     if quantization.startswith("int8"):
         return (
             "quantization=float32 loses nothing; int16 and float16, which not all formats have, lose less and take "

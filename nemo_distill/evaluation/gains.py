@@ -205,7 +205,9 @@ def _gap(
         return found | {"reason": "the teacher was not evaluated in this engine and precision"}
     found |= {"teacher": teacher}
     distance = _Distance(systems, scores, resampled, teacher, gain.baseline, group)
-    if not distance.is_beyond_chance(comparisons):
+    if not (tests := distance.tests(comparisons)):
+        return found | {"reason": f"the difference between {teacher} and {gain.baseline} was not tested"}
+    if group_p_value(tests) >= CHANCE or tests[0]["difference"] <= 0:
         return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}
     return found | {"closed": distance.closed(list(gain.by_seed))}
 
@@ -221,13 +223,12 @@ class _Distance:
     baseline: str
     group: str
 
-    def is_beyond_chance(self, comparisons: Sequence[Mapping[str, Any]]) -> bool:
-        """True if the teacher is better than each seed of the baseline, by the test of the evaluation."""
+    def tests(self, comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The comparisons of the teacher with each seed of the baseline."""
         mine, theirs = (set(members(self.systems, one).values()) for one in (self.teacher, self.baseline))
-        found = [
+        return [
             one for one in both_ways(comparisons, every=True) if one["system"] in mine and one["baseline"] in theirs
         ]
-        return bool(found) and group_p_value(found) < CHANCE and found[0]["difference"] > 0
 
     def closed(self, seeds: Sequence[int | None]) -> Interval:
         """The share that is closed, with the confidence interval over seeds, or over sentences for a single seed."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder
+from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
@@ -97,8 +98,7 @@ def _layers(stack: Mapping[str, Any], attentions: int) -> int:
     attention = 4 * (width * width + width)
     feed_forward = 2 * width * inner + inner + width
     layer = attentions * attention + feed_forward + (attentions + 1) * _norm(width)
-    final = stack.get("pre_ln", False) and stack.get("pre_ln_final_layer_norm", False)
-    return stack["num_layers"] * layer + (_norm(width) if final else 0)
+    return stack["num_layers"] * layer + (_norm(width) if ends_with_norm(stack) else 0)
 
 
 def _norm(width: int) -> int:

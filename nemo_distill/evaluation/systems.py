@@ -204,7 +204,9 @@ class TextSystem(System):
         return []
 
 
-def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: Sequence[str]) -> list[Pair]:
+def compared_pairs(
+    systems: Sequence[System], given: Sequence[str], baselines: Sequence[str], search: SearchSettings
+) -> list[Pair]:
     """Returns which systems are compared with which: each system, and the one that it is compared with.
 
     Args:
@@ -213,6 +215,7 @@ def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: S
             export. It is compared with what it was made from, and with the exports of the baselines.
         baselines: names of systems that others are compared with. The first system is also compared with those that
             have the role, in its own engine and precision, for the gap between them.
+        search: the search of systems without a beam size of their own.
     """
     exports = {str(one.same_model_as): one.name for one in systems if one.name not in given}
     pairs = pairs_with(baselines, given) + [(export, origin) for origin, export in exports.items()]
@@ -223,7 +226,7 @@ def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: S
         (teacher.name, one.name)
         for teacher in teachers
         for one in systems
-        if one.role == BASELINE and _kind(one) == _kind(teacher)
+        if one.role == BASELINE and _kind(one, search) == _kind(teacher, search)
     ]
     unique: dict[frozenset[str], Pair] = {}
     for pair in pairs:
@@ -231,8 +234,9 @@ def compared_pairs(systems: Sequence[System], given: Sequence[str], baselines: S
     return [pair for both, pair in unique.items() if len(both) == 2]
 
 
-def _kind(system: System) -> tuple[str | int | None, ...]:
-    return system.engine, system.precision, system.beam_size
+def _kind(system: System, search: SearchSettings) -> tuple[str | int | None, ...]:
+    """Returns what `likeness.kind` compares, before there is a record."""
+    return system.engine, system.precision, system.searched(search).beam_size
 
 
 def _export_parameters(folder: Path) -> ParameterCount | None:

@@ -53,9 +53,9 @@ def check_comparison(config: ComparisonConfig) -> None:
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     problems = problems or [
-        f"'{run.folder}' holds what another command made, or began; delete it, or set another output_dir."
+        f"'{run.folder}' holds {' and '.join(changes)}; delete it, or set another output_dir."
         for run in plan_runs(config)
-        if run.folder.is_dir() and run.work.changes()
+        if run.folder.is_dir() and (changes := run.changes())
     ]
     if problems:
         raise ConfigurationError(problems)
@@ -246,21 +246,21 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
         return 0.0
     if record := run.work.finished():
         return record["seconds"]
-    earlier = run.earlier_seconds
-    run.work.begin(seconds=earlier)
+    earlier, work = run.earlier_seconds, run.work  # with the files that the step reads, before it reads them
+    work.begin(seconds=earlier)
     started, name = time.monotonic(), run.folder.name
     console.info(f"{name}: started" + (f"; what it prints is in {run.log_path}" if at_a_time > 1 else ""))
     code, printed = _printed(run, lock, at_a_time) if at_a_time > 1 else (_exit_code(run, lock), "")
     seconds = earlier + time.monotonic() - started
     if code:
-        run.work.begin(seconds=seconds)
+        work.begin(seconds=seconds)
         raise SystemExit(f"\n{printed}{name} did not finish; the same command goes on from there.")
     if training := read_run(run.folder):  # it counts earlier attempts only if it went on from their checkpoints
         seconds = max(seconds - earlier, training.get("seconds", 0.0))
     if run.model_path:
         (written,) = (run.folder / "checkpoints").glob("*.nemo")
         written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached
-    run.work.finish({"seconds": seconds})
+    work.finish({"seconds": seconds})
     console.info(f"{name}: finished after {timedelta(seconds=round(seconds))}")
     return seconds
 

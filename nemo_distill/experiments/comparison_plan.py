@@ -1,5 +1,6 @@
 """Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,14 @@ from nemo_distill.experiments.comparison_section import (
 )
 from nemo_distill.experiments.equal_steps import with_length
 from nemo_distill.experiments.sweep import job_command
-from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.records import OPEN, read_json
+from nemo_distill.text.lines import expand_paths
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
 SIDE_OF_LANGUAGE, OTHER_SIDE = re.compile(r"(?<=model\.)(src|tgt)(?=_language=)"), {"src": "tgt", "tgt": "src"}
 GROUPS = ("student=", "schedule=")
+TOKENIZER, REVERSE_TOKENIZER = "tokenizer", "reverse_tokenizer"  # folders that the first training of each writes
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -49,6 +52,7 @@ class Run:
         arguments: the arguments of this Python for the step; empty for an existing teacher.
         model_path: the `.nemo` that a training writes; None for other steps.
         needs: steps that must be finished first.
+        named: texts in its overrides that may name files, but none that a step makes.
     """
 
     group: str
@@ -57,11 +61,12 @@ class Run:
     arguments: tuple[str, ...]
     model_path: Path | None
     needs: tuple["Run", ...] = ()
+    named: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
         """True if there is nothing to do, or no more."""
-        return not self.arguments or self.work.finished_path.is_file()
+        return not self.arguments or self.finished_path.is_file()
 
     @property
     def is_ready(self) -> bool:
@@ -84,16 +89,48 @@ class Run:
         return self.folder.parent / "logs" / f"{self.folder.name}.log"
 
     @property
+    def finished_path(self) -> Path:
+        """The record written at the end."""
+        return self.folder / "finished.json"
+
+    @property
+    def begun_path(self) -> Path:
+        """The record written at the start. It lies outside the folder, where NeMo moves files when it resumes."""
+        return self.lock_path.with_name(f"{self.folder.name}.json")
+
+    @property
     def work(self) -> Work:
-        """The records of the step. That it began lies outside its folder, where NeMo moves files when it resumes."""
-        begun = self.lock_path.with_name(f"{self.folder.name}.json")
-        return Work(self.folder / "finished.json", {"arguments": list(self.arguments)}, begun, Finished)
+        """The records of the step, and its arguments and the files that it reads as they are now."""
+        settings = {"arguments": list(self.arguments), "inputs": self._inputs()}
+        return Work(self.finished_path, settings, self.begun_path, Finished)
+
+    def _inputs(self) -> dict[str, str]:
+        """Returns the SHA-256 of each file that is named, if it is there: a corpus may be generated later."""
+        files = (path for text in self.named for path in expand_paths(text) if os.path.isfile(path))
+        return {str(path): fingerprint(path)["sha256"] for path in files}
+
+    def changes(self) -> list[str]:
+        """Returns in words what made the earlier work in the folder, if it is not what the step would do now."""
+        work = self.work
+        records = [record for record in (read_json(self.begun_path), work.finished()) if record is not None]
+        return list(dict.fromkeys(change for record in records for change in _changes(record, work.settings)))
 
     @property
     def earlier_seconds(self) -> float:
         """Wall time of attempts that failed or were interrupted."""
-        begun = self.work.begun_path
-        return ((read_json(begun) if begun else None) or {}).get("seconds", 0.0)
+        return (read_json(self.begun_path) or {}).get("seconds", 0.0)
+
+
+def _changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    earlier = record.get("settings") or {}
+    if earlier.get("arguments") != now["arguments"]:
+        yield "what another command made, or began"
+    # Only files that were there then and are there now are compared, as a corpus may be generated between. Records of
+    # earlier versions have no inputs; of them the arguments alone are compared, so that their comparisons go on.
+    inputs = earlier.get("inputs") or {}
+    for path, sha256 in now["inputs"].items():
+        if inputs.get(path, sha256) != sha256:
+            yield f"what was made, or begun, from another version of '{path}'"
 
 
 class Step(NamedTuple):
@@ -103,9 +140,14 @@ class Step(NamedTuple):
     overrides: Sequence[str]
     made: Sequence[Path]
 
-    def is_named_in(self, overrides: Sequence[str]) -> bool:
-        """True if the value of an override, or a part of it, is a path that this step creates."""
-        return any(Path(text) in self.made for override in overrides for text in _texts(parsed(override)[1]))
+    @property
+    def texts(self) -> Iterator[str]:
+        """The texts in the values of its overrides, some of which name files."""
+        return (text for override in self.overrides for text in _texts(parsed(override)[1]))
+
+    def is_named_in(self, step: "Step") -> bool:
+        """True if the value of an override of another step, or a part of it, is a path that this step creates."""
+        return any(Path(text) in self.made for text in step.texts)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -124,11 +166,21 @@ def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
     one that reads what it makes: the reverse model, each of `config.labels` and `config.caches`, and such models.
     """
     earlier: list[Step] = []
-    for step in _steps(config):
+    steps = list(_steps(config))
+    made = _made(config, steps)
+    for step in steps:
         # Of the teacher all need at least the tokenizers, wherever it has them from.
-        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step.overrides)]
-        earlier.append(step._replace(run=replace(step.run, needs=tuple(other.run for other in needs))))
-        yield earlier[-1].run
+        needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step)]
+        named = dict.fromkeys(text for text in step.texts if made.isdisjoint((Path(text), *Path(text).parents)))
+        run = replace(step.run, needs=tuple(other.run for other in needs), named=tuple(named))
+        earlier.append(step._replace(run=run))
+        yield run
+
+
+def _made(config: ComparisonConfig, steps: Sequence[Step]) -> set[Path]:
+    """Returns the files and folders that the steps make."""
+    made = {Path(config.output_dir) / folder for folder in (TOKENIZER, REVERSE_TOKENIZER)}
+    return made | {path for step in steps if step.run.arguments for path in (step.run.folder, *step.made)}
 
 
 def _steps(config: ComparisonConfig) -> Iterator[Step]:
@@ -154,7 +206,7 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
 
 def _needed(step: Step, optional: list[Step]) -> Iterator[Step]:
     """Yields those of the optional steps that a step needs, in order, and removes them from the list."""
-    while needed := next((one for one in optional if one.is_named_in(step.overrides)), None):
+    while needed := next((one for one in optional if one.is_named_in(step)), None):
         optional.remove(needed)
         yield from _needed(needed, optional)
         yield needed
@@ -180,7 +232,7 @@ def _teacher(config: ComparisonConfig) -> Step:
     if isinstance(config.teacher, str):
         path = Path(config.teacher)
         return Step(Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path), (), (path,))
-    overrides = [*_shared_overrides(config), *_new_tokenizers(config, "tokenizer"), *config.teacher]
+    overrides = [*_shared_overrides(config), *_new_tokenizers(config, TOKENIZER), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
 
 
@@ -188,7 +240,7 @@ def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Step:
     """Trains a model on the same text in the other direction, with the tokenizers of a teacher that is trained too."""
     corpus = replace(config.corpus, source=config.corpus.target, target=config.corpus.source)
     swapped = [SIDE_OF_LANGUAGE.sub(lambda side: OTHER_SIDE[side[0]], override) for override in config.overrides]
-    tokenizers = _new_tokenizers(config, "reverse_tokenizer") if isinstance(config.teacher, str) else _alone(config)[2]
+    tokenizers = _new_tokenizers(config, REVERSE_TOKENIZER) if isinstance(config.teacher, str) else _alone(config)[2]
     return _training(config, REVERSE, 0, "train", [*data_overrides(corpus), *swapped, *tokenizers, *own])
 
 
@@ -201,7 +253,7 @@ def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
     if isinstance(config.teacher, str):
         return "distill", [PLAIN_SMOOTHING], [_from_teacher(config.teacher), *WITHOUT_TEACHER]
-    tokenizer = Path(config.output_dir) / "tokenizer" / f"shared_tokenizer.{config.vocab_size}.BPE.model"
+    tokenizer = Path(config.output_dir) / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
     return "train", [], [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
 
 

@@ -17,6 +17,7 @@ from ctranslate2.specs import common_spec, transformer_spec
 from torch import Tensor, nn
 
 from nemo_distill.export.record import ExportRecord
+from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
 
 NAMED = ("unk", "bos", "eos")
@@ -120,12 +121,11 @@ def write_spec(
 
 def empty_stack(spec_class: Any, config: Mapping[str, Any]) -> Any:
     """Returns the specification of an encoder or decoder without weights, by its section of a model's config."""
-    pre_ln = config.get("pre_ln", False)
     return spec_class(
         config["num_layers"],
         config["num_attention_heads"],
-        pre_norm=pre_ln,
-        no_final_norm=not (pre_ln and config.get("pre_ln_final_layer_norm", True)),
+        pre_norm=config.get("pre_ln", False),
+        no_final_norm=not ends_with_norm(config),
         activation=ACTIVATIONS[config.get("hidden_act", "relu")],
         layernorm_embedding=True,
     )

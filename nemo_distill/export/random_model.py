@@ -16,6 +16,7 @@ from nemo_distill.export.export_model import export_record, write_tokenizers
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.nemo_files.translation_archive import SIDES
 
@@ -39,7 +40,7 @@ def weight_shapes(config: Mapping[str, Any], pieces: Mapping[str, int]) -> dict[
         found[f"{embeddings}/weight"] = (pieces[side], width)
         found[f"{side}/position_encodings/encodings"] = (positions, width)
         found.update(_norm(f"{side}/layernorm_embedding", width))
-        if stack.get("pre_ln", False) and stack.get("pre_ln_final_layer_norm", True):
+        if ends_with_norm(stack):
             found.update(_norm(f"{side}/layer_norm", width))
         for layer in range(stack["num_layers"]):
             found.update(_layer(f"{side}/layer/{layer}", width, stack["inner_size"], side == "decoder"))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX
+from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
 
 ACTIVATIONS = ("relu", "gelu")
@@ -85,8 +86,9 @@ def _hugging_face_problems(config: Mapping[str, Any], format: str) -> Iterator[s
             f"format={format} has nothing else."
         )
     for side, stack in stacks.items():
-        if stack.get("pre_ln") and not stack.get("pre_ln_final_layer_norm", True):
-            yield f"{side}.pre_ln_final_layer_norm=false: mBART normalizes at the end; it must be true."
+        if stack.get("pre_ln") and not ends_with_norm(stack):
+            value = "false" if "pre_ln_final_layer_norm" in stack else "missing, so NeMo uses false"
+            yield f"{side}.pre_ln_final_layer_norm={value}: mBART normalizes at the end; it must be true."
     if activations[0] != activations[1]:
         yield (
             f"encoder.hidden_act={activations[0]} and decoder.hidden_act={activations[1]}: Hugging Face's models have "

@@ -18,8 +18,9 @@ from nemo_distill.failures.training_text import Answers, TrainingText, questions
 from nemo_distill.text.languages import identified_language
 from nemo_distill.text.lines import expand_paths
 
-REVISION = 2  # increase it when other failures are found in the same text, so that stored ones are not used
+REVISION = 3  # increase it when other failures are found in the same text, so that stored ones are not used
 SAMPLE = 200  # lines by which the language of a test set is found
+Findings = Sequence[Found | None]  # the evidence for each sentence; None if it cannot be judged
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def profile(
         For each test set its `languages`, and its `kinds`: `not_applicable` with the reason, or `systems` with
         `judged` sentences, `rate` (of every thousand, with limits) and `hits` (number of the sentence, from 1, and
         evidence). `comparisons` has for each kind, system and baseline the sentences that only one of them fails,
-        the p-value of McNemar's exact test, and the same by Holm for the number of kinds.
+        the p-value of McNemar's exact test, and the same by Holm for the number of kinds. Only sentences that both
+        were judged on count; without any, there is no comparison.
     """
     known = _training_answers(sets, settings, folder)
     return {name: _set_profile(one, settings, known, baselines) for name, one in sets.items()}
@@ -101,12 +103,19 @@ def _set_profile(
     one: TranslatedSet, settings: FailureSettings, known: Answers, baselines: Sequence[str] | None
 ) -> dict[str, Any]:
     context = _context(one, settings, known)
-    kinds: dict[str, Any] = {kind: _kind_profile(kind, one, context) for kind in settings.kinds or KIND_NAMES}
+    kinds: dict[str, Any] = {}
+    findings: dict[str, dict[str, Findings]] = {}
+    for kind in settings.kinds or KIND_NAMES:
+        if hindrance := _hindrance(kind, one, context):
+            kinds[kind] = {"not_applicable": hindrance}
+        else:
+            findings[kind] = {system: list(_findings(kind, one, system, context)) for system in one.translations}
+            kinds[kind] = {"systems": {system: _counted(found) for system, found in findings[kind].items()}}
     chosen = list(baselines or [next(iter(one.translations))])
     return {
         "languages": {"source": context.source_language, "target": context.target_language},
         "kinds": kinds,
-        "comparisons": list(_comparisons(kinds, list(one.translations), chosen)),
+        "comparisons": list(_comparisons(findings, list(one.translations), chosen)),
     }
 
 
@@ -123,14 +132,6 @@ def _context(one: TranslatedSet, settings: FailureSettings, known: Answers) -> C
 def _language(lines: Sequence[str]) -> str | None:
     text = " ".join(lines[:SAMPLE]).strip()
     return language_of(text) if text else None
-
-
-def _kind_profile(kind: KindName, one: TranslatedSet, context: Context) -> dict[str, Any]:
-    hindrance = _hindrance(kind, one, context)
-    if hindrance:
-        return {"not_applicable": hindrance}
-    found = {system: _findings(kind, one, system, context) for system in one.translations}
-    return {"systems": {system: _counted(list(findings)) for system, findings in found.items()}}
 
 
 def _hindrance(kind: KindName, one: TranslatedSet, context: Context) -> str | None:
@@ -160,25 +161,21 @@ def by_all(findings: Iterable[Found | None]) -> Found | None:
     return min(judged, key=bool) if judged else None
 
 
-def _counted(findings: Sequence[Found | None]) -> dict[str, Any]:
+def _counted(findings: Findings) -> dict[str, Any]:
     judged = sum(found is not None for found in findings)
     hits = [{"line": line, "found": list(found)} for line, found in enumerate(findings, start=1) if found]
     return {"judged": judged, "rate": asdict(wilson(len(hits), judged)) if judged else None, "hits": hits}
 
 
 def _comparisons(
-    kinds: Mapping[str, Mapping[str, Any]], systems: Sequence[str], baselines: Sequence[str]
+    findings: Mapping[str, Mapping[str, Findings]], systems: Sequence[str], baselines: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    lines = {
-        kind: {system: [hit["line"] for hit in found["hits"]] for system, found in one["systems"].items()}
-        for kind, one in kinds.items()
-        if "systems" in one
-    }
     for place, baseline in enumerate(baselines):
         for system in [name for name in systems if name not in baselines[: place + 1]]:
-            tested = {kind: mcnemar(found[system], found[baseline]) for kind, found in lines.items()}
-            for (kind, p_value), adjusted in zip(tested.items(), holm(list(tested.values()))):
-                mine, theirs = set(lines[kind][system]), set(lines[kind][baseline])
+            pairs = {kind: _failed(found[system], found[baseline]) for kind, found in findings.items()}
+            failed = {kind: pair for kind, pair in pairs.items() if pair is not None}
+            p_values = [mcnemar(*pair) for pair in failed.values()]
+            for (kind, (mine, theirs)), p_value, adjusted in zip(failed.items(), p_values, holm(p_values)):
                 yield {
                     "kind": kind,
                     "system": system,
@@ -188,3 +185,12 @@ def _comparisons(
                     "p_value": p_value,
                     "p_value_holm": adjusted,
                 }
+
+
+def _failed(mine: Findings, theirs: Findings) -> tuple[set[int], set[int]] | None:
+    """Returns which sentences each of two systems fails, of those that both were judged on; None without any."""
+    pairs = enumerate(zip(mine, theirs), start=1)
+    both = {line: (one, other) for line, (one, other) in pairs if one is not None and other is not None}
+    if not both:
+        return None
+    return {line for line, (one, _) in both.items() if one}, {line for line, (_, other) in both.items() if other}

@@ -223,6 +223,12 @@ def number_of_positions(config: Mapping[str, Any], side: str) -> int:
     return stack.get(key) or 512
 
 
+def ends_with_norm(stack: Mapping[str, Any]) -> bool:
+    """True if NeMo's stack of this config normalizes the output of its last layer."""
+    # NeMo 2.4.1 takes a missing key of a translation model for false, although its stacks themselves have true.
+    return bool(stack.get("pre_ln", False) and stack.get("pre_ln_final_layer_norm", False))
+
+
 def has_learned_positions(config: Mapping[str, Any], side: str) -> bool:
     """True if a side of a model cannot read more tokens than it has positions."""
     stack = config.get(side) or {}

@@ -14,6 +14,7 @@ from nemo_distill.evaluation.evaluation_record import (
     read_failures,
 )
 from nemo_distill.evaluation.likeness import groups_of, mean_of, members
+from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
 
 
@@ -83,10 +84,10 @@ class Evaluation:
         scores = (of_system for part in self.test_sets.values() for of_system in part["scores"].values())
         return list(dict.fromkeys(metric for of_system in scores for metric in of_system))
 
-    @property
-    def lower_is_better(self) -> list[str]:
-        """The metrics of the user's own whose best score is the lowest."""
-        return list({name for one in self.test_sets.values() for name in one.get("lower_is_better", ())})
+    def is_lower_better(self, metric: str) -> bool:
+        """True if the best score of a metric is the lowest; for the user's own metrics, the evaluation says so."""
+        own = {name for one in self.test_sets.values() for name in one.get("lower_is_better", ())}
+        return metric in FEWER_IS_BETTER or metric in own
 
     @property
     def groups(self) -> dict[str, list[str]]:

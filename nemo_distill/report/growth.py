@@ -39,11 +39,10 @@ def _of_sweeps(sweeps: Sequence[Sweep]) -> Iterator[list[Cell]]:
     for sweep in sweeps:
         for key in sweep.numeric_keys:
             if factor := AMOUNTS.get(key.rpartition(".")[2]):
-                lower = bool(LOWER_IS_BETTER.search(sweep.score_name))
                 for method, by_value in sweep.along(key).methods.items():
                     points = [(float(value), score) for value, scores in by_value.items() for score in scores]
                     name = sweep.short(key) if method == "all" else f"{sweep.short(key)}, {method}"
-                    yield _row(f"{name}, {sweep.score_name}", points, factor, lower)
+                    yield _row(f"{name}, {sweep.score_name}", points, factor, sweep.lower_is_better)
 
 
 def _row(name: str, points: Points, factor: int, lower_is_better: bool) -> list[Cell]:

@@ -20,7 +20,7 @@ from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import RUN_NAME, read_run
 
-FOLDERS = re.compile(r"[^\s=,:'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
+FOLDERS = re.compile(r"[^\s=,:|'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
 USE = """\
 ```python
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -90,17 +90,20 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
     record = read_evaluation(path)
     if record is None:
         raise ValueError(f"evaluation={path}: there is no file '{path}'")
+    # Signatures hold commands, and notes values of configs. Elsewhere a slash is no path's, as in `sentences/s`.
+    shown = {**record, "test_sets": _without_folders(record["test_sets"])}
+    shown["notes"] = _without_folders(record.get("notes") or [])
     systems = record["systems"]
     mine = [name for name, system in systems.items() if system["sha256"] == sha256]
     if not mine:
         raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
     first = next(iter(systems))
     exports = [name for name, system in systems.items() if system.get("same_model_as") in (first, *mine)]
-    columns, rows = table(record)
+    columns, rows = table(shown)
     yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine, *exports)])
     named = {f": {one} " for name in mine for one in (name, group_of(systems, name))}
-    about = [line for line in findings(record) if any(one in line for one in named)]
-    yield "\n".join(f"- {' '.join(line.split())}" for line in [*about, *notes(record)])
+    about = [line for line in findings(shown) if any(one in line for one in named)]
+    yield "\n".join(f"- {' '.join(line.split())}" for line in [*about, *notes(shown)])
 
 
 def _as_yaml(value: Any) -> str:

@@ -12,7 +12,6 @@ from nemo_distill.evaluation.explanation_tables import explanation_tables, remar
 from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences, mark_notes
 from nemo_distill.failures.failure_table import NOTES, failure_findings
 from nemo_distill.failures.kinds import TITLES
-from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.growth import NOTE as GROWTH
@@ -194,7 +193,7 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
             if cost and len(known) == len(scores):
                 points[group] = (cost, statistics.mean(known))
         if len(points) > 1:
-            smaller = (smaller_is_better, metric in (*FEWER_IS_BETTER, *evaluation.lower_is_better))
+            smaller = (smaller_is_better, evaluation.is_lower_better(metric))
             yield front_plot(f"front_{key}", title, (x_label, y_label), points, smaller)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.runs import Run
+from nemo_distill.report.runs import LOWER_IS_BETTER, Run
 from nemo_distill.storage.run_record import FINISHED
 
 
@@ -17,12 +17,14 @@ class Sweep:
         runs: the trainings that have a score.
         scores: scores by run name. They may include other runs.
         score_name: name of the score.
+        lower_is_better: True if the best score is the lowest.
         key: the swept numeric key that is shown in the columns; None if there is none.
     """
 
     runs: Sequence[Run]
     scores: Mapping[str, float]
     score_name: str
+    lower_is_better: bool
     key: str | None = None
 
     @cached_property
@@ -84,13 +86,14 @@ def find_sweeps(runs: Sequence[Run], tag: str, evaluation: Evaluation | None, me
     evaluated = evaluation_scores(runs, evaluation, metric) if evaluation else {}
     if evaluated and evaluated.keys() >= logged.keys():
         scores, name = evaluated, f"{metric}, mean over the test sets"
+        lower = evaluation is not None and evaluation.is_lower_better(metric)
     else:
-        scores, name = logged, f"best {tag}"
+        scores, name, lower = logged, f"best {tag}", bool(LOWER_IS_BETTER.search(tag))
     commands: dict[frozenset[str], list[Run]] = {}
     for run in runs:
         if run.name in scores:
             commands.setdefault(frozenset(run.overrides), []).append(run)
-    sweeps = [Sweep(of_command, scores, name) for of_command in commands.values() if len(of_command) > 1]
+    sweeps = [Sweep(of_command, scores, name, lower) for of_command in commands.values() if len(of_command) > 1]
     return [sweep.along(next(iter(sweep.numeric_keys), None)) for sweep in sweeps if sweep.keys]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_distill.commands.demo_server import LONGEST_TEXT, ServerConfig, build_page
+from nemo_distill.commands.demo_server import CUT, LONGEST_TEXT, ServerConfig, build_page
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import Hypothesis, Translation
@@ -19,11 +19,14 @@ from tests.examples.bad_files import MODEL, write_nemo
 
 
 class Saying:
-    def __init__(self, prefix):
-        self.prefix = prefix
+    def __init__(self, prefix, longest=100):
+        self.prefix, self.longest = prefix, longest
 
     def translate(self, lines, settings):
-        return [Translation((Hypothesis(f"{self.prefix} {line}", 0.0),)) for line in lines]
+        return [
+            Translation((Hypothesis(f"{self.prefix} {line}", 0.0),), source_cut=len(line) > self.longest)
+            for line in lines
+        ]
 
 
 @pytest.fixture
@@ -35,6 +38,12 @@ def test_every_model_answers_every_line(page):
     text = page.test_client().get("/", query_string={"text": "ein Hund\nein Mann"}).text
     assert "long ein Hund\nlong ein Mann" in text and "short ein Hund\nshort ein Mann" in text
     assert text.count(" ms</td>") == 2 and ">1.0x</td>" in text
+
+
+def test_the_page_tells_which_model_translated_only_the_beginning_of_a_line():
+    page = build_page({"teacher": Saying("long"), "student": Saying("short", longest=5)}, SearchSettings())
+    text = page.test_client().get("/", query_string={"text": "Hund\nein langer Hund"}).text
+    assert text.count(CUT) == 1 and text.index(CUT) > text.index("short ein langer Hund")
 
 
 def test_an_empty_page_translates_nothing(page):
@@ -83,6 +92,14 @@ def test_all_mistakes_are_told_at_once():
         read_config(ServerConfig, cfg)
     keys = {problem.split()[0] for problem in raised.value.problems}
     assert keys == {"port=0:", "search.beam_size=0:", "models.a:"}
+
+
+def test_more_translations_than_the_page_shows_are_refused():
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("demo_server", ["search.n_best=3"])
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(ServerConfig, cfg)
+    assert any(problem.startswith("search.n_best=3: ") for problem in raised.value.problems)
 
 
 MANY = {"multilingual": True, "src_language": ["de", "nl"], "tgt_language": "en"}

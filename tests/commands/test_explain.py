@@ -60,6 +60,12 @@ def test_the_same_command_runs_no_model_again(explained, monkeypatch):
     assert again["scores"] == record["scores"]
 
 
+def test_another_language_of_the_test_set_is_scored_again(explained):
+    _, overrides, record = explained
+    again = explain_job(config(*overrides, "test.language=th")).run()
+    assert "tok:char" in again["signature"] and "tok:char" not in record["signature"]
+
+
 def test_an_export_that_is_served_is_measured_without_its_shortlist_too(explained, teacher_path, tmp_path):
     from nemo_distill.export.export_model import export_model
 

@@ -40,6 +40,17 @@ def test_every_system_gets_a_score_and_a_signature(checkpoint):
     assert scores["bad"].signature.endswith("|version:9.9")
 
 
+def test_scores_depend_on_the_checkpoint_its_hparams_and_the_package(checkpoint, tmp_path):
+    deeper = tmp_path / "model" / "checkpoints" / "model.ckpt"
+    deeper.parent.mkdir(parents=True)
+    deeper.write_text("weights")
+    settings = CometSettings(checkpoint=str(deeper))
+    first = settings.made_by()
+    assert first["version"] == "9.9" and "hparams" not in first
+    (tmp_path / "model" / "hparams.yaml").write_text("layer: mix")
+    assert settings.made_by() != first
+
+
 def test_what_comet_says_when_it_fails_is_told(checkpoint):
     checkpoint.write_text("other weights")
     with pytest.raises(DataError, match="(?s)ended with an error:.*cannot be loaded"):

@@ -31,16 +31,23 @@ def quality(**scores):
     ],
 )  # fmt: skip
 def test_what_loses_more_than_it_may_is_told_with_its_scores(scores, said):
-    problems = quality_problems(quality(**scores), "int8", 0.3, 0.1)
+    problems = quality_problems(quality(**scores), "ctranslate2", "int8", 0.3, 0.1)
     assert len(problems) == len(said)
     for problem, beginning in zip(problems, said):
         assert problem.startswith(beginning)
 
 
 def test_the_limits_are_the_users():
-    assert quality_problems(quality(float32=30.0, export=29.0), "int8", 1.5, 0.1) == []
-    (problem,) = quality_problems(quality(float32=30.0, export=29.95), "int16", 0.0, 0.1)
+    assert quality_problems(quality(float32=30.0, export=29.0), "ctranslate2", "int8", 1.5, 0.1) == []
+    (problem,) = quality_problems(quality(float32=30.0, export=29.95), "ctranslate2", "int16", 0.0, 0.1)
     assert "max_loss=0.0" in problem and "float32 loses nothing" in problem
+
+
+def test_a_loss_of_another_search_is_not_blamed_on_the_weights():
+    (problem,) = quality_problems(quality(float32=30.0, export=29.5), "hugging_face", "float32", 0.3, 0.1)
+    assert problem.startswith("format=hugging_face loses 0.50 BLEU")
+    assert "29.50 by Hugging Face's search instead of 30.00 in float32 by our search" in problem
+    assert "quantization=" not in problem
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_a_loss_is_told_with_its_chance_and_with_the_likelihood(p_value, said):
     measured = replace(
         quality(float32=30.0, export=29.0), p_values={"export": p_value}, nats={"float32": 2.0, "export": 2.003}
     )
-    (problem,) = quality_problems(measured, "int8", 0.3, 0.1)
+    (problem,) = quality_problems(measured, "ctranslate2", "int8", 0.3, 0.1)
     assert said in problem and "the references' likelihood loses 0.0030 nats a token" in problem
 
 

@@ -165,6 +165,15 @@ def test_no_gap_is_closed_where_the_teacher_is_not_better_by_more_than_chance(p_
     assert found["closed"] is None and found["reason"] == "teacher is not better than baseline by more than chance"
 
 
+def test_a_difference_that_was_not_tested_is_not_called_chance():
+    found = several(baseline=[30.0], distilled=[35.0])
+    found["test_sets"]["test"]["comparisons"] = []
+    closed = gaps_closed(found, "test", "BLEU", {})["distilled"]
+    assert (
+        closed["closed"] is None and closed["reason"] == "the difference between teacher and baseline was not tested"
+    )
+
+
 def test_no_gap_is_closed_where_nothing_alike_is_there():
     found = several(baseline=[30.0], distilled=[35.0])
     found["systems"]["distilled_seed0"]["parameters"] = 99

@@ -50,6 +50,12 @@ def test_two_vocabularies_of_different_size_are_counted(corpus, tokenizer):
     assert counted(config) == instantiated(config)
 
 
+def test_a_final_norm_that_the_config_does_not_name_is_not_counted(tokenizer):
+    config = tiny_config(tokenizer, seed_size={"pre_ln": True})
+    del config.encoder["pre_ln_final_layer_norm"]
+    assert counted(config) == instantiated(config)
+
+
 @pytest.mark.parametrize("name", ["slim_1x1", "slim_3x3", "wide_1x1", "wide_3x4"])
 def test_the_studys_students_are_counted_exactly(tokenizer, name):
     config = OmegaConf.merge(tiny_config(tokenizer), OmegaConf.load(SCRIPTS / "conf" / "student" / f"{name}.yaml"))

@@ -8,7 +8,7 @@ from nemo_distill.config.section import read_value
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems
-from nemo_distill.evaluation.systems import System
+from nemo_distill.evaluation.systems import System, compared_pairs
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.decoding.test_hugging_face_engine import write_model
 
@@ -130,6 +130,15 @@ def test_all_mistakes_are_told(teacher_path, tmp_path):
 def test_a_name_that_is_no_part_of_a_file_name_is_told(teacher_path):
     _, (problem,) = read_systems({"a/b": str(teacher_path)}, SEARCH)
     assert problem.startswith("models.a/b: a name may have")
+
+
+@pytest.mark.parametrize(("beam_size", "compared"), [(None, True), (4, True), (1, False)])
+def test_the_teacher_is_compared_with_baselines_that_search_as_it_does(tmp_path, beam_size, compared):
+    teacher, other = (System(name, tmp_path, "nemo_distill") for name in ("teacher", "other"))
+    baseline = System("baseline", tmp_path, "nemo_distill", role="baseline", beam_size=beam_size)
+    systems = [teacher, other, baseline]
+    pairs = compared_pairs(systems, [one.name for one in systems], ["other"], SearchSettings(beam_size=4))
+    assert (("teacher", "baseline") in pairs) is compared
 
 
 def test_settings_that_an_engine_cannot_follow_are_told(export):

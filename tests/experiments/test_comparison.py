@@ -362,6 +362,59 @@ def test_what_another_command_began_is_not_gone_on_with(demo, tmp_path):
         check_comparison(demo)
 
 
+@pytest.fixture
+def own_text(demo, tmp_path):
+    """The demo with a teacher and a corpus that are there, all of whose steps have finished."""
+    prepare_corpus(demo)
+    demo.corpus.generate, demo.teacher = None, str(tmp_path / "big.nemo")
+    Path(demo.teacher).write_bytes(b"weights")
+    for run in list(plan_runs(demo))[1:]:
+        finish(run)
+    check_comparison(demo)
+    return demo
+
+
+@pytest.mark.parametrize("name", ["teacher", "corpus"])
+def test_students_of_another_version_of_a_file_are_not_used(own_text, name):
+    path = Path(own_text.teacher) if name == "teacher" else Path(own_text.corpus.folder) / "train.de"
+    path.write_bytes(path.read_bytes() + b"more\n")
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(own_text)
+    assert len(told.value.problems) == 4
+    assert all(f"from another version of '{path}'; delete it" in problem for problem in told.value.problems)
+
+
+def test_a_record_of_an_earlier_version_has_its_arguments_compared_alone(own_text):
+    for run in list(plan_runs(own_text))[1:]:
+        record = run.work.finished()
+        run.work.finished_path.write_text(json.dumps({**record, "settings": {"arguments": list(run.arguments)}}))
+    Path(own_text.teacher).write_bytes(b"other weights")
+    check_comparison(own_text)
+
+
+def test_a_corpus_that_is_generated_later_is_read_when_the_step_begins(demo):
+    teacher = next(plan_runs(demo))
+    assert teacher.work.settings["inputs"] == {}
+    prepare_corpus(demo)
+    names = {Path(path).name for path in teacher.work.settings["inputs"]}
+    assert names == {"train.de", "train.en", "val.de", "val.en"}
+
+
+def test_a_file_that_changes_while_a_step_reads_it_is_recorded_as_it_was(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("before")
+    run = Run("a", 0, tmp_path / "a", ("-c", f"open({str(text)!r}, 'w').write('changed')"), None, named=(str(text),))
+    execute(run)
+    assert run.changes() == [f"what was made, or begun, from another version of '{text}'"]
+
+
+def test_what_a_step_makes_is_no_input_of_another(shipped):
+    made = [Path(run.model_path or run.folder) for run in plan_runs(shipped)]
+    named = {Path(text) for run in plan_runs(shipped) for text in run.named}
+    assert not named & {*made, *(path / f"pseudo.{side}" for path in made for side in ("src", "tgt"))}
+    assert not any(path.is_relative_to(Path(shipped.output_dir) / "tokenizer") for path in named)
+
+
 def test_what_is_recorded_of_a_step_tells_of_no_place_of_this_machine(demo):
     """So that an installation that was moved, or another machine that sees the folder, goes on."""
     demo.output_dir = "runs"
@@ -478,7 +531,7 @@ def test_a_corpus_generated_with_other_settings_is_not_taken_for_this_one(demo):
 def test_the_record_holds_the_command(tmp_path):
     run = run_in(tmp_path / "run")
     execute(run)
-    assert run.work.finished()["settings"] == {"arguments": list(run.arguments)}
+    assert run.work.finished()["settings"] == {"arguments": list(run.arguments), "inputs": {}}
 
 
 def counting_run(folder, log, needs=()):

@@ -5,6 +5,7 @@ import random
 import pytest
 import sentencepiece
 import torch
+from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from nemo_distill.config.section import read_section
@@ -228,6 +229,16 @@ def test_what_cannot_be_expressed_is_refused_by_name(encoder, decoder, said, tok
     values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
     (problem,) = read_section(ExportSettings, values)[1]
     assert problem.startswith(said)
+
+
+def test_a_final_norm_that_nemo_would_not_build_is_refused_as_missing(tokenizer, tmp_path):
+    model, path = random_model(PRE_LN, PRE_LN, tokenizer, tokenizer, True), tmp_path / "model.nemo"
+    with open_dict(model.cfg):
+        del model.cfg.encoder["pre_ln_final_layer_norm"]
+    model.save_to(str(path))
+    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
+    (problem,) = read_section(ExportSettings, values)[1]
+    assert problem.startswith("encoder.pre_ln_final_layer_norm=missing, so NeMo uses false")
 
 
 def test_moses_is_refused_unless_the_text_is_tokenized_already(tokenizer, tmp_path):

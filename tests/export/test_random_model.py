@@ -33,6 +33,13 @@ def test_equal_matrices_count_once(config):
     assert whole - int8_bytes({**config, "shared_embeddings": True}, pieces) == 100 * width + 4 * 100
 
 
+@pytest.mark.parametrize("given", [{}, {"pre_ln_final_layer_norm": False}])
+def test_a_stack_ends_without_a_norm_if_nemo_would_build_none(config, given):
+    stack = {key: value for key, value in config["encoder"].items() if key != "pre_ln_final_layer_norm"}
+    shapes = weight_shapes({**config, "encoder": {**stack, "pre_ln": True, **given}}, {"encoder": 9, "decoder": 9})
+    assert not any(name.startswith("encoder/layer_norm") for name in shapes)
+
+
 def test_a_layer_more_is_a_layer_of_weights_more(config):
     pieces = {"encoder": 100, "decoder": 100}
     deeper = {**config, "decoder": {**config["decoder"], "num_layers": 2}}

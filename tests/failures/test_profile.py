@@ -48,7 +48,7 @@ def test_systems_are_compared_with_the_first_one_sentence_by_sentence(found):
     assert (compared["system"], compared["baseline"]) == ("bad", "good")
     assert (compared["only_system"], compared["only_baseline"]) == ([*range(1, 11)], [])
     assert compared["p_value"] == pytest.approx(2 / 2**10)
-    applicable = sum("systems" in one for one in found["kinds"].values())
+    applicable = len(found["comparisons"])
     assert compared["p_value_holm"] == pytest.approx(applicable * 2 / 2**10)
 
 
@@ -105,6 +105,23 @@ def test_noised_copies_are_compared_where_the_noise_changed_the_source(tmp_path)
     assert system["judged"] == LINES - 1
     assert [hit["line"] for hit in system["hits"]] == [1]
     assert "not_applicable" in kinds["lower_case"]
+
+
+def test_a_system_that_was_not_judged_under_noise_is_not_compared(tmp_path):
+    noisy = ["Something else entirely."] * LINES
+    one = TranslatedSet(SOURCES, REFERENCES, {"a": REFERENCES, "text": REFERENCES}, {"full_stop": {"a": noisy}})
+    found = profile({"test": one}, replace(SETTINGS, kinds=["full_stop", "numbers"]), tmp_path)["test"]
+    assert len(found["kinds"]["full_stop"]["systems"]["a"]["hits"]) == LINES
+    assert [comparison["kind"] for comparison in found["comparisons"]] == ["numbers"]
+
+
+def test_a_sentence_without_a_verdict_for_one_system_is_left_out_of_the_comparison(tmp_path):
+    english = "this is a rather long sentence that says nothing at all about any name"
+    german = "das hier ist ein ziemlich langer satz, der gar nichts weiter zu sagen hat"
+    one = TranslatedSet([german] * 2, [english] * 2, {"a": [german] * 2, "b": ["too short", english]})
+    settings = replace(SETTINGS, kinds=["wrong_language"], source_language="de", target_language="en")
+    (compared,) = profile({"test": one}, settings, tmp_path)["test"]["comparisons"]
+    assert (compared["only_system"], compared["only_baseline"]) == ([], [2])
 
 
 def test_all_sets_are_looked_for_in_the_training_text_at_once(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from nemo_distill.report.growth import growth_table
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import find_sweeps
@@ -33,6 +35,14 @@ def test_training_curves_predict_four_times_the_steps_or_say_why_not():
 def test_what_is_better_when_lower_grows_downwards():
     runs = [Run("a", {}, {"val_loss": [(100 * number, 2 + 1 / number) for number in range(1, 11)]})]
     ((*_, gain),) = texts(growth_table(runs, [], "val_loss"))
+    assert float(gain) < 0
+
+
+def test_a_sweep_whose_lower_scores_are_better_grows_downwards():
+    lines = [100, 200, 400, 800, 1600]
+    runs = [run(f"{number}", [f"mix.lines={number}"], 2 + 10 * number**-0.5) for number in lines]
+    (sweep,) = find_sweeps(runs, "val_sacreBLEU", None, "BLEU")
+    ((*_, gain),) = texts(growth_table([], [replace(sweep, lower_is_better=True)], "val_sacreBLEU"))
     assert float(gain) < 0
 
 

@@ -58,6 +58,18 @@ def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(studen
     assert "/home/me" not in card and "secret" not in card
 
 
+def test_paths_in_a_metrics_command_are_reduced_and_other_text_is_not(student, evaluated):
+    record = json.loads(evaluated.read_text())
+    command = "mine|mean of 9|higher is better|/home/me/env/bin/python /home/me/score.py --model=/home/me/m {scores}"
+    for scores in record["test_sets"]["flickr"]["scores"].values():
+        scores["mine"] = {"value": 0.5, "signature": command}
+    record["notes"] = ["Not exported: encoder_tokenizer.tokenizer_model=/home/me/a.model: it must be in the .nemo."]
+    evaluated.write_text(json.dumps(record))
+    card = model_card(student, evaluation=evaluated)
+    assert "`mine|mean of 9|higher is better|python score.py --model=m {scores}`" in card
+    assert "/home/me" not in card and "tokenizer_model=a.model" in card and "sentences/s" in card
+
+
 def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
     card = model_card(teacher_path)
     assert "trained without a teacher" in card and "How it was distilled" not in card

@@ -88,3 +88,11 @@ def test_scores_are_an_evaluations_where_it_has_all_models(tmp_path, models, nam
     runs = [run(f"T{n}", 1.0, f"T={n}", models=[{"sha256": model}]) for n, model in enumerate(models)]
     (sweep,) = find_sweeps(runs, TAG, evaluation, "BLEU")
     assert (sweep.score_name, sweep.scores["T0"]) == (name, score)
+
+
+@pytest.mark.parametrize(("declared", "lower"), [(["BLEU"], True), ([], False)])
+def test_the_evaluation_says_whether_a_lower_score_is_better(tmp_path, declared, lower):
+    evaluation = Evaluation.read(write_evaluation(tmp_path))
+    evaluation.test_sets["flickr"]["lower_is_better"] = declared
+    runs = [run(f"T{n}", 1.0, f"T={n}", models=[{"sha256": f"student_seed{n}"}]) for n in range(2)]
+    assert find_sweeps(runs, TAG, evaluation, "BLEU")[0].lower_is_better is lower
