@@ -203,6 +203,7 @@ def _with_weights(pairs: Iterator[Item], path: Path | None) -> Iterator[tuple[It
         yield from ((pair, 1) for pair in pairs)
         return
     weights = iter(TextFiles([path]))
+    number = 0
     for number, pair in enumerate(pairs, start=1):
         if (line := next(weights, None)) is None:
             raise DataError(f"'{path}' has {number - 1} weights, but there are more pairs.")

@@ -294,6 +294,12 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, corpus, weights, sentence
         make_mix(tmp_path, {"pseudo": pseudo})
 
 
+def test_weights_for_a_corpus_without_pairs_are_refused(tmp_path, corpus):
+    pseudo = with_weights(corpus("pseudo", 0, 1), tmp_path / "weights", [1])
+    with pytest.raises(DataError, match="has more weights than there are pairs, 0"):
+        make_mix(tmp_path, {"pseudo": pseudo})
+
+
 def test_weights_for_the_loss_are_written_and_do_not_choose_pairs(tmp_path, corpus):
     weights = [generator.choice([0.1, 0.25, 1, 3]) for generator in [random.Random(0)] for _ in range(200)]
     pseudo = with_weights(corpus("pseudo", 200, 0.5), tmp_path / "weights", weights)
