@@ -303,7 +303,8 @@ class ApiTeacher:
         found = list(re.finditer(self.settings.answer, content, re.DOTALL))
         if not found:
             return None, f"api.answer matches nothing in the answer{cut}"
-        return found[-1][found[-1].re.groups and 1].strip(), None
+        text = found[-1][found[-1].re.groups and 1]
+        return (None, "api.answer's group matches nothing in the answer") if text is None else (text.strip(), None)
 
     def _request(self, answer: Answer, text: str) -> dict[str, Any]:
         settings = self.settings
@@ -369,10 +370,10 @@ def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(choice: Mapping[str, Any]) -> str:
-    """Returns the text of an answer; "" if there is none."""
+    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`."""
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
-    return content if isinstance(content, str) else ""
+    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
 
 
 def _seconds(header: str | None) -> float:

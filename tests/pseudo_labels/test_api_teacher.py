@@ -65,6 +65,16 @@ def test_chatter_around_the_translation_is_left_out(ask):
     assert ask("ein Hund mehr", answer=None)[0] == [["<translation>EIN HUND MEHR</translation>"]]
 
 
+def test_an_answer_in_which_the_group_matches_nothing_has_failed(ask, tmp_path):
+    assert ask("ein Hund", answer="<translation>(x)?")[0] == ["failed"]
+    (answer,) = read_journal(tmp_path / "answers" / "digest" / "000000000001.jsonl")
+    assert answer.error == "api.answer's group matches nothing in the answer"
+
+
+def test_half_a_character_is_replaced(ask):
+    assert ask("ein halved Hund")[0] == [["EIN HALVED HUND?"]]
+
+
 def test_a_whole_answer_that_was_cut_says_so(ask, server, tmp_path):
     _, teacher = ask("ein long Hund", answer=None)
     (found,) = teacher.translate(1, ["ein long Hund"])
