@@ -138,6 +138,22 @@ def test_a_server_that_fails_all_the_time_ends_the_job(ask, server, monkeypatch)
     assert len(server.bodies) == 5
 
 
+@pytest.mark.parametrize("trouble", ["empty", "refused"])
+def test_hard_lines_in_a_row_end_the_job_only_if_no_answer_was_usable(ask, monkeypatch, trouble):
+    monkeypatch.setattr(api_teacher, "GIVE_UP", 3)
+    hard = [f"{trouble} {number}" for number in range(5)]
+    with pytest.raises(DataError, match="3 answers in a row failed"):
+        ask(*hard, concurrency=1)
+    assert ask("eins", *hard, first_line=10, concurrency=1)[0] == [["EINS"], *["failed"] * 5]
+    assert ask(*hard, concurrency=1)[0] == ["failed"] * 5  # the journal has a usable answer
+
+
+def test_a_server_that_fails_after_usable_answers_ends_the_job(ask, monkeypatch):
+    monkeypatch.setattr(api_teacher, "GIVE_UP", 3)
+    with pytest.raises(DataError, match="3 answers in a row failed, the last one by: .*500"):
+        ask("eins", "zwei", *[f"broken {number}" for number in range(5)], retries=0, concurrency=1)
+
+
 def test_a_server_that_is_not_there_ends_the_job(tmp_path, monkeypatch):
     monkeypatch.setattr(api_teacher, "GIVE_UP", 1)
     settings = ApiSettings(url="http://127.0.0.1:9/v1", retries=1, backoff=0.0)
