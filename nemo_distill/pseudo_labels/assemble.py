@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_distill.metrics.line_scores import read_scores
+from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
@@ -79,6 +79,7 @@ class Assembly:
     def settings(self) -> dict[str, Any]:
         """Returns all settings that the output files depend on."""
         quality = asdict(self.quality) | {"file": [fingerprint(path) for path in input_files(self.quality.file)]}
+        quality |= {"files": command_fingerprints(self.quality.command)} if self.quality.command else {}
         return {
             "labels": self.labels.digest,
             "more_labels": [fingerprint(labels.manifest_path) for labels in self.more_labels],
@@ -160,9 +161,10 @@ def _scored(assembly: Assembly) -> Iterator[Candidate]:
 
 
 def _scored_digest(assembly: Assembly) -> str:
-    """Returns what identifies the command and all hypotheses that it scores."""
+    """Returns what identifies the command, the files that it names, and all hypotheses that it scores."""
     labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
-    settings: dict[str, Any] = {"command": assembly.quality.command, "labels": labels}
+    command = str(assembly.quality.command)
+    settings: dict[str, Any] = {"command": command, "files": command_fingerprints(command), "labels": labels}
     settings |= {"noise": asdict(assembly.noise)} if assembly.noise.is_some else {}
     return Work(Path(), settings).digest
 

@@ -1,4 +1,5 @@
 import gzip
+import sys
 import tracemalloc
 
 import pytest
@@ -299,6 +300,20 @@ def test_scores_of_a_file_choose_and_drop(labels, source, tmp_path):
     (tmp_path / "scores").write_text("1\n")
     with pytest.raises(ValueError, match="ends before source line 1"):
         make(labels, source, filters, **chosen, name="short")
+
+
+def test_a_command_whose_script_was_corrected_scores_again(labels, source, tmp_path):
+    script = tmp_path / "score.py"
+    command = f"{sys.executable} {script} {{hypotheses}} {{scores}}"
+    quality = QualitySettings(metric="length", command=command)
+    chosen = {"selection": "quality", "quality_metric": "length", "quality": quality}
+    count = "import sys; open(sys.argv[2], 'w').writelines(f'{%slen(line)}\\n' for line in open(sys.argv[1]))"
+    script.write_text(count % "")
+    assert make(labels, source, **chosen)[2][0] == "the dog"
+    script.write_text(count % "-")
+    with pytest.raises(DataError, match=r"quality\.files was .*score\.py"):
+        make(labels, source, **chosen)
+    assert make(labels, source, **chosen, overwrite=True)[2][0] == "dogs"
 
 
 def test_lines_whose_hypotheses_disagree_are_dropped(labels, source):
