@@ -1,7 +1,7 @@
 """A folder that a long job fills shard by shard.
 
-`settings.json` is written first and contains the settings of all shards. `shards/` contains the shards.
-`manifest.json` is written last and contains the settings, counts, checksums and versions.
+`settings.json` is written first and contains the settings of all shards, and facts about their input. `shards/`
+contains the shards. `manifest.json` is written last and contains the settings, counts, checksums and versions.
 """
 
 import sys
@@ -78,6 +78,10 @@ class ShardFolder:
             raise DataError(f"'{self.path}' is a file, but must be a folder")
         return self.work.changes()
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what `settings.json` contains besides the settings."""
+        return {}
+
     def take(self, overwrite: bool = False) -> None:
         """Starts the folder, or continues it.
 
@@ -96,7 +100,7 @@ class ShardFolder:
             if conflicts:
                 self._clear()
             if conflicts or not self.begun_path.is_file():
-                self.work.begin()
+                self.work.begin(**self.facts())
 
     def _clear(self) -> None:
         self.manifest_path.unlink(missing_ok=True)
