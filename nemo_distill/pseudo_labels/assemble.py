@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -216,8 +216,7 @@ def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: Corp
     every = [assembly.path(ending) for ending in ENDINGS]
     with whole_files(paths, outdated=(assembly.work.finished_path, *every)) as opened:
         streams = dict(zip(paths, opened))
-        for outcome in outcomes:
-            reason = outcome.dropped or corpus_filters.reason(outcome)
+        for outcome, reason in _judged(outcomes, corpus_filters):
             counts[reason] += 1
             if reason is None:
                 _write_pair(assembly, streams, outcome)
@@ -228,6 +227,14 @@ def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: Corp
                 _write_dropped(streams[assembly.path("dropped.tsv")], reason, outcome)
     kept = counts.pop(None, 0)
     return {"kept": kept, "dropped": dict(sorted(counts.items())), "examples": dict(sorted(examples.items()))}
+
+
+def _judged(outcomes: Iterator[Outcome], corpus_filters: CorpusFilters) -> Iterator[tuple[Outcome, str | None]]:
+    """Yields each outcome and why it is dropped, if so. The weights of a line's labels that are kept sum to 1."""
+    for _, of_line in groupby(outcomes, key=lambda outcome: outcome.line):
+        judged = [(outcome, outcome.dropped or corpus_filters.reason(outcome)) for outcome in of_line]
+        total = sum(outcome.weight for outcome, reason in judged if reason is None)
+        yield from ((one._replace(weight=one.weight / total) if total else one, reason) for one, reason in judged)
 
 
 def _write_pair(assembly: Assembly, streams: Mapping[Path, BinaryIO], outcome: Outcome) -> None:

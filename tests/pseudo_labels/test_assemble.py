@@ -250,6 +250,22 @@ def test_several_labels_of_a_source_stay_together_with_weights(labels, source):
     assert record["selected_by"] == ["chrF"]
 
 
+@pytest.mark.parametrize("filters", [only(length_ratio=1.5), only(quality_quantile=0.5)])
+def test_the_weights_of_a_lines_kept_labels_sum_to_one(tmp_path, filters):
+    """A filter of single pairs, and one that knows what it drops only when it has seen all."""
+    (tmp_path / "text.de").write_text("der Hund\n")
+    teacher = Scripted({"der Hund": (-1.0, "the dog", "the dog is a dog and a dog", "a dog", "the one dog")})
+    run([tmp_path / "text.de"], tmp_path / "labels", teacher)
+    labels = generation([tmp_path / "text.de"], tmp_path / "labels").folder
+    (tmp_path / "scores").write_text("4\n1\n3\n2\n")
+    quality = QualitySettings(metric="my", file=str(tmp_path / "scores"))
+    options = {"labels_per_source": 4, "label_weights": "rank", "quality": quality}
+    _, _, targets = make(labels, tmp_path / "text.de", filters, **options)
+    weights = list(map(float, lines(labels.path / "pseudo.weights")))
+    assert 1 < len(targets) < 4 and sum(weights) == pytest.approx(1, abs=1e-5)
+    assert weights[0] / weights[1] == pytest.approx(3, abs=1e-4)  # ranks 1 and 3
+
+
 def test_the_record_has_examples_of_what_was_dropped(labels, source):
     record, *_ = make(labels, source)
     assert record["examples"]["identical"] == [{"line": 5, "source": "London", "target": "London"}]
