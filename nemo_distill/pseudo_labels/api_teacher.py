@@ -29,7 +29,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
 from nemo_distill.pseudo_labels.generate import Failure
-from nemo_distill.pseudo_labels.shards import FAILED
+from nemo_distill.pseudo_labels.shards import BILL, FAILED
 from nemo_distill.pseudo_labels.text_teacher import NO_SCORE, Pattern
 from nemo_distill.storage.files import write_json
 from nemo_distill.text.lines import line_hash
@@ -173,7 +173,7 @@ class ApiTeacher:
         self, model: str, settings: ApiSettings, languages: tuple[str | None, str | None], folder: Path, digest: str
     ):
         self.model, self.settings, self.languages = model, settings, languages
-        self.bill, self._bill_path = Bill(), folder / "bill.json"
+        self.bill, self._bill_path = Bill(), folder / BILL
         self._journals = folder / "answers" / digest
         self._journals.mkdir(parents=True, exist_ok=True)
         self._any_usable = False

@@ -127,7 +127,7 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
     for labels in assembly.folders:
         labels.verify()
     folder = assembly.labels.path
-    remove_leftovers(folder, f"{assembly.name}.*")
+    remove_leftovers(folder, *(assembly.path(ending).name for ending in (*ENDINGS, "json")))
     with writing(folder), tempfile.TemporaryFile(dir=folder) as spool:
         corpus_filters = CorpusFilters(assembly.criteria.filters, folder)
         lines = 0

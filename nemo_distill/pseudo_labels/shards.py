@@ -35,6 +35,7 @@ from nemo_distill.storage.records import CLOSED, OPEN, FileEntry, parse_json, re
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.text.lines import ODDITIES, TextFiles
 
+BILL = "bill.json"  # of a server's answers
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
 FAILURES = MISSING, FAILED = ("missing", "failed")  # no translation: a gap, or an error of whoever should translate
 COUNTS = ("translated", *ODDITIES, *FAILURES, "cleaned", "source_cut", "unfinished")  # all keys of `counts`
@@ -237,6 +238,7 @@ class LabelFolder(ShardFolder):
     """
 
     holds = "labels"
+    own_files = (*ShardFolder.own_files, BILL)
     manifest_shape = LabelManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):

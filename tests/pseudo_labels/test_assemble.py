@@ -209,7 +209,7 @@ def test_an_interrupted_assembly_starts_again_and_ends_with_the_same_bytes(label
     expected = contents(labels.path)
     (labels.path / "pseudo.json").unlink()
     (labels.path / "pseudo.tgt").write_bytes(b"half")
-    (labels.path / ".pseudo.src.0123.tmp").write_bytes(b"half")
+    (labels.path / ".pseudo.src.0123456789ab.tmp").write_bytes(b"half")
     make(labels, source)
     assert contents(labels.path) == expected
 
