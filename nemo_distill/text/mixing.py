@@ -137,8 +137,9 @@ def write_mix(
     """
     if record := _finished(mix, overwrite):  # without the lock, so that the folder may be read-only
         return record
+    parts = _plan(mix)  # without it as well: bad input leaves no file
     with locked(mix.output.with_name(f".{mix.output.name}.lock")):
-        return _finished(mix, overwrite) or _write(mix, on_line)
+        return _finished(mix, overwrite) or _write(mix, parts, on_line)
 
 
 def _finished(mix: Mix, overwrite: bool) -> dict[str, Any] | None:
@@ -146,11 +147,10 @@ def _finished(mix: Mix, overwrite: bool) -> dict[str, Any] | None:
     return record if all(path.is_file() for path in mix.texts) else None
 
 
-def _write(mix: Mix, on_line: Callable[[int, int], None]) -> dict[str, Any]:
+def _write(mix: Mix, parts: Mapping[str, Part], on_line: Callable[[int, int], None]) -> dict[str, Any]:
     every = [mix.path(ending) for ending in ENDINGS]
     remove_leftovers(mix.output.parent, *(path.name for path in every))
-    texts, parts = mix.texts, _plan(mix)
-    lines = sum(part.lines for part in parts.values())
+    texts, lines = mix.texts, sum(part.lines for part in parts.values())
     with whole_files(texts, outdated=every) as streams:
         for number, line in enumerate(_lines(mix, parts), start=1):
             for stream, text in zip(streams, (line.source, line.target, f"{line.weight:.6g}")):
