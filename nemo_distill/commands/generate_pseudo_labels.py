@@ -19,7 +19,7 @@ from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
-from nemo_distill.pseudo_labels.shards import LabelFolder
+from nemo_distill.pseudo_labels.shards import BILL, LabelFolder
 from nemo_distill.pseudo_labels.teacher_section import API, FILE
 from nemo_distill.pseudo_labels.text_teacher import TextTeacher
 from nemo_distill.storage.records import read_json
@@ -145,7 +145,7 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
             job.config.overwrite is True,
             on_progress,
         )
-    if (bill := job.generation.folder.path / "bill.json").is_file() and job.config.engine == API:
+    if (bill := job.generation.folder.path / BILL).is_file() and job.config.engine == API:
         used = read_json(bill) or {}
         console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:

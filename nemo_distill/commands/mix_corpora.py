@@ -9,7 +9,7 @@ from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.mix_section import MixSection
-from nemo_distill.text.mixing import Mix, write_mix
+from nemo_distill.text.mixing import ENDINGS, Mix, write_mix
 
 
 @section
@@ -56,7 +56,7 @@ def mixing_job(cfg: DictConfig) -> Mix:
 def _overwritten(mix: Mix) -> list[str]:
     if not mix.output.name:
         return [f"output={mix.output}: must be what the names of files begin with."]
-    written = {mix.path(ending).resolve() for ending in ("src", "tgt", "weights", "json")}
+    written = {mix.path(ending).resolve() for ending in ENDINGS}
     read = [path for corpus in mix.corpora.values() for path in (*corpus.sources, *corpus.targets, *corpus.weights)]
     return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
 

@@ -145,6 +145,8 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     """
     if not isinstance(values, Mapping):
         return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
+    if problems := list(_not_utf8(values, where)):
+        return None, problems
     try:
         found = _adapter(section_class).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
@@ -154,6 +156,18 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
         ]
         return None, list(dict.fromkeys(problems))
     return found, list(_rule_problems(found, where))
+
+
+def _not_utf8(value: Any, where: str) -> Iterator[str]:
+    """Yields a sentence for each text that JSON cannot hold, such as the name of a file that is not UTF-8."""
+    if isinstance(value, Mapping):
+        parts: Iterable[tuple[Any, Any]] = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        yield from _not_utf8(part, _key(where, name))
+    if isinstance(value, str) and (said := value.encode("utf-8", "replace").decode()) != value:
+        yield f"{where}={said}: must be UTF-8; if it is the name of a file, rename the file."
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:

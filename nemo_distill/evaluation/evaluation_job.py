@@ -25,7 +25,7 @@ from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
 from nemo_distill.failures.settings import FailureSettings
-from nemo_distill.metrics.line_scores import ScorerSettings, scores_by_command
+from nemo_distill.metrics.line_scores import ScorerSettings, command_fingerprints, scores_by_command
 from nemo_distill.metrics.scores import (
     FEWER_IS_BETTER,
     METRICS,
@@ -302,7 +302,7 @@ class EvaluationJob:
                 "COMET", one, texts, comet.made_by(), lambda new: comet_scores(comet, sources, new, references, device)
             )
         for metric, scorer in self.settings.scorers.items():
-            made_by = asdict(scorer) | {"files": [fingerprint(file) for file in scorer.files]}
+            made_by = asdict(scorer) | {"files": command_fingerprints(scorer.command)}
             score = partial(scores_by_command, metric, scorer, sources, references)
             found[metric] = self._kept_together(metric, one, texts, made_by, score)
         return found

@@ -4,6 +4,7 @@ Metrics such as COMET and MetricX need packages that conflict with NeMo, so they
 """
 
 import math
+import os
 import shlex
 import shutil
 import statistics
@@ -19,6 +20,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.metrics.scores import Score
 from nemo_distill.storage.files import whole_file
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.lines import TextFiles
 
 PLACES = ("{hypotheses}", "{scores}")
@@ -39,10 +41,16 @@ class ScorerSettings:
         """Returns a sentence for each reason why the command cannot run."""
         return command_problems(self.command)
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that the command names, such as a script."""
-        return [path for path in map(Path, shlex.split(self.command)) if path.is_file()]
+
+def command_fingerprints(command: str) -> list[dict[str, str]]:
+    """Returns the fingerprints of the files and folders that a command names, such as a script.
+
+    A folder that contains the working directory, such as `.`, is left out: results that are written there change it.
+    """
+    words = shlex.split(command)
+    names = dict.fromkeys(name for word in words for name in (word, word.partition("=")[2]))  # or --model=name
+    paths = [Path(name) for name in names if os.path.exists(name)]  # False also for names that no file can have
+    return [fingerprint(path) for path in paths if not Path.cwd().is_relative_to(path.resolve())]
 
 
 def command_problems(command: str) -> list[str]:

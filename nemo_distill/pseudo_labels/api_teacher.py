@@ -29,7 +29,7 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
 from nemo_distill.pseudo_labels.generate import Failure
-from nemo_distill.pseudo_labels.shards import FAILED
+from nemo_distill.pseudo_labels.shards import BILL, FAILED
 from nemo_distill.pseudo_labels.text_teacher import NO_SCORE, Pattern
 from nemo_distill.storage.files import write_json
 from nemo_distill.text.lines import line_hash
@@ -38,7 +38,8 @@ SEEDS = 1 << 31
 FATAL = (401, 403, 404)  # the key, the URL or the model is wrong: no other line would fare better
 PASSING = (408, 409, 425, 429)  # besides all from 500 on
 LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
-GIVE_UP = 20  # answers in a row that failed, after which the job stops
+OF_LINE = (400, 413, 422)  # the line is refused, by a content policy or for its length; others may fare better
+GIVE_UP = 20  # failures in a row, after which the job stops
 PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
 SHOWN = 200  # characters of a server's message
 # What decides about the answers; the other keys may change between a job and its continuation.
@@ -136,11 +137,14 @@ def _is_plain_url(url: str) -> bool:
 
 
 class _FailedError(Exception):
-    """An attempt failed. `passing` says if another one may succeed, after `wait` seconds if the server asks for it."""
+    """An attempt failed. `passing` says if another one may succeed, after `wait` seconds if the server asks for it.
 
-    def __init__(self, message: str, passing: bool, wait: float = 0.0):
+    `of_line` says that the server works, but refuses this line.
+    """
+
+    def __init__(self, message: str, passing: bool, wait: float = 0.0, of_line: bool = False):
         super().__init__(message)
-        self.passing, self.wait = passing, wait
+        self.passing, self.wait, self.of_line = passing, wait, of_line
 
 
 class _Key(AuthBase):
@@ -169,12 +173,14 @@ class ApiTeacher:
         self, model: str, settings: ApiSettings, languages: tuple[str | None, str | None], folder: Path, digest: str
     ):
         self.model, self.settings, self.languages = model, settings, languages
-        self.bill, self._bill_path = Bill(), folder / "bill.json"
+        self.bill, self._bill_path = Bill(), folder / BILL
         self._journals = folder / "answers" / digest
         self._journals.mkdir(parents=True, exist_ok=True)
+        self._any_usable = False
         for path in self._journals.glob("*.jsonl"):
             for answer in read_journal(path):
                 self.bill.add(answer)
+                self._any_usable |= answer.text is not None
         self._key = os.environ.get(settings.key_variable) if settings.key_variable else None
         self._lock, self._sessions = threading.Lock(), threading.local()
         self._stop, self._stopped_by = threading.Event(), ""
@@ -184,7 +190,8 @@ class ApiTeacher:
         """Returns the translations of `len(texts)` lines, starting at line number `first_line`.
 
         Raises:
-            DataError: if a ceiling is reached, the server refuses all requests, or many failed in a row.
+            DataError: if a ceiling is reached, the server refuses all requests or fails many times in a row, or none
+                of its first answers is usable.
         """
         path = self._journals / f"{first_line:012d}.jsonl"
         wanted = {
@@ -223,21 +230,22 @@ class ApiTeacher:
 
     def _ask_one(self, journal: BinaryIO, wanted: Answer, text: str) -> Answer:
         """Asks for a sample, again if necessary, and writes what became of it."""
-        answer = wanted
+        answer, server_failed = wanted, False
         for attempt in range(self.settings.retries + 1):
             if not self._may_ask():
                 break
             try:
-                answer = self._attempt(answer, text)
+                answer, server_failed = self._attempt(answer, text), False
                 break
             except _FailedError as error:
                 answer = replace(answer, error=str(error), requests=answer.requests + 1)
+                server_failed = not error.of_line
                 if not error.passing or attempt == self.settings.retries:
                     break
                 wait = self.settings.backoff * 2**attempt * random.uniform(0.5, 1.5)
                 self._stop.wait(min(max(wait, error.wait), LONGEST_WAIT))
         if answer.requests:
-            self._note(journal, answer)
+            self._note(journal, answer, server_failed)
         return answer
 
     def _may_ask(self) -> bool:
@@ -255,14 +263,20 @@ class ApiTeacher:
         self._stopped_by = self._stopped_by or reason
         self._stop.set()
 
-    def _note(self, journal: BinaryIO, answer: Answer) -> None:
+    def _note(self, journal: BinaryIO, answer: Answer, server_failed: bool) -> None:
+        """Writes what became of a sample. Stops the job if the server, the prompt or the pattern cannot be right.
+
+        Where some answers are usable, many others in a row say only that their lines are hard.
+        """
         with self._lock:
             journal.write(json.dumps(asdict(answer), ensure_ascii=False).encode() + b"\n")
             journal.flush()
-            self._failed_in_a_row = 0 if answer.text is not None else self._failed_in_a_row + 1
+            self._any_usable |= answer.text is not None
+            self._failed_in_a_row = self._failed_in_a_row + 1 if server_failed or not self._any_usable else 0
             if self._failed_in_a_row >= GIVE_UP:
                 self._stop_because(
-                    f"{GIVE_UP} answers in a row failed, the last one by: {answer.error}; see to the server"
+                    f"{GIVE_UP} answers in a row failed, the last one by: {answer.error}; see to the server, "
+                    "api.prompt and api.answer"
                 )
 
     def _attempt(self, answer: Answer, text: str) -> Answer:
@@ -303,7 +317,8 @@ class ApiTeacher:
         found = list(re.finditer(self.settings.answer, content, re.DOTALL))
         if not found:
             return None, f"api.answer matches nothing in the answer{cut}"
-        return found[-1][found[-1].re.groups and 1].strip(), None
+        text = found[-1][found[-1].re.groups and 1]
+        return (None, "api.answer's group matches nothing in the answer") if text is None else (text.strip(), None)
 
     def _request(self, answer: Answer, text: str) -> dict[str, Any]:
         settings = self.settings
@@ -355,7 +370,8 @@ class ApiTeacher:
         if status in FATAL or 300 <= status < 400:
             with self._lock:
                 self._stop_because(f"{message}; correct api.url, api.key_variable or model")
-        return _FailedError(message, status in PASSING or status >= 500, _seconds(response.headers.get("Retry-After")))
+        wait = _seconds(response.headers.get("Retry-After"))
+        return _FailedError(message, status in PASSING or status >= 500, wait, status in OF_LINE)
 
     def _session(self) -> requests.Session:
         if not hasattr(self._sessions, "session"):
@@ -369,10 +385,10 @@ def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(choice: Mapping[str, Any]) -> str:
-    """Returns the text of an answer; "" if there is none."""
+    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`."""
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
-    return content if isinstance(content, str) else ""
+    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
 
 
 def _seconds(header: str | None) -> float:

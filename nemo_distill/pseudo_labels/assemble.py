@@ -11,11 +11,11 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_distill.metrics.line_scores import read_scores
+from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
@@ -79,6 +79,7 @@ class Assembly:
     def settings(self) -> dict[str, Any]:
         """Returns all settings that the output files depend on."""
         quality = asdict(self.quality) | {"file": [fingerprint(path) for path in input_files(self.quality.file)]}
+        quality |= {"files": command_fingerprints(self.quality.command)} if self.quality.command else {}
         return {
             "labels": self.labels.digest,
             "more_labels": [fingerprint(labels.manifest_path) for labels in self.more_labels],
@@ -126,7 +127,7 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
     for labels in assembly.folders:
         labels.verify()
     folder = assembly.labels.path
-    remove_leftovers(folder, f"{assembly.name}.*")
+    remove_leftovers(folder, *(assembly.path(ending).name for ending in (*ENDINGS, "json")))
     with writing(folder), tempfile.TemporaryFile(dir=folder) as spool:
         corpus_filters = CorpusFilters(assembly.criteria.filters, folder)
         lines = 0
@@ -160,9 +161,10 @@ def _scored(assembly: Assembly) -> Iterator[Candidate]:
 
 
 def _scored_digest(assembly: Assembly) -> str:
-    """Returns what identifies the command and all hypotheses that it scores."""
+    """Returns what identifies the command, the files that it names, and all hypotheses that it scores."""
     labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
-    settings: dict[str, Any] = {"command": assembly.quality.command, "labels": labels}
+    command = str(assembly.quality.command)
+    settings: dict[str, Any] = {"command": command, "files": command_fingerprints(command), "labels": labels}
     settings |= {"noise": asdict(assembly.noise)} if assembly.noise.is_some else {}
     return Work(Path(), settings).digest
 
@@ -214,8 +216,7 @@ def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: Corp
     every = [assembly.path(ending) for ending in ENDINGS]
     with whole_files(paths, outdated=(assembly.work.finished_path, *every)) as opened:
         streams = dict(zip(paths, opened))
-        for outcome in outcomes:
-            reason = outcome.dropped or corpus_filters.reason(outcome)
+        for outcome, reason in _judged(outcomes, corpus_filters):
             counts[reason] += 1
             if reason is None:
                 _write_pair(assembly, streams, outcome)
@@ -226,6 +227,14 @@ def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: Corp
                 _write_dropped(streams[assembly.path("dropped.tsv")], reason, outcome)
     kept = counts.pop(None, 0)
     return {"kept": kept, "dropped": dict(sorted(counts.items())), "examples": dict(sorted(examples.items()))}
+
+
+def _judged(outcomes: Iterator[Outcome], corpus_filters: CorpusFilters) -> Iterator[tuple[Outcome, str | None]]:
+    """Yields each outcome and why it is dropped, if so. The weights of a line's labels that are kept sum to 1."""
+    for _, of_line in groupby(outcomes, key=lambda outcome: outcome.line):
+        judged = [(outcome, outcome.dropped or corpus_filters.reason(outcome)) for outcome in of_line]
+        total = sum(outcome.weight for outcome, reason in judged if reason is None)
+        yield from ((one._replace(weight=one.weight / total) if total else one, reason) for one, reason in judged)
 
 
 def _write_pair(assembly: Assembly, streams: Mapping[Path, BinaryIO], outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ Their memory use is small: 8 bytes per duplicate, and during the search for dupl
 
 import hashlib
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class LowestScores:
 
     def close(self) -> None:
         """Sets the threshold, after all pairs were added."""
-        left = int(self.share * self._counts.total())
+        left = int(Fraction(str(self.share)) * self._counts.total())  # in floats, 0.29 * 100 is less than 29
         for score in sorted(self._counts):
             left -= self._counts[score]
             if left < 0:

@@ -88,5 +88,9 @@ def score_files(command: str, folder: Path, candidates: Callable[[], Iterator[Ca
         paths.append(folder / f"part-{len(paths):06d}.txt")
         if not paths[-1].is_file():
             console.info(f"Scoring the hypotheses of source lines {part[0].line:,} to {part[-1].line:,}")
-            score_lines("quality.command", command, list(hypothesis_lines(part)), paths[-1])
+            lines = list(hypothesis_lines(part))
+            if lines:
+                score_lines("quality.command", command, lines, paths[-1])
+            else:  # metrics fail on an empty file
+                paths[-1].touch()
     return paths

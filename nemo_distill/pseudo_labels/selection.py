@@ -40,8 +40,8 @@ class Selection:
     """Number of labels per source line: the best ones by the selection. Labels that differ only in case, spaces or
     punctuation count as equal."""
     label_weights: Literal["probability", "rank"] | None = None
-    """Write `pseudo.weights`, for a mix: the weights of a line's labels, which sum to 1. `probability`: the softmax of
-    the teacher's scores; `rank`: 1, 1/2, 1/3, ... in proportion. null: no weights."""
+    """Write `pseudo.weights`, for a mix: the weights of a line's labels that no filter drops, which sum to 1.
+    `probability`: the softmax of the teacher's scores; `rank`: 1, 1/2, 1/3, ... in proportion. null: no weights."""
     filters: FilterSettings | None = Field(default_factory=FilterSettings)
     """Which pairs are dropped; null: none."""
 

@@ -24,14 +24,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint, sha256_of
-from nemo_distill.storage.records import CLOSED, FileEntry, parse_json, read_json
+from nemo_distill.storage.records import CLOSED, OPEN, FileEntry, parse_json, read_json
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.text.lines import ODDITIES, TextFiles
 
+BILL = "bill.json"  # of a server's answers
 SHARD_NAME = re.compile(r"shard-([0-9]+)\.jsonl\.gz")
 FAILURES = MISSING, FAILED = ("missing", "failed")  # no translation: a gap, or an error of whoever should translate
 COUNTS = ("translated", *ODDITIES, *FAILURES, "cleaned", "source_cut", "unfinished")  # all keys of `counts`
@@ -209,6 +213,13 @@ def read_rows(folder: Path) -> Iterator[Row]:
         expected += header.lines
 
 
+@with_config(OPEN)
+class BegunLabels(TypedDict, total=False):
+    """The content of the labels' `settings.json`. Older versions did not write `sources`."""
+
+    sources: list[FileEntry]
+
+
 class LabelManifest(ShardManifest):
     """The content of a label manifest."""
 
@@ -227,6 +238,7 @@ class LabelFolder(ShardFolder):
     """
 
     holds = "labels"
+    own_files = (*ShardFolder.own_files, BILL)
     manifest_shape = LabelManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
@@ -250,6 +262,30 @@ class LabelFolder(ShardFolder):
 
     def shard(self, index: int) -> Path:
         return shard_path(self.shards, index)
+
+    def facts(self) -> dict[str, Any]:
+        """Also the hashes of the sources. They are no settings, so that labels of older versions remain valid."""
+        return {"sources": list(map(fingerprint, self.sources))}
+
+    def conflicts(self) -> list[str]:
+        """Also compares the text of the sources, of which the settings have only names and sizes."""
+        return super().conflicts() or self._changed_sources()
+
+    def _changed_sources(self) -> list[str]:
+        begun, manifest = read_json(self.begun_path, BegunLabels), self.work.finished()
+        entries = (begun or {}).get("sources") or (manifest or {}).get("sources") or []
+        return [
+            f"sources: '{path}' holds other text"
+            for entry, path in zip(entries, self.sources)
+            if entry["sha256"] != fingerprint(path)["sha256"]
+        ]
+
+    def _clear(self) -> None:
+        """Also deletes the records of text of such labels, so that it is not taken for text of the new ones."""
+        super()._clear()
+        for path in self.path.glob("*.json"):
+            if _labels_of_text(path) == self.digest:
+                path.unlink()
 
     def described(self, shards: int) -> dict[str, Any]:
         counts: Counter[str] = Counter()
@@ -277,3 +313,12 @@ class LabelFolder(ShardFolder):
                 raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
             first_line += header.lines
             yield path, header
+
+
+def _labels_of_text(path: Path) -> Any:
+    """Returns the digest of the labels that a record of text names; None if the file is no such record."""
+    try:
+        settings = (read_json(path) or {}).get("settings")
+    except DataError:  # a JSON file of someone else's
+        return None
+    return settings.get("labels") if isinstance(settings, dict) else None

@@ -18,6 +18,7 @@ from pydantic import AfterValidator
 from nemo_distill.config.errors import DataError
 
 TEMPORARY = ".tmp"
+LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")  # the group is the name of the file to be
 
 
 @contextmanager
@@ -123,10 +124,17 @@ def new_folder(output: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Deletes the temporary files that killed processes left for file names that match `name`."""
-    for path in folder.glob(f".{name}.*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, *names: str | re.Pattern[str]) -> None:
+    """Deletes the temporary files that killed processes left. Call it only while no other process writes these files.
+
+    Args:
+        names: the files that were to be written, by name or pattern; none: all, where no other job writes files.
+    """
+    patterns = [name if isinstance(name, re.Pattern) else re.escape(name) for name in names] or [".+"]
+    for path in folder.glob(f".*{TEMPORARY}"):
+        found = LEFTOVER.fullmatch(path.name)
+        if found and any(re.fullmatch(pattern, found[1]) for pattern in patterns):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

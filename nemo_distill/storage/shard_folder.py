@@ -1,7 +1,7 @@
 """A folder that a long job fills shard by shard.
 
-`settings.json` is written first and contains the settings of all shards. `shards/` contains the shards.
-`manifest.json` is written last and contains the settings, counts, checksums and versions.
+`settings.json` is written first and contains the settings of all shards, and facts about their input. `shards/`
+contains the shards. `manifest.json` is written last and contains the settings, counts, checksums and versions.
 """
 
 import sys
@@ -19,7 +19,7 @@ from nemo_distill.storage.folder_safety import path_inside
 from nemo_distill.storage.ledger import Work, differences, sha256_of
 from nemo_distill.storage.records import OPEN, FileEntry
 
-BEGUN = "settings.json"
+BEGUN, MANIFEST = "settings.json", "manifest.json"
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
 
 
@@ -50,13 +50,14 @@ class ShardFolder:
     """
 
     holds = "shards"  # name of the content, for messages
+    own_files: tuple[str, ...] = (BEGUN, MANIFEST)  # beside the shards; other jobs may write others
     manifest_shape: type = ShardManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.shards = path / "shards"
         self.begun_path = path / BEGUN
-        self.work = Work(path / "manifest.json", settings, self.begun_path, shape=self.manifest_shape)
+        self.work = Work(path / MANIFEST, settings, self.begun_path, shape=self.manifest_shape)
         self.settings, self.digest = self.work.settings, self.work.digest
         self.manifest_path = self.work.finished_path
 
@@ -78,6 +79,10 @@ class ShardFolder:
             raise DataError(f"'{self.path}' is a file, but must be a folder")
         return self.work.changes()
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what `settings.json` contains besides the settings."""
+        return {}
+
     def take(self, overwrite: bool = False) -> None:
         """Starts the folder, or continues it.
 
@@ -89,14 +94,14 @@ class ShardFolder:
         """
         path_inside(self.path, self.shards.name).mkdir(parents=True, exist_ok=True)
         with folder_lock(self.path):
-            remove_leftovers(self.path)
+            remove_leftovers(self.path, *self.own_files)
             conflicts = self.conflicts()
             if conflicts and not overwrite:
                 raise DataError(f"'{self.path}' holds {self.holds} with other settings: {'; '.join(conflicts)}")
             if conflicts:
                 self._clear()
             if conflicts or not self.begun_path.is_file():
-                self.work.begin()
+                self.work.begin(**self.facts())
 
     def _clear(self) -> None:
         self.manifest_path.unlink(missing_ok=True)

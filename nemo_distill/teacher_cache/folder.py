@@ -70,6 +70,7 @@ class CacheFolder(ShardFolder):
     """
 
     holds = "a teacher cache"
+    own_files = (*ShardFolder.own_files, *INDEX_FILES, REPEATED_FILE)
     manifest_shape = CacheManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], teacher: Path):

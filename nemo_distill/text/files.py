@@ -42,6 +42,7 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
     for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
         problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
+        problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(user_path(path))]
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems + (_outdated_ids(where, sources + targets) if section.get("use_cache") else [])
@@ -72,6 +73,8 @@ def _tarred_problems(where: str, metadata: Any) -> list[str]:
     for path in as_list(metadata):
         if not is_file(path):
             problems.append(f"{where} names '{path}', which does not exist.")
+        elif unusable := _access_problems(user_path(path)):
+            problems += [f"{where} {problem}." for problem in unusable]
         elif not _is_metadata(Path(path).expanduser()):
             problems.append(f"{where}: '{path}' is not metadata of tarred data, which is JSON with num_batches.")
     return problems
@@ -146,10 +149,23 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _damage_problems(path)
+            problems += _access_problems(path) or _damage_problems(path)
             if not path.stat().st_size and not may_be_empty:
                 problems.append(f"names '{path}', which is empty")
     return problems
+
+
+def _access_problems(path: Path) -> list[str]:
+    """Returns a problem if a file is there, but cannot be opened, or has a name that no record can hold."""
+    if not is_file(path):
+        return []
+    if (name := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+        return [f"names '{name}', whose name is not UTF-8; rename it"]
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        return [f"names '{path}', which cannot be read: {error.strerror}"]
+    return []
 
 
 def _damage_problems(path: Path) -> list[str]:
@@ -201,10 +217,16 @@ def not_parallel(sources: Sequence[Path], targets: Sequence[Path]) -> list[str]:
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
-    """Returns a sentence if two files, plain or gzip, differ in their number of lines. Large files are not checked."""
+    """Returns a sentence if two files, plain or gzip, are no text or differ in their number of lines.
+
+    Large files are not checked.
+    """
     if max(path.stat().st_size for path in (source, target)) > LINE_COUNT_LIMIT // 4:
         return []
-    counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
+    try:
+        counts = [sum(1 for _ in TextFiles([path])) for path in (source, target)]
+    except DataError as error:
+        return [f"{where}: {error}."]
     if counts[0] == counts[1]:
         return []
     return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
@@ -220,6 +242,8 @@ def as_list(value: Any) -> list[Any]:
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     paths = [user_path(source), user_path(target)]
     if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
+        return []
+    if any(map(_access_problems, paths)):  # reported already
         return []
     counts, problems = [], []
     for path in paths:

@@ -226,7 +226,7 @@ def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
         while line := stream.readline(MAX_BYTES):
             number += 1
             if len(line) == MAX_BYTES and not line.endswith(b"\n"):
-                raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end; is this text?")
+                raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end, so it is no text")
             yield line.removesuffix(b"\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error

@@ -12,19 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from glob import escape
 from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import remove_leftovers, whole_files
+from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, parallel_lines
 from nemo_distill.text.selected_by import selected_by
 
 Item = TypeVar("Item")
+ENDINGS = ("json", "src", "tgt", "weights")  # of all files of a mix
 WEIGHT_UNIT = 1e-6  # weights are rounded to it
 
 
@@ -81,6 +81,11 @@ class Mix:
         return self.output.with_name(f"{self.output.name}.{ending}")
 
     @property
+    def texts(self) -> list[Path]:
+        """The files that are written before the record."""
+        return [self.path(ending) for ending in ("src", "tgt", *(["weights"] if self.weighting == "loss" else []))]
+
+    @property
     def work(self) -> Work:
         """The record of the mix."""
         return Work(self.path("json"), self.settings())
@@ -120,6 +125,8 @@ def write_mix(
 ) -> dict[str, Any]:
     """Writes the mix and returns its record. If the same mix already exists, only returns the record.
 
+    Another process that writes files of the same names waits.
+
     Args:
         mix: the mix to write.
         overwrite: replace a mix with other settings instead of raising an error.
@@ -128,15 +135,23 @@ def write_mix(
     Raises:
         DataError: if a mix with other settings exists, files are not parallel, or a corpus has no usable pair.
     """
-    record_path = mix.path("json")
-    texts = [mix.path(ending) for ending in ("src", "tgt", *(["weights"] if mix.weighting == "loss" else []))]
-    record = mix.work.done(overwrite)
-    if record and all(path.is_file() for path in texts):
+    if record := _finished(mix, overwrite):  # without the lock, so that the folder may be read-only
         return record
-    remove_leftovers(mix.output.parent, f"{escape(mix.output.name)}.*")
-    parts = _plan(mix)
-    lines = sum(part.lines for part in parts.values())
-    with whole_files(texts, outdated=(record_path, mix.path("weights"), *texts)) as streams:
+    parts = _plan(mix)  # without it as well: bad input leaves no file
+    with locked(mix.output.with_name(f".{mix.output.name}.lock")):
+        return _finished(mix, overwrite) or _write(mix, parts, on_line)
+
+
+def _finished(mix: Mix, overwrite: bool) -> dict[str, Any] | None:
+    record = mix.work.done(overwrite)
+    return record if all(path.is_file() for path in mix.texts) else None
+
+
+def _write(mix: Mix, parts: Mapping[str, Part], on_line: Callable[[int, int], None]) -> dict[str, Any]:
+    every = [mix.path(ending) for ending in ENDINGS]
+    remove_leftovers(mix.output.parent, *(path.name for path in every))
+    texts, lines = mix.texts, sum(part.lines for part in parts.values())
+    with whole_files(texts, outdated=every) as streams:
         for number, line in enumerate(_lines(mix, parts), start=1):
             for stream, text in zip(streams, (line.source, line.target, f"{line.weight:.6g}")):
                 stream.write(text.encode() + b"\n")
@@ -203,6 +218,7 @@ def _with_weights(pairs: Iterator[Item], path: Path | None) -> Iterator[tuple[It
         yield from ((pair, 1) for pair in pairs)
         return
     weights = iter(TextFiles([path]))
+    number = 0
     for number, pair in enumerate(pairs, start=1):
         if (line := next(weights, None)) is None:
             raise DataError(f"'{path}' has {number - 1} weights, but there are more pairs.")

@@ -163,7 +163,7 @@ def write_tarred_data(
 
 def _remove_others(data: TarredData) -> None:
     """Removes the data that will be replaced, and what interrupted calls with other settings have left."""
-    remove_leftovers(data.folder)
+    remove_leftovers(data.folder, data.metadata.name, OWN_TAR_FILE)
     listed = [data.folder / Path(name).name for name in (data.work.finished() or {}).get("tar_files") or []]
     data.metadata.unlink(missing_ok=True)
     own = [

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
-from nemo_distill.storage.files import folder_lock, whole_file
+from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 from nemo_distill.text.mixing import choose
@@ -136,6 +136,7 @@ def train_tokenizer(job: TokenizerJob, overwrite: bool = False) -> dict[str, Any
 
 
 def _train(job: TokenizerJob) -> dict[str, Any]:
+    remove_leftovers(job.model.parent, job.model.name, job.work.finished_path.name)
     lines = sum(1 for _ in _lines(job))
     if not lines:
         raise DataError(f"'{job.texts[0]}' has no line to train a tokenizer on")

@@ -269,7 +269,17 @@ def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
     raw = (files / "text.de").read_bytes()
     (files / "text.de").write_bytes(raw[:-2] + b"?\n")
     with pytest.raises(SystemExit, match="text.de' line 130, has changed since it was translated"), plain_errors():
-        run_job(config(files))
+        write_text(labelling_job(config(files)))
+
+
+def test_labels_and_text_of_a_source_whose_text_has_changed_are_made_again(files):
+    run_job(config(files))
+    (files / "text.de").write_bytes((files / "text.de").read_bytes().replace(b"Hund", b"Mund"))
+    with pytest.raises(ConfigurationError, match="sources: '.*text.de' holds other text; give another folder"):
+        check_labelling(config(files))
+    run_job(config(files, "overwrite=true"))
+    text = (files / "labels" / "pseudo.tgt").read_text()
+    assert "MUND" in text and "HUND" not in text
 
 
 def test_ctrl_c_says_how_to_go_on():

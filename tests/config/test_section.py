@@ -62,6 +62,10 @@ def test_values_that_fit_make_the_section():
         ({"noise": None}, "search.noise=null: must be a section with files, share."),
         ({"noise": {"share": 2}}, "search.noise.share=2: must be a number of at least 0 and below 1."),
         ({"noise": {"files": ["a", 1]}}, "search.noise.files[1]=1: must be a path."),
+        (
+            {"noise": {"files": ["a", "h\udcfcnde.de"]}},
+            "search.noise.files[1]=h?nde.de: must be UTF-8; if it is the name of a file, rename the file.",
+        ),
         ({"named": {"k": {"share": -1}}}, "search.named.k.share=-1: must be a number of at least 0 and below 1."),
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share."),

@@ -4,7 +4,7 @@ import pytest
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_section
-from nemo_distill.metrics.line_scores import ScorerSettings, scores_by_command
+from nemo_distill.metrics.line_scores import ScorerSettings, command_fingerprints, scores_by_command
 
 # The share of words that the reference has; notes each run beside itself.
 METRIC = """
@@ -31,7 +31,22 @@ def test_all_systems_are_scored_by_one_run_and_have_their_means(scorer, tmp_path
     found = scores_by_command("Words", scorer, ["s", "t"], ["a b", "c"], systems)
     assert {name: score.value for name, score in found.items()} == {"good": 1.0, "bad": 0.25}
     assert found["bad"].signature == f"Words|mean of 2|lower is better|{scorer.command}"
-    assert (tmp_path / "runs").read_text() == "x" and scorer.files[-1] == tmp_path / "metric.py"
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_scores_depend_on_the_files_and_folders_that_the_command_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    for name in ("score.py", "model/weights", "words"):
+        (tmp_path / name).write_text(name)
+    found = command_fingerprints("python score.py . / --model=model --words words {hypotheses} {scores} " + "x" * 300)
+    assert [one["name"] for one in found] == ["score.py", "model", "words"]
+    (tmp_path / "score.py").write_text("corrected")
+    assert [one != now for one, now in zip(found, command_fingerprints("score.py model words"))] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_command_that_fails_is_told_with_its_key(scorer, tmp_path):

@@ -90,6 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             text = f"<think>Is it <translation>x</translation>?</think> Sure! Here it is:\n\n{text}\nAnything else?"
         if "chatty_alone" in words:
             text = f"Here is the translation:\n{line.upper()}"
+        if "halved" in words:
+            text = f"<translation>{line.upper()}\ud83d</translation>"
         if "sampled" in words:
             text = f"<translation>{line.upper()} {body['seed'] % 1000}</translation>"
         reason = "length" if "long" in words else "stop"

@@ -65,6 +65,16 @@ def test_chatter_around_the_translation_is_left_out(ask):
     assert ask("ein Hund mehr", answer=None)[0] == [["<translation>EIN HUND MEHR</translation>"]]
 
 
+def test_an_answer_in_which_the_group_matches_nothing_has_failed(ask, tmp_path):
+    assert ask("ein Hund", answer="<translation>(x)?")[0] == ["failed"]
+    (answer,) = read_journal(tmp_path / "answers" / "digest" / "000000000001.jsonl")
+    assert answer.error == "api.answer's group matches nothing in the answer"
+
+
+def test_half_a_character_is_replaced(ask):
+    assert ask("ein halved Hund")[0] == [["EIN HALVED HUND?"]]
+
+
 def test_a_whole_answer_that_was_cut_says_so(ask, server, tmp_path):
     _, teacher = ask("ein long Hund", answer=None)
     (found,) = teacher.translate(1, ["ein long Hund"])
@@ -126,6 +136,22 @@ def test_a_server_that_fails_all_the_time_ends_the_job(ask, server, monkeypatch)
     with pytest.raises(DataError, match="5 answers in a row failed, the last one by: .*500.*out of memory"):
         ask(*[f"broken {number}" for number in range(50)], retries=0, concurrency=1)
     assert len(server.bodies) == 5
+
+
+@pytest.mark.parametrize("trouble", ["empty", "refused"])
+def test_hard_lines_in_a_row_end_the_job_only_if_no_answer_was_usable(ask, monkeypatch, trouble):
+    monkeypatch.setattr(api_teacher, "GIVE_UP", 3)
+    hard = [f"{trouble} {number}" for number in range(5)]
+    with pytest.raises(DataError, match="3 answers in a row failed"):
+        ask(*hard, concurrency=1)
+    assert ask("eins", *hard, first_line=10, concurrency=1)[0] == [["EINS"], *["failed"] * 5]
+    assert ask(*hard, concurrency=1)[0] == ["failed"] * 5  # the journal has a usable answer
+
+
+def test_a_server_that_fails_after_usable_answers_ends_the_job(ask, monkeypatch):
+    monkeypatch.setattr(api_teacher, "GIVE_UP", 3)
+    with pytest.raises(DataError, match="3 answers in a row failed, the last one by: .*500"):
+        ask("eins", "zwei", *[f"broken {number}" for number in range(5)], retries=0, concurrency=1)
 
 
 def test_a_server_that_is_not_there_ends_the_job(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import gzip
+import sys
 import tracemalloc
 
 import pytest
@@ -208,7 +209,7 @@ def test_an_interrupted_assembly_starts_again_and_ends_with_the_same_bytes(label
     expected = contents(labels.path)
     (labels.path / "pseudo.json").unlink()
     (labels.path / "pseudo.tgt").write_bytes(b"half")
-    (labels.path / ".pseudo.src.0123.tmp").write_bytes(b"half")
+    (labels.path / ".pseudo.src.0123456789ab.tmp").write_bytes(b"half")
     make(labels, source)
     assert contents(labels.path) == expected
 
@@ -247,6 +248,22 @@ def test_several_labels_of_a_source_stay_together_with_weights(labels, source):
     assert record["lines"] == 9 and record["kept"] == len(targets) == 7
     assert record["dropped"]["duplicates"] == 2  # both labels of the line that came before
     assert record["selected_by"] == ["chrF"]
+
+
+@pytest.mark.parametrize("filters", [only(length_ratio=1.5), only(quality_quantile=0.5)])
+def test_the_weights_of_a_lines_kept_labels_sum_to_one(tmp_path, filters):
+    """A filter of single pairs, and one that knows what it drops only when it has seen all."""
+    (tmp_path / "text.de").write_text("der Hund\n")
+    teacher = Scripted({"der Hund": (-1.0, "the dog", "the dog is a dog and a dog", "a dog", "the one dog")})
+    run([tmp_path / "text.de"], tmp_path / "labels", teacher)
+    labels = generation([tmp_path / "text.de"], tmp_path / "labels").folder
+    (tmp_path / "scores").write_text("4\n1\n3\n2\n")
+    quality = QualitySettings(metric="my", file=str(tmp_path / "scores"))
+    options = {"labels_per_source": 4, "label_weights": "rank", "quality": quality}
+    _, _, targets = make(labels, tmp_path / "text.de", filters, **options)
+    weights = list(map(float, lines(labels.path / "pseudo.weights")))
+    assert 1 < len(targets) < 4 and sum(weights) == pytest.approx(1, abs=1e-5)
+    assert weights[0] / weights[1] == pytest.approx(3, abs=1e-4)  # ranks 1 and 3
 
 
 def test_the_record_has_examples_of_what_was_dropped(labels, source):
@@ -299,6 +316,20 @@ def test_scores_of_a_file_choose_and_drop(labels, source, tmp_path):
     (tmp_path / "scores").write_text("1\n")
     with pytest.raises(ValueError, match="ends before source line 1"):
         make(labels, source, filters, **chosen, name="short")
+
+
+def test_a_command_whose_script_was_corrected_scores_again(labels, source, tmp_path):
+    script = tmp_path / "score.py"
+    command = f"{sys.executable} {script} {{hypotheses}} {{scores}}"
+    quality = QualitySettings(metric="length", command=command)
+    chosen = {"selection": "quality", "quality_metric": "length", "quality": quality}
+    count = "import sys; open(sys.argv[2], 'w').writelines(f'{%slen(line)}\\n' for line in open(sys.argv[1]))"
+    script.write_text(count % "")
+    assert make(labels, source, **chosen)[2][0] == "the dog"
+    script.write_text(count % "-")
+    with pytest.raises(DataError, match=r"quality\.files was .*score\.py"):
+        make(labels, source, **chosen)
+    assert make(labels, source, **chosen, overwrite=True)[2][0] == "dogs"
 
 
 def test_lines_whose_hypotheses_disagree_are_dropped(labels, source):

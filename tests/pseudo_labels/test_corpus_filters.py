@@ -27,6 +27,7 @@ def lowest(share, scores):
         (0.9, [-1.0], []),
         (0.5, [], []),
         (0.5, [-0.0001, -0.0002], []),
+        (0.29, [float(score) for score in range(100)], [float(score) for score in range(29)]),
     ],
 )
 def test_the_lowest_share_of_scores_goes_and_of_equals_none(share, scores, dropped):

@@ -7,9 +7,11 @@ import tracemalloc
 
 import pytest
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
+from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
 from tests.conftest import REPOSITORY
@@ -76,7 +78,8 @@ def test_the_manifest_describes_every_file(source, tmp_path):
         assert sha256_of(tmp_path / "out" / "shards" / shard["name"]) == shard["sha256"]
     assert manifest["sources"] == [{"name": "text.de", "bytes": source.stat().st_size, "sha256": sha256_of(source)}]
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
-    assert read_json(tmp_path / "out" / "settings.json") == {"settings": manifest["settings"]}
+    begun = {"settings": manifest["settings"], "sources": [{"name": "text.de", "sha256": sha256_of(source)}]}
+    assert read_json(tmp_path / "out" / "settings.json") == begun
 
 
 def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_path):
@@ -150,6 +153,22 @@ def test_another_source_is_refused(source, tmp_path):
     source.write_bytes(source.read_bytes() + b"one more\n")
     with pytest.raises(ValueError, match="other settings: sources was"):
         run([source], tmp_path / "out")
+
+
+@pytest.mark.parametrize("missing", [None, "manifest.json", "sources"])
+def test_a_source_of_the_same_size_with_other_text_is_refused(source, tmp_path, missing):
+    folder = tmp_path / "out"
+    manifest = run([source], folder)
+    if missing == "sources":  # labels of an older version
+        write_json(folder / "settings.json", {"settings": manifest["settings"]})
+    elif missing:
+        (folder / missing).unlink()
+    source.write_bytes(source.read_bytes().replace(b"Hund", b"Mund"))
+    with pytest.raises(DataError, match=r"sources: '.*text\.de' holds other text"):
+        run([source], folder)
+    engine = Shouting()
+    run([source], folder, engine, overwrite=True)
+    assert engine.lines_seen == 130 and not generation([source], folder).folder.conflicts()
 
 
 def test_overwrite_replaces_other_settings_and_goes_on_with_the_same(source, expected, tmp_path):

@@ -51,6 +51,12 @@ def test_a_command_scores_all_hypotheses_in_parts_and_none_twice(metric, tmp_pat
     assert (tmp_path / "runs").read_text() == "xxx"
 
 
+def test_a_command_is_not_run_for_a_part_without_hypotheses(metric, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "PART", 2)
+    assert scored(metric, tmp_path / "scores", (), (), ("a",)) == [[], [], [1]]
+    assert (tmp_path / "runs").read_text() == "x"
+
+
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [

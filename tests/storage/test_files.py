@@ -1,5 +1,6 @@
 import errno
 import multiprocessing
+import re
 import time
 
 import pytest
@@ -52,10 +53,13 @@ def test_what_another_library_writes_appears_when_it_is_whole(tmp_path):
 
 
 def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):
-    for name in (".a.src.123.tmp", ".b.src.456.tmp", "a.src", ".hidden"):
+    others = [".a.b.src.0123456789ab.tmp", ".a.src.0123.tmp", ".b.src.0123456789ab.tmp", ".hidden", "a.src"]
+    for name in (".a.src.0123456789ab.tmp", ".a.7.tar.ba9876543210.tmp", *others):
         (tmp_path / name).touch()
-    remove_leftovers(tmp_path, "a.*")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.src.456.tmp", ".hidden", "a.src"]
+    remove_leftovers(tmp_path, "a.src", re.compile(r"a\.\d\.tar"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == others
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.src.0123.tmp", ".hidden", "a.src"]
 
 
 def test_json_is_read_as_it_was_written(tmp_path):

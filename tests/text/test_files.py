@@ -1,11 +1,20 @@
 """What is told of the files that a config names."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from nemo_distill.text import files as text_files
-from nemo_distill.text.files import data_problems, unread_files, untokenized_text
+from nemo_distill.text import lines
+from nemo_distill.text.files import (
+    data_problems,
+    not_parallel,
+    unread_files,
+    unreadable_files,
+    untokenized_text,
+)
 
 
 @pytest.fixture
@@ -35,6 +44,41 @@ def test_ids_that_nemo_kept_of_an_older_text_are_told(tmp_path):
     (problem,) = data_problems("model.train_ds", section)
     assert problem.startswith(f"model.train_ds.use_cache=true: '{tmp_path}/a.pkl' is older than '{tmp_path}/a'")
     assert data_problems("model.train_ds", section | {"use_cache": False}) == []
+
+
+def problems_of(path):
+    """What each kind of check says of a file."""
+    section = {"src_file_name": str(path), "tgt_file_name": str(path)}
+    return [
+        [f"source {problem}." for problem in unreadable_files(str(path))],
+        data_problems("model.train_ds", section)[:1],
+        data_problems("model.train_ds", {"use_tarred_dataset": True, "metadata_file": str(path)}),
+    ]
+
+
+def test_a_file_without_read_permission_is_told(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "secret.de").write_text("der Hund\n")
+    monkeypatch.setattr(Path, "open", refuse)  # for root, all files are readable
+    for (problem,) in problems_of(tmp_path / "secret.de"):
+        assert problem.endswith(f"names '{tmp_path}/secret.de', which cannot be read: Permission denied.")
+
+
+def test_a_file_whose_name_no_record_can_hold_is_told(tmp_path):
+    path = tmp_path / os.fsdecode(b"h\xfcnde.de")
+    path.write_text("der Hund\n")
+    for (problem,) in problems_of(path):
+        assert problem.endswith("h\ufffdnde.de', whose name is not UTF-8; rename it.")
+
+
+def test_a_line_beyond_the_limit_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_BYTES", 10)
+    for name, text in {"long": "x" * 20, "short": "x"}.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    (problem,) = not_parallel([tmp_path / "long"], [tmp_path / "short"])
+    assert problem == f"source: '{tmp_path}/long', line 1: has 10 bytes without a line end, so it is no text."
 
 
 def test_raw_text_is_warned_of_where_a_models_languages_mean_moses(tmp_path):

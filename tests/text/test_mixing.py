@@ -1,6 +1,7 @@
 import gzip
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -8,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import locked
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.text import mixing
@@ -238,7 +240,7 @@ def test_a_mix_that_is_interrupted_in_its_checksums_leaves_nothing(tmp_path, cor
     monkeypatch.setattr(mixing, "sha256_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_mix(tmp_path, {"real": real})
-    assert not list(tmp_path.glob("*mixed*"))
+    assert [path.name for path in tmp_path.glob("*mixed*")] == [".mixed.lock"]
 
 
 def test_an_interrupted_mix_is_made_again(tmp_path, corpus):
@@ -246,9 +248,9 @@ def test_an_interrupted_mix_is_made_again(tmp_path, corpus):
     _, expected = make_mix(tmp_path, corpora)
     (tmp_path / "mixed.json").unlink()
     (tmp_path / "mixed.src").write_text("half")
-    (tmp_path / ".mixed.tgt.0123.tmp").touch()
+    (tmp_path / ".mixed.tgt.0123456789ab.tmp").touch()
     assert make_mix(tmp_path, corpora)[1] == expected
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".mixed.lock"]
 
 
 def with_weights(corpus, path, weights):
@@ -291,6 +293,31 @@ def test_the_seed_decides_which_of_equal_weights_are_left_out(tmp_path, corpus):
 def test_weights_that_do_not_fit_are_refused(tmp_path, corpus, weights, sentence):
     pseudo = with_weights(corpus("pseudo", 10, 1), tmp_path / "weights", weights)
     with pytest.raises(ValueError, match=sentence):
+        make_mix(tmp_path, {"pseudo": pseudo})
+
+
+def test_mixes_whose_names_begin_alike_leave_each_others_files_alone(tmp_path, corpus):
+    unfinished = [tmp_path / f".{name}.src.0123456789ab.tmp" for name in ("mixed.big", "mixed")]
+    for path in unfinished:
+        path.touch()
+    make_mix(tmp_path, {"a": corpus("a", 3, 1)})
+    assert [path.exists() for path in unfinished] == [True, False]
+
+
+def test_a_mix_that_another_process_writes_is_waited_for(tmp_path, corpus):
+    corpora = {"a": corpus("a", 3, 1)}
+    with ThreadPoolExecutor() as pool, locked(tmp_path / ".mixed.lock"):
+        mixing = pool.submit(make_mix, tmp_path, corpora)
+        with pytest.raises(TimeoutError):
+            mixing.result(timeout=0.1)
+        pool.submit(make_mix, tmp_path, corpora, "other").result()
+        assert not (tmp_path / "mixed.src").exists()
+    assert mixing.result()[0]["lines"] == 3
+
+
+def test_weights_for_a_corpus_without_pairs_are_refused(tmp_path, corpus):
+    pseudo = with_weights(corpus("pseudo", 0, 1), tmp_path / "weights", [1])
+    with pytest.raises(DataError, match="has more weights than there are pairs, 0"):
         make_mix(tmp_path, {"pseudo": pseudo})
 
 

@@ -178,7 +178,7 @@ def write(folder, corpora, seed, lines, stop=None):
         write_mix(mix, on_line=on_line)
     except Interrupted:
         assert stop is not None
-    return {path.name: path.read_bytes() for path in Path(folder).glob("*mixed*")}
+    return {path.name: path.read_bytes() for path in Path(folder).glob("*mixed*") if path.suffix != ".lock"}
 
 
 @given(mixes(), st.integers(1, 80))

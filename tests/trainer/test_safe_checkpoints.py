@@ -65,7 +65,7 @@ def test_of_two_last_checkpoints_the_later_is_left_without_its_mark(tmp_path):
     for name, age in (("step=4-last.ckpt", 20), ("step=8-last.ckpt", 10), ("step=4.ckpt", 30)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    for name in ("step=8-last-unfinished", "step=4-unfinished", ".step=12-last.ckpt.0a1b.tmp"):
+    for name in ("step=8-last-unfinished", "step=4-unfinished", ".step=12-last.ckpt.0123456789ab.tmp"):
         (tmp_path / name).touch()
     settle_checkpoints(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"step=8-last.ckpt", "step=4.ckpt", "step=4-unfinished"}
