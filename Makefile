@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Errors only: most warnings are about pip's index and cache. pip would compile with one core what compileall does with all.
 PIP := $(BIN)/pip install -qq --no-compile --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 MAKEFLAGS += --jobs=2
+ifneq ($(filter clean,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 
 .PHONY: demo test test-oldest test-newest javascript lint benchmarks docs clean
 

@@ -50,9 +50,10 @@ def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num
         started = getattr(fabric.strategy.launcher, "procs", [])
         try:
             yield Process(fabric.global_rank, fabric.world_size, str(fabric.device))
+            codes = [process.wait() for process in started]
         except BaseException:
             for process in started:
                 process.terminate()
             raise
-    if any([process.wait() for process in started]):
+    if any(codes):
         raise SystemExit("A process of the job failed; the same command goes on from there.")

@@ -45,6 +45,8 @@ class Recipe:
 
     def problems(self) -> list[str]:
         """Returns a sentence if a text is missing, or if source and target are not parallel."""
+        if self.distill and "student" in self.distill:
+            return [f"distill.student={self.distill['student']}: leave it out; the bill has a row for each student."]
         if self.source is None:
             given = [key for key in ("target", "cache", "label", "distill") if getattr(self, key)]
             return [f"{key}={getattr(self, key)}: has no effect without source; give the text." for key in given]
@@ -129,7 +131,7 @@ class RecipeConfigs:
         return cfg
 
 
-def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Path) -> list[str]:
+def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Path, shared: bool = False) -> list[str]:
     """Returns a sentence for each problem of the jobs' configs, before anything is loaded.
 
     Args:
@@ -137,12 +139,13 @@ def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Pat
         teacher: the `.nemo`.
         shape: of a student.
         folder: a folder that does not exist.
+        shared: the students' encoder and decoder share one embedding matrix.
     """
     from nemo_distill.commands.cache_teacher import check_caching
     from nemo_distill.commands.generate_pseudo_labels import check_labelling
     from nemo_distill.commands.training_check import check_distillation_job
 
-    configs, sources = RecipeConfigs(recipe, teacher), input_files(recipe.source)
+    configs, sources = RecipeConfigs(recipe, teacher, shared), input_files(recipe.source)
     files = sources, input_files(recipe.target) or sources
     checks: Mapping[str, tuple[Callable[[DictConfig], Any], Callable[[], DictConfig]]] = {
         "label": (check_labelling, lambda: configs.label(sources, folder)),

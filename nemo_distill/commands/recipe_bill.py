@@ -36,6 +36,7 @@ from nemo_distill.trainer.precision import torch_device
 
 REPEATS, FIRST_LINES, FIRST_STEPS = 3, 8, 2  # the first ones are not measured: they allocate memory
 TRAINED_PAIRS = 12_000  # at least, so that a small sample makes full batches, too
+ENDLESS = 10**9  # steps, more than any training has
 CHECKPOINTS = 4  # NeMo keeps the three best ones and the last
 HOUR = 3600.0
 JOBS = ("label", "cache", "distill")  # a job may read what those before it have made
@@ -232,7 +233,10 @@ class RecipeBill:
         with TemporaryDirectory() as temporary:
             files = [[file] for file in _training_files(Path(temporary), pairs)]
             cfg = self._configs.distill(shape, files, self._cached if cached else None)
-            cfg.trainer.update({"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": -1})
+            steps = cfg.trainer.max_steps
+            # On one device, and until the probe is over: a short training would end before.
+            alone = {"devices": 1, "num_nodes": 1, "max_epochs": -1, "max_steps": max(steps, ENDLESS)}
+            cfg.trainer.update({"enable_progress_bar": False, "enable_model_summary": False, **alone})
             began = time.perf_counter()
             choose_precision(cfg)
             trainer = build_trainer(cfg)
@@ -248,7 +252,7 @@ class RecipeBill:
             "repeats": watch.repeats,
             "bytes_each": 0.0,
             "bytes": size,
-            "steps": cfg.trainer.max_steps,
+            "steps": steps,
         }
 
 

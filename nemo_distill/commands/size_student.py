@@ -30,8 +30,8 @@ def check_sizing(cfg: DictConfig) -> SizingConfig:
     config = read_config(SizingConfig, cfg)
     if config.recipe.source is None:
         return config
-    shape = next(iter(NAMES))
-    if problems := check_recipe(config.recipe, config.teacher, shape, config.output_dir / "none"):
+    shape, shared = next(iter(NAMES)), bool(config.shared_embeddings)
+    if problems := check_recipe(config.recipe, config.teacher, shape, config.output_dir / "none", shared):
         raise ConfigurationError(problems)
     return config
 

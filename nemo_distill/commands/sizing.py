@@ -67,13 +67,20 @@ class SizingConfig:
 
     @rule
     def teacher_problems(self) -> list[str]:
-        """Returns a sentence if the teacher's parameters cannot be counted, or its speed is wanted and unknown."""
+        """Returns a sentence for each thing that this teacher cannot be asked for."""
         try:
-            _teacher_parameters(teacher_archive(self.teacher))
+            archive = teacher_archive(self.teacher)
+            _teacher_parameters(archive)
         except ValueError as error:
             return [f"teacher={self.teacher}: {error}."]
         reasons = self.untimed() if self.target.speedup and self.speed else []
-        return [f"target.speedup={self.target.speedup}: {reason}" for reason in reasons]
+        problems = [f"target.speedup={self.target.speedup}: {reason}" for reason in reasons]
+        encoder, decoder = (archived_vocabulary(archive, side) for side in SIDES)
+        if self.shared_embeddings and encoder and decoder and encoder.pieces != decoder.pieces:
+            problems.append(
+                "shared_embeddings=true: the teacher's sides have different vocabularies; it must be false."
+            )
+        return problems
 
     def untimed(self) -> list[str]:
         """Returns a sentence for each reason why speeds cannot be measured."""

@@ -181,7 +181,9 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
         tell_choice("trainer.precision", cfg.trainer.precision, width, unit)
     chosen = {"precision": str(cfg.trainer.get("precision"))}
     if section and not section.teacher_cache:
-        chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or "float32"
+        held = cfg.model.distillation.get("teacher_precision") or "float32"
+        is_mixed = held == "float32" and chosen["precision"].endswith("mixed")  # Lightning's autocast is for it too
+        chosen["teacher_precision"] = chosen["precision"] if is_mixed else held
         console.info(f"The teacher computes in {chosen['teacher_precision']}.")
     return chosen
 

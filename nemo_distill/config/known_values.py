@@ -80,7 +80,7 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
     "trainer": {
         "accelerator": Accelerator,
         "precision": Literal[PRECISIONS],
-        "max_steps": Limit,
+        "max_steps": Annotated[int, Field(ge=-1)],
         "max_epochs": Limit,
         "num_nodes": Count,
         "accumulate_grad_batches": Count,

@@ -30,7 +30,7 @@ class DistillationSection:
     probability (Tan et al. 2019). `uniform`: the remaining probability, in equal parts."""
     teacher_precision: Literal["bfloat16", "float32"] | None = None
     """Precision of the teachers' weights during training, whatever that of the `.nemo` is; null: float32, or what
-    `trainer.precision=auto` chooses."""
+    `trainer.precision=auto` chooses. In a mixed precision, matrix products of float32 weights are in bfloat16 too."""
     temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
     """Divides the logits of teacher and student before their softmax (Hinton et al. 2015, eq. 1)."""
     student_train_loss_weight: Weight = 0.0

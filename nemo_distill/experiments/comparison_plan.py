@@ -16,6 +16,7 @@ from nemo_distill.experiments.comparison_section import (
     TEACHER,
     ComparisonConfig,
     data_overrides,
+    override,
     parsed,
     system_name,
 )
@@ -246,7 +247,7 @@ def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Step:
 
 def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
     sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
-    return [f"model.preproc_out_dir={Path(config.output_dir) / folder}", *sizes]
+    return [override("model.preproc_out_dir", Path(config.output_dir) / folder), *sizes]
 
 
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
@@ -254,11 +255,15 @@ def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     if isinstance(config.teacher, str):
         return "distill", [PLAIN_SMOOTHING], [_from_teacher(config.teacher), *WITHOUT_TEACHER]
     tokenizer = Path(config.output_dir) / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
-    return "train", [], [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+    return (
+        "train",
+        [],
+        [override(f"model.{side}_tokenizer.tokenizer_model", tokenizer) for side in ("encoder", "decoder")],
+    )
 
 
 def _from_teacher(model: Path | str) -> str:
-    return f"model.distillation.model_path={model}"
+    return override("model.distillation.model_path", model)
 
 
 def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Step:
@@ -270,7 +275,7 @@ def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrid
 
 def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Step:
     folder = Path(config.output_dir) / f"labels_{name}"
-    given = [f"model={teacher}", f"output_dir={folder}", "name=pseudo", *config.labels[name]]
+    given = [override("model", teacher), override("output_dir", folder), "name=pseudo", *config.labels[name]]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
     made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
@@ -280,7 +285,7 @@ def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Step:
 
 def _cache(config: ComparisonConfig, name: str, teacher: Path) -> Step:
     folder = Path(config.output_dir) / f"cache_{name}"
-    where = f"model.distillation.teacher_cache={folder}"
+    where = override("model.distillation.teacher_cache", folder)
     given = [*_shared_overrides(config), _from_teacher(teacher), where, *config.caches[name]]
     return Step(Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None), given, (folder,))
 
@@ -292,7 +297,7 @@ def _shared_overrides(config: ComparisonConfig) -> list[str]:
 def _logging_overrides(folder: Path) -> list[str]:
     parameters = "+exp_manager.checkpoint_callback_params"
     return [
-        f"+exp_manager.explicit_log_dir={folder}",
+        override("+exp_manager.explicit_log_dir", folder),
         "+exp_manager.resume_if_exists=true",
         "+exp_manager.resume_ignore_no_checkpoint=true",
         f"{parameters}.monitor=val_sacreBLEU",

@@ -1,5 +1,6 @@
 """The configuration of a comparison."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -57,6 +58,16 @@ def parsed(override: str) -> tuple[str, Any]:
     """
     (found,) = OverridesParser.create().parse_overrides([override])
     return found.key_or_group, found.value()
+
+
+def override(key: str, path: Path | str) -> str:
+    """Returns the override that sets a key to a path, in quotes if Hydra would read it as something else."""
+    plain = f"{key}={path}"
+    try:
+        is_read = parsed(plain)[1] == str(path)
+    except OverrideParseException:
+        is_read = False
+    return plain if is_read else f"{key}={json.dumps(str(path), ensure_ascii=False)}"
 
 
 @section
@@ -206,6 +217,11 @@ class ComparisonConfig:
             for name in self.evaluation.significance.baselines or ()
             if name not in known
         ]
+        problems += [
+            f"one_seed names '{name}'; the baselines and methods are {', '.join(groups)}."
+            for name in self.one_seed
+            if name not in groups
+        ]
         if self.reverse is not None and self.vocab_size is None:
             problems.append("vocab_size has no value; give it, for the reverse model is to be trained.")
         return problems
@@ -262,5 +278,5 @@ def data_overrides(corpus: ComparedCorpus) -> list[str]:
     overrides = ["~model.test_ds"]
     for part, name in (("train_ds", "train"), ("validation_ds", corpus.validation)):
         for key, language in (("src", corpus.source), ("tgt", corpus.target)):
-            overrides.append(f"model.{part}.{key}_file_name={Path(corpus.folder) / f'{name}.{language}'}")
+            overrides.append(override(f"model.{part}.{key}_file_name", Path(corpus.folder) / f"{name}.{language}"))
     return overrides

@@ -20,7 +20,8 @@ ACCUMULATED, TOKENS = "trainer.accumulate_grad_batches", "model.train_ds.tokens_
 WARMUP = "model.optim.sched.warmup_steps"
 LENGTH = (STEPS, EPOCHS, INTERVAL, EVERY_EPOCHS)
 COMPARED = (STEPS, EPOCHS, ACCUMULATED, TOKENS)  # students that differ in these have not been trained alike
-KEYS = (*LENGTH, ACCUMULATED, TOKENS, WARMUP)
+DEVICES, NODES = "trainer.devices", "trainer.num_nodes"
+KEYS = (*LENGTH, ACCUMULATED, TOKENS, WARMUP, DEVICES, NODES)
 CONF = Path(nemo_distill.__file__).parent / "conf"
 BYTES_PER_TOKEN = 4  # of text; roughly, for vocabularies of some thousand words
 VALIDATIONS, LONGEST_INTERVAL = 10, 2000  # an interrupted training repeats what came after its last validation
@@ -38,8 +39,13 @@ def length_problems(config: ComparisonConfig) -> Iterator[str]:
     for name, value in _explicit(config.students).items():
         if config.steps and name in (STEPS, EPOCHS) and value != -1:
             yield f"steps={config.steps} and {name}={value} in students both say how many; give one."
-    if not config.steps and _shared(config)[STEPS] == _shared(config)[EPOCHS] == -1:
+    shared = _shared(config)
+    if config.steps or shared[STEPS] > 0:
+        return
+    if shared[EPOCHS] == -1:
         yield "steps has no value, and students have neither trainer.max_steps nor trainer.max_epochs; give steps."
+    if not isinstance(shared[DEVICES], int) or shared[DEVICES] < 1:
+        yield f"trainer.devices={shared[DEVICES]}: not known in number, so epochs are no length; give steps."
 
 
 def common_steps(config: ComparisonConfig) -> int:
@@ -52,7 +58,8 @@ def common_steps(config: ComparisonConfig) -> int:
     if steps := config.steps or max(0, shared[STEPS]):
         return steps
     tokens = shared[EPOCHS] * _text_bytes(config.corpus) / BYTES_PER_TOKEN
-    return max(1, round(tokens / (shared[TOKENS] * shared[ACCUMULATED])))
+    of_step = shared[TOKENS] * shared[ACCUMULATED] * shared[DEVICES] * shared[NODES]
+    return max(1, round(tokens / of_step))
 
 
 def other_lengths(config: ComparisonConfig) -> dict[str, dict[str, Any]]:
@@ -91,7 +98,7 @@ def _length(config: ComparisonConfig, own: Sequence[str]) -> dict[str, Any]:
         INTERVAL, 1.0 if in_epochs else _interval(config, steps * (shared | mine)[ACCUMULATED])
     )
     scheduled = _scheduled([*config.students, *own])
-    if WARMUP in scheduled and WARMUP not in _explicit([*config.overrides, *config.students, *own]):
+    if steps > 0 and WARMUP in scheduled and WARMUP not in _explicit([*config.overrides, *config.students, *own]):
         length[WARMUP] = max(1, round(scheduled[WARMUP] * steps / scheduled[STEPS]))
     return length
 
@@ -117,7 +124,14 @@ def _text_bytes(corpus: ComparedCorpus) -> int:
 def _shared(config: ComparisonConfig) -> dict[str, Any]:
     """Returns the values that all students share: the defaults of `train`, and what replaces them."""
     defaults = _selected(CONF / "aayn_base.yaml")
-    return {STEPS: -1, ACCUMULATED: 1, **defaults, **_values([*config.overrides, *config.students])}
+    return {
+        STEPS: -1,
+        ACCUMULATED: 1,
+        DEVICES: 1,
+        NODES: 1,
+        **defaults,
+        **_values([*config.overrides, *config.students]),
+    }
 
 
 def _values(overrides: Sequence[str]) -> dict[str, Any]:

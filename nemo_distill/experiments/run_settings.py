@@ -1,7 +1,7 @@
 """The settings that a training depends on, for its `run.json`."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,34 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.storage.files import versions
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.storage.files import user_path, versions
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import git_revision
 from nemo_distill.text.files import as_list
+from nemo_distill.text.training_mix import mixed_files
 
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
 
 
 def job_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the resolved `config` and the SHA-256 of the `teachers`, as JSON values."""
+    """Returns the resolved `config`, and the SHA-256 of the `teachers` and of the `inputs`, as JSON values."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    return {"config": config, "teachers": _teachers(config.get("model", {}).get("distillation") or {})}
+    model = config.get("model", {})
+    inputs = {str(path): fingerprint(path)["sha256"] for path in _inputs(config, model) if path.is_file()}
+    return {"config": config, "teachers": _teachers(model.get("distillation") or {}), "inputs": inputs}
+
+
+def _inputs(config: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields the files of text, and of the model to start from, if they are named."""
+    named = [config.get("init_from_nemo_model")]
+    for section in (model.get("train_ds") or {}, model.get("validation_ds") or {}):
+        named += [name for key in ("src_file_name", "tgt_file_name") for name in as_list(section.get(key))]
+    yield from (user_path(name) for name in named if name)
+    try:
+        yield from mixed_files(model)
+    except ConfigurationError:  # a sweep asks before the job's own check, which tells what is wrong
+        return
 
 
 def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:

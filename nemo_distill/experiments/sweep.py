@@ -88,6 +88,9 @@ def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _is_finished(work: Work) -> bool:
+    if "inputs" not in ((work.finished() or {}).get("settings") or {}):  # a record of an earlier version
+        known = {key: value for key, value in work.settings.items() if key != "inputs"}
+        work = Work(work.finished_path, known, shape=RunRecord)
     folder, changes = work.finished_path.parent, work.changes()
     if changes and (folder / "checkpoints").exists():
         raise DataError(

@@ -1,7 +1,12 @@
+import os
+import signal
+import time
+from types import SimpleNamespace
+
 import pytest
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from nemo_distill.commands.processes import Process, processes
+from nemo_distill.commands.processes import Process, UngroupedStrategy, processes
 
 TORCHRUN = {
     "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2",
@@ -26,3 +31,20 @@ def test_launchers_tell_each_process_which_it_is_without_a_meeting(environment, 
 def test_one_process_is_alone():
     with processes("cpu") as process:
         assert process == Process(rank=0, world_size=1, device="cpu")
+
+
+def test_the_main_process_ends_the_others_if_it_is_stopped_while_it_waits_for_them(monkeypatch):
+    class Other:
+        ended = False
+
+        def wait(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+        def terminate(self):
+            Other.ended = True
+
+    monkeypatch.setattr(UngroupedStrategy, "launcher", SimpleNamespace(procs=[Other()], launch=lambda *_, **__: None))
+    with pytest.raises(SystemExit), processes("cpu"):
+        pass
+    assert Other.ended

@@ -74,6 +74,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     ("keys", "said"),
     [
         (["+recipe.distill.trainer.max_stepps=3"], "recipe.distill: trainer has the unknown key 'max_stepps'"),
+        (["+recipe.distill.student=wide_3x4"], "recipe.distill.student=wide_3x4: leave it out"),
         (["+recipe.distill.distillation=none"], "recipe.distill: "),
         (["+recipe.label.search.beam_size=0"], "recipe.label: search.beam_size=0"),
         (["+recipe.label.engine=api"], "recipe.label: engine=api"),
@@ -97,7 +98,7 @@ def recipe(large_teacher, corpus, tmp_path_factory):
         f"teacher={large_teacher}", f"output_dir={folder}", f"recipe.source={corpus}/train.de", *QUICK,
         "recipe.accelerator=cpu", "+recipe.label={filters: null, search: {beam_size: 1, max_delta: 0}}",
         "recipe.cache={cache: {k: 4}}",
-        "+recipe.distill={trainer: {max_steps: 1000}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
+        "+recipe.distill={trainer: {max_steps: 3, devices: 2}, model: {train_ds: {tokens_in_batch: 128, num_workers: 0}}}",
     ]  # fmt: skip
 
 

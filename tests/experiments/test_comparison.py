@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from nemo_distill.commands.jobs import CONF, JOBS
 from nemo_distill.commands.training_check import check_distillation_job, check_training
@@ -20,7 +20,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments import comparison, comparison_plan
 from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute, take
 from nemo_distill.experiments.comparison_plan import Run
-from nemo_distill.experiments.comparison_section import read_comparison
+from nemo_distill.experiments.comparison_section import parsed, read_comparison
 from nemo_distill.storage.files import locked
 from tests.conftest import SCRIPTS
 
@@ -652,6 +652,22 @@ def test_the_models_that_are_there_are_evaluated_by_their_groups_seeds_and_roles
     assert (failures.training_source, failures.training_target) == (
         [f"{demo.corpus.folder}/train.de"], [f"{demo.corpus.folder}/train.en"],
     )  # fmt: skip
+
+
+def test_a_name_with_one_seed_that_is_no_model_is_told(demo):
+    with open_dict(demo):
+        demo.one_seed = ["hybird"]
+    with pytest.raises(ConfigurationError, match="one_seed names 'hybird'; the baselines and methods are baseline, "):
+        read_comparison(demo)
+
+
+def test_paths_that_hydra_would_read_as_something_else_are_quoted(demo, tmp_path):
+    with open_dict(demo):
+        demo.output_dir, demo.teacher = "läufe (1)", "'Müller #2'.nemo"
+    (run, *_) = [run for run in plan_runs(demo) if run.group == "distilled"]
+    values = dict(map(parsed, run.arguments[4:]))
+    assert values["model.distillation.model_path"] == "'Müller #2'.nemo"
+    assert values["exp_manager.explicit_log_dir"] == f"läufe (1)/{run.folder.name}"
 
 
 def test_word_lists_go_with_the_text_that_the_models_are_trained_on(demo):

@@ -82,6 +82,7 @@ def lengths(config):
         (None, ["trainer.max_epochs=8", "trainer.check_val_every_n_epoch=4"], 8 * BATCHES, 4 * BATCHES),
         (None, ["trainer.max_epochs=8", "+trainer.val_check_interval=0.5"], 8 * BATCHES, BATCHES / 2),
         (None, ["trainer.max_epochs=8", "+trainer.accumulate_grad_batches=2"], 4 * BATCHES, BATCHES),
+        (None, ["trainer.max_epochs=8", "trainer.devices=2", "+trainer.num_nodes=2"], 2 * BATCHES, BATCHES / 4),
         (None, ["trainer.max_epochs=-1", "+trainer.max_steps=70"], 70, 7),
         (None, ["~trainer.max_epochs", "+trainer.max_steps=70"], 70, 7),
         (None, ["schedule=study"], 150_000, 2000),
@@ -129,12 +130,18 @@ def test_the_warm_up_follows_the_steps(comparison, students, warmup, ratio):
     assert not list(length_problems(comparison(steps=3000, students=students)))
 
 
+def test_a_student_that_is_trained_in_epochs_keeps_the_warm_up_of_its_schedule(comparison):
+    config = comparison(students=["schedule=study"], methods={"mixed": ["trainer.max_epochs=5"]})
+    assert not any("warmup_steps" in override for override in arguments(config)["mixed"])
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"steps": 300, "students": ["+trainer.max_steps=70"]}, "steps=300 and trainer.max_steps=70 in students"),
         ({"steps": 300, "students": ["trainer.max_epochs=8"]}, "steps=300 and trainer.max_epochs=8 in students"),
         ({"students": ["trainer.max_epochs=-1"]}, "steps has no value, and students have neither"),
+        ({"students": ["trainer.max_epochs=8", "trainer.devices=auto"]}, "trainer.devices=auto: not known in number"),
         ({"methods": {"mixed": ["+trainer.max_steps=many"]}}, "methods.mixed: trainer.max_steps=many: must be"),
         (
             {"overrides": ["model.train_ds.tokens_in_batch=null"]},
