@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator
 
-from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_targets, is_trusted, member_problem
+from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_parts, is_trusted, member_problem
 from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.storage.ledger import sha256_of
 
@@ -68,11 +68,11 @@ class NemoArchive:
         Raises:
             ValueError: if the config names such a class or function.
         """
-        found = forbidden_targets(OmegaConf.to_container(self.config, resolve=False), own_classes)
+        found = forbidden_parts(OmegaConf.to_container(self.config, resolve=False), own_classes)
         if found and not is_trusted(self.path):
             raise ValueError(
-                f"'{self.path}' is not opened: its config names '{found[0]}', which is no translation model of NeMo, "
-                f"and loading would run it; if you trust the author, set {TRUST}={self.sha256()}"
+                f"'{self.path}' is not opened: its config has '{found[0]}', and loading it could run code or read "
+                f"other files; if you trust the author, set {TRUST}={self.sha256()}"
             )
 
     def extract_artifact(self, value: str, folder: str | Path) -> Path:

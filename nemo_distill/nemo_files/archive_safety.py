@@ -6,7 +6,6 @@ variable `NEMO_DISTILL_TRUST` (comma-separated).
 """
 
 import os
-import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -23,14 +22,20 @@ MAX_NAME_BYTES = 255  # limit of common file systems for the name of a file or f
 MAX_BYTES = 1 << 37  # total unpacked size
 MAX_CONFIG_BYTES = 1 << 24
 MAX_EXPANSION = 20  # ratio of unpacked to packed bytes, not counting the first 64 MiB
-MAX_ALIASES = 100  # of YAML; each alias may stand for a copy of a large node
-# The classes that a config may name. All others, also NeMo's, can do harm: one of them passes its keys to a shell.
+MAX_ALIASES = 10  # of YAML; each may stand for a large node, which itself has aliases. NeMo writes none
+MAX_DEPTH = 100  # of YAML
+# The classes that a config may name. All others, also NeMo's and Hugging Face's, can do harm: one of them passes its
+# keys to a shell, others load a model that their keys name, with its code.
 TRANSLATION_MODEL = "nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel"
-# Hugging Face's classes only hold values. torch's are of optimizers and schedules, which other files may still name.
-DATA_CLASSES = re.compile(r"transformers\.\w+Config|torch\.(nn|optim|optim\.lr_scheduler)\.[A-Z]\w*")
-RECORDS = ("distilled_with", "started_from")  # sections that record how a student was made; NeMo does not build them
+TEXT_ENCODERS = tuple(
+    f"transformers.{name}Config"
+    for name in ("Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra", "Albert", "Camembert")
+)
+RECORDS = ("distilled_with", "started_from")  # sections that record how a student was made; nothing is built of them
+TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")  # left out when a model is restored
+MERGED_KEYS = ("model", "params", "chakra_profile")  # NeMo would take other keys from them, or write where they say
 TARGET_KEYS = ("_target_", "target", "cls")
-RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # OmegaConf would call it, and some make nodes that are not checked
+INTERPOLATION = "${"  # could bring in what was not checked; NeMo writes none
 
 
 def is_trusted(path: Path) -> bool:
@@ -68,40 +73,63 @@ def config_problem(content: bytes) -> str | None:
     """Returns a problem with the YAML of a config, found before it is loaded, or None."""
     if len(content) > MAX_CONFIG_BYTES:
         return f"its config is too large: {len(content):,} bytes"
+    aliases = depth = 0
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.CSafeLoader))
+        for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return f"its config is nested more than {MAX_DEPTH} deep"
     except yaml.YAMLError as error:
         return f"its config is not valid YAML: {' '.join(str(error).split())}"
     return f"its config has too many YAML aliases: {aliases:,}" if aliases > MAX_ALIASES else None
 
 
-def forbidden_targets(config: Mapping[str, Any], own_classes: Collection[str] = ()) -> list[str]:
-    """Returns what a config names that must not be built or called. Opening a model with it would do so.
+def forbidden_parts(config: Mapping[str, Any], own_classes: Collection[str] = ()) -> list[str]:
+    """Returns what must not stand in a config, because opening a model with it could run code or reach other files.
 
     Args:
-        config: the config, as plain containers with its interpolations. The sections in `RECORDS` are not checked,
-            because they are not built.
+        config: the config, as plain containers with its interpolations.
         own_classes: full names of additional classes that the config as a whole may describe.
     """
-    built = {key: value for key, value in config.items() if key not in RECORDS}
+    kept = {key: value for key, value in config.items() if key not in TRAINING_SECTIONS}
+    built = {key: value for key, value in kept.items() if key not in RECORDS}
     allowed = {TRANSLATION_MODEL, *own_classes}
     whole = {key for key in TARGET_KEYS if built.get(key) in allowed}
-    return list(_forbidden({key: value for key, value in built.items() if key not in whole}))
+    found = [*_interpolations(kept), *(key for key in MERGED_KEYS if key in built)]
+    found += _named_classes({key: value for key, value in built.items() if key not in whole}, "")
+    return found + list(_outer_files(built))
 
 
-def _forbidden(node: Any) -> Iterator[str]:
+def _interpolations(node: Any) -> Iterator[str]:
     if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key in TARGET_KEYS and _is_name(key, value) and not DATA_CLASSES.fullmatch(value):
-                yield value
-            yield from _forbidden(value)
+        for part in (*node, *node.values()):
+            yield from _interpolations(part)
     elif isinstance(node, list):
-        for value in node:
-            yield from _forbidden(value)
-    elif isinstance(node, str) and RESOLVER.search(node):
+        for part in node:
+            yield from _interpolations(part)
+    elif isinstance(node, str) and INTERPOLATION in node:
         yield node
 
 
-def _is_name(key: str, value: Any) -> bool:
-    """True if a value could name a class. A `target` may also be a word, such as a language."""
-    return isinstance(value, str) and (key == "_target_" or "." in value or "$" in value)
+def _named_classes(node: Any, where: str) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            place = f"{where}.{key}".strip(".")
+            is_encoder = place == "encoder._target_" and value in TEXT_ENCODERS
+            # A `target` may also be a word, such as a language.
+            if key in TARGET_KEYS and isinstance(value, str) and (key != "target" or "." in value) and not is_encoder:
+                yield value
+            yield from _named_classes(value, place)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _named_classes(value, f"{where}[]")
+
+
+def _outer_files(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yields files outside the archive, which would be packed into the `.nemo` of a student."""
+    for side in ("encoder", "decoder"):
+        section = config.get(f"{side}_tokenizer")
+        named = section.get("vocab_file") if isinstance(section, Mapping) else None
+        if isinstance(named, str) and ("/" in named or named.startswith("~")):
+            yield named

@@ -11,13 +11,12 @@ from omegaconf import open_dict
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
+from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS, TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import restoring
 from nemo_distill.nemo_files.weights import check_weights
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
 UNFIT_WEIGHTS = "Error(s) in loading state_dict"  # torch's words
-TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
 
 
 class CodeInWeightsError(ValueError):

@@ -55,7 +55,10 @@ def teacher_archive(path: str | Path) -> NemoArchive:
     if user_path(path).is_dir():
         return HuggingFaceFolder(path)
     archive = NemoArchive(path)
-    return archive if is_hugging_face_model(archive.config) else translation_archive(path)
+    if not is_hugging_face_model(archive.config):
+        return translation_archive(path)
+    archive.check_targets([archive.config.target])  # the copy in a teacher cache
+    return archive
 
 
 def readable_tokenizers(archive: NemoArchive) -> NemoArchive:

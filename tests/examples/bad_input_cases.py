@@ -101,7 +101,7 @@ TEACHERS = [
     distil("model.distillation.model_path=text.nemo", CONFIG, "'text.nemo' is not a .nemo file"),
     distil("model.distillation.model_path=without_config.nemo", CONFIG, "it has no model_config.yaml"),
     distil("model.distillation.model_path=speech.nemo", CONFIG, "'speech.nemo' holds a 'nemo.collections.asr.models.EncDecCTCModel'"),
-    distil("model.distillation.model_path=evil.nemo", CONFIG, "its config names 'os.system', which is no translation model of NeMo"),
+    distil("model.distillation.model_path=evil.nemo", CONFIG, "its config has 'os.system', and loading it could run code"),
     distil("model.distillation.model_path=without_tokenizer.nemo", CONFIG, "has no member 'tokenizer.model', which its"),
     distil("model.distillation.model_path=[teacher.nemo,teacher.nemo] model.distillation.teacher_weights=[1]", CONFIG,
            "model.distillation.teacher_weights=[1.0]: must be"),

@@ -79,10 +79,11 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (b"a: &a [1]\nb: [" + b"*a, " * 101 + b"]\n", "its config has too many YAML aliases: 101"),
+        (b"a: &a [1]\nb: [" + b"*a, " * 11 + b"]\n", "its config has too many YAML aliases: 11"),
         (b"a: [", "its config is not valid YAML"),
         (b"x" * (1 << 25), "its config is too large: 33,554,432 bytes"),
         (b"a: !!python/object/apply:os.mkdir [evil]\n", "could not determine a constructor"),
+        (b"a: " + b"[" * 101 + b"]" * 101 + b"\n", "its config is nested more than 100 deep"),
         (b"- a\n", "its model_config.yaml is not a mapping"),
         (b"", "its model_config.yaml is not a mapping"),
     ],
@@ -109,12 +110,18 @@ def test_configs_that_could_do_harm_are_refused(tmp_path, monkeypatch, config, r
         {"encoder": {"_target_": "nemo.core.classes.modelPT.os.system"}},
         {"encoder": {"_target_": "torch.nn.modules.module.os.system"}},
         {"encoder": {"_target_": TRANSLATION_MODEL}},
+        {"encoder": {"_target_": "transformers.DetrConfig"}},
+        {"encoder": {"note": {"_target_": "transformers.BertConfig"}}},
+        {"encoder": {"note": {"cls": "antigravity"}}},
+        {"encoder": "${distilled_with.encoder}", "distilled_with": {"encoder": {"_target_": "os.system"}}},
+        {"target": TRANSLATION_MODEL, "params": {"encoder": {"library": "huggingface"}}},
+        {"target": TRANSLATION_MODEL, "encoder_tokenizer": {"vocab_file": "/home/user/secret"}},
         {"target": "nemo.collections.nlp.data.machine_translation.preproc_mt_data.MTDataPreproc"},
     ],
 )
 def test_classes_that_could_do_harm_are_refused(tmp_path, config):
     path = write(tmp_path / "evil.nemo", config=yaml.safe_dump(config).encode())
-    with pytest.raises(ValueError, match=r"loading would run it.* set NEMO_DISTILL_TRUST="):
+    with pytest.raises(ValueError, match=r"loading it could run code.* set NEMO_DISTILL_TRUST="):
         NemoArchive(path).check_targets()
 
 
