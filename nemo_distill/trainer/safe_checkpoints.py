@@ -11,7 +11,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import omegaconf
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -19,16 +18,17 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import nemo_path
+from nemo_distill.nemo_files.saved_arrays import ARRAYS, only_allowed, with_arrays
 from nemo_distill.storage.files import remove_leftovers, user_path, whole_file
 from nemo_distill.storage.ledger import sha256_of
 
-_AN_ARRAY = np.zeros(1, np.uint32)  # the type of array in the states of random generators
-# Types that checkpoints contain besides tensors: configs and arrays. Loading these types runs no code.
+# Types that checkpoints contain besides tensors: configs, and in those of earlier versions, arrays. Loading these runs
+# no code.
 DATA_CLASSES = (
     *(omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode),
     *(omegaconf.base.ContainerMetadata, omegaconf.base.Metadata),
     *(collections.defaultdict, typing.Any, dict, list, tuple, int, float, str, bool),
-    *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
+    *ARRAYS,
 )
 
 LAST = "-last.ckpt"  # the name of the checkpoint to resume from ends with this
@@ -63,8 +63,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         if is_trusted(path):  # Lightning before 2.4 uses torch's default, which rejects such files
             return torch.load(path, map_location=map_location or "cpu", weights_only=False)
         try:
-            with torch.serialization.safe_globals(list(DATA_CLASSES)):
-                return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            with only_allowed(DATA_CLASSES):
+                return with_arrays(torch.load(path, map_location=map_location or "cpu", weights_only=True))
         except UnpicklingError as error:
             raise ConfigurationError(
                 [
