@@ -34,7 +34,9 @@ class SavedType:
 class SavedArray:
     """What is read in place of a `numpy.ndarray`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any) -> None:
+        if arguments:  # numpy itself writes arrays otherwise
+            raise UnpicklingError("an array that names its memory")
         self.numpy = np.zeros(0)
 
     def __setstate__(self, state: Any) -> None:

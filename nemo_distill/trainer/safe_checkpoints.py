@@ -79,9 +79,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             problem = f"'{path}' cannot be resumed: it cannot be read: {error}; delete it."
             raise ConfigurationError([problem]) from error
         if strange is not None:
-            problem = (
-                f"'{path}' cannot be resumed: it names the checkpoint {strange!r} outside its folder."
-            )
+            problem = f"'{path}' cannot be resumed: it names the checkpoint {strange!r} outside its folder."
             raise ConfigurationError([problem])
         return content
 

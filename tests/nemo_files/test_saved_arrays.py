@@ -60,14 +60,14 @@ def test_arrays_of_numbers_are_read_wherever_they_are(array):
     ],
 )
 def test_arrays_that_hold_addresses_or_fields_are_refused(array):
-    with pytest.raises((UnpicklingError, TypeError)):
+    with pytest.raises(UnpicklingError):
         read([array])
 
 
 def test_what_other_libraries_allow_is_not_allowed_and_is_allowed_again_afterwards():
     with torch.serialization.safe_globals([np.ndarray, np.dtype, Pickled]):
         before = torch.serialization.get_safe_globals()
-        with pytest.raises((UnpicklingError, TypeError)):
+        with pytest.raises(UnpicklingError):
             read(Pickled(np.ndarray, ((1,), "O", b"\0" * 8)))
         assert {*map(id, torch.serialization.get_safe_globals())} == {*map(id, before)}
 
