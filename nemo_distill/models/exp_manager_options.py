@@ -107,6 +107,11 @@ def _checkpoint_problems(params: Mapping[str, Any]) -> Iterator[str]:
     for key, needs in UNSUPPORTED_PARAMS.items():
         if (value := params.get(key)) not in (None, False, -1):
             yield f"{CHECKPOINT}.{key}={value}: {needs}."
+    if params.get("always_save_nemo") and params.get("save_best_model"):
+        yield (
+            f"{CHECKPOINT} has always_save_nemo=true and save_best_model=true, with which NeMo would run code that a "
+            "checkpoint may contain; set always_save_nemo=false to get the .nemo of the best model after training."
+        )
 
 
 def _average_problems(ema: Any) -> Iterator[str]:
@@ -124,11 +129,8 @@ def _unaveraged_problems(params: Mapping[str, Any], ema: Any) -> Iterator[str]:
     """Yields a sentence for each option with which NeMo would write weights without averaging."""
     if params.get("save_weights_only"):
         yield f"ema={ema}: {CHECKPOINT}.save_weights_only=true would save weights without averaging; set it to false."
-    if params.get("always_save_nemo") and not params.get("save_best_model"):
-        yield (
-            f"ema={ema}: {CHECKPOINT}.always_save_nemo=true would save weights without averaging; set it to false, or "
-            "save_best_model=true."
-        )
+    if params.get("always_save_nemo") and not params.get("save_best_model"):  # both together are always refused
+        yield f"ema={ema}: {CHECKPOINT}.always_save_nemo=true would save weights without averaging; set it to false."
 
 
 def _file_problems(section: Mapping[str, Any]) -> Iterator[str]:

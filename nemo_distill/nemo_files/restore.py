@@ -13,6 +13,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS, TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import restoring
+from nemo_distill.nemo_files.saved_arrays import only_allowed
 from nemo_distill.nemo_files.weights import check_weights
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
@@ -33,7 +34,8 @@ class WeightsOnlyConnector(SaveRestoreConnector):
     @staticmethod
     def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
         try:
-            return torch.load(model_weights, map_location="cpu", weights_only=True)
+            with only_allowed():
+                return torch.load(model_weights, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             raise CodeInWeightsError from error
         except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged

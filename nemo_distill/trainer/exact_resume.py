@@ -8,7 +8,10 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_logged_step
+
+STATE_WORDS = 624  # of a Mersenne Twister
 
 
 class ExactResumeCallback(Callback):
@@ -35,7 +38,7 @@ class ExactResumeCallback(Callback):
         return {"states": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._to_restore = state_dict["states"]
+        self._to_restore = [state | {"numpy": _checked_numpy_state(state["numpy"])} for state in state_dict["states"]]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._to_restore is None:
@@ -70,10 +73,34 @@ def _restore_half_done_step(model: LightningModule, step: dict[str, Any] | None)
 def _random_state() -> dict[str, Any]:
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": _numpy_state(),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """Returns numpy's state without an array of numpy's, because reading arrays of untrusted files is not safe."""
+    kind, words, position, has_normal, normal = np.random.get_state()
+    return str(kind), torch.from_numpy(words.astype(np.int64)), int(position), int(has_normal), float(normal)
+
+
+def _checked_numpy_state(state: Any) -> tuple[Any, ...]:
+    """Returns the state for `np.random.set_state`, which takes positions that the next draw reads out of bounds."""
+    try:
+        kind, words, position, has_normal, normal = state
+        words = np.asarray(words)  # (624,); an array in checkpoints of earlier versions
+        valid = (
+            (kind, words.shape, words.dtype.kind in "iu") == ("MT19937", (STATE_WORDS,), True)
+            and (words.min() >= 0 and words.max() < 1 << 32)
+            and (type(position) is int and 0 <= position <= STATE_WORDS)
+            and (type(has_normal) is int and type(normal) is float)
+        )
+    except (TypeError, ValueError, RuntimeError):
+        valid = False
+    if not valid:
+        raise ConfigurationError(["the checkpoint cannot be resumed: the random state of numpy in it is damaged."])
+    return kind, words.astype(np.uint32), position, has_normal, normal
 
 
 def _restore_random_state(state: dict[str, Any]) -> None:

@@ -6,12 +6,11 @@ A training that was killed at any time can be resumed, and loading a manipulated
 import collections
 import io
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import omegaconf
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -19,18 +18,20 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive_safety import TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import nemo_path
+from nemo_distill.nemo_files.saved_arrays import ARRAYS, only_allowed, with_arrays
 from nemo_distill.storage.files import remove_leftovers, user_path, whole_file
 from nemo_distill.storage.ledger import sha256_of
 
-_AN_ARRAY = np.zeros(1, np.uint32)  # the type of array in the states of random generators
-# Types that checkpoints contain besides tensors: configs and arrays. Loading these types runs no code.
+# Types that checkpoints contain besides tensors: configs, and in those of earlier versions, arrays. Loading these runs
+# no code.
 DATA_CLASSES = (
     *(omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode),
     *(omegaconf.base.ContainerMetadata, omegaconf.base.Metadata),
     *(collections.defaultdict, typing.Any, dict, list, tuple, int, float, str, bool),
-    *(_AN_ARRAY.__reduce__()[0], np.ndarray, np.dtype, type(_AN_ARRAY.dtype), type(np.dtype(np.float64))),
+    *ARRAYS,
 )
 
+PATH_KEYS = ("best_model_path", "last_model_path", "kth_best_model_path")  # in the states of ModelCheckpoint
 LAST = "-last.ckpt"  # the name of the checkpoint to resume from ends with this
 
 
@@ -63,8 +64,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         if is_trusted(path):  # Lightning before 2.4 uses torch's default, which rejects such files
             return torch.load(path, map_location=map_location or "cpu", weights_only=False)
         try:
-            with torch.serialization.safe_globals(list(DATA_CLASSES)):
-                return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            with only_allowed(DATA_CLASSES):
+                content = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            content = with_arrays(content)
+            strange = next(_strange_paths(content.get("callbacks") or {}, path.resolve().parent), None)
         except UnpicklingError as error:
             raise ConfigurationError(
                 [
@@ -75,6 +78,44 @@ class SafeCheckpointIO(TorchCheckpointIO):
         except Exception as error:  # torch raises many types of errors for damaged files
             problem = f"'{path}' cannot be resumed: it cannot be read: {error}; delete it."
             raise ConfigurationError([problem]) from error
+        if strange is not None:
+            problem = f"'{path}' cannot be resumed: it names the checkpoint {strange!r} outside its folder."
+            raise ConfigurationError([problem])
+        return content
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Deletes a file. Lightning would delete folders too, and whatever a URL in a checkpoint names.
+
+        Raises:
+            ConfigurationError: if it is no checkpoint.
+        """
+        file = Path(path)
+        if _is_url(path) or file.suffix != ".ckpt" or ".." in file.parts or file.is_dir():
+            raise ConfigurationError([f"'{path}' is not deleted: it is not a file whose name ends with .ckpt."])
+        file.unlink(missing_ok=True)
+
+
+def _strange_paths(callbacks: Mapping[str, Any], folder: Path) -> Iterator[Any]:
+    """Yields the paths in the states of callbacks that no training wrote: Lightning would delete or load these.
+
+    Args:
+        callbacks: the states, by the names of the callbacks.
+        folder: of the checkpoint. If it was moved, the paths are in the folder where it was, which the state names.
+            Lightning then ignores them.
+    """
+    for state in callbacks.values():
+        if not isinstance(state, Mapping):
+            continue
+        named = [state.get(key) for key in PATH_KEYS] + [*(state.get("best_k_models") or ())]
+        before = state.get("dirpath")
+        folders = [folder, *([Path(before).resolve()] if before and not _is_url(before) else ())]
+        for path in filter(None, named):
+            if _is_url(path) or not any(Path(path).resolve().is_relative_to(allowed) for allowed in folders):
+                yield path
+
+
+def _is_url(path: str | Path) -> bool:
+    return "://" in str(path) or "::" in str(path)
 
 
 def settle_checkpoints(folder: Path) -> None:

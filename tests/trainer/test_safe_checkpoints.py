@@ -61,6 +61,52 @@ def test_code_in_a_checkpoint_is_not_run_unless_the_file_is_trusted(tmp_path, mo
     assert harm.exists()
 
 
+def saved(folder, **state):
+    folder.mkdir(exist_ok=True)
+    SafeCheckpointIO().save_checkpoint({"callbacks": {"ModelCheckpoint": state}}, folder / "a.ckpt")
+    return SafeCheckpointIO().load_checkpoint(folder / "a.ckpt")
+
+
+@pytest.mark.parametrize("where", ["{}/precious", "local://{}/run/a.ckpt", "{}/run/../b.ckpt", "file::{}/run/a.ckpt"])
+@pytest.mark.parametrize("key", ["best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"])
+def test_a_checkpoint_that_names_paths_outside_its_folder_is_refused(where, key, tmp_path):
+    path = where.format(tmp_path)
+    state = {key: {path: torch.tensor(1.0)} if key == "best_k_models" else path}
+    for dirpath in ({}, {"dirpath": None}, {"dirpath": str(tmp_path / "run")}, {"dirpath": "local:///"}):
+        with pytest.raises(ConfigurationError) as error:
+            saved(tmp_path / "run", **state, **dirpath)
+        assert path in str(error.value)
+
+
+def test_a_folder_that_was_moved_or_is_reached_by_a_link_is_resumed(tmp_path):
+    for folder in ("run", "elsewhere"):
+        named = str(tmp_path / folder / "b.ckpt")
+        state = {
+            "dirpath": str(tmp_path / folder),
+            "best_model_path": named,
+            "last_model_path": "",
+            "best_k_models": {named: 1.0},
+        }
+        assert saved(tmp_path / "run", **state)["callbacks"]["ModelCheckpoint"] == state
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert SafeCheckpointIO().load_checkpoint(tmp_path / "link" / "a.ckpt")
+
+
+def test_only_checkpoints_are_deleted(tmp_path):
+    (tmp_path / "folder.ckpt").mkdir()
+    (tmp_path / "folder.ckpt" / "precious").touch()
+    for name in ("a.ckpt", "b.ckpt", "notes.txt"):
+        (tmp_path / name).touch()
+    for path in ("folder.ckpt", "notes.txt", "folder.ckpt/../a.ckpt"):
+        with pytest.raises(ConfigurationError, match="is not deleted"):
+            SafeCheckpointIO().remove_checkpoint(tmp_path / path)
+    with pytest.raises(ConfigurationError, match="is not deleted"):
+        SafeCheckpointIO().remove_checkpoint(f"local://{tmp_path}/a.ckpt")
+    SafeCheckpointIO().remove_checkpoint(str(tmp_path / "b.ckpt"))
+    SafeCheckpointIO().remove_checkpoint(tmp_path / "b.ckpt")  # gone already
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ckpt", "folder.ckpt", "notes.txt"}
+
+
 def test_of_two_last_checkpoints_the_later_is_left_without_its_mark(tmp_path):
     for name, age in (("step=4-last.ckpt", 20), ("step=8-last.ckpt", 10), ("step=4.ckpt", 30)):
         (tmp_path / name).touch()
