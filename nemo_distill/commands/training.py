@@ -163,7 +163,7 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
     """Replaces `trainer.precision=auto` by what it means here, and `teacher_precision=null` with it.
 
     Returns:
-        `precision`, and `teacher_precision` if a teacher computes while the student trains.
+        `precision`, and `teacher_precision`, that of its weights, if a teacher computes while the student trains.
     """
     from nemo_distill.trainer.precision import AUTO, MIXED, bfloat16_unit, precision_for, tell_choice
 
@@ -181,10 +181,8 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
         tell_choice("trainer.precision", cfg.trainer.precision, width, unit)
     chosen = {"precision": str(cfg.trainer.get("precision"))}
     if section and not section.teacher_cache:
-        held = cfg.model.distillation.get("teacher_precision") or "float32"
-        is_mixed = held == "float32" and chosen["precision"].endswith("mixed")  # Lightning's autocast is for it too
-        chosen["teacher_precision"] = chosen["precision"] if is_mixed else held
-        console.info(f"The teacher computes in {chosen['teacher_precision']}.")
+        chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or "float32"
+        console.info(f"The teacher's weights are in {chosen['teacher_precision']}.")
     return chosen
 
 
