@@ -14,9 +14,11 @@ is fixed, so that the entry can be removed.
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
+| NeMo unpickles tarred batches, which can run code: `safe_batches` | nemo_toolkit 2.4 |
 | After a restoration that failed, NeMo builds all models without data: `restoring` | nemo_toolkit 2.4 |
 """
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ import numpy as np
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
+from nemo_distill.nemo_files.saved_arrays import unpickled_arrays
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.text.batches import PairLimits, dropped_in_words
 from nemo_distill.text.lines import blank_lines
@@ -77,6 +80,26 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
         return list(compress(src_ids, kept)), list(compress(tgt_ids, kept))
 
     with replaced(TranslationDataset, "clean_src_and_target", clean):
+        yield
+
+
+@contextmanager
+def safe_batches() -> Iterator[None]:
+    """Tarred data that NeMo opens within this context runs no code. NeMo unpickles each batch, whatever it holds."""
+    from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TarredTranslationDataset
+
+    build = TarredTranslationDataset._build_sample
+
+    def build_safely(dataset: Any, sample: tuple[bytes, str]) -> Any:
+        try:
+            arrays = unpickled_arrays(sample[0])
+        except pickle.UnpicklingError as error:
+            raise DataError(
+                f"the tarred batch '{sample[1]}' is not read: it holds {error}, not numbers alone"
+            ) from error
+        return build(dataset, (pickle.dumps(arrays), sample[1]))
+
+    with replaced(TarredTranslationDataset, "_build_sample", build_safely):
         yield
 
 

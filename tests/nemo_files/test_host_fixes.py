@@ -1,6 +1,8 @@
 """Each fix is still needed: a test that fails tells that its host has mended the fault, and that the fix can go."""
 
 import inspect
+import os
+import pickle
 import re
 from itertools import islice
 
@@ -10,7 +12,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from nemo.collections.common.data.dataset import ConcatDataset
-from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TranslationDataset
+from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import (
+    TarredTranslationDataset,
+    TranslationDataset,
+)
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 
@@ -100,3 +105,28 @@ def test_what_is_replaced_comes_back_after_an_error():
         assert Owner.speak() == 2
         raise ValueError("inside")
     assert Owner.speak() == 1
+
+
+def test_tarred_batches_run_no_code(tmp_path):
+    """The fix can go when NeMo's own class refuses such a batch."""
+    harm = pickle.dumps(Harm(tmp_path / "harm"))
+    dataset = object.__new__(TarredTranslationDataset)
+    with (
+        host_fixes.safe_batches(),
+        pytest.raises(DataError, match="the tarred batch 'batch-0' is not read: it holds '.*mkdir'"),
+    ):
+        dataset._build_sample((harm, "batch-0"))
+    assert not (tmp_path / "harm").exists()
+    with pytest.raises(TypeError):
+        dataset._build_sample((harm, "batch-0"))
+    assert (tmp_path / "harm").exists()
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)

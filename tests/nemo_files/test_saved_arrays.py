@@ -1,13 +1,15 @@
 """Arrays in untrusted files: numbers are read, and addresses are not."""
 
 import io
+import os
+import pickle
 from pickle import UnpicklingError
 
 import numpy as np
 import pytest
 import torch
 
-from nemo_distill.nemo_files.saved_arrays import ARRAYS, only_allowed, with_arrays
+from nemo_distill.nemo_files.saved_arrays import ARRAYS, only_allowed, unpickled_arrays, with_arrays
 
 
 class Pickled:
@@ -80,3 +82,15 @@ def test_a_part_that_stands_for_many_is_visited_once():
     while isinstance(found[0], list):
         found = found[1]
     assert type(found[0]) is np.ndarray
+
+
+def test_a_batch_of_tarred_data_holds_arrays_and_nothing_that_is_called(tmp_path):
+    batch = {"src": np.arange(6).reshape(2, 3), "tgt": np.ones((2, 2), np.int32)}
+    for protocol in (3, pickle.DEFAULT_PROTOCOL):
+        found = unpickled_arrays(pickle.dumps(batch, protocol))
+        assert all(
+            np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in batch.items()
+        )
+    with pytest.raises(UnpicklingError, match="mkdir"):
+        unpickled_arrays(pickle.dumps({"src": Pickled(os.mkdir, (str(tmp_path / "harm"),))}))
+    assert not (tmp_path / "harm").exists()
