@@ -13,13 +13,12 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY
+from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 
 TOKENS_IN_BATCH = 4096
 SEEDS = 1 << 31
-ADAPTER = "adapter_config.json"
 # The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
 VOCABULARY_KEYS = (
     "bos_token_id",
@@ -284,11 +283,11 @@ def open_folder(
     Raises:
         ConfigurationError: if the folder cannot be loaded, or a language is wrong.
     """
-    from transformers import AutoModelForSeq2SeqLM
-
     tokenizer, direction, problems = read_folder(folder, languages, fast)
     if problems:
         raise ConfigurationError(problems)
+    from transformers import AutoModelForSeq2SeqLM
+
     try:
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
@@ -307,7 +306,12 @@ def read_folder(
         folder: the folder.
         languages: the source and target language that are asked for.
         fast: read `tokenizer.json` if there is one; otherwise, or without one, SentencePiece files.
+
+    Raises:
+        ConfigurationError: if the folder is not safe to open, or cannot be loaded.
     """
+    if reasons := unsafe_reasons(folder):
+        raise ConfigurationError([f"model: {reason}" for reason in reasons])
     from transformers import AutoTokenizer
 
     try:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder
+from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder, unsafe_reasons
 from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
@@ -77,7 +78,12 @@ def folder_parameters(folder: Path) -> ParameterCount:
     """Returns the number of parameters of a Hugging Face model.
 
     Builds the model without allocating its weights, so that tied weights are counted once.
+
+    Raises:
+        ConfigurationError: if the folder is not safe to open.
     """
+    if reasons := unsafe_reasons(folder):
+        raise ConfigurationError(reasons)
     import torch
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 

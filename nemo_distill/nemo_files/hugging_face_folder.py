@@ -1,10 +1,13 @@
 """Describes the folder of a Hugging Face translation model in NeMo's keys, as if it were a `.nemo`.
 
 Whoever needs a teacher's languages, sizes or tokenizers reads them from a folder in the same way as from a `.nemo`.
+A folder may come from a stranger: `unsafe_reasons` says why transformers must not open it.
 """
 
 import io
+import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +19,7 @@ from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, CONFIG_NAME, NemoAr
 from nemo_distill.nemo_files.model_kinds import HUGGING_FACE, SIDES
 from nemo_distill.nemo_files.tokenizer_files import with_special_tokens
 from nemo_distill.storage.files import user_path
-from nemo_distill.storage.records import read_json
+from nemo_distill.storage.records import MAX_SHOWN, read_json
 
 SENTENCEPIECE = "sentencepiece.bpe.model"
 # By the `model_type` of a family: the tokenizer files of source and target, and whether it reads only so many tokens
@@ -28,7 +31,76 @@ FAMILIES = {
 }
 LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+ADAPTER = "adapter_config.json"
+# The types of sequence-to-sequence models without other models inside, which could be loaded from elsewhere.
+FLAT_TYPES = (
+    *FAMILIES, "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5", "mt5", "mvp",
+    "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "umt5", "xlm-prophetnet",
+)  # fmt: skip
+PARTS_OF_FLAT_TYPES = ("fsmt_decoder",)  # FSMT writes it, and ignores it when it reads it
+# Those left out open more than their own vocabulary: other tokenizers, or pickles.
+TOKENIZER_CLASS = re.compile(r"(?!Auto|Rag|TF|TransfoXL)[A-Za-z0-9]+Tokenizer(Fast)?")
+UNSAFE_KEYS = {
+    "auto_map": "names code to run, and trust_remote_code is never set",
+    "configuration_files": "replaces this file by another",
+    "quantization_config": "chooses other code for the layers",
+}
 BY_SEQUENCE = "its translations still teach any student: sequence-level distillation, with engine=hugging_face"
+
+
+def unsafe_reasons(folder: str | Path) -> list[str]:
+    """Returns a sentence for each reason why transformers must not open a folder.
+
+    `LOCAL_ONLY` is not sufficient: transformers still opens other folders that the files name, and runs their code.
+    Reads only JSON. Everything that gives a folder to transformers calls this first.
+
+    Args:
+        folder: the folder, as `save_pretrained` writes it.
+    """
+    path = Path(folder)
+    where = f"'{folder}' cannot be loaded:"
+    reasons = [f"{where} it holds {ADAPTER}, which names another folder."] if (path / ADAPTER).exists() else []
+    for name in ("config.json", "tokenizer_config.json"):
+        try:
+            values = read_json(path / name) or {}
+        except DataError as error:
+            reasons.append(f"{error}.")
+            continue
+        found = [*_unsafe_entries(values)]
+        if name == "config.json" and (family := values.get("model_type")) not in FLAT_TYPES:
+            found.append(f"model_type={_shown(family)}: must be one of {', '.join(FLAT_TYPES)}")
+        if not _is_tokenizer(kind := values.get("tokenizer_class")):
+            found.append(f"tokenizer_class={_shown(kind)}: must be the class of a tokenizer, such as MarianTokenizer")
+        reasons += [f"{where} {name}: {reason}." for reason in found]
+    return reasons
+
+
+def _unsafe_entries(value: Any, place: str = "") -> Iterator[str]:
+    """Yields a reason for each unsafe key in the content of a JSON file, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _unsafe_entries(item, place)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        full = f"{place}{key}"[:MAX_SHOWN]
+        if inner is None:
+            continue
+        if key in UNSAFE_KEYS:
+            yield f"the key {full} {UNSAFE_KEYS[key]}"
+        elif "backbone" in key:
+            yield f"the key {full} loads another model"
+        elif place and key == "model_type" and inner not in PARTS_OF_FLAT_TYPES:
+            yield f"{full}={_shown(inner)} is a model in the model"
+        yield from _unsafe_entries(inner, f"{full}.")
+
+
+def _is_tokenizer(name: Any) -> bool:
+    return name is None or (isinstance(name, str) and TOKENIZER_CLASS.fullmatch(name) is not None)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:MAX_SHOWN]
 
 
 class HuggingFaceFolder(NemoArchive):
@@ -40,18 +112,20 @@ class HuggingFaceFolder(NemoArchive):
         path: the folder, as `save_pretrained` writes it.
 
     Raises:
-        ValueError: if the folder lacks a file, or holds another kind of model.
+        ValueError: if the folder lacks a file, holds another kind of model, or is not safe to open.
     """
 
     def __init__(self, path: str | Path):
         self.path = user_path(path)
         values = self._values()
-        if (family := values.get("model_type")) not in FAMILIES:
+        if (family := values.get("model_type")) not in tuple(FAMILIES):  # may be a list, which has no hash
             known = ", ".join(FAMILIES)
             raise ValueError(
                 f"'{self.path}' holds a model of the type '{family}'; those that teach word by word are {known}; "
                 f"{BY_SEQUENCE}"
             )
+        if reasons := unsafe_reasons(self.path):
+            raise ValueError(" ".join(reasons))
         files, self._ends = FAMILIES[family]
         missing = [name for name in dict.fromkeys(files) if not (self.path / name).is_file()]
         if missing:
