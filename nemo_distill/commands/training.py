@@ -16,7 +16,7 @@ from rich.console import Console
 
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
 from nemo_distill.console import Interrupted, console, set_up_console
-from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.experiments.run_settings import new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -96,7 +96,7 @@ def _show_thread(ended: threading.ExceptHookArgs) -> None:
 @contextmanager
 def training_run(cfg: DictConfig) -> Iterator[Any]:
     """Builds the trainer, keeps `run.json` up to date during the training, then writes the model card."""
-    record = new_record(job_settings(cfg), RUNNING)
+    record = new_record(cfg, RUNNING)
     folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
     earlier = read_run(Path(folder)) if folder else None  # read it now, because exp_manager moves it when it resumes
     with writing(Path(folder or ".")):

@@ -53,7 +53,7 @@ def check_comparison(config: ComparisonConfig) -> None:
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     problems = problems or [
-        f"'{run.folder}' holds {' and '.join(changes)}; delete it, or set another output_dir."
+        f"'{run.folder}' holds other work: {'; '.join(changes)}; delete it, or set another output_dir."
         for run in plan_runs(config)
         if run.folder.is_dir() and (changes := run.changes())
     ]

@@ -102,36 +102,24 @@ class Run:
     @property
     def work(self) -> Work:
         """The records of the step, and its arguments and the files that it reads as they are now."""
-        settings = {"arguments": list(self.arguments), "inputs": self._inputs()}
-        return Work(self.finished_path, settings, self.begun_path, Finished)
+        return Work(
+            self.finished_path, {"arguments": list(self.arguments)}, self.begun_path, Finished, self._read_inputs
+        )
 
-    def _inputs(self) -> dict[str, str]:
+    def _read_inputs(self) -> dict[str, str]:
         """Returns the SHA-256 of each file that is named, if it is there: a corpus may be generated later."""
         files = (path for text in self.named for path in expand_paths(text) if os.path.isfile(path))
         return {str(path): fingerprint(path)["sha256"] for path in files}
 
     def changes(self) -> list[str]:
-        """Returns in words what made the earlier work in the folder, if it is not what the step would do now."""
+        """Returns how the earlier work in the folder, if there is any, differs from what the step would do now."""
         work = self.work
-        records = [record for record in (read_json(self.begun_path), work.finished()) if record is not None]
-        return list(dict.fromkeys(change for record in records for change in _changes(record, work.settings)))
+        return [*(["its command was another one"] if work.changed_settings() else []), *work.changed_inputs()]
 
     @property
     def earlier_seconds(self) -> float:
         """Wall time of attempts that failed or were interrupted."""
         return (read_json(self.begun_path) or {}).get("seconds", 0.0)
-
-
-def _changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    earlier = record.get("settings") or {}
-    if earlier.get("arguments") != now["arguments"]:
-        yield "what another command made, or began"
-    # Only files that were there then and are there now are compared, as a corpus may be generated between. Records of
-    # earlier versions have no inputs; of them the arguments alone are compared, so that their comparisons go on.
-    inputs = earlier.get("inputs") or {}
-    for path, sha256 in now["inputs"].items():
-        if inputs.get(path, sha256) != sha256:
-            yield f"what was made, or begun, from another version of '{path}'"
 
 
 class Step(NamedTuple):

@@ -20,15 +20,19 @@ PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece
 
 
 def job_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the resolved `config`, and the SHA-256 of the `teachers` and of the `inputs`, as JSON values."""
+    """Returns the resolved `config` and the SHA-256 of the `teachers`, as JSON values."""
     config = OmegaConf.to_container(cfg, resolve=True)
+    return {"config": config, "teachers": _teachers(config.get("model", {}).get("distillation") or {})}
+
+
+def job_inputs(cfg: DictConfig) -> dict[str, str]:
+    """Returns the SHA-256 of each file of text, and of the model to start from."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    return {str(path): fingerprint(path)["sha256"] for path in _named_files(config) if path.is_file()}
+
+
+def _named_files(config: Mapping[str, Any]) -> Iterator[Path]:
     model = config.get("model", {})
-    inputs = {str(path): fingerprint(path)["sha256"] for path in _inputs(config, model) if path.is_file()}
-    return {"config": config, "teachers": _teachers(model.get("distillation") or {}), "inputs": inputs}
-
-
-def _inputs(config: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[Path]:
-    """Yields the files of text, and of the model to start from, if they are named."""
     named = [config.get("init_from_nemo_model")]
     for section in (model.get("train_ds") or {}, model.get("validation_ds") or {}):
         named += [name for key in ("src_file_name", "tgt_file_name") for name in as_list(section.get(key))]
@@ -48,8 +52,9 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [fingerprint(path) for path in paths if path.exists()]
 
 
-def new_record(settings: Mapping[str, Any], status: str) -> dict[str, Any]:
-    """Returns the record of a training before its start: settings, command and environment."""
+def new_record(cfg: DictConfig, status: str) -> dict[str, Any]:
+    """Returns the record of a training before its start: settings, inputs, command and environment."""
+    settings = job_settings(cfg)
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return {
         "status": status,
@@ -62,4 +67,5 @@ def new_record(settings: Mapping[str, Any], status: str) -> dict[str, Any]:
             "git_revision": git_revision(),
         },
         "settings": settings,
+        "inputs": job_inputs(cfg),
     }

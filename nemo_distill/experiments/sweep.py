@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
-from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.experiments.run_settings import job_inputs, job_settings, new_record
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 
@@ -49,7 +49,7 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     folder = Path(HydraConfig.get().runtime.output_dir)
     added = _add_folder(cfg, folder)
     try:
-        work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord)
+        work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord, read_inputs=lambda: job_inputs(cfg))
         if _is_finished(work):
             return _outcome(folder, FINISHED_BEFORE)
     except DataError as error:
@@ -62,7 +62,7 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
     if code:
         record = read_run(folder)
         if record is None or record.get("status") == RUNNING:  # it was refused, or killed
-            work.finish(new_record(work.settings, FAILED))
+            work.finish(new_record(cfg, FAILED))
         return _outcome(folder, FAILED, f"did not finish (exit code {code})")
     return _outcome(folder, FINISHED)
 
@@ -88,9 +88,6 @@ def _add_folder(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _is_finished(work: Work) -> bool:
-    if "inputs" not in ((work.finished() or {}).get("settings") or {}):  # a record of an earlier version
-        known = {key: value for key, value in work.settings.items() if key != "inputs"}
-        work = Work(work.finished_path, known, shape=RunRecord)
     folder, changes = work.finished_path.parent, work.changes()
     if changes and (folder / "checkpoints").exists():
         raise DataError(

@@ -24,7 +24,7 @@ from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import check_positions
 from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, retokenizer
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.host_fixes import counted_cleaning, safe_batches
+from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
@@ -78,7 +78,7 @@ class TranslationTeacher:
             reader = NemoPieceTeacher(self.model, lambda batch: Logits(self._log_probs(batch)))
             self.retokenizer = retokenizer(reader, *tokenizers, self.words)
         self.vocab_size = self.retokenizer.piece_map.vocab_size if self.retokenizer else self.words
-        with safe_batches(), counted_cleaning("model.train_ds"):
+        with opening_data("model.train_ds"):
             dataset = MTEncDecModel._setup_dataset_from_config(
                 cfg=OmegaConf.merge(train_ds, IN_ORDER),
                 encoder_tokenizer=own[0],

@@ -38,7 +38,7 @@ from nemo_distill.models.pairing import pairing_problems
 from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
-from nemo_distill.nemo_files.host_fixes import counted_cleaning, safe_batches
+from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
@@ -331,19 +331,19 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
 
     def setup_training_data(self, train_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        with safe_batches(), counted_cleaning("model.train_ds", self.global_rank == 0):
+        with opening_data("model.train_ds", self.global_rank == 0):
             super().setup_training_data(train_data_config)
         check_positions("model.train_ds", self._train_ds, self.cfg)
 
     def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        with safe_batches(), counted_cleaning("model.validation_ds", self.global_rank == 0):
+        with opening_data("model.validation_ds", self.global_rank == 0):
             super().setup_validation_data(val_data_config)
         check_positions("model.validation_ds", self._validation_ds, self.cfg)
 
     def setup_test_data(self, test_data_config: DictConfig | None) -> None:
         self.multilingual_ids = language_ids(self)
-        with safe_batches(), counted_cleaning("model.test_ds", self.global_rank == 0):
+        with opening_data("model.test_ds", self.global_rank == 0):
             super().setup_test_data(test_data_config)
         check_positions("model.test_ds", self._test_ds, self.cfg)
 

@@ -50,6 +50,18 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
+def opening_data(where: str, shown: bool = True) -> Iterator[None]:
+    """Within this context, data that NeMo opens runs no code, and is cleaned as `counted_cleaning` says.
+
+    Args:
+        where: the section of the configuration, for messages.
+        shown: print what is left out.
+    """
+    with safe_batches(), counted_cleaning(where, shown):
+        yield
+
+
+@contextmanager
 def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
     """Within this context, NeMo's `clean: true` also drops pairs with an empty line, and prints what it drops.
 

@@ -24,14 +24,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import with_config
-from typing_extensions import TypedDict
-
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint, sha256_of
-from nemo_distill.storage.records import CLOSED, OPEN, FileEntry, parse_json, read_json
+from nemo_distill.storage.records import CLOSED, FileEntry, parse_json, read_json
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder, ShardManifest
 from nemo_distill.text.lines import ODDITIES, TextFiles
 
@@ -213,13 +210,6 @@ def read_rows(folder: Path) -> Iterator[Row]:
         expected += header.lines
 
 
-@with_config(OPEN)
-class BegunLabels(TypedDict, total=False):
-    """The content of the labels' `settings.json`. Older versions did not write `sources`."""
-
-    sources: list[FileEntry]
-
-
 class LabelManifest(ShardManifest):
     """The content of a label manifest."""
 
@@ -242,7 +232,8 @@ class LabelFolder(ShardFolder):
     manifest_shape = LabelManifest
 
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
-        super().__init__(path, settings)
+        # The settings contain names and sizes of the sources alone, so that older labels remain valid.
+        super().__init__(path, settings, lambda: _checksums(sources))
         self.sources = sources
 
     @classmethod
@@ -262,23 +253,6 @@ class LabelFolder(ShardFolder):
 
     def shard(self, index: int) -> Path:
         return shard_path(self.shards, index)
-
-    def facts(self) -> dict[str, Any]:
-        """Also the hashes of the sources. They are no settings, so that labels of older versions remain valid."""
-        return {"sources": list(map(fingerprint, self.sources))}
-
-    def conflicts(self) -> list[str]:
-        """Also compares the text of the sources, of which the settings have only names and sizes."""
-        return super().conflicts() or self._changed_sources()
-
-    def _changed_sources(self) -> list[str]:
-        begun, manifest = read_json(self.begun_path, BegunLabels), self.work.finished()
-        entries = (begun or {}).get("sources") or (manifest or {}).get("sources") or []
-        return [
-            f"sources: '{path}' holds other text"
-            for entry, path in zip(entries, self.sources)
-            if entry["sha256"] != fingerprint(path)["sha256"]
-        ]
 
     def _clear(self) -> None:
         """Also deletes the records of text of such labels, so that it is not taken for text of the new ones."""
@@ -313,6 +287,13 @@ class LabelFolder(ShardFolder):
                 raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
             first_line += header.lines
             yield path, header
+
+
+def _checksums(sources: Sequence[Path]) -> dict[str, str]:
+    """Returns the SHA-256 of each source by number and name, which remain if the folder of the sources is moved."""
+    return {
+        f"source {number}, {path.name}": fingerprint(path)["sha256"] for number, path in enumerate(sources, start=1)
+    }
 
 
 def _labels_of_text(path: Path) -> Any:

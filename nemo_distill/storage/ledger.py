@@ -1,20 +1,31 @@
 """Records what each result was made from, so that no work is repeated or confused with other work.
 
 Labels, teacher caches, mixes, evaluations, comparisons and sweeps write a JSON record next to their results. It
-contains the `settings` that the result depends on, including the SHA-256 of input files. If the settings are the same,
-the existing result is used. If they differ, an error lists the differences.
+contains the `settings` that the result depends on, and the SHA-256 of input files, among the settings or as `inputs`.
+If all are the same, the existing result is used. If they differ, an error lists the differences.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import write_json
-from nemo_distill.storage.records import read_json
+from nemo_distill.storage.records import OPEN, read_json
+
+
+@with_config(OPEN)
+class Described(TypedDict, total=False):
+    """What work was done from."""
+
+    settings: dict[str, Any] | None
+    inputs: dict[str, str]
 
 
 class Work:
@@ -25,6 +36,9 @@ class Work:
         settings: everything that the result depends on, as JSON values.
         begun: the record written at the start; None if the result is written atomically.
         shape: the type of the finished record, for `read_json`.
+        read_inputs: returns the SHA-256 of each input file. Called when the inputs are first compared or recorded.
+            Inputs are compared if both records have them: a file may be missing then or now, for instance because
+            other work makes it, and older records have no inputs.
     """
 
     def __init__(
@@ -33,10 +47,16 @@ class Work:
         settings: Mapping[str, Any],
         begun: Path | None = None,
         shape: type = dict[str, Any],
+        read_inputs: Callable[[], Mapping[str, str]] = dict,
     ):
         self.finished_path, self.begun_path = finished, begun
         self.settings = json.loads(json.dumps(settings))
-        self.shape = shape
+        self.shape, self._read_inputs = shape, read_inputs
+
+    @cached_property
+    def inputs(self) -> Mapping[str, str]:
+        """The SHA-256 of each input file, as it was when this was first asked for."""
+        return self._read_inputs()
 
     @property
     def digest(self) -> str:
@@ -48,10 +68,24 @@ class Work:
         return read_json(self.finished_path, self.shape)
 
     def changes(self) -> list[str]:
-        """Returns how the settings differ from those of earlier work with the same records, if there is any."""
-        records = [read_json(self.begun_path) if self.begun_path else None, self.finished()]
-        found = [differences(record.get("settings") or {}, self.settings) for record in records if record is not None]
+        """Returns how settings and inputs differ from those of earlier work with the same records, if there is any."""
+        return [*self.changed_settings(), *self.changed_inputs()]
+
+    def changed_settings(self) -> list[str]:
+        found = [differences(record.get("settings") or {}, self.settings) for record in self._records()]
         return list(dict.fromkeys(change for changes in found for change in changes))
+
+    def changed_inputs(self) -> list[str]:
+        earlier = [inputs for record in self._records() if (inputs := record.get("inputs"))]
+        changed = [name for inputs in earlier for name, sha256 in inputs.items() if self._is_other(name, sha256)]
+        return [f"'{name}' has changed since" for name in dict.fromkeys(changed)]
+
+    def _is_other(self, name: str, sha256: str) -> bool:
+        return self.inputs.get(name, sha256) != sha256
+
+    def _records(self) -> list["Described"]:
+        paths = [path for path in (self.begun_path, self.finished_path) if path]
+        return [record for path in paths if (record := read_json(path, Described)) is not None]
 
     def done(self, overwrite: bool = False) -> dict[str, Any] | None:
         """Returns the finished record if this work is already done, otherwise None.
@@ -72,23 +106,26 @@ class Work:
         """Writes the record at the start of the work.
 
         Args:
-            facts: what the record contains besides the settings.
+            facts: what the record contains besides settings and inputs.
         """
         if self.begun_path is None:
             raise ValueError("begin() needs the path of a record that begins the work")
         self.begun_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.begun_path, {"settings": self.settings, **facts})
+        write_json(self.begun_path, {**self._described(), **facts})
 
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the record at the end of the work, and returns it.
 
         Args:
-            result: what the record contains besides the settings.
+            result: what the record contains besides settings and inputs.
         """
-        record = {"settings": self.settings, **result}
+        record = {**self._described(), **result}
         self.finished_path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.finished_path, record)
         return record
+
+    def _described(self) -> dict[str, Any]:
+        return {"settings": self.settings, **({"inputs": dict(self.inputs)} if self.inputs else {})}
 
     def kept(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Returns the finished record. If it is missing or has different settings, calls `make` for a new one."""

@@ -47,6 +47,7 @@ class RunRecord(TypedDict, total=False):
     overrides: list[str]
     made_with: MadeWith
     settings: dict[str, Any]
+    inputs: dict[str, str]
     seconds: float
     steps: int
     target_tokens: int | None

@@ -1,11 +1,11 @@
 """A folder that a long job fills shard by shard.
 
-`settings.json` is written first and contains the settings of all shards, and facts about their input. `shards/`
+`settings.json` is written first and contains the settings of all shards, and checksums of their input. `shards/`
 contains the shards. `manifest.json` is written last and contains the settings, counts, checksums and versions.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,18 @@ class ShardFolder:
     Args:
         path: the folder, created by `take`.
         settings: everything that the shards depend on, as JSON values.
+        read_inputs: returns the SHA-256 of input files that the settings do not contain.
     """
 
     holds = "shards"  # name of the content, for messages
     own_files: tuple[str, ...] = (BEGUN, MANIFEST)  # beside the shards; other jobs may write others
     manifest_shape: type = ShardManifest
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]):
+    def __init__(self, path: Path, settings: Mapping[str, Any], read_inputs: Callable[[], Mapping[str, str]] = dict):
         self.path = path
         self.shards = path / "shards"
         self.begun_path = path / BEGUN
-        self.work = Work(path / MANIFEST, settings, self.begun_path, shape=self.manifest_shape)
+        self.work = Work(path / MANIFEST, settings, self.begun_path, self.manifest_shape, read_inputs)
         self.settings, self.digest = self.work.settings, self.work.digest
         self.manifest_path = self.work.finished_path
 
@@ -70,7 +71,7 @@ class ShardFolder:
         return index % world_size == rank and not self.shard(index).is_file()
 
     def conflicts(self) -> list[str]:
-        """Returns how the settings differ from those that the folder was started with, if any.
+        """Returns how settings and inputs differ from those that the folder was started with, if any.
 
         Raises:
             DataError: if the path is a file.
@@ -78,10 +79,6 @@ class ShardFolder:
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"'{self.path}' is a file, but must be a folder")
         return self.work.changes()
-
-    def facts(self) -> dict[str, Any]:
-        """Returns what `settings.json` contains besides the settings."""
-        return {}
 
     def take(self, overwrite: bool = False) -> None:
         """Starts the folder, or continues it.
@@ -101,7 +98,7 @@ class ShardFolder:
             if conflicts:
                 self._clear()
             if conflicts or not self.begun_path.is_file():
-                self.work.begin(**self.facts())
+                self.work.begin()
 
     def _clear(self) -> None:
         self.manifest_path.unlink(missing_ok=True)

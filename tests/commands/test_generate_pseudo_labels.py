@@ -275,7 +275,7 @@ def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
 def test_labels_and_text_of_a_source_whose_text_has_changed_are_made_again(files):
     run_job(config(files))
     (files / "text.de").write_bytes((files / "text.de").read_bytes().replace(b"Hund", b"Mund"))
-    with pytest.raises(ConfigurationError, match="sources: '.*text.de' holds other text; give another folder"):
+    with pytest.raises(ConfigurationError, match="'source 1, text.de' has changed since; give another folder"):
         check_labelling(config(files))
     run_job(config(files, "overwrite=true"))
     text = (files / "labels" / "pseudo.tgt").read_text()

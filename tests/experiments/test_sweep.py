@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 import hydra
-from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.experiments.run_settings import new_record
 from nemo_distill.storage.run_record import RUNNING, recorded_run
 from nemo_distill.experiments.sweep import run_in_sweep
 
@@ -35,7 +35,7 @@ def main(cfg):
     if outcome := run_in_sweep(cfg, [__file__]):
         return outcome
     folder = Path(cfg.exp_manager.explicit_log_dir)
-    with recorded_run(folder, new_record(job_settings(cfg), RUNNING), dict):
+    with recorded_run(folder, new_record(cfg, RUNNING), dict):
         print(f"trained at {cfg.temperature} with resume_if_exists={cfg.exp_manager.resume_if_exists}")
         if cfg.temperature == 2 and not Path("repaired").exists():
             sys.exit(3)

@@ -78,7 +78,7 @@ def test_the_manifest_describes_every_file(source, tmp_path):
         assert sha256_of(tmp_path / "out" / "shards" / shard["name"]) == shard["sha256"]
     assert manifest["sources"] == [{"name": "text.de", "bytes": source.stat().st_size, "sha256": sha256_of(source)}]
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
-    begun = {"settings": manifest["settings"], "sources": [{"name": "text.de", "sha256": sha256_of(source)}]}
+    begun = {"settings": manifest["settings"], "inputs": {"source 1, text.de": sha256_of(source)}}
     assert read_json(tmp_path / "out" / "settings.json") == begun
 
 
@@ -164,7 +164,7 @@ def test_a_source_of_the_same_size_with_other_text_is_refused(source, tmp_path, 
     elif missing:
         (folder / missing).unlink()
     source.write_bytes(source.read_bytes().replace(b"Hund", b"Mund"))
-    with pytest.raises(DataError, match=r"sources: '.*text\.de' holds other text"):
+    with pytest.raises(DataError, match=r"'source 1, text\.de' has changed since"):
         run([source], folder)
     engine = Shouting()
     run([source], folder, engine, overwrite=True)

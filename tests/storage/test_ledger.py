@@ -39,6 +39,31 @@ def test_work_with_the_same_settings_is_done_once(tmp_path):
     assert values == [1, 1, 2]
 
 
+def test_inputs_are_compared_if_both_records_have_them(tmp_path):
+    def work(**inputs):
+        return Work(tmp_path / "done.json", {}, tmp_path / "begun.json", read_inputs=lambda: inputs)
+
+    work(text="1", made_later="2").begin()
+    assert work(text="1").changes() == work(text="1", other="3").changes() == []
+    assert work(text="3").changes() == ["'text' has changed since"]
+    work(text="4").finish({})
+    assert work(text="1").changes() == work(text="4").changes() == ["'text' has changed since"]
+
+
+def test_a_record_without_inputs_has_its_settings_compared_alone(tmp_path):
+    path = tmp_path / "done.json"
+    Work(path, {"a": 1}).finish({})
+    assert Work(path, {"a": 1}, read_inputs=lambda: {"text": "1"}).changes() == []
+
+
+def test_inputs_are_recorded_as_they_were_when_the_work_began(tmp_path):
+    inputs = {"text": "before"}
+    work = Work(tmp_path / "done.json", {}, tmp_path / "begun.json", read_inputs=lambda: dict(inputs))
+    work.begin()
+    inputs["text"] = "after"
+    assert work.finish({})["inputs"] == {"text": "before"}
+
+
 def test_settings_are_compared_as_json_has_them(tmp_path):
     Work(tmp_path / "a.json", {"pair": (1, 2)}).finish({})
     assert Work(tmp_path / "a.json", {"pair": (1, 2)}).changes() == []

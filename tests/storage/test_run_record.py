@@ -17,7 +17,7 @@ from tests.teacher_cache.fakes import build_cache, random_pairs
     [(None, "finished"), (ValueError, "failed"), (SystemExit, "failed"), (Interrupted, "interrupted"), (KeyboardInterrupt, "interrupted")],
 )  # fmt: skip
 def test_a_record_says_how_its_run_ended(tmp_path, error, status):
-    record = new_record(job_settings(OmegaConf.create({"seed": 3})), "running")
+    record = new_record(OmegaConf.create({"seed": 3}), "running")
     raised = None
     try:
         with recorded_run(tmp_path, record, lambda: {"steps": 7}, seconds=100.0):
