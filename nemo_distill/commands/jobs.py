@@ -5,6 +5,7 @@ Their modules are imported only when they run, so that --help is fast.
 
 import difflib
 import functools
+import itertools
 import os
 import re
 import sys
@@ -26,6 +27,8 @@ from nemo_distill import __version__
 CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
+CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
+HELP_OPTIONS = {"-h", "--help"}
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 PROGRAM = "nemo-distill"
 COMPLETION = ("-sc", "--shell-completion")
@@ -107,6 +110,8 @@ def _whole_paths(arguments: Sequence[str], folder: Path) -> list[str]:
 def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[..., Any]], Callable[[], None]]:
     """Decorates a job like `hydra.main`.
 
+    The help begins with the comment at the top of the config, which says what the job does and shows a command.
+
     For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
     to 2, and says which keys there are in place of an unknown one. A crash of the job still gives 1.
     """
@@ -117,7 +122,12 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
         @functools.wraps(task)
         def main() -> None:
             try:
+                if HELP_OPTIONS & set(sys.argv):
+                    print(_description(folder, config_name), end="\n\n")
                 run()
+            except BrokenPipeError:  # of --help, for instance into head
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it at exit
+                sys.exit(1)
             except SystemExit as end:
                 if end.code != 1 or not isinstance(mistake := end.__context__, MISTAKES):
                     raise
@@ -127,6 +137,15 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
         return main
 
     return decorated
+
+
+def _description(folder: Path, config_name: str) -> str:
+    """Returns the comment at the top of the config that the command line selects, or of the default one."""
+    named = CONFIG_NAME.search("\0".join(sys.argv))
+    path = folder / f"{named['name'].removesuffix('.yaml') if named else config_name}.yaml"
+    lines = (path if path.is_file() else folder / f"{config_name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line[2:] for line in comment)
 
 
 def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -165,7 +184,7 @@ def main() -> None:
         print(_help(), file=sys.stderr)
         sys.exit(2)
     first, *others = sys.argv[1:]
-    if first in ("-h", "--help"):
+    if first in HELP_OPTIONS:
         print(_help())
     elif first == "--version":
         print(f"{PROGRAM} {__version__}")

@@ -38,12 +38,32 @@ def test_help_lists_the_jobs_and_imports_nothing_slow(tmp_path):
     assert shown.stdout.splitlines()[-1] == "imported"
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "demo"])
-def test_a_jobs_help_is_hydras_and_imports_nothing_slow(name, tmp_path):
-    shown = nemo_distill(name, "--help", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("job", "options", "config", "command"),
+    [
+        ("distill", ["--help"], "aayn_base_distill", "  nemo-distill distill model.distillation.model_path="),
+        ("evaluate", ["-h", "device=cpu"], "evaluate", "  nemo-distill evaluate output_dir=evaluation"),
+        ("compare", ["-h", "--config-name", "pipeline"], "pipeline", "  nemo-distill compare --config-name pipeline"),
+        ("compare", ["--config-name=pipeline_small.yaml", "-h"], "pipeline_small", "  OMP_NUM_THREADS=1 nemo-distill"),
+        ("demo", ["--config-dir=.", "--config-name=own", "-h"], "demo", "  nemo-distill demo"),
+    ],
+)
+def test_a_jobs_help_begins_with_the_comment_of_its_config_and_imports_nothing_slow(
+    job, options, config, command, tmp_path
+):
+    (tmp_path / "own.yaml").write_text("defaults: [demo]")
+    shown = nemo_distill(job, *options, cwd=tmp_path)
     assert shown.returncode == 0
-    assert shown.stdout.startswith(f"{JOBS[name].module} is powered by Hydra.")
-    assert shown.stdout.splitlines()[-1] == "imported"
+    first, *others = shown.stdout.splitlines()
+    assert (CONF / f"{config}.yaml").read_text().startswith(f"# {first}\n")
+    assert any(line.startswith(command) for line in others)
+    assert "Each key is described in" in shown.stdout and shown.stdout.splitlines()[-1] == "imported"
+
+
+def test_help_that_is_not_read_to_its_end_leaves_no_stack_trace(tmp_path):
+    command = f"{sys.executable} -m nemo_distill distill --help | head -1"
+    shown = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert shown.stdout.startswith("Trains a student") and shown.stderr == ""
 
 
 def test_a_scripts_help_imports_nothing_slow_either(tmp_path):
