@@ -1,7 +1,7 @@
 """Puts what commands print into the documentation, so that no number there is typed by hand.
 
-    python benchmarks/record.py docs/results.md                # every measured block anew
-    python benchmarks/record.py docs/results.md kd_loss decode # those whose command holds one of these words
+    python benchmarks/record.py docs/benchmarks.md                # every measured block anew
+    python benchmarks/record.py docs/benchmarks.md kd_loss decode # those whose command holds one of these words
 
 A block begins with `<!-- measured: COMMAND -->` and ends with `<!-- end -->`. The command is run in the repository's
 root; what it prints in Markdown, tables and lists, replaces what stands between of the same kind of machine, with date
