@@ -72,7 +72,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
 
     distillation_tensors = DISTRIBUTIONS
     multilingual, multilingual_ids = False, (None,)
-    source_processor = target_processor = None
+    source_processor = target_processor = language_tag = None
     words: Tensor
     tail: Tensor
     others: Tensor

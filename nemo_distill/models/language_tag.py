@@ -74,6 +74,11 @@ def teacher_tag(teacher: Any, student: Any) -> LanguageTag | None:
     return LanguageTag(teacher.multilingual_lang_to_id[language], words)
 
 
+def taught_words(teacher: Any) -> int:
+    """Returns how many words a teacher's distributions have: those of its output, without tags if it reads a tag."""
+    return teacher.language_tag.words if teacher.language_tag else teacher.decoder_vocab_size
+
+
 def added_tags(model: Any) -> list[int]:
     """Returns the ids of the language tags that NeMo has added to the pieces of a model's tokenizer file."""
     pieces = getattr(model.decoder_tokenizer, "original_vocab_size", model.decoder_tokenizer.vocab_size)

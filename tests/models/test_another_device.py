@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.models.cached_teacher import TranslationTeacher
 from nemo_distill.models.scoring import PairScorer
+from nemo_distill.models.translation_teacher import TranslationTeacher
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.another_device import another_device
 from tests.conftest import SCRIPTS, tiny_config
