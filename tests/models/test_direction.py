@@ -11,13 +11,7 @@ from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
 from nemo_distill.commands.generate_pseudo_labels import labelling_job, translate
 from nemo_distill.console import console
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
-from nemo_distill.models.scoring import (
-    SAMPLED_PAIRS,
-    reversed_pairs,
-    sampled_pairs,
-    warn_of_reversed_pairs,
-    warn_of_reversed_section,
-)
+from nemo_distill.models.scoring import sampled_pairs, warn_of_reversed_pairs, warn_of_reversed_section
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import SCRIPTS, reversing_sentences
 
@@ -34,29 +28,30 @@ def swapped(section):
     return {"src_file_name": section["tgt_file_name"], "tgt_file_name": section["src_file_name"]}
 
 
-def test_swapped_sides_are_warned_of_with_both_numbers_and_right_ones_are_not(section, trained_path):
-    teacher = restore_for_inference(DistillableMTEncDecModel, trained_path)
-    assert reversed_pairs("model.train_ds", teacher, sampled_pairs(section)) == []
-    (warning,) = reversed_pairs("model.train_ds", teacher, sampled_pairs(swapped(section)))
-    forward, backward = map(float, re.findall(r"\d+\.\d\d", warning))
-    assert warning.startswith(f"model.train_ds seems to have source and target swapped: on {SAMPLED_PAIRS} pairs")
-    assert forward > 2 > 0.5 > backward
+@pytest.fixture
+def warnings(monkeypatch):
+    """What is printed as a warning."""
+    found = []
+    monkeypatch.setattr(console, "warning", found.append)
+    return found
 
 
-def test_a_teacher_that_knows_neither_direction_says_nothing(section, teacher_path):
-    teacher = restore_for_inference(DistillableMTEncDecModel, teacher_path)
-    assert reversed_pairs("model.train_ds", teacher, sampled_pairs(swapped(section))) == []
-
-
-def test_each_section_of_a_distillation_is_looked_at_by_one_process(section, trained_path):
+def test_of_each_section_one_process_warns_of_swapped_sides_with_both_numbers(section, trained_path, warnings):
     teacher = restore_for_inference(DistillableMTEncDecModel, trained_path)
     config = OmegaConf.create({"train_ds": section, "validation_ds": swapped(section)})
     model = SimpleNamespace(teacher=teacher, student=SimpleNamespace(cfg=config))
-    messages = []
     for rank_zero in (False, True):
-        warn_of_reversed_pairs(model, SimpleNamespace(is_global_zero=rank_zero), messages.append)
-    (message,) = messages
-    assert message.startswith("Warning: model.validation_ds seems to have source and target swapped")
+        warn_of_reversed_pairs(model, SimpleNamespace(is_global_zero=rank_zero))
+    (warning,) = warnings
+    assert warning.startswith("Warning: model.validation_ds seems to have source and target swapped: on 32 pairs")
+    forward, backward = map(float, re.findall(r"\d+\.\d\d", warning))
+    assert forward > 2 > 0.5 > backward
+
+
+def test_a_teacher_that_knows_neither_direction_says_nothing(section, teacher_path, warnings):
+    teacher = restore_for_inference(DistillableMTEncDecModel, teacher_path)
+    warn_of_reversed_section("model.train_ds", teacher, swapped(section))
+    assert warnings == []
 
 
 def test_of_tarred_data_nothing_is_sampled_and_of_text_no_empty_line(tmp_path):
@@ -67,10 +62,9 @@ def test_of_tarred_data_nothing_is_sampled_and_of_text_no_empty_line(tmp_path):
     assert sampled_pairs(section | {"use_tarred_dataset": True}) == sampled_pairs({}) == []
 
 
-def test_with_a_multilingual_teacher_nothing_is_told(section, trained_path):
-    messages = []
-    warn_of_reversed_section("here", SimpleNamespace(multilingual=True), swapped(section), messages.append)
-    assert messages == []
+def test_with_a_multilingual_teacher_nothing_is_told(section, warnings):
+    warn_of_reversed_section("here", SimpleNamespace(multilingual=True), swapped(section))
+    assert warnings == []
 
 
 @pytest.fixture
