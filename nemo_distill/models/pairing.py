@@ -70,9 +70,8 @@ def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]
     where, problems = f"{ACROSS}=true", []
     for side in SIDES:
         if not own_tokenizer(model, side):
-            problems.append(
-                f"{where}: model.{side}_tokenizer.tokenizer_model has no value; name the student's tokenizer."
-            )
+            key = f"model.{side}_tokenizer.tokenizer_model"
+            problems.append(f"{where}: {key} has no value; name the student's tokenizer.")
     if not differences and not problems:
         problems.append(f"{where} has no effect, because the student has its teacher's vocabulary; set it to false.")
     problems += [

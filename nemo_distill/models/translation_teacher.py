@@ -101,6 +101,6 @@ class TranslationTeacher:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             self._teachers.register([tensor.to(device) for tensor in batch], registry)
         log_probs: Any = registry.get(Role.TEACHER, LOG_PROBS)
-        return (
-            log_probs if registry.pairs is None else log_probs.masked_fill(~registry.pairs.unsqueeze(-1), -torch.inf)
-        )
+        if registry.pairs is None:
+            return log_probs
+        return log_probs.masked_fill(~registry.pairs.unsqueeze(-1), -torch.inf)
