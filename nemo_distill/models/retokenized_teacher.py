@@ -125,25 +125,36 @@ class RetokenizedTeacher(DistillationMixin, nn.Module):
 
     def distillation_forward(self, batch: list[Tensor]) -> None:
         src_ids, *_, labels = squeeze_batch(batch)
+        theirs = self.teacher.target
         sources = [self.teacher.source.encode(self.source.text(row)) for row in _without_special(src_ids, self.source)]
         own_rows = _without_special(labels, self.target)
-        theirs = self.teacher.target
         their_rows = [theirs.encode(self.target.text(row)) for row in own_rows]
-        alignments = [align(*rows, self.target, theirs) for rows in zip(own_rows, their_rows)]
         distributions = self.teacher.distributions(sources, their_rows)
         their_labels = _padded([[*row, theirs.special_ids["eos"]] for row in their_rows], theirs.special_ids["pad"])
         their_labels = their_labels.to(labels.device)  # (B, T')
-        positions = _padded([one.positions for one in alignments], -1, labels.shape[1]).to(labels.device)
-        positions = positions[:, : labels.shape[1]]  # (B, T): a translation that was cut has no label for its end
-        begun = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), of the student, by the teacher's piece
-        pairs = (positions >= 0) & (begun.gather(1, positions.clamp(min=0)) == labels)
+        alignments = [align(*rows, self.target, theirs) for rows in zip(own_rows, their_rows)]
+        positions, pairs = self._paired(labels, their_labels, [one.positions for one in alignments])
         self.running_step.registry.register_pairs(pairs)
-        self._register_distributions(MappedDistributions(distributions, positions.clamp(min=0), self.piece_map))
+        self._register_distributions(MappedDistributions(distributions, positions, self.piece_map))
         if self.wants_distillation_tensor("spans"):
             spans = [one.spans for one in alignments]
             self.register_distillation_tensor("spans", _span_likelihoods(labels, their_labels, spans, distributions))
         if self.wants_distillation_tensor("own_pieces"):
             self._register_own_pieces(distributions, their_labels != theirs.special_ids["pad"])
+
+    def _paired(self, labels: Tensor, their_labels: Tensor, positions: Rows) -> tuple[Tensor, Tensor]:
+        """Returns (B, T), the teacher's position for each of the student's, and (B, T), true where the two are paired.
+
+        Args:
+            labels: (B, T), of the student.
+            their_labels: (B, T'), of the teacher.
+            positions: the teacher's position for each of the student's, by sentence; -1 for none.
+        """
+        found = _padded(positions, -1, labels.shape[1]).to(labels.device)
+        found = found[:, : labels.shape[1]]  # (B, T): a translation that was cut has no label for its end
+        begun = self.piece_map.ids.to(labels.device)[their_labels]  # (B, T'), the student's, by the teacher's piece
+        theirs = found.clamp(min=0)
+        return theirs, (found >= 0) & (begun.gather(1, theirs) == labels)
 
     def _register_distributions(self, distributions: MappedDistributions) -> None:
         """Registers the distributions over the student's pieces, at the student's positions (B, T)."""
