@@ -88,8 +88,8 @@ class CachingJob:
 
     def load_teacher(self, device: str, warns: bool = False) -> TeacherOfPairs:
         """Loads the teacher and the training data. If `warns`, prints a warning if source and target seem swapped."""
-        from nemo_distill.models.cached_teacher import TranslationTeacher  # NeMo's import takes many seconds
         from nemo_distill.models.scoring import warn_of_reversed_section
+        from nemo_distill.models.translation_teacher import TranslationTeacher  # NeMo's import takes many seconds
         from nemo_distill.nemo_files.nemo_tokenizers import load_nemo_tokenizers
 
         train_ds = OmegaConf.create(dict(self.train_ds))

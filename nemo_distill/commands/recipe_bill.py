@@ -225,7 +225,7 @@ class RecipeBill:
 
     def _train(self, shape: StudentShape) -> dict[str, Any]:
         from nemo_distill import DistillableMTEncDecModel, DistillationModelPT  # NeMo's import takes many seconds
-        from nemo_distill.trainer.stopwatch import Stopwatch
+        from nemo_distill.trainer.training_length import Stopwatch
 
         cached = self.recipe.cache is not None
         pairs = self._cache_probe["pairs"] if cached else self.pairs

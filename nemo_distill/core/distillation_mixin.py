@@ -176,11 +176,7 @@ class DistillationMixin(NeMoHost, Generic[Section]):
 
     def number_of_parameters(self) -> int | None:
         """Returns the number of parameters, or None for a model without parameters, such as a cached teacher."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Moves or converts the tensors of this teacher, as `torch.nn.Module.to` does."""
-        self._apply(function)
+        return sum(parameter.numel() for parameter in self.parameters()) or None
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Returns the modules that `distillation.compile` compiles. Default: the whole model."""

@@ -14,14 +14,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.schedule import as_schedule
 from nemo_distill.config.section import read_section
 from nemo_distill.core.distillation_section import DistillationSection
-from nemo_distill.core.loss_terms import (
-    STUDENT_LOSS,
-    StepLosses,
-    build_loss_terms,
-    cached_teacher_problems,
-    nothing_to_train_on,
-    unread_problems,
-)
+from nemo_distill.core.loss_terms import STUDENT_LOSS, StepLosses, checked_loss_terms
 from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role
 from nemo_distill.core.teachers import Teachers
 from nemo_distill.losses.labels import SmoothedLabels
@@ -90,27 +83,21 @@ class DistillationModelPT(ModelPT):
             self.student.cfg.distilled_with.update(facts)
 
     def _set_up_losses(self, section: DistillationSection, teachers: Teachers) -> None:
-        self.loss_terms, problems = build_loss_terms(
+        self.loss_terms, problems = checked_loss_terms(
+            section,
             self.student.setup_distillation_loss(section),
-            section.allowed_targets,
             self.student.distillation_tensors,
             (self.student.distillation_widths(), teachers.first.distillation_widths()),
+            cached_words=teachers.first.record["cached"]["k"] if section.teacher_cache else None,
         )
-        self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
-        losses = [(term.name, term.loss) for term in self.loss_terms]
-        problems = problems or [f"distillation.{problem}" for problem in section.term_problems(losses)]
-        problems = problems or nothing_to_train_on(self.loss_terms, self.student_weight)
-        problems += unread_problems(self.loss_terms, section)
-        if section.teacher_cache:
-            kept = teachers.first.record["cached"]["k"]
-            problems += cached_teacher_problems(self.loss_terms, section.teacher_cache_tail, kept)
-        else:
+        if not section.teacher_cache:
             problems += teachers.problems(self.loss_terms)
         for teacher in teachers:
             problems += self.student.validate_distillation_model(teacher)
         if problems:
             raise ConfigurationError(problems)
         teachers.models = [self.student.adapt_teacher(teacher) for teacher in teachers]
+        self.student_weight, self.temperature = section.student_weight, as_schedule(section.temperature)
         self.fused = section.fused and PROJECTION in self.student.distillation_tensors
         self.losses = nn.ModuleDict({term.name: term.loss for term in self.loss_terms})
 

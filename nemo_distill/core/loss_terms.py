@@ -244,34 +244,43 @@ def loss_problems(
     widths: tuple[Widths, Widths] | None = None,
     where: str = "distillation",
 ) -> list[str]:
-    """Returns the problems of the losses in a `distillation` section, one sentence each.
+    """Returns the problems of the losses in a `distillation` section, one sentence each; see `checked_loss_terms`."""
+    return checked_loss_terms(section, nodes, registered, widths, where)[1]
+
+
+def checked_loss_terms(
+    section: DistillationSection,
+    nodes: Mapping[str, Mapping[str, Any]],
+    registered: Collection[str],
+    widths: tuple[Widths, Widths] | None = None,
+    where: str = "distillation",
+    cached_words: int | None = None,
+) -> tuple[list[LossTerm], list[str]]:
+    """Instantiates the losses of a `distillation` section and checks them together with its other keys.
 
     Args:
         section: the section.
-        nodes: the config node of each loss by name.
+        nodes: the config node of each loss by name; see `build_loss_terms`.
         registered: names of the tensors that the models register.
         widths: layer widths of student and teacher, if known.
         where: the key of the section, for the messages.
+        cached_words: number of words that the teacher cache stores per token; None if it stores all words, or if the
+            number is not known yet.
+
+    Returns:
+        The terms, without those whose weight is always 0, and the problems found, one sentence each.
     """
     terms, problems = build_loss_terms(nodes, section.allowed_targets, registered, widths, where)
-    problems += unread_problems(terms, section, where)
+    problems += _unread_problems(terms, section, where)
     if section.teacher_cache:
-        problems += cached_teacher_problems(terms, section.teacher_cache_tail, where=where)
+        problems += _cached_teacher_problems(terms, section.teacher_cache_tail, cached_words, where)
     if not problems:
-        problems += [f"{where}.{problem}" for problem in section.term_problems([(t.name, t.loss) for t in terms])]
-    return problems or nothing_to_train_on(terms, section.student_weight, where)
+        problems = [f"{where}.{problem}" for problem in section.term_problems([(t.name, t.loss) for t in terms])]
+    return terms, problems or _nothing_to_train_on(terms, section.student_weight, where)
 
 
-def unread_problems(
-    terms: Collection[LossTerm], section: DistillationSection, where: str = "distillation"
-) -> list[str]:
-    """Returns a sentence for each loss that reads a tensor which the teacher does not give.
-
-    Args:
-        terms: the losses.
-        section: the section that names the teacher.
-        where: the key of the section, for the messages.
-    """
+def _unread_problems(terms: Collection[LossTerm], section: DistillationSection, where: str) -> list[str]:
+    """Returns a sentence for each loss that reads a tensor which the teacher does not give."""
     return [
         f"{where}.loss.{term.name} reads the teacher's '{name}', but {reason}."
         for term in terms
@@ -280,17 +289,8 @@ def unread_problems(
     ]
 
 
-def cached_teacher_problems(
-    terms: Collection[LossTerm], tail: str, k: int | None = None, where: str = "distillation"
-) -> list[str]:
-    """Returns a sentence for each loss that a teacher cache cannot serve, although it reads only what is stored.
-
-    Args:
-        terms: the losses.
-        tail: the tail policy; see `nemo_distill.losses.top_k`.
-        k: number of words stored per token; None if the cache stores all words, or if the number is not known yet.
-        where: the key of the section, for the messages.
-    """
+def _cached_teacher_problems(terms: Collection[LossTerm], tail: str, k: int | None, where: str) -> list[str]:
+    """Returns a sentence for each loss that a teacher cache cannot serve, although it reads only what is stored."""
     problems = [
         f"{where}.loss.{term.name} ranks the teacher's {term.loss.ranked_words} best words, but the teacher cache "
         f"stores only {k} (cache.k)."
@@ -305,9 +305,7 @@ def cached_teacher_problems(
     ]
 
 
-def nothing_to_train_on(
-    terms: Collection[LossTerm], student_weight: Schedule, where: str = "distillation"
-) -> list[str]:
+def _nothing_to_train_on(terms: Collection[LossTerm], student_weight: Schedule, where: str) -> list[str]:
     """Returns a sentence if all weights are 0, either from the start or after their schedules end."""
     weights = {f"loss.{term.name}.weight": term.weight for term in terms}
     weights["student_train_loss_weight"] = student_weight

@@ -12,11 +12,10 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from nemo_distill.losses.fused import TeacherDistributions
-from nemo_distill.losses.projection import Projection
+from nemo_distill.losses.projection import Distributions
 
 # A tensor, one per layer, or a source of log_probs.
-Registered: TypeAlias = Tensor | list[Tensor] | Projection | TeacherDistributions
+Registered: TypeAlias = Tensor | list[Tensor] | Distributions
 LOG_PROBS = "log_probs"
 PROJECTION = "projection"  # `fused_losses` reads this name instead of log_probs
 

@@ -1,8 +1,8 @@
 """The frozen teachers: a single one, or several whose distributions are averaged."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from nemo_distill.config.checks import listing
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import LossTerm
 from nemo_distill.core.registry import LOG_PROBS, PROJECTION, DistillationRegistry, Role, consumed_tensors
-from nemo_distill.losses.fused import TeacherDistributions
+from nemo_distill.losses.projection import Distributions, Tokens
 
 AVERAGED = LOG_PROBS  # the only tensor that several teachers can provide, as values or through their projections
 
@@ -45,7 +45,7 @@ class Teachers:
     def apply(self, function: Callable[[Tensor], Tensor]) -> None:
         """Moves or converts the tensors of all teachers, as `torch.nn.Module.to` does."""
         for model in self.models:
-            model.apply_to_tensors(function)
+            model._apply(function)
 
     @torch.no_grad()
     def register(self, batch: Any, registry: DistillationRegistry) -> None:
@@ -101,33 +101,31 @@ def average_log_probs(log_probs: Sequence[Tensor], shares: Sequence[float]) -> T
 
 
 @dataclass(frozen=True)
-class AveragedTeachers:
-    """Averages the distributions of several teachers for a few tokens at a time.
+class AveragedTeachers(Distributions):
+    """The average of the distributions of several teachers.
 
     Args:
-        teachers: the projection of each teacher.
+        teachers: the distributions of each teacher.
         shares: the weight of each teacher. They sum to 1.
     """
 
-    teachers: Sequence[TeacherDistributions]
+    teachers: Sequence[Distributions]
     shares: Sequence[float]
 
-    def select(self, tokens: tuple[Tensor, ...] | slice) -> "AveragedTeachers":
-        """Returns the teachers of some tokens, given by their indices in the dimensions (B, T)."""
-        return AveragedTeachers([teacher.select(tokens) for teacher in self.teachers], self.shares)
+    def select(self, tokens: Tokens) -> Self:
+        return self._each(lambda teacher: teacher.select(tokens))
 
-    def to(self, dtype: torch.dtype) -> "AveragedTeachers":
-        """Returns the teachers with matrices in another precision."""
-        return AveragedTeachers([teacher.to(dtype) for teacher in self.teachers], self.shares)
+    def to(self, dtype: torch.dtype) -> Self:
+        return self._each(lambda teacher: teacher.to(dtype))
 
-    def reserve(self, tokens: int) -> "AveragedTeachers":
-        """Returns the teachers, each with its own memory for the logits of `tokens` tokens."""
-        return AveragedTeachers([teacher.reserve(tokens) for teacher in self.teachers], self.shares)
+    def reserve(self, tokens: int) -> Self:
+        return self._each(lambda teacher: teacher.reserve(tokens))
 
-    def project(self) -> "AveragedTeachers":
-        """Returns the teachers with their logits computed."""
-        return AveragedTeachers([teacher.project() for teacher in self.teachers], self.shares)
+    def project(self) -> Self:
+        return self._each(lambda teacher: teacher.project())
 
-    def tempered_log_probs(self, temperature: float) -> Tensor:
-        """Returns the average (N, V) of the teachers' distributions at a temperature, as log-probabilities."""
+    def _each(self, change: Callable[[Distributions], Distributions]) -> Self:
+        return replace(self, teachers=[change(teacher) for teacher in self.teachers])
+
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         return average_log_probs([teacher.tempered_log_probs(temperature) for teacher in self.teachers], self.shares)

@@ -9,14 +9,14 @@ therefore know the weights of the losses in the total.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nemo_distill.losses.closed_forms import TOP_K_FORMS, LossesAndGradients, differentiate
 from nemo_distill.losses.labels import SmoothedLabels
-from nemo_distill.losses.projection import Logits, Projection
+from nemo_distill.losses.projection import Distributions, Logits, Projection, Tokens
 from nemo_distill.losses.top_k import TopK
 from nemo_distill.losses.word_level import WordLevelLoss
 
@@ -25,33 +25,13 @@ BLOCK_ELEMENTS = {"cpu": 256_000, "cuda": 20_000_000}  # logits processed at the
 # In float16, values below 6e-8 become 0 and values above 65,504 become infinite. Before a float16 matrix product, each
 # token's gradient is scaled to L1 norm HALF_GRADIENT, and the tokens' scale factors to sum HALF_SHARES.
 HALF_GRADIENT, HALF_SHARES = 32.0, 16.0
-Tokens = tuple[Tensor, ...]  # indices of some tokens in the dimensions (B, T)
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
-
-
-class TeacherDistributions(Protocol):
-    """Provides the teacher's distributions for a few tokens at a time, such as a `Projection` or a `TopK`."""
-
-    def select(self, tokens: Tokens | slice) -> "TeacherDistributions":
-        """Returns the distributions of some tokens."""
-
-    def to(self, dtype: torch.dtype) -> "TeacherDistributions":
-        """Returns a copy with matrices in another precision."""
-
-    def reserve(self, tokens: int) -> "TeacherDistributions":
-        """Returns a copy with memory for the logits of `tokens` tokens. Each call of `project` overwrites it."""
-
-    def project(self) -> "TeacherDistributions":
-        """Computes the logits. May overwrite the result of the previous call."""
-
-    def tempered_log_probs(self, temperature: float) -> Tensor:
-        """Returns the log-probabilities (N, V) at a temperature. May overwrite the logits, so call it only once."""
 
 
 @torch.compiler.disable
 def fused_losses(
     student: Projection,
-    teacher: TeacherDistributions | None,
+    teacher: Distributions | None,
     mask: Tensor | None,
     losses: Sequence[WordLevelLoss],
     weights: Sequence[float],
@@ -111,7 +91,7 @@ class _Objective:
     distributions besides; None: 1.
     """
 
-    teacher: TeacherDistributions | None
+    teacher: Distributions | None
     losses: tuple[WordLevelLoss, ...]
     temperature: float
     labels: SmoothedLabels | None
@@ -157,7 +137,7 @@ class _Objective:
         _accumulate(logits.values, part, tokens, gradients)
         return sums
 
-    def _select(self, tokens: Tokens | slice) -> "_Objective":
+    def _select(self, tokens: Tokens) -> "_Objective":
         teacher, labels = self.teacher and self.teacher.select(tokens), self.labels and self.labels.select(tokens)
         shares, factors = (one if one is None else one[tokens] for one in (self.shares, self.factors))
         return replace(self, teacher=teacher, labels=labels, shares=shares, factors=factors)

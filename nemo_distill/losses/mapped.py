@@ -5,11 +5,12 @@ to no piece is the tail. It is shared equally by the student's pieces that no pi
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.projection import Logits, Projection
+from nemo_distill.losses.projection import Distributions, Logits, Projection, Tokens
 
 LEAST_SHARE = 1e-9  # of a piece that only the tail can give probability to; keeps reverse KL finite
 ELEMENTS = 20_000_000  # of the teacher's probabilities that are in memory at the same time
@@ -45,8 +46,11 @@ class PieceMap:
 
 
 @dataclass(frozen=True)
-class MappedDistributions:
+class MappedDistributions(Distributions):
     """Distributions over the student's pieces at the student's positions.
+
+    No memory is reserved, and `project` computes nothing: the teacher's logits may be much wider than the student's,
+    so `tempered_log_probs` holds only a few of them at a time.
 
     Args:
         teacher: the teacher's distributions (B, T') over its own pieces, or those (N,) of some tokens.
@@ -58,11 +62,11 @@ class MappedDistributions:
     positions: Tensor | None
     piece_map: PieceMap
 
-    def select(self, tokens: tuple[Tensor, ...] | slice) -> "MappedDistributions":
+    def select(self, tokens: Tokens) -> Self:
         """Returns the distributions of some tokens, given by their indices in the dimensions (B, T)."""
         if self.positions is not None and isinstance(tokens, tuple):
             tokens = (tokens[0], self.positions[tokens])
-        return MappedDistributions(self.teacher.select(tokens), None, self.piece_map)
+        return replace(self, teacher=self.teacher.select(tokens), positions=None)
 
     def whole(self, temperature: float = 1.0) -> Tensor:
         """Returns the log-probabilities (B, T, V) of all positions at a temperature."""
@@ -70,17 +74,8 @@ class MappedDistributions:
         tokens = torch.ones(shape).nonzero().unbind(dim=-1)
         return self.select(tokens).tempered_log_probs(temperature).unflatten(0, shape)
 
-    def to(self, dtype: torch.dtype) -> "MappedDistributions":
-        """Returns the distributions with matrices in another precision."""
+    def to(self, dtype: torch.dtype) -> Self:
         return replace(self, teacher=self.teacher.to(dtype))
-
-    def reserve(self, tokens: int) -> "MappedDistributions":
-        """Returns itself. The teacher's logits may be much wider than the student's, so few are held at a time."""
-        return self
-
-    def project(self) -> "MappedDistributions":
-        """Returns itself, for the same reason."""
-        return self
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns the log-probabilities (N, V) of some tokens at a temperature."""

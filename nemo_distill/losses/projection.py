@@ -1,16 +1,47 @@
-"""The output projection of a model, and the logits that it yields."""
+"""Distributions over words: the output projection of a model, which yields them, and the logits that it computes."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LOGITS_AT_ONCE = 20_000_000  # that `most_probable` keeps in memory
+Tokens: TypeAlias = tuple[Tensor, ...] | slice  # indices of some tokens in the dimensions (B, T), or in (N,)
+
+
+class Distributions(ABC):
+    """A model's distributions over words, of which those of a few tokens at a time need to be in memory.
+
+    `to` and `reserve` are called once for a batch, and then `select`, `project` and `tempered_log_probs` for each few
+    tokens. The defaults suit distributions that need no matrix product: there is nothing to convert or to compute.
+    """
+
+    @abstractmethod
+    def select(self, tokens: Tokens) -> Self:
+        """Returns the distributions of some tokens."""
+
+    @abstractmethod
+    def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
+        """Returns the log-probabilities (..., V) at a temperature. May overwrite the logits, so call it only once."""
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """Returns the distributions with matrices in another precision."""
+        return self
+
+    def reserve(self, tokens: int) -> Self:
+        """Returns the distributions with memory for the logits of `tokens` tokens, which `project` overwrites."""
+        return self
+
+    def project(self) -> "Distributions":
+        """Returns the distributions with their logits computed."""
+        return self
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Distributions):
     """Hidden states and the output matrix, before they are multiplied: logits = `hidden_states @ weight.T + bias`.
 
     It allows to compute the (N, V) logits for a few tokens at a time instead of the whole batch.
@@ -32,16 +63,16 @@ class Projection:
         """The shape (..., V) of the logits."""
         return torch.Size((*self.hidden_states.shape[:-1], len(self.weight)))
 
-    def select(self, tokens: tuple[Tensor, ...] | slice) -> "Projection":
+    def select(self, tokens: Tokens) -> Self:
         """Returns the projection of some tokens, given by their indices in the dimensions (B, T)."""
         return replace(self, hidden_states=self.hidden_states[tokens])
 
-    def to(self, dtype: torch.dtype) -> "Projection":
+    def to(self, dtype: torch.dtype) -> Self:
         """Returns the projection with its tensors in another precision."""
         bias = None if self.bias is None else self.bias.to(dtype)
         return replace(self, hidden_states=self.hidden_states.to(dtype), weight=self.weight.to(dtype), bias=bias)
 
-    def reserve(self, tokens: int) -> "Projection":
+    def reserve(self, tokens: int) -> Self:
         """Returns a projection with memory for the logits of `tokens` tokens. Each call of `project` overwrites it.
 
         Allocating this memory for each chunk would take as long as a softmax.
@@ -75,7 +106,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Logits:
+class Logits(Distributions):
     """The logits that a `Projection` yields.
 
     Args:
@@ -89,13 +120,9 @@ class Logits:
         """The shape (..., V) of the logits."""
         return self.values.shape
 
-    def select(self, tokens: tuple[Tensor, ...] | slice) -> "Logits":
+    def select(self, tokens: Tokens) -> Self:
         """Returns the logits of some tokens. A slice yields a view."""
-        return Logits(self.values[tokens])
-
-    def to(self, dtype: torch.dtype) -> "Logits":
-        """Returns itself. There are no matrices to convert."""
-        return self
+        return replace(self, values=self.values[tokens])
 
     def tempered_log_probs(self, temperature: float = 1.0) -> Tensor:
         """Returns log softmax(logits / T) (..., V) (Hinton et al. 2015, eq. 1). Overwrites the logits."""

@@ -6,9 +6,12 @@ words is known. The tail policy says how it is used.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from nemo_distill.losses.projection import Distributions, Tokens
 
 # `renormalize`: the k words share all probability, the others have probability 0. The student still uses the softmax
 # over the whole vocabulary (Tan et al. 2019, arXiv 1902.10461, "Top-K distillation").
@@ -19,7 +22,7 @@ LOG_ZERO = -1e4
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Distributions):
     """The k most probable words at each position, at temperature 1.
 
     Args:
@@ -68,21 +71,9 @@ class TopK:
         everywhere = other.unsqueeze(-1).repeat(*[1] * other.dim(), self.vocab_size)  # (..., V)
         return everywhere.scatter_(-1, self.ids, log_probs)
 
-    def select(self, tokens: Tensor | slice) -> "TopK":
-        """Returns the entries of some positions, given by a boolean mask or a slice of the first dimension."""
+    def select(self, tokens: Tokens) -> Self:
+        """Returns the entries of some positions, given by their indices or a slice of the first dimension."""
         return replace(self, ids=self.ids[tokens], log_probs=self.log_probs[tokens], rest=self.rest[tokens])
-
-    def to(self, dtype: torch.dtype) -> "TopK":
-        """Returns itself. There are no matrices to convert."""
-        return self
-
-    def reserve(self, tokens: int) -> "TopK":
-        """Returns itself. There are no logits to reserve memory for."""
-        return self
-
-    def project(self) -> "TopK":
-        """Returns itself. There are no logits to compute."""
-        return self
 
 
 def top_k_of(log_probs: Tensor, k: int, tail: str = "renormalize") -> TopK:

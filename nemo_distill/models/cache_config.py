@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.models.pairing import ACROSS, varying_ids_problems
-from nemo_distill.models.student_config import missing_languages, student_tokenizers
+from nemo_distill.models.student_config import missing_languages, own_tokenizer, student_tokenizers
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, read_tags, teaching_problems
 from nemo_distill.nemo_files.translation_archive import teacher_archive
@@ -29,13 +28,7 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
         return [f"{WHERE} has no value; give it."]
     try:
         made_with = read_manifest(distillation.teacher_cache)["settings"]
-    except DataError as error:
-        return [f"{WHERE}: {error}."]
-    try:
         archive = NemoArchive(cached_teacher_path(distillation.teacher_cache))
-    except ValueError as error:
-        return [f"{WHERE}: {error}."]
-    try:
         problems = _option_problems(distillation) + varying_ids_problems(model, archive, WHERE)
     except ValueError as error:
         return [f"{WHERE}: {error}."]
@@ -70,7 +63,7 @@ def _tokenizer_problems(
     if not distillation.across_vocabularies:
         return [f"{ACROSS}=false, but {WHERE} was made for a student with other tokenizers than its teacher's."]
     return [
-        f"model.{side}_tokenizer.tokenizer_model={(model.get(f'{side}_tokenizer') or {}).get('tokenizer_model')}: "
+        f"model.{side}_tokenizer.tokenizer_model={own_tokenizer(model, side)}: "
         f"{WHERE} was made for another tokenizer; name that one, or make a cache for this one."
         for side, own in {**dict.fromkeys(SIDES), **student_tokenizers(model)}.items()
         if own != made_for.get(side)

@@ -1,126 +1,24 @@
-"""Both ends of a teacher cache: the teacher that it is built with, and the one that reads from it."""
+"""A teacher that reads its distributions from a teacher cache."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from nemo.collections.common.data.dataset import ConcatDataset
-from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
-import nemo_distill.nemo_files.youtokentome  # noqa: F401  (teachers of NeMo 1.x need it)
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.distillation_mixin import DistillationMixin
 from nemo_distill.core.loss_terms import Widths
-from nemo_distill.losses.projection import Logits
 from nemo_distill.models.distillation_section import registered_widths
-from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
-from nemo_distill.models.language_tag import language_ids, teacher_tag
 from nemo_distill.models.named_evaluation import squeeze_batch
-from nemo_distill.models.positions import check_positions
-from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, retokenizer
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.host_fixes import opening_data
-from nemo_distill.nemo_files.restore import restore_for_inference
-from nemo_distill.teacher_cache.build import Batch
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.keys import pair_keys
 from nemo_distill.teacher_cache.records import is_known, kept_words, padded
 
-# For tarred data: read all files, in order.
-IN_ORDER = {"tar_shuffle_n": 0, "shard_strategy": "replicate"}
 
-
-class TranslationTeacher:
-    """Runs once over each pair of NeMo's data sets, in order.
-
-    Args:
-        path: the `.nemo`, or the folder of a Hugging Face model.
-        train_ds: the NeMo data section.
-        device: the device to run on.
-        precision: the precision of the computation, `float32` or `bfloat16`.
-        student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache.
-        languages: the source and target language of a Hugging Face model of several.
-        tokenizers: NeMo's tokenizers of the students, if they are others than the teacher's.
-
-    Raises:
-        ConfigurationError: if pairs are longer than the teacher's learned positions.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        train_ds: DictConfig,
-        device: str,
-        precision: str,
-        student: Mapping[str, Any],
-        languages: Sequence[str | None] = (None, None),
-        tokenizers: tuple[Any, Any] | None = None,
-    ):
-        if path.is_dir():
-            self.model = HuggingFaceTeacher(path, languages).to(device)
-        else:
-            self.model = restore_for_inference(MTEncDecModel, path).to(device)
-        self.precision = precision
-        own = tokenizers or (self.model.encoder_tokenizer, self.model.decoder_tokenizer)
-        for tokenizer in own:
-            if hasattr(tokenizer, "bpe_dropout"):
-                tokenizer.bpe_dropout = 0.0  # otherwise the ids of a sentence vary
-        self.tag = teacher_tag(self.model, student)
-        self.pad_id = own[1].pad_id
-        self.words = self.tag.words if self.tag else self.model.decoder_vocab_size
-        self.retokenizer = None
-        if tokenizers:
-            reader = NemoPieceTeacher(self.model, lambda batch: Logits(self._log_probs(batch)))
-            self.retokenizer = retokenizer(reader, *tokenizers, self.words)
-        self.vocab_size = self.retokenizer.piece_map.vocab_size if self.retokenizer else self.words
-        with opening_data("model.train_ds"):
-            dataset = MTEncDecModel._setup_dataset_from_config(
-                cfg=OmegaConf.merge(train_ds, IN_ORDER),
-                encoder_tokenizer=own[0],
-                decoder_tokenizer=own[1],
-                global_rank=0,
-                world_size=1,
-                multilingual=bool(student.get("multilingual")),
-                multilingual_ids=language_ids(self.model),
-            )
-        if not tokenizers:
-            check_positions("model.train_ds", dataset, self.model.cfg, "the teacher's", tag=bool(self.tag))
-        # NeMo would sample from several data sets. Here each pair must be read exactly once.
-        self.datasets = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-
-    @property
-    def num_batches(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)
-
-    def batches(self) -> Iterator[Batch]:
-        for dataset in self.datasets:
-            stream = isinstance(dataset, IterableDataset)
-            for batch in dataset if stream else (dataset[index] for index in range(len(dataset))):
-                yield [torch.as_tensor(array) for array in batch]
-
-    @torch.no_grad()
-    def log_probs(self, batch: Batch) -> Tensor:
-        if self.retokenizer is None:
-            return self._log_probs(batch)
-        said = self.retokenizer(batch)
-        return said.distributions.whole().masked_fill(~said.pairs.unsqueeze(-1), -torch.inf)  # (B, T, V)
-
-    def _log_probs(self, batch: Batch) -> Tensor:
-        device = self.model.device
-        src_ids, src_mask, tgt_ids, tgt_mask, _ = (tensor.to(device) for tensor in batch)
-        if self.tag:
-            src_ids, src_mask = self.tag.in_front(src_ids, src_mask)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
-        return log_probs[..., : self.words].log_softmax(dim=-1) if self.tag else log_probs
-
-
-class CachedTeacher(DistillationMixin):
+class CachedTeacher(DistillationMixin, nn.Module):
     """Registers `log_probs` and `nll` for a batch from the cache, instead of running the teacher.
 
     Args:
@@ -130,6 +28,7 @@ class CachedTeacher(DistillationMixin):
     """
 
     def __init__(self, path: str | Path, tail: str, student: Any):
+        super().__init__()
         self.cache = TeacherCache(path)
         self.archive = NemoArchive(cached_teacher_path(path))
         self.tail = tail
@@ -173,9 +72,3 @@ class CachedTeacher(DistillationMixin):
 
     def modules_to_compile(self) -> list[nn.Module]:
         return []
-
-    def number_of_parameters(self) -> None:
-        return None
-
-    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Does nothing: the stored records are moved to the device of the labels."""

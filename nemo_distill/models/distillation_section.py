@@ -25,7 +25,7 @@ REGISTERED_TENSORS = (
     "nll",
     "spans",
     "own_pieces",
-    *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("hidden_states", "layers", "self_attention")),
+    *(f"{side}_{what}" for side in SIDES for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
 DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers

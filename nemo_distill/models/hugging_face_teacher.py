@@ -34,7 +34,7 @@ from nemo_distill.text.files import as_list
 LEAST = 50.0  # in nats below the most probable word: where no tail is left, finite and without effect
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MappedProjection(Projection):
     """A projection to the teacher's words, whose logits are those of the student's words.
 
@@ -44,9 +44,9 @@ class MappedProjection(Projection):
         others: (M,), the teacher's words that the student lacks.
     """
 
-    words: Tensor = None  # a field before it has a default
-    tail: Tensor = None
-    others: Tensor = None
+    words: Tensor
+    tail: Tensor
+    others: Tensor
 
     def project(self) -> Logits:
         """Returns the logits (..., V). A softmax over them gives the teacher's probabilities."""
@@ -72,7 +72,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
 
     distillation_tensors = DISTRIBUTIONS
     multilingual, multilingual_ids = False, (None,)
-    source_processor = target_processor = None
+    source_processor = target_processor = language_tag = None
     words: Tensor
     tail: Tensor
     others: Tensor

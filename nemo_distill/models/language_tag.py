@@ -3,7 +3,7 @@
 The teacher's tensors are cut to the student's: positions of the source without the tag, and words without the tags.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class LanguageTag:
     def projection(self, full: Projection) -> Projection:
         """Returns the projection to the student's words."""
         bias = None if full.bias is None else full.bias[: self.words]
-        return Projection(full.hidden_states, full.weight[: self.words], bias)
+        return replace(full, weight=full.weight[: self.words], bias=bias)
 
     @staticmethod
     def without(name: str, tensors: Any) -> Any:
@@ -72,6 +72,11 @@ def teacher_tag(teacher: Any, student: Any) -> LanguageTag | None:
         return None
     words = teacher.decoder_vocab_size - len(added_tags(teacher))
     return LanguageTag(teacher.multilingual_lang_to_id[language], words)
+
+
+def taught_words(teacher: Any) -> int:
+    """Returns how many words a teacher's distributions have: those of its output, without tags if it reads a tag."""
+    return teacher.language_tag.words if teacher.language_tag else teacher.decoder_vocab_size
 
 
 def added_tags(model: Any) -> list[int]:

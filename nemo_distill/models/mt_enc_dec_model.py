@@ -102,13 +102,13 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
                 inside[name][-1] = output  # the last layer's output after the final norm, if there is one
         inside |= {"encoder_hidden_states": encoder_hidden_states, "decoder_hidden_states": decoder_hidden_states}
         projection = self._projection(decoder_hidden_states)
-        if self._tag:
-            inside = {name: self._tag.without(name, tensors) for name, tensors in inside.items()}
-            projection = self._tag.projection(projection)
+        if self.language_tag:
+            inside = {name: self.language_tag.without(name, tensors) for name, tensors in inside.items()}
+            projection = self.language_tag.projection(projection)
         self.distillation_registration_step(projection=projection, **inside)
         if not self._needs_log_probs():
             return projection
-        if self._tag:
+        if self.language_tag:
             log_probs = projection.tempered_log_probs()  # (B, T, V)
         else:
             log_probs = self.log_softmax(hidden_states=decoder_hidden_states)  # (B, T, V)
@@ -217,8 +217,8 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
             source_weights = source_weights * target_weights[:, :1]
         for name in self.distillation_tensors:
             self.register_distillation_mask(name, source_weights if name.startswith("encoder") else target_weights)
-        if self._tag:
-            src_ids, src_mask = self._tag.in_front(src_ids, src_mask)
+        if self.language_tag:
+            src_ids, src_mask = self.language_tag.in_front(src_ids, src_mask)
         log_probs = self(src_ids, src_mask, tgt_ids, tgt_mask)
         if self.wants_distillation_tensor("nll"):
             self.register_distillation_tensor("nll", -log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1))
@@ -330,22 +330,24 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
             console.info(f"NeMo 2.x restores {save_path} only after 'import nemo_distill.nemo_files.youtokentome'.")
 
     def setup_training_data(self, train_data_config: DictConfig | None) -> None:
-        self.multilingual_ids = language_ids(self)
-        with opening_data("model.train_ds", self.global_rank == 0):
+        with self._setting_up("train_ds"):
             super().setup_training_data(train_data_config)
-        check_positions("model.train_ds", self._train_ds, self.cfg)
 
     def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
-        self.multilingual_ids = language_ids(self)
-        with opening_data("model.validation_ds", self.global_rank == 0):
+        with self._setting_up("validation_ds"):
             super().setup_validation_data(val_data_config)
-        check_positions("model.validation_ds", self._validation_ds, self.cfg)
 
     def setup_test_data(self, test_data_config: DictConfig | None) -> None:
-        self.multilingual_ids = language_ids(self)
-        with opening_data("model.test_ds", self.global_rank == 0):
+        with self._setting_up("test_ds"):
             super().setup_test_data(test_data_config)
-        check_positions("model.test_ds", self._test_ds, self.cfg)
+
+    @contextmanager
+    def _setting_up(self, section: str) -> Iterator[None]:
+        """Within this context, NeMo reads the data of a section safely; then its pairs must fit this model."""
+        self.multilingual_ids = language_ids(self)
+        with opening_data(f"model.{section}", self.global_rank == 0):
+            yield
+        check_positions(f"model.{section}", getattr(self, f"_{section}"), self.cfg)
 
     def train_dataloader(self) -> Any:
         return resumable_loader(super().train_dataloader(), shuffle=bool(self.cfg.train_ds.get("shuffle", True)))

@@ -4,7 +4,7 @@ Weights of the same shape can still have different meanings: each row of an embe
 student with shared embeddings cannot take two different matrices.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,9 @@ from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.hugging_face_engine import read_folder
-from nemo_distill.models.distillation_section import (
-    TranslationDistillation,
-    registered_widths,
-)
-from nemo_distill.models.initialization import (
-    initialization_problems,
-    shared_encoder_problems,
-)
-from nemo_distill.models.student_config import completed, sizes_of
+from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
+from nemo_distill.models.initialization import initialization_problems, shared_encoder_problems
+from nemo_distill.models.student_config import completed, own_tokenizer, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import (
@@ -41,7 +35,6 @@ from nemo_distill.nemo_files.tokenizer_files import (
     vocabulary_differences,
 )
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, teacher_archive
-from nemo_distill.text.files import is_file
 
 # Options that need the teacher's layers or tokenizers as NeMo has them.
 OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder", "across_vocabularies")
@@ -75,9 +68,10 @@ def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]
         differences: what differs between the vocabularies.
     """
     where, problems = f"{ACROSS}=true", []
-    for key in (f"{side}_tokenizer" for side in SIDES):
-        if not (model.get(key) or {}).get("tokenizer_model"):
-            problems.append(f"{where}: model.{key}.tokenizer_model has no value; name the student's tokenizer.")
+    for side in SIDES:
+        if not own_tokenizer(model, side):
+            key = f"model.{side}_tokenizer.tokenizer_model"
+            problems.append(f"{where}: {key} has no value; name the student's tokenizer.")
     if not differences and not problems:
         problems.append(f"{where} has no effect, because the student has its teacher's vocabulary; set it to false.")
     problems += [
@@ -129,10 +123,10 @@ def reading_order_problems(
         lender: the config that provides the tokenizer of a side without its own; None: `other`.
     """
     problems = []
-    for key in (f"{side}_tokenizer" for side in SIDES):
-        own, theirs = model.get(key) or {}, other.get(key) or {}
-        if not own.get("tokenizer_model"):
-            own = (lender or other).get(key) or {}
+    for side in SIDES:
+        key = f"{side}_tokenizer"
+        own = (model if own_tokenizer(model, side) else lender or other).get(key) or {}
+        theirs = other.get(key) or {}
         if bool(own.get("r2l")) != bool(theirs.get("r2l")):
             problems.append(
                 f"model.{key} has r2l={own.get('r2l')}, {whose} {theirs.get('r2l')}; they must be the same."
@@ -169,7 +163,7 @@ def check_teachers(
     else:
         problems += or_across(differences)
     for archive in archives:
-        problems += reading_order_problems(model, archive.config, lender=first) + teacher_head_problems(archive)
+        problems += reading_order_problems(model, archive.config, lender=first) + _head_problems(archive)
     if found := hugging_face_problems(distillation, archives):
         return problems + found, None
     if distillation.same_size_as_teacher:
@@ -220,15 +214,16 @@ def _tag_problems(
 
 def _tokenizer_option_problems(model: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each option of a tokenizer that is not used, because the teacher's tokenizer is."""
-    return [
-        f"model.{key}.{option}={value} has no effect, because the student has its teacher's tokenizer, with "
-        f"{option}={theirs.get(option)}; name a file in model.{key}.tokenizer_model."
-        for key in (f"{side}_tokenizer" for side in SIDES)
-        for own, theirs in [(model.get(key) or {}, teacher.get(key) or {})]
-        if not own.get("tokenizer_model")
-        for option in TOKENIZER_OPTIONS
-        if (value := own.get(option)) and value != theirs.get(option)
-    ]
+    problems = []
+    for key in (f"{side}_tokenizer" for side in SIDES if not own_tokenizer(model, side)):
+        own, theirs = model.get(key) or {}, teacher.get(key) or {}
+        problems += [
+            f"model.{key}.{option}={value} has no effect, because the student has its teacher's tokenizer, with "
+            f"{option}={theirs.get(option)}; name a file in model.{key}.tokenizer_model."
+            for option in TOKENIZER_OPTIONS
+            if (value := own.get(option)) and value != theirs.get(option)
+        ]
+    return problems
 
 
 def teacher_file_problems(paths: Sequence[str | Path]) -> list[str]:
@@ -264,11 +259,10 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
 
 def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive | None = None) -> Vocabulary | None:
     """Returns the vocabulary of a side, from the model's own file or the teacher. None if it cannot be read."""
-    if path := (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model"):
-        return (
-            None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(Path(path).expanduser())
-        )
-    return archived_vocabulary(teacher, side) if teacher else None
+    path = own_tokenizer(model, side)
+    if path is None:
+        return archived_vocabulary(teacher, side) if teacher else None
+    return None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(Path(path).expanduser())
 
 
 def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader: str) -> list[str]:
@@ -282,9 +276,8 @@ def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader:
     problems = []
     for side in SIDES:
         key = f"{side}_tokenizer"
-        own = model.get(key) or {}
         # A student without its own tokenizer file uses the teacher's tokenizer with all settings.
-        tokenizer = own if own.get("tokenizer_model") else teacher.config.get(key) or {}
+        tokenizer = (model if own_tokenizer(model, side) else teacher.config).get(key) or {}
         vocabulary = model_vocabulary(side, model, teacher)
         # NeMo 2 has no dropout for sentencepiece; another check refuses the student's.
         if (dropout := tokenizer.get("bpe_dropout")) and vocabulary and vocabulary.library == "yttm":
@@ -295,7 +288,7 @@ def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader:
     return problems
 
 
-def teacher_head_problems(teacher: NemoArchive) -> list[str]:
+def _head_problems(teacher: NemoArchive) -> list[str]:
     """Returns a sentence if a teacher's outputs are not log-probabilities, which all losses need."""
     if (teacher.config.get("head") or {}).get("log_softmax", True):
         return []
@@ -307,8 +300,15 @@ def _vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive, first: 
 
     A Hugging Face teacher finds the student's ids by their pieces. All others must have the same ids.
     """
-    differences = piece_differences if isinstance(archive, HuggingFaceFolder) else vocabulary_differences
-    return [problem for pair in _vocabulary_pairs(model, archive, first) for problem in differences(*pair)]
+    compared = piece_differences if isinstance(archive, HuggingFaceFolder) else vocabulary_differences
+    problems = []
+    for side in SIDES:
+        path, theirs = own_tokenizer(model, side), archived_vocabulary(archive, side)
+        if theirs is None or (path is None and archive is first):
+            continue
+        if ours := model_vocabulary(side, model, first):  # another check reports a file that cannot be read
+            problems += compared(f"model.{side}_tokenizer", ours, theirs)
+    return problems
 
 
 def hugging_face_problems(distillation: TranslationDistillation, teachers: Sequence[NemoArchive]) -> list[str]:
@@ -332,21 +332,3 @@ def hugging_face_problems(distillation: TranslationDistillation, teachers: Seque
         for key in OF_NEMO_ALONE
         if found and getattr(distillation, key)
     ]
-
-
-def _vocabulary_pairs(
-    model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive
-) -> Iterator[tuple[str, Vocabulary, Vocabulary]]:
-    """Yields key, student vocabulary and teacher vocabulary for each side with two different tokenizer files.
-
-    The student's tokenizer is the one in its config, otherwise the first teacher's.
-    """
-    for side in SIDES:
-        path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        theirs = archived_vocabulary(archive, side)
-        if path and tokenizer_file_problems("", path, adds_tokens=True):  # another check reports this
-            continue
-        if path and is_file(path) and theirs:
-            yield f"model.{side}_tokenizer", read_vocabulary(Path(path).expanduser()), theirs
-        elif not path and archive is not first and theirs and (ours := archived_vocabulary(first, side)):
-            yield f"model.{side}_tokenizer", ours, theirs

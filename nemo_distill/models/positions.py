@@ -4,36 +4,14 @@ Where positions are fixed (sines and cosines), NeMo computes further ones. Where
 trace in the middle of a training. Translation cuts sources at the last position in both cases.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
 from nemo_distill.nemo_files.model_kinds import SIDES, has_learned_positions, number_of_positions
-
-
-class TooLong(NamedTuple):
-    """The pairs of a data set that one side of a model is too short for."""
-
-    side: str
-    positions: int
-    pairs: int
-    longest: int
-
-    def said(self, where: str, whose: str) -> str:
-        """Returns a sentence without its end.
-
-        Args:
-            where: the key of the data section.
-            whose: the model, such as `the teacher's`.
-        """
-        text = "source" if self.side == "encoder" else "target"
-        return (
-            f"{where} has {self.pairs:,} pairs whose {text} is longer than the {self.positions} positions of {whose} "
-            f"{self.side} (max_sequence_length); the longest has {self.longest} tokens"
-        )
 
 
 def check_positions(
@@ -51,19 +29,27 @@ def check_positions(
     Raises:
         ConfigurationError: if there are pairs that are longer than its learned positions.
     """
-    found = [pairs for side in SIDES for pairs in _too_long(side, list(_in_memory(datasets)), config, tag)]
-    problems = [
-        f"{pairs.said(where, whose)}. Positions that were not learned cannot be read: set {where}.clean=true with a "
-        f"{where}.max_seq_length that fits, or take such pairs out."
-        for pairs in found
-        if has_learned_positions(config, pairs.side)
-    ]
+    in_memory, problems, warnings = list(_in_memory(datasets)), [], []
+    for side, text in zip(SIDES, ("source", "target")):
+        positions = number_of_positions(config, side)
+        lengths = _lengths_above(positions, side, in_memory, tag)
+        if not len(lengths):
+            continue
+        said = (
+            f"{where} has {len(lengths):,} pairs whose {text} is longer than the {positions} positions of {whose} "
+            f"{side} (max_sequence_length); the longest has {lengths.max()} tokens"
+        )
+        if has_learned_positions(config, side):
+            problems.append(
+                f"{said}. Positions that were not learned cannot be read: set {where}.clean=true with a "
+                f"{where}.max_seq_length that fits, or take such pairs out."
+            )
+        else:
+            warnings.append(f"Warning: {said}. They are read all the same, but a translation reads only so many.")
     if problems:
         raise ConfigurationError(problems)
-    for pairs in found:
-        console.warning(
-            f"Warning: {pairs.said(where, whose)}. They are read all the same, but a translation reads only so many."
-        )
+    for warning in warnings:
+        console.warning(warning)
 
 
 def check_width(config: Mapping[str, Any], **widths: int) -> None:
@@ -93,8 +79,8 @@ def _in_memory(datasets: Any) -> Iterator[Any]:
             yield dataset
 
 
-def _too_long(side: str, datasets: list[Any], config: Mapping[str, Any], tag: int) -> Iterator[TooLong]:
-    positions = number_of_positions(config, side)
+def _lengths_above(positions: int, side: str, datasets: Sequence[Any], tag: int) -> np.ndarray:
+    """Returns the number of tokens of each pair of which a side reads more than `positions`."""
     lengths = [np.zeros(0, int)]
     for dataset in datasets:
         # Without its last token, which the decoder does not read, or with the language tag, which the batches lack.
@@ -104,7 +90,5 @@ def _too_long(side: str, datasets: list[Any], config: Mapping[str, Any], tag: in
             own = "tgt" if own == "src" else "src"
         wide = [batch[own] for batch in dataset.batches.values() if batch[own].shape[1] + more > positions]
         lengths += [(ids != pad).sum(axis=1) + more for ids in wide]
-    long = np.concatenate(lengths)
-    long = long[long > positions]
-    if len(long):
-        yield TooLong(side, positions, len(long), int(long.max()))
+    found = np.concatenate(lengths)
+    return found[found > positions]

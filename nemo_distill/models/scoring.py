@@ -1,7 +1,7 @@
 """Scores given translations by forced decoding, for cross-entropy filters and to detect swapped files."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,9 @@ class PairScorer:
         self._count_cut([(src_mask, most[0]), (target_mask, most[1])])
         src_ids, src_mask = src_ids[:, : most[0]], src_mask[:, : most[0]]  # (B, S)
         target_ids, target_mask = target_ids[:, : most[1]], target_mask[:, : most[1]]  # (B, T + 1)
-        tgt_ids, tgt_mask, labels, mask = (
-            target_ids[:, :-1],
-            target_mask[:, :-1],
-            target_ids[:, 1:],
-            target_mask[:, 1:],
-        )
+        labels, mask = target_ids[:, 1:], target_mask[:, 1:]  # (B, T)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            log_probs = self.model(src_ids, src_mask, tgt_ids, tgt_mask)  # (B, T, V)
+            log_probs = self.model(src_ids, src_mask, target_ids[:, :-1], target_mask[:, :-1])  # (B, T, V)
         label_log_probs = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (B, T)
         return (label_log_probs * mask).sum(-1), mask.sum(-1)
 
@@ -121,38 +116,41 @@ class NeMoScorer(PairScorer):
         super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters, dtype)
 
 
-def warn_of_reversed_pairs(model: Any, trainer: Any, say: Callable[[str], None] = console.warning) -> None:
+def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:
     """Prints a warning for each data section whose source and target files seem to be swapped.
 
     Args:
         model: a `DistillationModelPT`. Nothing is checked if it runs no teacher.
         trainer: its trainer. Only the first process checks.
-        say: prints the warning.
     """
     teacher = getattr(model.teacher, "model", model.teacher)  # of a `RetokenizedTeacher`
     if not isinstance(teacher, MTEncDecModel | HuggingFaceTeacher) or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)
     for name in ("train_ds", "validation_ds", "test_ds"):
-        warn_of_reversed_section(f"model.{name}", teacher, config.get(name) or {}, say)
+        warn_of_reversed_section(f"model.{name}", teacher, config.get(name) or {})
 
 
-def warn_of_reversed_section(
-    where: str, teacher: Any, section: Mapping[str, Any], say: Callable[[str], None] = console.warning
-) -> None:
-    """Prints a warning if the source and target files of a data section seem to be swapped.
+def warn_of_reversed_section(where: str, teacher: Any, section: Mapping[str, Any]) -> None:
+    """Prints a warning if a teacher finds some pairs of a data section more likely with source and target swapped.
 
     Args:
         where: the key of the section, for the message.
         teacher: an `MTEncDecModel` or a `HuggingFaceTeacher`. Multilingual teachers are not checked.
         section: names the files in `src_file_name` and `tgt_file_name`.
-        say: prints the warning.
     """
-    if teacher.multilingual:
+    pairs = [] if teacher.multilingual else sampled_pairs(section)
+    if not pairs:
         return
-    if pairs := sampled_pairs(section):
-        for warning in reversed_pairs(where, teacher, pairs):
-            say(f"Warning: {warning}")
+    scorer = PairScorer(teacher)
+    sources, targets = zip(*pairs)
+    forward, backward = (-statistics.mean(scorer.score(*sides)) for sides in ((sources, targets), (targets, sources)))
+    if forward >= backward + MIN_DIFFERENCE:
+        console.warning(
+            f"Warning: {where} seems to have source and target swapped: on {len(pairs)} pairs, the teacher's mean "
+            f"negative log-likelihood per token is {forward:.2f} for the targets, but {backward:.2f} in the other "
+            "direction."
+        )
 
 
 def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -165,22 +163,3 @@ def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     step = max(1, len(lines) // SAMPLED_PAIRS)
     chosen = lines[::step][:SAMPLED_PAIRS]
     return [(source.decode("utf-8", "replace"), target.decode("utf-8", "replace")) for source, target in chosen]
-
-
-def reversed_pairs(where: str, teacher: Any, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Returns a sentence if the teacher finds the pairs more likely with source and target swapped.
-
-    Args:
-        where: the key of the data section, for the message.
-        teacher: an `MTEncDecModel` or a `HuggingFaceTeacher`.
-        pairs: pairs of source and target sentence.
-    """
-    scorer = PairScorer(teacher)
-    sources, targets = zip(*pairs)
-    forward, backward = (-statistics.mean(scorer.score(*sides)) for sides in ((sources, targets), (targets, sources)))
-    if forward < backward + MIN_DIFFERENCE:
-        return []
-    return [
-        f"{where} seems to have source and target swapped: on {len(pairs)} pairs, the teacher's mean negative "
-        f"log-likelihood per token is {forward:.2f} for the targets, but {backward:.2f} in the other direction."
-    ]

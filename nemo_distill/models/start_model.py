@@ -7,7 +7,7 @@ from typing import Any
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.models.initialization import EQUAL_WHOLE_STACK_KEYS, sharing_problem, stack_differences
 from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
-from nemo_distill.models.student_config import sizes_of
+from nemo_distill.models.student_config import own_tokenizer, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.nemo_files.tokenizer_files import vocabulary_differences
@@ -60,7 +60,7 @@ def _start_tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teac
     problems = []
     for side in SIDES:
         where = f"model.{side}_tokenizer"
-        path = (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
+        path = own_tokenizer(model, side)
         if not path and "distillation" not in model and model.get("preproc_out_dir"):
             problems.append(
                 f"{where}.tokenizer_model has no value, so model.preproc_out_dir would train a new tokenizer that "

@@ -30,7 +30,7 @@ def complete_student(model: DictConfig, folder: str | Path) -> None:
     if section is None:
         raise ConfigurationError(problems)
     archive = teacher_archive(teacher_archives(section)[0])
-    taken = [key for key in TOKENIZERS if not model[key].get("tokenizer_model")]
+    taken = [f"{side}_tokenizer" for side in SIDES if not own_tokenizer(model, side)]
     with open_dict(model):
         model.update(completed(model, archive, section.same_size_as_teacher))
         for tokenizer in (model[key] for key in taken):
@@ -50,8 +50,8 @@ def completed(model: Mapping[str, Any], teacher: NemoArchive, same_size: bool) -
         same_size: the value of `same_size_as_teacher`.
     """
     taken = missing_languages(teacher, model) | (sizes_of(teacher) if same_size else {})
-    for key in TOKENIZERS:
-        if not (model.get(key) or {}).get("tokenizer_model") and teacher.config.get(key):
+    for side, key in zip(SIDES, TOKENIZERS):
+        if not own_tokenizer(model, side) and teacher.config.get(key):
             taken[key] = OmegaConf.to_container(teacher.config[key])
     return taken
 
@@ -69,9 +69,14 @@ def missing_languages(teacher: NemoArchive, model: Mapping[str, Any]) -> dict[st
     }
 
 
+def own_tokenizer(model: Mapping[str, Any], side: str) -> Any:
+    """Returns the tokenizer file that a student's config names for a side; None if it takes its teacher's."""
+    return (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or None
+
+
 def student_tokenizers(model: Mapping[str, Any]) -> dict[str, str]:
     """Returns the SHA-256 of the tokenizer files that a student's config names, by side."""
-    paths = {side: (model.get(f"{side}_tokenizer") or {}).get("tokenizer_model") for side in SIDES}
+    paths = {side: own_tokenizer(model, side) for side in SIDES}
     return {side: sha256_of(user_path(path)) for side, path in paths.items() if path and is_file(path)}
 
 

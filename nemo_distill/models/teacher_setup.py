@@ -21,12 +21,7 @@ from nemo_distill.models.initialization import (
 from nemo_distill.models.language_tag import LanguageTag, added_tags, teacher_tag
 from nemo_distill.models.pairing import hugging_face_problems, or_across, pairing_problems, vocabulary_problems
 from nemo_distill.models.positions import check_positions
-from nemo_distill.models.retokenized_teacher import (
-    NemoPieceTeacher,
-    RetokenizedTeacher,
-    projected_by,
-    retokenizer,
-)
+from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, RetokenizedTeacher
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import has_learned_positions, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary, piece_differences
@@ -41,7 +36,7 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
     distillation_section = TranslationDistillation
     _shares_encoder = False  # True if the encoder is the teacher's, frozen
     _across_vocabularies = False  # True if a teacher may have other pieces
-    _tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
+    language_tag: LanguageTag | None = None  # of a teacher whose student reads no language tag
     _longest_target: int | None = None  # of the student's own translations, if a teacher has learned its positions
 
     # Of `MTEncDecModel`.
@@ -87,18 +82,15 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
         tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
         if isinstance(teacher, HuggingFaceTeacher):
             teacher.set_student(*tokenizers)
-            tag = None
         else:
-            tag = teacher._tag = teacher_tag(teacher, self.cfg)
+            teacher.language_tag = teacher_tag(teacher, self.cfg)
         if self._across_vocabularies:
-            words = tag.words if tag else teacher.decoder_vocab_size
-            reader = NemoPieceTeacher(teacher, projected_by(teacher))
-            return RetokenizedTeacher(teacher, retokenizer(reader, *tokenizers, words))
+            return RetokenizedTeacher(NemoPieceTeacher(teacher), *tokenizers)
         if has_learned_positions(teacher.cfg, "decoder"):
             positions = number_of_positions(teacher.cfg, "decoder")
             self._longest_target = min(positions, self._longest_target or positions)
         if (data := getattr(self, "_train_ds", None)) is not None:  # a student for testing has none
-            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", tag=bool(tag))
+            check_positions("model.train_ds", data, teacher.cfg, "the teacher's", bool(teacher.language_tag))
         return teacher
 
     def initialize_from_teacher(self, teacher: Any, distillation: TranslationDistillation) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
-"""How long a model is trained: counted in optimizer steps and real target tokens, and logged where no bar is shown."""
+"""How long a training is: counted in steps and real target tokens, timed, and logged where no bar is shown."""
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -109,3 +110,37 @@ class LoggedProgress(ProgressBar):
             if name != "v_num" and not name.endswith("timing in s"):  # the rate already shows the time
                 shown.append(f"{name} {float(value):.4g}")
         return ", ".join(shown)
+
+
+class Stopwatch(Callback):
+    """Times optimizer steps in parts of equal length, and ends the training after the last part.
+
+    `repeats` has the mean seconds of a step of each part, and `began` the time of the first measured step.
+
+    Args:
+        seconds: the time after which the training ends, from the first measured step.
+        first_steps: steps before, which are slower.
+        parts: number of parts. Each has at least one step.
+    """
+
+    def __init__(self, seconds: float, first_steps: int, parts: int):
+        self.seconds, self.first_steps, self.parts = seconds / parts, first_steps, parts
+        self.repeats: list[float] = []
+        self.began = self._part = 0.0
+        self._last = self._step = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step < self.first_steps or step == self._last:  # while gradients are accumulated, no step is done
+            return
+        self._last = step
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._step < 0:
+            self.began = self._part = now
+            self._step = step
+        elif now - self._part >= self.seconds:
+            self.repeats.append((now - self._part) / (step - self._step))
+            self._part, self._step = now, step
+            trainer.should_stop = len(self.repeats) == self.parts

@@ -3,7 +3,6 @@
 NeMo's own callback validates with averages but writes other weights to the `.nemo`, and Lightning 2.4 has none.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -81,15 +80,15 @@ class WeightAverage(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(pl_module)  # before training, Lightning tries a few batches of validation
-        self._show(pl_module)
+        self._show(pl_module, averages=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._ended:
-            self._hide(pl_module)
+            self._show(pl_module, averages=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._ended = True
-        self._show(pl_module)  # for the .nemo, which NeMo writes after this
+        self._show(pl_module, averages=True)  # for the .nemo, which NeMo writes after this
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_train_end(trainer, pl_module)  # which has not run if a resumed training has no steps left
@@ -103,21 +102,16 @@ class WeightAverage(Callback):
         # A checkpoint is read before the model moves to its device.
         self._others = [other.to(weight.device) for other, weight in zip(self._others, weights)]
 
-    def _show(self, pl_module: LightningModule) -> None:
-        if self._others and not self._shown:
-            self._swap(_weights(pl_module))
-
-    def _hide(self, pl_module: LightningModule) -> None:
-        if self._shown:
-            self._swap(_weights(pl_module))
-
-    def _swap(self, weights: Sequence[Tensor]) -> None:
+    def _show(self, pl_module: LightningModule, averages: bool) -> None:
+        """Exchanges the model's weights, unless it already has the averages, or the trained weights."""
+        if not self._others or self._shown == averages:
+            return
         with torch.no_grad():
-            for weight, other in zip(weights, self._others):
+            for weight, other in zip(_weights(pl_module), self._others):
                 kept = weight.clone()
                 weight.copy_(other)
                 other.copy_(kept)
-        self._shown = not self._shown
+        self._shown = averages
 
 
 def _trained(pl_module: LightningModule) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@ from omegaconf import OmegaConf
 
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_keys import check_trainer
 from nemo_distill.config.section import read_section
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
@@ -115,24 +114,5 @@ def test_missing_values_of_a_data_section_name_the_way_out():
     )
 
 
-def test_renamed_trainer_keys_are_told_with_their_new_name():
-    assert check_trainer({"gpus": 1, "devices": 1}) == ["trainer.gpus is called trainer.devices now."]
-
-
 def test_an_error_lists_every_problem():
     assert str(ConfigurationError(["a.", "b."])) == "2 problems in the configuration:\n  - a.\n  - b."
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "allowed"),
-    [
-        ("fused", "yes", "true or false"),
-        ("fused", 1, "true or false"),
-        ("fused", None, "true or false"),
-        ("teacher_precision", "float16", "null or one of bfloat16, float32"),
-    ],
-)
-def test_a_choice_outside_of_what_is_allowed_is_told(key, value, allowed):
-    problems = check_distillation({"student_train_loss_weight": 1.0, key: value}, ["log_probs"])
-    shown = "null" if value is None else value
-    assert problems == [f"distillation.{key}={shown}: must be {allowed}."]

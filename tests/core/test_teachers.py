@@ -49,16 +49,6 @@ def test_wrong_weights_are_told(two_teachers, weights):
         DistillationModelPT(cfg, model_class=Classifier)
 
 
-def test_one_teacher_twice_is_that_teacher(two_teachers):
-    single, double = config(two_teachers[0]), config("unused")
-    double.distillation.model_path = [two_teachers[0]] * 2
-    models = [DistillationModelPT(cfg, model_class=Classifier).eval() for cfg in (single, double)]
-    models[1].student.load_state_dict(models[0].student.state_dict())
-    batch = next(iter(models[0].train_dataloader()))
-    losses = [model.distillation_losses(batch)["primary"].item() for model in models]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
 def test_what_has_no_average_is_refused(two_teachers, monkeypatch):
     monkeypatch.setattr(Classifier, "distillation_tensors", ("log_probs", "hidden"))
     cfg = config("unused")

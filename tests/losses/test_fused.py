@@ -1,7 +1,5 @@
 """The fused losses are the plain ones, to the last digits of float64, and never hold the whole of the logits."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -19,11 +17,12 @@ from nemo_distill.losses import (
 )
 from nemo_distill.losses import fused as module
 from nemo_distill.losses import projection as projections
+from nemo_distill.losses.closed_forms import by_autograd, differentiate
 from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.reduction import masked_mean
-from nemo_distill.losses.top_k import TAILS, TopK, top_k_of
+from nemo_distill.losses.top_k import TopK, top_k_of
 
 BATCH, TIME, WIDTH, TEACHER_WIDTH, WORDS = 3, 7, 5, 8, 13
 LOSSES = {
@@ -124,40 +123,10 @@ def test_weighted_tokens_give_the_weighted_mean(temperature, cached, student, te
     assert not nothing.any() and not gradients(nothing.sum(), student)[0].any()
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_and_its_gradients_are_the_plain_ones(name, temperature, bias, generator, teacher, mask):
-    student, losses = projection(generator, WIDTH, bias=bias), [LOSSES[name]]
-    expected = plain_losses(student, teacher, mask, losses, temperature)
-    found = fused_losses(student, teacher, mask, losses, [0.7], temperature)
-    assert_close(found, expected)
-    assert_close(gradients(0.7 * found[0], student), gradients(0.7 * expected[0], student))
-
-
 def test_without_a_mask_every_position_counts(student, teacher):
     losses = [LOSSES["kl"]]
     expected = plain_losses(student, teacher, None, losses)
     found = fused_losses(student, teacher, None, losses, [1.0])
-    assert_close(found, expected)
-    assert_close(gradients(found, student), gradients(expected, student))
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_several_losses_and_the_labels_share_a_pass(temperature, smoothing, student, teacher, mask, labels):
-    losses = [LOSSES["kl"], LOSSES["reverse_kl"], LOSSES["top_one_ranking"]]
-    weights, labels = [0.5, 2.0, 1.0, 0.25], SmoothedLabels(labels.ids, smoothing)
-    expected = plain_losses(student, teacher, mask, losses, temperature, labels)
-    found = fused_losses(student, teacher, mask, losses, weights, temperature, labels)
-    assert_close(found, expected)
-    sums = [sum(weight * value for weight, value in zip(weights, values)) for values in (found, expected)]
-    assert_close(gradients(3 * sums[0], student), gradients(3 * sums[1], student))
-
-
-def test_labels_alone_need_no_teacher(student, mask, labels):
-    expected = plain_losses(student, None, mask, [], labels=labels)
-    found = fused_losses(student, None, mask, [], [1.0], 2.0, labels)
     assert_close(found, expected)
     assert_close(gradients(found, student), gradients(expected, student))
 
@@ -208,12 +177,6 @@ def test_gradients_accumulate_over_batches_and_repeated_backward_passes(student,
     assert_close([tensor.grad for tensor in inputs_of(student)], gradients(total, student))
 
 
-def test_a_batch_of_padding_alone_is_zero_with_gradients_of_zero(student, teacher, mask, labels):
-    values = fused_losses(student, teacher, torch.zeros_like(mask), [LOSSES["kl"]], [1.0, 1.0], 2.0, labels)
-    assert torch.equal(values, torch.zeros(2, dtype=torch.float64))
-    assert not any(gradient.any() for gradient in gradients(values.sum(), student))
-
-
 def test_what_stands_at_padding_does_not_matter(student, teacher, mask):
     expected = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
     for model in (student, teacher):
@@ -228,13 +191,6 @@ def test_a_second_derivative_is_refused(student, teacher, mask):
     value = fused_losses(student, teacher, mask, [LOSSES["kl"]], [1.0])
     with pytest.raises(RuntimeError, match="create_graph=True.*distillation.fused=false"):
         torch.autograd.grad(value, student.weight, create_graph=True)
-
-
-def test_a_second_backward_pass_gives_the_gradients_again(student, teacher, mask):
-    value = fused_losses(student, teacher, mask, [LOSSES["kl"]], [0.7]).sum()
-    first, second = (gradients_of(value, student) for _ in range(2))
-    assert_close(first, second)
-    assert all(one.data_ptr() != two.data_ptr() for one, two in zip(first, second))
 
 
 def test_without_gradients_there_are_the_same_values(student, teacher, mask):
@@ -302,8 +258,8 @@ def sizes_of_tokens(gradient, mask):
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
-@pytest.mark.parametrize("weight", [1e-8, 1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("temperature", [0.5, 10.0])
+@pytest.mark.parametrize("weight", [1e-8, 1.0, 1e6])
 def test_gradients_in_half_precision_are_as_exact_with_any_weight(weight, temperature, precision, mask):
     (student, exact_student), (teacher, exact_teacher) = (
         in_half_and_double(width) for width in (WIDTH, TEACHER_WIDTH)
@@ -357,38 +313,22 @@ def test_a_compiled_function_around_it_gives_the_same(student, teacher, mask, fr
     assert_close(found, expected)
 
 
-def cut_down(teacher, tail, k=4):
-    kept = top_k_of(teacher.tempered_log_probs(), k, tail)
-    return replace(kept, log_probs=kept.log_probs.double(), rest=kept.rest.double())
-
-
-@pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("name", ["kl", "cross_entropy", "top_one_ranking"])
-def test_a_teacher_of_few_words_gives_the_losses_of_its_whole_distribution(
-    name, temperature, tail, student, teacher, mask, labels
-):
-    cut, losses = cut_down(teacher, tail), [LOSSES[name], LOSSES["unscaled"]]
-    weights = torch.tensor([0.5, 1.0, 0.25]).double()
-    expected = plain_losses(student, cut, mask, losses, temperature, labels)
-    found = fused_losses(student, cut, mask, losses, weights.tolist(), temperature, labels)
-    assert_close(found, expected)
-    assert_close(gradients(found @ weights, student), gradients(expected @ weights, student))
-
-
-@pytest.mark.parametrize("name", ["reverse_kl", "jensen_shannon"])
-def test_a_loss_that_needs_every_word_gets_a_uniform_tail(name, student, teacher, mask):
-    cut = cut_down(teacher, "uniform")
-    expected = plain_losses(student, cut, mask, [LOSSES[name]])
-    found = fused_losses(student, cut, mask, [LOSSES[name]], [1.0])
-    assert_close(found, expected)
-    assert_close(gradients(found, student), gradients(expected, student))
-
-
 def test_kl_makes_no_whole_distribution_of_a_teacher_of_few_words(student, teacher, mask, monkeypatch):
-    cut = cut_down(teacher, "renormalize")
+    cut = top_k_of(teacher.tempered_log_probs(), 4)
     monkeypatch.setattr(TopK, "tempered_log_probs", None)
     fused_losses(student, cut, mask, [LOSSES["kl"], LOSSES["cross_entropy"]], [1.0, 1.0])
+
+
+class Squared(KLDivergenceLoss):
+    def per_token(self, student_log_probs, teacher_log_probs):
+        return super().per_token(student_log_probs, teacher_log_probs).square()
+
+
+def test_a_subclass_has_its_own_gradient(student, teacher):
+    log_probs = [model.tempered_log_probs().detach().flatten(0, 1) for model in (student, teacher)]
+    found, expected = differentiate(Squared(), *log_probs), by_autograd(Squared(), *log_probs)
+    assert all(torch.equal(*pair) for pair in zip(found, expected))
+    assert not torch.allclose(found[1], differentiate(KLDivergenceLoss(), *log_probs)[1])
 
 
 class Learned(KLDivergenceLoss):

@@ -211,16 +211,6 @@ def test_fused_losses_of_a_few_of_the_teachers_words_are_the_plain_ones(objectiv
     assert_fused_is_plain(student, kept, mask, losses, weights, temperature, labels, chunks)
 
 
-@by_name
-@given(batch=batches(), temperature=temperatures, tail=st.sampled_from(TAILS))
-def test_to_keep_all_of_the_teachers_words_is_to_keep_the_teacher(name, batch, temperature, tail):
-    student, teacher, mask = (tensor if tensor.dtype == torch.bool else tensor.float() for tensor in batch)
-    kept = top_k_of(teacher.log_softmax(-1), teacher.shape[-1], tail).tempered_log_probs(temperature)
-    loss, ours = WORD_LEVEL[name](), (student / temperature).log_softmax(-1)
-    expected = loss(ours, (teacher / temperature).log_softmax(-1), mask, temperature)
-    assert loss(ours, kept, mask, temperature).item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
-
-
 @given(st.sampled_from(LAYER_MAPS), st.integers(1, 30), st.integers(0, 30))
 def test_a_rule_pairs_layers_in_order_each_with_one_of_its_own(rule, num_student, more):
     num_teacher = num_student + more

@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
 from tests.conftest import SCRIPTS
 
 TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
@@ -28,14 +29,38 @@ def job(corpus, teacher_path):
     return compose_job
 
 
-def three_steps(config, folder):
-    """Returns a seeded distillation of a `model` section, and a trainer of three steps without validation."""
+def quiet_trainer(folder, **options):
+    return pl.Trainer(**{
+        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "default_root_dir": folder, "max_steps": 2, "num_sanity_val_steps": 0, **options,
+    })  # fmt: skip
+
+
+def distillation_of(config, folder, **options):
+    """Returns a seeded distillation of a `model` section. The options are of its trainer."""
     pl.seed_everything(0)
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=3,
-        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=folder,
-    )  # fmt: skip
-    return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
+    return DistillationModelPT(config, quiet_trainer(folder, **options), model_class=DistillableMTEncDecModel)
+
+
+def three_steps(config, folder):
+    """Returns a seeded distillation, and its trainer of three steps without validation."""
+    model = distillation_of(config, folder, max_steps=3, limit_val_batches=0)
+    return model, model.trainer
+
+
+def distill(config, folder, **options):
+    """Returns a distillation after its training, and its trainer."""
+    model = distillation_of(config, folder, **options)
+    model.trainer.fit(model)
+    return model, model.trainer
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What is printed as a warning."""
+    found = []
+    monkeypatch.setattr(console, "warning", found.append)
+    return found
 
 
 def problems(check, cfg):

@@ -4,16 +4,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import DistillableMTEncDecModel
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.models.cached_teacher import TranslationTeacher
 from nemo_distill.models.scoring import PairScorer
+from nemo_distill.models.translation_teacher import TranslationTeacher
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.another_device import another_device
 from tests.conftest import SCRIPTS, tiny_config
+from tests.models.conftest import distillation_of
 from tests.models.test_cached_teacher import make_cache
-from tests.models.test_mt_enc_dec_model import quiet_trainer
 
 LINES = ["der Hund sieht", "rot Haus", "ein Mann sieht Haus und Hund"]
 METHODS = (
@@ -33,7 +33,7 @@ def batch(corpus, tokenizer, teacher_path):
 def loss_and_gradients(config, folder, batch, device=None):
     """Returns the loss of a batch, and the norms of its gradients by the weights' names."""
     torch.manual_seed(0)
-    model = DistillationModelPT(config, quiet_trainer(folder), model_class=DistillableMTEncDecModel).eval()
+    model = distillation_of(config, folder).eval()
     model.log = lambda *args, **kwargs: None
     model.student.log_through(model)
     if device:

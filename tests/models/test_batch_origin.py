@@ -4,13 +4,13 @@ import tarfile
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.commands.training import plain_errors, run_job, training_run
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.restore import restore_for_inference
-from tests.conftest import SCRIPTS, tiny_config
+from tests.conftest import tiny_config
+from tests.models.conftest import TINY
 
 LAST = -1
 
@@ -44,19 +44,13 @@ def test_lines_that_the_tokenizer_reads_otherwise_are_found_and_tarred_data_is_n
 
 
 @pytest.fixture
-def spoilt_job(corpus, teacher_path, tmp_path):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose(
-            "aayn_base_distill",
-            [
-                f"model.distillation.model_path={teacher_path}", "model.distillation.student_train_loss_weight=0.5",
-                f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
-                "~model.validation_ds", "~model.test_ds", "model.encoder.hidden_size=16", "trainer.accelerator=cpu",
-                "model.decoder.hidden_size=16", "model.encoder.num_layers=1", "model.decoder.num_layers=1",
-                "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "+trainer.max_steps=5",
-                "+trainer.enable_progress_bar=false", f"+exp_manager.explicit_log_dir={tmp_path}/run",
-            ],
-        )  # fmt: skip
+def spoilt_job(job, tmp_path):
+    return job(
+        *TINY, "~model.validation_ds", "model.distillation.student_train_loss_weight=0.5",
+        "model.train_ds.num_workers=0", "model.train_ds.tokens_in_batch=100", "trainer.accelerator=cpu",
+        "+trainer.max_steps=5", "+trainer.enable_progress_bar=false",
+        f"+exp_manager.explicit_log_dir={tmp_path}/run",
+    )  # fmt: skip
 
 
 def test_a_distillation_stops_at_a_loss_that_is_not_finite_and_leaves_no_model(spoilt_job, tmp_path):

@@ -2,15 +2,14 @@ import json
 import shutil
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.training_check import check_distillation_job
-from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
 from nemo_distill.teacher_cache.settings import PAIR_SELECTION_DEFAULTS, data_fingerprints
-from tests.conftest import SCRIPTS, train_sentencepiece
+from tests.conftest import train_sentencepiece
 from tests.examples.bad_files import MODEL, write_nemo
+from tests.models.conftest import problems
 
 
 @pytest.fixture
@@ -35,28 +34,10 @@ def cache(corpus, teacher_path, tmp_path):
 
 
 @pytest.fixture
-def job(corpus, cache):
+def job(job, cache):
     """Composes a distillation from a cache as the command line would."""
-
-    def compose_job(*overrides):
-        files = [
-            f"model.{section}.{key}_file_name={corpus}/{part}.{language}"
-            for section, part in (("train_ds", "train"), ("validation_ds", "val"))
-            for key, language in (("src", "de"), ("tgt", "en"))
-        ]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            return compose(
-                "aayn_base_distill",
-                [*files, "~model.test_ds", f"model.distillation.teacher_cache={cache}", *overrides],
-            )
-
-    return compose_job
-
-
-def problems(cfg):
-    with pytest.raises(ConfigurationError) as error:
-        check_distillation_job(cfg)
-    return error.value.problems
+    from_cache = ["model.distillation.model_path=null", f"model.distillation.teacher_cache={cache}"]
+    return lambda *overrides: job(*from_cache, *overrides)
 
 
 def test_a_training_from_a_cache_needs_no_teacher(job):
@@ -64,7 +45,7 @@ def test_a_training_from_a_cache_needs_no_teacher(job):
 
 
 def test_without_a_cache_a_teacher_is_asked_for(job):
-    (problem,) = problems(job("model.distillation.teacher_cache=null"))
+    (problem,) = problems(check_distillation_job, job("model.distillation.teacher_cache=null"))
     assert problem.startswith("model.distillation.model_path has no value")
 
 
@@ -89,7 +70,7 @@ def test_the_teacher_that_the_cache_is_of_may_be_named_too(job, teacher_path):
 def test_a_mistake_is_told_in_one_sentence(job, corpus, tokenizer, tmp_path, overrides, sentence):
     other = train_sentencepiece(tmp_path / "other", corpus / "both.txt", vocab_size=50)
     overrides = [override.format(corpus=corpus, tokenizer=tokenizer, other=other) for override in overrides]
-    found = problems(job(*overrides))
+    found = problems(check_distillation_job, job(*overrides))
     assert len(found) == 1 and sentence in found[0], found
 
 
@@ -97,13 +78,13 @@ def test_dropout_of_the_cached_teachers_tokenizer_is_refused(job, cache, yttm_to
     tokenizer = {"library": "yttm", "tokenizer_model": "nemo:tokenizer.model", "bpe_dropout": 0.1}
     config = MODEL | {f"{side}_tokenizer": tokenizer for side in ("encoder", "decoder")}
     write_nemo(cache / "teacher.nemo", config, yttm_tokenizer.read_bytes())
-    found = problems(job())
+    found = problems(check_distillation_job, job())
     assert sum("has bpe_dropout=0.1, so the ids of a sentence vary" in problem for problem in found) == 2
 
 
 def test_data_that_the_cache_was_not_made_of_is_named(job, corpus):
     data = (f"model.train_ds.src_file_name={corpus}/val.de", f"model.train_ds.tgt_file_name={corpus}/val.en")
-    found = problems(job(*data))
+    found = problems(check_distillation_job, job(*data))
     assert len(found) == 2
     for language, problem in zip(("de", "en"), found):
         assert problem.startswith(f"model.train_ds: '{corpus}/val.{language}' is not a file that")
@@ -112,13 +93,14 @@ def test_data_that_the_cache_was_not_made_of_is_named(job, corpus):
 def test_another_teacher_than_the_caches_is_named(job, tmp_path, teacher_path):
     other = tmp_path / "other.nemo"
     other.write_bytes(teacher_path.read_bytes() + b"\0" * 512)
-    (problem,) = problems(job(f"model.distillation.model_path={other}"))
+    (problem,) = problems(check_distillation_job, job(f"model.distillation.model_path={other}"))
     assert "other.nemo' with SHA-256" in problem and "was made with 'teacher.nemo'" in problem
 
 
 def test_all_mistakes_are_told_at_once(job):
     found = problems(
-        job("model.distillation.teacher_cache_tail=flat", "model.distillation.temperature=-1", "+trainer.gpus=1")
+        check_distillation_job,
+        job("model.distillation.teacher_cache_tail=flat", "model.distillation.temperature=-1", "+trainer.gpus=1"),
     )
     assert len(found) == 3
 
@@ -133,7 +115,7 @@ def test_of_a_mix_every_corpus_must_be_in_the_cache(job, corpus):
         [mix[0], f"{mix[1]}={corpus}/{name}.de", f"{mix[2]}={corpus}/{name}.en"] for name in ("train", "test")
     )
     check_distillation_job(job(*known))
-    found = problems(job(*unknown))
+    found = problems(check_distillation_job, job(*unknown))
     assert len(found) == 2 and all(
         "is not a file that model.distillation.teacher_cache was made from" in p for p in found
     )

@@ -8,8 +8,7 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from torch._dynamo.utils import counters
 
-from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from tests.models.test_mt_enc_dec_model import distill, quiet_trainer
+from tests.models.conftest import distill, distillation_of
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +23,7 @@ def fresh_compiler():
 def losses_and_gradients(config, folder, backend):
     """Of two steps, of which the second looks inside the models and the first does not."""
     config.distillation.compile = backend
-    pl.seed_everything(0)
-    model = DistillationModelPT(config, quiet_trainer(folder), model_class=DistillableMTEncDecModel).eval()
+    model = distillation_of(config, folder).eval()
     for step, batch in zip((0, 1), itertools.islice(model.train_dataloader(), 2)):
         model.zero_grad()
         losses = model.distillation_losses(batch, step)

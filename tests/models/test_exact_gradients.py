@@ -15,6 +15,7 @@ from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.trainer.finite import FiniteTraining
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
+from tests.models.conftest import distill
 
 TRAIN = """
 import sys
@@ -89,52 +90,10 @@ class Gradients(pl.Callback):
             self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
-    pl.seed_everything(0)
-    gradients = Gradients()
-    options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        accumulate_grad_batches=3,
-        default_root_dir=tmp_path,
-        callbacks=[gradients],
-        **options,
-    )
-    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
-    fresh = copy.deepcopy(model.student.state_dict())
-    trainer.fit(model)
-
-    model.student.load_state_dict(fresh)
-    model.zero_grad()
-    model.log = lambda *args, **kwargs: None
-    batches = list(itertools.islice(model.train_dataloader(), 3))
-    tokens = [int((batch[-1] != 3).sum()) for batch in batches]
-    assert len(set(tokens)) > 1
-    for batch, count in zip(batches, tokens):
-        losses = model.distillation_losses(batch)
-        objective = losses["primary"] + losses["cosine"] + 0.5 * losses["student"]
-        (objective * count / sum(tokens)).backward()
-    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert set(gradients.found) == set(expected)
-    assert all(torch.allclose(gradients.found[name], value, atol=1e-6) for name, value in expected.items())
-
-
 def first_gradients(config, folder, *callbacks, **options):
-    pl.seed_everything(0)
     gradients = Gradients()
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "limit_val_batches": 0}
-    callbacks = [gradients, *callbacks]
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=2, default_root_dir=folder, callbacks=callbacks, **quiet, **options
-    )
-    trainer.fit(DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel))
+    _, trainer = distill(config, folder, limit_val_batches=0, callbacks=[gradients, *callbacks], **options)
     return gradients.found, trainer
-
-
-def test_gradients_are_clipped_after_they_have_been_weighted(config, tmp_path):
-    found, _ = first_gradients(config, tmp_path, gradient_clip_val=0.01)
-    assert torch.cat([value.flatten() for value in found.values()]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_bf16_mixed_gives_nearly_the_same_gradients(config, tmp_path):

@@ -1,11 +1,10 @@
 """Models of Hugging Face as teachers, beside `transformers` itself."""
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import DistillationRegistry, Role
@@ -18,9 +17,8 @@ from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import tiny_config
 from tests.hugging_face_folders import FAMILIES, write_folder
-from tests.models.conftest import problems
+from tests.models.conftest import distillation_of, problems
 from tests.models.test_cached_teacher import WORD_LEVEL, caching_config, make_cache
-from tests.models.test_mt_enc_dec_model import quiet_trainer
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn"), "m2m_100": ("de", "en"), "mbart": ("de_DE", "en_XX")}
 CODES["mbart_50"] = CODES["mbart"]
@@ -130,8 +128,7 @@ def distill(distillation_config, tmp_path):
         config.distillation.update({"model_path": teachers, "distill_encoder": False, **distillation})
         config.distillation.loss = losses
         complete_student(config, tmp_path)
-        pl.seed_everything(0)
-        return DistillationModelPT(config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+        return distillation_of(config, tmp_path)
 
     return build
 
@@ -227,7 +224,7 @@ def test_a_student_with_its_own_file_of_the_same_pieces_learns_the_same(
     distillation_config.shared_embeddings = False
     distillation_config.distillation.update({"model_path": str(marian), "distill_encoder": False})
     distillation_config.distillation.loss = {"kl": WORD_LEVEL["kl"]}
-    own = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    own = distillation_of(distillation_config, tmp_path)
     pieces = same.student.vocabularies()["decoder"].pieces
     places = {piece: index for index, piece in enumerate(own.student.vocabularies()["decoder"].pieces)}
     columns = [places[piece] for piece in pieces]

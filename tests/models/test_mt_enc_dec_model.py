@@ -9,7 +9,7 @@ import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import OmegaConf
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training import run_job, start_from_nemo
 from nemo_distill.core.registry import DistillationRegistry, Role, consumed_tensors
 from nemo_distill.evaluation.systems import System
@@ -18,6 +18,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import tiny_config, train_sentencepiece
+from tests.models.conftest import distill, distillation_of, quiet_trainer
 
 RESTORE_WITHOUT_US = """
 import sys
@@ -27,27 +28,6 @@ model = MTEncDecModel.restore_from(sys.argv[1]).eval()
 lines = ["der Hund sieht", "rot Haus"]
 print("TRANSLATIONS", [model.translate([line])[0] for line in lines], type(model).__name__)
 """
-
-
-def quiet_trainer(folder, **options):
-    options = {"max_steps": 2, "num_sanity_val_steps": 0} | options
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
-
-
-def distill(config, folder, **options):
-    pl.seed_everything(0)
-    trainer = quiet_trainer(folder, **options)
-    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
-    trainer.fit(model)
-    return model, trainer
 
 
 def test_a_distilled_student_is_a_model_that_plain_nemo_restores(distillation_config, tmp_path):
@@ -83,8 +63,7 @@ def test_outside_distillation_it_is_nemos_model(teacher_path):
 @pytest.fixture
 def model(distillation_config, tmp_path):
     """Teacher and student of the same size, with every loss of the study on."""
-    pl.seed_everything(0)
-    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    distilled = distillation_of(distillation_config, tmp_path)
     distilled.log = lambda *args, **kwargs: None
     return distilled.eval()
 
@@ -139,7 +118,7 @@ def test_masks_come_from_the_labels_and_not_from_the_decoders_inputs(model, batc
 
 def test_what_no_loss_reads_is_not_registered(distillation_config, tmp_path):
     distillation_config.distillation.cosine_loss_weight = 0
-    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    distilled = distillation_of(distillation_config, tmp_path)
     assert registry_of(distilled).wanted == {(role, "log_probs") for role in Role}
 
 
@@ -147,7 +126,7 @@ def test_only_the_student_registers_what_no_loss_takes_of_the_teacher(distillati
     """The selective loss takes the student's negative log-likelihood alone."""
     target = "nemo_distill.losses.SelectiveDistillationLoss"
     distillation_config.distillation.loss.primary._target_ = target
-    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    distilled = distillation_of(distillation_config, tmp_path)
     registry = registry_of(distilled)
     for role, translator in ((Role.TEACHER, distilled.teacher), (Role.STUDENT, distilled.student)):
         with translator.distillation_pass(role, registry):
@@ -163,7 +142,7 @@ def test_another_vocabulary_than_the_teachers_is_refused_without_the_script_too(
     for side in ("encoder", "decoder"):
         distillation_config[f"{side}_tokenizer"].tokenizer_model = str(other)
     with pytest.raises(ConfigurationError, match="the teacher's"):
-        DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+        distillation_of(distillation_config, tmp_path)
 
 
 def test_a_student_records_how_it_was_made(distillation_config, teacher_path, tmp_path):
@@ -177,7 +156,7 @@ def test_a_student_records_how_it_was_made(distillation_config, teacher_path, tm
 
 def test_noise_is_in_the_students_source_alone(distillation_config, batch, tmp_path, monkeypatch):
     distillation_config.distillation.noise = {"mask": 0.5}
-    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    model = distillation_of(distillation_config, tmp_path)
     read = {}
     for role, one in (("teacher", model.teacher), ("student", model.student)):
         encoder = one.encoder
@@ -235,7 +214,7 @@ def layered(distillation_config, teacher_path, tmp_path):
         for name in names
     }
     distillation_config.distillation.distill_encoder = False
-    distilled = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    distilled = distillation_of(distillation_config, tmp_path)
     distilled.log = lambda *args, **kwargs: None
     return distilled.eval()
 
@@ -283,7 +262,7 @@ def test_a_student_that_is_its_teacher_has_no_loss_inside(layered, batch):
 
 
 def test_a_student_starts_from_a_model_of_its_own(distillation_config, teacher_path, tmp_path):
-    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    model = distillation_of(distillation_config, tmp_path)
     start_from_nemo(OmegaConf.create({"init_from_nemo_model": str(teacher_path)}), model.student)
     assert all(
         torch.equal(value, model.teacher.state_dict()[name]) for name, value in model.student.state_dict().items()
@@ -299,7 +278,7 @@ def test_a_student_records_what_selected_its_labels_and_those_of_the_model_that_
     write_json(tmp_path / "pseudo.json", {"selected_by": ["chrF"], "files": [fingerprint(target)]})
     distillation_config.train_ds.tgt_file_name = str(target)
     cfg = OmegaConf.create({"model": distillation_config})
-    model = DistillationModelPT(distillation_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    model = distillation_of(distillation_config, tmp_path)
     trainer = SimpleNamespace(fit=lambda model: None, interrupted=False, checkpoint_callback=None)
     run_job(cfg, trainer, model)
     model.student.save_to(str(tmp_path / "first.nemo"))

@@ -2,14 +2,13 @@
 
 from types import SimpleNamespace
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import OmegaConf
 from sacrebleu import corpus_bleu
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import Role
@@ -19,6 +18,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.models.student_config import complete_student
 from tests.conftest import tiny_config, write_corpus
 from tests.decoding.conftest import peaked
+from tests.models.conftest import distillation_of
 from tests.models.test_cached_teacher import caching_config
 
 LEGACY = {f"{side}_tokenizer": {"sentencepiece_legacy": True} for side in ("encoder", "decoder")}
@@ -81,12 +81,8 @@ def distillation(distillation_config, corpora, tmp_path):
         config.distillation.update({"model_path": str(teacher), "distill_encoder": False, "temperature": 1.0, **more})
         config.distillation.loss = losses
         complete_student(config, tmp_path)
-        pl.seed_everything(0)
-        trainer = pl.Trainer(
-            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=2,
-            enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, val_check_interval=1.0,
-        )  # fmt: skip
-        return DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel), trainer
+        model = distillation_of(config, tmp_path)
+        return model, model.trainer
 
     return build
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.config.section import read_section
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.decoding.search import Found, SpecialIds
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS, TranslationDistillation
 from nemo_distill.models.on_policy import OnPolicy, target_tensors
-from tests.models.test_mt_enc_dec_model import quiet_trainer
+from tests.models.conftest import distill, distillation_of
 
 PAD, BOS, EOS = 3, 1, 2
 TARGET = "nemo_distill.losses."
@@ -107,8 +107,7 @@ def config(distillation_config):
 
 
 def build(config, folder, **options):
-    pl.seed_everything(0)
-    model = DistillationModelPT(config, quiet_trainer(folder, **options), model_class=DistillableMTEncDecModel)
+    model = distillation_of(config, folder, **options)
     model.student.log_through(SimpleNamespace(log=lambda *args, **kwargs: None))
     return model.train()
 
@@ -192,11 +191,8 @@ def gradients_of(config, folder, **options):
         def on_before_zero_grad(self, trainer, model, optimizer):
             self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
-    pl.seed_everything(0)
     gradients = Gradients()
-    trainer = quiet_trainer(folder, limit_val_batches=0, callbacks=[gradients], **options)
-    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
-    trainer.fit(model)
+    model, trainer = distill(config, folder, limit_val_batches=0, callbacks=[gradients], **options)
     return gradients.found, model, trainer
 
 
@@ -226,10 +222,7 @@ def test_translations_that_are_all_empty_move_nothing_and_are_counted(config, tm
             self.before, self.sentences = copy.deepcopy(model.student.state_dict()), batch[0].shape[1]
 
     silent = Silent()
-    pl.seed_everything(0)
-    trainer = quiet_trainer(tmp_path, limit_val_batches=0, callbacks=[silent])
-    model = DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel)
-    trainer.fit(model)
+    model, trainer = distill(config, tmp_path, limit_val_batches=0, callbacks=[silent])
     assert trainer.global_step == 2
     assert all(torch.equal(value, silent.before[name]) for name, value in model.student.state_dict().items())
     logged = trainer.callback_metrics
@@ -250,9 +243,7 @@ def test_all_batches_of_an_optimizer_step_are_alike(config, tmp_path):
         def on_train_batch_end(self, trainer, model, *args):
             steps.setdefault(self.step, []).append(set(model.step_losses) == {"primary", "cosine"})
 
-    pl.seed_everything(0)
-    trainer = quiet_trainer(tmp_path, max_steps=8, accumulate_grad_batches=3, limit_val_batches=0, callbacks=[Seen()])
-    trainer.fit(DistillationModelPT(config, trainer, model_class=DistillableMTEncDecModel))
+    distill(config, tmp_path, max_steps=8, accumulate_grad_batches=3, limit_val_batches=0, callbacks=[Seen()])
     section = OnPolicy(share=0.5)
     assert steps == {step: [section.is_drawn(step)] * len(steps[step]) for step in range(8)}
     assert {len(batches) for batches in steps.values()} >= {3}

@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 import torch
 
-from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
+from nemo_distill import ConfigurationError
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.commands.training_data import preprocess_data
 from nemo_distill.config.errors import DataError
@@ -16,9 +16,8 @@ from nemo_distill.models.pair_weights import PairWeights
 from nemo_distill.text.training_mix import mix_training_data
 from tests.conftest import write_corpus
 from tests.examples.bad_files import MODEL, write_nemo
-from tests.models.conftest import problems
+from tests.models.conftest import distillation_of, problems
 from tests.models.test_cached_teacher import make_cache
-from tests.models.test_mt_enc_dec_model import quiet_trainer
 
 PREFIX = "nemo_distill.losses."
 LOSSES = {
@@ -56,7 +55,7 @@ def mixed(distillation_config, weighted, corpus, tmp_path):
 
 def build(config, folder):
     torch.manual_seed(0)
-    model = DistillationModelPT(config, quiet_trainer(folder), model_class=DistillableMTEncDecModel)
+    model = distillation_of(config, folder)
     return model.eval()
 
 

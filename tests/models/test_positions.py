@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
 from nemo_distill.config.errors import DataError
-from nemo_distill.console import console
+from nemo_distill.models.translation_teacher import TranslationTeacher
 from tests.conftest import tiny_config
 from tests.models.test_cached_teacher import caching_config
 
@@ -23,14 +23,6 @@ def long_corpus(tmp_path_factory):
         for end, side in (("de", 0), ("en", 1)):
             (folder / f"{name}.{end}").write_text("".join(f"{pair[side].strip()}\n" for pair in pairs))
     return folder
-
-
-@pytest.fixture
-def told(monkeypatch):
-    """The warnings."""
-    warnings = []
-    monkeypatch.setattr(console, "warning", warnings.append)
-    return warnings
 
 
 def config(tokenizer, folder, learned, positions=12, **sections):
@@ -50,16 +42,16 @@ def test_learned_positions_refuse_longer_pairs_with_their_numbers(tokenizer, lon
     assert sum(len(batch["src"]) for batch in model._train_ds.batches.values()) == 10
 
 
-def test_fixed_positions_read_longer_pairs_and_say_so(tokenizer, long_corpus, told):
+def test_fixed_positions_read_longer_pairs_and_say_so(tokenizer, long_corpus, warnings):
     model = DistillableMTEncDecModel(config(tokenizer, long_corpus, learned=False))
     assert sum(len(batch["src"]) for batch in model._train_ds.batches.values()) == 15
-    assert len(told) == 4 and all("max_sequence_length" in warning for warning in told)
-    assert {warning.split()[1] for warning in told} == {"model.train_ds", "model.validation_ds"}
+    assert len(warnings) == 4 and all("max_sequence_length" in warning for warning in warnings)
+    assert {warning.split()[1] for warning in warnings} == {"model.train_ds", "model.validation_ds"}
 
 
-def test_enough_positions_say_nothing(tokenizer, corpus, told):
+def test_enough_positions_say_nothing(tokenizer, corpus, warnings):
     DistillableMTEncDecModel(config(tokenizer, corpus, learned=True, positions=64))
-    assert not told
+    assert not warnings
 
 
 def test_a_batch_of_data_that_is_read_later_is_refused_by_its_length(tokenizer):
@@ -68,6 +60,15 @@ def test_a_batch_of_data_that_is_read_later_is_refused_by_its_length(tokenizer):
     for src, tgt, side in ((ids, ids[:, :3], "encoder"), (ids[:, :3], ids, "decoder")):
         with pytest.raises(DataError, match=f"13 tokens.*{side}.*12 positions"):
             model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))
+
+
+def test_a_cache_of_such_data_is_refused_too(short_teacher, corpus, tokenizer):
+    data = tiny_config(tokenizer, corpus).train_ds
+    data.update({"clean": True, "max_seq_length": 10})
+    teacher = TranslationTeacher(short_teacher, data, "cpu", "float32", {})
+    ids = torch.ones((1, 13), dtype=torch.long)
+    with pytest.raises(DataError, match="13 tokens.*encoder.*12 positions"):
+        teacher.log_probs([ids, torch.ones_like(ids), ids[:, :3], torch.ones_like(ids[:, :3]), ids[:, :3]])
 
 
 @pytest.fixture(scope="module")

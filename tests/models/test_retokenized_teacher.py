@@ -8,13 +8,7 @@ from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
-from nemo_distill.models.retokenized_teacher import (
-    NemoPieceTeacher,
-    RetokenizedTeacher,
-    pieces_of,
-    projected_by,
-    retokenizer,
-)
+from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, RetokenizedTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
 from tests.models.conftest import TINY, problems, three_steps
@@ -51,14 +45,6 @@ def distill(distillation_config, small, tmp_path):
     return build
 
 
-def retokenized(model, student):
-    """The teacher, reading for the student."""
-    tokenizers = student.encoder_tokenizer, student.decoder_tokenizer
-    return RetokenizedTeacher(
-        model, retokenizer(NemoPieceTeacher(model, projected_by(model)), *tokenizers, model.decoder_vocab_size)
-    )
-
-
 def losses_and_gradient(model, batch):
     values = model.distillation_losses(batch)
     model.zero_grad()
@@ -74,7 +60,8 @@ def test_with_the_same_tokenizer_it_is_the_ordinary_distillation(distill, tokeni
     for batch in model.train_dataloader():
         expected, gradient = losses_and_gradient(model, batch)
         teacher = model.teachers.models[0]
-        model.teachers.models = [retokenized(teacher, model.student)]
+        tokenizers = model.student.encoder_tokenizer, model.student.decoder_tokenizer
+        model.teachers.models = [RetokenizedTeacher(NemoPieceTeacher(teacher), *tokenizers)]
         found, other = losses_and_gradient(model, batch)
         model.teachers.models = [teacher]
         assert set(found) == set(expected) == {*WORD_LEVEL, "student"}
@@ -244,7 +231,7 @@ def test_a_teacher_with_language_tags_reads_the_tag_in_front_of_its_own_pieces(
     distillation_config.update({"src_language": "de", "tgt_language": "fr"})
     model, _ = distill({"kl": WORD_LEVEL["kl"]}, model_path=str(tmp_path / "tagged.nemo"))
     teacher = model.teacher.model
-    assert teacher._tag.index == teacher.multilingual_lang_to_id["fr"]
+    assert teacher.language_tag.index == teacher.multilingual_lang_to_id["fr"]
     registry = registered(model, next(iter(model.train_dataloader())))
     log_probs = registry.get(Role.TEACHER, "log_probs")
     assert log_probs.shape[-1] == 40 and registry.pairs.any()

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from nemo_distill.console import console
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
 from tests.conftest import WORDS
 from tests.examples.bad_files import MODEL, write_nemo
@@ -42,17 +41,15 @@ def test_scores_do_not_depend_on_the_pairs_beside_them(scorer):
     scorer.batch_characters = 20_000
 
 
-def test_lines_longer_than_the_model_reads_are_scored_by_their_beginning_and_counted(scorer, monkeypatch):
-    told = []
-    monkeypatch.setattr(console, "warning", told.append)
+def test_lines_longer_than_the_model_reads_are_scored_by_their_beginning_and_counted(scorer, warnings):
     words = list(WORDS) * 40
     long = " ".join(words), " ".join(WORDS[word] for word in words)
     scorer.score(SOURCES, TARGETS)
-    assert (scorer.cut, told) == (0, [])
+    assert (scorer.cut, warnings) == (0, [])
     for _ in range(2):
         assert scorer.score([SOURCES[0], long[0]], [TARGETS[0], long[1]])[1] < 0
     assert scorer.cut == 2
-    (warning,) = told
+    (warning,) = warnings
     assert "64 source or 64 target positions" in warning
 
 

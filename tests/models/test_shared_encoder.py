@@ -8,7 +8,7 @@ from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.section import read_section
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.models.initialization import shared_encoder_problems
-from tests.models.test_mt_enc_dec_model import distill, quiet_trainer
+from tests.models.conftest import distill, distillation_of
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_encoder_stays_the_teachers_and_the_decoder_learns(sharing_config, t
 
 
 def test_the_encoder_runs_once_a_step_and_without_dropout(sharing_config, tmp_path):
-    model = DistillationModelPT(sharing_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel).train()
+    model = distillation_of(sharing_config, tmp_path).train()
     runs = []
     for translator in (model.student, model.teacher):
         translator.encoder.encoder.register_forward_hook(lambda *_, who=translator: runs.append(who))
@@ -52,7 +52,7 @@ def test_the_encoder_runs_once_a_step_and_without_dropout(sharing_config, tmp_pa
 def test_where_the_teacher_does_not_run_the_encoder_has_no_dropout_either(sharing_config, tmp_path):
     sharing_config.distillation.distillation_loss_weight = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 1}
     sharing_config.distillation.student_train_loss_weight = 1
-    model = DistillationModelPT(sharing_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel)
+    model = distillation_of(sharing_config, tmp_path)
     modes = []
     model.student.encoder.register_forward_hook(lambda encoder, *_: modes.append(encoder.training))
     model.distillation_losses(next(iter(model.train_dataloader())), step=1)
@@ -66,7 +66,7 @@ def test_a_teacher_that_only_lends_its_encoder_is_not_kept(sharing_config):
 
 
 def test_the_losses_are_those_of_an_encoder_of_its_own_with_the_same_weights(sharing_config, tmp_path):
-    model = DistillationModelPT(sharing_config, quiet_trainer(tmp_path), model_class=DistillableMTEncDecModel).eval()
+    model = distillation_of(sharing_config, tmp_path).eval()
     batch = next(iter(model.train_dataloader()))
     shared = model.distillation_losses(batch)
     model.student._shares_encoder = False

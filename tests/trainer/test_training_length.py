@@ -1,6 +1,7 @@
-"""Where there is no terminal, a training says a line a minute."""
+"""Tokens are counted once, steps are timed, and where there is no terminal, a training says a line a minute."""
 
 import itertools
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from nemo_distill.commands.training import build_trainer
 from nemo_distill.console import console
-from nemo_distill.trainer.training_length import LoggedProgress, TrainingLength
+from nemo_distill.trainer import training_length
+from nemo_distill.trainer.training_length import LoggedProgress, Stopwatch, TrainingLength
 
 LABELS = [[1, 2, 0], [3, 0, 0], [4, 5, 6], [7, 8, 0], [0, 0, 0]]  # 0 is padding
 
@@ -189,3 +191,33 @@ def test_a_terminal_keeps_the_bar_and_who_wants_none_gets_no_lines(monkeypatch, 
     trainer = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": wanted}
     bar = build_trainer(OmegaConf.create({"trainer": trainer, "model": {}})).progress_bar_callback
     assert isinstance(bar, LoggedProgress) is lines and (bar is not None) is wanted
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Runs batches of given seconds, two for each optimizer step, and returns the stopwatch and the last step."""
+
+    def train(batches, **options):
+        clock, trainer = SimpleNamespace(now=0.0), SimpleNamespace(global_step=0, should_stop=False)
+        monkeypatch.setattr(training_length.time, "perf_counter", lambda: clock.now)
+        watch, model = Stopwatch(**options), SimpleNamespace(device=SimpleNamespace(type="cpu"))
+        for batch, taken in enumerate(batches, start=1):
+            clock.now += taken
+            trainer.global_step = batch // 2
+            watch.on_train_batch_end(trainer, model, None, None, batch)
+            if trainer.should_stop:
+                break
+        return watch, trainer.global_step
+
+    return train
+
+
+def test_the_first_steps_are_left_out_and_each_part_has_its_mean(timed):
+    watch, last = timed([50.0] * 4 + [1.0] * 8 + [2.0] * 8, seconds=20.0, first_steps=2, parts=2)
+    assert watch.began == 200.0
+    assert watch.repeats == pytest.approx([2 * 12 / 10, 4.0]) and last == 10
+
+
+def test_a_part_has_at_least_one_step(timed):
+    watch, last = timed([30.0] * 20, seconds=1.0, first_steps=1, parts=3)
+    assert watch.repeats == [60.0] * 3 and last == 4
