@@ -24,11 +24,10 @@ from nemo_distill.evaluation.likeness import (
     of_one_size,
     training_difference,
 )
-from nemo_distill.metrics.contrasts import CONFIDENCE, Scores, seed_margin
+from nemo_distill.metrics.contrasts import TAILS, Scores, seed_margin
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 
 ALMOST_VERTICAL = 1.57  # radians
-TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles
 
 
 @dataclass(frozen=True)

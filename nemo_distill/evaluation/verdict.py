@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, VerdictRecord
-from nemo_distill.evaluation.gains import TAILS, interval
+from nemo_distill.evaluation.gains import interval
 from nemo_distill.evaluation.likeness import (
     MARK,
     Systems,
@@ -21,6 +21,7 @@ from nemo_distill.evaluation.likeness import (
     selected_labels,
     teachers,
 )
+from nemo_distill.metrics.contrasts import TAILS
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 
 ABOUT_EQUAL = 0.9  # of the best speed or size

@@ -7,12 +7,13 @@ The interval is by a parametric bootstrap: normal noise, whose scale is drawn as
 covers the noise of the points, not that the law may fail beyond them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_distill.metrics.contrasts import CONFIDENCE
+from nemo_distill.metrics.contrasts import TAILS
 from nemo_distill.metrics.paired_tests import SEED
 
 FITTED = 3  # numbers: a, b and c
@@ -52,6 +53,8 @@ def growth_problem(points: Sequence[tuple[float, float]]) -> str | None:
     Args:
         points: amounts and scores.
     """
+    if not all(math.isfinite(score) for _, score in points):
+        return "some scores are not finite numbers"
     amounts = sorted({amount for amount, _ in points if amount > 0})
     if len(amounts) < LEAST_POINTS:
         return f"{len(amounts)} amounts were measured; a curve needs {LEAST_POINTS}"
@@ -100,8 +103,7 @@ def growth(points: Sequence[tuple[float, float]], factor: float) -> Growth:
     generator = np.random.default_rng(SEED)
     scale = np.sqrt(((scores - fitted) ** 2).sum() / generator.chisquare(len(scores) - FITTED, (RESAMPLES, 1)))
     _, _, gains = _fit(relative, fitted + scale * generator.standard_normal((RESAMPLES, len(scores))), factor)
-    outside = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(gains, [outside, 100 - outside])
+    low, high = np.percentile(gains, TAILS)
     return Growth(float(amounts.max()), float(now), float(gain), float(low), float(high))
 
 
