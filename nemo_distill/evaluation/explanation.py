@@ -28,9 +28,9 @@ import numpy as np
 
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.training_view import TrainingView, target_words
-from nemo_distill.failures.rates import wilson
+from nemo_distill.failures.profile import wilson
 from nemo_distill.failures.segment import units
-from nemo_distill.metrics.contrasts import CONFIDENCE, seed_margin
+from nemo_distill.metrics.contrasts import TAILS, seed_margin
 from nemo_distill.metrics.paired_tests import SEED, resampled_scores
 from nemo_distill.metrics.scores import bleu, build_metric
 from nemo_distill.metrics.significance import RESAMPLES, scored_by, sentence_statistics
@@ -111,8 +111,7 @@ def resampled(statistics: np.ndarray, score: Callable[[np.ndarray], float], seed
 
 def estimate(scores: np.ndarray) -> dict[str, float]:
     """Returns the `value` of scores (1 + R,), and `low` and `high`, percentiles of the resamples."""
-    outside = 50 * (1 - CONFIDENCE)
-    low, high = np.nanpercentile(scores[1:], [outside, 100 - outside])
+    low, high = np.nanpercentile(scores[1:], TAILS)
     return {"value": float(scores[0]), "low": float(low), "high": float(high)}
 
 
@@ -201,7 +200,7 @@ class Explanation:
         """Returns sets of sentences (N,); in each place, the gap is expected to be larger in the second group."""
         nearness = np.array([self.view.nearness(source) for source in self.sources])
         lengths = np.array([len(units(source)) for source in self.sources])
-        rare = np.array([any(self._count(word) < self.rare for word in target_words(one)) for one in self.references])
+        rare = np.array([any(count < self.rare for _, count in words) for words in self._reference_words])
         far, long = nearness < np.median(nearness), lengths > np.quantile(lengths, 2 / 3)
         if not far.any():  # more than half of the sentences are equally far
             far = nearness == nearness.min()
@@ -226,28 +225,25 @@ class Explanation:
         part = self.scores.gap(self.explained) - next(iter(gaps.values()))
         return found | {"gaps": {name: estimate(gap) for name, gap in gaps.items()}, "part": estimate(part)}
 
-    @property
-    def references(self) -> Sequence[str]:
-        """The references of the test set."""
-        return self.test.references
-
-    def _count(self, word: str) -> int:
-        return self.view.counts.get(word, 0)
+    @cached_property
+    def _reference_words(self) -> list[list[tuple[str, int]]]:
+        """The words of each reference, each with its number in the training targets."""
+        return [[(word, self.view.counts.get(word, 0)) for word in target_words(one)] for one in self.test.references]
 
     def _recall(self) -> Iterator[dict[str, Any]]:
         """Yields which share of the references' words each system says, by their number in the training targets."""
         for low, high in [(0, 1), (1, self.rare), (self.rare, 10 * self.rare), (10 * self.rare, None)]:
             wanted = [
-                Counter(word for word in target_words(one) if low <= self._count(word) < (high or math.inf))
-                for one in self.references
+                Counter(word for word, count in words if low <= count < (high or math.inf))
+                for words in self._reference_words
             ]
-            if not (words := sum(counts.total() for counts in wanted)):
+            if not (total := sum(counts.total() for counts in wanted)):
                 continue
             shares = {name: self._share(wanted, name) for name in (self.explained, TEACHER)}
             yield {
                 "from": low,
                 "below": high,
-                "words": words,
+                "words": total,
                 **{name: float(share[0]) for name, share in shares.items()},
                 "difference": estimate(shares[self.explained] - shares[TEACHER]),
             }
