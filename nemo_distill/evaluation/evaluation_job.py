@@ -125,15 +125,10 @@ class EvaluationJob:
         """What the gap that is closed and the verdict are measured by: the first metric of the tests."""
         return (self.significance.metrics or self.settings.metrics)[0]
 
-    @property
-    def exports(self) -> Path:
-        """The folder of the exports."""
-        return self.folder / "exports"
-
     @cached_property
     def _exported(self) -> tuple[list[System], list[str]]:
         """The systems with their exports, and a sentence for each model that is not exported."""
-        return with_exports(self.systems, self.search, self.settings.export, self.exports)
+        return with_exports(self.systems, self.search, self.settings.export, self.folder / "exports")
 
     @property
     def all_systems(self) -> list[System]:
@@ -171,7 +166,7 @@ class EvaluationJob:
         for note in notes:
             console.info(note)
         if self.settings.export is not None:
-            make_exports(systems, self.settings.export, self.exports)
+            make_exports(systems, self.settings.export)
         for one in self.sets:
             self.texts.write_set(one)
         for system in systems:
@@ -327,7 +322,7 @@ class EvaluationJob:
     ) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
         baselines = self.settings.significance.baselines or [self.systems[0].name]
-        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines, self.search)
+        pairs = compared_pairs(self.all_systems, baselines, self.search)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}

@@ -30,12 +30,12 @@ from nemo_distill.evaluation.explanation import (
 from nemo_distill.evaluation.explanation_tables import EXPLANATION_NAME, explanation_as_markdown
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.systems import OF_NEMO, System
-from nemo_distill.evaluation.training_view import TrainingView, read_training
+from nemo_distill.evaluation.training_view import read_training
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS
 from nemo_distill.metrics.learning_curve import MORE_STEPS, growth, growth_problem, steps_points
-from nemo_distill.metrics.scores import corpus_score
+from nemo_distill.metrics.scores import Score, corpus_score
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -126,7 +126,7 @@ class ExplainJob:
         view = read_training(
             self.training, sources, references, self.settings.sample, self.folder / "training_text.json"
         )
-        sample = self._sample_set(view)
+        sample = self.texts.new_set(SAMPLE, view.sources, view.labels, self.test.language)
         exports, notes = self._exports()
         wide = replace(self.student, name=WIDE, beam_size=self.settings.wide_beam_size)
         for system in (self.teacher, self.student):
@@ -178,15 +178,6 @@ class ExplainJob:
 
         return dict(Work(self.folder / EXPLANATION_NAME, settings).kept(make))
 
-    def _sample_set(self, view: TrainingView) -> EvaluationSet:
-        source, labels = (self.folder / f"{SAMPLE}.{end}" for end in ("src", "ref"))
-        for path, lines in ((source, view.sources), (labels, view.labels)):
-            with whole_file(path) as stream:
-                stream.writelines(f"{line}\n".encode() for line in lines)
-        found = EvaluationSet(SAMPLE, source, labels, self.test.language)
-        self.texts.write_set(found)
-        return found
-
     def _exports(self) -> tuple[list[System], list[str]]:
         """Returns the student's exports, made if they are not there, and a sentence if there is none."""
         if self.settings.export is None:
@@ -198,13 +189,13 @@ class ExplainJob:
             if ExportRecord.read(folder).shortlist is None:
                 return [replace(served, name=EXPORT)], []
         systems, notes = with_exports([self.student], self.settings.search, quantization, self.folder / "exports")
-        make_exports(systems, quantization, self.folder / "exports")
+        make_exports(systems, quantization)
         return [*(replace(one, name=EXPORT) for one in systems[1:]), *([served] if served else [])], notes
 
     def _lines(self, one: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
         return {system.name: self.texts.read(one, f"{system.name}.txt") for system in systems}
 
-    def _score(self, name: str) -> Any:
+    def _score(self, name: str) -> Score:
         lines, references = (self.texts.read(self.test, end) for end in (f"{name}.txt", "ref"))
         more = self.texts.more_references(self.test)
         return corpus_score(self.settings.metric, lines, references, self.test.language, more)
