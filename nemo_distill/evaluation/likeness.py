@@ -132,16 +132,16 @@ def mean_of(systems: Systems, group: str, key: str) -> float | None:
     return statistics.mean(known) if known else None
 
 
-def factor(systems: Systems, group: str, other: str, key: str) -> float | None:
-    """Returns how many times smaller or faster a group is than another one; None if that was not measured.
+def factor(systems: Systems, group: str, other: str | None, key: str) -> float | None:
+    """Returns how many times smaller or faster a group is than another one; None if that is not known.
 
     Args:
         systems: all systems.
         group: a group.
-        other: the group that it is compared with.
+        other: the group that it is compared with; None if there is none.
         key: `bytes` or `sentences_per_second`.
     """
-    mine, theirs = (mean_of(systems, one, key) for one in (group, other))
+    mine, theirs = (one and mean_of(systems, one, key) for one in (group, other))
     if not mine or not theirs:
         return None
     return theirs / mine if key == "bytes" else mine / theirs

@@ -1,6 +1,6 @@
 """Reads the results of an evaluation from its folder: `evaluation.json`, `failures.json` and the scored texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from nemo_distill.evaluation.evaluation_record import (
     read_evaluation,
     read_failures,
 )
-from nemo_distill.evaluation.likeness import groups_of, mean_of, members
+from nemo_distill.evaluation.likeness import group_of, groups_of, mean_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
 
@@ -24,20 +24,12 @@ class Evaluation:
 
     Args:
         folder: the folder with `evaluation.json` and `texts/`.
-        systems: size, speed and group of each system, by name. Sizes are compared with the first one.
-        test_sets: for each test set by name, its `scores` by system and metric, and `comparisons` of systems.
-        made_with: date and device.
-        verdict: which system to ship; None in records of earlier versions.
-        notes: what was not exported, and why.
+        record: the content of `evaluation.json`.
         failures: for each test set, its failures by kind and system, and comparisons; empty if none were counted.
     """
 
     folder: Path
-    systems: Mapping[str, Mapping[str, Any]]
-    test_sets: Mapping[str, Mapping[str, Any]]
-    made_with: Mapping[str, Any] = field(default_factory=dict)
-    verdict: Mapping[str, Any] | None = None
-    notes: Sequence[str] = ()
+    record: Mapping[str, Any]
     failures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -53,20 +45,17 @@ class Evaluation:
                 f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; create it with "
                 "'nemo-distill evaluate'"
             )
-        made_with, notes = record.get("made_with") or {}, record.get("notes") or ()
-        failures = _failures(folder, record)
-        return cls(folder, record["systems"], record["test_sets"], made_with, record.get("verdict"), notes, failures)
+        return cls(folder, record, _failures(folder, record))
 
     @property
-    def record(self) -> dict[str, Any]:
-        """The content of `evaluation.json`, for the functions of `evaluation/`."""
-        return {
-            "systems": self.systems,
-            "test_sets": self.test_sets,
-            "made_with": self.made_with,
-            "verdict": self.verdict,
-            "notes": self.notes,
-        }
+    def systems(self) -> Mapping[str, Mapping[str, Any]]:
+        """Size, speed and group of each system, by name. Sizes are compared with the first one."""
+        return self.record["systems"]
+
+    @property
+    def test_sets(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each test set by name, its `scores` by system and metric, and `comparisons` of systems."""
+        return self.record["test_sets"]
 
     @property
     def teacher(self) -> str:
@@ -76,7 +65,8 @@ class Evaluation:
     @property
     def shipped(self) -> str | None:
         """The first system of the group that the verdict says to ship; None without a verdict."""
-        return self.groups[self.verdict["ship"]][0] if self.verdict else None
+        verdict = self.record.get("verdict")
+        return self.groups[verdict["ship"]][0] if verdict else None
 
     @property
     def metrics(self) -> list[str]:
@@ -98,8 +88,7 @@ class Evaluation:
     def default_baseline(self) -> str:
         """The group that the systems were compared with; the first group if there were no comparisons."""
         compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
-        name = next(compared, self.teacher)
-        return next((group for group, names in self.groups.items() if name in (group, *names)), name)
+        return group_of(self.systems, next(compared, self.teacher))
 
     def score(self, system: str, test_set: str, metric: str) -> float | None:
         """Returns a corpus score; None if the system has no score in that metric."""

@@ -17,7 +17,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_seconds,
 )
 from nemo_distill.evaluation.findings import digits_of
-from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, marked, trained_otherwise
+from nemo_distill.evaluation.likeness import factor, kind_in_words, like_teacher, marked, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.failure_table import significant
 from nemo_distill.failures.kinds import TITLES
@@ -100,15 +100,14 @@ def speed_table(evaluation: Evaluation) -> Table:
     rows = []
     for group, names in evaluation.groups.items():
         unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else "–"
-        against = compared_with(systems, group)
-        alike = against.group if against and against.alike else None
+        teacher = like_teacher(systems, group)
         size = evaluation.measured(group, "bytes")
         rows.append(
             [
                 Cell(group),
                 Cell(kind_in_words(systems, group)),
                 _number(size and size / MEGABYTE, unknown),
-                *(_factor(factor(systems, group, alike, key) if alike else None) for key in factors),
+                *(_factor(factor(systems, group, teacher, key)) for key in factors),
                 *(_number(evaluation.measured(group, key), unknown) for key in speeds),
             ]
         )

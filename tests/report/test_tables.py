@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,10 @@ from tests.report.fakes import write_evaluation
 @pytest.fixture
 def evaluation(evaluation_folder):
     return Evaluation.read(evaluation_folder)
+
+
+def changed(evaluation, **parts):
+    return replace(evaluation, record={**evaluation.record, **parts})
 
 
 def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
@@ -32,7 +37,7 @@ def test_seeds_are_averaged_and_compared_with_the_baseline(evaluation):
 def test_one_seed_that_does_not_differ_or_differs_the_other_way_takes_the_star_away(evaluation, change):
     record = json.loads(json.dumps(evaluation.test_sets))
     record["flickr"]["comparisons"][1] |= change
-    table = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline")
+    table = quality_table(changed(evaluation, test_sets=record), "BLEU", "baseline")
     assert table.rows[2][1].text == "34.50 ± 2.12"
 
 
@@ -40,7 +45,7 @@ def test_a_change_is_that_of_the_seeds_that_the_baseline_has_too(evaluation):
     systems = json.loads(json.dumps(evaluation.systems))
     for name, seed in (("baseline", 1), ("student_seed0", 0), ("student_seed1", 1)):
         systems[name]["seed"] = seed
-    table = quality_table(Evaluation(evaluation.folder, systems, evaluation.test_sets), "BLEU", "baseline")
+    table = quality_table(changed(evaluation, systems=systems), "BLEU", "baseline")
     assert [row[1].note for row in table.rows] == ["+33.3 %", "", "+20.0 %"]  # 36 over 30
     assert table.rows[2][1].text == "34.50 ± 2.12*"
 
@@ -50,14 +55,14 @@ def test_a_baselines_own_seeds_get_no_star(evaluation):
     record["flickr"]["comparisons"] = [
         one | {"baseline": "student_seed0"} for one in record["flickr"]["comparisons"][1:]
     ]
-    table = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "student")
+    table = quality_table(changed(evaluation, test_sets=record), "BLEU", "student")
     assert [row[1].text for row in table.rows] == ["40.00", "30.00", "34.50 ± 2.12"]
 
 
 def test_the_baseline_is_what_systems_were_compared_with_or_the_first(evaluation):
     assert evaluation.default_baseline == "baseline"
     alone = {"flickr": {**evaluation.test_sets["flickr"], "comparisons": []}}
-    assert Evaluation(evaluation.folder, evaluation.systems, alone).default_baseline == "teacher"
+    assert changed(evaluation, test_sets=alone).default_baseline == "teacher"
 
 
 def test_speeds_are_shown_where_they_were_measured(evaluation):
@@ -67,7 +72,7 @@ def test_speeds_are_shown_where_they_were_measured(evaluation):
     assert table.rows[2][5].text == "57.5"  # the mean of two seeds
     unmeasured = {name: {**system, "speed": None} for name, system in evaluation.systems.items()}
     unmeasured["baseline"] |= {"engine": "text", "bytes": None}
-    table = speed_table(Evaluation(evaluation.folder, unmeasured, evaluation.test_sets))
+    table = speed_table(changed(evaluation, systems=unmeasured))
     assert table.columns == ("system", "runs in", "MB", "smaller")
     assert [cell.text for cell in table.rows[1]] == ["baseline", "only text", "not measured", "–"]
 
@@ -76,14 +81,14 @@ def test_a_row_names_the_models_of_its_size_that_were_trained_otherwise(evaluati
     systems = json.loads(json.dumps(evaluation.systems))
     for name, steps in (("baseline", 10), ("student_seed0", 20), ("student_seed1", 20)):
         systems[name]["training"] = {"steps": steps, "seconds": 90.0}
-    changed = Evaluation(evaluation.folder, systems, evaluation.test_sets)
-    table = quality_table(changed, "BLEU", "baseline")
+    unlike = changed(evaluation, systems=systems)
+    table = quality_table(unlike, "BLEU", "baseline")
     assert table.columns[-1] == "trained unlike" and [row[-1].text for row in table.rows] == [
         "",
         "student",
         "baseline",
     ]
-    costs = costs_table(changed)
+    costs = costs_table(unlike)
     assert costs.columns == ["system", "steps", "training, h:mm:ss"]
     assert [cell.text for cell in costs.rows[1]] == ["baseline", "10", "0:01:30"]
     assert costs_table(evaluation) is None
@@ -92,7 +97,7 @@ def test_a_row_names_the_models_of_its_size_that_were_trained_otherwise(evaluati
 def test_a_gap_that_is_not_given_says_why(evaluation):
     record = json.loads(json.dumps(evaluation.test_sets))
     record["flickr"]["gaps"]["student"] |= {"closed": None, "reason": "no baseline"}
-    cell = quality_table(Evaluation(evaluation.folder, evaluation.systems, record), "BLEU", "baseline").rows[2][2]
+    cell = quality_table(changed(evaluation, test_sets=record), "BLEU", "baseline").rows[2][2]
     assert (cell.text, cell.title) == ("not given", "no baseline")
 
 
