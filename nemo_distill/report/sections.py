@@ -14,16 +14,16 @@ from nemo_distill.failures.failure_table import NOTES, failure_findings
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.growth import NOTE as GROWTH
-from nemo_distill.report.growth import growth_table
 from nemo_distill.report.plots import Plot, front_plot, line_plot
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep, find_sweeps
 from nemo_distill.report.tables import (
+    GROWTH,
     Cell,
     Table,
     costs_table,
     failure_rates,
+    growth_table,
     quality_table,
     runs_table,
     speed_table,
