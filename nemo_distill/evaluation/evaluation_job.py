@@ -292,10 +292,10 @@ class EvaluationJob:
             found[metric] = self._kept_scores(metric, one, texts, self._scored_as(one), score)
         if settings.comet.checkpoint:
             found["COMET"] = self._kept_scores("COMET", one, texts, settings.comet.made_by(), by_comet)
-        for metric, scorer in settings.scorers.items():
+        for name, scorer in settings.scorers.items():
             made_by = asdict(scorer) | {"files": command_fingerprints(scorer.command)}
-            found[metric] = self._kept_scores(metric, one, texts, made_by, partial(by_command, metric))
-        return {name: {metric: of_systems[name] for metric, of_systems in found.items()} for name in texts}
+            found[name] = self._kept_scores(name, one, texts, made_by, partial(by_command, name))
+        return {system: {metric: scores[system] for metric, scores in found.items()} for system in texts}
 
     def _kept_scores(
         self,

@@ -22,7 +22,6 @@ from nemo_distill.evaluation.explanation import (
     TEACHER,
     WIDE,
     Explanation,
-    Forced,
     Translated,
     forced_record,
     seeds_record,
@@ -223,11 +222,14 @@ class ExplainJob:
         found = {STUDENT: of_student}
         if can_score(self.teacher):
             found[TEACHER] = self._scored(self.teacher, both)
-        places = [{name: scores[place] for name, scores in found.items()} for place in range(2)]
-        return forced_record(Forced(own, teachers, *places), self.student.searched(self.settings.search))
+        losses = {
+            place: {name: scores[index] for name, scores in found.items()}
+            for index, place in enumerate(("labels", "test"))
+        }
+        return forced_record(own, teachers, losses, self.student.searched(self.settings.search))
 
     def _scored(self, system: System, asked: Sequence[tuple[EvaluationSet, str]]) -> list[np.ndarray]:
-        """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `Forced`."""
+        """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `forced_record`."""
         names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked]
         settings = {
             "model": system_settings(system),

@@ -58,23 +58,6 @@ class Translated:
     more: Sequence[Sequence[str]] = ()
 
 
-@dataclass(frozen=True)
-class Forced:
-    """The scores that models give to fixed translations: log-probability and number of tokens (N, 2).
-
-    Args:
-        own: the student's scores of its own translations.
-        teachers: the student's scores of the teacher's translations.
-        labels: each system's scores of the training sample's labels.
-        test: each system's scores of the test's references, or of the teacher's translations if the labels are such.
-    """
-
-    own: np.ndarray
-    teachers: np.ndarray
-    labels: Mapping[str, np.ndarray]
-    test: Mapping[str, np.ndarray]
-
-
 class Scores:
     """The scores of systems on the same resamples of the sentences.
 
@@ -256,30 +239,45 @@ class Explanation:
         )
 
 
-def forced_record(forced: Forced, settings: SearchSettings) -> dict[str, Any]:
+def forced_record(
+    own: np.ndarray,
+    teachers: np.ndarray,
+    losses: Mapping[str, Mapping[str, np.ndarray]],
+    settings: SearchSettings,
+) -> dict[str, Any]:
     """Returns how often the search missed a better translation, and the losses, in nats per token.
 
     A search error is certain if the student itself finds the teacher's translation more probable than its own, by the
     score that the search ranks by (Stahlberg & Byrne 2019, who search for such translations exactly).
 
+    All arrays are scores that models give to fixed translations: log-probability and number of tokens (N, 2).
+
     Args:
-        forced: the scores.
+        own: the student's scores of its own translations.
+        teachers: the student's scores of the teacher's translations.
+        losses: each system's scores of the training sample's `labels`; and of the `test`'s references, or of the
+            teacher's translations if the labels are such.
         settings: how the student searched.
     """
-    own, teachers = (scores[:, 0] / settings.penalty(scores[:, 1]) for scores in (forced.own, forced.teachers))
-    missed = teachers > own + SAME
-    losses = {}
-    for place, seed in (("labels", SEED + 1), ("test", SEED)):
-        found = {
-            name: resampled(scores * [-1, 1], lambda sums: sums[0] / sums[1], seed)
-            for name, scores in getattr(forced, place).items()
-        }
-        losses[place] = {name: estimate(loss) for name, loss in found.items()}
-        if TEACHER in found:
-            losses[place]["difference"] = estimate(found[STUDENT] - found[TEACHER])
+    mine, theirs = (scores[:, 0] / settings.penalty(scores[:, 1]) for scores in (own, teachers))
+    missed = theirs > mine + SAME
     lines = (np.flatnonzero(missed) + 1).tolist()
     rate = asdict(wilson(len(lines), len(missed)))
-    return {"search_errors": {"lines": lines, "sentences": len(missed), "rate": rate}, "losses": losses}
+    return {
+        "search_errors": {"lines": lines, "sentences": len(missed), "rate": rate},
+        "losses": {"labels": _losses(losses["labels"], SEED + 1), "test": _losses(losses["test"], SEED)},
+    }
+
+
+def _losses(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+    """Returns each system's loss, and the difference of student and teacher."""
+    found = {
+        name: resampled(of_system * [-1, 1], lambda sums: sums[0] / sums[1], seed)
+        for name, of_system in scores.items()
+    }
+    if TEACHER in found:
+        found["difference"] = found[STUDENT] - found[TEACHER]
+    return {name: estimate(loss) for name, loss in found.items()}
 
 
 def seeds_record(scores: Mapping[str, float], teacher: float) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def scores_by_group(evaluation: Mapping[str, Any], test_set: str, metric: str) -
     systems = evaluation["systems"]
     scores: dict[str, dict[int | None, float]] = {}
     for name, of_system in evaluation["test_sets"][test_set]["scores"].items():
-        scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
+        if metric in of_system:
+            scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
     return scores
 
 

@@ -1,5 +1,6 @@
 """Reads the results of an evaluation from its folder: `evaluation.json`, `failures.json` and the scored texts."""
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from nemo_distill.evaluation.evaluation_record import (
     read_evaluation,
     read_failures,
 )
+from nemo_distill.evaluation.evaluation_sets import reference_endings
 from nemo_distill.evaluation.likeness import group_of, groups_of, mean_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
@@ -90,16 +92,10 @@ class Evaluation:
         compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
         return group_of(self.systems, next(compared, self.teacher))
 
-    def score(self, system: str, test_set: str, metric: str) -> float | None:
-        """Returns a corpus score; None if the system has no score in that metric."""
-        found = self.test_sets[test_set]["scores"].get(system, {}).get(metric)
-        return found and found["value"]
-
     def average(self, system: str, metric: str) -> float | None:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
-        scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
-        known = [score for score in scores if score is not None]
-        return sum(known) / len(known) if len(known) == len(scores) else None
+        scores = [one["scores"].get(system, {}).get(metric) for one in self.test_sets.values()]
+        return statistics.mean(score["value"] for score in scores) if all(scores) else None
 
     def measured(self, group: str, key: str) -> float | None:
         """Returns the mean of a size or speed over a group's systems of which it is known; None if it is unknown."""
@@ -107,7 +103,7 @@ class Evaluation:
 
     def references(self, test_set: str) -> list[list[str]]:
         """Returns the references of a test set, file by file."""
-        return [self.lines(test_set, ending) for ending in reference_endings(self.test_sets[test_set])]
+        return [self.lines(test_set, ending) for ending in _references(self.test_sets[test_set])]
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
@@ -124,9 +120,8 @@ class Evaluation:
         return lines
 
 
-def reference_endings(one: Mapping[str, Any]) -> list[str]:
-    """Returns the endings of a test set's references: `ref`, `ref2`, ..."""
-    return ["ref", *(f"ref{number}" for number in range(2, one.get("references", 1) + 1))]
+def _references(one: Mapping[str, Any]) -> list[str]:
+    return reference_endings(one.get("references", 1))
 
 
 def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
@@ -140,10 +135,8 @@ def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
         return {}
     counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
     for test_set, one in record["test_sets"].items():
-        for name in (
-            f"{test_set}.{ending}"
-            for ending in ("src", *reference_endings(one), *(f"{system}.txt" for system in one["scores"]))
-        ):
+        endings = ("src", *_references(one), *(f"{system}.txt" for system in one["scores"]))
+        for name in [f"{test_set}.{ending}" for ending in endings]:
             text = folder / "texts" / name
             changed = text.is_file() and sha256_of(text) != counted.get(name)
             if changed or test_set not in found["test_sets"]:

@@ -1,7 +1,7 @@
 """The tables of the page: one row per method, one column per test set or swept value, then sizes."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -17,6 +17,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_seconds,
 )
 from nemo_distill.evaluation.findings import digits_of
+from nemo_distill.evaluation.gains import scores_by_group
 from nemo_distill.evaluation.likeness import factor, kind_in_words, like_teacher, marked, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.failure_table import significant
@@ -64,19 +65,19 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """
     sets, groups = evaluation.test_sets, evaluation.groups
     with_gaps = [name for name, one in sets.items() if metric in _gap_metrics(one)]
+    scores = {name: scores_by_group(evaluation.record, name, metric) for name in sets}
     first = metric == evaluation.metrics[0]
     unlike = {group: trained_otherwise(evaluation.systems, group) for group in groups if first}
     rows = []
     for group, names in groups.items():
         cells = [Cell(group)]
         for test_set in sets:
+            mine, theirs = (scores[test_set].get(one, {}) for one in (group, baseline))
             change, compared = "", []
             if group != baseline:
-                pair = _of_common_seeds(evaluation, names, groups[baseline])
-                change = _change(*(_scores(evaluation, of, test_set, metric) for of in pair))
+                change = _change_of_common_seeds(mine, theirs)
                 compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
-            mine = _scores(evaluation, names, test_set, metric)
-            cell = _score_cell(mine, change, compared, digits_of(metric))
+            cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:
                 gap = sets[test_set]["gaps"].get(group)
@@ -267,11 +268,6 @@ def _run_row(run: Run) -> list[Cell]:
     ]
 
 
-def _scores(evaluation: Evaluation, names: Iterable[str], test_set: str, metric: str) -> list[float]:
-    scores = (evaluation.score(name, test_set, metric) for name in names)
-    return [score for score in scores if score is not None]
-
-
 def _comparisons(
     evaluation: Evaluation, names: Sequence[str], test_set: str, metric: str, baselines: Sequence[str]
 ) -> list[Mapping[str, Any]]:
@@ -282,11 +278,10 @@ def _comparisons(
     ]
 
 
-def _of_common_seeds(evaluation: Evaluation, *groups: Sequence[str]) -> list[list[str]]:
-    """Returns the systems of two groups with common seeds; all systems if there are no common seeds."""
-    seeds = [{name: evaluation.systems[name].get("seed") for name in names} for names in groups]
-    common = set(seeds[0].values()) & set(seeds[1].values()) - {None}
-    return [[name for name, seed in of_group.items() if not common or seed in common] for of_group in seeds]
+def _change_of_common_seeds(mine: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> str:
+    """Returns the change of the mean score, over all seeds if two groups have none in common."""
+    common = [seed for seed in mine if seed is not None and seed in theirs]
+    return _change([mine[seed] for seed in common or mine], [theirs[seed] for seed in common or theirs])
 
 
 def _change(scores: Sequence[float], baseline: Sequence[float]) -> str:
