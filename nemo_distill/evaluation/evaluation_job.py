@@ -1,4 +1,4 @@
-"""One evaluation for all: systems and test sets in; scores, comparisons, sizes and speeds out."""
+"""Runs an evaluation: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -88,12 +88,12 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What an evaluation is to do.
+    """An evaluation.
 
     Args:
-        systems: the first is what compression is relative to.
-        sets: what they translate; the first is timed.
-        folder: where all of it is written.
+        systems: compression is relative to the first one.
+        sets: the test sets; speed is measured on the first one.
+        folder: where everything is written.
         search: how the systems search.
         settings: how they are scored, compared and timed.
     """

@@ -1,6 +1,6 @@
-"""Makes what an explanation needs: translations, scores of fixed translations, and one pass over the training text."""
+"""Runs an explanation: translates, scores fixed translations, and reads the training text once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +72,7 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class ExplainJob:
-    """What is to be explained, and where.
+    """An explanation of the gap between a student and its teacher.
 
     Args:
         teacher: the teacher.
@@ -214,23 +214,22 @@ class ExplainJob:
 
     def _forced(self, explanation: Explanation, sample: EvaluationSet) -> dict[str, Any]:
         """Returns the search errors and the losses."""
-        compared = (self.test, f"{TEACHER}.txt" if explanation.teachers_labels else "ref")
-        both = [(sample, "ref"), compared]
-        own, teachers, *of_student = self._scored(
-            self.student, [(self.test, f"{STUDENT}.txt"), (self.test, f"{TEACHER}.txt"), *both]
-        )
-        found = {STUDENT: of_student}
-        if can_score(self.teacher):
-            found[TEACHER] = self._scored(self.teacher, both)
-        losses = {
-            place: {name: scores[index] for name, scores in found.items()}
-            for index, place in enumerate(("labels", "test"))
+        asked = {
+            "labels": (sample, "ref"),
+            "test": (self.test, f"{TEACHER}.txt" if explanation.teachers_labels else "ref"),
         }
-        return forced_record(own, teachers, losses, self.student.searched(self.settings.search))
+        of_test = {"own": (self.test, f"{STUDENT}.txt"), "teachers": (self.test, f"{TEACHER}.txt")}
+        student = self._scored(self.student, of_test | asked)
+        found = {STUDENT: student}
+        if can_score(self.teacher):
+            found[TEACHER] = self._scored(self.teacher, asked)
+        losses = {place: {name: scores[place] for name, scores in found.items()} for place in asked}
+        search = self.student.searched(self.settings.search)
+        return forced_record(student["own"], student["teachers"], losses, search)
 
-    def _scored(self, system: System, asked: Sequence[tuple[EvaluationSet, str]]) -> list[np.ndarray]:
+    def _scored(self, system: System, asked: Mapping[str, tuple[EvaluationSet, str]]) -> dict[str, np.ndarray]:
         """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `forced_record`."""
-        names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked]
+        names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked.values()]
         settings = {
             "model": system_settings(system),
             "texts": [fingerprint(self.texts.folder / name) for pair in names for name in pair],
@@ -242,12 +241,11 @@ class ExplainJob:
 
             scorer = NeMoScorer(system.model, self.settings.device)
             console.info(f"scoring translations with {system.name}")
-            return {
-                "scores": [scorer.totals(self.texts.read(one, "src"), self.texts.read(one, end)) for one, end in asked]
-            }
+            read = self.texts.read
+            return {"scores": [scorer.totals(read(one, "src"), read(one, end)) for one, end in asked.values()]}
 
         record = Work(self.folder / f"forced_{system.name}.json", settings).kept(make)
-        return [np.array(scores, dtype=float) for scores in record["scores"]]
+        return {name: np.array(scores, dtype=float) for name, scores in zip(asked, record["scores"])}
 
 
 def can_score(system: System) -> bool:

@@ -1,4 +1,4 @@
-"""What an evaluation says in sentences: gains, differences that may be chance or not, and what the numbers mean."""
+"""Puts the results of an evaluation into sentences: gains, differences and whether they may be chance, and notes."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which systems of an evaluation are alike, so that a comparison of them says something.
+"""Decides which systems of an evaluation can be compared.
 
 Speeds and sizes are compared within one engine, precision and beam size. Scores of models of one size are compared if
 the models were trained for as many optimizer steps, with as many tokens in a batch.

@@ -16,9 +16,7 @@ CHUNK = 250  # number of trials computed together; limits the memory
 Score = Callable[[np.ndarray], float]  # computes the score of a corpus from its statistics (S,)
 
 
-def approximate_randomization(
-    mine: np.ndarray, theirs: np.ndarray, score: Score, trials: int, seed: int = SEED
-) -> tuple[float, int]:
+def approximate_randomization(mine: np.ndarray, theirs: np.ndarray, score: Score, trials: int) -> tuple[float, int]:
     """Tests a difference of scores by swapping sentences of the two systems at random.
 
     Approximate randomization (Riezler & Maxwell 2005, section 4). For equal systems, the p-value is below any level at
@@ -38,7 +36,7 @@ def approximate_randomization(
     sums = mine.sum(axis=0), theirs.sum(axis=0)  # (S,) each
     observed = abs(score(sums[0]) - score(sums[1])) - TIE
     exact = 2 ** len(changes) <= trials
-    swaps = _all_swaps(len(changes)) if exact else _random_swaps(len(changes), trials, seed)
+    swaps = _all_swaps(len(changes)) if exact else _random_swaps(len(changes), trials)
     hits = total = 0
     for chunk in swaps:
         moved = chunk @ changes  # (C, S)
@@ -47,9 +45,7 @@ def approximate_randomization(
     return (hits / total, total) if exact else ((hits + 1) / (total + 1), total)
 
 
-def paired_bootstrap(
-    mine: np.ndarray, theirs: np.ndarray, score: Score, samples: int, seed: int = SEED
-) -> tuple[float, int]:
+def paired_bootstrap(mine: np.ndarray, theirs: np.ndarray, score: Score, samples: int) -> tuple[float, int]:
     """Tests a difference of scores by resampling the sentences.
 
     Paired bootstrap resampling (Koehn 2004), two-sided. The resampled differences are shifted to a mean of zero, as if
@@ -66,7 +62,7 @@ def paired_bootstrap(
         The two-sided p-value and the number of resamples.
     """
     observed = abs(score(mine.sum(axis=0)) - score(theirs.sum(axis=0))) - TIE
-    my_scores, their_scores = resampled_scores([mine, theirs], score, samples, seed)
+    my_scores, their_scores = resampled_scores([mine, theirs], score, samples)
     shifted = my_scores - their_scores
     shifted -= shifted.mean()
     p_value = (int((np.abs(shifted) >= observed).sum()) + 1) / (samples + 1)
@@ -107,9 +103,9 @@ def _all_swaps(lines: int) -> Iterator[np.ndarray]:
         yield (numbers[:, None] >> np.arange(lines) & 1).astype(float)
 
 
-def _random_swaps(lines: int, trials: int, seed: int) -> Iterator[np.ndarray]:
+def _random_swaps(lines: int, trials: int) -> Iterator[np.ndarray]:
     """Yields random ways to swap lines, as zeros and ones (C, K)."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     for size in _chunk_sizes(trials):
         yield generator.integers(2, size=(size, lines)).astype(float)
 
