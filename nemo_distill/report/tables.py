@@ -214,22 +214,22 @@ def _growth_of_runs(runs: Sequence[Run], tag: str) -> Iterator[list[Cell]]:
 def _growth_of_sweeps(sweeps: Sequence[Sweep]) -> Iterator[list[Cell]]:
     for sweep in sweeps:
         for key in sweep.numeric_keys:
-            if factor := AMOUNTS.get(key.rpartition(".")[2]):
+            if times := AMOUNTS.get(key.rpartition(".")[2]):
                 for method, by_value in sweep.along(key).methods.items():
                     points = [(float(value), score) for value, scores in by_value.items() for score in scores]
                     name = sweep.short(key) if method == "all" else f"{sweep.short(key)}, {method}"
-                    yield _growth_row(f"{name}, {sweep.score_name}", points, factor, sweep.lower_is_better)
+                    yield _growth_row(f"{name}, {sweep.score_name}", points, times, sweep.lower_is_better)
 
 
-def _growth_row(name: str, points: Points, factor: int, lower_is_better: bool) -> list[Cell]:
+def _growth_row(name: str, points: Points, times: int, lower_is_better: bool) -> list[Cell]:
     sign = -1 if lower_is_better else 1
     points = [(amount, sign * score) for amount, score in points]
     if problem := growth_problem(points):
         return [Cell(name), Cell(f"{len(points)}"), Cell(""), Cell(""), Cell(""), Cell(f"not predicted: {problem}")]
-    found = growth(points, factor)
+    found = growth(points, times)
     low, high = sorted((sign * found.low, sign * found.high))
     gain = Cell(f"{sign * found.gain:+.2f}", f"{low:+.2f} to {high:+.2f}")
-    amounts = [Cell(f"{found.amount:,g}"), Cell(f"{sign * found.now:.2f}"), Cell(f"{factor * found.amount:,g}")]
+    amounts = [Cell(f"{found.amount:,g}"), Cell(f"{sign * found.now:.2f}"), Cell(f"{times * found.amount:,g}")]
     return [Cell(name), Cell(f"{len(points)}"), *amounts, gain]
 
 
