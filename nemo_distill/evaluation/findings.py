@@ -15,6 +15,7 @@ from nemo_distill.evaluation.likeness import (
     first_of,
     group_of,
     groups_of,
+    kind,
     marked,
     members,
     selected_labels,
@@ -96,8 +97,8 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
             said += _group_findings(evaluation, set_name, group, brief)
         yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
-        if (against := compared_with(systems, group)) and not against.alike:
-            yield from filter(None, [factor_sentence(systems, group, against)])
+        if (other := compared_with(systems, group)) and kind(systems, group) != kind(systems, other):
+            yield from filter(None, [factor_sentence(systems, group, other)])
 
 
 def _is_of_models(systems: Mapping[str, Any], group: str, other: str) -> bool:

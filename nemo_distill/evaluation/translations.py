@@ -99,17 +99,13 @@ class Texts:
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
 
     def _work(self, system: System, one: EvaluationSet) -> Work:
-        return Work(self._path(system, one).with_suffix(".json"), self._settings(system, one))
-
-    def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
-        source = sha256_of(self.folder / f"{one.name}.src")
-        made_by = {"nemo_distill": __version__, **versions(DECODERS)}
-        return {
+        settings = {
             **system_settings(system),
             "search": asdict(system.searched(self.search)),
-            "source": source,
-            "versions": made_by,
+            "source": sha256_of(self.folder / f"{one.name}.src"),
+            "versions": {"nemo_distill": __version__, **versions(DECODERS)},
         }
+        return Work(self._path(system, one).with_suffix(".json"), settings)
 
 
 def translated(

@@ -64,7 +64,7 @@ def verdict(
     cheapest = min(costs, key=costs.__getitem__)
     near = [group for group in good if costs[group] * ABOUT_EQUAL <= costs[cheapest]]
     ship = max(near, key=groups.__getitem__)
-    against = dict.fromkeys([found.group if (found := compared_with(systems, ship)) else ship, groups_of(systems)[0]])
+    against = dict.fromkeys([compared_with(systems, ship) or ship, groups_of(systems)[0]])
     return {
         "ship": ship,
         "because": "only" if len(groups) == 1 else "first" if ship == cheapest else "best",
