@@ -1,1 +1,1 @@
-"""Evaluates the quality, size and speed of models. Nothing here needs NeMo."""
+"""Evaluates the quality, size and speed of models. Importing it does not import NeMo."""

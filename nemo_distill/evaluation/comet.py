@@ -34,7 +34,7 @@ class CometSettings:
         if self.checkpoint is None:
             return []
         problems = []
-        if not Path(self.checkpoint).expanduser().is_file():
+        if not self.file.is_file():
             problems.append(
                 f"checkpoint names '{self.checkpoint}', which does not exist; it is a file on this machine."
             )
@@ -55,19 +55,23 @@ class CometSettings:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    def made_by(self) -> dict[str, Any]:
-        """Returns what scores depend on besides the text, as JSON values.
+    @property
+    def file(self) -> Path:
+        """The checkpoint.
 
         Raises:
-            ValueError: if there is no checkpoint.
+            ValueError: if there is none.
         """
         if self.checkpoint is None:
             raise ValueError("comet.checkpoint has no value; give it")
-        checkpoint = Path(self.checkpoint).expanduser()
-        hparams = checkpoint.absolute().parent.parent / "hparams.yaml"  # where COMET looks for it
-        files = {"checkpoint": fingerprint(checkpoint)}
-        files |= {"hparams": fingerprint(hparams)} if hparams.is_file() else {}
-        return {**files, "python": self.python, "version": self.version()}
+        return Path(self.checkpoint).expanduser()
+
+    def made_by(self) -> dict[str, Any]:
+        """Returns what scores depend on besides the text, as JSON values."""
+        hparams = self.file.absolute().parent.parent / "hparams.yaml"  # where COMET looks for it
+        files = {"checkpoint": self.file, "hparams": hparams}
+        fingerprints = {name: fingerprint(path) for name, path in files.items() if path.is_file()}
+        return {**fingerprints, "python": self.python, "version": self.version()}
 
 
 def comet_scores(
@@ -89,11 +93,10 @@ def comet_scores(
     Raises:
         DataError: if COMET fails, with its error output.
     """
-    if settings.checkpoint is None:
-        raise ValueError("comet.checkpoint has no value; give it")
-    checkpoint = Path(settings.checkpoint).expanduser()
-    job = {"checkpoint": str(checkpoint), "gpus": int(device.startswith("cuda")), "sources": list(sources)}
-    job |= {
+    job = {
+        "checkpoint": str(settings.file),
+        "gpus": int(device.startswith("cuda")),
+        "sources": list(sources),
         "references": list(references),
         "translations": {name: list(texts) for name, texts in translations.items()},
     }
@@ -105,8 +108,8 @@ def comet_scores(
         command = [settings.interpreter, "-c", program, *map(str, paths)]
         run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if run.returncode:
-            raise DataError(f"COMET with '{checkpoint}' ended with an error:\n{run.stderr[-2000:]}")
+            raise DataError(f"COMET with '{settings.file}' ended with an error:\n{run.stderr[-2000:]}")
         result = json.loads(paths[1].read_text(encoding="utf-8"))
-    digest = fingerprint(checkpoint)["sha256"][:16]
-    signature = f"COMET|model:{checkpoint.name}|sha256:{digest}|version:{result['version']}"
+    digest = fingerprint(settings.file)["sha256"][:16]
+    signature = f"COMET|model:{settings.file.name}|sha256:{digest}|version:{result['version']}"
     return {name: Score(value, signature) for name, value in result["scores"].items()}

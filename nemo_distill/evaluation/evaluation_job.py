@@ -1,6 +1,6 @@
-"""One evaluation for all: systems and test sets in; scores, comparisons, sizes and speeds out."""
+"""Runs an evaluation: systems and test sets in; scores, comparisons, sizes and speeds out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -42,7 +42,7 @@ from nemo_distill.storage.made_with import made_with
 from nemo_distill.text.languages import bleu_tokenization
 
 Lines = Mapping[str, Sequence[str]]  # translations by system
-Scores = Mapping[str, Score]
+Scores = Iterable[tuple[str, Score]]  # names of systems, and their scores
 
 
 @section
@@ -88,12 +88,12 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What an evaluation is to do.
+    """An evaluation.
 
     Args:
-        systems: the first is what compression is relative to.
-        sets: what they translate; the first is timed.
-        folder: where all of it is written.
+        systems: compression is relative to the first one.
+        sets: the test sets; speed is measured on the first one.
+        folder: where everything is written.
         search: how the systems search.
         settings: how they are scored, compared and timed.
     """
@@ -125,15 +125,10 @@ class EvaluationJob:
         """What the gap that is closed and the verdict are measured by: the first metric of the tests."""
         return (self.significance.metrics or self.settings.metrics)[0]
 
-    @property
-    def exports(self) -> Path:
-        """The folder of the exports."""
-        return self.folder / "exports"
-
     @cached_property
     def _exported(self) -> tuple[list[System], list[str]]:
         """The systems with their exports, and a sentence for each model that is not exported."""
-        return with_exports(self.systems, self.search, self.settings.export, self.exports)
+        return with_exports(self.systems, self.search, self.settings.export, self.folder / "exports")
 
     @property
     def all_systems(self) -> list[System]:
@@ -171,7 +166,7 @@ class EvaluationJob:
         for note in notes:
             console.info(note)
         if self.settings.export is not None:
-            make_exports(systems, self.settings.export, self.exports)
+            make_exports(systems, self.settings.export)
         for one in self.sets:
             self.texts.write_set(one)
         for system in systems:
@@ -235,10 +230,11 @@ class EvaluationJob:
 
     def _systems(self, speeds: Mapping[str, dict[str, float]]) -> dict[str, Any]:
         systems = {system.name: system for system in self.all_systems}
-        first, *_ = [system.parameters() for system in systems.values()]
+        counts = {name: system.parameters() for name, system in systems.items()}
+        first = next(iter(counts.values()))
         found = {}
         for name, system in systems.items():
-            count, trained = system.parameters(), systems.get(system.same_model_as or name, system)
+            count, trained = counts[name], systems.get(system.same_model_as or name, system)
             found[name] = {
                 "model": system.file["name"],
                 "sha256": system.file["sha256"],
@@ -262,15 +258,10 @@ class EvaluationJob:
 
     def _test_set(self, one: EvaluationSet) -> tuple[dict[str, Any], dict[str, list[float]]]:
         """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
-        sources, references = self.texts.read(one, "src"), self.texts.read(one, "ref")
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.all_systems}
-        scores = {name: self._scores(one, name, lines, references) for name, lines in texts.items()}
-        for metric, found in self._model_scores(one, sources, texts, references).items():
-            for name, score in found.items():
-                scores[name][metric] = score
-        compared = self._compared(one, texts, references)
+        scores, compared = self._scores(one, texts), self._compared(one, texts)
         return {
-            "lines": len(sources),
+            "lines": len(self.texts.read(one, "src")),
             "source": one.source.name,
             "reference": ", ".join(path.name for path in one.references.values()),
             "references": len(one.references),
@@ -280,34 +271,33 @@ class EvaluationJob:
             "comparisons": compared["comparisons"],
         }, compared["resampled"]
 
-    def _scores(
-        self, one: EvaluationSet, name: str, lines: Sequence[str], references: Sequence[str]
-    ) -> dict[str, dict[str, Any]]:
-        """Each metric's score of a system, kept since TER takes a minute for some thousand sentences."""
-        settings = self._scored(one, f"{name}.txt") | self._scored_as(one)
-        scores: dict[str, dict[str, Any]] = {}
-        for metric in self.settings.metrics:
-            make = partial(corpus_score, metric, lines, references, one.language, self.texts.more_references(one))
-            scores[metric] = _score(self._kept_score(metric, one, name), settings, make)
-        return scores
+    def _scores(self, one: EvaluationSet, texts: Lines) -> dict[str, dict[str, Any]]:
+        """Returns each system's score by each metric."""
+        sources, references = (self.texts.read(one, side) for side in ("src", "ref"))
+        more, settings = self.texts.more_references(one), self.settings
 
-    def _model_scores(
-        self, one: EvaluationSet, sources: Sequence[str], texts: Lines, references: Sequence[str]
-    ) -> dict[str, dict[str, Any]]:
-        """Each system's scores by COMET and by the user's own metrics."""
-        found, comet = {}, self.settings.comet
-        if comet.checkpoint:
-            device = self.settings.device
-            found["COMET"] = self._kept_together(
-                "COMET", one, texts, comet.made_by(), lambda new: comet_scores(comet, sources, new, references, device)
-            )
-        for metric, scorer in self.settings.scorers.items():
+        def by_sacrebleu(metric: str, new: Lines) -> Scores:
+            for name, lines in new.items():
+                yield name, corpus_score(metric, lines, references, one.language, more)
+
+        def by_comet(new: Lines) -> Scores:
+            yield from comet_scores(settings.comet, sources, new, references, settings.device).items()
+
+        def by_command(metric: str, new: Lines) -> Scores:
+            yield from scores_by_command(metric, settings.scorers[metric], sources, references, new).items()
+
+        found: dict[str, dict[str, Any]] = {}
+        for metric in settings.metrics:
+            score = partial(by_sacrebleu, metric)
+            found[metric] = self._kept_scores(metric, one, texts, self._scored_as(one), score)
+        if settings.comet.checkpoint:
+            found["COMET"] = self._kept_scores("COMET", one, texts, settings.comet.made_by(), by_comet)
+        for name, scorer in settings.scorers.items():
             made_by = asdict(scorer) | {"files": command_fingerprints(scorer.command)}
-            score = partial(scores_by_command, metric, scorer, sources, references)
-            found[metric] = self._kept_together(metric, one, texts, made_by, score)
-        return found
+            found[name] = self._kept_scores(name, one, texts, made_by, partial(by_command, name))
+        return {system: {metric: scores[system] for metric, scores in found.items()} for system in texts}
 
-    def _kept_together(
+    def _kept_scores(
         self,
         metric: str,
         one: EvaluationSet,
@@ -315,23 +305,31 @@ class EvaluationJob:
         made_by: Mapping[str, Any],
         score: Callable[[Lines], Scores],
     ) -> dict[str, dict[str, Any]]:
-        """Each system's score. All that have none yet are scored together, since a metric's model loads slowly."""
-        paths = {name: self._kept_score(metric, one, name) for name in texts}
-        settings = {name: {**self._scored(one, "src", f"{name}.txt"), **made_by} for name in texts}
-        missing = [name for name in texts if Work(paths[name], settings[name]).done(overwrite=True) is None]
-        found = score({name: texts[name] for name in missing}) if missing else {}
-        return {name: _score(paths[name], settings[name], partial(found.__getitem__, name)) for name in texts}
+        """Returns each system's score by a metric; those of unchanged texts are kept.
 
-    def _compared(
-        self, one: EvaluationSet, texts: Mapping[str, Sequence[str]], references: Sequence[str]
-    ) -> Mapping[str, Any]:
+        All systems that have none yet are scored together, since a metric's model loads slowly. Each score is kept as
+        soon as it is there, since TER takes a minute for some thousand sentences.
+        """
+        works = {
+            name: Work(
+                self.folder / "scores" / metric / f"{one.name}.{name}.json",
+                {**self._scored(one, "src", f"{name}.txt"), **made_by},
+            )
+            for name in texts
+        }
+        found = {name: work.done(overwrite=True) for name, work in works.items()}
+        if new := {name: texts[name] for name, record in found.items() if record is None}:
+            found |= {name: works[name].finish(asdict(made)) for name, made in score(new)}
+        return {name: {key: record[key] for key in ("value", "signature")} for name, record in found.items() if record}
+
+    def _compared(self, one: EvaluationSet, texts: Lines) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
         baselines = self.settings.significance.baselines or [self.systems[0].name]
-        pairs = compared_pairs(self.all_systems, [system.name for system in self.systems], baselines, self.search)
+        pairs = compared_pairs(self.all_systems, baselines, self.search)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}
-        more = self.texts.more_references(one)
+        references, more = self.texts.read(one, "ref"), self.texts.more_references(one)
 
         def make() -> dict[str, Any]:
             return {
@@ -341,9 +339,6 @@ class EvaluationJob:
 
         return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)
 
-    def _kept_score(self, metric: str, one: EvaluationSet, name: str) -> Path:
-        return self.folder / "scores" / metric / f"{one.name}.{name}.json"
-
     def _scored_as(self, one: EvaluationSet) -> dict[str, Any]:
         pieces = {"pieces": fingerprint(flores_pieces())} if "spBLEU" in self.settings.metrics else {}
         return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"]), **pieces}
@@ -352,8 +347,3 @@ class EvaluationJob:
         """What scores depend on: the SHA-256 of the references and of the texts with these endings."""
         files = [self.texts.folder / f"{one.name}.{ending}" for ending in (*one.references, *endings)]
         return {"texts": [fingerprint(file) for file in files]}
-
-
-def _score(path: Path, settings: Mapping[str, Any], make: Callable[[], Score]) -> dict[str, Any]:
-    record = Work(path, settings).kept(lambda: asdict(make()))
-    return {"value": record["value"], "signature": record["signature"]}

@@ -29,6 +29,11 @@ from nemo_distill.text.lines import TextFiles, decoded
 NAME = re.compile(r"[\w+-]+")  # file names begin with it, up to the first dot
 
 
+def reference_endings(references: int) -> list[str]:
+    """Returns the endings of the copies of reference files: `ref`, `ref2`, ..."""
+    return ["ref", *(f"ref{number}" for number in range(2, references + 1))]
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """Source sentences and reference translations.
@@ -50,8 +55,8 @@ class EvaluationSet:
     @property
     def references(self) -> dict[str, Path]:
         """All reference files, by the endings of their copies: `ref`, `ref2`, ..."""
-        more = {f"ref{number}": path for number, path in enumerate(self.more_references, start=2)}
-        return {"ref": self.reference, **more}
+        files = (self.reference, *self.more_references)
+        return dict(zip(reference_endings(len(files)), files))
 
     def read(self) -> tuple[list[str], list[str]]:
         """Returns sources and references, cleaned so that each is one line."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from nemo_distill.console import markdown_table, print_list, print_table
 from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
-from nemo_distill.evaluation.findings import brief_notes, digits_of, findings, metrics_of, notes, shown_spread
+from nemo_distill.evaluation.findings import digits_of, findings, metrics_of, notes, shown_spread
 from nemo_distill.evaluation.likeness import (
-    compared_with,
     factor,
     group_of,
     kind_in_words,
+    like_teacher,
     marked,
     members,
     trained_otherwise,
@@ -78,10 +78,9 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             row[f"{set_name} {GAP}"] = closed.get("value")
         keys = ("parameters", "parameters_without_embeddings", "bytes", "compression")
         row |= {key: system.get(key) for key in keys}
-        against = compared_with(systems, group)
-        alike = against.group if against and against.alike else None
-        row["smaller"] = factor(systems, group, alike, "bytes") if alike else None
-        row["faster"] = factor(systems, group, alike, "sentences_per_second") if alike else None
+        teacher = like_teacher(systems, group)
+        row["smaller"] = factor(systems, group, teacher, "bytes")
+        row["faster"] = factor(systems, group, teacher, "sentences_per_second")
         row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
         row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
         row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
@@ -239,5 +238,5 @@ def print_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
         print_table([columns[index] for index in shown], [[row[index] for index in shown] for row in rows])
     print_list("\nFindings", findings(evaluation, brief=True))
     more = f"All scores, and how they were computed: {folder / 'evaluation.md'}"
-    print_list("How to read the table", [*brief_notes(evaluation), more])
+    print_list("How to read the table", [*notes(evaluation, brief=True), more])
     print_list("Verdict", verdict_sentences(evaluation))

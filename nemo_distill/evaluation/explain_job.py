@@ -1,6 +1,6 @@
-"""Makes what an explanation needs: translations, scores of fixed translations, and one pass over the training text."""
+"""Runs an explanation: translates, scores fixed translations, and reads the training text once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from nemo_distill.evaluation.explanation import (
     TEACHER,
     WIDE,
     Explanation,
-    Forced,
     Translated,
     forced_record,
     seeds_record,
@@ -30,12 +29,12 @@ from nemo_distill.evaluation.explanation import (
 from nemo_distill.evaluation.explanation_tables import EXPLANATION_NAME, explanation_as_markdown
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.systems import OF_NEMO, System
-from nemo_distill.evaluation.training_view import TrainingView, read_training
+from nemo_distill.evaluation.training_view import read_training
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS
 from nemo_distill.metrics.learning_curve import MORE_STEPS, growth, growth_problem, steps_points
-from nemo_distill.metrics.scores import corpus_score
+from nemo_distill.metrics.scores import Score, corpus_score
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -73,7 +72,7 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class ExplainJob:
-    """What is to be explained, and where.
+    """An explanation of the gap between a student and its teacher.
 
     Args:
         teacher: the teacher.
@@ -126,7 +125,7 @@ class ExplainJob:
         view = read_training(
             self.training, sources, references, self.settings.sample, self.folder / "training_text.json"
         )
-        sample = self._sample_set(view)
+        sample = self.texts.new_set(SAMPLE, view.sources, view.labels, self.test.language)
         exports, notes = self._exports()
         wide = replace(self.student, name=WIDE, beam_size=self.settings.wide_beam_size)
         for system in (self.teacher, self.student):
@@ -178,15 +177,6 @@ class ExplainJob:
 
         return dict(Work(self.folder / EXPLANATION_NAME, settings).kept(make))
 
-    def _sample_set(self, view: TrainingView) -> EvaluationSet:
-        source, labels = (self.folder / f"{SAMPLE}.{end}" for end in ("src", "ref"))
-        for path, lines in ((source, view.sources), (labels, view.labels)):
-            with whole_file(path) as stream:
-                stream.writelines(f"{line}\n".encode() for line in lines)
-        found = EvaluationSet(SAMPLE, source, labels, self.test.language)
-        self.texts.write_set(found)
-        return found
-
     def _exports(self) -> tuple[list[System], list[str]]:
         """Returns the student's exports, made if they are not there, and a sentence if there is none."""
         if self.settings.export is None:
@@ -198,13 +188,13 @@ class ExplainJob:
             if ExportRecord.read(folder).shortlist is None:
                 return [replace(served, name=EXPORT)], []
         systems, notes = with_exports([self.student], self.settings.search, quantization, self.folder / "exports")
-        make_exports(systems, quantization, self.folder / "exports")
+        make_exports(systems, quantization)
         return [*(replace(one, name=EXPORT) for one in systems[1:]), *([served] if served else [])], notes
 
     def _lines(self, one: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
         return {system.name: self.texts.read(one, f"{system.name}.txt") for system in systems}
 
-    def _score(self, name: str) -> Any:
+    def _score(self, name: str) -> Score:
         lines, references = (self.texts.read(self.test, end) for end in (f"{name}.txt", "ref"))
         more = self.texts.more_references(self.test)
         return corpus_score(self.settings.metric, lines, references, self.test.language, more)
@@ -224,20 +214,22 @@ class ExplainJob:
 
     def _forced(self, explanation: Explanation, sample: EvaluationSet) -> dict[str, Any]:
         """Returns the search errors and the losses."""
-        compared = (self.test, f"{TEACHER}.txt" if explanation.teachers_labels else "ref")
-        both = [(sample, "ref"), compared]
-        own, teachers, *of_student = self._scored(
-            self.student, [(self.test, f"{STUDENT}.txt"), (self.test, f"{TEACHER}.txt"), *both]
-        )
-        found = {STUDENT: of_student}
+        asked = {
+            "labels": (sample, "ref"),
+            "test": (self.test, f"{TEACHER}.txt" if explanation.teachers_labels else "ref"),
+        }
+        of_test = {"own": (self.test, f"{STUDENT}.txt"), "teachers": (self.test, f"{TEACHER}.txt")}
+        student = self._scored(self.student, of_test | asked)
+        found = {STUDENT: student}
         if can_score(self.teacher):
-            found[TEACHER] = self._scored(self.teacher, both)
-        places = [{name: scores[place] for name, scores in found.items()} for place in range(2)]
-        return forced_record(Forced(own, teachers, *places), self.student.searched(self.settings.search))
+            found[TEACHER] = self._scored(self.teacher, asked)
+        losses = {place: {name: scores[place] for name, scores in found.items()} for place in asked}
+        search = self.student.searched(self.settings.search)
+        return forced_record(student["own"], student["teachers"], losses, search)
 
-    def _scored(self, system: System, asked: Sequence[tuple[EvaluationSet, str]]) -> list[np.ndarray]:
-        """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `Forced`."""
-        names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked]
+    def _scored(self, system: System, asked: Mapping[str, tuple[EvaluationSet, str]]) -> dict[str, np.ndarray]:
+        """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `forced_record`."""
+        names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked.values()]
         settings = {
             "model": system_settings(system),
             "texts": [fingerprint(self.texts.folder / name) for pair in names for name in pair],
@@ -249,12 +241,11 @@ class ExplainJob:
 
             scorer = NeMoScorer(system.model, self.settings.device)
             console.info(f"scoring translations with {system.name}")
-            return {
-                "scores": [scorer.totals(self.texts.read(one, "src"), self.texts.read(one, end)) for one, end in asked]
-            }
+            read = self.texts.read
+            return {"scores": [scorer.totals(read(one, "src"), read(one, end)) for one, end in asked.values()]}
 
         record = Work(self.folder / f"forced_{system.name}.json", settings).kept(make)
-        return [np.array(scores, dtype=float) for scores in record["scores"]]
+        return {name: np.array(scores, dtype=float) for name, scores in zip(asked, record["scores"])}
 
 
 def can_score(system: System) -> bool:

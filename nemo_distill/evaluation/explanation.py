@@ -28,12 +28,11 @@ import numpy as np
 
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.training_view import TrainingView, target_words
-from nemo_distill.failures.rates import wilson
+from nemo_distill.failures.profile import wilson
 from nemo_distill.failures.segment import units
-from nemo_distill.metrics.contrasts import CONFIDENCE, seed_margin
-from nemo_distill.metrics.paired_tests import SEED, resampled_scores
+from nemo_distill.metrics.contrasts import TAILS, seed_margin
 from nemo_distill.metrics.scores import bleu, build_metric
-from nemo_distill.metrics.significance import RESAMPLES, scored_by, sentence_statistics
+from nemo_distill.metrics.significance import RESAMPLES, SEED, resampled_scores, scored_by, sentence_statistics
 
 TEACHER, STUDENT, WIDE, EXPORT, SERVED = "teacher", "student", "student_wide", "student_export", "student_served"
 CHAIN = {SERVED: "shortlist", EXPORT: "quantization", STUDENT: "search", WIDE: "model"}  # what each system loses
@@ -56,23 +55,6 @@ class Translated:
     references: Sequence[str]
     systems: Mapping[str, Sequence[str]]
     more: Sequence[Sequence[str]] = ()
-
-
-@dataclass(frozen=True)
-class Forced:
-    """The scores that models give to fixed translations: log-probability and number of tokens (N, 2).
-
-    Args:
-        own: the student's scores of its own translations.
-        teachers: the student's scores of the teacher's translations.
-        labels: each system's scores of the training sample's labels.
-        test: each system's scores of the test's references, or of the teacher's translations if the labels are such.
-    """
-
-    own: np.ndarray
-    teachers: np.ndarray
-    labels: Mapping[str, np.ndarray]
-    test: Mapping[str, np.ndarray]
 
 
 class Scores:
@@ -111,8 +93,7 @@ def resampled(statistics: np.ndarray, score: Callable[[np.ndarray], float], seed
 
 def estimate(scores: np.ndarray) -> dict[str, float]:
     """Returns the `value` of scores (1 + R,), and `low` and `high`, percentiles of the resamples."""
-    outside = 50 * (1 - CONFIDENCE)
-    low, high = np.nanpercentile(scores[1:], [outside, 100 - outside])
+    low, high = np.nanpercentile(scores[1:], TAILS)
     return {"value": float(scores[0]), "low": float(low), "high": float(high)}
 
 
@@ -201,7 +182,7 @@ class Explanation:
         """Returns sets of sentences (N,); in each place, the gap is expected to be larger in the second group."""
         nearness = np.array([self.view.nearness(source) for source in self.sources])
         lengths = np.array([len(units(source)) for source in self.sources])
-        rare = np.array([any(self._count(word) < self.rare for word in target_words(one)) for one in self.references])
+        rare = np.array([any(count < self.rare for _, count in words) for words in self._reference_words])
         far, long = nearness < np.median(nearness), lengths > np.quantile(lengths, 2 / 3)
         if not far.any():  # more than half of the sentences are equally far
             far = nearness == nearness.min()
@@ -226,28 +207,25 @@ class Explanation:
         part = self.scores.gap(self.explained) - next(iter(gaps.values()))
         return found | {"gaps": {name: estimate(gap) for name, gap in gaps.items()}, "part": estimate(part)}
 
-    @property
-    def references(self) -> Sequence[str]:
-        """The references of the test set."""
-        return self.test.references
-
-    def _count(self, word: str) -> int:
-        return self.view.counts.get(word, 0)
+    @cached_property
+    def _reference_words(self) -> list[list[tuple[str, int]]]:
+        """The words of each reference, each with its number in the training targets."""
+        return [[(word, self.view.counts.get(word, 0)) for word in target_words(one)] for one in self.test.references]
 
     def _recall(self) -> Iterator[dict[str, Any]]:
         """Yields which share of the references' words each system says, by their number in the training targets."""
         for low, high in [(0, 1), (1, self.rare), (self.rare, 10 * self.rare), (10 * self.rare, None)]:
             wanted = [
-                Counter(word for word in target_words(one) if low <= self._count(word) < (high or math.inf))
-                for one in self.references
+                Counter(word for word, count in words if low <= count < (high or math.inf))
+                for words in self._reference_words
             ]
-            if not (words := sum(counts.total() for counts in wanted)):
+            if not (total := sum(counts.total() for counts in wanted)):
                 continue
             shares = {name: self._share(wanted, name) for name in (self.explained, TEACHER)}
             yield {
                 "from": low,
                 "below": high,
-                "words": words,
+                "words": total,
                 **{name: float(share[0]) for name, share in shares.items()},
                 "difference": estimate(shares[self.explained] - shares[TEACHER]),
             }
@@ -260,30 +238,45 @@ class Explanation:
         )
 
 
-def forced_record(forced: Forced, settings: SearchSettings) -> dict[str, Any]:
+def forced_record(
+    own: np.ndarray,
+    teachers: np.ndarray,
+    losses: Mapping[str, Mapping[str, np.ndarray]],
+    settings: SearchSettings,
+) -> dict[str, Any]:
     """Returns how often the search missed a better translation, and the losses, in nats per token.
 
     A search error is certain if the student itself finds the teacher's translation more probable than its own, by the
     score that the search ranks by (Stahlberg & Byrne 2019, who search for such translations exactly).
 
+    All arrays are scores that models give to fixed translations: log-probability and number of tokens (N, 2).
+
     Args:
-        forced: the scores.
+        own: the student's scores of its own translations.
+        teachers: the student's scores of the teacher's translations.
+        losses: each system's scores of the training sample's `labels`; and of the `test`'s references, or of the
+            teacher's translations if the labels are such.
         settings: how the student searched.
     """
-    own, teachers = (scores[:, 0] / settings.penalty(scores[:, 1]) for scores in (forced.own, forced.teachers))
-    missed = teachers > own + SAME
-    losses = {}
-    for place, seed in (("labels", SEED + 1), ("test", SEED)):
-        found = {
-            name: resampled(scores * [-1, 1], lambda sums: sums[0] / sums[1], seed)
-            for name, scores in getattr(forced, place).items()
-        }
-        losses[place] = {name: estimate(loss) for name, loss in found.items()}
-        if TEACHER in found:
-            losses[place]["difference"] = estimate(found[STUDENT] - found[TEACHER])
+    mine, theirs = (scores[:, 0] / settings.penalty(scores[:, 1]) for scores in (own, teachers))
+    missed = theirs > mine + SAME
     lines = (np.flatnonzero(missed) + 1).tolist()
     rate = asdict(wilson(len(lines), len(missed)))
-    return {"search_errors": {"lines": lines, "sentences": len(missed), "rate": rate}, "losses": losses}
+    return {
+        "search_errors": {"lines": lines, "sentences": len(missed), "rate": rate},
+        "losses": {"labels": _losses(losses["labels"], SEED + 1), "test": _losses(losses["test"], SEED)},
+    }
+
+
+def _losses(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+    """Returns each system's loss, and the difference of student and teacher."""
+    found = {
+        name: resampled(of_system * [-1, 1], lambda sums: sums[0] / sums[1], seed)
+        for name, of_system in scores.items()
+    }
+    if TEACHER in found:
+        found["difference"] = found[STUDENT] - found[TEACHER]
+    return {name: estimate(loss) for name, loss in found.items()}
 
 
 def seeds_record(scores: Mapping[str, float], teacher: float) -> dict[str, Any]:

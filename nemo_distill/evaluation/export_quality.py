@@ -18,21 +18,20 @@ from pydantic import Field
 from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
-from nemo_distill.decoding.engine import Engine, translate_parts
+from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
+from nemo_distill.evaluation.translations import translated
 from nemo_distill.export.record import ExportRecord, Quality
 from nemo_distill.metrics.scores import bleu
 from nemo_distill.metrics.significance import CHANCE, SignificanceSettings, compare
-from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import named_files, unequal_lengths
 from nemo_distill.text.languages import language_problems
 
 FLOAT32, EXPORT = "float32", "export"
 BATCHES = (1, 32)  # sentences in a batch, of the measurements of a shortlist
-CHUNK = 2048
 # Of an export and of its reference, if they differ.
 SEARCHES = {"hugging_face": (" by Hugging Face's search", " by our search")}
 
@@ -113,7 +112,7 @@ def _measured(
     name: str, engine: Engine, sources: list[str], references: list[str], search: SearchSettings
 ) -> tuple[list[str], float | None]:
     """Returns the translations, and what the references cost in nats a token, if the engine can tell."""
-    texts = _translations(name, engine, sources, search)
+    texts = [found.text for found in translated(name, engine, sources, search)]
     if not isinstance(engine, CTranslate2Engine) or name not in (FLOAT32, EXPORT):
         return texts, None
     log_probs, tokens = map(sum, zip(*engine.totals(sources, references)))
@@ -153,15 +152,6 @@ def _browser_engine(model: Path, folder: Path, record: ExportRecord) -> Engine:
     from nemo_distill.nemo_files.restore import restore_for_inference
 
     return BrowserEngine(restore_for_inference(MTEncDecModel, model), folder, record)
-
-
-def _translations(name: str, engine: Engine, sources: list[str], search: SearchSettings) -> list[str]:
-    texts: list[str] = []
-    with shown_progress(name, len(sources)) as on_progress:
-        for part in translate_parts(engine, sources, search, CHUNK):
-            texts += [found.text for found in part]
-            on_progress(len(texts), len(part))
-    return texts
 
 
 def quality_problems(

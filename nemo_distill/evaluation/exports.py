@@ -65,20 +65,17 @@ def with_exports(
     return found, [f"Not exported to {quantization}: {', '.join(names)}. {why}" for why, names in reasons.items()]
 
 
-def make_exports(systems: Sequence[System], quantization: str, folder: Path) -> None:
-    """Writes the exports in the folder that are not there yet, or were made of another model or by other versions."""
-    models = {system.name: system.model for system in systems}
+def make_exports(systems: Sequence[System], quantization: str) -> None:
+    """Writes the exports among the systems that are not there yet, or were made of another model or version."""
     for system in systems:
-        if system.same_model_as is None or system.model.parent != folder:
-            continue
-        model = models[system.same_model_as]
-        if _is_made(system.model, model, quantization):
+        if system.made_from is None or _is_made(system.model, system.made_from, quantization):
             continue
         console.info(f"exporting {system.same_model_as} to CTranslate2 {quantization}")
         from nemo_distill.export.export_model import export_model
 
-        settings = ExportSettings(model, system.model, quantization=cast(Quantization, quantization), force=True)
-        export_model(settings)
+        export_model(
+            ExportSettings(system.made_from, system.model, quantization=cast(Quantization, quantization), force=True)
+        )
 
 
 def _linked(systems: Sequence[System]) -> list[System]:
@@ -108,7 +105,15 @@ def _check_names(systems: Sequence[System]) -> None:
 def _exported(system: System, quantization: str, folder: Path) -> System:
     seed = "" if system.seed is None else f"_seed{system.seed}"
     name = f"{system.group}_{quantization}{seed}"
-    return replace(system, name=name, model=folder / name, engine="ctranslate2", dtype=None, same_model_as=system.name)
+    return replace(
+        system,
+        name=name,
+        model=folder / name,
+        engine="ctranslate2",
+        dtype=None,
+        same_model_as=system.name,
+        made_from=system.model,
+    )
 
 
 def _problems(system: System, search: SearchSettings) -> list[str]:
@@ -123,8 +128,5 @@ def _is_made(folder: Path, model: Path, quantization: str) -> bool:
         record = ExportRecord.read(folder)
     except ValueError:
         return False
-    made_by = {name: record.versions.get(name) for name in PACKAGES}
-    return (record.sha256, record.quantization) == (
-        fingerprint(model)["sha256"],
-        quantization,
-    ) and made_by == versions(PACKAGES)
+    made_of = record.sha256, record.quantization, {name: record.versions.get(name) for name in PACKAGES}
+    return made_of == (fingerprint(model)["sha256"], quantization, versions(PACKAGES))

@@ -1,6 +1,6 @@
 """Counts the failures of an evaluation's systems, and writes them beside the results as JSON and Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,16 @@ from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.failures.failure_table import NOTES, failure_findings, failure_table
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
-from nemo_distill.failures.robustness import noised
+from nemo_distill.failures.robustness import Noise, noised
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.text.lines import expand_paths
+from nemo_distill.text.files import input_files
 
 if TYPE_CHECKING:
     from nemo_distill.evaluation.evaluation_job import EvaluationJob
 
+Copies = Mapping[Noise, EvaluationSet]  # of a test set, with noise
 EXAMPLES = 5  # sentences in the report for each kind and system; all are in the record
 
 
@@ -32,13 +33,13 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
         settings: which failures are counted.
     """
     remove_leftovers(job.folder / "failures")
-    noise = _translate_noised(job, settings)
-    sets = {one.name: _translated(job, one, noise) for one in job.sets}
-    files = [*settings.training_source, *settings.training_target, *settings.word_lists]
+    copies = _noised_copies(job, settings)
+    sets = {one.name: _translated(job, one, copies[one.name]) for one in job.sets}
+    files = input_files([*settings.training_source, *settings.training_target, *settings.word_lists])
     depends = {
         "settings": asdict(settings),
-        "files": [fingerprint(path) for name in files for path in expand_paths(name)],
-        "texts": [fingerprint(path) for path in _texts(job, noise)],
+        "files": [fingerprint(path) for path in files],
+        "texts": [fingerprint(path) for one in job.sets for path in _texts(job, one, copies[one.name].values())],
         "baselines": job.settings.significance.baselines,
         "revision": REVISION,
     }
@@ -83,40 +84,35 @@ def _example(hit: Mapping[str, Any], texts: TranslatedSet, system: str) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _translated(job: "EvaluationJob", one: EvaluationSet, noise: Mapping[str, list[EvaluationSet]]) -> TranslatedSet:
+def _translated(job: "EvaluationJob", one: EvaluationSet, copies: Copies) -> TranslatedSet:
     def by_system(of_set: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
         return {system.name: job.texts.read(of_set, f"{system.name}.txt") for system in systems}
 
-    translators = _translators(job)
-    copies = {
-        kind: by_system(copy, translators)
-        for kind, found in noise.items()
-        for copy in found
-        if copy.name == f"{one.name}+{kind}"
-    }
     sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
-    more = job.texts.more_references(one)
-    return TranslatedSet(sources, references, by_system(one, job.all_systems), copies, more)
+    return TranslatedSet(
+        sources,
+        references,
+        by_system(one, job.all_systems),
+        {kind: by_system(copy, _translators(job)) for kind, copy in copies.items()},
+        job.texts.more_references(one),
+    )
 
 
-def _translate_noised(job: "EvaluationJob", settings: FailureSettings) -> dict[str, list[EvaluationSet]]:
-    """Makes noised copies of the test sets, and has all systems translate them."""
-    copies: dict[str, list[EvaluationSet]] = {}
-    for kind in settings.noise:
-        copies[kind] = [_noised_copy(job, one, kind, settings.noise_seed) for one in job.sets]
-        for copy in copies[kind]:
-            job.texts.write_set(copy)
-        for system in _translators(job):
-            job.texts.translate(system, copies[kind], job.settings.device)
+def _noised_copies(job: "EvaluationJob", settings: FailureSettings) -> dict[str, Copies]:
+    """Makes noised copies of each test set, and has all systems translate them."""
+    copies: dict[str, Copies] = {}
+    for one in job.sets:
+        sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
+        copies[one.name] = {
+            kind: job.texts.new_set(
+                f"{one.name}+{kind}", noised(sources, kind, settings.noise_seed), references, one.language
+            )
+            for kind in settings.noise
+        }
+    every = [copy for of_set in copies.values() for copy in of_set.values()]
+    for system in _translators(job):
+        job.texts.translate(system, every, job.settings.device)
     return copies
-
-
-def _noised_copy(job: "EvaluationJob", one: EvaluationSet, kind: Any, seed: int) -> EvaluationSet:
-    path = job.folder / "failures" / f"{one.name}+{kind}.src"
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as stream:
-        stream.writelines(f"{line}\n".encode() for line in noised(job.texts.read(one, "src"), kind, seed))
-    return EvaluationSet(f"{one.name}+{kind}", path, job.texts.folder / f"{one.name}.ref", one.language)
 
 
 def _translators(job: "EvaluationJob") -> list[System]:
@@ -124,9 +120,9 @@ def _translators(job: "EvaluationJob") -> list[System]:
     return [system for system in job.all_systems if not isinstance(system, TextSystem)]
 
 
-def _texts(job: "EvaluationJob", noise: Mapping[str, list[EvaluationSet]]) -> Iterator[Path]:
-    for one in job.sets:
-        endings = ("src", *one.references, *(f"{system.name}.txt" for system in job.all_systems))
-        yield from (job.texts.folder / f"{one.name}.{ending}" for ending in endings)
-    for copy in [copy for copies in noise.values() for copy in copies]:
+def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[Path]:
+    """Yields the files that the failures on a test set are found in."""
+    endings = ("src", *one.references, *(f"{system.name}.txt" for system in job.all_systems))
+    yield from (job.texts.folder / f"{one.name}.{ending}" for ending in endings)
+    for copy in copies:
         yield from (job.texts.folder / f"{copy.name}.{system.name}.txt" for system in _translators(job))

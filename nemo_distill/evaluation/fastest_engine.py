@@ -120,7 +120,7 @@ class ProbedEngine:
 
 
 def probed_lines(raw: Iterable[bytes], device: str) -> list[str]:
-    """Returns lines of a text for a probe, evenly spaced from its beginning.
+    """Returns lines of a text for a probe, evenly spaced over its first `SAMPLED_FROM` lines.
 
     Args:
         raw: the lines of the text.
@@ -128,8 +128,8 @@ def probed_lines(raw: Iterable[bytes], device: str) -> list[str]:
     """
     texts = (decoded(line) for line in islice(raw, SAMPLED_FROM))
     lines = [text for text in texts if not is_blank(text)]
-    wanted = PROBED_LINES[device.partition(":")[0]]
-    return lines[:: max(1, len(lines) // wanted)][:wanted]
+    wanted = min(len(lines), PROBED_LINES[device.partition(":")[0]])
+    return [lines[place * len(lines) // wanted] for place in range(wanted)]
 
 
 def choose_engine(request: EngineRequest, lines: Sequence[str], folder: Path | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What an evaluation says in sentences: gains, differences that may be chance or not, and what the numbers mean."""
+"""Puts the results of an evaluation into sentences: gains, differences and whether they may be chance, and notes."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.evaluation.comet import NOT_COMPUTED
@@ -15,6 +15,7 @@ from nemo_distill.evaluation.likeness import (
     first_of,
     group_of,
     groups_of,
+    kind,
     marked,
     members,
     selected_labels,
@@ -87,7 +88,7 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
         for found in one["comparisons"]:
             groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
             if not brief or (not one["groups"].keys() & set(groups) and _is_of_models(systems, *groups)):
-                said.append(_compared(evaluation, found))
+                said.append(_compared(systems, found, groups))
         for group, spread in one["groups"].items():
             if not brief:
                 for metric in metrics_of(one):
@@ -96,8 +97,8 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
             said += _group_findings(evaluation, set_name, group, brief)
         yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
-        if (against := compared_with(systems, group)) and not against.alike:
-            yield from filter(None, [factor_sentence(systems, group, against)])
+        if (other := compared_with(systems, group)) and kind(systems, group) != kind(systems, other):
+            yield from filter(None, [factor_sentence(systems, group, other)])
 
 
 def _is_of_models(systems: Mapping[str, Any], group: str, other: str) -> bool:
@@ -125,15 +126,12 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
             yield f"The gap that {group} closes is not given: {gap['reason']}."
 
 
-def _compared(evaluation: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    test = found["test"].replace("_", " ")
-    systems = evaluation["systems"]
-    groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+def _compared(systems: Systems, found: Mapping[str, Any], groups: Sequence[str]) -> str:
     unfair, metric = unfair_comparison(systems, *groups), marked(found["metric"], systems, found["metric"], *groups)
     return (
         f"{found['system']} has {found['difference']:+.2f} {metric} against {found['baseline']}, "
-        f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, {test} of {found['samples']:,})"
-        f"{_reserved(unfair)}."
+        f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, "
+        f"{found['test'].replace('_', ' ')} of {found['samples']:,}){_reserved(unfair)}."
     )
 
 
@@ -176,53 +174,48 @@ def _verdict(differs: bool) -> str:
     return "more than chance" if differs else "not more than chance"
 
 
-def notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Yields explanations of the numbers: signatures, and how speed was measured."""
+def notes(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
+    """Yields explanations of the numbers: signatures, and how speed was measured.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        brief: only about the table and the findings that a screen shows, each to be understood by itself.
+    """
     systems, sets = evaluation["systems"], evaluation["test_sets"].values()
-    scores = [found for one in sets for found in _scores(one)]
+    metrics = metrics_of(next(iter(sets)))
     if any(one.get("gaps") for one in sets):
-        yield GAPS
+        yield BRIEF_GAPS if brief else GAPS
     elif not any(system.get("role") == DISTILLED for system in systems.values()):
         yield NO_ROLES
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
-        yield ALIKE
-    yield from mark_notes(systems, metrics_of(next(iter(sets))))
+        yield BRIEF_ALIKE if brief else ALIKE
+    yield from mark_notes(systems, metrics[:1] if brief else metrics)
     yield from evaluation.get("notes") or ()
+    if not brief:
+        yield from _score_notes(evaluation, metrics)
+    if any(one["groups"] for one in sets):
+        yield BRIEF_SEEDS if brief else SEEDS
+    if any(system["speed"] for system in systems.values()):
+        made = evaluation["made_with"]
+        measured = BRIEF_MEASURED if brief else MEASURED
+        yield measured.format(threads=made["threads"], device=made["device"])
+
+
+def _score_notes(evaluation: Mapping[str, Any], metrics: Sequence[str]) -> Iterator[str]:
+    """Yields how the scores were computed, and what their comparisons mean."""
+    sets = evaluation["test_sets"].values()
     yield UNITS
-    for metric in scores[0]:
-        for signature in dict.fromkeys(found[metric]["signature"] for found in scores):
-            yield f"{metric}: `{signature}`"
+    for metric in metrics:
+        signatures = (scores[metric]["signature"] for one in sets for scores in one["scores"].values())
+        yield from (f"{metric}: `{signature}`" for signature in dict.fromkeys(signatures))
+    if "COMET" not in metrics:
+        yield NOT_COMPUTED
+    if any(one.get("references", 1) > 1 for one in sets):
+        yield FIRST_REFERENCE
     comparisons = sum(len(one["comparisons"]) for one in sets)
     if comparisons > 1:
         expected = f"{comparisons * CHANCE:.1f} would have p < {CHANCE}"
         yield f"Each p-value is for one comparison. Of {comparisons} comparisons of equal systems, {expected}."
-    if any(one["groups"] for one in sets):
-        yield SEEDS
-    if "COMET" not in scores[0]:
-        yield NOT_COMPUTED
-    if any(one.get("references", 1) > 1 for one in sets):
-        yield FIRST_REFERENCE
-    if any(system["speed"] for system in systems.values()):
-        made = evaluation["made_with"]
-        yield MEASURED.format(threads=made["threads"], device=made["device"])
-
-
-def brief_notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """Yields explanations of the table and the findings that a screen shows, each to be understood by itself."""
-    systems, sets = evaluation["systems"], evaluation["test_sets"].values()
-    if any(one.get("gaps") for one in sets):
-        yield BRIEF_GAPS
-    elif not any(system.get("role") == DISTILLED for system in systems.values()):
-        yield NO_ROLES
-    if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
-        yield BRIEF_ALIKE
-    yield from mark_notes(systems, metrics_of(next(iter(sets)))[:1])
-    yield from evaluation.get("notes") or ()
-    if any(one["groups"] for one in sets):
-        yield BRIEF_SEEDS
-    if any(system["speed"] for system in systems.values()):
-        made = evaluation["made_with"]
-        yield BRIEF_MEASURED.format(threads=made["threads"], device=made["device"])
 
 
 def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:
@@ -246,10 +239,6 @@ def digits_of(metric: str) -> int:
     return 2 if metric in METRICS else 4
 
 
-def _scores(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(one["scores"].values())
-
-
 def metrics_of(one: Mapping[str, Any]) -> list[str]:
     """Returns the metrics of a test set's scores, in order."""
-    return list(_scores(one)[0])
+    return list(next(iter(one["scores"].values())))

@@ -24,11 +24,10 @@ from nemo_distill.evaluation.likeness import (
     of_one_size,
     training_difference,
 )
-from nemo_distill.metrics.contrasts import CONFIDENCE, Scores, seed_margin
+from nemo_distill.metrics.contrasts import TAILS, Scores, seed_margin
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 
 ALMOST_VERTICAL = 1.57  # radians
-TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def scores_by_group(evaluation: Mapping[str, Any], test_set: str, metric: str) -
     systems = evaluation["systems"]
     scores: dict[str, dict[int | None, float]] = {}
     for name, of_system in evaluation["test_sets"][test_set]["scores"].items():
-        scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
+        if metric in of_system:
+            scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
     return scores
 
 

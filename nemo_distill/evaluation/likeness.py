@@ -1,4 +1,4 @@
-"""Which systems of an evaluation are alike, so that a comparison of them says something.
+"""Decides which systems of an evaluation can be compared.
 
 Speeds and sizes are compared within one engine, precision and beam size. Scores of models of one size are compared if
 the models were trained for as many optimizer steps, with as many tokens in a batch.
@@ -6,7 +6,7 @@ the models were trained for as many optimizer steps, with as many tokens in a ba
 
 import statistics
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY
 
@@ -132,59 +132,46 @@ def mean_of(systems: Systems, group: str, key: str) -> float | None:
     return statistics.mean(known) if known else None
 
 
-def factor(systems: Systems, group: str, other: str, key: str) -> float | None:
-    """Returns how many times smaller or faster a group is than another one; None if that was not measured.
+def factor(systems: Systems, group: str, other: str | None, key: str) -> float | None:
+    """Returns how many times smaller or faster a group is than another one; None if that is not known.
 
     Args:
         systems: all systems.
         group: a group.
-        other: the group that it is compared with.
+        other: the group that it is compared with; None if there is none.
         key: `bytes` or `sentences_per_second`.
     """
-    mine, theirs = (mean_of(systems, one, key) for one in (group, other))
+    mine, theirs = (one and mean_of(systems, one, key) for one in (group, other))
     if not mine or not theirs:
         return None
     return theirs / mine if key == "bytes" else mine / theirs
 
 
-class Against(NamedTuple):
-    """What the size and speed of a group are compared with.
-
-    Args:
-        group: the other group.
-        alike: True if both run in the same engine and precision, with the same beam size.
-    """
-
-    group: str
-    alike: bool
-
-
-def compared_with(systems: Systems, group: str) -> Against | None:
-    """Returns the teacher in the run that is most like a group's; None for systems of text only.
+def compared_with(systems: Systems, group: str) -> str | None:
+    """Returns the group of the teacher that runs most like a group; None for systems of text only.
 
     It is the teacher in the same engine and precision, with the same beam size if it was evaluated so, or else the
     first system.
     """
     if first_of(systems, group)["engine"] == TEXT_ONLY:
         return None
-    if like := like_teacher(systems, group):
-        return Against(like, True)
     near = [teacher for teacher in teachers(systems) if kind(systems, teacher)[:2] == kind(systems, group)[:2]]
-    return Against((near or groups_of(systems))[0], False)
+    return like_teacher(systems, group) or (near or groups_of(systems))[0]
 
 
-def factor_sentence(systems: Systems, group: str, against: Against) -> str | None:
+def factor_sentence(systems: Systems, group: str, other: str) -> str | None:
     """Says how many times smaller and faster a group is than another one, and if they do not run alike; or None."""
-    size = factor(systems, group, against.group, "bytes")
-    speed = factor(systems, group, against.group, "sentences_per_second")
+    size = factor(systems, group, other, "bytes")
+    speed = factor(systems, group, other, "sentences_per_second")
     parts = [_size_in_words(size)] if size else []
     parts += [f"{speed:.1f} times as fast"] if speed else []
     if not parts:
         return None
-    mine, theirs = (kind_in_words(systems, one) for one in (group, against.group))
-    where = f" (both {mine})" if against.alike else ""
-    unlike = "" if against.alike else f"; this compares {mine} with {theirs}"
-    return f"Compared with {against.group}{where}, {group} is {' and '.join(parts)}{unlike}."
+    alike = kind(systems, group) == kind(systems, other)
+    mine, theirs = (kind_in_words(systems, one) for one in (group, other))
+    where = f" (both {mine})" if alike else ""
+    unlike = "" if alike else f"; this compares {mine} with {theirs}"
+    return f"Compared with {other}{where}, {group} is {' and '.join(parts)}{unlike}."
 
 
 def _size_in_words(factor: float) -> str:

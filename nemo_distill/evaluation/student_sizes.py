@@ -1,14 +1,14 @@
 """Finds student sizes that meet a target: shapes in and between those of `conf/student/`, with their parameters."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, starmap
 from typing import Any, Literal
 
 from pydantic import Field
 
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.parameters import ParameterCount, count_parameters
+from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.export.random_model import int8_bytes
 from nemo_distill.nemo_files.model_kinds import SIDES
 
@@ -16,7 +16,6 @@ WIDTHS = (256, 384, 512, 768, 1024)
 ENCODER_LAYERS = (1, 2, 3, 6, 12)
 DECODER_LAYERS = (1, 2, 3, 4)
 HEAD_WIDTH, INNER_WIDTHS = 64, 4  # as in all students of the study
-MEGABYTE = 1_000_000
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -137,12 +136,24 @@ def candidates(teacher: ParameterCount, pieces: tuple[int, int], shared: bool, t
         shared: True if the student's encoder and decoder share one embedding matrix.
         target: provides the type of the weights and the teacher's speed.
     """
-    found = [
-        _candidate(shape, count, teacher, target, student_config(shape, shared), pieces)
-        for shape, count in _grid(pieces, shared)
-    ]
-    smaller = [candidate for candidate in found if candidate.count.total < teacher.total]
-    return sorted(smaller, key=lambda candidate: -candidate.count.total)
+    found = []
+    grid = starmap(StudentShape, product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS))
+    for shape in dict.fromkeys([*grid, *NAMES]):
+        config = student_config(shape, shared)
+        count = count_parameters(config, *pieces)
+        if count is None or count.total >= teacher.total:
+            continue
+        speed = target.teacher_tokens_per_second
+        found.append(
+            Candidate(
+                shape,
+                count,
+                bytes=count.total * BYTES[target.dtype],
+                megabytes=int8_bytes(config, dict(zip(SIDES, pieces))) / MEGABYTE,
+                tokens_per_second=speed * teacher.per_token / count.per_token if speed else None,
+            )
+        )
+    return sorted(found, key=lambda candidate: -candidate.count.total)
 
 
 def meets(candidate: Candidate, target: SizeTarget) -> bool:
@@ -153,13 +164,6 @@ def meets(candidate: Candidate, target: SizeTarget) -> bool:
         and (target.bytes is None or candidate.bytes <= target.bytes)
         and (target.tokens_per_second is None or (candidate.tokens_per_second or 0) >= target.tokens_per_second)
     )
-
-
-def _grid(pieces: tuple[int, int], shared: bool) -> Iterator[tuple[StudentShape, ParameterCount]]:
-    regular = [StudentShape(*sizes) for sizes in product(ENCODER_LAYERS, DECODER_LAYERS, WIDTHS)]
-    for shape in dict.fromkeys([*regular, *NAMES]):
-        if count := count_parameters(student_config(shape, shared), *pieces):
-            yield shape, count
 
 
 def student_config(shape: StudentShape, shared: bool) -> dict[str, Any]:
@@ -173,17 +177,3 @@ def student_config(shape: StudentShape, shared: bool) -> dict[str, Any]:
     """
     sides = {side: {**size, "pre_ln_final_layer_norm": True} for side, size in shape.sides.items()}
     return {**sides, "shared_embeddings": shared}
-
-
-def _candidate(
-    shape: StudentShape,
-    count: ParameterCount,
-    teacher: ParameterCount,
-    target: SizeTarget,
-    config: Mapping[str, Any],
-    pieces: tuple[int, int],
-) -> Candidate:
-    speed = target.teacher_tokens_per_second
-    estimate = speed * teacher.per_token / count.per_token if speed else None
-    megabytes = int8_bytes(config, dict(zip(SIDES, pieces))) / MEGABYTE
-    return Candidate(shape, count, count.total * BYTES[target.dtype], megabytes, estimate)

@@ -53,14 +53,14 @@ class SystemSection:
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why the system cannot be evaluated."""
         if self.translations is not None:
-            return [
-                *(
-                    f"{key}={getattr(self, key)}: has no effect on a system of translations; leave it out."
-                    for key in self.__dataclass_fields__
-                    if key not in TEXT_KEYS and getattr(self, key) != getattr(SystemSection(), key)
-                ),
-                *named_files("translations", list(self._files().values()))[1],
+            default = SystemSection()
+            changed = [key for key in self.__dataclass_fields__ if getattr(self, key) != getattr(default, key)]
+            problems = [
+                f"{key}={getattr(self, key)}: has no effect on a system of translations; leave it out."
+                for key in changed
+                if key not in TEXT_KEYS
             ]
+            return problems + named_files("translations", list(self._files().values()))[1]
         if self.unescape_html:
             return ["unescape_html=true: has an effect only on translations; leave it out."]
         if not self.model:

@@ -42,6 +42,7 @@ class System:
         preparation_seconds: wall time of the labels and caches that its training needed; None if unknown.
         same_model_as: the name of another system that runs the same model: as an export, in another engine, or with
             another beam size. None for the first of them.
+        made_from: the `.nemo` that an evaluation makes this export from; None for a model that is already there.
     """
 
     name: str
@@ -54,6 +55,7 @@ class System:
     beam_size: int | None = None
     preparation_seconds: float | None = None
     same_model_as: str | None = None
+    made_from: Path | None = None
 
     @property
     def group(self) -> str:
@@ -187,38 +189,20 @@ class TextSystem(System):
         """None: not known."""
         return None
 
-    def nemo_sha256(self) -> None:
-        """None: there is no model."""
-        return None
 
-    def training(self) -> None:
-        """None: not known."""
-        return None
-
-    def label_smoothing(self) -> None:
-        """None: not known."""
-        return None
-
-    def selected_by(self) -> list[str]:
-        """An empty list: not known."""
-        return []
-
-
-def compared_pairs(
-    systems: Sequence[System], given: Sequence[str], baselines: Sequence[str], search: SearchSettings
-) -> list[Pair]:
+def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: SearchSettings) -> list[Pair]:
     """Returns which systems are compared with which: each system, and the one that it is compared with.
 
     Args:
-        systems: all systems; the first one is what others are measured by.
-        given: names of those that the configuration names. They are compared with each baseline. Each other one is an
-            export. It is compared with what it was made from, and with the exports of the baselines.
-        baselines: names of systems that others are compared with. The first system is also compared with those that
-            have the role, in its own engine and precision, for the gap between them.
+        systems: all systems; the first one is what others are measured by. An export that the evaluation makes is
+            compared with what it is made from, and with the exports of the baselines.
+        baselines: names of systems that all others but these exports are compared with. The first system is also
+            compared with those that have the role, in its own engine and precision, for the gap between them.
         search: the search of systems without a beam size of their own.
     """
-    exports = {str(one.same_model_as): one.name for one in systems if one.name not in given}
-    pairs = pairs_with(baselines, given) + [(export, origin) for origin, export in exports.items()]
+    exports = {str(one.same_model_as): one.name for one in systems if one.made_from}
+    pairs = pairs_with(baselines, [one.name for one in systems if not one.made_from])
+    pairs += [(export, origin) for origin, export in exports.items()]
     pairs += pairs_with([exports[name] for name in baselines if name in exports], list(exports.values()))
     origin = systems[0].same_model_as or systems[0].name
     teachers = [one for one in systems if origin in (one.name, one.same_model_as)]

@@ -1,4 +1,4 @@
-"""What an explanation needs to know of the training text: what of a test set is in it, and a sample of its pairs.
+"""Reads the training text for an explanation: which words of a test set it has, and a sample of its pairs.
 
 The text is read line by line. Memory depends on the test set and the sample only.
 """
@@ -24,7 +24,7 @@ REVISION = 1  # increase it when the same text gives other answers
 
 @dataclass(frozen=True)
 class TrainingView:
-    """What of a test set is in the training text, and a sample.
+    """Which words of a test set are in the training text, and a sample of its pairs.
 
     Args:
         pairs: the number of training pairs with text on both sides.

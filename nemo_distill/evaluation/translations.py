@@ -7,7 +7,7 @@ from typing import Any
 
 from nemo_distill import __version__
 from nemo_distill.console import console
-from nemo_distill.decoding.engine import translate_parts
+from nemo_distill.decoding.engine import Engine, Translation, translate_parts
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_lines
 from nemo_distill.evaluation.systems import System, TextSystem
@@ -16,6 +16,7 @@ from nemo_distill.storage.files import versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import clean_text
 
+CHUNK = 2048  # sentences that are sorted by length and translated together
 DECODERS = ("torch", "nemo_toolkit", "ctranslate2", "transformers")
 
 
@@ -34,13 +35,23 @@ class Texts:
 
     folder: Path
     search: SearchSettings
-    chunk: int = 2048
+    chunk: int = CHUNK
 
     def write_set(self, one: EvaluationSet) -> None:
         """Writes the sources and references of a test set."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for ending, path in {"src": one.source, **one.references}.items():
             _write(self.folder / f"{one.name}.{ending}", read_lines(path))
+
+    def new_set(
+        self, name: str, sources: Sequence[str], references: Sequence[str], language: str | None
+    ) -> EvaluationSet:
+        """Writes a test set that there are no other files of, and returns it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        source, reference = (self.folder / f"{name}.{ending}" for ending in ("src", "ref"))
+        _write(source, sources)
+        _write(reference, references)
+        return EvaluationSet(name, source, reference, language)
 
     def read(self, one: EvaluationSet, ending: str) -> list[str]:
         """Returns the lines of the file with ending `src`, `ref`, `ref2` or `NAME.txt`."""
@@ -61,21 +72,22 @@ class Texts:
             return
         engine = system.load(device)
         for one in missing:
-            lines = self.read(one, "src")
-            with shown_progress(f"{system.name} {one.name}", len(lines)) as on_progress:
-                made, cut, blank = [], 0, 0
-                for part in translate_parts(engine, lines, system.searched(self.search), self.chunk):
-                    made += [clean_text(translation.text) for translation in part]
-                    cut += sum(translation.source_cut for translation in part)
-                    blank += sum(translation.is_of_nothing for translation in part)
-                    on_progress(len(made), len(part))
+            made = translated(
+                f"{system.name} {one.name}",
+                engine,
+                self.read(one, "src"),
+                system.searched(self.search),
+                self.chunk,
+            )
+            cut = sum(translation.source_cut for translation in made)
+            blank = sum(translation.is_of_nothing for translation in made)
             if cut:
                 what = f"the beginning of {cut:,} lines of {one.name}"
                 console.warning(f"Warning: {system.name} reads only {what}; it has no positions for the rest.")
             if blank:
                 console.warning(f"test_sets.{one.name} has {blank} lines without text; their translations are empty.")
             path = self._path(system, one)
-            _write(path, made)
+            _write(path, [clean_text(translation.text) for translation in made])
             self._work(system, one).finish({"sha256": sha256_of(path), "source_cut": cut})
 
     def _path(self, system: System, one: EvaluationSet) -> Path:
@@ -87,17 +99,33 @@ class Texts:
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
 
     def _work(self, system: System, one: EvaluationSet) -> Work:
-        return Work(self._path(system, one).with_suffix(".json"), self._settings(system, one))
-
-    def _settings(self, system: System, one: EvaluationSet) -> dict[str, Any]:
-        source = sha256_of(self.folder / f"{one.name}.src")
-        made_by = {"nemo_distill": __version__, **versions(DECODERS)}
-        return {
+        settings = {
             **system_settings(system),
             "search": asdict(system.searched(self.search)),
-            "source": source,
-            "versions": made_by,
+            "source": sha256_of(self.folder / f"{one.name}.src"),
+            "versions": {"nemo_distill": __version__, **versions(DECODERS)},
         }
+        return Work(self._path(system, one).with_suffix(".json"), settings)
+
+
+def translated(
+    label: str, engine: Engine, lines: Sequence[str], search: SearchSettings, chunk: int = CHUNK
+) -> list[Translation]:
+    """Returns the translations of lines, and shows the progress.
+
+    Args:
+        label: what is shown before the progress.
+        engine: what translates.
+        lines: the lines.
+        search: how it searches.
+        chunk: number of lines that are sorted by length and translated together.
+    """
+    found: list[Translation] = []
+    with shown_progress(label, len(lines)) as on_progress:
+        for part in translate_parts(engine, lines, search, chunk):
+            found += part
+            on_progress(len(found), len(part))
+    return found
 
 
 def system_settings(system: System) -> dict[str, Any]:

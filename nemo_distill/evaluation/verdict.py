@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, VerdictRecord
-from nemo_distill.evaluation.gains import TAILS, interval
+from nemo_distill.evaluation.gains import interval
 from nemo_distill.evaluation.likeness import (
     MARK,
     Systems,
@@ -21,6 +21,7 @@ from nemo_distill.evaluation.likeness import (
     selected_labels,
     teachers,
 )
+from nemo_distill.metrics.contrasts import TAILS
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 
 ABOUT_EQUAL = 0.9  # of the best speed or size
@@ -30,11 +31,11 @@ SPEED, SIZE = "sentences_per_second", "bytes"
 def verdict(
     evaluation: Mapping[str, Any], metric: str, resampled: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> VerdictRecord | None:
-    """Chooses the system to ship; None if there is none but the first system's model and systems of text only.
+    """Chooses the system to ship; None if there are only the first system's model and systems of text only.
 
-    Among the systems that are as good as the best one, as far as the choice of sentences lets it be known, it is the
-    fastest, or the smallest if speed was not measured. Systems with at least `ABOUT_EQUAL` of its speed, or about its
-    size, count as equal in this, and the one of them with the best score is chosen.
+    First, systems are kept that are not worse than the best one by more than chance, over the choice of sentences. Of
+    these, those are kept that are about as fast as the fastest (`ABOUT_EQUAL`), or as small as the smallest if speed
+    was not measured. The one of them with the best score is chosen.
 
     Args:
         evaluation: `systems` and `test_sets` with scores, as in `evaluation.json`.
@@ -63,7 +64,7 @@ def verdict(
     cheapest = min(costs, key=costs.__getitem__)
     near = [group for group in good if costs[group] * ABOUT_EQUAL <= costs[cheapest]]
     ship = max(near, key=groups.__getitem__)
-    against = dict.fromkeys([found.group if (found := compared_with(systems, ship)) else ship, groups_of(systems)[0]])
+    against = dict.fromkeys([compared_with(systems, ship) or ship, groups_of(systems)[0]])
     return {
         "ship": ship,
         "because": "only" if len(groups) == 1 else "first" if ship == cheapest else "best",
@@ -143,9 +144,9 @@ def _reserve(evaluation: Mapping[str, Any], found: VerdictRecord) -> str:
     return f" {MARK} {metric} also selected the labels that {', '.join(groups)} learned from: {check}."
 
 
-def shown_interval(found: Interval, scale: float = 1, digits: int = 2) -> str:
+def shown_interval(found: Interval) -> str:
     """Returns where a value lies with 95 % confidence and what that accounts for, or the values of two seeds."""
-    low, high = (f"{scale * found[end]:+.{digits}f}" for end in ("low", "high"))
+    low, high = (f"{found[end]:+.2f}" for end in ("low", "high"))
     if found["over"] == "both seeds":
         return f"{low} and {high} with the two seeds"
     over = f"over {found['seeds']} seeds" if found["over"] == "seeds" else "over sentences"

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_distill.failures.kinds import TITLES
-from nemo_distill.failures.rates import CONFIDENCE
+from nemo_distill.metrics.contrasts import CONFIDENCE
+from nemo_distill.metrics.significance import CHANCE
 
-LEVEL = 0.05  # smaller p-values, adjusted by Holm, are significant
 SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record
 NOTES = (
     f"Failures of every thousand sentences, with Wilson's interval at {CONFIDENCE:.0%}. A star: differs from a "
-    f"system that it is compared with, by McNemar's exact test (p < {LEVEL} by Holm over the kinds).",
+    f"system that it is compared with, by McNemar's exact test (p < {CHANCE} by Holm over the kinds).",
     "Sentences without a verdict, such as short ones for the language, are not counted.",
 )
 
@@ -48,7 +48,7 @@ def _not_applicable(one: Mapping[str, Any]) -> Iterator[str]:
 
 def significant(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yields the comparisons of a test set whose difference is significant."""
-    yield from (found for found in one["comparisons"] if found["p_value_holm"] < LEVEL)
+    yield from (found for found in one["comparisons"] if found["p_value_holm"] < CHANCE)
 
 
 def _cell(found: Mapping[str, Any], system: str) -> str:

@@ -1,6 +1,6 @@
 """The profile of failures: what each system does wrong on each test set, how often, and in which sentences."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -8,15 +8,16 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.failures.kinds import KINDS, Context
-from nemo_distill.failures.rates import holm, mcnemar, wilson
 from nemo_distill.failures.robustness import NOISES, fragile, noised
 from nemo_distill.failures.segment import Found, Segment
 from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
 from nemo_distill.failures.surface import characters_per_source
 from nemo_distill.failures.target_language import language_of
-from nemo_distill.failures.training_text import Answers, TrainingText, questions
+from nemo_distill.failures.training_text import Answers, answers, questions
+from nemo_distill.metrics.contrasts import CONFIDENCE
+from nemo_distill.metrics.significance import pairs_with
+from nemo_distill.text.files import input_files
 from nemo_distill.text.languages import identified_language
-from nemo_distill.text.lines import expand_paths
 
 REVISION = 3  # increase it when other failures are found in the same text, so that stored ones are not used
 SAMPLE = 200  # lines by which the language of a test set is found
@@ -85,18 +86,17 @@ def profile(
 
 
 def _training_answers(sets: Mapping[str, TranslatedSet], settings: FailureSettings, folder: Path) -> Answers:
-    text = TrainingText(
-        *(
-            [path for name in names for path in expand_paths(name)]
-            for names in (settings.training_source, settings.training_target, settings.word_lists)
-        )
-    )
-    if not text.targets:
+    text = {
+        "sources": input_files(settings.training_source),
+        "targets": input_files(settings.training_target),
+        "word_lists": input_files(settings.word_lists),
+    }
+    if not text["targets"]:
         return Answers((), {}, {}, {})
     folder.mkdir(parents=True, exist_ok=True)
     every = (one.segments(system) for one in sets.values() for system in one.translations)
     asked = questions(chain.from_iterable(chain.from_iterable(every)), settings.span_words)
-    return text.answers(asked, settings.span_words, folder / "training_text.json")
+    return answers(asked, text, settings.span_words, folder / "training_text.json")
 
 
 def _set_profile(
@@ -170,21 +170,20 @@ def _counted(findings: Findings) -> dict[str, Any]:
 def _comparisons(
     findings: Mapping[str, Mapping[str, Findings]], systems: Sequence[str], baselines: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    for place, baseline in enumerate(baselines):
-        for system in [name for name in systems if name not in baselines[: place + 1]]:
-            pairs = {kind: _failed(found[system], found[baseline]) for kind, found in findings.items()}
-            failed = {kind: pair for kind, pair in pairs.items() if pair is not None}
-            p_values = [mcnemar(*pair) for pair in failed.values()]
-            for (kind, (mine, theirs)), p_value, adjusted in zip(failed.items(), p_values, holm(p_values)):
-                yield {
-                    "kind": kind,
-                    "system": system,
-                    "baseline": baseline,
-                    "only_system": sorted(mine - theirs),
-                    "only_baseline": sorted(theirs - mine),
-                    "p_value": p_value,
-                    "p_value_holm": adjusted,
-                }
+    for system, baseline in pairs_with(baselines, systems):
+        pairs = {kind: _failed(found[system], found[baseline]) for kind, found in findings.items()}
+        failed = {kind: pair for kind, pair in pairs.items() if pair is not None}
+        p_values = [mcnemar(*pair) for pair in failed.values()]
+        for (kind, (mine, theirs)), p_value, adjusted in zip(failed.items(), p_values, holm(p_values)):
+            yield {
+                "kind": kind,
+                "system": system,
+                "baseline": baseline,
+                "only_system": sorted(mine - theirs),
+                "only_baseline": sorted(theirs - mine),
+                "p_value": p_value,
+                "p_value_holm": adjusted,
+            }
 
 
 def _failed(mine: Findings, theirs: Findings) -> tuple[set[int], set[int]] | None:
@@ -194,3 +193,46 @@ def _failed(mine: Findings, theirs: Findings) -> tuple[set[int], set[int]] | Non
     if not both:
         return None
     return {line for line, (one, _) in both.items() if one}, {line for line, (_, other) in both.items() if other}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Hits of every thousand sentences, with the limits of Wilson's interval at 95 %."""
+
+    per_thousand: float
+    low: float
+    high: float
+
+
+def wilson(hits: int, judged: int) -> Rate:
+    """Returns the rate of `hits` in `judged` sentences with Wilson's score interval (Wilson 1927)."""
+    from scipy.stats import binomtest  # takes a second to import
+
+    interval = binomtest(hits, judged).proportion_ci(CONFIDENCE, method="wilson")
+    return Rate(1000 * hits / judged, 1000 * float(interval.low), 1000 * float(interval.high))
+
+
+def mcnemar(mine: Collection[int], theirs: Collection[int]) -> float:
+    """Returns the two-sided p-value of McNemar's exact test: is a failure of only one system equally often each's?
+
+    Args:
+        mine: the sentences that one system fails.
+        theirs: the sentences that the other one fails.
+    """
+    from scipy.stats import binomtest
+
+    only_mine, only_theirs = len(set(mine) - set(theirs)), len(set(theirs) - set(mine))
+    discordant = only_mine + only_theirs
+    return float(binomtest(only_mine, discordant).pvalue) if discordant else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values adjusted for their number (Holm 1979).
+
+    If each is compared with a level, some difference between equals is found at most as often as the level says.
+    """
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

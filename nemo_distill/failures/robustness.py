@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal, get_args
 
+from sacrebleu import sentence_chrf
+
 from nemo_distill.failures.segment import Found
 
 Noise = Literal["full_stop", "lower_case", "typing_error"]
@@ -55,11 +57,5 @@ def fragile(translation: str, noised_translation: str, reference: str, drop: flo
     """
     if translation == noised_translation:
         return []
-    before, after = (_chrf(text, reference) for text in (translation, noised_translation))
+    before, after = (sentence_chrf(text, [reference]).score for text in (translation, noised_translation))
     return [f"chrF {before:.0f}, then {after:.0f}: {noised_translation}"] if before - after >= drop else []
-
-
-def _chrf(text: str, reference: str) -> float:
-    from sacrebleu import sentence_chrf  # takes a while to import
-
-    return float(sentence_chrf(text, [reference]).score)

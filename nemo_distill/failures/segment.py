@@ -1,4 +1,4 @@
-"""The text that all kinds of failures are found in, and its words."""
+"""A sentence with its translation and reference, in which failures are found, and the words of a text."""
 
 import re
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ CONTENT = re.compile(r"\w")
 
 
 def empty(segment: Segment) -> Found:
-    """Says so if a translation has no letter and no digit, but its source has."""
+    """Returns `no text` if a translation has no letter and no digit, but its source has."""
     is_empty = CONTENT.search(segment.source) and not CONTENT.search(segment.translation)
     return ["no text"] if is_empty else []
 

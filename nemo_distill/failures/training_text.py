@@ -6,7 +6,7 @@ depends on the translations only, not on the size of the training text.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
@@ -81,44 +81,38 @@ def questions(segments: Iterable[Segment], span: int) -> Questions:
     return asked
 
 
-@dataclass(frozen=True)
-class TrainingText:
-    """The text that the systems were trained on."""
+def answers(asked: Questions, text: Mapping[str, Sequence[Path]], span: int, record: Path) -> Answers:
+    """Reads the training text, unless these questions about it were answered before.
 
-    sources: Sequence[Path] = ()
-    targets: Sequence[Path] = ()
-    word_lists: Sequence[Path] = ()
+    Args:
+        asked: the questions.
+        text: the files of `sources`, `targets` and `word_lists`.
+        span: number of words in a row.
+        record: where the answers are kept.
+    """
+    settings = {
+        **{side: [fingerprint(path) for path in paths] for side, paths in text.items()},
+        "questions": asked.digest,
+        "span": span,
+        "revision": REVISION,
+    }
+    found = Work(record, settings).kept(lambda: _read(asked, text, span))
+    return Answers(frozenset(found["missing"]), found["source_lines"], found["lines"], found["spans"])
 
-    def answers(self, asked: Questions, span: int, record: Path) -> Answers:
-        """Reads the training text, unless these questions about it were answered before.
 
-        Args:
-            span: number of words in a row.
-            record: where the answers are kept.
-        """
-        settings = {
-            **{side: [fingerprint(path) for path in paths] for side, paths in asdict(self).items()},
-            "questions": asked.digest,
-            "span": span,
-            "revision": REVISION,
-        }
-        found = Work(record, settings).kept(lambda: self._read(asked, span))
-        return Answers(frozenset(found["missing"]), found["source_lines"], found["lines"], found["spans"])
-
-    def _read(self, asked: Questions, span: int) -> dict[str, Any]:
-        found = _Search(asked, span)
-        readers = {found.source: self.sources, found.target: self.targets, found.words: self.word_lists}
-        for read, paths in readers.items():
-            for path in paths:
-                text = TextFiles([path])
-                with shown_progress(f"reading {path.name}", text.size) as on_progress:
-                    number = 0
-                    for number, raw in enumerate(text, start=1):
-                        read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
-                        if number % PROGRESS_EVERY == 0:
-                            on_progress(text.position, PROGRESS_EVERY)
-                    on_progress(text.size, number % PROGRESS_EVERY)
-        return found.record()
+def _read(asked: Questions, files: Mapping[str, Sequence[Path]], span: int) -> dict[str, Any]:
+    found = _Search(asked, span)
+    readers = {"sources": found.source, "targets": found.target, "word_lists": found.word_list}
+    for read, path in [(readers[side], path) for side, paths in files.items() for path in paths]:
+        text = TextFiles([path])
+        with shown_progress(f"reading {path.name}", text.size) as on_progress:
+            number = 0
+            for number, raw in enumerate(text, start=1):
+                read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
+                if number % PROGRESS_EVERY == 0:
+                    on_progress(text.position, PROGRESS_EVERY)
+            on_progress(text.size, number % PROGRESS_EVERY)
+    return found.record()
 
 
 class _Search:
@@ -130,7 +124,7 @@ class _Search:
         self.source_lines = Counter[str]()
         self.lines, self.spans = dict[str, str](), dict[str, str]()
 
-    def words(self, said: Sequence[str], place: str) -> None:
+    def word_list(self, said: Sequence[str], place: str) -> None:
         self.missing.difference_update(said)
 
     def source(self, said: Sequence[str], place: str) -> None:

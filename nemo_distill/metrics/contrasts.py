@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 CONFIDENCE = 0.95  # probability that a verdict other than OPEN is right, for a single contrast
+TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles of resamples that bound an interval
 EXACTNESS = 1e-9  # rounding error of a sum of scores; an excess must be greater
 Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
 

@@ -1,27 +1,30 @@
-"""What more text or more steps would bring, by a power law through the scores that were measured.
+"""Predicts what more text or more steps would bring, by a power law through the measured scores.
 
-The curve is y = a - b x^-c, with b >= 0. What is missing to the limit a is a power of the amount of text or steps
+The curve is y = a - b x^-c, with b >= 0. The distance to the limit a is a power of the amount x of text or steps
 (Hestness et al. 2017, arXiv 1712.00409; for translation, Gordon et al. 2021). It is fitted by least squares.
 
-The interval is by a parametric bootstrap: normal noise, whose scale is drawn as few residuals allow (Student's t). It
-covers the noise of the points, not that the law may fail beyond them.
+The interval is a parametric bootstrap with normal noise. Few residuals leave the scale of the noise uncertain, so it
+is drawn too, as in Student's t. The interval accounts for noise in the points. It does not account for curves that
+follow no power law beyond them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_distill.metrics.contrasts import CONFIDENCE
-from nemo_distill.metrics.paired_tests import SEED
+from nemo_distill.metrics.contrasts import TAILS
+from nemo_distill.metrics.significance import SEED
 
 FITTED = 3  # numbers: a, b and c
 LEAST_POINTS, LEAST_SPAN = 5, 4.0  # fewer or closer ones do not tell one curve from another
 RESAMPLES = 1_000
 MORE_STEPS, MORE_TEXT = 4, 10  # what is predicted: four times the steps, ten times the text
 RECENT = 5  # a training curve is fitted from a fifth of its steps on, because the first steps follow no power law
-# With so many points, the law is refused if its errors have more than so many times the variance of the noise, which
-# their second differences tell (von Neumann 1941). Of curves that follow it, a few percent have more.
+# With at least TESTED_POINTS points, the law is refused if the variance of its errors is more than MOST_LACK times
+# that of the noise, which is estimated from second differences (von Neumann 1941). Of curves that follow the law, a
+# few percent are refused.
 TESTED_POINTS, MOST_LACK = 8, 3.0
 EXACTNESS = 3e-3  # of the range of the scores; the fit is no more exact than its grid
 EXPONENTS = np.geomspace(0.02, 4, 200)  # c; the first is nearly a logarithm
@@ -29,7 +32,7 @@ EXPONENTS = np.geomspace(0.02, 4, 200)  # c; the first is nearly a logarithm
 
 @dataclass(frozen=True)
 class Growth:
-    """What a multiple of the largest amount would bring.
+    """The predicted gain of a multiple of the largest amount.
 
     Args:
         amount: the largest amount that was measured.
@@ -47,11 +50,13 @@ class Growth:
 
 
 def growth_problem(points: Sequence[tuple[float, float]]) -> str | None:
-    """Returns why nothing is predicted; None if it is.
+    """Returns the reason why no gain can be predicted; None if it can.
 
     Args:
         points: amounts and scores.
     """
+    if not all(math.isfinite(score) for _, score in points):
+        return "some scores are not finite numbers"
     amounts = sorted({amount for amount, _ in points if amount > 0})
     if len(amounts) < LEAST_POINTS:
         return f"{len(amounts)} amounts were measured; a curve needs {LEAST_POINTS}"
@@ -90,7 +95,7 @@ def growth(points: Sequence[tuple[float, float]], factor: float) -> Growth:
         factor: how many times the largest amount.
 
     Raises:
-        ValueError: if the points are too few or too close; see `growth_problem`.
+        ValueError: if no gain can be predicted; see `growth_problem`.
     """
     if problem := growth_problem(points):
         raise ValueError(problem)
@@ -100,8 +105,7 @@ def growth(points: Sequence[tuple[float, float]], factor: float) -> Growth:
     generator = np.random.default_rng(SEED)
     scale = np.sqrt(((scores - fitted) ** 2).sum() / generator.chisquare(len(scores) - FITTED, (RESAMPLES, 1)))
     _, _, gains = _fit(relative, fitted + scale * generator.standard_normal((RESAMPLES, len(scores))), factor)
-    outside = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(gains, [outside, 100 - outside])
+    low, high = np.percentile(gains, TAILS)
     return Growth(float(amounts.max()), float(now), float(gain), float(low), float(high))
 
 

@@ -1,4 +1,9 @@
-"""Significance of score differences between two systems, by paired tests."""
+"""Significance of score differences between two systems, by paired tests on the statistics of each sentence.
+
+sacrebleu has both tests, but they reject too often. It counts only trials whose difference is larger than the observed
+one, not equal ones, so systems that differ in few lines always seem to differ significantly. Its bootstrap centers the
+absolute differences. Here, ties count, and the differences are centered before taking absolute values.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired
@@ -9,14 +14,16 @@ from sacrebleu.metrics.base import Metric
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
-from nemo_distill.metrics.paired_tests import approximate_randomization, paired_bootstrap, resampled_scores
 from nemo_distill.metrics.scores import METRICS, MetricName, all_references, build_metric
 from nemo_distill.storage.records import OPEN
 
-TESTS = {"bootstrap": (paired_bootstrap, 1_000), "approximate_randomization": (approximate_randomization, 10_000)}
 REVISION = 3  # increase it when stored results change, so that they are computed again
 RESAMPLES = 1_000  # of the margins over sentences
 CHANCE = 0.05  # differences with a smaller p-value are significant
+SEED = 12345  # the same as sacrebleu's
+TIE = 1e-9  # differences closer than this, in score points, are equal
+CHUNK = 250  # number of trials computed together; limits the memory
+CorpusScore = Callable[[np.ndarray], float]  # computes the score from the sums of all sentences' statistics (S,)
 Pair = tuple[str, str]  # a system, and the baseline that it is compared with
 
 
@@ -46,7 +53,7 @@ class Comparison(TypedDict):
         metric: one of `METRICS`.
         difference: the system's corpus score minus the baseline's.
         p_value: probability of a difference at least this large if the systems are equal; see `test`.
-        test: one of `TESTS`.
+        test: `approximate_randomization` or `bootstrap`.
         samples: number of resamples or trials. It is lower than configured if fewer trials are possible.
     """
 
@@ -88,7 +95,8 @@ def compare(
         language: the target language.
         more: further references, as of `corpus_score`.
     """
-    test, default = TESTS[settings.test]
+    bootstraps = settings.test == "bootstrap"
+    test, default = (paired_bootstrap, 1_000) if bootstraps else (approximate_randomization, 10_000)
     for name in settings.metrics or METRICS[:1]:
         metric = build_metric(name, language)
         score = scored_by(metric)
@@ -160,7 +168,7 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
 
 
-def scored_by(metric: Metric) -> Callable[[np.ndarray], float]:
+def scored_by(metric: Metric) -> CorpusScore:
     """Returns the function from the sums of sacrebleu's statistics (S,) to the corpus score."""
 
     def score(sums: np.ndarray) -> float:
@@ -176,3 +184,104 @@ def sentence_statistics(
     return np.array(
         metric._extract_corpus_statistics(list(translations), all_references(references, more)), dtype=float
     )
+
+
+def approximate_randomization(
+    mine: np.ndarray, theirs: np.ndarray, score: CorpusScore, trials: int
+) -> tuple[float, int]:
+    """Tests a difference of scores by swapping sentences of the two systems at random.
+
+    Approximate randomization (Riezler & Maxwell 2005, section 4). For equal systems, the p-value is below any level at
+    most as often as the level says. If few lines differ, so that there are at most `trials` ways to swap them, each
+    way is tried once and the p-value is exact.
+
+    Args:
+        mine: (N, S) statistics of each sentence of one system.
+        theirs: (N, S) statistics of the other system.
+        score: computes a corpus score from the sums of the statistics.
+        trials: maximum number of trials.
+
+    Returns:
+        The two-sided p-value and the number of trials.
+    """
+    changes = (theirs - mine)[(theirs != mine).any(axis=1)]  # (K, S); swapping equal sentences changes nothing
+    sums = mine.sum(axis=0), theirs.sum(axis=0)  # (S,) each
+    observed = abs(score(sums[0]) - score(sums[1])) - TIE
+    exact = 2 ** len(changes) <= trials
+    swaps = _all_swaps(len(changes)) if exact else _random_swaps(len(changes), trials)
+    hits = total = 0
+    for chunk in swaps:
+        moved = chunk @ changes  # (C, S)
+        differences = np.abs(_scores(sums[0] + moved, score) - _scores(sums[1] - moved, score))
+        hits, total = hits + int((differences >= observed).sum()), total + len(chunk)
+    return (hits / total, total) if exact else ((hits + 1) / (total + 1), total)
+
+
+def paired_bootstrap(mine: np.ndarray, theirs: np.ndarray, score: CorpusScore, samples: int) -> tuple[float, int]:
+    """Tests a difference of scores by resampling the sentences.
+
+    Paired bootstrap resampling (Koehn 2004), two-sided. The resampled differences are shifted to a mean of zero, as if
+    the systems were equal (Riezler & Maxwell 2005, section 4). The test is only approximate if few lines differ. The
+    p-value is at least 2 / 2^K, that of the most extreme of all ways to swap the K differing lines.
+
+    Args:
+        mine: (N, S) statistics of each sentence of one system.
+        theirs: (N, S) statistics of the other system.
+        score: computes a corpus score from the sums of the statistics.
+        samples: number of resamples.
+
+    Returns:
+        The two-sided p-value and the number of resamples.
+    """
+    observed = abs(score(mine.sum(axis=0)) - score(theirs.sum(axis=0))) - TIE
+    my_scores, their_scores = resampled_scores([mine, theirs], score, samples)
+    shifted = my_scores - their_scores
+    shifted -= shifted.mean()
+    p_value = (int((np.abs(shifted) >= observed).sum()) + 1) / (samples + 1)
+    differing = int((theirs != mine).any(axis=1).sum())
+    return max(p_value, min(1.0, 2.0 ** (1 - differing))), samples
+
+
+def resampled_scores(
+    statistics: Sequence[np.ndarray], score: CorpusScore, samples: int, seed: int = SEED
+) -> list[np.ndarray]:
+    """Returns each system's scores on the same resamples of the sentences, drawn with replacement (Koehn 2004).
+
+    Args:
+        statistics: (N, S) statistics of each sentence, for each system.
+        score: computes a corpus score from the sums of the statistics.
+        samples: number of resamples.
+
+    Returns:
+        For each system, the scores (samples,).
+    """
+    generator, lines = np.random.default_rng(seed), len(statistics[0])
+    found: list[list[np.ndarray]] = [[] for _ in statistics]
+    for size in _chunk_sizes(samples):
+        counts = generator.multinomial(lines, np.full(lines, 1 / lines), size).astype(float)  # (C, N)
+        for scores, of_system in zip(found, statistics):
+            scores.append(_scores(counts @ of_system, score))
+    return [np.concatenate(scores) for scores in found]
+
+
+def _scores(sums: np.ndarray, score: CorpusScore) -> np.ndarray:
+    return np.array([score(row) for row in sums])
+
+
+def _all_swaps(lines: int) -> Iterator[np.ndarray]:
+    """Yields all ways to swap lines, as zeros and ones (C, K)."""
+    for start in range(0, 2**lines, CHUNK):
+        numbers = np.arange(start, min(start + CHUNK, 2**lines))
+        yield (numbers[:, None] >> np.arange(lines) & 1).astype(float)
+
+
+def _random_swaps(lines: int, trials: int) -> Iterator[np.ndarray]:
+    """Yields random ways to swap lines, as zeros and ones (C, K)."""
+    generator = np.random.default_rng(SEED)
+    for size in _chunk_sizes(trials):
+        yield generator.integers(2, size=(size, lines)).astype(float)
+
+
+def _chunk_sizes(total: int) -> Iterator[int]:
+    for start in range(0, total, CHUNK):
+        yield min(CHUNK, total - start)

@@ -1,6 +1,7 @@
 """Reads the results of an evaluation from its folder: `evaluation.json`, `failures.json` and the scored texts."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from nemo_distill.evaluation.evaluation_record import (
     read_evaluation,
     read_failures,
 )
-from nemo_distill.evaluation.likeness import groups_of, mean_of, members
+from nemo_distill.evaluation.evaluation_sets import reference_endings
+from nemo_distill.evaluation.likeness import group_of, groups_of, mean_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
 
@@ -24,20 +26,12 @@ class Evaluation:
 
     Args:
         folder: the folder with `evaluation.json` and `texts/`.
-        systems: size, speed and group of each system, by name. Sizes are compared with the first one.
-        test_sets: for each test set by name, its `scores` by system and metric, and `comparisons` of systems.
-        made_with: date and device.
-        verdict: which system to ship; None in records of earlier versions.
-        notes: what was not exported, and why.
+        record: the content of `evaluation.json`.
         failures: for each test set, its failures by kind and system, and comparisons; empty if none were counted.
     """
 
     folder: Path
-    systems: Mapping[str, Mapping[str, Any]]
-    test_sets: Mapping[str, Mapping[str, Any]]
-    made_with: Mapping[str, Any] = field(default_factory=dict)
-    verdict: Mapping[str, Any] | None = None
-    notes: Sequence[str] = ()
+    record: Mapping[str, Any]
     failures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -53,20 +47,17 @@ class Evaluation:
                 f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; create it with "
                 "'nemo-distill evaluate'"
             )
-        made_with, notes = record.get("made_with") or {}, record.get("notes") or ()
-        failures = _failures(folder, record)
-        return cls(folder, record["systems"], record["test_sets"], made_with, record.get("verdict"), notes, failures)
+        return cls(folder, record, _failures(folder, record))
 
     @property
-    def record(self) -> dict[str, Any]:
-        """The content of `evaluation.json`, for the functions of `evaluation/`."""
-        return {
-            "systems": self.systems,
-            "test_sets": self.test_sets,
-            "made_with": self.made_with,
-            "verdict": self.verdict,
-            "notes": self.notes,
-        }
+    def systems(self) -> Mapping[str, Mapping[str, Any]]:
+        """Size, speed and group of each system, by name. Sizes are compared with the first one."""
+        return self.record["systems"]
+
+    @property
+    def test_sets(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each test set by name, its `scores` by system and metric, and `comparisons` of systems."""
+        return self.record["test_sets"]
 
     @property
     def teacher(self) -> str:
@@ -76,7 +67,8 @@ class Evaluation:
     @property
     def shipped(self) -> str | None:
         """The first system of the group that the verdict says to ship; None without a verdict."""
-        return self.groups[self.verdict["ship"]][0] if self.verdict else None
+        verdict = self.record.get("verdict")
+        return self.groups[verdict["ship"]][0] if verdict else None
 
     @property
     def metrics(self) -> list[str]:
@@ -98,19 +90,12 @@ class Evaluation:
     def default_baseline(self) -> str:
         """The group that the systems were compared with; the first group if there were no comparisons."""
         compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
-        name = next(compared, self.teacher)
-        return next((group for group, names in self.groups.items() if name in (group, *names)), name)
-
-    def score(self, system: str, test_set: str, metric: str) -> float | None:
-        """Returns a corpus score; None if the system has no score in that metric."""
-        found = self.test_sets[test_set]["scores"].get(system, {}).get(metric)
-        return found and found["value"]
+        return group_of(self.systems, next(compared, self.teacher))
 
     def average(self, system: str, metric: str) -> float | None:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
-        scores = [self.score(system, test_set, metric) for test_set in self.test_sets]
-        known = [score for score in scores if score is not None]
-        return sum(known) / len(known) if len(known) == len(scores) else None
+        scores = [one["scores"].get(system, {}).get(metric) for one in self.test_sets.values()]
+        return statistics.mean(score["value"] for score in scores) if all(scores) else None
 
     def measured(self, group: str, key: str) -> float | None:
         """Returns the mean of a size or speed over a group's systems of which it is known; None if it is unknown."""
@@ -118,7 +103,7 @@ class Evaluation:
 
     def references(self, test_set: str) -> list[list[str]]:
         """Returns the references of a test set, file by file."""
-        return [self.lines(test_set, ending) for ending in reference_endings(self.test_sets[test_set])]
+        return [self.lines(test_set, ending) for ending in _references(self.test_sets[test_set])]
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
@@ -135,9 +120,8 @@ class Evaluation:
         return lines
 
 
-def reference_endings(one: Mapping[str, Any]) -> list[str]:
-    """Returns the endings of a test set's references: `ref`, `ref2`, ..."""
-    return ["ref", *(f"ref{number}" for number in range(2, one.get("references", 1) + 1))]
+def _references(one: Mapping[str, Any]) -> list[str]:
+    return reference_endings(one.get("references", 1))
 
 
 def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
@@ -151,10 +135,8 @@ def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
         return {}
     counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
     for test_set, one in record["test_sets"].items():
-        for name in (
-            f"{test_set}.{ending}"
-            for ending in ("src", *reference_endings(one), *(f"{system}.txt" for system in one["scores"]))
-        ):
+        endings = ("src", *_references(one), *(f"{system}.txt" for system in one["scores"]))
+        for name in [f"{test_set}.{ending}" for ending in endings]:
             text = folder / "texts" / name
             changed = text.is_file() and sha256_of(text) != counted.get(name)
             if changed or test_set not in found["test_sets"]:

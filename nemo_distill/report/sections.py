@@ -14,16 +14,16 @@ from nemo_distill.failures.failure_table import NOTES, failure_findings
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.growth import NOTE as GROWTH
-from nemo_distill.report.growth import growth_table
 from nemo_distill.report.plots import Plot, front_plot, line_plot
 from nemo_distill.report.runs import Run
 from nemo_distill.report.sweep import Sweep, find_sweeps
 from nemo_distill.report.tables import (
+    GROWTH,
     Cell,
     Table,
     costs_table,
     failure_rates,
+    growth_table,
     quality_table,
     runs_table,
     speed_table,
@@ -163,12 +163,12 @@ def _never_found(one: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
-    table, made = speed_table(evaluation), evaluation.made_with
+    table, made = speed_table(evaluation), evaluation.record.get("made_with")
     measured = []
     if made and any(system.get("speed") for system in evaluation.systems.values()):
         where = f"{made['device']} with {made['threads']} thread(s), {made['date'][:10]}"
         measured = [f"Speed was measured on {where}. Of several seeds, the first was timed."]
-    notes = [ALIKE, *measured, *evaluation.notes]
+    notes = [ALIKE, *measured, *(evaluation.record.get("notes") or ())]
     return Section("Size and speed", notes, [table], [*_fronts(evaluation, metric)])
 
 

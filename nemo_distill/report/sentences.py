@@ -94,8 +94,6 @@ def _worst(systems: Mapping[str, Mapping[str, Sequence[Any]]], teacher: str, mos
     kept: set[int] = set()
     for name in [name for name in systems if name != teacher] or systems:
         for metric in METRICS:
-            mine, theirs = systems[name][metric], systems.get(teacher, {}).get(metric)
-            best = theirs or [100.0] * len(mine)
-            shortfalls = [expected - score for expected, score in zip(best, mine)]
-            kept.update(sorted(range(len(shortfalls)), key=shortfalls.__getitem__, reverse=True)[:most])
+            deficits = [theirs - mine for theirs, mine in zip(systems[teacher][metric], systems[name][metric])]
+            kept.update(sorted(range(len(deficits)), key=deficits.__getitem__, reverse=True)[:most])
     return kept

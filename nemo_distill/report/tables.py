@@ -1,7 +1,7 @@
 """The tables of the page: one row per method, one column per test set or swept value, then sizes."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -17,14 +17,24 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_seconds,
 )
 from nemo_distill.evaluation.findings import digits_of
-from nemo_distill.evaluation.likeness import compared_with, factor, kind_in_words, marked, trained_otherwise
+from nemo_distill.evaluation.gains import scores_by_group
+from nemo_distill.evaluation.likeness import factor, kind_in_words, like_teacher, marked, trained_otherwise
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.failure_table import significant
 from nemo_distill.failures.kinds import TITLES
+from nemo_distill.metrics.learning_curve import MORE_STEPS, MORE_TEXT, growth, growth_problem, steps_points
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
-from nemo_distill.report.runs import Run
+from nemo_distill.report.runs import LOWER_IS_BETTER, Run
 from nemo_distill.report.sweep import Sweep
+
+# What is multiplied if a sweep's key ends so: a mix's part of a corpus, its length, and the length of the training.
+AMOUNTS = {"fraction": MORE_TEXT, "lines": MORE_TEXT, "max_steps": MORE_STEPS}
+GROWTH = (
+    "Predictions by a power law through the measured scores, with 95 % intervals. They hold as long as the law does. "
+    "A training curve says little if the learning rate was nearly 0 at its end; a sweep of max_steps says more."
+)
+Points = Sequence[tuple[float, float]]
 
 
 class Cell(NamedTuple):
@@ -55,19 +65,19 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """
     sets, groups = evaluation.test_sets, evaluation.groups
     with_gaps = [name for name, one in sets.items() if metric in _gap_metrics(one)]
+    scores = {name: scores_by_group(evaluation.record, name, metric) for name in sets}
     first = metric == evaluation.metrics[0]
     unlike = {group: trained_otherwise(evaluation.systems, group) for group in groups if first}
     rows = []
     for group, names in groups.items():
         cells = [Cell(group)]
         for test_set in sets:
+            mine, theirs = (scores[test_set].get(one, {}) for one in (group, baseline))
             change, compared = "", []
             if group != baseline:
-                pair = _of_common_seeds(evaluation, names, groups[baseline])
-                change = _change(*(_scores(evaluation, of, test_set, metric) for of in pair))
+                change = _change_of_common_seeds(mine, theirs)
                 compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
-            mine = _scores(evaluation, names, test_set, metric)
-            cell = _score_cell(mine, change, compared, digits_of(metric))
+            cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:
                 gap = sets[test_set]["gaps"].get(group)
@@ -100,15 +110,14 @@ def speed_table(evaluation: Evaluation) -> Table:
     rows = []
     for group, names in evaluation.groups.items():
         unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else "–"
-        against = compared_with(systems, group)
-        alike = against.group if against and against.alike else None
+        teacher = like_teacher(systems, group)
         size = evaluation.measured(group, "bytes")
         rows.append(
             [
                 Cell(group),
                 Cell(kind_in_words(systems, group)),
                 _number(size and size / MEGABYTE, unknown),
-                *(_factor(factor(systems, group, alike, key) if alike else None) for key in factors),
+                *(_factor(factor(systems, group, teacher, key)) for key in factors),
                 *(_number(evaluation.measured(group, key), unknown) for key in speeds),
             ]
         )
@@ -183,6 +192,47 @@ def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
     return Table(f"{sweep.score_name}{note}", ("method", *columns, "parameters", "compression"), rows)
 
 
+def growth_table(runs: Sequence[Run], sweeps: Sequence[Sweep], tag: str) -> Table | None:
+    """Returns what more steps or text would bring, or why that is not predicted; None without anything to say.
+
+    Args:
+        runs: the trainings.
+        sweeps: the sweeps.
+        tag: the scalar that training curves are of.
+    """
+    rows = [*_growth_of_runs(runs, tag), *_growth_of_sweeps(sweeps)]
+    columns = ("what grows", "scores", "largest", "now, by the curve", "predicted for", "gain")
+    return Table("", columns, rows) if rows else None
+
+
+def _growth_of_runs(runs: Sequence[Run], tag: str) -> Iterator[list[Cell]]:
+    for run in runs:
+        if points := steps_points(run.curves.get(tag, ())):
+            yield _growth_row(f"steps of {run.name}, {tag}", points, MORE_STEPS, bool(LOWER_IS_BETTER.search(tag)))
+
+
+def _growth_of_sweeps(sweeps: Sequence[Sweep]) -> Iterator[list[Cell]]:
+    for sweep in sweeps:
+        for key in sweep.numeric_keys:
+            if times := AMOUNTS.get(key.rpartition(".")[2]):
+                for method, by_value in sweep.along(key).methods.items():
+                    points = [(float(value), score) for value, scores in by_value.items() for score in scores]
+                    name = sweep.short(key) if method == "all" else f"{sweep.short(key)}, {method}"
+                    yield _growth_row(f"{name}, {sweep.score_name}", points, times, sweep.lower_is_better)
+
+
+def _growth_row(name: str, points: Points, times: int, lower_is_better: bool) -> list[Cell]:
+    sign = -1 if lower_is_better else 1
+    points = [(amount, sign * score) for amount, score in points]
+    if problem := growth_problem(points):
+        return [Cell(name), Cell(f"{len(points)}"), Cell(""), Cell(""), Cell(""), Cell(f"not predicted: {problem}")]
+    found = growth(points, times)
+    low, high = sorted((sign * found.low, sign * found.high))
+    gain = Cell(f"{sign * found.gain:+.2f}", f"{low:+.2f} to {high:+.2f}")
+    amounts = [Cell(f"{found.amount:,g}"), Cell(f"{sign * found.now:.2f}"), Cell(f"{times * found.amount:,g}")]
+    return [Cell(name), Cell(f"{len(points)}"), *amounts, gain]
+
+
 def runs_table(runs: Sequence[Run]) -> Table:
     """Returns how each training was made and how it ended."""
     columns = (
@@ -218,11 +268,6 @@ def _run_row(run: Run) -> list[Cell]:
     ]
 
 
-def _scores(evaluation: Evaluation, names: Iterable[str], test_set: str, metric: str) -> list[float]:
-    scores = (evaluation.score(name, test_set, metric) for name in names)
-    return [score for score in scores if score is not None]
-
-
 def _comparisons(
     evaluation: Evaluation, names: Sequence[str], test_set: str, metric: str, baselines: Sequence[str]
 ) -> list[Mapping[str, Any]]:
@@ -233,11 +278,10 @@ def _comparisons(
     ]
 
 
-def _of_common_seeds(evaluation: Evaluation, *groups: Sequence[str]) -> list[list[str]]:
-    """Returns the systems of two groups with common seeds; all systems if there are no common seeds."""
-    seeds = [{name: evaluation.systems[name].get("seed") for name in names} for names in groups]
-    common = set(seeds[0].values()) & set(seeds[1].values()) - {None}
-    return [[name for name, seed in of_group.items() if not common or seed in common] for of_group in seeds]
+def _change_of_common_seeds(mine: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> str:
+    """Returns the change of the mean score, over all seeds if two groups have none in common."""
+    common = [seed for seed in mine if seed is not None and seed in theirs]
+    return _change([mine[seed] for seed in common or mine], [theirs[seed] for seed in common or theirs])
 
 
 def _change(scores: Sequence[float], baseline: Sequence[float]) -> str:

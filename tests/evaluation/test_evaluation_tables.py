@@ -233,6 +233,7 @@ def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherw
     ("student", "said"),
     [
         ({"engine": "ctranslate2", "precision": "int8"}, "; this compares CTranslate2 int8 with PyTorch float32."),
+        ({"engine": "nemo"}, "; this compares NeMo's own search float32 with PyTorch float32."),
         ({"beam_size": 1}, "this compares PyTorch float32, greedy with PyTorch float32, beam 4."),
     ],
 )  # fmt: skip
@@ -246,12 +247,6 @@ def test_sizes_and_speeds_are_relative_to_the_teacher_in_the_same_engine_or_it_i
     assert last.endswith(said) if said else "Compared with" not in last
 
 
-def test_the_search_of_nemo_is_named():
-    record = evaluation(group="student")
-    record["systems"]["teacher"] |= {"group": "teacher", "engine": "nemo"}
-    assert list(findings(record))[-1].endswith("this compares PyTorch float32 with NeMo's own search float32.")
-
-
 def test_of_text_only_nothing_is_measured():
     record = evaluation(engine="text", precision=None, beam_size=None, parameters=None, bytes=None, speed=None,
                         group="student", compression=None)  # fmt: skip
@@ -260,10 +255,6 @@ def test_of_text_only_nothing_is_measured():
     assert row["runs in"] == "only text"
     assert {row[column] for column in ("parameters", "MB", "sentences/s", "ms alone, median")} == {"not measured"}
     assert not any("Compared with" in said for said in findings(record))
-
-
-def test_what_was_not_exported_is_noted():
-    assert "Not exported: x." in list(notes(evaluation() | {"notes": ["Not exported: x."]}))
 
 
 def test_of_distilled_systems_it_is_said_whether_they_beat_the_baselines_of_their_size():

@@ -12,7 +12,6 @@ from nemo_distill.evaluation.explanation import (
     TEACHER,
     WIDE,
     Explanation,
-    Forced,
     Translated,
     forced_record,
     seeds_record,
@@ -140,13 +139,12 @@ def test_recall_is_counted_by_how_often_a_word_is_in_the_training_targets():
 def test_a_search_error_is_a_translation_of_the_teacher_with_a_better_score_than_the_students_own():
     own = np.array([[-4.0, 4], [-4.0, 4], [-4.0, 4]])
     teachers = np.array([[-3.0, 4], [-4.0, 4], [-5.0, 9]])
-    losses = {STUDENT: own, TEACHER: teachers}
-    forced = Forced(own, teachers, losses, losses)
-    found = forced_record(forced, SearchSettings(length_penalty=0.0))
+    losses = {key: {STUDENT: own, TEACHER: teachers} for key in ("labels", "test")}
+    found = forced_record(own, teachers, losses, SearchSettings(length_penalty=0.0))
     assert found["search_errors"]["lines"] == [1] and found["search_errors"]["sentences"] == 3
     assert found["losses"]["labels"][STUDENT]["value"] == pytest.approx(1.0)
     assert found["losses"]["test"]["difference"]["value"] == pytest.approx(1.0 - 12 / 17)
-    by_length = forced_record(forced, SearchSettings(length_penalty=1.0, length_penalty_form="power"))
+    by_length = forced_record(own, teachers, losses, SearchSettings(length_penalty=1.0, length_penalty_form="power"))
     assert by_length["search_errors"]["lines"] == [1, 3]
 
 
@@ -182,9 +180,10 @@ def test_a_gap_that_may_be_chance_is_not_explained():
 def test_the_page_shows_all_parts_and_what_was_not_measured():
     systems = {TEACHER: REFERENCES, WIDE: worse(REFERENCES, 3), STUDENT: worse(REFERENCES, 3)}
     one = explanation(systems, {TEACHER: LABELS, STUDENT: worse(LABELS, 5)})
-    scores = {STUDENT: np.array([[-4.0, 4]] * 240)}
+    scores = np.array([[-4.0, 4]] * 240)
+    losses = {key: {STUDENT: scores} for key in ("labels", "test")}
     record = {
-        **one.record(), **forced_record(Forced(scores[STUDENT], scores[STUDENT], scores, scores), SearchSettings()),
+        **one.record(), **forced_record(scores, scores, losses, SearchSettings()),
         "settings": {"settings": SETTINGS}, "test_set": {"sentences": 120}, "signature": "nrefs:1", "seeds": None,
         "steps": {"problem": "2 amounts were measured"}, "notes": ["Quantization is not measured: export=null."],
     }  # fmt: skip

@@ -103,8 +103,8 @@ def test_what_ctranslate2_cannot_do_leaves_it_out_and_is_said(search, reason, te
     assert candidates == [REFERENCE] and reason in reasons[0]
 
 
-def test_the_probed_lines_are_spread_over_the_text():
-    raw = [f"{number}".encode() for number in range(480)] + [b" "]
-    lines = probed_lines(raw, "cpu")
-    assert len(lines) == 48 and lines[:2] == ["0", "10"] and lines[-1] == "470"
+@pytest.mark.parametrize(("count", "last"), [(480, "470"), (95, "93"), (48, "47")])
+def test_the_probed_lines_are_spread_over_the_text(count, last):
+    lines = probed_lines([f"{number}".encode() for number in range(count)] + [b" "], "cpu")
+    assert len(lines) == 48 and lines[0] == "0" and lines[-1] == last
     assert probed_lines([], "cuda") == []

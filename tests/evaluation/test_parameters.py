@@ -56,9 +56,8 @@ def test_a_final_norm_that_the_config_does_not_name_is_not_counted(tokenizer):
     assert counted(config) == instantiated(config)
 
 
-@pytest.mark.parametrize("name", ["slim_1x1", "slim_3x3", "wide_1x1", "wide_3x4"])
-def test_the_studys_students_are_counted_exactly(tokenizer, name):
-    config = OmegaConf.merge(tiny_config(tokenizer), OmegaConf.load(SCRIPTS / "conf" / "student" / f"{name}.yaml"))
+def test_a_student_of_the_study_is_counted_exactly(tokenizer):
+    config = OmegaConf.merge(tiny_config(tokenizer), OmegaConf.load(SCRIPTS / "conf" / "student" / "slim_3x3.yaml"))
     assert counted(config) == instantiated(config)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_distill.config.section import read_value
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems
 from nemo_distill.evaluation.systems import System, compared_pairs
@@ -137,8 +138,18 @@ def test_the_teacher_is_compared_with_baselines_that_search_as_it_does(tmp_path,
     teacher, other = (System(name, tmp_path, "nemo_distill") for name in ("teacher", "other"))
     baseline = System("baseline", tmp_path, "nemo_distill", role="baseline", beam_size=beam_size)
     systems = [teacher, other, baseline]
-    pairs = compared_pairs(systems, [one.name for one in systems], ["other"], SearchSettings(beam_size=4))
+    pairs = compared_pairs(systems, ["other"], SearchSettings(beam_size=4))
     assert (("teacher", "baseline") in pairs) is compared
+
+
+def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, monkeypatch):
+    """Its folder is where the evaluation makes its own exports."""
+    made = []
+    monkeypatch.setattr("nemo_distill.export.export_model.export_model", lambda settings: made.append(settings.output))
+    given = [System("teacher", teacher_path, "nemo_distill"), System("mine", export, "ctranslate2")]
+    systems, _ = with_exports(given, SEARCH, "int8", export.parent)
+    make_exports(systems, "int8")
+    assert made == [export.parent / "teacher_int8"]
 
 
 def test_settings_that_an_engine_cannot_follow_are_told(export):

@@ -160,23 +160,6 @@ def test_what_the_reference_repeats_is_no_loop():
     assert loops(Segment("Nein.", "no, no, no, no", "no, no, no, no"), 2) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "run"),
-    [
-        ("", 1),
-        ("a", 1),
-        ("a b", 1),
-        ("a a", 2),
-        ("a b a b", 2),
-        ("x a b a b a b y", 3),
-        ("a a b b b a", 3),
-        ("a b a", 1),
-    ],
-)
-def test_longest_run(text, run):
-    assert longest_run(text.split(), counts=bool)[0] == run
-
-
 @pytest.mark.parametrize("seed", range(50))
 def test_longest_run_is_that_of_a_naive_search(seed):
     generator = random.Random(seed)

@@ -2,9 +2,10 @@ import gzip
 
 import pytest
 
+from nemo_distill.failures import training_text
 from nemo_distill.failures.segment import Segment
 from nemo_distill.failures.training_text import (
-    TrainingText,
+    answers,
     copied,
     copied_span,
     made_up_words,
@@ -26,11 +27,11 @@ def text(tmp_path_factory):
     }
     for name, content in files.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
-    return TrainingText(*([folder / f"{name}.gz"] for name in files))
+    return {side: [folder / f"{name}.gz"] for side, name in zip(("sources", "targets", "word_lists"), files)}
 
 
 def known(text, tmp_path, *segments):
-    return text.answers(questions(segments, SPAN), SPAN, tmp_path / "answers.json")
+    return answers(questions(segments, SPAN), text, SPAN, tmp_path / "answers.json")
 
 
 @pytest.mark.parametrize(
@@ -68,19 +69,19 @@ def test_words_of_the_source_language_are_untranslated(text, tmp_path, translati
 
 def test_copies_of_training_targets_say_where_they_stand(text, tmp_path):
     segment = Segment("Alles ist gut.", "The sweet tastes good to everybody here!", "All is well.")
-    answers = known(text, tmp_path, segment)
-    assert memorised(segment, answers, 7) == ["train.en.gz:2"]
-    assert memorised(segment, answers, 8) == []
-    assert memorised(Segment("", segment.translation, segment.translation), answers, 7) == []
-    assert copied_span(segment, answers, SPAN) == ["train.en.gz:2"]
-    assert copied_span(Segment("", "The sweet tastes bad to everybody here", ""), answers, SPAN) == []
-    assert copied_span(Segment("", segment.translation, segment.translation), answers, SPAN) == []
+    found = known(text, tmp_path, segment)
+    assert memorised(segment, found, 7) == ["train.en.gz:2"]
+    assert memorised(segment, found, 8) == []
+    assert memorised(Segment("", segment.translation, segment.translation), found, 7) == []
+    assert copied_span(segment, found, SPAN) == ["train.en.gz:2"]
+    assert copied_span(Segment("", "The sweet tastes bad to everybody here", ""), found, SPAN) == []
+    assert copied_span(Segment("", segment.translation, segment.translation), found, SPAN) == []
 
 
 def test_the_text_is_read_once_for_the_same_questions(text, tmp_path, monkeypatch):
     segment = Segment("Ein", "A stiffending", "A thing")
     first = known(text, tmp_path, segment)
-    monkeypatch.setattr(TrainingText, "_read", lambda self, asked, span: pytest.fail("it was read again"))
+    monkeypatch.setattr(training_text, "_read", lambda *arguments: pytest.fail("it was read again"))
     assert known(text, tmp_path, segment) == first
 
 

@@ -58,6 +58,12 @@ def test_a_training_that_has_not_come_to_its_power_law_yet_is_refused():
     assert growth_problem(late) is None
 
 
+def test_a_score_that_is_no_number_is_refused():
+    points = [(amount, law(amount)) for amount in AMOUNTS]
+    assert growth_problem(points) is None
+    assert growth_problem([*points[:-1], (16_000, np.nan)]) == "some scores are not finite numbers"
+
+
 def test_the_first_steps_of_a_training_are_left_out():
     assert steps_points([(10, 1.0), (200, 5.0), (900, 9.0), (1000, 9.5)]) == [(200, 5.0), (900, 9.0), (1000, 9.5)]
     assert steps_points([]) == []

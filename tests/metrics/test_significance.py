@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 from sacrebleu.significance import PairedTest
 
-from nemo_distill.config.section import read_section
 from nemo_distill.metrics.scores import METRICS, build_metric, corpus_score
 from nemo_distill.metrics.significance import (
     RESAMPLES,
-    TESTS,
     SignificanceSettings,
     compare,
     group_p_value,
@@ -34,20 +32,6 @@ def test_a_real_difference_is_told_from_none(test):
     assert set(found) == {"bad", "same"}
     assert found["bad"]["difference"] < -1 and found["bad"]["p_value"] < 0.05 and found["bad"]["samples"] == 200
     assert found["same"]["difference"] == 0 and found["same"]["p_value"] > 0.5
-
-
-def test_systems_that_are_alike_differ_by_chance_as_often_as_the_level_says():
-    def noisy(seed):
-        chosen = random.Random(seed)
-        return [line.replace(chosen.choice(["red", "sees", "dog"]), "x") for line in REFERENCES]
-
-    p_values = [
-        compared({"a": noisy(2 * seed), "b": noisy(2 * seed + 1)}, REFERENCES, SignificanceSettings(samples=100))
-        for seed in range(60)
-    ]
-    p_values = [found["p_value"] for (found,) in p_values]
-    assert sum(p_value < 0.1 for p_value in p_values) <= 12
-    assert sum(p_value < 0.5 for p_value in p_values) in range(10, 43)  # ties make it fewer
 
 
 def broken(lines, word="red"):
@@ -81,7 +65,7 @@ def enumerated(mine, theirs, references, metric):
 
 
 @pytest.mark.parametrize(("lines", "exact"), [(0, 1.0), (1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625)])
-@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("test", ["bootstrap", "approximate_randomization"])
 def test_systems_that_differ_in_few_lines_are_not_told_apart(lines, exact, test):
     worse = {"good": REFERENCES, "bad": broken(range(lines))}
     found = p_value(worse, test=test, samples=2000)
@@ -89,7 +73,7 @@ def test_systems_that_differ_in_few_lines_are_not_told_apart(lines, exact, test)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_p_value_is_that_of_all_ways_to_swap_lines(metric, seed, flores_model):
     chosen = random.Random(seed)
     references = REFERENCES[:6]
@@ -107,7 +91,7 @@ def test_random_trials_come_near_to_all_ways_to_swap_lines():
 
 @pytest.mark.parametrize(
     ("test", "level", "lines"),
-    [*(("approximate_randomization", 0.05, lines) for lines in (1, 2, 3, 4, 6, 8, 60)), ("bootstrap", 0.08, 6)],
+    [*(("approximate_randomization", 0.05, lines) for lines in (1, 4, 8, 60)), ("bootstrap", 0.08, 6)],
 )
 def test_equals_are_told_apart_no_more_often_than_the_level_says(test, level, lines):
     runs = 60
@@ -148,13 +132,6 @@ def test_all_systems_are_scored_on_the_same_resamples():
     differences = np.array(found["good"]) - np.array(found["bad"])
     corpora = [corpus_score("BLEU", SYSTEMS[name], REFERENCES).value for name in ("good", "bad")]
     assert differences.mean() == pytest.approx(corpora[0] - corpora[1], abs=1) and (differences > 0).all()
-
-
-def test_values_that_are_not_allowed_are_told():
-    values = {"test": "t-test", "samples": 0, "metrics": ["COMET"]}
-    _, problems = read_section(SignificanceSettings, values, "significance")
-    keys = ["significance.test", "significance.samples", "significance.metrics[0]"]
-    assert [problem.partition("=")[0] for problem in problems] == keys
 
 
 @pytest.mark.parametrize(

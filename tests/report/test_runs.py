@@ -65,8 +65,3 @@ def test_the_best_of_what_should_be_low_is_the_lowest(tag):
 def test_a_value_that_is_no_number_is_never_the_best(values):
     run = Run("a", {}, {"val_BLEU_after": list(enumerate(values)), "none": [(1, math.nan)]})
     assert run.best("val_BLEU_after") == 3.0 and run.best("none") is None
-
-
-def test_the_best_loss_is_the_lowest():
-    run = Run("a", {}, {"val_loss": [(1, 2.0), (2, 3.0)], "val_sacreBLEU": [(1, 20.0), (2, 30.0)]})
-    assert (run.best("val_loss"), run.best("val_sacreBLEU"), run.best("train_loss")) == (2.0, 30.0, None)
