@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 import weakref
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
-from nemo_distill.decoding.processors import load_processors, tokenized
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.record import ExportRecord, read_tokens
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
-from nemo_distill.storage.records import parse_json, read_small
+from nemo_distill.nemo_files.processors import load_processors, tokenized
+from nemo_distill.text.lines import is_blank
 from nemo_distill.text.token_ids import load_tokenizer
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
-SEEDS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -212,8 +210,7 @@ class CTranslate2Engine:
     def _sample(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
         results = []
         for source in sources:
-            text = f"{settings.seed} {' '.join(source.tokens)}"
-            self._ctranslate2.set_random_seed(zlib.crc32(text.encode()) % SEEDS)
+            self._ctranslate2.set_random_seed(sample_seed(settings.seed, *source.tokens))
             (job,) = self._start(self._load(inter_threads=1), [source.tokens], self._limit(source, settings), settings)
             results.append(job.result())
         return results
@@ -327,21 +324,3 @@ def _import_ctranslate2() -> Any:
     except ImportError as error:
         raise ConfigurationError([missing_package("ctranslate2")]) from error
     return ctranslate2
-
-
-def read_tokens(folder: Path, side: str) -> list[str]:
-    """Returns CTranslate2's names of all ids of a side, `source` or `target`, of an export.
-
-    Raises:
-        ConfigurationError: if the export has no such vocabulary.
-    """
-    path = folder / "shared_vocabulary.json"
-    if not path.is_file():
-        path = folder / f"{side}_vocabulary.json"
-    content = read_small(path)
-    if content is None:
-        raise ConfigurationError([f"'{folder}' is not an export: it has no {side} vocabulary."])
-    try:
-        return parse_json(content, list[str], f"'{path}'")
-    except DataError as error:
-        raise ConfigurationError([f"{error}."]) from error

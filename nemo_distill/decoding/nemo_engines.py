@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.asked_languages import direction, direction_problems
-from nemo_distill.decoding.cached_decoder import CachedDecoder
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
-from nemo_distill.decoding.ensemble import EnsembleDecoder
-from nemo_distill.decoding.processors import tokenized
+from nemo_distill.decoding.cached_decoder import CachedDecoder, EnsembleDecoder
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length
 from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions
+from nemo_distill.nemo_files.processors import tokenized
+from nemo_distill.text.batches import SPECIAL_TOKENS
+from nemo_distill.text.lines import is_blank
 
-SPECIAL_TOKENS = 2  # the start and the end of a source
 # Number of hypotheses times source tokens decoded together. GPUs need large batches; on a CPU they gain little.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 

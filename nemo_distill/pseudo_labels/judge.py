@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.decoding.processors import load_processors, tokenized
+from nemo_distill.nemo_files.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import Pair, first_reason
 from nemo_distill.pseudo_labels.selection import Criteria, Pool
 from nemo_distill.pseudo_labels.shards import Row

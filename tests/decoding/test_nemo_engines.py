@@ -70,7 +70,7 @@ def test_a_model_averaged_with_itself_is_itself(model, engine):
 
 
 def test_an_ensemble_averages_probabilities(model):
-    from nemo_distill.decoding.ensemble import EnsembleDecoder
+    from nemo_distill.decoding.cached_decoder import EnsembleDecoder
 
     class Fixed:
         def __init__(self, probabilities):
