@@ -9,7 +9,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from langcodes.language_lists import CLDR_LANGUAGES
 from sacrebleu.metrics import BLEU
 
 from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import SAMPLED_LINES, as_list
 from nemo_distill.text.lines import TextFiles
 
 NO_LANGUAGE = "ignore"  # NeMo's word
@@ -43,7 +44,6 @@ SEEN = {
 SPACELESS = regex.compile("".join(["[", *(rf"\p{{Script={script}}}" for script in SEEN), "\u3099-\u309c・ーｰﾞﾟ]"]))
 _LETTER = regex.compile(r"\p{L}")
 _SEEN = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SEEN}
-SAMPLED_LINES = 1000
 KANA = 0.05  # Japanese text has at least this share of kana among kana and Chinese characters
 # OPUS-MT's name of Japanese, NeMo's of Japanese that MeCab has split, and Norwegian, which is nearly always Bokmål.
 ALIASES = {"jap": "ja", "ja-mecab": "ja", "no": "nb", "nor": "nb"}
@@ -149,13 +149,13 @@ def validation_problems(model: Mapping[str, Any]) -> list[str]:
         return [f"model.bleu_tokenizer={chosen}: must be null or one of {', '.join(BLEU.TOKENIZERS)}."]
     problems = []
     for key in ("src_language", "tgt_language"):
-        for language in _listed(model.get(key)):
+        for language in as_list(model.get(key)):
             problems += code_problems(f"model.{key}", None if language == NO_LANGUAGE else language)
     for section in ("validation_ds", "test_ds"):
         references = [
-            path for path in _listed((model.get(section) or {}).get("tgt_file_name")) if isinstance(path, str)
+            path for path in as_list((model.get(section) or {}).get("tgt_file_name")) if isinstance(path, str)
         ]
-        languages = _listed(model.get("tgt_language")) or [None]
+        languages = as_list(model.get("tgt_language")) or [None]
         for index, path in enumerate(references):
             language = languages[index] if len(languages) == len(references) else languages[0]
             tokenizer = chosen or bleu_tokenization(scored_language(language, first_lines(user_path(path))))
@@ -198,7 +198,7 @@ def moses_notes(model: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each language of a model for which Moses would use English's rules."""
     notes = []
     for key in ("src_language", "tgt_language"):
-        for language in _listed(model.get(key)):
+        for language in as_list(model.get(key)):
             if not isinstance(language, str) or language in (NO_LANGUAGE, *NEMO_OWN, *moses_languages()):
                 continue
             known = same_language(language, moses_languages())
@@ -258,7 +258,3 @@ def _is_installed(tokenizer: str) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -12,6 +12,7 @@ from nemo_distill.text.lines import (
     clean_line,
     clean_text,
     expand_paths,
+    is_blank,
     parallel_lines,
 )
 
@@ -29,6 +30,7 @@ CASES = [
     (b"\r", POLICY, "", "empty"),
     ("\ufeff".encode(), POLICY, "", "empty"),
     ("\u200b \u00ad\u3000".encode(), POLICY, "", "empty"),
+    ("\u2800\ufe0f\u3164".encode(), POLICY, "", "empty"),  # no engine translates them either
     ("\u200b.".encode(), POLICY, "\u200b.", None),
     (b"\x00\x00", STRICT, "", "empty"),
     (b"a" * 10, POLICY, "a" * 10, None),
@@ -53,6 +55,11 @@ CASES = [
 @pytest.mark.parametrize(("raw", "policy", "text", "oddity"), CASES)
 def test_each_odd_line_has_one_policy_and_one_reason(raw, policy, text, oddity):
     assert clean_line(raw, policy) == Line(text, oddity)
+
+
+def test_a_line_with_a_visible_character_is_not_blank():
+    visible = ["-", ".", "1", "🙂", "\u0301a", "\ue000", "我", "\u200ba", "\ufeff!", "e\u200d", "⁇", "\u00a9"]
+    assert not any(map(is_blank, visible))
 
 
 def test_clean_text_is_one_line_and_one_column_for_every_character_there_is():
