@@ -170,12 +170,8 @@ class HuggingFaceEngine:
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
     if settings.method == "beam":
         penalty = settings.length_penalty if settings.is_beam_search else 1.0
-        return {
-            "do_sample": False,
-            "num_beams": settings.beam_size,
-            "length_penalty": penalty,
-            "early_stopping": False,
-        }
+        beam = {"num_beams": settings.beam_size, "length_penalty": penalty, "early_stopping": False}
+        return {"do_sample": False, **beam}
     return {
         "do_sample": True,
         "num_beams": 1,
@@ -200,9 +196,7 @@ def prompt(model: Any, tokenizer: Any, direction: Direction) -> list[int]:
         forced = config.forced_bos_token_id
     else:
         forced = tokenizer.convert_tokens_to_ids(direction.target)
-        if type(tokenizer).__name__.startswith(
-            "MBartTokenizer"
-        ):  # unlike mBART-50's, the language is the start itself
+        if type(tokenizer).__name__.startswith("MBartTokenizer"):  # not mBART-50's: the language is the start itself
             return [forced]
     return [start] if forced is None else [start, forced]
 

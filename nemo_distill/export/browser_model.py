@@ -50,7 +50,7 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
     exported.config.save_pretrained(target)
     exported.generation_config.update(num_beams=1, length_penalty=1.0)  # transformers.js has no beam search
     exported.generation_config.save_pretrained(target)
-    build_tokenizer(folder, record.source, record.target, offset, record.target.positions).save_pretrained(target)
+    build_tokenizer(folder, record, offset).save_pretrained(target)
     write_graphs(exported, offset, graphs, record.quantization)
 
 

@@ -110,11 +110,9 @@ class ApiSettings:
 
     def missing(self) -> list[str]:
         """Returns a sentence if it does not say which server to ask."""
-        return (
-            []
-            if self.url is not None
-            else ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
-        )
+        if self.url is not None:
+            return []
+        return ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
 
     @property
     def prices(self) -> Prices:

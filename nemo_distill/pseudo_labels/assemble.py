@@ -88,7 +88,7 @@ class Assembly:
             "quality": quality if self.quality.is_given else None,
             "keep_dropped": self.keep_dropped,
             "keep_hypotheses": self.keep_hypotheses,
-            **({"noise": asdict(self.noise)} if self.noise.is_some else {}),
+            **({"noise": asdict(self.noise)} if self.noise.changes_text else {}),
         }
 
     def source_text(self, number: int, text: str) -> str:
@@ -165,7 +165,7 @@ def _scored_digest(assembly: Assembly) -> str:
     labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
     command = str(assembly.quality.command)
     settings: dict[str, Any] = {"command": command, "files": command_fingerprints(command), "labels": labels}
-    settings |= {"noise": asdict(assembly.noise)} if assembly.noise.is_some else {}
+    settings |= {"noise": asdict(assembly.noise)} if assembly.noise.changes_text else {}
     return Work(Path(), settings).digest
 
 

@@ -113,13 +113,10 @@ class Pool:
         matrix = similarities(self.texts, self.texts, self.criteria.metric, self.criteria.metric_language)
         return np.round((matrix.sum(axis=1) - matrix.diagonal()) / (len(self.hypotheses) - 1), 9)
 
-    def values(self) -> np.ndarray:
-        """Returns the value (n,) of each hypothesis by the selection."""
-        return VALUES[self.criteria.selection](self)
-
     def best(self) -> list[int]:
         """Returns the indices of the hypotheses that become labels, best first. With equal values the first counts."""
-        order = np.argsort(-self.values(), kind="stable").tolist()
+        values = VALUES[self.criteria.selection](self)  # (n,)
+        order = np.argsort(-values, kind="stable").tolist()
         if self.criteria.labels_per_source == 1:
             return order[:1]
         different = {normalized(self.hypotheses[index].text): index for index in reversed(order)}
