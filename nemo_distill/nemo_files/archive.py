@@ -7,7 +7,7 @@ takes many seconds to import. A check of the config needs only a few kilobytes a
 import os
 import tarfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -109,9 +109,14 @@ class NemoArchive:
         raise KeyError(name)
 
 
-def _is_archive(path: Path) -> Path:
-    NemoArchive(path)
-    return path
+def opened_by(open_archive: Callable[[Path], NemoArchive]) -> AfterValidator:
+    """Returns what validates a path of a configuration: a function that opens it, or raises a `ValueError`."""
+
+    def check(path: Path) -> Path:
+        open_archive(path)
+        return path
+
+    return AfterValidator(check)
 
 
-NemoFile = Annotated[UserPath, AfterValidator(_is_archive)]  # of a configuration: a `.nemo` of any model
+NemoFile = Annotated[UserPath, opened_by(NemoArchive)]  # of a configuration: a `.nemo` of any model

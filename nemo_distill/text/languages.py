@@ -36,14 +36,15 @@ BLEU_TOKENIZERS = {
     **dict.fromkeys(("Tibt", "Java", "Bali"), CHARACTERS),
 }
 # A language of each script that can be seen in text; Korean is left out because it has spaces.
-SEEN = {
+SCRIPT_LANGUAGES = {
     "Hani": "zh", "Hira": "ja", "Kana": "ja", "Thai": "th", "Laoo": "lo", "Khmr": "km", "Mymr": "my", "Tibt": "bo",
     "Tale": "tdd", "Talu": "khb", "Lana": "nod", "Tavt": "blt", "Ahom": "aho", "Java": "jv-Java", "Bali": "ban-Bali",
 }  # fmt: skip
 # A character of such a script; the signs that kana share with other scripts are among them.
-SPACELESS = regex.compile("".join(["[", *(rf"\p{{Script={script}}}" for script in SEEN), "\u3099-\u309c・ーｰﾞﾟ]"]))
+_SCRIPTS = "".join(rf"\p{{Script={script}}}" for script in SCRIPT_LANGUAGES)
+SPACELESS = regex.compile(rf"[{_SCRIPTS}\u3099-\u309c・ーｰﾞﾟ]")
 _LETTER = regex.compile(r"\p{L}")
-_SEEN = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SEEN}
+_SCRIPT_LETTERS = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SCRIPT_LANGUAGES}
 KANA = 0.05  # Japanese text has at least this share of kana among kana and Chinese characters
 # OPUS-MT's name of Japanese, NeMo's of Japanese that MeCab has split, and Norwegian, which is nearly always Bokmål.
 ALIASES = {"jap": "ja", "ja-mecab": "ja", "no": "nb", "nor": "nb"}
@@ -87,13 +88,13 @@ def text_language(lines: Iterable[str]) -> str | None:
         lines: the first 1,000 are read.
     """
     text = "".join(itertools.islice(lines, SAMPLED_LINES))
-    counts = Counter({script: len(letter.findall(text)) for script, letter in _SEEN.items()})
+    counts = Counter({script: len(letter.findall(text)) for script, letter in _SCRIPT_LETTERS.items()})
     if 2 * counts.total() <= len(_LETTER.findall(text)):
         return None
     kana = counts.pop("Hira") + counts.pop("Kana")
     if kana > KANA * (kana + counts["Hani"]):
         counts["Hira"] = kana + counts.pop("Hani")
-    return SEEN[counts.most_common(1)[0][0]]
+    return SCRIPT_LANGUAGES[counts.most_common(1)[0][0]]
 
 
 def first_lines(path: Path) -> Iterator[str]:

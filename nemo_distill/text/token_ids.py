@@ -53,7 +53,6 @@ class IdRows:
 class TokenIds(Protocol):
     """Turns text into ids, and knows the special ones."""
 
-    pieces: int
     pad_id: int
     bos_id: int
     eos_id: int
@@ -71,7 +70,6 @@ class SentencePiece:
 
     def __init__(self, path: Path):
         self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        self.pieces = self._model.get_piece_size()
         self.pad_id, self.bos_id, self.eos_id = self._model.pad_id(), self._model.bos_id(), self._model.eos_id()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -95,7 +93,6 @@ class YouTokenToMe:
 
     def __init__(self, path: Path, r2l: bool = False):
         self._model, self._r2l = import_youtokentome(path).BPE(model=str(path)), r2l
-        self.pieces = self._model.vocab_size()
         special = {name: self._model.subword_to_id(name) for name in YTTM_SPECIAL}
         self.pad_id, self.bos_id, self.eos_id = (special[name] for name in ("<PAD>", "<BOS>", "<EOS>"))
         self._special = set(special.values())

@@ -1,25 +1,17 @@
 """A `.nemo` in, a folder out: as a function and as a command."""
 
 import hashlib
-import json
 
 import ctranslate2
 import pytest
 import sentencepiece
-from omegaconf import OmegaConf
 
-from nemo_distill.commands.export import ExportConfig
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
-
-
-def run(*arguments, cwd):
-    return run_script(SCRIPTS / "export.py", *arguments, cwd=cwd)
 
 
 def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):
@@ -62,7 +54,8 @@ def test_an_interrupted_export_leaves_nothing(trained_path, tmp_path, monkeypatc
 
 
 def test_the_command_exports_what_ctranslate2_alone_can_serve(trained_path, tmp_path):
-    result = run(f"model={trained_path}", "output=exported", "quantization=int8", cwd=tmp_path)
+    settings = (f"model={trained_path}", "output=exported", "quantization=int8")
+    result = run_script(SCRIPTS / "export.py", *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for said in ("ctranslate2, int8", "model.bin", "of the .nemo", f"{trained_path.stat().st_size:,}"):
         assert said in " ".join(result.stdout.split()), result.stdout
@@ -71,24 +64,3 @@ def test_the_command_exports_what_ctranslate2_alone_can_serve(trained_path, tmp_
     translator = ctranslate2.Translator(str(tmp_path / "exported"))
     (translation,) = translator.translate_batch([pieces.encode("der Hund sieht rot", out_type=str)])
     assert pieces.decode(translation.hypotheses[0]) == "red sees dog the"
-
-
-def test_a_users_mistakes_are_told_within_seconds(trained_path, tmp_path):
-    result = run(f"model={trained_path}", "output=out", "quantization=int4", "max_positions=1", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "quantization=int4" in result.stderr and "max_positions=1" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_value_that_is_missing_is_told():
-    with pytest.raises(ConfigurationError, match="model has no value; give it."):
-        read_config(ExportConfig, OmegaConf.load(SCRIPTS / "conf" / "export.yaml"))
-
-
-def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):
-    export_model(ExportSettings(trained_path, tmp_path / "exported"))
-    record = json.loads((tmp_path / "exported" / "nemo_distill.json").read_text())
-    assert record["target"]["tokenizer"] == "shared_tokenizer.model"
-    with pytest.raises(ValueError, match="is not an export: it has no nemo_distill.json"):
-        ExportRecord.read(tmp_path)

@@ -1,8 +1,5 @@
 """What is refused, before NeMo is imported and all at once."""
 
-import io
-import tarfile
-
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -12,6 +9,7 @@ from nemo_distill.config.section import read_config, read_section
 from nemo_distill.export import settings as settings_module
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.settings import ExportSettings
+from tests.pseudo_labels.fakes import write_model
 
 STACK = {"library": "nemo", "hidden_act": "relu", "max_sequence_length": 64, "learn_positional_encodings": False}
 TOKENIZER = {"library": "sentencepiece", "tokenizer_model": "nemo:tokenizer.model", "r2l": False}
@@ -59,12 +57,7 @@ def changed(changes):
 
 def write_archive(path, changes=()):
     """A `.nemo` with nothing in it but a config: more is not read before an export is refused."""
-    content = yaml.safe_dump(changed(changes)).encode()
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("./model_config.yaml")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    return path
+    return write_model(path, content=yaml.safe_dump(changed(changes)).encode())
 
 
 def problems_of(model, output, **values):

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-import sentencepiece
 import torch
 from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -16,7 +15,7 @@ from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.text.token_ids import load_tokenizer
-from tests.conftest import WORDS, reversing_sentences
+from tests.conftest import WORDS, reversing_sentences, train_sentencepiece
 from tests.export.conftest import GELU, LEARNED, PRE_LN, nemo_log_probs, random_ids, random_model
 
 # encoder, decoder, the source's tokenizer, the target's, whether the embeddings are shared
@@ -46,22 +45,13 @@ ODD_LINES = [
 
 @pytest.fixture(scope="session")
 def unigram_tokenizer(corpus, tokenizer):
-    prefix = corpus / "unigram"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=40, model_type="unigram", pad_id=3,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return prefix.with_suffix(".model")
+    return train_sentencepiece(corpus / "unigram", corpus / "both.txt", 40, model_type="unigram")
 
 
 @pytest.fixture(scope="session")
 def byte_tokenizer(corpus, tokenizer):
-    prefix = corpus / "bytes"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=310, model_type="bpe", pad_id=3,
-        byte_fallback=True, user_defined_symbols=["<lang>"], hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return prefix.with_suffix(".model")
+    options = {"byte_fallback": True, "user_defined_symbols": ["<lang>"]}
+    return train_sentencepiece(corpus / "bytes", corpus / "both.txt", 310, **options)
 
 
 @pytest.fixture(scope="session")
