@@ -102,6 +102,7 @@ class CTranslate2Engine:
         self._sentences_in_batch = sentences_in_batch
         self._ctranslate2 = _import_ctranslate2()
         self._translator = self._load()
+        self._tokens_in_batch = TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH
         source, target = self._record.source, self._record.target
         self._source_tokenizer, self._target_tokenizer = (
             load_tokenizer(self._folder / side.tokenizer, side.library) for side in (source, target)
@@ -171,7 +172,7 @@ class CTranslate2Engine:
         results = self._translator.score_batch(
             [read[index] for index in wanted],
             [written[index] for index in wanted],
-            max_batch_size=TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH,
+            max_batch_size=self._tokens_in_batch,
             batch_type="tokens",
         )
         found = dict(zip(wanted, (list(result.log_probs) for result in results)))
@@ -216,10 +217,9 @@ class CTranslate2Engine:
         return results
 
     def _start(self, translator: Any, tokens: list[list[str]], limit: int, settings: SearchSettings) -> list[Any]:
-        tokens_in_batch = TOKENS_IN_BATCH_CPU if translator.device == "cpu" else TOKENS_IN_BATCH
         return translator.translate_batch(
             tokens,
-            max_batch_size=self._sentences_in_batch or tokens_in_batch,
+            max_batch_size=self._sentences_in_batch or self._tokens_in_batch,
             batch_type="examples" if self._sentences_in_batch else "tokens",
             use_vmap=self._use_vmap,
             asynchronous=True,

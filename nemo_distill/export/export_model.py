@@ -19,7 +19,6 @@ from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, learned_po
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
 from nemo_distill.storage.files import new_folder
 
-SHARED_TOKENIZER = "shared_tokenizer.model"
 ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
 PACKAGES = {
     "ctranslate2": ("nemo_toolkit", "torch", "ctranslate2"),
@@ -75,14 +74,14 @@ def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
 
 def write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
     """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
-    paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
-    if paths[0].read_bytes() != paths[1].read_bytes():
-        return [
-            path.rename(folder / f"{side}_tokenizer.model").name for path, side in zip(paths, ("source", "target"))
-        ]
-    paths[1].rename(folder / SHARED_TOKENIZER)
-    paths[0].unlink(missing_ok=True)
-    return [SHARED_TOKENIZER] * 2
+    source, target = (archive.artifact(archive.config[f"{side}_tokenizer"].tokenizer_model) for side in SIDES)
+    if source == target:
+        names = ["shared_tokenizer.model"] * 2
+    else:
+        names = ["source_tokenizer.model", "target_tokenizer.model"]
+    for name, content in zip(names, (source, target)):
+        (folder / name).write_bytes(content)
+    return names
 
 
 def export_record(

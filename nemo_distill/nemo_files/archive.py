@@ -75,19 +75,22 @@ class NemoArchive:
                 f"other files; if you trust the author, set {TRUST}={self.sha256()}"
             )
 
-    def extract_artifact(self, value: str, folder: str | Path) -> Path:
-        """Writes an artifact to `folder`. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
+    def artifact(self, value: str) -> bytes:
+        """Returns an artifact. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
 
         Raises:
             ValueError: if the archive has no such member.
         """
         name = value.removeprefix(ARTIFACT_PREFIX)
         try:
-            content = self._read(name)
+            return self._read(name)
         except KeyError as error:
             raise ValueError(f"'{self.path}' has no member '{name}', which its config names") from error
-        target = Path(folder) / Path(name).name
-        target.write_bytes(content)
+
+    def extract_artifact(self, value: str, folder: str | Path) -> Path:
+        """Writes an artifact to `folder`, under its own name. See `artifact`."""
+        target = Path(folder) / Path(value.removeprefix(ARTIFACT_PREFIX)).name
+        target.write_bytes(self.artifact(value))
         return target
 
     def copy_without_weights(self, stream: BinaryIO) -> None:

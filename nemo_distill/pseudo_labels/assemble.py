@@ -18,14 +18,14 @@ from typing import Any, BinaryIO
 from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
-from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
+from nemo_distill.pseudo_labels.judge import Outcome, judge_all
 from nemo_distill.pseudo_labels.quality import (
     QualitySettings,
     hypothesis_lines,
     score_files,
     with_scores,
 )
-from nemo_distill.pseudo_labels.selection import Criteria
+from nemo_distill.pseudo_labels.selection import Candidate, Criteria
 from nemo_distill.pseudo_labels.shards import LabelFolder, Row, read_rows
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, whole_files, writing
 from nemo_distill.storage.ledger import Work, fingerprint

@@ -43,8 +43,7 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
     for key, paths in zip(FILE_KEYS, (sources, targets)):
-        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
-        problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(user_path(path))]
+        problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(path)]
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems + (_outdated_ids(where, sources + targets) if section.get("use_cache") else [])
@@ -73,11 +72,9 @@ def _tarred_problems(where: str, metadata: Any) -> list[str]:
     """Returns the problems of tarred data."""
     problems = []
     for path in as_list(metadata):
-        if not is_file(path):
-            problems.append(f"{where} names '{path}', which does not exist.")
-        elif unusable := _access_problems(user_path(path)):
+        if unusable := _access_problems(path):
             problems += [f"{where} {problem}." for problem in unusable]
-        elif not _is_metadata(Path(path).expanduser()):
+        elif not _is_metadata(user_path(path)):
             problems.append(f"{where}: '{path}' is not metadata of tarred data, which is JSON with num_batches.")
     return problems
 
@@ -157,16 +154,17 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list
     return problems
 
 
-def _access_problems(path: Path) -> list[str]:
-    """Returns a problem if a file is there, but cannot be opened, or has a name that no record can hold."""
+def _access_problems(path: str | Path) -> list[str]:
+    """Returns a problem if a file does not exist, cannot be opened, or has a name that no record can hold."""
     if not is_file(path):
-        return []
-    if (name := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+        return [f"names '{path}', which does not exist"]
+    file = user_path(path)
+    if (name := os.fsencode(file).decode("utf-8", "replace")) != str(file):
         return [f"names '{name}', whose name is not UTF-8; rename it"]
     try:
-        path.open("rb").close()
+        file.open("rb").close()
     except OSError as error:
-        return [f"names '{path}', which cannot be read: {error.strerror}"]
+        return [f"names '{file}', which cannot be read: {error.strerror}"]
     return []
 
 
@@ -243,9 +241,9 @@ def as_list(value: Any) -> list[Any]:
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     paths = [user_path(source), user_path(target)]
-    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
-        return []
     if any(map(_access_problems, paths)):  # reported already
+        return []
+    if any(path.stat().st_size >= LINE_COUNT_LIMIT for path in paths):
         return []
     counts, problems = [], []
     for path in paths:

@@ -7,11 +7,13 @@ import pytest
 import sentencepiece
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.export.export_model import export_model
+from nemo_distill.export.export_model import export_model, write_tokenizers
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
+from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
+from tests.pseudo_labels.fakes import write_model
 
 
 def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):
@@ -41,6 +43,15 @@ def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_pat
     export_model(ExportSettings(trained_path, output, force=True))
     assert (output / "model.bin").is_file() and not (output / "encoder.onnx").exists()
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_tokenizers_keep_their_sides_whatever_their_names_in_the_archive(tmp_path):
+    """Their names are the archive's, and may be those that the export gives to the other side."""
+    config = b"{encoder_tokenizer: {tokenizer_model: 'nemo:own.model'}, "
+    config += b"decoder_tokenizer: {tokenizer_model: 'nemo:source_tokenizer.model'}}"
+    artifacts = {"own.model": b"source", "source_tokenizer.model": b"target"}
+    names = write_tokenizers(NemoArchive(write_model(tmp_path / "model.nemo", config, **artifacts)), tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"source", b"target"]
 
 
 def test_an_interrupted_export_leaves_nothing(trained_path, tmp_path, monkeypatch):
