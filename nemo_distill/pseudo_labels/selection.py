@@ -91,7 +91,8 @@ class Candidate:
 
     Args:
         source: the line.
-        rows: its row in the labels' shards, whose best hypothesis is the first, and then its rows in other labels.
+        rows: its row in the labels' shards, and after it its rows in other labels. The first row's first hypothesis is
+            the teacher's best.
         qualities: the quality of each hypothesis of all rows, if it is known.
     """
 

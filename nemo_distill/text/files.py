@@ -21,7 +21,7 @@ from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, ex
 FILE_KEYS = ("src_file_name", "tgt_file_name")
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
-SAMPLED_LINES = 1000  # of a file, of which text is known to be raw, or in some language
+SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 

@@ -4,10 +4,8 @@ import random
 
 import pytest
 import torch
-from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from nemo_distill.config.section import read_section
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -202,42 +200,3 @@ def test_two_tokenizers_become_one_with_the_targets_ids_first(tokenizers, tmp_pa
         assert tokenizer(line)["input_ids"] == expected, line
         (ids,) = target.encode([line])
         assert tokenizer.decode(ids, skip_special_tokens=True).strip() == target.decode(ids).strip(), line
-
-
-@pytest.mark.parametrize(
-    ("encoder", "decoder", "said"),
-    [
-        (PRE_LN, {}, "encoder.pre_ln=True and decoder.pre_ln=False"),
-        ({**PRE_LN, "pre_ln_final_layer_norm": False}, PRE_LN, "encoder.pre_ln_final_layer_norm=false"),
-        (GELU, {}, "encoder.hidden_act=gelu and decoder.hidden_act=relu"),
-        (LEARNED, LEARNED | {"max_sequence_length": 32}, "max_sequence_length={'encoder': 64, 'decoder': 32}"),
-    ],
-)
-def test_what_cannot_be_expressed_is_refused_by_name(encoder, decoder, said, tokenizer, tmp_path):
-    path = tmp_path / "model.nemo"
-    random_model(encoder, decoder, tokenizer, tokenizer, True).save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith(said)
-
-
-def test_a_final_norm_that_nemo_would_not_build_is_refused_as_missing(tokenizer, tmp_path):
-    model, path = random_model(PRE_LN, PRE_LN, tokenizer, tokenizer, True), tmp_path / "model.nemo"
-    with open_dict(model.cfg):
-        del model.cfg.encoder["pre_ln_final_layer_norm"]
-    model.save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith("encoder.pre_ln_final_layer_norm=missing, so NeMo uses false")
-
-
-def test_moses_is_refused_unless_the_text_is_tokenized_already(tokenizer, tmp_path):
-    model = random_model({}, {}, tokenizer, tokenizer, True)
-    model.cfg.src_language, path = "de", tmp_path / "model.nemo"
-    model.save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith("src_language=de: NeMo tokenizes") and "pretokenized=true" in problem
-    assert read_section(ExportSettings, values | {"pretokenized": True})[1] == []
-    (problem,) = read_section(ExportSettings, values | {"pretokenized": True, "format": "ctranslate2"})[1]
-    assert problem == "pretokenized=true: only for format=hugging_face; remove it."
