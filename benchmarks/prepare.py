@@ -58,8 +58,9 @@ def train(folder: Path, fragment: int) -> None:
 
 def ours(folder: Path, fragment: int) -> None:
     """Writes tarred data."""
+    from nemo_distill.text.batches import BatchSettings
     from nemo_distill.text.lines import LinePolicy
-    from nemo_distill.text.tarred_data import BatchSettings, TarredData, write_tarred_data
+    from nemo_distill.text.tarred_data import TarredData, write_tarred_data
     from nemo_distill.text.token_ids import load_tokenizer
 
     settings = BatchSettings(
@@ -70,7 +71,7 @@ def ours(folder: Path, fragment: int) -> None:
     files = [folder / "text.src"], [folder / "text.tgt"]
     with tempfile.TemporaryDirectory(dir=folder) as output:
         data = TarredData(Path(output), *files, {}, settings, LinePolicy())
-        write_tarred_data(data, lambda: (load_tokenizer(folder / "own.model", "sentencepiece"),) * 2)
+        write_tarred_data(data, lambda: (load_tokenizer(folder / "own.model", "sentencepiece"),) * 2, shown=False)
 
 
 def nemos(folder: Path, fragment: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -43,17 +44,11 @@ def write_corpus(folder: Path, name: str, lines: int, seed: int) -> tuple[Path, 
     return source, target
 
 
-def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, pad_id: int = 3, unk_id: int = 0) -> Path:
-    """Trains a small BPE tokenizer with the special tokens that NeMo needs."""
+def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, **options: Any) -> Path:
+    """Trains a small tokenizer with the special tokens that NeMo needs, a BPE model unless `options` name another."""
+    options = {"model_type": "bpe", "pad_id": 3, "hard_vocab_limit": False, "minloglevel": 2, **options}
     sentencepiece.SentencePieceTrainer.train(
-        input=str(text),
-        model_prefix=str(prefix),
-        vocab_size=vocab_size,
-        model_type="bpe",
-        pad_id=pad_id,
-        unk_id=unk_id,
-        hard_vocab_limit=False,
-        minloglevel=2,
+        input=str(text), model_prefix=str(prefix), vocab_size=vocab_size, **options
     )
     return prefix.with_suffix(".model")
 

@@ -14,11 +14,11 @@ from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console, print_table
-from nemo_distill.decoding.aligned_text import add_shortlist
 from nemo_distill.evaluation.export_quality import DevelopmentSet, measure_export, quality_problems
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, missing_package
+from nemo_distill.export.shortlist import add_shortlist
 from nemo_distill.storage.files import UserPath
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files, not_parallel
 

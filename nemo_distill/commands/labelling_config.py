@@ -272,7 +272,7 @@ class LabellingConfig(Selection, TeacherSection):
         copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
         own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
         own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
-        own |= {"noise": self.noise.decisive()} if self.noise.is_some else {}
+        own |= {"noise": self.noise.decisive()} if self.noise.changes_text else {}
         own |= {"reverse_dtype": self.reverse_dtype} if self.reverse_dtype != "float32" else {}
         return {
             **{key: getattr(self, key) for key in copied},

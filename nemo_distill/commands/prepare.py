@@ -16,12 +16,12 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
+from nemo_distill.text.batches import BatchSettings
 from nemo_distill.text.files import InputFiles, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.preparation import TokenizerFile, earlier_work, train_missing, write_shown
-from nemo_distill.text.tarred_data import BatchSettings, TarredData
+from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
 from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
-from nemo_distill.text.tokenizer_training import TokenizerJob, TokenizerTraining
+from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, TokenizerTraining, train_missing
 
 SIDES = ("source", "target")
 REMEDY = "give another folder, or make it again with overwrite=true"
@@ -180,7 +180,9 @@ def prepare(cfg: DictConfig) -> None:
         f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()
     }
     for data in job.data():
-        made = write_shown(data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads)
+        made = write_tarred_data(
+            data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads
+        )
         rows |= data_rows(made)
     print_summary(job.folder, {**rows, "seconds": f"{time.monotonic() - began:,.1f}"})
     for line in _training_keys(job):

@@ -20,13 +20,12 @@ from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
-from nemo_distill.text.batches import dropped_in_words
+from nemo_distill.text.batches import BatchSettings, dropped_in_words
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.preparation import TokenizerFile, earlier_work, train_missing, write_shown
-from nemo_distill.text.tarred_data import BatchSettings, TarredData
+from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
 from nemo_distill.text.token_ids import TokenIds
-from nemo_distill.text.tokenizer_training import TokenizerJob, TokenizerTraining
+from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, TokenizerTraining, train_missing
 
 TRAINABLE = ("sentencepiece", "yttm")
 READING = LinePolicy()
@@ -272,7 +271,7 @@ def preprocess_data(model: DictConfig, devices: int = 1, shown: bool = True) -> 
 
 
 def _written(data: TarredData, text: TrainingText, shown: bool) -> str:
-    made = write_shown(data, text.load_tokenizers, text.overwrite, text.threads(), shown)
+    made = write_tarred_data(data, text.load_tokenizers, text.overwrite, text.threads(), shown)
     if shown:
         dropped = dropped_in_words(made["dropped"])
         console.info(

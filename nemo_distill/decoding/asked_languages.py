@@ -14,9 +14,8 @@ from nemo_distill.text.languages import NO_LANGUAGE, choose_language
 
 KEYS = ("source_language", "target_language")
 LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # of NLLB and mBART, such as `deu_Latn` and `de_DE`
-TAG = re.compile(
-    r">>(?P<marian>.+)<<|<2(?P<madlad>.+)>"
-)  # before a line of OPUS-MT or MADLAD-400: the target language
+# Before a line of OPUS-MT or MADLAD-400: the target language.
+TAG = re.compile(r">>(?P<marian>.+)<<|<2(?P<madlad>.+)>")
 TASK = re.compile(r"translation_(.+)_to_(.+)")  # in T5's config, with the words that stand before a line
 
 

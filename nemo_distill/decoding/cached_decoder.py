@@ -5,6 +5,7 @@ this for the encoder states, once per hypothesis. Here, keys and values are comp
 it is reached, and for a source token before the first step, shared by all hypotheses of its sentence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from nemo.collections.nlp.modules.common.transformer.transformer_decoders import
 from nemo.collections.nlp.modules.common.transformer.transformer_modules import MultiHeadAttention
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from nemo_distill.core.teachers import average_log_probs, normalized
 
 
 @dataclass
@@ -32,18 +35,17 @@ class DecoderState:
     target: list[Tensor]
     position: int = 0
 
-    def select(self, sentences: Tensor | None, rows: Tensor | None) -> None:
+    def select(self, sentences: Tensor | None, rows: Tensor) -> None:
         """Keeps some sentences and hypotheses, in a new order.
 
         Args:
             sentences: indices of the sentences to keep; None keeps all.
-            rows: for each new hypothesis, the index of its parent among the B * W old ones; None keeps all.
+            rows: for each new hypothesis, the index of its parent among the B * W old ones.
         """
         if sentences is not None:
             self.source = [states.index_select(1, sentences) for states in self.source]
             self.source_mask = self.source_mask.index_select(0, sentences)
-        if rows is not None:
-            self.target = [states.index_select(1, rows) for states in self.target]
+        self.target = [states.index_select(1, rows) for states in self.target]
 
 
 class CachedDecoder:
@@ -136,3 +138,37 @@ def _keys_and_values(attention: MultiHeadAttention, states: Tensor) -> Tensor:
 def _attend(attention: MultiHeadAttention, queries: Tensor, states: Tensor, mask: Tensor | None = None) -> Tensor:
     context = scaled_dot_product_attention(_heads(attention, attention.query_net(queries)), *states, attn_mask=mask)
     return attention.out_projection(context.transpose(1, 2).flatten(2))
+
+
+@dataclass
+class EnsembleState:
+    """One decoder state for each model."""
+
+    states: list[DecoderState]
+
+    def select(self, sentences: Tensor | None, rows: Tensor) -> None:
+        """See `DecoderState`."""
+        for state in self.states:
+            state.select(sentences, rows)
+
+
+class EnsembleDecoder:
+    """Averages the next-token distributions of several models with the same vocabulary.
+
+    Args:
+        decoders: one for each model.
+        weights: the weight of each model. They are normalized to sum to 1. None: equal weights.
+    """
+
+    def __init__(self, decoders: Sequence[CachedDecoder], weights: Sequence[float] | None = None):
+        self.decoders = decoders
+        self.weights = normalized(weights or [1.0] * len(decoders))
+
+    def start(self, src_ids: Tensor, src_mask: Tensor) -> EnsembleState:
+        """See `CachedDecoder`."""
+        return EnsembleState([decoder.start(src_ids, src_mask) for decoder in self.decoders])
+
+    def step(self, state: EnsembleState, tokens: Tensor) -> Tensor:
+        """Returns the logarithm (B, W, V) of the averaged next-token distributions."""
+        steps = [decoder.step(own, tokens) for decoder, own in zip(self.decoders, state.states)]
+        return average_log_probs([logits.float().log_softmax(dim=-1) for logits in steps], self.weights)

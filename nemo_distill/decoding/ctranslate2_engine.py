@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 import weakref
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
-from nemo_distill.decoding.processors import load_processors, tokenized
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.record import ExportRecord, read_tokens
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
-from nemo_distill.storage.records import parse_json, read_small
+from nemo_distill.nemo_files.processors import load_processors, tokenized
+from nemo_distill.text.lines import is_blank
 from nemo_distill.text.token_ids import load_tokenizer
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
-SEEDS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ class CTranslate2Engine:
         self._sentences_in_batch = sentences_in_batch
         self._ctranslate2 = _import_ctranslate2()
         self._translator = self._load()
+        self._tokens_in_batch = TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH
         source, target = self._record.source, self._record.target
         self._source_tokenizer, self._target_tokenizer = (
             load_tokenizer(self._folder / side.tokenizer, side.library) for side in (source, target)
@@ -173,7 +172,7 @@ class CTranslate2Engine:
         results = self._translator.score_batch(
             [read[index] for index in wanted],
             [written[index] for index in wanted],
-            max_batch_size=TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH,
+            max_batch_size=self._tokens_in_batch,
             batch_type="tokens",
         )
         found = dict(zip(wanted, (list(result.log_probs) for result in results)))
@@ -212,17 +211,15 @@ class CTranslate2Engine:
     def _sample(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
         results = []
         for source in sources:
-            text = f"{settings.seed} {' '.join(source.tokens)}"
-            self._ctranslate2.set_random_seed(zlib.crc32(text.encode()) % SEEDS)
+            self._ctranslate2.set_random_seed(sample_seed(settings.seed, *source.tokens))
             (job,) = self._start(self._load(inter_threads=1), [source.tokens], self._limit(source, settings), settings)
             results.append(job.result())
         return results
 
     def _start(self, translator: Any, tokens: list[list[str]], limit: int, settings: SearchSettings) -> list[Any]:
-        tokens_in_batch = TOKENS_IN_BATCH_CPU if translator.device == "cpu" else TOKENS_IN_BATCH
         return translator.translate_batch(
             tokens,
-            max_batch_size=self._sentences_in_batch or tokens_in_batch,
+            max_batch_size=self._sentences_in_batch or self._tokens_in_batch,
             batch_type="examples" if self._sentences_in_batch else "tokens",
             use_vmap=self._use_vmap,
             asynchronous=True,
@@ -327,21 +324,3 @@ def _import_ctranslate2() -> Any:
     except ImportError as error:
         raise ConfigurationError([missing_package("ctranslate2")]) from error
     return ctranslate2
-
-
-def read_tokens(folder: Path, side: str) -> list[str]:
-    """Returns CTranslate2's names of all ids of a side, `source` or `target`, of an export.
-
-    Raises:
-        ConfigurationError: if the export has no such vocabulary.
-    """
-    path = folder / "shared_vocabulary.json"
-    if not path.is_file():
-        path = folder / f"{side}_vocabulary.json"
-    content = read_small(path)
-    if content is None:
-        raise ConfigurationError([f"'{folder}' is not an export: it has no {side} vocabulary."])
-    try:
-        return parse_json(content, list[str], f"'{path}'")
-    except DataError as error:
-        raise ConfigurationError([f"{error}."]) from error

@@ -1,19 +1,15 @@
 """The common interface of all translation engines."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Protocol
 
-import regex
-
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import CLOSED
 
 FIRST_PART = 128  # lines
-
-# Spaces, control and format characters such as U+200B and U+FEFF, other invisible ones, and the empty Braille cell.
-_INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,6 @@ class Translation:
 EMPTY = Translation((Hypothesis("", 0.0),))
 
 
-def is_blank(line: str) -> bool:
-    """Returns whether a line has nothing to translate: not one visible character."""
-    return _INVISIBLE.fullmatch(line) is not None
-
-
 class Engine(Protocol):
     """Translates lines of raw text.
 
@@ -95,6 +86,11 @@ def translate_parts(
     while part := list(islice(lines, size)):
         yield engine.translate(part, settings)
         size = min(chunk, 2 * size)
+
+
+def sample_seed(*parts: object) -> int:
+    """Returns a seed below 2**31 for samples, which depends only on the texts of `parts`."""
+    return zlib.crc32(" ".join(map(str, parts)).encode()) % (1 << 31)
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

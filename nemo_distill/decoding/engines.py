@@ -19,7 +19,7 @@ from nemo_distill.decoding.hugging_face_engine import (
     folder_problems,
     unsupported_by_hugging_face,
 )
-from nemo_distill.decoding.settings import SearchSettings, Shares
+from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.export.supported import unsupported
@@ -56,7 +56,7 @@ class ModelSection:
     """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. `auto`: `bfloat16`
     where the device computes it faster and the model is wide enough, as with `trainer.precision=auto`. null:
     `float32`, or what was exported."""
-    weights: Shares | None = None
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
     """Of several models, the share of each in the average; null: equal shares."""
     source_language: str | None = None
     """Of a multilingual model, by any of its codes: `de`, `deu`, `deu_Latn`."""

@@ -1,6 +1,5 @@
 """Translates with sequence-to-sequence models of Hugging Face: Marian and OPUS-MT, NLLB, M2M-100, mBART, T5."""
 
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
+from nemo_distill.text.lines import is_blank
 
 TOKENS_IN_BATCH = 4096
-SEEDS = 1 << 31
 # The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
 VOCABULARY_KEYS = (
     "bos_token_id",
@@ -86,8 +85,7 @@ class HuggingFaceEngine:
         for batch in self._batches(encoded, settings):
             ids = torch.tensor([encoded[item] for item in batch], device=self._device)  # (B, S)
             if settings.method == "sample":
-                text = f"{settings.seed} {ids.tolist()}"
-                torch.manual_seed(zlib.crc32(text.encode()) % SEEDS)
+                torch.manual_seed(sample_seed(settings.seed, ids.tolist()))
             for item, hypotheses in zip(batch, self._generate(ids, settings)):
                 translations[wanted[item]] = Translation(tuple(hypotheses), sources[wanted[item]][1])
         return translations
@@ -172,12 +170,8 @@ class HuggingFaceEngine:
 def _search_options(settings: SearchSettings) -> dict[str, Any]:
     if settings.method == "beam":
         penalty = settings.length_penalty if settings.is_beam_search else 1.0
-        return {
-            "do_sample": False,
-            "num_beams": settings.beam_size,
-            "length_penalty": penalty,
-            "early_stopping": False,
-        }
+        beam = {"num_beams": settings.beam_size, "length_penalty": penalty, "early_stopping": False}
+        return {"do_sample": False, **beam}
     return {
         "do_sample": True,
         "num_beams": 1,
@@ -202,9 +196,7 @@ def prompt(model: Any, tokenizer: Any, direction: Direction) -> list[int]:
         forced = config.forced_bos_token_id
     else:
         forced = tokenizer.convert_tokens_to_ids(direction.target)
-        if type(tokenizer).__name__.startswith(
-            "MBartTokenizer"
-        ):  # unlike mBART-50's, the language is the start itself
+        if type(tokenizer).__name__.startswith("MBartTokenizer"):  # not mBART-50's: the language is the start itself
             return [forced]
     return [start] if forced is None else [start, forced]
 

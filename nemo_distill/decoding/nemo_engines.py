@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.asked_languages import direction, direction_problems
-from nemo_distill.decoding.cached_decoder import CachedDecoder
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, is_blank
-from nemo_distill.decoding.ensemble import EnsembleDecoder
-from nemo_distill.decoding.processors import tokenized
+from nemo_distill.decoding.cached_decoder import CachedDecoder, EnsembleDecoder
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length
 from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions
+from nemo_distill.nemo_files.processors import tokenized
+from nemo_distill.text.batches import SPECIAL_TOKENS
+from nemo_distill.text.lines import is_blank
 
-SPECIAL_TOKENS = 2  # the start and the end of a source
 # Number of hypotheses times source tokens decoded together. GPUs need large batches; on a CPU they gain little.
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
@@ -45,6 +45,8 @@ class TextEngine(ABC):
     Raises:
         ConfigurationError: if a multilingual model needs a language, or does not know it.
     """
+
+    max_target_length: int  # the most tokens in a hypothesis, its end included
 
     def __init__(
         self,
@@ -107,7 +109,6 @@ class TextEngine(ABC):
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
         special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)  # sentencepiece_legacy would write them out
-        # The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size.
         known = [token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens]
         text = tokenizer.ids_to_text([token for token in known if token not in special])
         return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
@@ -129,11 +130,6 @@ class TextEngine(ABC):
         if settings.max_delta is None:
             return self.max_target_length
         return min(self.max_target_length, len(source) - len(self.prefix) + settings.max_delta)
-
-    @property
-    @abstractmethod
-    def max_target_length(self) -> int:
-        """The maximum number of tokens in a hypothesis, including its end."""
 
     @abstractmethod
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
@@ -164,15 +160,10 @@ class CachedEngine(TextEngine):
         super().__init__(models[0], source_language, target_language, reads_ids)
         decoders = [CachedDecoder(model) for model in models]
         self.decoder: StepDecoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
-        self._max_target_length = min(decoder.max_length for decoder in decoders)
+        self.max_target_length = min(decoder.max_length for decoder in decoders)
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(self.model.device.type, 4096)
         tokenizer = self.model.decoder_tokenizer
         self.special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
-
-    @property
-    def max_target_length(self) -> int:
-        """The number of positions in the decoders."""
-        return self._max_target_length
 
     @torch.inference_mode()
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
@@ -220,7 +211,7 @@ def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor
     return torch.rand(count, settings.n_best, generator=generator).T
 
 
-class _Without(nn.Module):
+class _RestrictedHead(nn.Module):
     """NeMo's head without some ids, for NeMo's search. The other ids share their probability."""
 
     def __init__(self, log_softmax: nn.Module, never: Sequence[int]):
@@ -244,10 +235,9 @@ class NeMoEngine(TextEngine):
     Scores are computed again, because NeMo mixes up the length penalties of different hypotheses.
     """
 
-    @property
-    def max_target_length(self) -> int:
-        """The maximum length that NeMo passes to its search: the number of positions in the decoder."""
-        return self.model.decoder.max_sequence_length
+    def __init__(self, model: MTEncDecModel, source_language: str | None = None, target_language: str | None = None):
+        super().__init__(model, source_language, target_language)
+        self.max_target_length = model.decoder.max_sequence_length
 
     @torch.no_grad()
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Found]]:
@@ -263,7 +253,7 @@ class NeMoEngine(TextEngine):
         beam_search = self.model.beam_search
         longest, beam_search.max_seq_length = beam_search.max_seq_length, self._limit(source, settings)
         log_softmax = beam_search.log_softmax
-        beam_search.log_softmax = head = _Without(log_softmax, self._never(settings))
+        beam_search.log_softmax = head = _RestrictedHead(log_softmax, self._never(settings))
         try:
             hidden = self.model.encoder(input_ids=ids, encoder_mask=mask)
             best = beam_search(encoder_hidden_states=hidden, encoder_input_mask=mask)
@@ -277,7 +267,7 @@ class NeMoEngine(TextEngine):
         score = self._log_prob(ids, mask, labels, head) / settings.penalty(len(labels))
         return Found(labels[:-1] if ends else labels, score, bool(ends))
 
-    def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int], head: _Without) -> float:
+    def _log_prob(self, src_ids: Tensor, src_mask: Tensor, labels: list[int], head: _RestrictedHead) -> float:
         """Returns the total log-probability of a translation, given its source `src_ids` (1, S)."""
         tgt_ids = src_ids.new_tensor([[self.model.decoder_tokenizer.bos_id, *labels[:-1]]])  # (1, T)
         log_probs = head.restricted(self.model(src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids))[0])  # (T, V)

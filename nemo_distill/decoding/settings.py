@@ -1,7 +1,6 @@
 """The search settings, which are the same for all engines."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -88,18 +87,3 @@ class SearchSettings:
         if self.length_penalty_form == "wu":
             return ((6 + lengths) / 6) ** self.length_penalty
         return lengths**self.length_penalty
-
-
-Shares = list[Annotated[float, Field(gt=0)]]  # of each model
-
-
-def share_problems(weights: Sequence[float] | None, models: int) -> list[str]:
-    """Returns a sentence if the key `weights` does not give each of several models a share.
-
-    Args:
-        weights: as `Shares`.
-        models: how many there are.
-    """
-    if weights is None or len(weights) == models:
-        return []
-    return [f"weights={weights}: must be null or a number above 0 for each of the {models} models."]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from nemo_distill.demo_corpus import lexicon as lexicon
+from nemo_distill.demo_corpus import lexicon
 from nemo_distill.demo_corpus.inflection import (
     adjective_ending,
     decline,

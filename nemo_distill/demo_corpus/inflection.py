@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nemo_distill.demo_corpus import lexicon as lexicon
+from nemo_distill.demo_corpus import lexicon
 from nemo_distill.demo_corpus.lexicon import Noun, Verb
 
 DOUBLING = {"run", "get", "shut"}  # verbs that double their last letter before -ing

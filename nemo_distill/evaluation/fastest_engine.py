@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from nemo_distill.console import console, markdown_table
-from nemo_distill.decoding.engine import Engine, is_blank
+from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import engine_problems, load_engine, model_width, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.files import folder_lock
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
-from nemo_distill.text.lines import decoded
+from nemo_distill.text.lines import decoded, is_blank
 from nemo_distill.trainer.precision import DTYPES, bfloat16_unit, precision_for
 
 OURS, CTRANSLATE2 = "nemo_distill", "ctranslate2"

@@ -43,36 +43,27 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         record: the record of the export.
     """
     target, offset = folder / FOLDER, source_offset(model)
-    graphs = target / "onnx"
-    graphs.mkdir(parents=True)
+    (target / "onnx").mkdir(parents=True)
     exported = build_model(model, record)
     exported.config.update({"transformers.js_config": {"dtype": DTYPES[record.quantization]}})
     exported.config.save_pretrained(target)
     exported.generation_config.update(num_beams=1, length_penalty=1.0)  # transformers.js has no beam search
     exported.generation_config.save_pretrained(target)
-    build_tokenizer(folder, record.source, record.target, offset, record.target.positions).save_pretrained(target)
-    write_graphs(exported, offset, graphs, record.quantization)
+    build_tokenizer(folder, record, offset).save_pretrained(target)
+    for name, graph in zip(GRAPHS, _graphs(exported, offset, record.quantization)):
+        path = target / "onnx" / f"{name}{SUFFIXES[record.quantization]}.onnx"
+        _export(graph.eval(), path)
+        if record.quantization == "int8":
+            _quantize(path)
 
 
-def write_graphs(model: Any, offset: int, folder: Path, quantization: str) -> None:
-    """Writes the graphs of a model in eval mode.
-
-    Args:
-        model: what `hugging_face_model.build_model` returns.
-        offset: what the ids of source pieces are greater by than the rows of the encoder's own embeddings.
-        folder: an existing folder.
-        quantization: `float32` or `int8`.
-    """
+def _graphs(model: Any, offset: int, quantization: str) -> tuple["EncoderGraph", "DecoderGraph"]:
+    """Returns the graphs of a Hugging Face model; see `source_offset`."""
     embeddings = model.get_input_embeddings().weight  # (V, D)
-    rows = embeddings[:offset] if offset else embeddings
+    target_rows = embeddings[:offset] if offset else embeddings
     make_rows = QuantizedRows if quantization == "int8" else nn.Embedding.from_pretrained
     encoder = EncoderGraph(model, make_rows(embeddings[offset:]), offset)
-    decoder = DecoderGraph(model, make_rows(rows), rows)
-    for name, graph in zip(GRAPHS, (encoder, decoder)):
-        path = folder / f"{name}{SUFFIXES[quantization]}.onnx"
-        _export(graph.eval(), path)
-        if quantization == "int8":
-            _quantize(path)
+    return encoder, DecoderGraph(model, make_rows(target_rows), target_rows)
 
 
 class QuantizedRows(nn.Module):

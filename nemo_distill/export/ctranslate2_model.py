@@ -21,6 +21,7 @@ from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
 
 NAMED = ("unk", "bos", "eos")
+ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,6 @@ def _tokens(vocabulary: Vocabulary, size: int, special_tokens: Mapping[str, str]
         tokens[index] = token
         taken.add(token)
     return tuple(tokens)
-
-
-ACTIVATIONS = {"relu": common_spec.Activation.RELU, "gelu": common_spec.Activation.GELU}
 
 
 class SpecConverter(Converter):

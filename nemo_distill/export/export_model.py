@@ -15,12 +15,10 @@ from nemo_distill.export.record import ExportRecord, SpecialIds, TextSide
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.export.supported import OF_HUGGING_FACE
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, learned_positions, number_of_positions
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
-from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import new_folder
 
-LANGUAGES = {"encoder": "src_language", "decoder": "tgt_language"}
-SHARED_TOKENIZER = "shared_tokenizer.model"
 ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
 PACKAGES = {
     "ctranslate2": ("nemo_toolkit", "torch", "ctranslate2"),
@@ -65,32 +63,25 @@ def export_model(
 def _write_model(model: Any, folder: Path, record: ExportRecord) -> None:
     if record.format == "ctranslate2":
         from nemo_distill.export.ctranslate2_model import write_model
-
-        write_model(model, folder, record)
     elif record.format == "hugging_face":
-        from nemo_distill.export import hugging_face_model
-
-        hugging_face_model.write_model(model, folder, record)
+        from nemo_distill.export.hugging_face_model import write_model
     elif record.format == "browser":
-        from nemo_distill.export import browser_model
-
-        browser_model.write_model(model, folder, record)
+        from nemo_distill.export.browser_model import write_model
     else:
-        from nemo_distill.export.onnx_model import write_graphs
-
-        write_graphs(model, folder)
+        from nemo_distill.export.onnx_model import write_model
+    write_model(model, folder, record)
 
 
 def write_tokenizers(archive: NemoArchive, folder: Path) -> list[str]:
     """Writes the source and target tokenizers, or a single file if they are equal. Returns the file names."""
-    paths = [archive.extract_artifact(archive.config[f"{side}_tokenizer"].tokenizer_model, folder) for side in SIDES]
-    if paths[0].read_bytes() != paths[1].read_bytes():
-        return [
-            path.rename(folder / f"{side}_tokenizer.model").name for path, side in zip(paths, ("source", "target"))
-        ]
-    paths[1].rename(folder / SHARED_TOKENIZER)
-    paths[0].unlink(missing_ok=True)
-    return [SHARED_TOKENIZER] * 2
+    source, target = (archive.artifact(archive.config[f"{side}_tokenizer"].tokenizer_model) for side in SIDES)
+    if source == target:
+        names = ["shared_tokenizer.model"] * 2
+    else:
+        names = ["source_tokenizer.model", "target_tokenizer.model"]
+    for name, content in zip(names, (source, target)):
+        (folder / name).write_bytes(content)
+    return names
 
 
 def export_record(
@@ -107,7 +98,10 @@ def export_record(
     """
     config: Any = OmegaConf.to_container(model)
     positions = _positions(config, settings)
-    sides = [_text_side(config, side, folder / name, positions[side]) for side, name in zip(SIDES, tokenizers)]
+    sides = [
+        _text_side(folder / name, config.get(language), positions[side])
+        for side, name, language in zip(SIDES, tokenizers, LANGUAGE_KEYS)
+    ]
     return ExportRecord(
         model=archive.path.name,
         sha256=archive.sha256(),
@@ -127,21 +121,20 @@ def export_record(
 
 def _positions(config: dict[str, Any], settings: ExportSettings) -> dict[str, int]:
     """Returns the number of positions of each side. In Hugging Face's models, both have as many: those learned."""
-    own = {side: config[side].get("max_sequence_length", 512) for side in SIDES}
     if settings.max_positions:
         return dict.fromkeys(SIDES, settings.max_positions)
+    own = {side: number_of_positions(config, side) for side in SIDES}
     if settings.format not in OF_HUGGING_FACE:
         return own
-    learned = [own[side] for side in SIDES if config[side].get("learn_positional_encodings")]
-    return dict.fromkeys(SIDES, min(learned or [max(own.values())]))
+    return dict.fromkeys(SIDES, min(learned_positions(config).values(), default=max(own.values())))
 
 
-def _text_side(config: dict[str, Any], side: str, tokenizer: Path, positions: int) -> TextSide:
+def _text_side(tokenizer: Path, language: str | None, positions: int) -> TextSide:
     vocabulary = read_vocabulary(tokenizer)
     return TextSide(
         tokenizer=tokenizer.name,
         library=tokenizer_library(tokenizer),
-        language=config.get(LANGUAGES[side]),
+        language=language,
         pieces=len(vocabulary.pieces),
         special_ids=cast(SpecialIds, vocabulary.special_ids),
         positions=positions,

@@ -34,8 +34,7 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         folder: must contain the tokenizers that the record names.
     """
     build_model(model, record).save_pretrained(folder)
-    tokenizer = build_tokenizer(folder, record.source, record.target, source_offset(model), record.target.positions)
-    tokenizer.save_pretrained(folder)
+    build_tokenizer(folder, record, source_offset(model)).save_pretrained(folder)
 
 
 def source_offset(model: Any) -> int:

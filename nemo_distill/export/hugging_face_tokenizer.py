@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.export.record import TextSide
+from nemo_distill.export.record import ExportRecord
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, sentencepiece_proto, tokenizer_library
 
 SPACE = "▁"  # of both libraries, at the beginning of a word
@@ -21,7 +21,7 @@ USER_DEFINED, UNIGRAM, BPE = 4, 1, 2  # sentencepiece's numbers of kinds of piec
 
 
 @dataclass(frozen=True)
-class Pieces:
+class TokenizerSpec:
     """A tokenizer file, as far as `tokenizer.json` needs it.
 
     Args:
@@ -49,14 +49,14 @@ class Pieces:
     one_space: bool = True
 
 
-def read_pieces(path: Path, library: str) -> Pieces:
-    """Reads a tokenizer file of `sentencepiece` or `yttm`."""
+def read_spec(path: Path) -> TokenizerSpec:
+    """Reads a tokenizer file of sentencepiece or youtokentome."""
     vocabulary = read_vocabulary(path)
-    if library == "yttm":
-        return Pieces(vocabulary.pieces, vocabulary.special_ids, "", _yttm_merges(path, vocabulary.pieces))
+    if vocabulary.library == "yttm":
+        return TokenizerSpec(vocabulary.pieces, vocabulary.special_ids, "", _yttm_merges(path, vocabulary.pieces))
     proto = sentencepiece_proto(path)
     names = vocabulary.pieces
-    return Pieces(
+    return TokenizerSpec(
         names,
         vocabulary.special_ids,
         UNKNOWN,
@@ -102,17 +102,18 @@ def _yttm_merges(path: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(names[left], names[right]) for left, right, _ in parts]
 
 
-def build_tokenizer(folder: Path, source: TextSide, target: TextSide, offset: int, positions: int) -> Any:
+def build_tokenizer(folder: Path, record: ExportRecord, offset: int) -> Any:
     """Returns a `PreTrainedTokenizerFast` that gives and takes the ids of the exported model.
 
     Args:
+        folder: must contain the tokenizers that the record names.
+        record: the record of the export.
         offset: what the ids of source pieces are greater by than in the source's file; 0 if the sides are the same.
-        positions: the most ids of a text.
     """
     from tokenizers import AddedToken, Tokenizer, processors
     from transformers import PreTrainedTokenizerFast
 
-    sides = [read_pieces(folder / side.tokenizer, side.library) for side in (source, target)]
+    sides = [read_spec(folder / side.tokenizer) for side in (record.source, record.target)]
     tokenizer = Tokenizer(_model(sides[0], sides[1], offset))
     tokenizer.normalizer, tokenizer.pre_tokenizer = _reader(sides[0])
     tokenizer.decoder = _writer(sides[1])
@@ -129,7 +130,7 @@ def build_tokenizer(folder: Path, source: TextSide, target: TextSide, offset: in
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         **{f"{key}_token": token for key, token in special[1].items()},
-        model_max_length=positions,
+        model_max_length=record.target.positions,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )
@@ -143,7 +144,7 @@ def _target(name: str) -> str:
     return TARGET + name
 
 
-def _model(source: Pieces, target: Pieces, offset: int) -> Any:
+def _model(source: TokenizerSpec, target: TokenizerSpec, offset: int) -> Any:
     """Returns the model that splits source text; with an offset, its first ids are the target's pieces."""
     from tokenizers import models
 
@@ -164,7 +165,7 @@ def _model(source: Pieces, target: Pieces, offset: int) -> Any:
     )
 
 
-def _reader(side: Pieces) -> tuple[Any, Any]:
+def _reader(side: TokenizerSpec) -> tuple[Any, Any]:
     """Returns what normalizes text, and what splits it into words."""
     from tokenizers import Regex, normalizers, pre_tokenizers
 
@@ -176,7 +177,7 @@ def _reader(side: Pieces) -> tuple[Any, Any]:
     return normalizers.Sequence(steps), pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme)
 
 
-def _writer(side: Pieces) -> Any:
+def _writer(side: TokenizerSpec) -> Any:
     """Returns what turns target pieces into text."""
     from tokenizers import decoders
 

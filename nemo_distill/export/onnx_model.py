@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from nemo_distill.export.record import ExportRecord
 from nemo_distill.nemo_files.host_fixes import classic_onnx_export
 
 GRAPHS = ("encoder", "decoder", "classifier")
@@ -27,7 +28,7 @@ GRAPHS = ("encoder", "decoder", "classifier")
 BATCH, SOURCE_LENGTH, TARGET_LENGTH = 2, 7, 5
 
 
-def write_graphs(model: Any, folder: Path) -> None:
+def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
     """Writes the graphs of a restored `MTEncDecModel` (in eval mode, on CPU). The model cannot be used afterwards."""
     modules = (model.encoder, model.decoder, model.log_softmax)
     with classic_onnx_export(), warnings.catch_warnings():

@@ -16,9 +16,8 @@ from nemo_distill.export.export_model import export_record, write_tokenizers
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import ends_with_norm
+from nemo_distill.nemo_files.model_kinds import SIDES, ends_with_norm, learned_positions, number_of_positions
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
-from nemo_distill.nemo_files.translation_archive import SIDES
 
 Shape = tuple[int, ...]
 QUANTIZED = "weight"  # a matrix: a byte for each number, and a float32 for each row
@@ -35,7 +34,7 @@ def weight_shapes(config: Mapping[str, Any], pieces: Mapping[str, int]) -> dict[
     found: dict[str, Shape] = {}
     for side in SIDES:
         stack = config[side]
-        width, positions = stack["hidden_size"], stack.get("max_sequence_length", 512)
+        width, positions = stack["hidden_size"], number_of_positions(config, side)
         embeddings = f"{side}/embeddings" + ("/0" if side == "encoder" else "")
         found[f"{embeddings}/weight"] = (pieces[side], width)
         found[f"{side}/position_encodings/encodings"] = (positions, width)
@@ -60,7 +59,7 @@ def int8_bytes(config: Mapping[str, Any], pieces: Mapping[str, int]) -> int:
     if config.get("shared_embeddings"):
         del shapes["encoder/embeddings/0/weight"]
     tables = [shapes.pop(f"{side}/position_encodings/encodings") for side in SIDES]
-    if not any(config[side].get("learn_positional_encodings") for side in SIDES):
+    if not learned_positions(config):
         tables = list(dict.fromkeys(tables))
     matrices = [shape for name, shape in shapes.items() if name.endswith(f"/{QUANTIZED}")]
     vectors = [shape for name, shape in shapes.items() if not name.endswith(f"/{QUANTIZED}")]

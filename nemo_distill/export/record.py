@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.metrics.scores import Score
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.folder_safety import check_links, path_inside
-from nemo_distill.storage.records import CLOSED, read_json
+from nemo_distill.storage.records import CLOSED, parse_json, read_json, read_small
 
 RECORD_NAME = "nemo_distill.json"
 
@@ -136,3 +137,21 @@ class ExportRecord:
         for side in (record.source, record.target):
             path_inside(folder, side.tokenizer)
         return record
+
+
+def read_tokens(folder: Path, side: str) -> list[str]:
+    """Returns CTranslate2's names of all ids of a side, `source` or `target`, of an export.
+
+    Raises:
+        ConfigurationError: if the export has no such vocabulary.
+    """
+    path = folder / "shared_vocabulary.json"
+    if not path.is_file():
+        path = folder / f"{side}_vocabulary.json"
+    content = read_small(path)
+    if content is None:
+        raise ConfigurationError([f"'{folder}' is not an export: it has no {side} vocabulary."])
+    try:
+        return parse_json(content, list[str], f"'{path}'")
+    except DataError as error:
+        raise ConfigurationError([f"{error}."]) from error

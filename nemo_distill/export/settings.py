@@ -14,8 +14,9 @@ from nemo_distill.export.hugging_face_tokenizer import tokenizer_problems
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import OF_HUGGING_FACE, unsupported
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive, NemoFile
-from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, learned_positions
 from nemo_distill.storage.files import UserPath
+from nemo_distill.text.languages import NO_LANGUAGE
 
 Quantization = Literal[
     "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
@@ -110,8 +111,7 @@ class ExportSettings:
         if self.format not in OF_HUGGING_FACE:
             return []
         config = NemoArchive(self.model).config
-        keys = ("src_language", "tgt_language")
-        moses = {key: config.get(key) for key in keys if config.get(key) not in (None, "ignore")}
+        moses = {key: config.get(key) for key in LANGUAGE_KEYS if config.get(key) not in (None, NO_LANGUAGE)}
         if not moses and self.pretokenized:
             return ["pretokenized=true: this model tokenizes no text with Moses; set it to false."]
         if not moses or self.pretokenized:
@@ -143,16 +143,9 @@ class ExportSettings:
     @rule
     def position_problems(self) -> list[str]:
         """Returns a sentence for each side that has learned fewer positions than are wanted."""
-        config = NemoArchive(self.model).config
-        stacks = {side: config.get(side) or {} for side in SIDES}
-        learned = {
-            side: stack.get("max_sequence_length", 512)
-            for side, stack in stacks.items()
-            if stack.get("learn_positional_encodings")
-        }
         return [
             f"max_positions={self.max_positions}: the {side} has learned {known} positions."
-            for side, known in learned.items()
+            for side, known in learned_positions(NemoArchive(self.model).config).items()
             if self.max_positions is not None and self.max_positions > known
         ]
 

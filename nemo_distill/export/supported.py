@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX
-from nemo_distill.nemo_files.model_kinds import ends_with_norm
-from nemo_distill.nemo_files.translation_archive import MT_TARGET, SIDES
+from nemo_distill.nemo_files.model_kinds import (
+    MT_TARGET,
+    SIDES,
+    TOKENIZER_LIBRARIES,
+    ends_with_norm,
+    learned_positions,
+)
 
 ACTIVATIONS = ("relu", "gelu")
-PRE_LN, ACTIVATION = ("pre_ln", False), ("hidden_act", "relu")  # keys with NeMo's defaults
-TOKENIZERS = (None, "sentencepiece", "yttm")
 OF_HUGGING_FACE = ("hugging_face", "browser")  # formats with a model and a tokenizer of Hugging Face's
 SEARCHED = {
     "ctranslate2": "CTranslate2",
@@ -50,7 +53,7 @@ def _stack_problems(side: str, stack: Mapping[str, Any]) -> Iterator[str]:
 def _tokenizer_problems(side: str, tokenizer: Mapping[str, Any]) -> Iterator[str]:
     where = f"{side}_tokenizer"
     library = tokenizer.get("library")
-    if library not in TOKENIZERS:
+    if library not in TOKENIZER_LIBRARIES:
         yield f"{where}.library={library}: only sentencepiece and yttm can be exported."
     elif not str(tokenizer.get("tokenizer_model") or "").startswith(ARTIFACT_PREFIX):
         yield f"{where}.tokenizer_model={tokenizer.get('tokenizer_model')}: the .nemo must contain the tokenizer file."
@@ -79,7 +82,8 @@ def _searched_problems(config: Mapping[str, Any], name: str) -> Iterator[str]:
 def _hugging_face_problems(config: Mapping[str, Any], format: str) -> Iterator[str]:
     """Yields what neither mBART, which is pre-LN, nor BART, which is post-LN, can express."""
     stacks = {side: config.get(side) or {} for side in SIDES}
-    pre_ln, activations = ([stack.get(*key) for stack in stacks.values()] for key in (PRE_LN, ACTIVATION))
+    pre_ln = [stack.get("pre_ln", False) for stack in stacks.values()]
+    activations = [stack.get("hidden_act", "relu") for stack in stacks.values()]
     if pre_ln[0] != pre_ln[1]:
         yield (
             f"encoder.pre_ln={pre_ln[0]} and decoder.pre_ln={pre_ln[1]}: mBART needs both true, BART both false; "
@@ -94,11 +98,7 @@ def _hugging_face_problems(config: Mapping[str, Any], format: str) -> Iterator[s
             f"encoder.hidden_act={activations[0]} and decoder.hidden_act={activations[1]}: Hugging Face's models have "
             "one activation; they must be equal."
         )
-    learned = {
-        side: stack.get("max_sequence_length", 512)
-        for side, stack in stacks.items()
-        if stack.get("learn_positional_encodings")
-    }
+    learned = learned_positions(config)
     if len(set(learned.values())) > 1:
         yield (
             f"max_sequence_length={learned}: Hugging Face's models have as many positions in both stacks; learned "

@@ -48,7 +48,7 @@ class PairWeights:
         pairs = zip(TextFiles([source]), TextFiles([target]), strict=True)
         while lines := list(islice(pairs, CHUNK)):
             rows = [id_rows(reader, [line.decode() for line in side]) for reader, side in zip(readers, zip(*lines))]
-            sides = [np.split(side.ids, side.starts()[1:]) for side in rows]
+            sides = [np.split(side.ids, side.starts[1:]) for side in rows]
             keys += [pair_key(source_ids, target_ids[1:]) for source_ids, target_ids in zip(*sides)]
         self._keys, places, counts = np.unique(np.array(keys, KEY), return_inverse=True, return_counts=True)
         self._weights = (np.bincount(places, weights) / counts).astype(np.float32)

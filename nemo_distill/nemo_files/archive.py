@@ -7,7 +7,7 @@ takes many seconds to import. A check of the config needs only a few kilobytes a
 import os
 import tarfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -75,19 +75,22 @@ class NemoArchive:
                 f"other files; if you trust the author, set {TRUST}={self.sha256()}"
             )
 
-    def extract_artifact(self, value: str, folder: str | Path) -> Path:
-        """Writes an artifact to `folder`. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
+    def artifact(self, value: str) -> bytes:
+        """Returns an artifact. `value` is its name in the config, such as `nemo:1a2b_tokenizer.model`.
 
         Raises:
             ValueError: if the archive has no such member.
         """
         name = value.removeprefix(ARTIFACT_PREFIX)
         try:
-            content = self._read(name)
+            return self._read(name)
         except KeyError as error:
             raise ValueError(f"'{self.path}' has no member '{name}', which its config names") from error
-        target = Path(folder) / Path(name).name
-        target.write_bytes(content)
+
+    def extract_artifact(self, value: str, folder: str | Path) -> Path:
+        """Writes an artifact to `folder`, under its own name. See `artifact`."""
+        target = Path(folder) / Path(value.removeprefix(ARTIFACT_PREFIX)).name
+        target.write_bytes(self.artifact(value))
         return target
 
     def copy_without_weights(self, stream: BinaryIO) -> None:
@@ -109,9 +112,14 @@ class NemoArchive:
         raise KeyError(name)
 
 
-def _is_archive(path: Path) -> Path:
-    NemoArchive(path)
-    return path
+def opened_by(open_archive: Callable[[Path], NemoArchive]) -> AfterValidator:
+    """Returns what validates a path of a configuration: a function that opens it, or raises a `ValueError`."""
+
+    def check(path: Path) -> Path:
+        open_archive(path)
+        return path
+
+    return AfterValidator(check)
 
 
-NemoFile = Annotated[UserPath, AfterValidator(_is_archive)]  # of a configuration: a `.nemo` of any model
+NemoFile = Annotated[UserPath, opened_by(NemoArchive)]  # of a configuration: a `.nemo` of any model

@@ -229,6 +229,12 @@ def ends_with_norm(stack: Mapping[str, Any]) -> bool:
     return bool(stack.get("pre_ln", False) and stack.get("pre_ln_final_layer_norm", False))
 
 
+def learned_positions(config: Mapping[str, Any]) -> dict[str, int]:
+    """Returns how many positions each stack of NeMo's that learns them has learned, by side."""
+    learning = [side for side in SIDES if (config.get(side) or {}).get("learn_positional_encodings")]
+    return {side: number_of_positions(config, side) for side in learning}
+
+
 def has_learned_positions(config: Mapping[str, Any], side: str) -> bool:
     """True if a side of a model cannot read more tokens than it has positions."""
     stack = config.get(side) or {}

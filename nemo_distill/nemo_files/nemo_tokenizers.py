@@ -11,17 +11,12 @@ from nemo_distill.text.token_ids import TokenIds
 
 
 class NemoTokenIds:
-    """The ids of a NeMo tokenizer.
-
-    Args:
-        tokenizer: the tokenizer.
-    """
+    """The ids of a NeMo tokenizer."""
 
     threads_help = False
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
-        self.pieces = tokenizer.vocab_size
         self.pad_id, self.bos_id, self.eos_id = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -1,13 +1,10 @@
 """Reads the `.nemo` of a translation model without NeMo."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
-
-from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive
+from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive, opened_by
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import (
     BY_FILE,
@@ -84,18 +81,10 @@ def bilingual_archive(path: str | Path) -> NemoArchive:
     return archive
 
 
-def _opened_by(open_archive: Callable[[Path], NemoArchive]) -> Callable[[Path], Path]:
-    def check(path: Path) -> Path:
-        open_archive(path)
-        return path
-
-    return check
-
-
 # Of a configuration: such a `.nemo`.
-TranslationFile = Annotated[UserPath, AfterValidator(_opened_by(translation_archive))]
-TeacherPath = Annotated[UserPath, AfterValidator(_opened_by(teacher_archive))]
-BilingualFile = Annotated[UserPath, AfterValidator(_opened_by(bilingual_archive))]
+TranslationFile = Annotated[UserPath, opened_by(translation_archive)]
+TeacherPath = Annotated[UserPath, opened_by(teacher_archive)]
+BilingualFile = Annotated[UserPath, opened_by(bilingual_archive)]
 
 
 def archived_vocabulary(archive: NemoArchive, side: str) -> Vocabulary | None:

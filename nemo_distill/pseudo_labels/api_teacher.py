@@ -10,7 +10,6 @@ import os
 import random
 import re
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -26,7 +25,7 @@ from requests.auth import AuthBase
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.console import console
-from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.decoding.engine import Hypothesis, Translation, sample_seed
 from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
 from nemo_distill.pseudo_labels.generate import Failure
 from nemo_distill.pseudo_labels.shards import BILL, FAILED
@@ -34,7 +33,6 @@ from nemo_distill.pseudo_labels.text_teacher import NO_SCORE, Pattern
 from nemo_distill.storage.files import write_json
 from nemo_distill.text.lines import line_hash
 
-SEEDS = 1 << 31
 FATAL = (401, 403, 404)  # the key, the URL or the model is wrong: no other line would fare better
 PASSING = (408, 409, 425, 429)  # besides all from 500 on
 LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
@@ -112,11 +110,9 @@ class ApiSettings:
 
     def missing(self) -> list[str]:
         """Returns a sentence if it does not say which server to ask."""
-        return (
-            []
-            if self.url is not None
-            else ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
-        )
+        if self.url is not None:
+            return []
+        return ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
 
     @property
     def prices(self) -> Prices:
@@ -333,8 +329,7 @@ class ApiTeacher:
         if settings.max_tokens is not None:
             body["max_tokens"] = settings.max_tokens
         if settings.temperature:
-            seed = zlib.crc32(f"{settings.seed} {answer.sample} {text}".encode()) % SEEDS
-            body |= {"top_p": settings.top_p, "seed": seed}
+            body |= {"top_p": settings.top_p, "seed": sample_seed(settings.seed, answer.sample, text)}
         return body | settings.extra
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from typing import Any, BinaryIO
 from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
-from nemo_distill.pseudo_labels.judge import Candidate, Outcome, judge_all
+from nemo_distill.pseudo_labels.judge import Outcome, judge_all
 from nemo_distill.pseudo_labels.quality import (
     QualitySettings,
     hypothesis_lines,
     score_files,
     with_scores,
 )
-from nemo_distill.pseudo_labels.selection import Criteria
+from nemo_distill.pseudo_labels.selection import Candidate, Criteria
 from nemo_distill.pseudo_labels.shards import LabelFolder, Row, read_rows
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, whole_files, writing
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -88,7 +88,7 @@ class Assembly:
             "quality": quality if self.quality.is_given else None,
             "keep_dropped": self.keep_dropped,
             "keep_hypotheses": self.keep_hypotheses,
-            **({"noise": asdict(self.noise)} if self.noise.is_some else {}),
+            **({"noise": asdict(self.noise)} if self.noise.changes_text else {}),
         }
 
     def source_text(self, number: int, text: str) -> str:
@@ -165,7 +165,7 @@ def _scored_digest(assembly: Assembly) -> str:
     labels = [fingerprint(labels.manifest_path)["sha256"] for labels in assembly.folders]
     command = str(assembly.quality.command)
     settings: dict[str, Any] = {"command": command, "files": command_fingerprints(command), "labels": labels}
-    settings |= {"noise": asdict(assembly.noise)} if assembly.noise.is_some else {}
+    settings |= {"noise": asdict(assembly.noise)} if assembly.noise.changes_text else {}
     return Work(Path(), settings).digest
 
 

@@ -19,7 +19,7 @@ from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import Header, LabelFolder, Row, count_rows, write_shard
 from nemo_distill.text.lines import Line, LinePolicy, TextFiles, chunks, clean_line, line_hash
-from nemo_distill.text.text_noise import TEXT_NOISE, TextNoise
+from nemo_distill.text.text_noise import TextNoise
 
 
 @section
@@ -33,7 +33,7 @@ class LabelNoise(TextNoise):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each key that has no effect, because there is no noise."""
-        if self.is_some:
+        if self.changes_text:
             return []
         return [
             f"{key}={getattr(self, key)} has no effect without noise, such as typing=0.05."
@@ -41,18 +41,13 @@ class LabelNoise(TextNoise):
             if getattr(self, key) != getattr(LabelNoise(), key)
         ]
 
-    @property
-    def is_some(self) -> bool:
-        """True if there is noise."""
-        return any(getattr(self, kind) for kind in TEXT_NOISE)
-
     def decisive(self) -> dict[str, Any]:
         """Returns what the translations depend on."""
         return {key: value for key, value in asdict(self).items() if key != "written"}
 
     def of_line(self, number: int, text: str) -> str:
         """Returns a line with noise that depends on the seed and the number of the line only."""
-        words = text.split() if self.is_some else []
+        words = text.split() if self.changes_text else []
         noisy = list(self.of_text(words, Random(f"{self.seed} {number}")))
         return text if noisy == words else " ".join(noisy)
 

@@ -3,56 +3,17 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.decoding.processors import load_processors, tokenized
+from nemo_distill.nemo_files.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import Pair, first_reason
-from nemo_distill.pseudo_labels.selection import Criteria, Pool
-from nemo_distill.pseudo_labels.shards import Row
+from nemo_distill.pseudo_labels.selection import Candidate, Criteria, best, consensus, weights
 from nemo_distill.text.lines import chunks, clean_text
 
 CHUNK = 500  # lines per task of a worker
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A source line, as it was translated, and all its translations.
-
-    Args:
-        source: the line.
-        rows: its row in the labels' shards, and then its rows in those of other labels.
-        qualities: the quality of each hypothesis of all rows, if it is known.
-    """
-
-    source: str
-    rows: Sequence[Row]
-    reference: str | None = None
-    qualities: Sequence[float] | None = None
-
-    @property
-    def line(self) -> int:
-        """The line number."""
-        return self.rows[0].line
-
-    @property
-    def hypotheses(self) -> list[Hypothesis]:
-        """The hypotheses of all rows."""
-        return [hypothesis for row in self.rows for hypothesis in row.hypotheses]
-
-    @property
-    def reverse_scores(self) -> list[float | None]:
-        """For each hypothesis its score by the reverse model, if there is one."""
-        return [score for row in self.rows for score in row.reverse_scores or [None] * len(row.hypotheses)]
-
-    @property
-    def sources_cut(self) -> list[bool]:
-        """For each hypothesis whether only the beginning of the line was translated."""
-        return [row.source_cut for row in self.rows for _ in row.hypotheses]
 
 
 class Outcome(NamedTuple):
@@ -79,12 +40,13 @@ def judge(candidate: Candidate, criteria: Criteria) -> list[Outcome]:
     hypotheses = candidate.hypotheses
     if not hypotheses:
         return [Outcome(candidate.line, candidate.source, "", 0.0, None, candidate.rows[0].untranslated)]
-    pool = Pool(hypotheses, candidate.reference, candidate.qualities, criteria)
-    chosen = pool.best()
-    consensus = pool.consensus() if criteria.filters.consensus_quantile and len(hypotheses) > 1 else None
+    chosen = best(candidate, criteria)
+    mean_similarities = None
+    if criteria.filters.consensus_quantile and len(hypotheses) > 1:
+        mean_similarities = consensus(candidate, criteria)
     reverse_scores, sources_cut = candidate.reverse_scores, candidate.sources_cut
     outcomes = []
-    for rank, (index, weight) in enumerate(zip(chosen, pool.weights(chosen))):
+    for rank, (index, weight) in enumerate(zip(chosen, weights(candidate, chosen, criteria.label_weights))):
         hypothesis = hypotheses[index]
         target = clean_text(hypothesis.text)
         pair = Pair(candidate.source, target, hypothesis.finished, sources_cut[index])
@@ -99,7 +61,7 @@ def judge(candidate: Candidate, criteria: Criteria) -> list[Outcome]:
             rank,
             weight,
             None if candidate.qualities is None else candidate.qualities[index],
-            None if consensus is None else float(consensus[index]),
+            None if mean_similarities is None else float(mean_similarities[index]),
         )
         outcomes.append(outcome)
     return outcomes

@@ -11,7 +11,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.metrics.line_scores import command_problems, score_lines
-from nemo_distill.pseudo_labels.judge import Candidate
+from nemo_distill.pseudo_labels.selection import Candidate
 from nemo_distill.text.files import InputFiles
 from nemo_distill.text.lines import chunks, clean_text
 

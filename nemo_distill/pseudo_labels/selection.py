@@ -5,7 +5,8 @@ A selection is a function that gives each hypothesis a value. The hypotheses wit
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field
 from nemo_distill.config.section import Allowed, section
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.pseudo_labels.filters import FilterSettings
+from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.pseudo_labels.similarity import NAMES, similarities
 
 MetricName = Literal["bleu", "chrf"]
@@ -84,78 +86,108 @@ class Criteria:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """The hypotheses of a line that labels are selected from.
+class Candidate:
+    """A source line, as it was translated, and all its translations.
 
     Args:
-        hypotheses: the teacher's, best first, and after them those of other labels.
-        qualities: the quality of each hypothesis, if it is known.
+        source: the line.
+        rows: its row in the labels' shards, and after it its rows in other labels. The first row's first hypothesis is
+            the teacher's best.
+        qualities: the quality of each hypothesis of all rows, if it is known.
     """
 
-    hypotheses: Sequence[Hypothesis]
-    reference: str | None
-    qualities: Sequence[float] | None
-    criteria: Criteria = field(repr=False)
+    source: str
+    rows: Sequence[Row]
+    reference: str | None = None
+    qualities: Sequence[float] | None = None
+
+    @property
+    def line(self) -> int:
+        """The line number."""
+        return self.rows[0].line
+
+    @cached_property
+    def hypotheses(self) -> list[Hypothesis]:
+        """The hypotheses of all rows."""
+        return [hypothesis for row in self.rows for hypothesis in row.hypotheses]
 
     @property
     def texts(self) -> list[str]:
         """The texts of the hypotheses."""
         return [hypothesis.text for hypothesis in self.hypotheses]
 
-    def consensus(self) -> np.ndarray:
-        """Returns for each hypothesis (n,) its mean similarity to all others; 0 if there are no others.
+    @property
+    def reverse_scores(self) -> list[float | None]:
+        """For each hypothesis its score by the reverse model, if there is one."""
+        return [score for row in self.rows for score in row.reverse_scores or [None] * len(row.hypotheses)]
 
-        This is the expected utility under the hypotheses' distribution, except for a constant: the similarity of a
-        hypothesis to itself. A text that occurs several times counts as often.
-        """
-        if len(self.hypotheses) == 1:
-            return np.zeros(1)
-        matrix = similarities(self.texts, self.texts, self.criteria.metric, self.criteria.metric_language)
-        return np.round((matrix.sum(axis=1) - matrix.diagonal()) / (len(self.hypotheses) - 1), 9)
-
-    def values(self) -> np.ndarray:
-        """Returns the value (n,) of each hypothesis by the selection."""
-        return VALUES[self.criteria.selection](self)
-
-    def best(self) -> list[int]:
-        """Returns the indices of the hypotheses that become labels, best first. With equal values the first counts."""
-        order = np.argsort(-self.values(), kind="stable").tolist()
-        if self.criteria.labels_per_source == 1:
-            return order[:1]
-        different = {normalized(self.hypotheses[index].text): index for index in reversed(order)}
-        return sorted(different.values(), key=order.index)[: self.criteria.labels_per_source]
-
-    def weights(self, chosen: Sequence[int]) -> list[float]:
-        """Returns the weights of the chosen hypotheses, which sum to 1."""
-        if self.criteria.label_weights == "probability":
-            scores = np.array([self.hypotheses[index].score for index in chosen])
-            weights = np.exp(scores - scores.max())
-        elif self.criteria.label_weights == "rank":
-            weights = 1 / np.arange(1, len(chosen) + 1)
-        else:
-            weights = np.ones(len(chosen))
-        return (weights / weights.sum()).tolist()
+    @property
+    def sources_cut(self) -> list[bool]:
+        """For each hypothesis whether only the beginning of the line was translated."""
+        return [row.source_cut for row in self.rows for _ in row.hypotheses]
 
 
-def _one_best(pool: Pool) -> np.ndarray:
-    return -np.arange(len(pool.hypotheses))
+def best(candidate: Candidate, criteria: Criteria) -> list[int]:
+    """Returns the indices of the hypotheses that become labels, best first. Of equal values, the first counts."""
+    values = VALUES[criteria.selection](candidate, criteria)  # (n,)
+    order = np.argsort(-values, kind="stable").tolist()
+    if criteria.labels_per_source == 1:
+        return order[:1]
+    texts = candidate.texts
+    different = {normalized(texts[index]): index for index in reversed(order)}
+    return sorted(different.values(), key=order.index)[: criteria.labels_per_source]
 
 
-def _interpolation(pool: Pool) -> np.ndarray:
+def consensus(candidate: Candidate, criteria: Criteria) -> np.ndarray:
+    """Returns for each hypothesis (n,) its mean similarity to all others; 0 if there are no others.
+
+    This is the expected utility under the hypotheses' distribution, except for a constant: the similarity of a
+    hypothesis to itself. A text that occurs several times counts as often.
+    """
+    texts = candidate.texts
+    if len(texts) == 1:
+        return np.zeros(1)
+    matrix = similarities(texts, texts, criteria.metric, criteria.metric_language)
+    return np.round((matrix.sum(axis=1) - matrix.diagonal()) / (len(texts) - 1), 9)
+
+
+def weights(candidate: Candidate, chosen: Sequence[int], by: str | None) -> list[float]:
+    """Returns the weights of the chosen hypotheses, which sum to 1.
+
+    Args:
+        by: as `Selection.label_weights`; None: equal weights.
+    """
+    if by == "probability":
+        scores = np.array([candidate.hypotheses[index].score for index in chosen])
+        found = np.exp(scores - scores.max())
+    elif by == "rank":
+        found = 1 / np.arange(1, len(chosen) + 1)
+    else:
+        found = np.ones(len(chosen))
+    return (found / found.sum()).tolist()
+
+
+def _one_best(candidate: Candidate, criteria: Criteria) -> np.ndarray:
+    return -np.arange(len(candidate.hypotheses))
+
+
+def _interpolation(candidate: Candidate, criteria: Criteria) -> np.ndarray:
     """The similarity to the reference (Kim & Rush 2016, section 3.3). Without a reference, the one-best counts."""
-    if not pool.reference:
-        return _one_best(pool)
-    return similarities(pool.texts, [pool.reference], pool.criteria.metric, pool.criteria.metric_language)[:, 0]
+    if not candidate.reference:
+        return _one_best(candidate, criteria)
+    return similarities(candidate.texts, [candidate.reference], criteria.metric, criteria.metric_language)[:, 0]
 
 
-def _quality(pool: Pool) -> np.ndarray:
-    return np.array([one.score for one in pool.hypotheses] if pool.qualities is None else pool.qualities)
+def _quality(candidate: Candidate, criteria: Criteria) -> np.ndarray:
+    if candidate.qualities is None:
+        return np.array([hypothesis.score for hypothesis in candidate.hypotheses])
+    return np.array(candidate.qualities)
 
 
-VALUES: dict[str, Callable[[Pool], np.ndarray]] = {
+VALUES: dict[str, Callable[[Candidate, Criteria], np.ndarray]] = {
     "one_best": _one_best,
     "interpolation": _interpolation,
-    "mbr": Pool.consensus,
+    "mbr": consensus,
     "quality": _quality,
 }
 

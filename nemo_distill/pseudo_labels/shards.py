@@ -192,22 +192,32 @@ def _rows(path: Path) -> Iterator[Row]:
         raise ShardError(f"{error}.") from error
 
 
+def ordered_headers(folder: Path) -> Iterator[tuple[Path, Header]]:
+    """Yields the shards in a folder, sorted by number, and their headers.
+
+    Raises:
+        ShardError: if a shard is missing, occurs twice, or does not go on where the one before it ends.
+    """
+    first_line = 1
+    for index, path in enumerate(ordered_shards(folder)):
+        header = read_header(path)
+        if (header.shard, header.first_line) != (index, first_line):
+            raise ShardError(
+                f"'{path}', line 1: is shard {header.shard} and begins with source line {header.first_line}; "
+                f"shard {index}, from line {first_line} on, should stand here."
+            )
+        yield path, header
+        first_line += header.lines
+
+
 def read_rows(folder: Path) -> Iterator[Row]:
     """Yields the rows of all shards in a folder, in the order of the source.
 
     Raises:
         ShardError: if the rows are not exactly 1, 2, 3, ..., in this order.
     """
-    expected = 1
-    for index, path in enumerate(ordered_shards(folder)):
-        header = read_header(path)
-        if header.shard != index or header.first_line != expected:
-            raise ShardError(
-                f"'{path}', line 1: is shard {header.shard} and begins with source line {header.first_line}; "
-                f"shard {index}, from line {expected} on, should stand here."
-            )
+    for path, _ in ordered_headers(folder):
         yield from read_shard(path)
-        expected += header.lines
 
 
 class LabelManifest(ShardManifest):
@@ -262,9 +272,14 @@ class LabelFolder(ShardFolder):
                 path.unlink()
 
     def described(self, shards: int) -> dict[str, Any]:
+        headers = list(ordered_headers(self.shards))
+        if len(headers) != shards:
+            raise ShardError(f"'{self.shards}' holds {len(headers)} shards; the source makes {shards}.")
         counts: Counter[str] = Counter()
         entries = []
-        for path, header in self._checked_headers(shards):
+        for path, header in headers:
+            if header.settings != self.digest:
+                raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
             counts.update(header.counts)
             entries.append({"name": path.name, "lines": header.lines, "sha256": sha256_of(path)})
         read = [entry | {"sha256": sha256_of(path)} for entry, path in zip(self.settings["sources"], self.sources)]
@@ -274,19 +289,6 @@ class LabelFolder(ShardFolder):
             "sources": read,
             "shards": entries,
         }
-
-    def _checked_headers(self, shards: int) -> Iterator[tuple[Path, Header]]:
-        paths, first_line = ordered_shards(self.shards), 1
-        if len(paths) != shards:
-            raise ShardError(f"'{self.shards}' holds {len(paths)} shards; the source makes {shards}.")
-        for index, path in enumerate(paths):
-            header = read_header(path)
-            if (header.shard, header.first_line) != (index, first_line):
-                raise ShardError(f"'{path}', line 1: does not follow the shard before it.")
-            if header.settings != self.digest:
-                raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
-            first_line += header.lines
-            yield path, header
 
 
 def _checksums(sources: Sequence[Path]) -> dict[str, str]:

@@ -169,7 +169,7 @@ class Survey:
 
     lines: int = 0
     most: int = 0
-    unscored: int | None = field(default=None)
+    unscored: int | None = None
 
 
 def survey(teacher: TextTeacher) -> Survey:

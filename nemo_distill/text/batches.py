@@ -58,6 +58,18 @@ class PairLimits:
         return kept
 
 
+@section
+class BatchSettings(PairLimits):
+    """How pairs become tarred data."""
+
+    tokens_in_batch: int = Field(default=512, ge=1)
+    """Source and target tokens in a batch, padding included."""
+    lines_per_dataset_fragment: int = Field(default=1_000_000, ge=1)
+    """Number of lines that are sorted by length together; memory grows with it."""
+    num_batches_per_tarfile: int = Field(default=100, ge=1)
+    """Largest number of batches in a tar file."""
+
+
 def dropped_in_words(dropped: Counter) -> str:
     """Returns counts by reason as `3 empty, 1 too long`."""
     return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in dropped.items())

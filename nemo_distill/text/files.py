@@ -12,14 +12,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from nemo_distill.config.checks import MISSING
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import Allowed, refuse
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
 
+FILE_KEYS = ("src_file_name", "tgt_file_name")
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
-SAMPLED_LINES = 1000
+SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 
 
@@ -27,10 +29,10 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     """Returns the problems of a data section's files, one sentence each. Other checks report missing values."""
     if section.get("use_tarred_dataset") and section.get("metadata_file"):
         return _tarred_problems(f"{where}.metadata_file", section["metadata_file"])
-    if problems := _name_problems(where, section, ("src_file_name", "tgt_file_name")):
+    if problems := _name_problems(where, section):
         return problems
-    sources, targets = as_list(section.get("src_file_name")), as_list(section.get("tgt_file_name"))
-    if "???" in sources + targets:
+    sources, targets = (as_list(section.get(key)) for key in FILE_KEYS)
+    if MISSING in sources + targets:
         return []
     problems = []
     if section and not sources:
@@ -40,9 +42,8 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     names = section.get("names")
     if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
-    for key, paths in (("src_file_name", sources), ("tgt_file_name", targets)):
-        problems += [f"{where}.{key} names '{path}', which does not exist." for path in paths if not is_file(path)]
-        problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(user_path(path))]
+    for key, paths in zip(FILE_KEYS, (sources, targets)):
+        problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(path)]
     for source, target in zip(sources, targets):
         problems += _line_count_problems(where, source, target)
     return problems + (_outdated_ids(where, sources + targets) if section.get("use_cache") else [])
@@ -58,10 +59,10 @@ def _outdated_ids(where: str, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _name_problems(where: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+def _name_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     return [
         f"{where}.{key}={value}: must be a file, or a list of files."
-        for key in keys
+        for key in FILE_KEYS
         if (value := section.get(key)) is not None
         if not isinstance(value, str | list) or not all(isinstance(name, str) for name in as_list(value))
     ]
@@ -71,11 +72,9 @@ def _tarred_problems(where: str, metadata: Any) -> list[str]:
     """Returns the problems of tarred data."""
     problems = []
     for path in as_list(metadata):
-        if not is_file(path):
-            problems.append(f"{where} names '{path}', which does not exist.")
-        elif unusable := _access_problems(user_path(path)):
+        if unusable := _access_problems(path):
             problems += [f"{where} {problem}." for problem in unusable]
-        elif not _is_metadata(Path(path).expanduser()):
+        elif not _is_metadata(user_path(path)):
             problems.append(f"{where}: '{path}' is not metadata of tarred data, which is JSON with num_batches.")
     return problems
 
@@ -99,7 +98,7 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
         if not (section.get("use_tarred_dataset") and section.get("metadata_file")):
             named[f"model.train_ds.{side}_file_name"] = section.get(f"{side}_file_name")
         for key, value in named.items():
-            files = [path for pattern in as_list(value) for path in expand_paths(pattern)]
+            files = input_files(value)
             if files and _seems_raw(files[0]):
                 oddities.append(
                     f"{key}: '{files[0]}' seems to be raw text, but with model.{language}={model[language]} "
@@ -123,7 +122,7 @@ def unread_files(model: Mapping[str, Any]) -> list[str]:
         f"model.train_ds.{key}: '{name}' has {size / 1e9:.1f} GB and was not checked; if its lines may contain "
         "characters that count as line ends, or if the two sides may differ in their number of lines, rewrite it with "
         "'nemo-distill mix'."
-        for key in ("src_file_name", "tgt_file_name")
+        for key in FILE_KEYS
         for name in as_list(section.get(key))
         if is_file(name) and (size := user_path(name).stat().st_size) >= LINE_COUNT_LIMIT
     ]
@@ -143,7 +142,7 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list
     """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
     problems = []
     for pattern in as_list(value):
-        if pattern == "???":  # another check reports this
+        if pattern == MISSING:  # another check reports this
             continue
         found = expand_paths(pattern)
         if not all(map(is_file, found)) or not found:
@@ -155,16 +154,17 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list
     return problems
 
 
-def _access_problems(path: Path) -> list[str]:
-    """Returns a problem if a file is there, but cannot be opened, or has a name that no record can hold."""
+def _access_problems(path: str | Path) -> list[str]:
+    """Returns a problem if a file does not exist, cannot be opened, or has a name that no record can hold."""
     if not is_file(path):
-        return []
-    if (name := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+        return [f"names '{path}', which does not exist"]
+    file = user_path(path)
+    if (name := os.fsencode(file).decode("utf-8", "replace")) != str(file):
         return [f"names '{name}', whose name is not UTF-8; rename it"]
     try:
-        path.open("rb").close()
+        file.open("rb").close()
     except OSError as error:
-        return [f"names '{path}', which cannot be read: {error.strerror}"]
+        return [f"names '{file}', which cannot be read: {error.strerror}"]
     return []
 
 
@@ -241,9 +241,9 @@ def as_list(value: Any) -> list[Any]:
 
 def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     paths = [user_path(source), user_path(target)]
-    if not all(is_file(path) and path.stat().st_size < LINE_COUNT_LIMIT for path in paths):
-        return []
     if any(map(_access_problems, paths)):  # reported already
+        return []
+    if any(path.stat().st_size >= LINE_COUNT_LIMIT for path in paths):
         return []
     counts, problems = [], []
     for path in paths:

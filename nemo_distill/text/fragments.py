@@ -20,7 +20,7 @@ import numpy as np
 
 from nemo_distill.storage.files import whole_files
 from nemo_distill.storage.records import read_json
-from nemo_distill.text.batches import PairLimits, pack
+from nemo_distill.text.batches import BatchSettings, pack
 from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, chunks, clean_line, parallel_lines
 from nemo_distill.text.token_ids import IdRows, TokenIds, id_rows
 
@@ -34,17 +34,13 @@ class FragmentReader:
     """How the lines of a text become batches.
 
     Args:
-        tokens_in_batch: source and target tokens in a batch, padding included.
-        lines: number of lines in a fragment.
         threads: number of threads that turn text into ids.
     """
 
     sources: Sequence[Path]
     targets: Sequence[Path]
     policy: LinePolicy
-    limits: PairLimits
-    tokens_in_batch: int
-    lines: int
+    settings: BatchSettings
     threads: int
 
     def write(
@@ -63,25 +59,25 @@ class FragmentReader:
         Raises:
             DataError: if files are not parallel.
         """
-        total = sum(1 for _ in TextFiles(self.sources))
-        fragments = [Fragment(folder, number) for number in range(math.ceil(total / self.lines))]
+        total, size = sum(1 for _ in TextFiles(self.sources)), self.settings.lines_per_dataset_fragment
+        fragments = [Fragment(folder, number) for number in range(math.ceil(total / size))]
         pairs = (pair for files in zip(self.sources, self.targets) for pair in parallel_lines(*files))
         tokenizers: tuple[TokenIds, TokenIds] | None = None
         for fragment in fragments:
-            lines = islice(pairs, self.lines)
-            begun = fragment.number * self.lines
+            lines = islice(pairs, size)
+            begun = fragment.number * size
             if fragment.index_path.is_file():
                 deque(lines, maxlen=0)
-                on_progress(min(1.0, (begun + self.lines) / total), 0)
+                on_progress(min(1.0, (begun + size) / total), 0)
                 continue
             tokenizers = tokenizers or load_tokenizers()
             dropped: Counter[str] = Counter()
-            chunks = []
+            encoded = []
             for chunk, count in self._encoded(lines, tokenizers, dropped):
-                chunks.append(chunk)
+                encoded.append(chunk)
                 begun += count
                 on_progress(begun / total, count)
-            fragment.write(self._batches(chunks, tokenizers), dropped)
+            fragment.write(self._batches(encoded, tokenizers), dropped)
         next(pairs, None)  # raises an error if only the targets go on
         return fragments
 
@@ -104,24 +100,21 @@ class FragmentReader:
         for pair in raw:
             source, target = (clean_line(line, self.policy) for line in pair)
             oddity = next((line.oddity for line in (source, target) if not line.text), None)
-            if oddity is None or (oddity == EMPTY and not self.limits.clean):
+            if oddity is None or (oddity == EMPTY and not self.settings.clean):
                 yield source.text, target.text
             else:
                 dropped[oddity] += 1
 
     def _kept(self, encoded: Future, lines: int, dropped: Counter) -> tuple[list[IdRows], int]:
         source, target = encoded.result()
-        kept = self.limits.keeps(source.lengths, target.lengths, dropped)
+        kept = self.settings.keeps(source.lengths, target.lengths, dropped)
         return [source.where(kept), target.where(kept)], lines
 
-    def _batches(self, chunks: list[list[IdRows]], tokenizers: tuple[TokenIds, TokenIds]) -> Iterator["Batch"]:
-        sides = [IdRows.joined(parts) for parts in zip(*chunks)]
-        chunks.clear()
-        starts = [side.starts() for side in sides]
-        for rows in pack(sides[0].lengths, sides[1].lengths, self.tokens_in_batch):
-            source, target = (
-                side.padded(start, rows, tokenizer.pad_id) for side, start, tokenizer in zip(sides, starts, tokenizers)
-            )
+    def _batches(self, encoded: list[list[IdRows]], tokenizers: tuple[TokenIds, TokenIds]) -> Iterator["Batch"]:
+        sides = [IdRows.joined(parts) for parts in zip(*encoded)]
+        encoded.clear()  # to free the memory
+        for rows in pack(sides[0].lengths, sides[1].lengths, self.settings.tokens_in_batch):
+            source, target = (side.padded(rows, tokenizer.pad_id) for side, tokenizer in zip(sides, tokenizers))
             yield Batch(source, target, sum(int(side.lengths[rows].sum()) for side in sides))
 
 

@@ -9,7 +9,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from langcodes.language_lists import CLDR_LANGUAGES
 from sacrebleu.metrics import BLEU
 
 from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import SAMPLED_LINES, as_list
 from nemo_distill.text.lines import TextFiles
 
 NO_LANGUAGE = "ignore"  # NeMo's word
@@ -35,15 +36,15 @@ BLEU_TOKENIZERS = {
     **dict.fromkeys(("Tibt", "Java", "Bali"), CHARACTERS),
 }
 # A language of each script that can be seen in text; Korean is left out because it has spaces.
-SEEN = {
+SCRIPT_LANGUAGES = {
     "Hani": "zh", "Hira": "ja", "Kana": "ja", "Thai": "th", "Laoo": "lo", "Khmr": "km", "Mymr": "my", "Tibt": "bo",
     "Tale": "tdd", "Talu": "khb", "Lana": "nod", "Tavt": "blt", "Ahom": "aho", "Java": "jv-Java", "Bali": "ban-Bali",
 }  # fmt: skip
 # A character of such a script; the signs that kana share with other scripts are among them.
-SPACELESS = regex.compile("".join(["[", *(rf"\p{{Script={script}}}" for script in SEEN), "\u3099-\u309c・ーｰﾞﾟ]"]))
+_SCRIPTS = "".join(rf"\p{{Script={script}}}" for script in SCRIPT_LANGUAGES)
+SPACELESS = regex.compile(rf"[{_SCRIPTS}\u3099-\u309c・ーｰﾞﾟ]")
 _LETTER = regex.compile(r"\p{L}")
-_SEEN = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SEEN}
-SAMPLED_LINES = 1000
+_SCRIPT_LETTERS = {script: regex.compile(rf"\p{{L}}(?<=\p{{Script={script}}})") for script in SCRIPT_LANGUAGES}
 KANA = 0.05  # Japanese text has at least this share of kana among kana and Chinese characters
 # OPUS-MT's name of Japanese, NeMo's of Japanese that MeCab has split, and Norwegian, which is nearly always Bokmål.
 ALIASES = {"jap": "ja", "ja-mecab": "ja", "no": "nb", "nor": "nb"}
@@ -87,13 +88,13 @@ def text_language(lines: Iterable[str]) -> str | None:
         lines: the first 1,000 are read.
     """
     text = "".join(itertools.islice(lines, SAMPLED_LINES))
-    counts = Counter({script: len(letter.findall(text)) for script, letter in _SEEN.items()})
+    counts = Counter({script: len(letter.findall(text)) for script, letter in _SCRIPT_LETTERS.items()})
     if 2 * counts.total() <= len(_LETTER.findall(text)):
         return None
     kana = counts.pop("Hira") + counts.pop("Kana")
     if kana > KANA * (kana + counts["Hani"]):
         counts["Hira"] = kana + counts.pop("Hani")
-    return SEEN[counts.most_common(1)[0][0]]
+    return SCRIPT_LANGUAGES[counts.most_common(1)[0][0]]
 
 
 def first_lines(path: Path) -> Iterator[str]:
@@ -149,13 +150,13 @@ def validation_problems(model: Mapping[str, Any]) -> list[str]:
         return [f"model.bleu_tokenizer={chosen}: must be null or one of {', '.join(BLEU.TOKENIZERS)}."]
     problems = []
     for key in ("src_language", "tgt_language"):
-        for language in _listed(model.get(key)):
+        for language in as_list(model.get(key)):
             problems += code_problems(f"model.{key}", None if language == NO_LANGUAGE else language)
     for section in ("validation_ds", "test_ds"):
         references = [
-            path for path in _listed((model.get(section) or {}).get("tgt_file_name")) if isinstance(path, str)
+            path for path in as_list((model.get(section) or {}).get("tgt_file_name")) if isinstance(path, str)
         ]
-        languages = _listed(model.get("tgt_language")) or [None]
+        languages = as_list(model.get("tgt_language")) or [None]
         for index, path in enumerate(references):
             language = languages[index] if len(languages) == len(references) else languages[0]
             tokenizer = chosen or bleu_tokenization(scored_language(language, first_lines(user_path(path))))
@@ -198,7 +199,7 @@ def moses_notes(model: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each language of a model for which Moses would use English's rules."""
     notes = []
     for key in ("src_language", "tgt_language"):
-        for language in _listed(model.get(key)):
+        for language in as_list(model.get(key)):
             if not isinstance(language, str) or language in (NO_LANGUAGE, *NEMO_OWN, *moses_languages()):
                 continue
             known = same_language(language, moses_languages())
@@ -258,7 +259,3 @@ def _is_installed(tokenizer: str) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import os
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar
 
+import regex
 from pydantic import Field
 
 from nemo_distill.config.errors import DataError
@@ -35,10 +35,8 @@ MAX_BYTES = 1 << 26
 # Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode categories: control and format characters, separators
-
-
+# All but spaces, control and format characters such as U+200B and U+FEFF, and the empty Braille cell.
+_VISIBLE = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
 # Characters that `splitlines` or other programs treat as line ends, or that do not belong in text.
 MISLEADING = {
     "\0": "NUL",
@@ -105,9 +103,7 @@ def clean_line(raw: bytes, policy: LinePolicy) -> Line:
 
 def is_blank(text: str) -> bool:
     """True if a line shows nothing: it is empty, or has only spaces and invisible characters such as U+200B."""
-    if _LETTER_OR_DIGIT.search(text):  # in nearly all lines, near their start
-        return False
-    return all(unicodedata.category(character) in _INVISIBLE for character in text)
+    return _VISIBLE.search(text) is None
 
 
 def blank_lines(path: Path) -> list[int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import section
-from nemo_distill.text.text_noise import TEXT_NOISE, TextNoise
+from nemo_distill.text.text_noise import TextNoise
 
 WORD_START = "▁"  # marks the first piece of a word in SentencePiece and youtokentome
 SEEDS = 1 << 31
@@ -56,7 +56,6 @@ class NoisySource:
     def __init__(self, noise: SourceNoise, tokenizer: Any, fixed_ids: Collection[int], longest: int):
         self.noise, self.tokenizer, self.fixed_ids, self.longest = noise, tokenizer, frozenset(fixed_ids), longest
         self._sampler = _sampler(tokenizer, noise)
-        self._changes_text = any(getattr(noise, name) for name in TEXT_NOISE)
 
     def __call__(self, src_ids: Tensor, src_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns noisy ids (B, S') and their mask (B, S').
@@ -84,7 +83,7 @@ class NoisySource:
 
     def _noisy_text(self, ids: Sequence[int], random: Random) -> Sequence[int]:
         """Returns the ids of the text with noise; of a text with unknown pieces the same ids."""
-        if not self._changes_text or self.tokenizer.unk_id in ids:
+        if not self.noise.changes_text or self.tokenizer.unk_id in ids:
             return ids
         words = self.tokenizer.ids_to_text(list(ids)).split()
         noisy = self.noise.of_text(words, random)

@@ -23,36 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import section
+from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work
-from nemo_distill.text.batches import PairLimits, dropped_in_words
+from nemo_distill.text.batches import BatchSettings, dropped_in_words
 from nemo_distill.text.fragments import Fragment, FragmentReader
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.selected_by import selected_by
 from nemo_distill.text.token_ids import TokenIds
-from nemo_distill.text.tokenizer_training import numbered_fingerprints
+from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, numbered_fingerprints
 
 FORMAT = 1  # of these files; data of another format is made again
 OWN_TAR_FILE = re.compile(r".*\.batches\.tokens\.\d+\.[0-9a-f]{8}\.\d+\.tar")
-STEPS = {"tokenizing": "lines", "writing tar files": "batches"}  # and the unit that their progress counts
-# Called with the name of a step, the fraction of it that is done, and the number of units since the last call.
-OnProgress = Callable[[str, float, int], None]
-
-
-@section
-class BatchSettings(PairLimits):
-    """How pairs become tarred data."""
-
-    tokens_in_batch: int = Field(default=512, ge=1)
-    """Source and target tokens in a batch, padding included."""
-    lines_per_dataset_fragment: int = Field(default=1_000_000, ge=1)
-    """Number of lines that are sorted by length together; memory grows with it."""
-    num_batches_per_tarfile: int = Field(default=100, ge=1)
-    """Largest number of batches in a tar file."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +105,7 @@ def write_tarred_data(
     load_tokenizers: Callable[[], tuple[TokenIds, TokenIds]],
     overwrite: bool = False,
     threads: int | None = None,
-    on_progress: OnProgress = lambda step, position, count: None,
+    shown: bool = True,
 ) -> dict[str, Any]:
     """Writes the data and returns its metadata. If it is there already, only returns that.
 
@@ -132,6 +116,7 @@ def write_tarred_data(
         load_tokenizers: loads the tokenizers of source and target. Called only if there is work to do.
         overwrite: replace data with other settings instead of raising an error.
         threads: number of threads that turn text into ids; None: one for each processor.
+        shown: show the progress.
 
     Raises:
         DataError: if there is data with other settings, files are not parallel, or no pair is left.
@@ -143,22 +128,36 @@ def write_tarred_data(
         unfinished = data.folder / f"{data.name}.unfinished"
         _remove_others(data)
         unfinished.mkdir(exist_ok=True)
-        settings, threads = data.settings, threads or len(os.sched_getaffinity(0))
-        reader = FragmentReader(
-            data.sources,
-            data.targets,
-            data.policy,
-            settings,
-            settings.tokens_in_batch,
-            settings.lines_per_dataset_fragment,
-            threads,
-        )
-        reading, writing = STEPS
-        fragments = reader.write(unfinished, load_tokenizers, lambda *progress: on_progress(reading, *progress))
-        result = _write_tar_files(data, fragments, lambda *progress: on_progress(writing, *progress))
+        threads = threads or len(os.sched_getaffinity(0))
+        reader = FragmentReader(data.sources, data.targets, data.policy, data.settings, threads)
+        with shown_progress("tokenizing", 1.0, shown) as on_progress:
+            fragments = reader.write(unfinished, load_tokenizers, on_progress)
+        with shown_progress("writing tar files", 1.0, shown, "batches") as on_progress:
+            result = _write_tar_files(data, fragments, on_progress)
         record = data.work.finish(result)
         shutil.rmtree(unfinished)
         return record
+
+
+def earlier_work(files: Sequence[TokenizerFile], data: Callable[[], Sequence[TarredData]]) -> list[str]:
+    """Returns what is wrong with tokenizers and data that are there already, so that they cannot be used.
+
+    Args:
+        data: returns the data. Called only if the tokenizers are there, on which the data depends.
+    """
+    jobs = {file.path: file.job for file in files if file.job}.values()
+    found = [_conflict(job) for job in jobs]
+    if not any(found) and all(file.path.is_file() for file in files):
+        found = [_conflict(one) for one in data()]
+    return [conflict for conflict in found if conflict]
+
+
+def _conflict(work: TokenizerJob | TarredData) -> str | None:
+    try:
+        work.done()
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _remove_others(data: TarredData) -> None:
@@ -189,48 +188,39 @@ def _write_tar_files(
     dropped = sum((Counter(fragment.index["dropped"]) for fragment in fragments), Counter())
     if not len(shapes):
         raise DataError(f"'{data.sources[0]}' has no pair to train on: {dropped_in_words(dropped) or 'it is empty'}")
-    plan = plan_tar_files(shapes[:, 0], data.settings.num_batches_per_tarfile, data.devices)
+    planned, repeated = plan_tar_files(shapes[:, 0], data.settings.num_batches_per_tarfile, data.devices)
     ends = np.cumsum([len(fragment.shapes) for fragment in fragments])
-    names = [f"{data.name}.{number}.tar" for number in range(len(plan.tar_files))]
-    for done, (name, pieces) in enumerate(zip(names, plan.tar_files), start=1):
+    names = [f"{data.name}.{number}.tar" for number in range(len(planned))]
+    for done, (name, pieces) in enumerate(zip(names, planned), start=1):
         there = (data.folder / name).is_file()
         if not there:
             _write_tar_file(data.folder / name, pieces, fragments, ends)
         on_progress(done / len(names), 0 if there else len(pieces))
     tokens = sum(fragment.index["tokens"] for fragment in fragments)
     return {
-        "num_batches": sum(map(len, plan.tar_files)),
+        "num_batches": sum(map(len, planned)),
         "tar_files": names,  # NeMo looks for them next to this file
         "pairs": int(shapes[:, 0].sum()),
         "dropped": dict(sorted(dropped.items())),
         "tokens": tokens,
         "padding": round(1 - tokens / int((shapes[:, 0] * (shapes[:, 1] + shapes[:, 2])).sum()), 4),
         "devices": data.devices,
-        "repeated_batches": plan.repeated,
+        "repeated_batches": repeated,
         "selected_by": selected_by(data.targets),
     }
 
 
-@dataclass(frozen=True)
-class TarFiles:
-    """What is in each tar file.
-
-    Args:
-        tar_files: for each tar file, its batches (N, 3): the number of a packed batch, and its first and last row + 1.
-        repeated: how many batches there are twice, because they could not be divided evenly otherwise.
-    """
-
-    tar_files: list[np.ndarray]
-    repeated: int
-
-
-def plan_tar_files(rows: np.ndarray, per_file: int, devices: int = 1) -> TarFiles:
+def plan_tar_files(rows: np.ndarray, per_file: int, devices: int = 1) -> tuple[list[np.ndarray], int]:
     """Divides batches into tar files of the same number of batches.
 
     Args:
         rows: (N,), the number of pairs in each batch.
         per_file: largest number of batches in a tar file.
         devices: the number of tar files is a multiple of this.
+
+    Returns:
+        For each tar file, its batches (N, 3): the number of a packed batch, its first row, and its last row + 1. Then
+        how many batches there are twice, because they could not be divided evenly otherwise.
     """
     files = devices * -(-len(rows) // (per_file * devices))
     lacking = -len(rows) % files
@@ -248,7 +238,7 @@ def plan_tar_files(rows: np.ndarray, per_file: int, devices: int = 1) -> TarFile
     table = np.concatenate([np.stack([whole, np.zeros_like(whole), rows[whole]], axis=1), split])
     table = np.concatenate([table, np.resize(table, (lacking, 3))])
     shuffled = table[np.random.Generator(np.random.PCG64(0)).permutation(len(table))]
-    return TarFiles(np.split(shuffled, files), lacking)
+    return np.split(shuffled, files), lacking
 
 
 def _write_tar_file(path: Path, pieces: np.ndarray, fragments: Sequence[Fragment], ends: np.ndarray) -> None:

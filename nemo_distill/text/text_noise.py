@@ -139,6 +139,11 @@ class TextNoise:
     emoji: float = Field(default=0.0, ge=0, lt=1)
     """Probability of adding an emoji to a sentence. The student learns to leave it out, as the target has none."""
 
+    @property
+    def changes_text(self) -> bool:
+        """True if there is any noise of the text."""
+        return any(getattr(self, name) for name in TEXT_NOISE)
+
     def of_text(self, words: Sequence[str], random: Random) -> Sequence[str]:
         """Returns the words of a sentence with noise of the text."""
         for name, function in TEXT_NOISE.items():

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,20 +36,16 @@ class IdRows:
         """Returns the sentences that a mask (N,) selects."""
         return self if kept.all() else IdRows(self.ids[np.repeat(kept, self.lengths)], self.lengths[kept])
 
+    @cached_property
     def starts(self) -> np.ndarray:
-        """Returns (N,), the position of each sentence in `ids`."""
+        """(N,), the position of each sentence in `ids`."""
         return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
-    def padded(self, starts: np.ndarray, rows: Sequence[int], pad_id: int) -> np.ndarray:
-        """Returns the ids (B, T) of some sentences.
-
-        Args:
-            starts: what `starts()` returns.
-            pad_id: fills the ends of the shorter sentences.
-        """
+    def padded(self, rows: Sequence[int], pad_id: int) -> np.ndarray:
+        """Returns the ids (B, T) of some sentences, with `pad_id` at the ends of the shorter ones."""
         lengths = self.lengths[rows]
         block = np.full((len(rows), lengths.max()), pad_id, self.ids.dtype)  # (B, T)
-        pieces = [self.ids[start : start + length] for start, length in zip(starts[rows], lengths)]
+        pieces = [self.ids[start : start + length] for start, length in zip(self.starts[rows], lengths)]
         block[np.arange(block.shape[1]) < lengths[:, None]] = np.concatenate(pieces)
         return block
 
@@ -56,7 +53,6 @@ class IdRows:
 class TokenIds(Protocol):
     """Turns text into ids, and knows the special ones."""
 
-    pieces: int
     pad_id: int
     bos_id: int
     eos_id: int
@@ -74,7 +70,6 @@ class SentencePiece:
 
     def __init__(self, path: Path):
         self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        self.pieces = self._model.get_piece_size()
         self.pad_id, self.bos_id, self.eos_id = self._model.pad_id(), self._model.bos_id(), self._model.eos_id()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -98,7 +93,6 @@ class YouTokenToMe:
 
     def __init__(self, path: Path, r2l: bool = False):
         self._model, self._r2l = import_youtokentome(path).BPE(model=str(path)), r2l
-        self.pieces = self._model.vocab_size()
         special = {name: self._model.subword_to_id(name) for name in YTTM_SPECIAL}
         self.pad_id, self.bos_id, self.eos_id = (special[name] for name in ("<PAD>", "<BOS>", "<EOS>"))
         self._special = set(special.values())

@@ -18,10 +18,12 @@ from pydantic import Field
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
+from nemo_distill.console import console
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 from nemo_distill.text.mixing import choose
+from nemo_distill.text.token_ids import TokenIds, load_tokenizer
 
 # As NeMo trains them. They are in the vocabulary already and are not added as special tokens again.
 SENTENCEPIECE_IDS = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
@@ -116,6 +118,28 @@ class TokenizerJob:
         return None
 
 
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A tokenizer that exists, or that `job` trains.
+
+    Args:
+        r2l: whether it gives ids from right to left.
+        job: trains it.
+    """
+
+    path: Path
+    library: str
+    r2l: bool = False
+    job: TokenizerJob | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what data made with this tokenizer depends on."""
+        return {"library": self.library, "sha256": fingerprint(self.path)["sha256"][:16], "r2l": self.r2l}
+
+    def load(self) -> TokenIds:
+        return load_tokenizer(self.path, self.library, self.r2l)
+
+
 def numbered_fingerprints(paths: Sequence[Path]) -> dict[str, str]:
     """Returns the start of the SHA-256 of each file, by the file's position and name."""
     return {f"{number} {path.name}": fingerprint(path)["sha256"][:16] for number, path in enumerate(paths, start=1)}
@@ -133,6 +157,25 @@ def train_tokenizer(job: TokenizerJob, overwrite: bool = False) -> dict[str, Any
     job.model.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(job.model.parent):
         return job.done(overwrite) or _train(job)
+
+
+def train_missing(files: Sequence[TokenizerFile], overwrite: bool) -> dict[Path, dict[str, Any]]:
+    """Trains the tokenizers that have a job, and returns their records. Warns if a vocabulary is smaller than wanted.
+
+    Raises:
+        DataError: see `train_tokenizer`.
+    """
+    records = {}
+    for job in {file.path: file.job for file in files if file.job}.values():
+        if not job.model.is_file():
+            console.info(f"Training the tokenizer {job.model}")
+        record = records[job.model] = train_tokenizer(job, overwrite)
+        if (pieces := record["pieces"]) < (job.training.vocab_size or 0):
+            console.warning(
+                f"Warning: vocab_size={job.training.vocab_size}: the text is too small for so many pieces; "
+                f"'{job.model}' has {pieces:,}."
+            )
+    return records
 
 
 def _train(job: TokenizerJob) -> dict[str, Any]:

@@ -11,15 +11,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_distill.config.checks import MISSING
 from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.text.files import LINE_COUNT_LIMIT, as_list
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import FILE_KEYS, LINE_COUNT_LIMIT, as_list
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
 
 REAL = "real"  # the corpus that uses the files of train_ds
-MISSING = "???"
+EVALUATED = ("validation_ds", "test_ds")
+Files = tuple[Path, Path]
 
 
 def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
@@ -53,17 +56,20 @@ def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**mix.settings(), "corpora": {name: corpus.settings() for name, corpus in mix.corpora.items()}}
 
 
-def training_pairs(model: Mapping[str, Any]) -> list[tuple[Path, Path]]:
+def training_pairs(model: Mapping[str, Any]) -> list[Files]:
     """Returns the source and target files for training, of the mix or of `train_ds`; none of existing tarred data."""
     if corpora := _mixed_corpora(model):
         return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
     train_ds = model.get("train_ds") or {}
     if train_ds.get("use_tarred_dataset") and train_ds.get("metadata_file"):
         return []
-    return [
-        (Path(source).expanduser(), Path(target).expanduser())
-        for source, target in zip(as_list(train_ds.get("src_file_name")), as_list(train_ds.get("tgt_file_name")))
-    ]
+    return _files(train_ds)
+
+
+def _files(section: Mapping[str, Any]) -> list[Files]:
+    """Returns the source and target files that a data section names."""
+    sources, targets = ([user_path(name) for name in as_list(section.get(key))] for key in FILE_KEYS)
+    return list(zip(sources, targets))
 
 
 def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
@@ -110,10 +116,6 @@ def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
     return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None
 
 
-EVALUATED = ("validation_ds", "test_ds")
-Files = tuple[Path, Path]
-
-
 def evaluation_pairs_in_training(model: Mapping[str, Any]) -> list[str]:
     """Returns warnings about evaluation sets that share pairs with the training data. Large files are not checked.
 
@@ -140,14 +142,8 @@ def _is_small(path: Path) -> bool:
 
 
 def _read(section: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    sides = [as_list(section.get(f"{side}_file_name")) for side in ("src", "tgt")]
-    return [
-        pair
-        for files in zip(*([Path(name).expanduser() for name in names] for names in sides))
-        if all(map(_is_small, files))
-        for pair in _pairs(files)
-        if all(pair)
-    ]
+    small = [files for files in _files(section) if all(map(_is_small, files))]
+    return [pair for files in small for pair in _pairs(files) if all(pair)]
 
 
 def _pairs(files: Files) -> zip:

@@ -8,10 +8,9 @@ from nemo_distill.commands.explain import explain_job
 from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
-from nemo_distill.decoding.ctranslate2_engine import read_tokens
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.explanation_tables import EXPLANATION_NAME
-from nemo_distill.export.record import ExportRecord, Shortlist
+from nemo_distill.export.record import ExportRecord, Shortlist, read_tokens
 from nemo_distill.export.settings import ExportSettings
 from tests.conftest import SCRIPTS, reversing_sentences
 

@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from nemo_distill.commands.export import ExportConfig, main
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
-from nemo_distill.decoding import aligned_text
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.export import shortlist
 from nemo_distill.export.record import ExportRecord
 from tests.browsing import write_node_modules
 from tests.conftest import SCRIPTS, reversing_sentences
@@ -143,7 +143,7 @@ def one_to_one(sources, targets):
 
 def test_a_shortlist_that_loses_too_much_is_refused_with_the_figures(trained_path, text, tmp_path, monkeypatch):
     """Text of one word has candidates for no other word."""
-    monkeypatch.setattr(aligned_text, "alignments", one_to_one)
+    monkeypatch.setattr(shortlist, "alignments", one_to_one)
     for ending, word in (("de", "Hund"), ("en", "dog")):
         (tmp_path / f"one.{ending}").write_text(f"{word}\n" * 5)
     keys = [f"shortlist.source={tmp_path / 'one.de'}", f"shortlist.target={tmp_path / 'one.en'}", "shortlist.common=1"]
@@ -163,7 +163,7 @@ def test_the_folder_of_labels_is_read(trained_path, text, tmp_path):
 
 
 def test_text_in_which_nothing_is_aligned_makes_no_shortlist(trained_path, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(aligned_text, "alignments", lambda sources, targets: iter([[]] * len(sources)))
+    monkeypatch.setattr(shortlist, "alignments", lambda sources, targets: iter([[]] * len(sources)))
     with pytest.raises(SystemExit, match="eflomal has aligned nothing in 300 pairs"):
         main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", *development(text), *aligned(text)))
     assert not (tmp_path / "out").exists()

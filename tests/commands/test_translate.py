@@ -9,8 +9,9 @@ from nemo_distill.commands import translate as translation_job
 from nemo_distill.commands.translate import TranslationConfig, format_translation, run_translation
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
+from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.text.lines import is_blank
 from tests.conftest import SCRIPTS
 from tests.pseudo_labels.fakes import write_model
 

@@ -1,6 +1,4 @@
-import pytest
-
-from nemo_distill.decoding.engine import Hypothesis, Translation, batches_by_length, is_blank, translate_stream
+from nemo_distill.decoding.engine import Hypothesis, Translation, batches_by_length, translate_stream
 from nemo_distill.decoding.settings import SearchSettings
 
 
@@ -34,19 +32,9 @@ def test_the_first_parts_are_smaller_so_that_the_rate_is_known_early():
     assert engine.sizes == [128, 256, 500, 116]
 
 
-@pytest.mark.parametrize(
-    "line", ["-", ".", "1", "🙂", "\u0301a", "\ue000", "我", "\u200ba", "\ufeff!", "e\u200d", "⁇", "\u00a9"]
-)
-def test_a_line_with_a_visible_character_is_not_blank(line):
-    assert not is_blank(line)
-
-
 def test_every_sentence_is_in_one_batch_beside_others_of_its_length():
     lengths = [3, 9, 1, 9, 4, 30, 0]
     batches = list(batches_by_length(lengths, budget=20))
     assert batches == [[5], [1, 3], [4, 0, 2, 6]]
     assert all(max(lengths[i] for i in batch) * len(batch) <= 20 for batch in batches[1:])
-
-
-def test_no_sentences_make_no_batch():
     assert list(batches_by_length([], budget=20)) == []

@@ -63,26 +63,6 @@ def test_a_translation_does_not_depend_on_the_lines_beside_it(engine, settings):
     assert together[1].text == together[5].text == ""
 
 
-@pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
-@torch.no_grad()
-def test_scores_are_the_models_own(engine, settings):
-    """The sum of log-probabilities of what was generated, over the length penalty."""
-    model, tokenizer = engine._model, engine._tokenizer
-    (translation,) = engine.translate([LINES[0]], settings)
-    assert len(translation.hypotheses) == settings.n_best
-    scores = [found.score for found in translation.hypotheses]
-    assert scores == sorted(scores, reverse=True)
-    for found in translation.hypotheses:
-        words = tokenizer.convert_tokens_to_ids(found.text.split())
-        ids = [0, *words, 1] if found.finished else [0, *words]
-        logits = model(
-            input_ids=torch.tensor([tokenizer(LINES[0])["input_ids"]]), decoder_input_ids=torch.tensor([ids[:-1]])
-        ).logits[0]
-        logits[:, [0, 2]] = -torch.inf  # padding and the unknown word, which the engine does not generate
-        log_probs = logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None]).sum()
-        assert found.score == pytest.approx(float(log_probs / settings.penalty(len(ids) - 1)), abs=1e-3)
-
-
 def test_a_long_line_is_cut_and_says_so(engine):
     cut, whole = engine.translate(["rot " * 20, "rot"], GREEDY)
     assert cut.source_cut and not whole.source_cut

@@ -70,7 +70,7 @@ def test_a_model_averaged_with_itself_is_itself(model, engine):
 
 
 def test_an_ensemble_averages_probabilities(model):
-    from nemo_distill.decoding.ensemble import EnsembleDecoder
+    from nemo_distill.decoding.cached_decoder import EnsembleDecoder
 
     class Fixed:
         def __init__(self, probabilities):
@@ -82,24 +82,6 @@ def test_an_ensemble_averages_probabilities(model):
     ensemble = EnsembleDecoder([Fixed([0.8, 0.2]), Fixed([0.4, 0.6])], weights=[1.0, 3.0])
     log_probs = ensemble.step(type("State", (), {"states": [None, None]})(), None)
     assert torch.allclose(log_probs.exp(), torch.tensor([0.5, 0.5]))
-
-
-@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 2.0])
-@torch.no_grad()
-def test_nemos_scores_are_log_probabilities_over_the_penalty(model, length_penalty):
-    """NeMo multiplies them by the penalties of other hypotheses."""
-    from nemo_distill.decoding.nemo_engines import NeMoEngine
-
-    engine, settings = NeMoEngine(model), SearchSettings(length_penalty=length_penalty, max_delta=8)
-    tokenizer = model.decoder_tokenizer
-    for line in filter(str.strip, LINES):
-        source = engine.source_ids(line)
-        ((found,),) = engine._search([source], settings)
-        src, labels = torch.tensor([source]), [*found.tokens, *[tokenizer.eos_id] * found.finished]
-        tgt = torch.tensor([[tokenizer.bos_id, *labels[:-1]]])
-        log_probs = model(src, torch.ones_like(src), tgt, torch.ones_like(tgt))[0]  # (T, V)
-        total = log_probs.gather(-1, torch.tensor(labels)[:, None]).sum().item()
-        assert found.score == pytest.approx(total / settings.penalty(len(labels)), abs=1e-6)
 
 
 def test_nemos_search_refuses_what_it_cannot_do(model):

@@ -100,21 +100,6 @@ def test_stopping_early_and_rare_checks_change_nothing(model, settings, monkeypa
     assert_same(find(model, rows, settings, uniforms=uniforms), early)
 
 
-def test_scores_are_the_models_log_probabilities_under_the_penalty(model):
-    settings = SearchSettings(beam_size=3, n_best=3, length_penalty=0.7)
-    tokenizer = model.decoder_tokenizer
-    for row, hypotheses in zip(rows := sources(model, 4, seed=1), find(model, rows, settings)):
-        for found in hypotheses:
-            labels = found.tokens + [tokenizer.eos_id] * found.finished
-            ids, mask = pad([row], tokenizer.pad_id)
-            inputs = torch.tensor([[tokenizer.bos_id, *labels[:-1]]])
-            log_probs = model(ids, mask, inputs, torch.ones_like(inputs))[0]
-            total = log_probs[torch.arange(len(labels)), torch.tensor(labels)].sum().item()
-            if tokenizer.pad_id not in labels and found.finished:
-                assert found.score == pytest.approx(total / settings.penalty(len(labels)), abs=1e-4)
-        assert [found.score for found in hypotheses] == sorted((found.score for found in hypotheses), reverse=True)
-
-
 def test_samples_of_the_most_probable_token_alone_are_greedy(model):
     rows = sources(model, 6, seed=2)
     greedy = find(model, rows, SearchSettings(beam_size=1))
@@ -146,3 +131,16 @@ def test_a_token_without_probability_is_never_drawn(settings):
     uniforms = torch.cat((torch.rand(1, 5000, generator=generator), torch.tensor([[0.0, 1.0]])), dim=1)
     ids = _draw(logits, SearchSettings(method="sample", **settings), uniforms)
     assert torch.isfinite(logits[0, 0, ids[0]]).all() and len(set(ids[0].tolist())) > 1000
+
+
+def test_step_by_step_it_gives_the_log_probabilities_of_the_whole_forward(model):
+    from nemo_distill.decoding.cached_decoder import CachedDecoder
+
+    ids, mask = pad(sources(model, 3, seed=0), model.encoder_tokenizer.pad_id)
+    targets = torch.randint(4, 50, (3, 7), generator=torch.Generator().manual_seed(1))
+    whole = model(ids, mask, targets, torch.ones_like(targets))
+    decoder = CachedDecoder(model)
+    state = decoder.start(ids, mask)
+    for position in range(7):
+        step = decoder.step(state, targets[:, position : position + 1]).log_softmax(-1)[:, 0]
+        assert torch.allclose(step, whole[:, position], atol=1e-9), position

@@ -8,7 +8,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import sentencepiece
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
 from nemo_distill.config.section import read_section
@@ -22,7 +21,7 @@ from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.browsing import BROWSER, INSTALLED, LIBRARY, RUNTIME, write_node_modules
-from tests.conftest import reversing_sentences
+from tests.conftest import reversing_sentences, train_sentencepiece
 from tests.export.conftest import LEARNED, PRE_LN, random_model
 
 PENALTY = 2.0  # so much that it changes half of the unsure model's translations
@@ -87,11 +86,9 @@ def test_other_versions_of_the_library_are_refused(package, content, said, train
 
 
 def test_what_the_page_cannot_do_is_refused_with_its_reasons(corpus, tokenizer, node_modules, tmp_path):
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(tmp_path / "folding"), vocab_size=60, model_type="bpe",
-        pad_id=3, normalization_rule_name="nmt_nfkc_cf", hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    folding, path = tmp_path / "folding.model", tmp_path / "model.nemo"
+    options = {"normalization_rule_name": "nmt_nfkc_cf"}
+    folding = train_sentencepiece(tmp_path / "folding", corpus / "both.txt", **options)
+    path = tmp_path / "model.nemo"
     model = random_model({}, PRE_LN | LEARNED, folding, folding, True)
     model.cfg.src_language = "de"
     model.save_to(str(path))

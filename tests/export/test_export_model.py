@@ -1,25 +1,19 @@
 """A `.nemo` in, a folder out: as a function and as a command."""
 
 import hashlib
-import json
 
 import ctranslate2
 import pytest
 import sentencepiece
-from omegaconf import OmegaConf
 
-from nemo_distill.commands.export import ExportConfig
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config
-from nemo_distill.export.export_model import export_model
+from nemo_distill.export.export_model import export_model, write_tokenizers
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
+from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
-
-
-def run(*arguments, cwd):
-    return run_script(SCRIPTS / "export.py", *arguments, cwd=cwd)
+from tests.pseudo_labels.fakes import write_model
 
 
 def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokenizer, tmp_path):
@@ -51,6 +45,15 @@ def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_pat
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_tokenizers_keep_their_sides_whatever_their_names_in_the_archive(tmp_path):
+    """Their names are the archive's, and may be those that the export gives to the other side."""
+    config = b"{encoder_tokenizer: {tokenizer_model: 'nemo:own.model'}, "
+    config += b"decoder_tokenizer: {tokenizer_model: 'nemo:source_tokenizer.model'}}"
+    artifacts = {"own.model": b"source", "source_tokenizer.model": b"target"}
+    names = write_tokenizers(NemoArchive(write_model(tmp_path / "model.nemo", config, **artifacts)), tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"source", b"target"]
+
+
 def test_an_interrupted_export_leaves_nothing(trained_path, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -62,7 +65,8 @@ def test_an_interrupted_export_leaves_nothing(trained_path, tmp_path, monkeypatc
 
 
 def test_the_command_exports_what_ctranslate2_alone_can_serve(trained_path, tmp_path):
-    result = run(f"model={trained_path}", "output=exported", "quantization=int8", cwd=tmp_path)
+    settings = (f"model={trained_path}", "output=exported", "quantization=int8")
+    result = run_script(SCRIPTS / "export.py", *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for said in ("ctranslate2, int8", "model.bin", "of the .nemo", f"{trained_path.stat().st_size:,}"):
         assert said in " ".join(result.stdout.split()), result.stdout
@@ -71,24 +75,3 @@ def test_the_command_exports_what_ctranslate2_alone_can_serve(trained_path, tmp_
     translator = ctranslate2.Translator(str(tmp_path / "exported"))
     (translation,) = translator.translate_batch([pieces.encode("der Hund sieht rot", out_type=str)])
     assert pieces.decode(translation.hypotheses[0]) == "red sees dog the"
-
-
-def test_a_users_mistakes_are_told_within_seconds(trained_path, tmp_path):
-    result = run(f"model={trained_path}", "output=out", "quantization=int4", "max_positions=1", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "quantization=int4" in result.stderr and "max_positions=1" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_value_that_is_missing_is_told():
-    with pytest.raises(ConfigurationError, match="model has no value; give it."):
-        read_config(ExportConfig, OmegaConf.load(SCRIPTS / "conf" / "export.yaml"))
-
-
-def test_the_record_is_json_that_anyone_can_read(trained_path, tmp_path):
-    export_model(ExportSettings(trained_path, tmp_path / "exported"))
-    record = json.loads((tmp_path / "exported" / "nemo_distill.json").read_text())
-    assert record["target"]["tokenizer"] == "shared_tokenizer.model"
-    with pytest.raises(ValueError, match="is not an export: it has no nemo_distill.json"):
-        ExportRecord.read(tmp_path)

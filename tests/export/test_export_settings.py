@@ -1,8 +1,5 @@
 """What is refused, before NeMo is imported and all at once."""
 
-import io
-import tarfile
-
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -12,6 +9,7 @@ from nemo_distill.config.section import read_config, read_section
 from nemo_distill.export import settings as settings_module
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.settings import ExportSettings
+from tests.pseudo_labels.fakes import write_model
 
 STACK = {"library": "nemo", "hidden_act": "relu", "max_sequence_length": 64, "learn_positional_encodings": False}
 TOKENIZER = {"library": "sentencepiece", "tokenizer_model": "nemo:tokenizer.model", "r2l": False}
@@ -57,14 +55,9 @@ def changed(changes):
     return config
 
 
-def write_archive(path, changes=()):
-    """A `.nemo` with nothing in it but a config: more is not read before an export is refused."""
-    content = yaml.safe_dump(changed(changes)).encode()
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("./model_config.yaml")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    return path
+def write_archive(path, changes=(), **artifacts):
+    """A `.nemo` without weights: they are not read before an export is refused."""
+    return write_model(path, yaml.safe_dump(changed(changes)).encode(), **artifacts)
 
 
 def problems_of(model, output, **values):
@@ -83,6 +76,35 @@ def test_what_a_format_cannot_express_is_refused(section, key, value, said, onnx
     (problem,) = problems_of(path, tmp_path / "out")
     assert problem.startswith(said)
     assert (problems_of(path, tmp_path / "out", format="onnx") == []) == onnx_can
+
+
+PRE_LN = [(side, key, True) for side in ("encoder", "decoder") for key in ("pre_ln", "pre_ln_final_layer_norm")]
+LEARNED = [(side, "learn_positional_encodings", True) for side in ("encoder", "decoder")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (PRE_LN[:2], "encoder.pre_ln=True and decoder.pre_ln=False"),
+        ([*PRE_LN, ("encoder", "pre_ln_final_layer_norm", False)], "encoder.pre_ln_final_layer_norm=false: mBART"),
+        ([*PRE_LN, ("encoder", "pre_ln_final_layer_norm", None)], "encoder.pre_ln_final_layer_norm=missing, so NeMo"),
+        ([("encoder", "hidden_act", "gelu")], "encoder.hidden_act=gelu and decoder.hidden_act=relu"),
+        ([*LEARNED, ("decoder", "max_sequence_length", 32)], "max_sequence_length={'encoder': 64, 'decoder': 32}"),
+        ([(None, "src_language", "de")], "src_language=de: NeMo tokenizes text of this model with Moses"),
+    ],
+)
+def test_what_hugging_faces_models_cannot_express_is_refused(changes, said, tokenizer, tmp_path):
+    path = write_archive(tmp_path / "model.nemo", changes, **{"tokenizer.model": tokenizer.read_bytes()})
+    (problem,) = problems_of(path, tmp_path / "out", format="hugging_face")
+    assert problem.startswith(said)
+
+
+def test_moses_may_be_used_before_a_hugging_face_model(tokenizer, tmp_path):
+    artifacts = {"tokenizer.model": tokenizer.read_bytes()}
+    path = write_archive(tmp_path / "model.nemo", [(None, "src_language", "de")], **artifacts)
+    assert problems_of(path, tmp_path / "out", format="hugging_face", pretokenized=True) == []
+    (problem,) = problems_of(path, tmp_path / "out", pretokenized=True)
+    assert problem == "pretokenized=true: only for format=hugging_face; remove it."
 
 
 def test_all_reasons_are_told_at_once(tmp_path):

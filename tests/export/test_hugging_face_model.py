@@ -3,12 +3,9 @@
 import random
 
 import pytest
-import sentencepiece
 import torch
-from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from nemo_distill.config.section import read_section
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -16,7 +13,7 @@ from nemo_distill.export.export_model import export_model
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.text.token_ids import load_tokenizer
-from tests.conftest import WORDS, reversing_sentences
+from tests.conftest import WORDS, reversing_sentences, train_sentencepiece
 from tests.export.conftest import GELU, LEARNED, PRE_LN, nemo_log_probs, random_ids, random_model
 
 # encoder, decoder, the source's tokenizer, the target's, whether the embeddings are shared
@@ -46,22 +43,13 @@ ODD_LINES = [
 
 @pytest.fixture(scope="session")
 def unigram_tokenizer(corpus, tokenizer):
-    prefix = corpus / "unigram"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=40, model_type="unigram", pad_id=3,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return prefix.with_suffix(".model")
+    return train_sentencepiece(corpus / "unigram", corpus / "both.txt", 40, model_type="unigram")
 
 
 @pytest.fixture(scope="session")
 def byte_tokenizer(corpus, tokenizer):
-    prefix = corpus / "bytes"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=310, model_type="bpe", pad_id=3,
-        byte_fallback=True, user_defined_symbols=["<lang>"], hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return prefix.with_suffix(".model")
+    options = {"byte_fallback": True, "user_defined_symbols": ["<lang>"]}
+    return train_sentencepiece(corpus / "bytes", corpus / "both.txt", 310, **options)
 
 
 @pytest.fixture(scope="session")
@@ -212,42 +200,3 @@ def test_two_tokenizers_become_one_with_the_targets_ids_first(tokenizers, tmp_pa
         assert tokenizer(line)["input_ids"] == expected, line
         (ids,) = target.encode([line])
         assert tokenizer.decode(ids, skip_special_tokens=True).strip() == target.decode(ids).strip(), line
-
-
-@pytest.mark.parametrize(
-    ("encoder", "decoder", "said"),
-    [
-        (PRE_LN, {}, "encoder.pre_ln=True and decoder.pre_ln=False"),
-        ({**PRE_LN, "pre_ln_final_layer_norm": False}, PRE_LN, "encoder.pre_ln_final_layer_norm=false"),
-        (GELU, {}, "encoder.hidden_act=gelu and decoder.hidden_act=relu"),
-        (LEARNED, LEARNED | {"max_sequence_length": 32}, "max_sequence_length={'encoder': 64, 'decoder': 32}"),
-    ],
-)
-def test_what_cannot_be_expressed_is_refused_by_name(encoder, decoder, said, tokenizer, tmp_path):
-    path = tmp_path / "model.nemo"
-    random_model(encoder, decoder, tokenizer, tokenizer, True).save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith(said)
-
-
-def test_a_final_norm_that_nemo_would_not_build_is_refused_as_missing(tokenizer, tmp_path):
-    model, path = random_model(PRE_LN, PRE_LN, tokenizer, tokenizer, True), tmp_path / "model.nemo"
-    with open_dict(model.cfg):
-        del model.cfg.encoder["pre_ln_final_layer_norm"]
-    model.save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith("encoder.pre_ln_final_layer_norm=missing, so NeMo uses false")
-
-
-def test_moses_is_refused_unless_the_text_is_tokenized_already(tokenizer, tmp_path):
-    model = random_model({}, {}, tokenizer, tokenizer, True)
-    model.cfg.src_language, path = "de", tmp_path / "model.nemo"
-    model.save_to(str(path))
-    values = {"model": str(path), "output": str(tmp_path / "out"), "format": "hugging_face"}
-    (problem,) = read_section(ExportSettings, values)[1]
-    assert problem.startswith("src_language=de: NeMo tokenizes") and "pretokenized=true" in problem
-    assert read_section(ExportSettings, values | {"pretokenized": True})[1] == []
-    (problem,) = read_section(ExportSettings, values | {"pretokenized": True, "format": "ctranslate2"})[1]
-    assert problem == "pretokenized=true: only for format=hugging_face; remove it."

@@ -1,9 +1,17 @@
+"""A `.nemo` is read as what it is, and what is wrong with it ends in a sentence."""
+
 import hashlib
+import io
 import tarfile
 
 import pytest
+import torch
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
+from tests.pseudo_labels.fakes import write_model
 
 
 def test_it_reads_config_artifacts_and_hash(teacher_path, tokenizer, tmp_path):
@@ -43,3 +51,43 @@ def test_an_archive_without_a_model_is_told(tmp_path):
     tarfile.open(path, "w").close()
     with pytest.raises(ValueError, match="has no model_config.yaml"):
         NemoArchive(path)
+
+
+def test_the_vocabulary_in_an_archive_is_that_of_its_tokenizer(teacher_path, tokenizer):
+    assert archived_vocabulary(translation_archive(teacher_path), "encoder") == read_vocabulary(tokenizer)
+
+
+def test_an_archive_of_another_model_is_refused_by_its_class(tmp_path):
+    path = write_model(tmp_path / "asr.nemo", content=b"target: nemo.collections.asr.models.EncDecCTCModel\n")
+    with pytest.raises(ValueError, match=r"EncDecCTCModel' instead of an MTEncDecModel"):
+        translation_archive(path)
+
+
+def test_weights_of_other_names_end_in_a_sentence(teacher_path, tmp_path):
+    """As in a checkpoint of NeMo before 1.0, whose embeddings are modules of their own."""
+    from nemo_distill import DistillableMTEncDecModel
+    from nemo_distill.nemo_files.restore import restore_for_inference
+
+    path = tmp_path / "old.nemo"
+    with tarfile.open(teacher_path) as tar, tarfile.open(path, "w") as changed:
+        for member in filter(tarfile.TarInfo.isfile, tar.getmembers()):
+            content = tar.extractfile(member).read()
+            if member.name.endswith("model_weights.ckpt"):
+                weights = torch.load(io.BytesIO(content), weights_only=True)
+                weights = {
+                    name.replace("encoder._embedding", "encoder_embedding"): value for name, value in weights.items()
+                }
+                stream = io.BytesIO()
+                torch.save(weights, stream)
+                content = stream.getvalue()
+                member.size = len(content)
+            changed.addfile(member, io.BytesIO(content))
+    with pytest.raises(
+        ConfigurationError, match=r"old.nemo' is not opened: its weights do not fit its config: Missing key"
+    ):
+        restore_for_inference(DistillableMTEncDecModel, path)
+    assert not DistillableMTEncDecModel._is_model_being_restored()
+    with pytest.raises(RuntimeError):
+        DistillableMTEncDecModel.restore_from(str(path), map_location="cpu")
+    assert DistillableMTEncDecModel._is_model_being_restored()  # NeMo's fault: it would build models without data
+    DistillableMTEncDecModel._set_model_restore_state(is_being_restored=False)

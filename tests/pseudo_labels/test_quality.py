@@ -7,8 +7,8 @@ from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.metrics.line_scores import read_scores
 from nemo_distill.pseudo_labels import quality
-from nemo_distill.pseudo_labels.judge import Candidate
 from nemo_distill.pseudo_labels.quality import QualitySettings, score_files, with_scores
+from nemo_distill.pseudo_labels.selection import Candidate
 from nemo_distill.pseudo_labels.shards import Row
 
 # A metric of a few lines: the length of a hypothesis. It notes each run in a file beside it.

@@ -5,13 +5,18 @@ import pytest
 
 from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.pseudo_labels.selection import Pool, Selection, normalized
+from nemo_distill.pseudo_labels.selection import Candidate, Selection, best, consensus, normalized, weights
+from nemo_distill.pseudo_labels.shards import Row
 from tests.pseudo_labels.fakes import criteria_of, only
 
 
-def pool(texts, reference=None, qualities=None, filters=None, **criteria):
-    hypotheses = [Hypothesis(text, -float(rank)) for rank, text in enumerate(texts)]
-    return Pool(hypotheses, reference, qualities, criteria_of(filters or only(), **criteria))
+def candidate(texts, reference=None, qualities=None):
+    hypotheses = tuple(Hypothesis(text, -float(rank)) for rank, text in enumerate(texts))
+    return Candidate("", [Row(1, "", hypotheses)], reference, qualities)
+
+
+def chosen(texts, reference=None, qualities=None, **criteria):
+    return best(candidate(texts, reference, qualities), criteria_of(only(), **criteria))
 
 
 # The hypotheses, the reference, the index of the nearest.
@@ -29,54 +34,54 @@ NEAREST = [
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "bleu+chrf"])
 @pytest.mark.parametrize(("texts", "reference", "index"), NEAREST)
 def test_interpolation_takes_the_nearest_and_of_equals_the_first(texts, reference, index, metric):
-    assert pool(texts, reference, selection="interpolation", metric=metric).best() == [index]
+    assert chosen(texts, reference, selection="interpolation", metric=metric) == [index]
 
 
 def test_chrf_sees_words_that_differ_by_their_ending():
     texts, reference = ["walk the house", "he walked to the houses"], "he walks the house"
-    assert pool(texts, reference, selection="interpolation", metric="bleu").best() == [0]
-    assert pool(texts, reference, selection="interpolation", metric="chrf").best() == [1]
+    assert chosen(texts, reference, selection="interpolation", metric="bleu") == [0]
+    assert chosen(texts, reference, selection="interpolation", metric="chrf") == [1]
 
 
 def test_minimum_bayes_risk_takes_what_is_nearest_to_all_others():
     texts = ["the cat is on a roof", "the dog sees the man", "a dog sees the man", "the dog sees a man", "dogs"]
-    chosen = pool(texts, selection="mbr", metric="chrf")
-    assert chosen.best() == [1]
+    assert chosen(texts, selection="mbr", metric="chrf") == [1]
     # By hand: the mean of what sacrebleu gives for each of the other four.
     from sacrebleu.metrics import CHRF
 
     others = [CHRF().sentence_score(texts[1], [text]).score for index, text in enumerate(texts) if index != 1]
-    assert chosen.consensus()[1] == pytest.approx(np.mean(others))
+    assert consensus(candidate(texts), criteria_of(only(), metric="chrf"))[1] == pytest.approx(np.mean(others))
 
 
 def test_what_was_sampled_often_counts_as_often():
     texts = ["aaaa bbbb", "aaaa cccc", "dddd eeee", "dddd eeee", "dddd eeee"]
-    assert pool(texts[:4], selection="mbr", metric="chrf").best() == [2]
-    assert pool(texts[:3], selection="mbr", metric="chrf").best() == [0]
+    assert chosen(texts[:4], selection="mbr", metric="chrf") == [2]
+    assert chosen(texts[:3], selection="mbr", metric="chrf") == [0]
 
 
 def test_a_hypothesis_alone_is_chosen_without_others():
-    assert pool(["alone"], selection="mbr").best() == [0] and pool(["alone"]).consensus().tolist() == [0.0]
+    assert chosen(["alone"], selection="mbr") == [0]
+    assert consensus(candidate(["alone"]), criteria_of(only())).tolist() == [0.0]
 
 
 def test_quality_takes_the_highest_score_or_the_teachers_where_no_others_are_given():
-    assert pool(["a", "b", "c"], qualities=[0.1, 0.3, 0.3], selection="quality").best() == [1]
-    assert pool(["a", "b", "c"], selection="quality").best() == [0]
+    assert chosen(["a", "b", "c"], qualities=[0.1, 0.3, 0.3], selection="quality") == [1]
+    assert chosen(["a", "b", "c"], selection="quality") == [0]
 
 
 def test_several_labels_of_a_line_differ_by_more_than_case_and_punctuation():
     texts = ["The dog.", "the dog", "THE DOG !", "a dog", "...", "…", "A\u00a0dog"]
-    assert pool(texts, labels_per_source=4).best() == [0, 3, 4]
-    assert pool(texts, qualities=[0, 1, 2, 3, 4, 5, 6], selection="quality", labels_per_source=2).best() == [6, 5]
+    assert chosen(texts, labels_per_source=4) == [0, 3, 4]
+    assert chosen(texts, qualities=[0, 1, 2, 3, 4, 5, 6], selection="quality", labels_per_source=2) == [6, 5]
     assert normalized("ﬁne Straße") == normalized("FINE, strasse")
 
 
 def test_weights_are_the_teachers_probabilities_or_ranks():
-    texts = ["a", "b", "c"]
-    by_probability = pool(texts, label_weights="probability", labels_per_source=2)  # scores 0, -1, -2
-    assert by_probability.weights([0, 1]) == pytest.approx([1 / (1 + math.exp(-1)), math.exp(-1) / (1 + math.exp(-1))])
-    assert pool(texts, label_weights="rank").weights([2, 0, 1]) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
-    assert pool(texts).weights([2]) == [1.0]
+    line = candidate(["a", "b", "c"])  # of the scores 0, -1, -2
+    expected = [1 / (1 + math.exp(-1)), math.exp(-1) / (1 + math.exp(-1))]
+    assert weights(line, [0, 1], "probability") == pytest.approx(expected)
+    assert weights(line, [2, 0, 1], "rank") == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert weights(line, [2], None) == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ TOKENIZERS = {
 @pytest.mark.parametrize(("code", "tokenizer"), [(code, name) for name, codes in TOKENIZERS.items() for code in codes])
 def test_a_language_is_known_by_each_of_its_codes(code, tokenizer):
     assert bleu_tokenization(code) == tokenizer
+    assert has_spaces(code) is (tokenizer in ("13a", "ko-mecab"))
     assert code in ("ignore", "xx", "german") or code_problems("key", code or None) == []
 
 
@@ -197,11 +198,6 @@ def test_an_older_identifier_tells_two_kinds_of_norwegian_apart():
 def test_the_identifier_knows_itself():
     names = languages.language_identifier().nb_classes
     assert [identified_language(name) for name in names] == names
-
-
-@pytest.mark.parametrize(("code", "tokenizer"), [(code, name) for name, codes in TOKENIZERS.items() for code in codes])
-def test_a_language_that_needs_a_tokenizer_of_its_own_has_no_spaces_but_for_korean(code, tokenizer):
-    assert has_spaces(code) is (tokenizer in ("13a", "ko-mecab"))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_damaged_gzip_file_is_told_or_harmless(lines, place, change):
     cut = bytes(packed[:place])
     packed[place] ^= change
     with files(cut, bytes(packed)) as (truncated, flipped):
-        with pytest.raises(DataError, match="cannot be unpacked after line"):
+        with pytest.raises(DataError, match=f"'{truncated}' cannot be unpacked after line"):
             list(TextFiles([truncated]))
         with suppress(DataError):  # there is none where the byte is of no effect, such as that of the system
             assert b"".join(line + b"\n" for line in TextFiles([flipped])) == whole
@@ -126,6 +126,9 @@ def test_each_corpus_has_its_share_of_as_many_lines_as_are_asked_for(corpora, li
     assert all(abs(counts[name] - due[name]) < 1 + 1e-6 for name in corpora)
     whole = plan_lines(used, wanted)
     assert all(whole[name] >= used[name] for name in corpora)  # every pair of each
+    assert any(whole[name] == used[name] for name in corpora)
+    base = next(iter(corpora))
+    assert plan_lines(used, wanted, base=base)[base] == used[base]
 
 
 @given(st.dictionaries(names, st.integers(1, 40), min_size=1))

@@ -1,7 +1,6 @@
 """Positions and pieces of one tokenizer are found in another one's segmentation of the same text."""
 
 import pytest
-import sentencepiece
 
 from nemo_distill.text.segmentations import UNKNOWN, Pieces, align, piece_map
 from tests.conftest import train_sentencepiece
@@ -81,16 +80,13 @@ def test_texts_return_with_unknown_pieces_as_one_character_that_no_tokenizer_kno
 def real(corpus, tokenizer, tmp_path_factory):
     """Pieces of the shared tokenizer and of a smaller one of the same text, with byte pieces."""
     folder = tmp_path_factory.mktemp("pieces")
-    prefix = folder / "bytes"
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "both.txt"), model_prefix=str(prefix), vocab_size=290, model_type="bpe", pad_id=3,
-        byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
     from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 
     from nemo_distill.models.retokenized_teacher import pieces_of
 
-    paths = tokenizer, train_sentencepiece(folder / "small", corpus / "both.txt", 35), prefix.with_suffix(".model")
+    text = corpus / "both.txt"
+    small = train_sentencepiece(folder / "small", text, 35)
+    paths = tokenizer, small, train_sentencepiece(folder / "bytes", text, 290, byte_fallback=True)
     return [pieces_of(SentencePieceTokenizer(str(path))) for path in paths]
 
 

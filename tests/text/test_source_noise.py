@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_section
 from nemo_distill.text.source_noise import NoisySource, SourceNoise
+from tests.conftest import train_sentencepiece
 
 nlp = pytest.importorskip("nemo.collections.common.tokenizers")
 
@@ -135,28 +135,12 @@ def test_other_tokenizers_are_refused():
 
 
 def test_a_unigram_model_has_no_merges_to_leave_out(corpus, tmp_path):
-    import sentencepiece
     from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "train.de"), model_prefix=str(tmp_path / "unigram"), vocab_size=30, minloglevel=2,
-        hard_vocab_limit=False,
-    )  # fmt: skip
-    tokenizer = SentencePieceTokenizer(str(tmp_path / "unigram.model"))
+    path = train_sentencepiece(tmp_path / "unigram", corpus / "train.de", 30, model_type="unigram")
+    tokenizer = SentencePieceTokenizer(str(path))
     with pytest.raises(ConfigurationError, match="bpe_dropout=0.1: the source tokenizer is not a BPE model"):
         source(SourceNoise(bpe_dropout=0.1), tokenizer)
-
-
-@pytest.mark.parametrize(
-    ("noise", "sentence"),
-    [
-        ({"word_dropout": 1.0}, "noise.word_dropout=1.0: must be a number of at least 0 and below 1."),
-        ({"mask": -0.1}, "noise.mask=-0.1: must be a number of at least 0 and below 1."),
-        ({"swap_distance": -1}, "noise.swap_distance=-1: must be a whole number of at least 0."),
-    ],
-)
-def test_impossible_values_are_told(noise, sentence):
-    assert read_section(SourceNoise, noise, "noise")[1] == [sentence]
 
 
 KINDS = ("case", "typing", "punctuation", "whitespace", "tags", "emoji")

@@ -7,6 +7,7 @@ import pickle
 import random
 import tarfile
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,10 @@ from nemo.collections.nlp.data.machine_translation.machine_translation_dataset i
 )
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.text import fragments
+from nemo_distill.text import fragments, tarred_data
+from nemo_distill.text.batches import BatchSettings
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.tarred_data import BatchSettings, TarredData, plan_tar_files, write_tarred_data
+from nemo_distill.text.tarred_data import TarredData, plan_tar_files, write_tarred_data
 from nemo_distill.text.token_ids import load_tokenizer
 from tests.pseudo_labels.fakes import contents
 
@@ -106,14 +108,14 @@ def test_nemo_reads_every_pair_once_and_equally_many_batches_on_each_device(data
     st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 12), st.integers(1, 4)
 )  # pairs in batches, batches in a file, devices
 def test_any_batches_fill_equal_tar_files_with_every_pair_there(rows, per_file, devices):
-    plan = plan_tar_files(np.array(rows), per_file, devices)
-    sizes = {len(pieces) for pieces in plan.tar_files}
-    assert len(sizes) == 1 and 1 <= sizes.pop() <= per_file and len(plan.tar_files) % devices == 0
+    planned, repeated = plan_tar_files(np.array(rows), per_file, devices)
+    sizes = {len(pieces) for pieces in planned}
+    assert len(sizes) == 1 and 1 <= sizes.pop() <= per_file and len(planned) % devices == 0
     found = Counter(
-        (batch, row) for batch, first, last in np.concatenate(plan.tar_files).tolist() for row in range(first, last)
+        (batch, row) for batch, first, last in np.concatenate(planned).tolist() for row in range(first, last)
     )
     assert set(found) == {(batch, row) for batch, size in enumerate(rows) for row in range(size)}
-    if not plan.repeated:
+    if not repeated:
         assert set(found.values()) == {1}
     else:  # each batch is a single pair by then
         assert sum(rows) < devices * -(-len(rows) // (per_file * devices)) * per_file
@@ -175,9 +177,10 @@ def test_the_bytes_do_not_depend_on_threads_or_interruptions(data, write, tokeni
         if generator.random() < 0.3:
             raise Killed
 
+    monkeypatch.setattr(tarred_data, "shown_progress", lambda *shown: nullcontext(killing))
     while not again.metadata.is_file():
         try:
-            write(again, on_progress=killing)
+            write(again)
         except Killed:
             kills += 1
     assert contents(again.folder) == contents(one.folder) and kills > 5

@@ -12,7 +12,7 @@ def nemos(tokenizer):
 
 
 def rows(found):
-    return [found.ids[start : start + length].tolist() for start, length in zip(found.starts(), found.lengths)]
+    return [found.ids[start : start + length].tolist() for start, length in zip(found.starts, found.lengths)]
 
 
 def test_sentencepiece_gives_the_ids_of_nemo(tokenizer):
@@ -38,4 +38,4 @@ def test_rows_are_selected_joined_and_padded():
     first = IdRows(np.array([1, 2, 3, 4, 5, 6]), np.array([1, 3, 2]))
     joined = IdRows.joined([first.where(np.array([True, False, True])), first])
     assert rows(joined) == [[1], [5, 6], [1], [2, 3, 4], [5, 6]]
-    assert joined.padded(joined.starts(), [3, 0], 9).tolist() == [[2, 3, 4], [1, 9, 9]]
+    assert joined.padded([3, 0], 9).tolist() == [[2, 3, 4], [1, 9, 9]]

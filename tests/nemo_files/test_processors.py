@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.decoding.processors import load_processors
+from nemo_distill.nemo_files.processors import load_processors
 
 LINES = ["Der Hund, der »rot« sieht, hat's; z.B. um 3.30 Uhr & 5 % mehr!", "“Quoted”…  and (so) on – isn't it?", "a"]
 
