@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_values import Accelerator
+from nemo_distill.config.known_keys import Accelerator
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
 from nemo_distill.text.files import InputFiles, input_files, unequal_lengths

@@ -20,15 +20,6 @@ def suggestion(key: str, known: Collection[str]) -> str:
     return f"; the closest known key is '{close[0]}'" if close else f"; known are {listing(known)}"
 
 
-def section_at(cfg: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Returns the section with a dotted name; an empty one if there is none, or if a value stands in its place."""
-    for name in filter(None, where.split(".")):
-        cfg = cfg.get(name) or {}
-        if not isinstance(cfg, Mapping):
-            return {}
-    return cfg
-
-
 def check_missing(cfg: DictConfig) -> list[str]:
     """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
     problems = []

@@ -43,6 +43,7 @@ def test_the_trainers_list_is_lightnings_without_the_callbacks_that_we_pass():
         ({"exp_manager": {"checkpoint_callback_params": {"zzz": 1}}}, ["exp_manager.checkpoint_callback_params has the unknown key 'zzz'; known are"]),
         ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; the closest known key is 'num_layers'"]),
         ({"model": {"encoder": {"hidden_steps": 3}, "mine": {"a": 1}}}, []),
+        ({"model": {1: 2}, "trainer": {1: 2}}, ["trainer has the unknown key '1'; known are"]),
         ({"model": {"bleu_tokeniser": "zh"}}, ["model has the unknown key 'bleu_tokeniser'; the closest known key is 'bleu_tokenizer'"]),
         ({"model": {"train_ds": {"tokens_in_batches": 3}}}, ["model.train_ds has the unknown key 'tokens_in_batches'"]),
     ],
