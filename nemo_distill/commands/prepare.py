@@ -8,12 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 from pydantic import Field
-from rich.console import Console
-from rich.table import Table
 
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
+from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import InputFiles, input_files, not_parallel
@@ -182,7 +181,9 @@ def prepare(cfg: DictConfig) -> None:
     for data in job.data():
         made = write_shown(data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads)
         rows |= data_rows(made)
-    print_summary(job.folder, {**rows, "seconds": f"{time.monotonic() - began:,.1f}"})
+    rows["seconds"] = f"{time.monotonic() - began:,.1f}"
+    print(f"{job.folder}:")
+    print_table(("what", "how much"), list(rows.items()))
     for line in _training_keys(job):
         print(line)
 
@@ -200,17 +201,6 @@ def data_rows(made: dict[str, Any]) -> dict[str, str]:
         "padding": f"{made['padding']:.1%}",
         "tar files": f"{len(made['tar_files']):,}",
     }
-
-
-def print_summary(folder: Path, rows: dict[str, str]) -> None:
-    """Prints a table of what was written to a folder."""
-    screen, table = Console(), Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    screen.print(f"{folder}:", soft_wrap=True, highlight=False)
-    screen.print(table)
 
 
 def _training_keys(job: PreparationJob) -> list[str]:
