@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.evaluate import evaluation_job
 from nemo_distill.config.errors import ConfigurationError
@@ -20,7 +19,7 @@ from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 LENGTH = """
 import sys
@@ -33,8 +32,7 @@ Path(sys.argv[2]).write_text("".join(f"{len(translation)}\\n" for source, transl
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("evaluate", list(overrides))
+    return composed("evaluate", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.explain import explain_job
 from nemo_distill.commands.report import ReportConfig, write_report
@@ -13,12 +12,11 @@ from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.explanation_tables import EXPLANATION_NAME
 from nemo_distill.export.record import ExportRecord, Shortlist
 from nemo_distill.export.settings import ExportSettings
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 
 def config(*overrides, name="explain"):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose(name, list(overrides))
+    return composed(name, *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import generate_pseudo_labels as job
 from nemo_distill.commands import labelling_config
@@ -24,7 +23,7 @@ from nemo_distill.evaluation import fastest_engine
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.text.lines import clean_text
 from nemo_distill.trainer import precision
-from tests.conftest import REPOSITORY, SCRIPTS
+from tests.conftest import REPOSITORY, composed
 from tests.pseudo_labels.bad_server import bad_server
 from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
 
@@ -48,8 +47,7 @@ def overrides_of(files, *overrides):
 
 
 def config(files, *overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("generate_pseudo_labels", overrides_of(files, *overrides))
+    return composed("generate_pseudo_labels", *overrides_of(files, *overrides))
 
 
 def run_job(cfg):
@@ -306,9 +304,7 @@ def test_a_teachers_labels_are_what_translating_with_it_gives(tmp_path, corpus, 
     off += [f"filters.{name}=null" for name in ("length_ratio", "repetitions", "untranslated")]
     overrides = [f"model={teacher_path}", f"source={corpus}/val.de", f"output_dir={tmp_path}", f"engine={engine}"]
     overrides += ["search.max_delta=5", "search.length_penalty=0", "shard_lines=3", *off]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose("generate_pseudo_labels", overrides)
-    run_job(cfg)
+    run_job(composed("generate_pseudo_labels", *overrides))
     lines = (corpus / "val.de").read_text().splitlines()
     search = SearchSettings(max_delta=5, length_penalty=0.0)
     translations = load_engine(engine, [teacher_path]).translate(lines, search)

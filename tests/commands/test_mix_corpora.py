@@ -1,9 +1,8 @@
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.mix_corpora import check_mixing, mix_corpora
 from nemo_distill.config.errors import ConfigurationError
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 
 @pytest.fixture
@@ -19,8 +18,7 @@ def config(files, *overrides):
     for name, share in (("real", 1), ("pseudo", 2)):
         base += [f"corpora.{name}.source={files}/{name}.src", f"corpora.{name}.target={files}/{name}.tgt"]
         base.append(f"corpora.{name}.share={share}")
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("mix_corpora", [*base, *overrides])
+    return composed("mix_corpora", *base, *overrides)
 
 
 def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
@@ -86,7 +84,5 @@ def test_what_is_no_mix_is_not_overwritten(files, name):
 
 
 def test_a_value_that_is_missing_is_told(files):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose("mix_corpora", [])
     with pytest.raises(ConfigurationError, match="corpora.pseudo.share has no value; give it"):
-        check_mixing(cfg)
+        check_mixing(composed("mix_corpora"))

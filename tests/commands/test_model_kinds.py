@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import sentencepiece
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.cache_teacher import check_caching
@@ -17,7 +16,7 @@ from nemo_distill.commands.training_check import check_distillation_job, check_t
 from nemo_distill.commands.translate import TranslationConfig
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 from tests.examples.bad_files import MODEL, write_nemo
 
 NLP = "nemo.collections.nlp.models.machine_translation"
@@ -203,8 +202,7 @@ def test_each_kind_is_taken_or_refused_in_one_sentence(
         return text
 
     arguments = [*needed, *shlex.split(overrides)]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose(config, [named(argument) for argument in arguments])
+    cfg = composed(config, *map(named, arguments))
     imported = NLP in sys.modules  # by another test
     if said is GOOD:
         check(cfg)

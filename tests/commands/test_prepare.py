@@ -1,10 +1,9 @@
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.prepare import check_preparation, prepare
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.storage.records import read_json
-from tests.conftest import SCRIPTS, train_sentencepiece
+from tests.conftest import composed, train_sentencepiece
 
 
 @pytest.fixture
@@ -13,8 +12,7 @@ def config(corpus, tmp_path):
 
     def make(*overrides):
         base = [f"source={corpus}/train.de", f"target={corpus}/train.en", f"output='{tmp_path}/a b;[1]'"]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            return compose("prepare", [*base, "tokenizer.vocab_size=60", "tokens_in_batch=150", *overrides])
+        return composed("prepare", *base, "tokenizer.vocab_size=60", "tokens_in_batch=150", *overrides)
 
     return make
 

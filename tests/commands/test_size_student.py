@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import sizing
 from nemo_distill.commands.recipe import RecipeText
@@ -11,14 +10,13 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.student_sizes import SizeTarget
-from tests.conftest import SCRIPTS, tiny_config
+from tests.conftest import composed, tiny_config
 
 QUICK = ("speed.sentences=4", "speed.latency_sentences=1", "speed.rounds=2", "recipe.seconds=0.5")
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("size_student", list(overrides))
+    return composed("size_student", *overrides)
 
 
 @pytest.fixture(scope="module")

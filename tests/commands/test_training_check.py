@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.training_check import check_distillation_job, check_training
-from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
+from tests.conftest import SCRIPTS, composed, train_sentencepiece, write_corpus
 from tests.models.conftest import TINY, problems
 
 
@@ -217,8 +216,7 @@ def test_the_studys_schedule_is_one_word(job):
 
 
 def test_every_key_of_the_teachers_config_is_in_the_students():
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        base, distill = compose("aayn_base"), compose("aayn_base_distill")
+    base, distill = composed("aayn_base"), composed("aayn_base_distill")
 
     def keys(node, prefix=""):
         for key, value in OmegaConf.to_container(node, resolve=False).items():

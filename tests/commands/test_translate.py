@@ -3,7 +3,6 @@ import io
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import translate as translation_job
 from nemo_distill.commands.translate import TranslationConfig, format_translation, run_translation
@@ -11,7 +10,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, is_blank
 from nemo_distill.decoding.settings import SearchSettings
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 from tests.pseudo_labels.fakes import write_model
 
 TEXT = "der Hund\n\nein\u2028Mann\x85\nkaputt \ufffd\nohne Ende"
@@ -43,8 +42,7 @@ def translate(tmp_path, monkeypatch):
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("translate", list(overrides))
+    return composed("translate", *overrides)
 
 
 def test_every_line_gets_one_line_whatever_it_holds(translate):

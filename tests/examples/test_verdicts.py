@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from study import StudyConfig, check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, composed
 
 DOCS = SCRIPTS.parents[2] / "docs"
 EXPERIMENTS = {
@@ -124,8 +123,7 @@ def test_a_teacher_in_a_claim_counts_with_every_seed():
 
 
 def test_the_published_page_is_what_its_scores_give():
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        study = compose("study", ["corpus.folder=multi30k"])
+    study = composed("study", "corpus.folder=multi30k")
     evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
     experiments = OmegaConf.to_container(study.experiments, resolve=True)
     text = study_markdown(experiments, evaluation, study.introduction, StudyConfig.title)
@@ -161,8 +159,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
 
 @pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        study = compose(name, ["corpus.folder=text"])
+    study = composed(name, "corpus.folder=text")
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
 
 
@@ -183,8 +180,7 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
     (tmp_path / "mono.de").symlink_to(corpus / "test.de")
     given = [f"corpus.folder={tmp_path}", f"output_dir={tmp_path / 'runs'}", "seeds=[0]"]
     given += [f"small={tokenizer}"] if name == "study_more" else []
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        check_study(read_study(compose(name, given)))
+    check_study(read_study(composed(name, *given)))
 
 
 @pytest.fixture
@@ -197,8 +193,7 @@ def planned(tmp_path):
                 (tmp_path / f"{name}.{language}").write_text("a\n")
         (tmp_path / "mono.de").write_text("a\n")
         given = [f"corpus.folder={tmp_path}", f"corpus.test=[{','.join(tests)}]", f"output_dir={tmp_path / 'runs'}"]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            config = read_study(compose(study, [*given, *more]))
+        config = read_study(composed(study, *given, *more))
         check_study(config)
         return config
 

@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from nemo_distill.commands.jobs import CONF, JOBS
+from nemo_distill.commands.jobs import CONF, composed_job
 from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments import comparison, comparison_plan
@@ -22,7 +21,7 @@ from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute
 from nemo_distill.experiments.comparison_plan import Run
 from nemo_distill.experiments.comparison_section import parsed, read_comparison
 from nemo_distill.storage.files import locked
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 TRAIN = (
     "import pathlib, sys; f = pathlib.Path(sys.argv[1]) / 'checkpoints'; f.mkdir(parents=True); (f / 'a.nemo').touch()"
@@ -31,8 +30,7 @@ TRAIN = (
 
 @pytest.fixture
 def shipped(tmp_path):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("demo", [f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5"])
+    return composed("demo", f"output_dir={tmp_path}", "corpus.generate.train=50", "corpus.generate.monolingual=5")
 
 
 @pytest.fixture
@@ -84,8 +82,7 @@ def test_baselines_and_distilled_students_have_the_same_size_and_schedule(demo):
 def test_the_planned_trainings_are_valid_jobs(demo):
     prepare_corpus(demo)
     teacher = next(plan_runs(demo))
-    with initialize_config_dir(str(CONF), version_base=None):
-        check_training(compose("aayn_base", list(teacher.arguments[4:])))
+    check_training(composed("aayn_base", *teacher.overrides))
 
 
 def test_the_plan_holds_every_baseline_and_every_method(demo):
@@ -193,8 +190,7 @@ def test_a_reverse_model_reads_the_text_and_languages_in_the_other_direction(bac
     runs = {run.group: run for run in plan_runs(back)}
     tokenizer = f"{back.output_dir}/tokenizer/shared_tokenizer.{back.vocab_size}.BPE.model"
     folder = f"{back.corpus.folder}"
-    with initialize_config_dir(str(CONF), version_base=None):
-        model = compose("aayn_base", list(runs["reverse"].arguments[4:])).model
+    model = composed("aayn_base", *runs["reverse"].overrides).model
     assert (model.src_language, model.tgt_language) == ("en", "de")
     assert (model.train_ds.src_file_name, model.train_ds.tgt_file_name) == (f"{folder}/train.en", f"{folder}/train.de")
     assert model.validation_ds.src_file_name == f"{folder}/val.en"
@@ -265,17 +261,14 @@ def test_a_baseline_smooths_labels_as_a_training_alone_does_wherever_its_teacher
     tmp_path, given, everywhere, smoothing
 ):
     (tmp_path / "big.nemo").touch()
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        places = [f"output_dir={tmp_path}", f"corpus.folder={tmp_path}", f"corpus.monolingual={tmp_path}/mono.de"]
-        cfg = compose("pipeline", [*places, f"teacher={tmp_path}/big.nemo"])
-        cfg.overrides = [*cfg.overrides, *everywhere]
-        if not given:
-            cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
-            cfg.teacher, cfg.students, cfg.steps = [], [], 5
-        commands = {run.group: list(run.arguments) for run in plan_runs(cfg)}
-        models = {
-            name: compose(JOBS[commands[name][3]].config, commands[name][4:]).model for name in ("baseline", "hybrid")
-        }
+    places = [f"output_dir={tmp_path}", f"corpus.folder={tmp_path}", f"corpus.monolingual={tmp_path}/mono.de"]
+    cfg = composed("pipeline", *places, f"teacher={tmp_path}/big.nemo")
+    cfg.overrides = [*cfg.overrides, *everywhere]
+    if not given:
+        cfg = OmegaConf.merge(OmegaConf.create({"vocab_size": 1000}), cfg)
+        cfg.teacher, cfg.students, cfg.steps = [], [], 5
+    runs = {run.group: run for run in plan_runs(cfg)}
+    models = {name: composed_job(runs[name].job, runs[name].overrides).model for name in ("baseline", "hybrid")}
     assert {name: model.label_smoothing for name, model in models.items()} == {"baseline": smoothing, "hybrid": 0.0}
 
 
@@ -290,13 +283,12 @@ def test_the_trainings_of_the_small_pipeline_are_valid_jobs(corpus, teacher_path
         f"teacher={teacher_path}",
         f"output_dir={tmp_path / 'runs'}",
     ]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose("pipeline_small", given)
-        check_comparison(cfg)
-        runs = list(plan_runs(cfg))
-        assert [run.folder.name for run in runs] == ["teacher", "baseline_seed0", "labels_train", "hybrid_seed0"]
-        for run in (run for run in runs if run.model_path and run.arguments):
-            check_distillation_job(compose("aayn_base_distill", list(run.arguments[4:])))
+    cfg = composed("pipeline_small", *given)
+    check_comparison(cfg)
+    runs = list(plan_runs(cfg))
+    assert [run.folder.name for run in runs] == ["teacher", "baseline_seed0", "labels_train", "hybrid_seed0"]
+    for run in (run for run in runs if run.model_path and run.arguments):
+        check_distillation_job(composed("aayn_base_distill", *run.overrides))
 
 
 @pytest.mark.parametrize(
@@ -665,7 +657,7 @@ def test_paths_that_hydra_would_read_as_something_else_are_quoted(demo, tmp_path
     with open_dict(demo):
         demo.output_dir, demo.teacher = "läufe (1)", "'Müller #2'.nemo"
     (run, *_) = [run for run in plan_runs(demo) if run.group == "distilled"]
-    values = dict(map(parsed, run.arguments[4:]))
+    values = dict(map(parsed, run.overrides))
     assert values["model.distillation.model_path"] == "'Müller #2'.nemo"
     assert values["exp_manager.explicit_log_dir"] == f"läufe (1)/{run.folder.name}"
 
