@@ -40,7 +40,7 @@ def check_compare(cfg: DictConfig) -> list[str]:
     """
     config = read_comparison(cfg)
     check_plan(config)
-    return [f"no report will be written; {problem}" for problem in _report_problems(config.report)]
+    return [f"no report will be written; {problem}" for problem in plotting_problems("it") if config.report]
 
 
 def check_plan(config: ComparisonConfig) -> None:
@@ -52,10 +52,6 @@ def check_plan(config: ComparisonConfig) -> None:
     check_comparison(config)
     if problems := _planned_problems(config):
         raise ConfigurationError(problems)
-
-
-def _report_problems(wanted: bool) -> list[str]:
-    return plotting_problems("it") if wanted else []
 
 
 def _planned_problems(config: ComparisonConfig) -> list[str]:
@@ -114,12 +110,13 @@ def _key(config: ComparisonConfig, group: str) -> str:
 def main(cfg: DictConfig) -> None:
     check(cfg, check_compare)
     config = read_comparison(cfg)
-    folder = Path(config.output_dir)
     with plain_errors(goes_on=True):
         prepare_corpus(config.corpus)
         do_steps(config)
         evaluation = evaluation_of(config)
         print_evaluation(evaluation.run(), evaluation.folder)
-        if config.report and not _report_problems(config.report):
-            metric, output = evaluation.main_metric, folder / "report"
-            write_report(ReportConfig(runs=folder, evaluation=evaluation.folder, output_dir=output, metric=metric))
+        if config.report and not plotting_problems("it"):
+            runs, metric = Path(config.output_dir), evaluation.main_metric
+            write_report(
+                ReportConfig(runs=runs, evaluation=evaluation.folder, output_dir=runs / "report", metric=metric)
+            )

@@ -63,7 +63,7 @@ def test_the_report_shows_the_metric_of_the_evaluation(tmp_path, monkeypatch):
     shown = []
     for name in ("check", "prepare_corpus", "do_steps", "print_evaluation"):
         monkeypatch.setattr(compare, name, lambda *arguments: None)
-    monkeypatch.setattr(compare, "_report_problems", lambda wanted: [])
+    monkeypatch.setattr(compare, "plotting_problems", lambda what: [])
     job = SimpleNamespace(folder=tmp_path, main_metric="chrF", run=dict)
     monkeypatch.setattr(compare, "evaluation_of", lambda config: job)
     monkeypatch.setattr(compare, "write_report", shown.append)

@@ -102,7 +102,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(explained, tra
     with pytest.raises(ConfigurationError) as raised:
         explain_job(config(*overrides, *wrong))
     for start in (
-        "teacher.model names 'none.nemo'", "test.source: a test set has", "metric=TER", "sample=5", "train.target: ",
+        "teacher.model names 'none.nemo'", "test.source: a test set has", "metric=TER", "sample=5", "train.source: ",
         "export=int9", "wide_beam_size=2: must be more",
     ):  # fmt: skip
         assert any(problem.startswith(start) for problem in raised.value.problems), start

@@ -23,8 +23,7 @@ def config(files, *overrides):
 
 def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
     cfg = config(files, f"+corpora.mono={{source: {files}/mono.src, target: {files}/mono.tgt, share: 0.5}}")
-    check_mixing(cfg)
-    mix_corpora(cfg)
+    mix_corpora(check_mixing(cfg), overwrite=False)
     mixed = (files / "out" / "mixed.src").read_text().split("\n")[:-1]
     counts = {name: sum(line.startswith(name) for line in mixed) for name in ("real", "pseudo", "mono")}
     assert counts == {"real": 4, "pseudo": 8, "mono": 2}

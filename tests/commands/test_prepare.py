@@ -24,9 +24,7 @@ def problems(cfg):
 
 
 def test_a_table_tells_what_was_written_and_keys_how_it_is_used(config, tmp_path, capsys):
-    cfg = config("min_seq_length=5")
-    check_preparation(cfg)
-    prepare(cfg)
+    prepare(check_preparation(config("min_seq_length=5")))
     shown, folder = capsys.readouterr().out, tmp_path / "a b;[1]"
     made = read_json(folder / "metadata.tokens.150.json")
     assert made["pairs"] + made["dropped"]["too_short"] == 64
@@ -42,7 +40,7 @@ def test_a_table_tells_what_was_written_and_keys_how_it_is_used(config, tmp_path
 
 def test_each_language_has_its_own_tokenizer_if_wanted_and_one_may_be_there(config, corpus, tmp_path):
     own = train_sentencepiece(tmp_path / "own", corpus / "train.en", vocab_size=40)
-    prepare(config(f"+target_tokenizer={{tokenizer_model: {own}}}"))
+    prepare(check_preparation(config(f"+target_tokenizer={{tokenizer_model: {own}}}")))
     names = {path.name for path in (tmp_path / "a b;[1]").glob("*.model")}
     assert names == {"tokenizer.encoder.60.BPE.model"}
     tokenizers = read_json(tmp_path / "a b;[1]" / "metadata.tokens.150.json")["settings"]["tokenizers"]
@@ -50,7 +48,7 @@ def test_each_language_has_its_own_tokenizer_if_wanted_and_one_may_be_there(conf
 
 
 def test_other_settings_are_refused_by_name_and_replace_on_request(config):
-    prepare(config())
+    prepare(check_preparation(config()))
     check_preparation(config())
     (problem,) = problems(config("min_seq_length=3"))
     assert "output: '" in problem and "min_seq_length was 1 and is 3" in problem and "overwrite=true" in problem
