@@ -254,13 +254,6 @@ def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence)
     assert not (files / "labels").exists()
 
 
-def test_all_mistakes_end_the_script_at_once_without_a_trace(files):
-    result = run_script("model=nowhere.nemo", "source=nowhere.de", f"output_dir={files}/labels", "shard_lines=0")
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "3 problems" in result.stderr and "nowhere.nemo" in result.stderr and "nowhere.de" in result.stderr
-    assert not (files / "labels").exists()
-
-
 def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
     run_job(config(files))
     (files / "labels" / "pseudo.json").unlink()
@@ -278,11 +271,6 @@ def test_labels_and_text_of_a_source_whose_text_has_changed_are_made_again(files
     run_job(config(files, "overwrite=true"))
     text = (files / "labels" / "pseudo.tgt").read_text()
     assert "MUND" in text and "HUND" not in text
-
-
-def test_ctrl_c_says_how_to_go_on():
-    with pytest.raises(SystemExit, match="the same command goes on from there"), plain_errors(goes_on=True):
-        raise KeyboardInterrupt
 
 
 def test_a_reverse_model_scores_the_hypotheses(files, teacher_path):

@@ -52,3 +52,32 @@ def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
     found = known_keys.unknown_keys(cfg)
     assert len(found) == len(sentences)
     assert all(problem.startswith(sentence) for problem, sentence in zip(found, sentences))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("", "seed", "lucky"),
+        ("model", "beam_size", 0),
+        ("model", "label_smoothing", 1.5),
+        ("model", "preproc_out_dir", 3),
+        ("model.train_ds", "tokens_in_batch", "many"),
+        ("model.train_ds", "num_workers", -1),
+        ("model.encoder", "num_layers", 0),
+        ("model.encoder", "hidden_size", "big"),
+        ("model.encoder", "ffn_dropout", 1.5),
+        ("model.optim", "lr", -1),
+        ("model.optim", "name", "adamm"),
+        ("model.optim.sched", "name", "Cosine"),
+        ("trainer", "precision", 8),
+        ("trainer", "accelerator", "tpuu"),
+        ("trainer", "max_steps", 0.5),
+        ("trainer", "devices", 0),
+    ],
+)
+def test_a_value_that_its_key_cannot_have_is_told(section, key, value):
+    cfg = {key: value}
+    for name in reversed(section.split(".") if section else []):
+        cfg = {name: cfg}
+    (problem,) = known_keys.wrong_values(cfg)
+    assert problem.startswith(f"{section}.{key}={value}: must be ".removeprefix("."))

@@ -185,7 +185,7 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
 
 @pytest.fixture
 def planned(tmp_path):
-    """Checks a study on a folder of text with these test sets, and returns its configuration."""
+    """Returns the configuration of a study on a folder of text with these test sets."""
 
     def read(study, tests, *more):
         for name in ("train", "val", *tests):
@@ -193,19 +193,17 @@ def planned(tmp_path):
                 (tmp_path / f"{name}.{language}").write_text("a\n")
         (tmp_path / "mono.de").write_text("a\n")
         given = [f"corpus.folder={tmp_path}", f"corpus.test=[{','.join(tests)}]", f"output_dir={tmp_path / 'runs'}"]
-        config = read_study(composed(study, *given, *more))
-        check_study(config)
-        return config
+        return read_study(composed(study, *given, *more))
 
     return read
 
 
 def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
     tests = [f"newstest{year}" for year in (2013, 2014, 2018, 2019, 2020)]
+    config = planned("study_full", tests, f"teacher={teacher_path}")
     with pytest.raises(ConfigurationError) as told:  # the start copies from layers of a teacher as wide as the student
-        planned("study_full", tests, f"teacher={teacher_path}")
+        check_study(config)
     assert {problem.split(":")[0] for problem in told.value.problems} == {"methods.wide_start"}
-    config = planned("study_full", tests, f"teacher={teacher_path}", "~experiments.start")
     runs = {run.folder.name: run.command for run in plan_runs(config)}
     assert {"student=slim_3x3", "schedule=study"} < set(runs["hybrid_seed2"])
     sizes = [one for one in runs["wide_3x4_T1_seed0"] if one.startswith("student=")]
@@ -214,6 +212,7 @@ def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
 
 def test_the_study_on_real_text_can_be_planned(planned):
     config = planned("study_real", ["test", "news"])
+    check_study(config)
     runs = [run.folder.name for run in plan_runs(config)]
     assert runs[:5] == ["teacher", "alone_seed0", "word_level_seed0", "labels_train", "seq_level_seed0"]
     assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs
