@@ -93,7 +93,7 @@ class RecipeConfigs:
 
     recipe: Recipe
     teacher: Path
-    shared: bool = False
+    shared: bool
 
     def label(self, sources: Sequence[Path], output: Path) -> DictConfig:
         """Returns the config of labelling some files."""
@@ -132,17 +132,16 @@ class RecipeConfigs:
         return cfg
 
 
-def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Path, shared: bool = False) -> list[str]:
+def check_recipe(configs: RecipeConfigs, shape: StudentShape, folder: Path) -> list[str]:
     """Returns a sentence for each problem of the jobs' configs, before anything is loaded.
 
     Args:
-        recipe: a recipe with a text.
-        teacher: the `.nemo`.
+        configs: of a recipe with a text.
         shape: of a student.
         folder: a folder that does not exist.
-        shared: the students' encoder and decoder share one embedding matrix.
     """
-    configs, sources = RecipeConfigs(recipe, teacher, shared), input_files(recipe.source)
+    recipe = configs.recipe
+    sources = input_files(recipe.source)
     files = sources, input_files(recipe.target) or sources
     checks: Mapping[str, Callable[[], object]] = {
         "label": lambda: _check_labelling(configs.label(sources, folder)),

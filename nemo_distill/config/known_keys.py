@@ -91,10 +91,8 @@ LENIENT = {
 }
 
 Count = Annotated[int, Field(ge=1)]
-CountOrNone = Count | None
 FromZero = Annotated[int, Field(ge=0)]
 FromZeroOrNone = FromZero | None
-Limit = Annotated[int, Field(ge=-1)] | None  # -1: none
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -151,7 +149,7 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
     },
     **{f"model.{section}": DATA_VALUES for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{side}": TRANSFORMER_VALUES for side in ("encoder", "decoder")},
-    **{f"model.{side}_tokenizer": {"vocab_size": CountOrNone} for side in ("encoder", "decoder")},
+    **{f"model.{side}_tokenizer": {"vocab_size": Count | None} for side in ("encoder", "decoder")},
     "model.optim": {"lr": Positive, "weight_decay": NotNegative, "name": Literal[tuple(OPTIMIZERS)]},
     "model.optim.sched": {
         "name": Literal[tuple(SCHEDULES)],
@@ -161,8 +159,8 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
     "trainer": {
         "accelerator": Accelerator,
         "precision": Literal[PRECISIONS],
-        "max_steps": Annotated[int, Field(ge=-1)],
-        "max_epochs": Limit,
+        "max_steps": Annotated[int, Field(ge=-1)],  # -1: no limit
+        "max_epochs": Annotated[int, Field(ge=-1)] | None,
         "num_nodes": Count,
         "accumulate_grad_batches": Count,
         "devices": Devices,

@@ -13,7 +13,7 @@ from nemo_distill.evaluation import exports as exports_module
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_tables import as_markdown
-from nemo_distill.evaluation.speed import Speed, SpeedSettings
+from nemo_distill.evaluation.speed import Speed
 from nemo_distill.metrics.scores import Score, bleu
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.storage.files import write_json
@@ -237,12 +237,6 @@ def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, m
     evaluation_job(config(*again, "threads=3")).run()
     assert timed == [["teacher", "small", "raw_seed0"]] * 3  # one seed says how fast all are
     assert record["systems"]["raw_seed1"]["speed"] is None
-
-
-def test_the_config_holds_the_defaults_of_the_settings():
-    cfg = config("output_dir=x")
-    assert SpeedSettings(**cfg.speed) == SpeedSettings()
-    assert CometSettings(**cfg.comet) == CometSettings()
 
 
 def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):

@@ -38,7 +38,7 @@ def test_help_lists_the_jobs_and_imports_nothing_slow(tmp_path):
     assert shown.stdout.splitlines()[-1] == "imported"
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "demo"])
+@pytest.mark.parametrize("name", ["distill", "demo"])
 def test_a_jobs_help_is_hydras_and_imports_nothing_slow(name, tmp_path):
     shown = nemo_distill(name, "--help", cwd=tmp_path)
     assert shown.returncode == 0

@@ -61,16 +61,12 @@ def test_other_settings_are_refused_by_name_and_replace_on_request(config):
     ("overrides", "sentence"),
     [
         (["tokenizer.vocab_size=null"], "tokenizer.vocab_size has no value; give it, or tokenizer.tokenizer_model."),
-        (["tokenizer.library=bpe"], "tokenizer.library=bpe: must be one of sentencepiece, yttm."),
         (["tokenizer.r2l=true"], "tokenizer.r2l=true: only youtokentome"),
         (["tokenizer.tokenizer_model=nowhere"], "tokenizer.tokenizer_model names 'nowhere', which does not exist."),
-        (["tokenizer.coverage=0"], "tokenizer.coverage=0: must be a number above 0 and at most 1."),
         (["source=nowhere.de"], "source names 'nowhere.de', which does not exist."),
         (["target=[]"], "source names 1 files and target 0; the numbers must be equal."),
         (["devices=0"], "devices=0: must be a whole number of at least 1."),
-        (["threads=0"], "threads=0: must be null or a whole number of at least 1."),
         (["tar_file_prefix=a/b"], "tar_file_prefix=a/b"),
-        (["max_seq_length_ratio=0"], "max_seq_length_ratio=0: must be a number of at least 1."),
         (["+sourse=x"], "the configuration has the unknown key 'sourse'; the closest known key is 'source'."),
     ],
 )

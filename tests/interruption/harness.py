@@ -24,7 +24,7 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 TORN_BYTES = 64
 NOT_COUNTED = ("events.out.tfevents",)  # TensorBoard writes from a thread of its own
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.interruption.preload"])
+context.set_forkserver_preload(["nemo_distill.core.distillation_model", "nemo_distill.models.mt_enc_dec_model"])
 
 
 @dataclass(frozen=True)
