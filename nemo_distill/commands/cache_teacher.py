@@ -37,6 +37,7 @@ from nemo_distill.nemo_files.model_kinds import (
 )
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, teacher_archive
 from nemo_distill.progress import shown_progress
+from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.storage.shard_folder import BEGUN
@@ -137,13 +138,13 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         problems = _across_problems(model, section) or _teacher_problems(model, section, settings.k)
     if settings is None or problems:
         raise ConfigurationError(problems)
-    teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
+    teacher, train_ds = user_path(model["distillation"]["model_path"]), model["train_ds"]
     archive, student = teacher_archive(teacher), _languages(model)
     languages = tuple(model["distillation"].get(key) for key in LANGUAGES)
     across = bool(model["distillation"].get("across_vocabularies"))
     if across:
         student |= {key: model[key] for key in TOKENIZERS}
-    path = Path(model["distillation"]["teacher_cache"]).expanduser()
+    path = user_path(model["distillation"]["teacher_cache"])
     settings = replace(settings, precision=_precision(settings.precision, path, archive, cfg.trainer.accelerator))
     recorded = {
         "teacher": fingerprint(teacher),

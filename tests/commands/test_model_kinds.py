@@ -107,6 +107,7 @@ CASES = [
     ("many_to_one", "distill", f"model.multilingual=true {TWO_FILES}", GOOD),
     ("many_to_one", "distill", "model.multilingual=true", "model.train_ds.src_file_name has 1 files and model.src_language has 2"),
     ("many_to_one", "cache", "model.src_language=de", GOOD),
+    ("plain", "cache", "'model.distillation.teacher_cache=\"~no_such_user/cache\"'", GOOD),
     ("many_to_one", "cache", "model.src_language=pl", "model.src_language=pl: must be one of de, nl"),
     ("many_to_one", "translate", "", "source_language has no value: the model is multilingual and knows de, nl."),
     ("many_to_one", "translate", "source_language=nl", GOOD),

@@ -45,7 +45,7 @@ def run(script, *arguments, cwd):
 def run_alone(job, *arguments, cwd):
     """Runs the command in a process of its own: where it, or NeMo, starts others, or what it prints is tested."""
     command = [sys.executable, "-m", "nemo_distill", job, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")

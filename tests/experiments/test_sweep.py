@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
+from omegaconf import OmegaConf
 
+from nemo_distill.experiments.run_settings import job_settings
 from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
@@ -154,6 +156,11 @@ def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
     assert "temperature=2 did not finish (exit code 3)." in found.stderr
     assert "2 trainings: 1 finished, 1 failed." in found.stdout
     assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=2": "failed"}
+
+
+def test_a_teacher_of_a_user_that_there_is_not_is_left_to_the_check_of_the_training():
+    cfg = OmegaConf.create({"model": {"distillation": {"model_path": "~no_such_user/teacher.nemo"}}})
+    assert job_settings(cfg)["teachers"] == []
 
 
 def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
