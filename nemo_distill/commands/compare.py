@@ -40,7 +40,8 @@ def check_compare(cfg: DictConfig) -> list[str]:
     """
     config = read_comparison(cfg)
     check_plan(config)
-    return [f"no report will be written; {problem}" for problem in plotting_problems("it") if config.report]
+    problems = plotting_problems("it") if config.report else []
+    return [f"no report will be written; {problem}" for problem in problems]
 
 
 def check_plan(config: ComparisonConfig) -> None:

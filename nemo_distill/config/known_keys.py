@@ -1,5 +1,4 @@
-"""The known keys of NeMo and Lightning by section, and their values. They are used to report mistakes before the slow
-imports.
+"""The keys of NeMo and Lightning by section, and their values, to report mistakes before the slow imports.
 
 A test compares the lists of keys with the libraries.
 """

@@ -16,8 +16,8 @@ def problems(corpus, teacher_path, tmp_path):
     """The problems of a pipeline with some overrides."""
 
     def found(*overrides, config="pipeline"):
-        given = [f"corpus.folder={corpus}", f"corpus.monolingual={corpus}/test.de"] if config == "pipeline" else []
-        given += [f"teacher={teacher_path}"] if config == "pipeline" else []
+        given = [] if config == "demo" else [f"teacher={teacher_path}", f"corpus.folder={corpus}", "corpus.source=de"]
+        given += [f"corpus.monolingual={corpus}/test.de"] if config == "pipeline" else []
         comparison = read_comparison(composed(config, f"output_dir={tmp_path / 'runs'}", *given, *overrides))
         try:
             check_plan(comparison)
@@ -30,7 +30,7 @@ def problems(corpus, teacher_path, tmp_path):
     return found
 
 
-@pytest.mark.parametrize("config", ["pipeline", "demo"])
+@pytest.mark.parametrize("config", ["pipeline", "pipeline_small", "demo"])
 def test_a_shipped_comparison_has_none(problems, config):
     assert problems(config=config) == []
 
