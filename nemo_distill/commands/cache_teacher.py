@@ -75,7 +75,6 @@ class CachingJob:
     """
 
     cache: CacheJob
-    teacher: Path
     train_ds: Mapping[str, Any]
     precision: str
     student: Mapping[str, Any]
@@ -96,7 +95,7 @@ class CachingJob:
         train_ds = OmegaConf.create(dict(self.train_ds))
         tokenizers = load_nemo_tokenizers(self.student) if TOKENIZERS[0] in self.student else None
         teacher = TranslationTeacher(
-            self.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
+            self.cache.folder.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
         )
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
@@ -160,7 +159,6 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     folder = CacheFolder(path, recorded, teacher)
     return CachingJob(
         CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
-        teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
         student,

@@ -11,6 +11,7 @@ from typing import Any, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from nemo_distill.config.checks import parts_of
 from nemo_distill.experiments.comparison_section import (
     REVERSE,
     TEACHER,
@@ -159,9 +160,8 @@ def _texts(value: Any) -> Iterator[str]:
     """Yields the strings in a value, including those in lists and sections."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(part)
+    for _, part in parts_of(value):
+        yield from _texts(part)
 
 
 def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
