@@ -108,16 +108,16 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Prints a table. All columns except the first are right-aligned.
+    """Prints a table of plain text. All columns except the first are right-aligned.
 
     If a terminal is too narrow, there are several tables, each with the first column and some of the others.
     """
     screen = Console()
     screen = screen if screen.is_terminal else Console(width=FILE_WIDTH)
     for shown in _parts([max(map(cell_len, column)) for column in zip(columns, *rows)], screen.width):
-        table = Table(title=title)
+        table = Table(title=title and escape(title))
         for index in shown:
-            table.add_column(columns[index], justify="right" if index else "left")
+            table.add_column(escape(columns[index]), justify="right" if index else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(row[index]) for index in shown))
         screen.print(table)

@@ -10,9 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
 
-from nemo_distill.console import console
+from nemo_distill.console import console, print_table
 
 LOG_SECONDS = 60  # interval between log lines if there is no terminal for a progress bar
 
@@ -99,10 +98,9 @@ class MinuteLog:
 
 def print_counts(title: str, counts: Mapping[str, int], lines: int) -> None:
     """Prints a table of counts, with the share of each in `lines`."""
-    screen, table = Console(), Table()
-    for column in ("", "lines", "share"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, count in {"all": lines, **counts}.items():
-        table.add_row(name.replace("_", " "), f"{count:,}", f"{count / lines:.2%}" if lines else "")
-    screen.print(f"{title}:", soft_wrap=True, highlight=False)
-    screen.print(table)
+    print(f"{title}:")
+    rows = [
+        (name.replace("_", " "), f"{count:,}", f"{count / lines:.2%}" if lines else "")
+        for name, count in {"all": lines, **counts}.items()
+    ]
+    print_table(("", "lines", "share"), rows)

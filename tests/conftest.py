@@ -11,6 +11,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import hypothesis
 import pytest
 import sentencepiece
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill import progress
@@ -32,6 +33,12 @@ TINY_SIZE = {
     "num_attention_heads": 2,
     "max_sequence_length": 64,
 }
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The configuration that a file of `conf/` and overrides make."""
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        return compose(name, list(overrides))
 
 
 def write_corpus(folder: Path, name: str, lines: int, seed: int) -> tuple[Path, Path]:

@@ -4,15 +4,18 @@ A fork has its own arguments, folder, output and memory, as a process of its own
 or what an import prints is tested, a test starts a process instead.
 """
 
+import multiprocessing
 import os
 import runpy
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.interruption.harness import context
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["nemo_distill.core.distillation_model", "nemo_distill.models.mt_enc_dec_model"])
 
 
 def run_script(script: Path, *arguments: str, cwd: Path, devices: int = 1) -> subprocess.CompletedProcess[str]:
@@ -57,5 +60,10 @@ def _child(script: Path, arguments: tuple[str, ...], cwd: Path, printed: list[Pa
     os.environ.update(rank)
     for number, path in enumerate(printed, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    run_as_main(script, arguments)
+
+
+def run_as_main(script: Path, arguments: Sequence[str]) -> None:
+    """Runs a script in this process as `python script arguments` does."""
     sys.argv, sys.path[0] = [str(script), *arguments], str(script.parent)
     runpy.run_path(str(script), run_name="__main__")

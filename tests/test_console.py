@@ -4,8 +4,9 @@ from nemo_distill.console import print_list, print_table
 
 
 def test_a_cell_is_shown_as_it_is(capfd):
-    print_table(["training", "best"], [["model_path=[a.nemo,b.nemo]", "1"]])
-    assert "model_path=[a.nemo,b.nemo]" in capfd.readouterr().out
+    print_table(["training", "[best]"], [["model_path=[a.nemo,b.nemo]", "1"]], "runs/[seed]")
+    printed = capfd.readouterr().out
+    assert all(text in printed for text in ("model_path=[a.nemo,b.nemo]", "[best]", "runs/[seed]"))
 
 
 def shown(capfd, monkeypatch, columns):

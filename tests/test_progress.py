@@ -41,7 +41,7 @@ def test_a_bar_shows_rate_and_time_left(clock, monkeypatch):
 
 
 def test_the_counts_are_shown_with_their_shares(capsys):
-    print_counts("Labels", {"kept": 3, "dropped: empty": 1}, 4)
+    print_counts("seed=[labels]/pseudo.src", {"kept": 3, "dropped: empty": 1}, 4)
     shown = capsys.readouterr().out
-    assert "Labels" in shown and "75.00%" in shown and "dropped: empty" in shown
+    assert "seed=[labels]/pseudo.src:" in shown and "75.00%" in shown and "dropped: empty" in shown
     print_counts("Labels", {}, 0)

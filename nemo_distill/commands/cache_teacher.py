@@ -17,7 +17,7 @@ from nemo_distill.config.known_keys import unknown_keys
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
-from nemo_distill.models.distillation_section import read_distillation
+from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.pairing import (
     hugging_face_problems,
     model_vocabulary,
@@ -37,6 +37,7 @@ from nemo_distill.nemo_files.model_kinds import (
 )
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, teacher_archive
 from nemo_distill.progress import shown_progress
+from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.storage.shard_folder import BEGUN
@@ -74,7 +75,6 @@ class CachingJob:
     """
 
     cache: CacheJob
-    teacher: Path
     train_ds: Mapping[str, Any]
     precision: str
     student: Mapping[str, Any]
@@ -95,7 +95,7 @@ class CachingJob:
         train_ds = OmegaConf.create(dict(self.train_ds))
         tokenizers = load_nemo_tokenizers(self.student) if TOKENIZERS[0] in self.student else None
         teacher = TranslationTeacher(
-            self.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
+            self.cache.folder.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
         )
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
@@ -129,18 +129,21 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     model = values["model"]
     settings, problems = read_section(CacheSection, values.get("cache"), "cache")
-    problems += _job_problems(cfg, values)
+    section, section_problems = read_distillation(model, "model.distillation")
+    # The training itself will report its other problems.
+    problems += [problem for problem in section_problems if problem.startswith("model.distillation.mix")]
+    problems += _job_problems(cfg, values) + (training_mix_problems(model, section.mix) if section else [])
     if settings and not problems:
-        problems = _across_problems(model) or _teacher_problems(model, settings.k)
+        problems = _across_problems(model, section) or _teacher_problems(model, section, settings.k)
     if settings is None or problems:
         raise ConfigurationError(problems)
-    teacher, train_ds = Path(model["distillation"]["model_path"]).expanduser(), model["train_ds"]
+    teacher, train_ds = user_path(model["distillation"]["model_path"]), model["train_ds"]
     archive, student = teacher_archive(teacher), _languages(model)
     languages = tuple(model["distillation"].get(key) for key in LANGUAGES)
     across = bool(model["distillation"].get("across_vocabularies"))
     if across:
         student |= {key: model[key] for key in TOKENIZERS}
-    path = Path(model["distillation"]["teacher_cache"]).expanduser()
+    path = user_path(model["distillation"]["teacher_cache"])
     settings = replace(settings, precision=_precision(settings.precision, path, archive, cfg.trainer.accelerator))
     recorded = {
         "teacher": fingerprint(teacher),
@@ -156,7 +159,6 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     folder = CacheFolder(path, recorded, teacher)
     return CachingJob(
         CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
-        teacher,
         {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
         settings.precision,
         student,
@@ -189,9 +191,6 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
     if not model.get("train_ds"):
         problems.append("model.train_ds is missing; it names the pairs that the teacher runs over.")
-    section, section_problems = read_distillation(model, "model.distillation")
-    problems += [problem for problem in section_problems if problem.startswith("model.distillation.mix")]
-    problems += training_mix_problems(model, section.mix) if section else []
     if model.get("preproc_out_dir"):
         problems.append(
             "model.preproc_out_dir: a cache is of data that is there; write it first, with do_training=false."
@@ -211,9 +210,8 @@ def _path_problems(path: Any) -> list[str]:
     return []
 
 
-def _across_problems(model: Mapping[str, Any]) -> list[str]:
+def _across_problems(model: Mapping[str, Any], section: TranslationDistillation | None) -> list[str]:
     """Returns the problems of the student's tokenizers, if they are not the teacher's."""
-    section, _ = read_distillation(model, "model.distillation")
     if section is None or not section.across_vocabularies:
         return []
     problems = [problem for side in SIDES for problem in tokenizer_section_problems(side, model, True)]
@@ -226,10 +224,9 @@ def _across_problems(model: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _teacher_problems(model: Mapping[str, Any], k: int | None) -> list[str]:
+def _teacher_problems(model: Mapping[str, Any], section: TranslationDistillation | None, k: int | None) -> list[str]:
     """Returns a sentence for each setting that a readable teacher cannot follow."""
     archive, student = teacher_archive(model["distillation"]["model_path"]), _languages(model)
-    section, _ = read_distillation(model, "model.distillation")
     problems = teaching_problems(student, archive.config)
     problems += hugging_face_problems(replace(section, teacher_cache=None), [archive]) if section else []
     problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})

@@ -57,10 +57,5 @@ class CardConfig:
 def main(cfg: DictConfig) -> None:
     config = checked(cfg, partial(read_config, CardConfig))
     with plain_errors():
-        card_job(config)
-
-
-def card_job(config: CardConfig) -> None:
-    """Writes the card of a model, beside it unless `output` names another file."""
-    write_card(config.path, config.card())
+        write_card(config.path, config.card())
     console.info(f"wrote {config.path}")

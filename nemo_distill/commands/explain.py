@@ -24,7 +24,7 @@ from nemo_distill.nemo_files.translation_archive import bilingual_archive
 from nemo_distill.report.runs import read_curves
 from nemo_distill.storage.files import UserPath, user_path
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.files import InputFiles, as_list, input_files, unequal_lengths
+from nemo_distill.text.files import InputFiles, as_list, input_files, not_parallel
 
 
 @section
@@ -39,10 +39,7 @@ class TrainingSection:
     @rule
     def parallel(self) -> list[str]:
         """Returns a sentence if the sides are not parallel."""
-        sources, targets = input_files(self.source), input_files(self.target)
-        if len(sources) != len(targets):
-            return [f"source names {len(sources)} files and target {len(targets)}; they must be as many."]
-        return [problem for pair in zip(sources, targets) for problem in unequal_lengths("target", *pair)]
+        return not_parallel(input_files(self.source), input_files(self.target))
 
 
 def _opened(value: str | list[str]) -> str | list[str]:
@@ -80,11 +77,9 @@ class ExplainConfig(ExplainSettings):
         if teacher.problems():
             return []  # told by the section itself
         problems = search_problems(teacher.system(TEACHER, ()).engine, self.search)
-        return problems + (
-            ["search.n_best: one translation a sentence is explained; leave it at 1."]
-            if self.search.n_best > 1
-            else []
-        )
+        if self.search.n_best > 1:
+            problems.append("search.n_best: one translation a sentence is explained; leave it at 1.")
+        return problems
 
     @rule
     def beam_problems(self) -> list[str]:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pydantic import Field
-from rich.console import Console
-from rich.table import Table
 
 from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import DataError
@@ -132,16 +130,11 @@ def _complete(config: ExportConfig, folder: Path, record: ExportRecord) -> Expor
 def print_export(model: Path, folder: Path) -> None:
     """Prints the size of a `.nemo`, of each file of its export, the relative size of the export, and what it costs."""
     record = ExportRecord.read(folder)
-    files = {file: file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = {str(file): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     before, after = model.stat().st_size, sum(files.values())
-    table = Table("file", "bytes", title=f"{record.format}, {record.quantization}")
-    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
-    table.add_row(str(model), f"{before:,}", end_section=True)
-    for path, size in files.items():
-        table.add_row(str(path), f"{size:,}")
-    table.add_section()
-    table.add_row(f"{folder}: {after / before:.0%} of the .nemo", f"{after:,}")
-    Console().print(table)
+    sizes = {str(model): before, **files, f"{folder}: {after / before:.0%} of the .nemo": after}
+    rows = [(name, f"{size:,}") for name, size in sizes.items()]
+    print_table(("file", "bytes"), rows, f"{record.format}, {record.quantization}")
     _print_quality(record)
 
 

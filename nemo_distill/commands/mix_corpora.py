@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
@@ -23,25 +23,8 @@ class MixingConfig(MixSection):
     """Replace a mix with other settings."""
 
 
-def check_mixing(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the output is not a mix with other settings.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    mix = mixing_job(cfg)
-    remedy = "give another name, or replace it with overwrite=true"
-    try:
-        record = mix.work.done(cfg.overwrite)
-    except DataError as error:
-        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
-    there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]
-    if there and not record and not cfg.overwrite:
-        raise ConfigurationError([f"output: '{path}' is there, and no record of a mix; {remedy}." for path in there])
-
-
-def mixing_job(cfg: DictConfig) -> Mix:
-    """Returns the mix of a configuration.
+def check_mixing(cfg: DictConfig) -> Mix:
+    """Returns the mix of a configuration, after checking that the output is not a mix with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
@@ -50,6 +33,14 @@ def mixing_job(cfg: DictConfig) -> Mix:
     mix = config.build(user_path(config.output))
     if problems := config.missing() or _overwritten(mix):
         raise ConfigurationError(problems)
+    remedy = "give another name, or replace it with overwrite=true"
+    try:
+        record = mix.work.done(config.overwrite)
+    except DataError as error:
+        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
+    there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]
+    if there and not record and not config.overwrite:
+        raise ConfigurationError([f"output: '{path}' is there, and no record of a mix; {remedy}." for path in there])
     return mix
 
 
@@ -61,17 +52,16 @@ def _overwritten(mix: Mix) -> list[str]:
     return [f"output={mix.output} would overwrite '{path}'." for path in read if path.resolve() in written]
 
 
-def mix_corpora(cfg: DictConfig) -> None:
-    """Writes the mix of a valid configuration and prints its counts."""
-    mix = mixing_job(cfg)
+def mix_corpora(mix: Mix, overwrite: bool) -> None:
+    """Writes a mix and prints its counts."""
     mix.output.parent.mkdir(parents=True, exist_ok=True)
     with shown_progress("mixing", 1.0) as on_progress:
-        record = write_mix(mix, cfg.overwrite, lambda line, lines: on_progress(line / lines, 1))
+        record = write_mix(mix, overwrite, lambda line, lines: on_progress(line / lines, 1))
     counts = {name: part["lines"] for name, part in record["corpora"].items()}
     print_counts(f"{mix.path('src')} and {mix.path('tgt').name}", counts, record["lines"])
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_mixing)
+    mix = checked(cfg, check_mixing)
     with plain_errors():
-        mix_corpora(cfg)
+        mix_corpora(mix, cfg.overwrite)

@@ -8,12 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 from pydantic import Field
-from rich.console import Console
-from rich.table import Table
 
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
+from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.batches import BatchSettings
@@ -125,71 +124,60 @@ class PreparationJob:
         ]
 
 
-def preparation_job(cfg: DictConfig) -> PreparationJob:
-    """Returns the job of a configuration.
-
-    Raises:
-        ConfigurationError: with every problem found.
-    """
-    config = read_config(PreparationConfig, cfg)
-    texts = {"source": input_files(config.source), "target": input_files(config.target)}
-    folder, own = user_path(config.output), config.target_tokenizer
-    if own is None:
-        shared = _tokenizer(
-            config, config.tokenizer, folder, "shared_tokenizer.{}", [*texts["source"], *texts["target"]]
-        )
+def _job(config: PreparationConfig) -> PreparationJob:
+    sources, targets = input_files(config.source), input_files(config.target)
+    if config.target_tokenizer is None:
+        shared = _tokenizer(config, config.tokenizer, "shared_tokenizer", [*sources, *targets])
         return PreparationJob(config, (shared, shared))
-    sides = (
-        _tokenizer(config, config.tokenizer, folder, "tokenizer.encoder.{}", texts["source"]),
-        _tokenizer(config, own, folder, "tokenizer.decoder.{}", texts["target"]),
-    )
-    return PreparationJob(config, sides)
+    encoder = _tokenizer(config, config.tokenizer, "tokenizer.encoder", sources)
+    decoder = _tokenizer(config, config.target_tokenizer, "tokenizer.decoder", targets)
+    return PreparationJob(config, (encoder, decoder))
 
 
 def _tokenizer(
-    config: PreparationConfig, tokenizer: TokenizerConfig, folder: Path, name: str, texts: Sequence[Path]
+    config: PreparationConfig, tokenizer: TokenizerConfig, name: str, texts: Sequence[Path]
 ) -> TokenizerFile:
     if tokenizer.tokenizer_model:
         path = user_path(tokenizer.tokenizer_model)
         return TokenizerFile(path, tokenizer_library(path), tokenizer.r2l)
-    model = folder / f"{name.format(tokenizer.vocab_size)}.BPE.model"  # NeMo's name
+    model = user_path(config.output) / f"{name}.{tokenizer.vocab_size}.BPE.model"  # NeMo's name
     return TokenizerFile(
         model, tokenizer.library, tokenizer.r2l, TokenizerJob(model, texts, tokenizer, config.reading)
     )
 
 
-def check_preparation(cfg: DictConfig) -> None:
-    """Checks the configuration, and that the folder has no tokenizers or data with other settings.
+def check_preparation(cfg: DictConfig) -> PreparationJob:
+    """Returns the job, after checking that its folder has no tokenizers or data with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = preparation_job(cfg)
-    if job.config.overwrite:
-        return
-    if conflicts := earlier_work(job.tokenizers, job.data):
+    job = _job(read_config(PreparationConfig, cfg))
+    conflicts = [] if job.config.overwrite else earlier_work(job.tokenizers, job.data)
+    if conflicts:
         raise ConfigurationError([f"output: {conflict}; {REMEDY}." for conflict in conflicts])
+    return job
 
 
-def prepare(cfg: DictConfig) -> None:
-    """Writes tokenizers and data of a valid configuration, and prints what was written."""
-    job, began = preparation_job(cfg), time.monotonic()
+def prepare(job: PreparationJob) -> None:
+    """Writes tokenizers and data, and prints what was written."""
+    began = time.monotonic()
     records = train_missing(job.tokenizers, job.config.overwrite)
     source, target = job.tokenizers
-    rows: dict[str, Any] = {
-        f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()
-    }
+    rows = {f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()}
     for data in job.data():
         made = write_tarred_data(
             data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads
         )
-        rows |= data_rows(made)
-    print_summary(job.folder, {**rows, "seconds": f"{time.monotonic() - began:,.1f}"})
+        rows |= _data_rows(made)
+    rows["seconds"] = f"{time.monotonic() - began:,.1f}"
+    print(f"{job.folder}:")
+    print_table(("what", "how much"), list(rows.items()))
     for line in _training_keys(job):
         print(line)
 
 
-def data_rows(made: dict[str, Any]) -> dict[str, str]:
+def _data_rows(made: dict[str, Any]) -> dict[str, str]:
     """Returns the rows of a table about tarred data, from its metadata."""
     pairs, repeated = made["pairs"] + sum(made["dropped"].values()), made["repeated_batches"]
     return {
@@ -204,17 +192,6 @@ def data_rows(made: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def print_summary(folder: Path, rows: dict[str, str]) -> None:
-    """Prints a table of what was written to a folder."""
-    screen, table = Console(), Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    screen.print(f"{folder}:", soft_wrap=True, highlight=False)
-    screen.print(table)
-
-
 def _training_keys(job: PreparationJob) -> list[str]:
     """Returns the keys by which a training uses what was written."""
     keys = [
@@ -227,6 +204,6 @@ def _training_keys(job: PreparationJob) -> list[str]:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_preparation)
+    job = checked(cfg, check_preparation)
     with plain_errors(goes_on=True):
-        prepare(cfg)
+        prepare(job)

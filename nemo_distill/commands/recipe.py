@@ -11,12 +11,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
+from nemo_distill.commands.cache_teacher import check_caching
+from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.jobs import composed_job, composition_problem
+from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_values import Accelerator
+from nemo_distill.config.known_keys import Accelerator
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
-from nemo_distill.text.files import InputFiles, input_files, unequal_lengths
+from nemo_distill.pseudo_labels.teacher_section import TEXT_ONLY
+from nemo_distill.text.files import InputFiles, input_files, not_parallel
 from nemo_distill.text.lines import TextFiles, decoded
 
 GROUPS = ("distillation", "schedule", "student")
@@ -50,13 +54,10 @@ class Recipe:
         if self.source is None:
             given = [key for key in ("target", "cache", "label", "distill") if getattr(self, key)]
             return [f"{key}={getattr(self, key)}: has no effect without source; give the text." for key in given]
-        sources, targets = input_files(self.source), input_files(self.target)
         if self.target is None:
             learns = self.cache is not None or self.distill is not None
             return ["target has no value, and nothing is labelled; give it."] if learns and self.label is None else []
-        if len(sources) != len(targets):
-            return [f"target names {len(targets)} files and source {len(sources)}; they go in pairs."]
-        return [problem for pair in zip(sources, targets) for problem in unequal_lengths("target", *pair)]
+        return not_parallel(input_files(self.source), input_files(self.target))
 
 
 def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
@@ -92,7 +93,7 @@ class RecipeConfigs:
 
     recipe: Recipe
     teacher: Path
-    shared: bool = False
+    shared: bool
 
     def label(self, sources: Sequence[Path], output: Path) -> DictConfig:
         """Returns the config of labelling some files."""
@@ -131,50 +132,41 @@ class RecipeConfigs:
         return cfg
 
 
-def check_recipe(recipe: Recipe, teacher: Path, shape: StudentShape, folder: Path, shared: bool = False) -> list[str]:
+def check_recipe(configs: RecipeConfigs, shape: StudentShape, folder: Path) -> list[str]:
     """Returns a sentence for each problem of the jobs' configs, before anything is loaded.
 
     Args:
-        recipe: a recipe with a text.
-        teacher: the `.nemo`.
+        configs: of a recipe with a text.
         shape: of a student.
         folder: a folder that does not exist.
-        shared: the students' encoder and decoder share one embedding matrix.
     """
-    from nemo_distill.commands.cache_teacher import check_caching
-    from nemo_distill.commands.generate_pseudo_labels import check_labelling
-    from nemo_distill.commands.training_check import check_distillation_job
-
-    configs, sources = RecipeConfigs(recipe, teacher, shared), input_files(recipe.source)
+    recipe = configs.recipe
+    sources = input_files(recipe.source)
     files = sources, input_files(recipe.target) or sources
-    checks: Mapping[str, tuple[Callable[[DictConfig], Any], Callable[[], DictConfig]]] = {
-        "label": (check_labelling, lambda: configs.label(sources, folder)),
-        "cache": (check_caching, lambda: configs.cache(files, folder)),
-        "distill": (_check_distillation(check_distillation_job), lambda: configs.distill(shape, files)),
+    checks: Mapping[str, Callable[[], object]] = {
+        "label": lambda: _check_labelling(configs.label(sources, folder)),
+        "cache": lambda: check_caching(configs.cache(files, folder)),
+        "distill": lambda: _check_distillation(configs.distill(shape, files)),
     }
     problems = []
-    for job, (check, config) in checks.items():
-        if getattr(recipe, job) is None:
-            continue
+    for job in (job for job in checks if getattr(recipe, job) is not None):
         try:
-            cfg = config()
-            if cfg.get("engine") in ("file", "api"):
-                raise ConfigurationError(
-                    [f"engine={cfg.engine}: there is no teacher here whose time could be measured."]
-                )
-            check(cfg)
+            checks[job]()
         except ConfigurationError as error:
             problems += [one if one.startswith("recipe.") else f"recipe.{job}: {one}" for one in error.problems]
     return problems
 
 
-def _check_distillation(check: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
-    def with_steps(cfg: DictConfig) -> None:
-        check(cfg)
-        if (cfg.trainer.get("max_steps") or -1) < 0:
-            raise ConfigurationError(["trainer.max_steps has no value; give it, or schedule=study."])
+def _check_labelling(cfg: DictConfig) -> None:
+    if cfg.engine in TEXT_ONLY:
+        raise ConfigurationError([f"engine={cfg.engine}: there is no teacher here whose time could be measured."])
+    check_labelling(cfg)
 
-    return with_steps
+
+def _check_distillation(cfg: DictConfig) -> None:
+    check_distillation_job(cfg)
+    if (cfg.trainer.get("max_steps") or -1) < 0:
+        raise ConfigurationError(["trainer.max_steps has no value; give it, or schedule=study."])
 
 
 class RecipeText:

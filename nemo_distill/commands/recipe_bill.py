@@ -60,16 +60,17 @@ class RecipeBill:
     """The costs of a recipe.
 
     Args:
-        recipe: a recipe with a text.
-        teacher: the `.nemo` or the Hugging Face folder.
+        configs: of a recipe with a text.
         folder: where probes are kept.
-        shared: the students' encoder and decoder share one embedding matrix.
     """
 
-    recipe: Recipe
-    teacher: Path
+    configs: RecipeConfigs
     folder: Path
-    shared: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.configs.recipe
 
     @cached_property
     def text(self) -> RecipeText:
@@ -100,7 +101,7 @@ class RecipeBill:
         """Returns the cost of training a student of this shape."""
         if self.recipe.distill is None:
             return Cost()
-        probe = self._kept("distill", partial(self._train, shape), shape=shape.overrides(), shared=self.shared)
+        probe = self._kept("distill", partial(self._train, shape), shape=shape.overrides(), shared=self.configs.shared)
         return _cost(probe, probe["steps"]) + Cost(bytes=probe["bytes"])
 
     @cached_property
@@ -110,10 +111,6 @@ class RecipeBill:
     @cached_property
     def _cache_probe(self) -> Mapping[str, Any]:
         return self._kept("cache", self._cache)
-
-    @property
-    def _configs(self) -> RecipeConfigs:
-        return RecipeConfigs(self.recipe, self.teacher, self.shared)
 
     @property
     def _device(self) -> str:
@@ -127,7 +124,7 @@ class RecipeBill:
     def _work(self, job: str, **more: Any) -> Work:
         files = (*input_files(self.recipe.source), *input_files(self.recipe.target))
         settings = {
-            "teacher": fingerprint(self.teacher),
+            "teacher": fingerprint(self.configs.teacher),
             "text": [fingerprint(path) for path in files],
             "recipe": {key: getattr(self.recipe, key) for key in (*JOBS[: JOBS.index(job) + 1], "seconds")},
             "device": f"{self._device}: {device_name(self._device)}",
@@ -148,7 +145,7 @@ class RecipeBill:
         lines = self.text.sources
         with TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            cfg = self._configs.label(_written(folder, lines), folder / "chosen")
+            cfg = self.configs.label(_written(folder, lines), folder / "chosen")
             chosen = chosen_job(cfg, labelling_job(cfg))
             began = time.perf_counter()
             translator = chosen.build_translator(self._device)
@@ -171,7 +168,7 @@ class RecipeBill:
     ) -> tuple[float, int, list[Pair]]:
         """Returns the seconds, the bytes and the pairs of labelling some lines, by an engine that was chosen."""
         with TemporaryDirectory(dir=folder) as temporary:
-            cfg = self._configs.label(_written(Path(temporary), lines), Path(temporary) / "labels")
+            cfg = self.configs.label(_written(Path(temporary), lines), Path(temporary) / "labels")
             cfg.engine, cfg.dtype = chosen.config.engine, chosen.config.dtype
             job = labelling_job(cfg)
             began = time.perf_counter()
@@ -206,11 +203,11 @@ class RecipeBill:
         Returns:
             The seconds until its first batch, the seconds and pairs of each batch, and the target tokens of a pair.
         """
-        cfg = self._configs.cache([[file] for file in _written(folder, *zip(*pairs))], output)
+        cfg = self.configs.cache([[file] for file in _written(folder, *zip(*pairs))], output)
         cfg.cache.tokens_in_batch = min(cfg.cache.tokens_in_batch, tokens or cfg.cache.tokens_in_batch)
         job, began = caching_job(cfg), time.perf_counter()
         read = {"data": [fingerprint(file) for file in _training_files(folder, pairs)]}  # the same pairs, repeated
-        cache = replace(job.cache, folder=CacheFolder(output, job.cache.folder.settings | read, self.teacher))
+        cache = replace(job.cache, folder=CacheFolder(output, job.cache.folder.settings | read, self.configs.teacher))
         teacher: TeacherOfPairs = job.load_teacher(self._device)
         marks = [(time.perf_counter(), 0)]
 
@@ -232,7 +229,7 @@ class RecipeBill:
         watch = Stopwatch(self.recipe.seconds, FIRST_STEPS, REPEATS)
         with TemporaryDirectory() as temporary:
             files = [[file] for file in _training_files(Path(temporary), pairs)]
-            cfg = self._configs.distill(shape, files, self._cached if cached else None)
+            cfg = self.configs.distill(shape, files, self._cached if cached else None)
             steps = cfg.trainer.max_steps
             # On one device, and until the probe is over: a short training would end before.
             alone = {"devices": 1, "num_nodes": 1, "max_epochs": -1, "max_steps": max(steps, ENDLESS)}

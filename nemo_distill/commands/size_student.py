@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from nemo_distill.commands.recipe import check_recipe
+from nemo_distill.commands.recipe import RecipeConfigs, check_recipe
 from nemo_distill.commands.recipe_bill import Cost
 from nemo_distill.commands.sizing import Sizing, SizingConfig, Student
 from nemo_distill.commands.training import checked, plain_errors
@@ -30,8 +30,8 @@ def check_sizing(cfg: DictConfig) -> SizingConfig:
     config = read_config(SizingConfig, cfg)
     if config.recipe.source is None:
         return config
-    shape, shared = next(iter(NAMES)), bool(config.shared_embeddings)
-    if problems := check_recipe(config.recipe, config.teacher, shape, config.output_dir / "none", shared):
+    configs = RecipeConfigs(config.recipe, config.teacher, bool(config.shared_embeddings))
+    if problems := check_recipe(configs, next(iter(NAMES)), config.output_dir / "none"):
         raise ConfigurationError(problems)
     return config
 

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from nemo_distill.commands.recipe import Recipe
+from nemo_distill.commands.recipe import Recipe, RecipeConfigs
 from nemo_distill.commands.recipe_bill import Cost, RecipeBill
 from nemo_distill.config.section import rule, section
 from nemo_distill.decoding.engines import Device
@@ -135,7 +135,8 @@ class Sizing:
         self.measurements = config.output_dir / MEASURED
         self.bill = None
         if config.recipe.source is not None:
-            self.bill = RecipeBill(config.recipe, self.archive.path, self.measurements, self.shared)
+            configs = RecipeConfigs(config.recipe, self.archive.path, self.shared)
+            self.bill = RecipeBill(configs, self.measurements)
         self.untimed = config.untimed() if config.speed else ["speed=null."]
 
     @cached_property

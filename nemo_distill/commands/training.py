@@ -23,7 +23,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import replaced, write_over_checkpoints
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.report.model_card import model_card, write_card
-from nemo_distill.storage.files import writing
+from nemo_distill.storage.files import user_path, writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
@@ -115,7 +115,7 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
     started = cfg.get("init_from_nemo_model")
-    before = (read_run_of(Path(started).expanduser()) if started else None) or {}
+    before = (read_run_of(user_path(started)) if started else None) or {}
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
     for written in _models_in(folder):

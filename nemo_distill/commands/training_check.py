@@ -13,8 +13,7 @@ from nemo_distill.commands.prepare import tokenizer_problems
 from nemo_distill.commands.training_data import earlier_text_problems, training_text_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_keys import check_trainer, unknown_keys
-from nemo_distill.config.known_values import wrong_values
+from nemo_distill.config.known_keys import check_trainer, unknown_keys, wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (

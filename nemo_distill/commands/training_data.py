@@ -88,18 +88,24 @@ class TrainingText:
             return [f"model.preproc_out_dir={self.folder}: this is a file; give a folder."]
         if "distillation" in self.model:  # tokenizers come from the teacher
             return self._data_problems()
+        return (self._tokenizer_problems() or self._sharing_problems()) + self._data_problems()
+
+    def _tokenizer_problems(self) -> list[str]:
         problems = []
         for side in self.trained():
-            where = f"model.{side}_tokenizer"
-            training, found = text_section(TokenizerTraining, self.model[where.removeprefix("model.")], where)
+            training, found = self._training(side)
             problems += found
             if training and training.vocab_size is None:
-                problems.append(f"{where}.vocab_size has no value, which model.preproc_out_dir needs.")
-        if problems or not self.trained() or not self.model.get("shared_tokenizer"):
-            return problems + self._data_problems()
-        return [*self._sharing_problems(), *self._data_problems()]
+                problems.append(f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs.")
+        return problems
+
+    def _training(self, side: str) -> tuple[TokenizerTraining | None, list[str]]:
+        """Returns how the tokenizer of a side is trained, or None, and a sentence for each problem."""
+        return text_section(TokenizerTraining, self.model[f"{side}_tokenizer"], f"model.{side}_tokenizer")
 
     def _sharing_problems(self) -> list[str]:
+        if not self.trained() or not self.model.get("shared_tokenizer"):
+            return []
         if len(self.trained()) == 1:
             (side,) = self.trained()
             (other,) = set(SIDES) - {side}
@@ -159,9 +165,7 @@ class TrainingText:
         return found
 
     def _job(self, side: str, model: Path, texts: Sequence[Path]) -> TokenizerJob:
-        training, problems = text_section(
-            TokenizerTraining, self.model[f"{side}_tokenizer"], f"model.{side}_tokenizer"
-        )
+        training, problems = self._training(side)
         if training is None:
             raise ConfigurationError(problems)
         return TokenizerJob(model, texts, training, READING, self._languages())

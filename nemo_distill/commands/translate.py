@@ -30,7 +30,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.files import UserPath, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
-from nemo_distill.text.lines import TextFiles, clean_text
+from nemo_distill.text.lines import TextFiles, clean_text, decoded
 from nemo_distill.trainer.precision import AUTO
 
 
@@ -97,8 +97,8 @@ def run_translation(config: TranslationConfig) -> None:
         name, dtype = chosen["engine"], chosen["dtype"]
     engine = load_engine(name, paths, config.device, dtype, config.weights, *languages)
     search, cut, blank = config.search, 0, 0
-    with _lines(config.input) as lines, _whole_or_nothing(config.output) as output:
-        for number, translation in enumerate(_translations(engine, lines, config)):
+    with _whole_or_nothing(config.output) as output:
+        for number, translation in enumerate(_translations(engine, config)):
             output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
             output.flush()
             cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
@@ -121,25 +121,19 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
     return [f"{best.score:.4f}\t{text}" if scores else text]
 
 
-def _translations(engine: Engine, lines: Iterable[str], config: TranslationConfig) -> Iterable[Translation]:
-    # Somebody who types wants to see each answer; a file goes faster in large chunks, sorted by length.
-    chunk = 1 if config.input is None and sys.stdin.isatty() else config.chunk
-    stream = translate_stream(engine, lines, config.search, chunk)
-    if config.input is None:
-        return stream
-    with _lines(config.input) as counted:
-        total = sum(1 for _ in counted)
-    return track(stream, "translating", total, console=Console(stderr=True), transient=True)
-
-
-@contextmanager
-def _lines(paths: str | list[str] | None) -> Iterator[Iterator[str]]:
-    """Opens files, plain or gzip, or standard input.
+def _translations(engine: Engine, config: TranslationConfig) -> Iterable[Translation]:
+    """Translates files, plain or gzip, or standard input.
 
     Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
     """
-    raw = (line.removesuffix(b"\n") for line in sys.stdin.buffer) if paths is None else TextFiles(input_files(paths))
-    yield (clean_text(line.decode("utf-8", errors="replace")) for line in raw)
+    if config.input is None:
+        lines = (decoded(line.removesuffix(b"\n")) for line in sys.stdin.buffer)
+        chunk = 1 if sys.stdin.isatty() else config.chunk  # somebody who types wants to see each answer
+        return translate_stream(engine, lines, config.search, chunk)
+    text = TextFiles(input_files(config.input))
+    total = sum(1 for _ in text)
+    stream = translate_stream(engine, map(decoded, text), config.search, config.chunk)
+    return track(stream, "translating", total, console=Console(stderr=True), transient=True)
 
 
 @contextmanager

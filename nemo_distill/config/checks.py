@@ -1,7 +1,7 @@
 """Checks for any configuration: missing mandatory values, and suggestions for misspelled keys."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,15 +20,6 @@ def suggestion(key: str, known: Collection[str]) -> str:
     return f"; the closest known key is '{close[0]}'" if close else f"; known are {listing(known)}"
 
 
-def section_at(cfg: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Returns the section with a dotted name; an empty one if there is none, or if a value stands in its place."""
-    for name in filter(None, where.split(".")):
-        cfg = cfg.get(name) or {}
-        if not isinstance(cfg, Mapping):
-            return {}
-    return cfg
-
-
 def check_missing(cfg: DictConfig) -> list[str]:
     """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
     problems = []
@@ -39,11 +30,23 @@ def check_missing(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+def _missing_keys(node: Any, where: str = "") -> Iterator[str]:
     """Does the same as `OmegaConf.missing_keys`, which stops at the first list with a missing value."""
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        name = f"{prefix}[{key}]" if isinstance(node, list) else f"{prefix}.{key}" if prefix else str(key)
+    for key, value in parts_of(node):
         if value == MISSING:
-            yield name
-        yield from _missing_keys(value, name)
+            yield key_of(where, key)
+        yield from _missing_keys(value, key_of(where, key))
+
+
+def parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Returns the keys and values of a section, or the numbers and entries of a list; of other values nothing."""
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, (list, tuple)) else ()
+
+
+def key_of(where: str, name: Any) -> str:
+    """Returns the key of a part of the value at `where`, as the user types it."""
+    if isinstance(name, int):
+        return f"{where}[{name}]"
+    return f"{where}.{name}" if where else str(name)

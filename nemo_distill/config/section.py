@@ -10,7 +10,7 @@ description. The checks, the messages and the configuration reference are derive
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, wraps
 from types import NoneType
@@ -24,7 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from nemo_distill.config.checks import MISSING, check_missing, suggestion
+from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.wording import Allowed, is_section, plain_options_of, shown, type_in_words
 
@@ -160,36 +160,26 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
 
 def _not_utf8(value: Any, where: str) -> Iterator[str]:
     """Yields a sentence for each text that JSON cannot hold, such as the name of a file that is not UTF-8."""
-    if isinstance(value, Mapping):
-        parts: Iterable[tuple[Any, Any]] = value.items()
-    else:
-        parts = enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for name, part in parts:
-        yield from _not_utf8(part, _key(where, name))
+    for name, part in parts_of(value):
+        yield from _not_utf8(part, key_of(where, name))
     if isinstance(value, str) and (said := value.encode("utf-8", "replace").decode()) != value:
         yield f"{where}={said}: must be UTF-8; if it is the name of a file, rename the file."
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:
     """Yields what the rules of a section, and of all sections in it, return."""
-    parts: Iterable[tuple[Any, Any]]
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif isinstance(value, (list, tuple)):
-        parts = enumerate(value)
-    elif is_section(value):
+    parts = parts_of(value)
+    if is_section(value):
         known = vars(value)
         parts = [(field.name, known[field.name]) for field in fields(value) if field.name in known]
         section_class: Any = type(value)
         for one in _rules(section_class):
             try:
-                yield from (_key(where, problem) for problem in one(value))
+                yield from (key_of(where, problem) for problem in one(value))
             except _WrongKey:
                 continue
-    else:
-        return
     for name, part in parts:
-        yield from _rule_problems(part, _key(where, name))
+        yield from _rule_problems(part, key_of(where, name))
 
 
 def broken_rules(found: Any) -> list[str]:
@@ -247,12 +237,6 @@ def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
     return None, False
 
 
-def _key(where: str, name: Any) -> str:
-    if isinstance(name, int):
-        return f"{where}[{name}]"
-    return f"{where}.{name}" if where else str(name)
-
-
 def _sentences(section_class: type, values: Mapping[str, Any], where: str, error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         place = _Place(section_class, (), values, where)
@@ -288,12 +272,12 @@ class _Place:
                     return _Place(option, (), self.value, self.where)
                 field = known.get(part, FieldInfo(annotation=Any))
                 return _Place(
-                    field.annotation, field.metadata, self.value.get(part), _key(self.where, part), outer=option
+                    field.annotation, field.metadata, self.value.get(part), key_of(self.where, part), outer=option
                 )
             if origin is dict and isinstance(self.value, Mapping) and part in self.value:
-                return _Place(get_args(option)[-1], (), self.value[part], _key(self.where, part))
+                return _Place(get_args(option)[-1], (), self.value[part], key_of(self.where, part))
             if origin in (list, tuple) and isinstance(self.value, list) and isinstance(part, int):
-                return _Place(get_args(option)[0], (), self.value[part], _key(self.where, part))
+                return _Place(get_args(option)[0], (), self.value[part], key_of(self.where, part))
         return None
 
     def is_other_option(self, part: int | str) -> bool:

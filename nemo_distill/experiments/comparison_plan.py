@@ -3,14 +3,15 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired
+from typing import Any, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from nemo_distill.config.checks import parts_of
 from nemo_distill.experiments.comparison_section import (
     REVERSE,
     TEACHER,
@@ -54,6 +55,7 @@ class Run:
         model_path: the `.nemo` that a training writes; None for other steps.
         needs: steps that must be finished first.
         named: texts in its overrides that may name files, but none that a step makes.
+        made: the paths that it creates. Overrides of other steps may contain them.
     """
 
     group: str
@@ -63,6 +65,7 @@ class Run:
     model_path: Path | None
     needs: tuple["Run", ...] = ()
     named: tuple[str, ...] = ()
+    made: tuple[Path, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -78,6 +81,25 @@ class Run:
     def command(self) -> list[str]:
         """The command of the step: this Python with its arguments."""
         return [sys.executable, *self.arguments]
+
+    @property
+    def job(self) -> str:
+        """The job of `nemo-distill` that the step is."""
+        return self.arguments[len(job_command("")) - 1]
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The overrides of the job."""
+        return self.arguments[len(job_command("")) :]
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """The texts in the values of the overrides, some of which name files."""
+        return (text for override in self.overrides for text in _texts(parsed(override)[1]))
+
+    def is_named_in(self, other: "Run") -> bool:
+        """True if the value of an override of another step, or a part of it, is a path that this step creates."""
+        return any(Path(text) in self.made for text in other.texts)
 
     @property
     def lock_path(self) -> Path:
@@ -122,30 +144,12 @@ class Run:
         return (read_json(self.begun_path) or {}).get("seconds", 0.0)
 
 
-class Step(NamedTuple):
-    """A step, its overrides, and the paths that it creates. Overrides of other steps may contain these paths."""
-
-    run: Run
-    overrides: Sequence[str]
-    made: Sequence[Path]
-
-    @property
-    def texts(self) -> Iterator[str]:
-        """The texts in the values of its overrides, some of which name files."""
-        return (text for override in self.overrides for text in _texts(parsed(override)[1]))
-
-    def is_named_in(self, step: "Step") -> bool:
-        """True if the value of an override of another step, or a part of it, is a path that this step creates."""
-        return any(Path(text) in self.made for text in step.texts)
-
-
 def _texts(value: Any) -> Iterator[str]:
     """Yields the strings in a value, including those in lists and sections."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(part)
+    for _, part in parts_of(value):
+        yield from _texts(part)
 
 
 def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
@@ -154,25 +158,24 @@ def plan_runs(config: ComparisonConfig) -> Iterator[Run]:
     Models that `config.one_seed` names have the first seed alone, and come last. But every step comes before the first
     one that reads what it makes: the reverse model, each of `config.labels` and `config.caches`, and such models.
     """
-    earlier: list[Step] = []
+    earlier: list[Run] = []
     steps = list(_steps(config))
     made = _made(config, steps)
     for step in steps:
         # Of the teacher all need at least the tokenizers, wherever it has them from.
         needs = earlier[:1] + [other for other in earlier[1:] if other.is_named_in(step)]
         named = dict.fromkeys(text for text in step.texts if made.isdisjoint((Path(text), *Path(text).parents)))
-        run = replace(step.run, needs=tuple(other.run for other in needs), named=tuple(named))
-        earlier.append(step._replace(run=run))
-        yield run
+        earlier.append(replace(step, needs=tuple(needs), named=tuple(named)))
+        yield earlier[-1]
 
 
-def _made(config: ComparisonConfig, steps: Sequence[Step]) -> set[Path]:
+def _made(config: ComparisonConfig, steps: Sequence[Run]) -> set[Path]:
     """Returns the files and folders that the steps make."""
     made = {Path(config.output_dir) / folder for folder in (TOKENIZER, REVERSE_TOKENIZER)}
-    return made | {path for step in steps if step.run.arguments for path in (step.run.folder, *step.made)}
+    return made | {path for step in steps if step.arguments for path in (step.folder, *step.made)}
 
 
-def _steps(config: ComparisonConfig) -> Iterator[Step]:
+def _steps(config: ComparisonConfig) -> Iterator[Run]:
     teacher = _teacher(config)
     yield teacher
     (model,) = teacher.made
@@ -193,7 +196,7 @@ def _steps(config: ComparisonConfig) -> Iterator[Step]:
         yield left
 
 
-def _needed(step: Step, optional: list[Step]) -> Iterator[Step]:
+def _needed(step: Run, optional: list[Run]) -> Iterator[Run]:
     """Yields those of the optional steps that a step needs, in order, and removes them from the list."""
     while needed := next((one for one in optional if one.is_named_in(step)), None):
         optional.remove(needed)
@@ -201,7 +204,7 @@ def _needed(step: Step, optional: list[Step]) -> Iterator[Step]:
         yield needed
 
 
-def _student(config: ComparisonConfig, group: str, seed: int, teacher: Path) -> Step:
+def _student(config: ComparisonConfig, group: str, seed: int, teacher: Path) -> Run:
     """The training of a baseline or of a method."""
     if group in config.methods:
         shared = [*_shared_overrides(config), *config.students, _from_teacher(teacher)]
@@ -217,15 +220,15 @@ def _with_groups(overrides: Sequence[str]) -> list[str]:
     return [f"+{override}" if override.startswith(GROUPS) else override for override in overrides]
 
 
-def _teacher(config: ComparisonConfig) -> Step:
+def _teacher(config: ComparisonConfig) -> Run:
     if isinstance(config.teacher, str):
         path = Path(config.teacher)
-        return Step(Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path), (), (path,))
+        return Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path, made=(path,))
     overrides = [*_shared_overrides(config), *_new_tokenizers(config, TOKENIZER), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
 
 
-def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Step:
+def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Run:
     """Trains a model on the same text in the other direction, with the tokenizers of a teacher that is trained too."""
     corpus = replace(config.corpus, source=config.corpus.target, target=config.corpus.source)
     swapped = [SIDE_OF_LANGUAGE.sub(lambda side: OTHER_SIDE[side[0]], override) for override in config.overrides]
@@ -254,28 +257,28 @@ def _from_teacher(model: Path | str) -> str:
     return override("model.distillation.model_path", model)
 
 
-def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Step:
+def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Run:
     folder = Path(config.output_dir) / (group if group in (TEACHER, REVERSE) else system_name(group, seed))
-    given = [*overrides, f"seed={seed}", *_logging_overrides(folder)]
-    run = Run(group, seed, folder, (*job_command(job), *given), folder / "model.nemo")
-    return Step(run, given, (folder / "model.nemo",))
+    arguments = (*job_command(job), *overrides, f"seed={seed}", *_logging_overrides(folder))
+    model = folder / "model.nemo"
+    return Run(group, seed, folder, arguments, model, made=(model,))
 
 
-def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Step:
+def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Run:
     folder = Path(config.output_dir) / f"labels_{name}"
     given = [override("model", teacher), override("output_dir", folder), "name=pseudo", *config.labels[name]]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
     made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
     made += [folder] if written == folder else []  # others select from the translations in that folder
-    return Step(Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None), given, made)
+    return Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None, made=tuple(made))
 
 
-def _cache(config: ComparisonConfig, name: str, teacher: Path) -> Step:
+def _cache(config: ComparisonConfig, name: str, teacher: Path) -> Run:
     folder = Path(config.output_dir) / f"cache_{name}"
     where = override("model.distillation.teacher_cache", folder)
     given = [*_shared_overrides(config), _from_teacher(teacher), where, *config.caches[name]]
-    return Step(Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None), given, (folder,))
+    return Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None, made=(folder,))
 
 
 def _shared_overrides(config: ComparisonConfig) -> list[str]:

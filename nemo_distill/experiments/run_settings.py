@@ -48,7 +48,7 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         from nemo_distill.teacher_cache.cache import read_manifest  # imports torch, so only if needed
 
         return [read_manifest(cache)["settings"]["teacher"]]
-    paths = [Path(path).expanduser() for path in as_list(distillation.get("model_path"))]
+    paths = map(user_path, as_list(distillation.get("model_path")))
     return [fingerprint(path) for path in paths if path.exists()]
 
 

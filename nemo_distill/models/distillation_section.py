@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from nemo_distill.config.checks import listing
-from nemo_distill.config.known_values import Count
+from nemo_distill.config.known_keys import Count
 from nemo_distill.config.schedule import Schedule, Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.config.wording import shown

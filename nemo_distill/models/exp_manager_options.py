@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from nemo_distill.config.checks import MISSING
-from nemo_distill.config.known_values import FromZero, FromZeroOrNone
+from nemo_distill.config.known_keys import FromZero, FromZeroOrNone
 from nemo_distill.config.section import argument_problem
 from nemo_distill.models.named_evaluation import set_names
 from nemo_distill.storage.files import user_path

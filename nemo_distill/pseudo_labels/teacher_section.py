@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.known_values import Accelerator, Devices
+from nemo_distill.config.known_keys import Accelerator, Devices
 from nemo_distill.config.section import rule, section
 from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.evaluate import evaluation_job
 from nemo_distill.config.errors import ConfigurationError
@@ -14,13 +13,13 @@ from nemo_distill.evaluation import exports as exports_module
 from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.comet import CometSettings
 from nemo_distill.evaluation.evaluation_tables import as_markdown
-from nemo_distill.evaluation.speed import Speed, SpeedSettings
+from nemo_distill.evaluation.speed import Speed
 from nemo_distill.metrics.scores import Score, bleu
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 LENGTH = """
 import sys
@@ -33,8 +32,7 @@ Path(sys.argv[2]).write_text("".join(f"{len(translation)}\\n" for source, transl
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("evaluate", list(overrides))
+    return composed("evaluate", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -239,12 +237,6 @@ def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, m
     evaluation_job(config(*again, "threads=3")).run()
     assert timed == [["teacher", "small", "raw_seed0"]] * 3  # one seed says how fast all are
     assert record["systems"]["raw_seed1"]["speed"] is None
-
-
-def test_the_config_holds_the_defaults_of_the_settings():
-    cfg = config("output_dir=x")
-    assert SpeedSettings(**cfg.speed) == SpeedSettings()
-    assert CometSettings(**cfg.comet) == CometSettings()
 
 
 def test_differences_are_tested_by_what_systems_are_scored_by(evaluated):

@@ -2,7 +2,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.explain import explain_job
 from nemo_distill.commands.report import ReportConfig, write_report
@@ -12,12 +11,11 @@ from nemo_distill.evaluation import systems as systems_module
 from nemo_distill.evaluation.explanation_tables import EXPLANATION_NAME
 from nemo_distill.export.record import ExportRecord, Shortlist, read_tokens
 from nemo_distill.export.settings import ExportSettings
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 
 def config(*overrides, name="explain"):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose(name, list(overrides))
+    return composed(name, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +101,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_written(explained, tra
     with pytest.raises(ConfigurationError) as raised:
         explain_job(config(*overrides, *wrong))
     for start in (
-        "teacher.model names 'none.nemo'", "test.source: a test set has", "metric=TER", "sample=5", "train.target: ",
+        "teacher.model names 'none.nemo'", "test.source: a test set has", "metric=TER", "sample=5", "train.source: ",
         "export=int9", "wide_beam_size=2: must be more",
     ):  # fmt: skip
         assert any(problem.startswith(start) for problem in raised.value.problems), start

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.export import ExportConfig, main
 from nemo_distill.config.errors import ConfigurationError
@@ -13,7 +12,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export import shortlist
 from nemo_distill.export.record import ExportRecord
 from tests.browsing import write_node_modules
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 GREEDY = SearchSettings(beam_size=1, length_penalty=0.0)
 
@@ -29,8 +28,7 @@ def text(tmp_path_factory):
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("export", [*overrides])
+    return composed("export", *overrides)
 
 
 def development(text):

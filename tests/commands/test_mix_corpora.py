@@ -1,9 +1,8 @@
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.mix_corpora import check_mixing, mix_corpora
 from nemo_distill.config.errors import ConfigurationError
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 
 @pytest.fixture
@@ -19,14 +18,12 @@ def config(files, *overrides):
     for name, share in (("real", 1), ("pseudo", 2)):
         base += [f"corpora.{name}.source={files}/{name}.src", f"corpora.{name}.target={files}/{name}.tgt"]
         base.append(f"corpora.{name}.share={share}")
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("mix_corpora", [*base, *overrides])
+    return composed("mix_corpora", *base, *overrides)
 
 
 def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
     cfg = config(files, f"+corpora.mono={{source: {files}/mono.src, target: {files}/mono.tgt, share: 0.5}}")
-    check_mixing(cfg)
-    mix_corpora(cfg)
+    mix_corpora(check_mixing(cfg), overwrite=False)
     mixed = (files / "out" / "mixed.src").read_text().split("\n")[:-1]
     counts = {name: sum(line.startswith(name) for line in mixed) for name in ("real", "pseudo", "mono")}
     assert counts == {"real": 4, "pseudo": 8, "mono": 2}
@@ -43,18 +40,14 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
     ("overrides", "sentence"),
     [
         (["corpora.real.share=0"], "corpora.real.share=0: must be a number above 0"),
-        (["corpora.real.share=much"], "corpora.real.share=much: must be a number above 0"),
         (["corpora.pseudo.fraction=1.5"], "corpora.pseudo.fraction=1.5: must be a number above 0 and at most 1"),
         (["corpora.real.source=nowhere.de"], "corpora.real.source names 'nowhere.de', which does not exist"),
         (["corpora.real.source=nowhere.*"], "corpora.real.source names 'nowhere.*', which does not exist"),
         (["corpora.real.target=[]"], "corpora.real.target has no value; give it"),
         (["+corpora.real.weight=1"], "corpora.real has the unknown key 'weight'"),
         (["corpora.pseudo=3"], "corpora.pseudo=3: must be a section with fraction, share, source, tag, target, weights"),
-        (["lines=0"], "lines=0: must be null or a whole number of at least 1"),
         (["base=mono"], "base=mono: must be null or one of real, pseudo"),
         (["base=real", "lines=10"], "base=real and lines=10 both set the length of the mix"),
-        (["seed=x"], "seed=x: must be a whole number"),
-        (["reading.invalid_utf8=drop"], "reading.invalid_utf8=drop: must be one of skip, replace"),
         (["~corpora.real", "~corpora.pseudo"], "corpora is empty"),
     ],
 )  # fmt: skip
@@ -86,7 +79,5 @@ def test_what_is_no_mix_is_not_overwritten(files, name):
 
 
 def test_a_value_that_is_missing_is_told(files):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose("mix_corpora", [])
     with pytest.raises(ConfigurationError, match="corpora.pseudo.share has no value; give it"):
-        check_mixing(cfg)
+        check_mixing(composed("mix_corpora"))

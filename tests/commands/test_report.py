@@ -5,7 +5,6 @@ import shutil
 import subprocess
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.config.errors import ConfigurationError, DataError
@@ -13,12 +12,11 @@ from nemo_distill.config.section import read_config
 from nemo_distill.report.sections import render_page
 from nemo_distill.text import languages
 from tests.browsing import BROWSER
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("report", list(overrides))
+    return composed("report", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,22 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import sizing
-from nemo_distill.commands.recipe import RecipeText
+from nemo_distill.commands.recipe import RecipeConfigs, RecipeText
 from nemo_distill.commands.recipe_bill import Cost, RecipeBill
 from nemo_distill.commands.size_student import SizingConfig, check_sizing, run_sizing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.student_sizes import SizeTarget
-from tests.conftest import SCRIPTS, tiny_config
+from tests.conftest import composed, tiny_config
 
 QUICK = ("speed.sentences=4", "speed.latency_sentences=1", "speed.rounds=2", "recipe.seconds=0.5")
 
 
 def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("size_student", list(overrides))
+    return composed("size_student", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +124,7 @@ def test_costs_are_the_probes_times_the_lines_of_the_text(monkeypatch, recipe, t
     source = tmp_path / "text.de"
     source.write_text("ein Satz\n" * 7200)
     section = read_config(SizingConfig, config(*recipe, f"recipe.source={source}")).recipe
-    bill = RecipeBill(section, tmp_path / "teacher.nemo", tmp_path)
+    bill = RecipeBill(RecipeConfigs(section, tmp_path / "teacher.nemo", shared=False), tmp_path)
     probe = {"setup": 3600.0, "repeats": [0.5, 2.0, 1.0], "bytes_each": 10.0}
     monkeypatch.setattr(RecipeBill, "_kept", lambda self, job, make, **more: probe)
     assert bill.labelling() == Cost(3.0, 2.0, 5.0, 72_000.0)

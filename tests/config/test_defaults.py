@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.cache_teacher import CacheSection
@@ -22,7 +21,7 @@ from nemo_distill.commands.translate import TranslationConfig
 from nemo_distill.config.checks import MISSING
 from nemo_distill.models.distillation_section import TranslationDistillation
 from nemo_distill.text.mix_section import CorpusSection
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, composed
 
 CONF = SCRIPTS / "conf"
 # A configuration file, the key in it and the class. All others are recipes, which are there to set something else:
@@ -74,8 +73,8 @@ def flat(values, prefix=""):
 
 def shown_values(name, key):
     """What the file and those that it names hold at a key, unresolved; of a training without its method."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        cfg = OmegaConf.to_container(compose(name, ["~distillation"] if name == "aayn_base_distill" else []))
+    own = ["~distillation"] if name == "aayn_base_distill" else []
+    cfg = OmegaConf.to_container(composed(name, *own))
     for part in filter(None, key.split(".")):
         cfg = cfg[part]
     return flat(cfg)

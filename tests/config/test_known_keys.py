@@ -43,6 +43,7 @@ def test_the_trainers_list_is_lightnings_without_the_callbacks_that_we_pass():
         ({"exp_manager": {"checkpoint_callback_params": {"zzz": 1}}}, ["exp_manager.checkpoint_callback_params has the unknown key 'zzz'; known are"]),
         ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; the closest known key is 'num_layers'"]),
         ({"model": {"encoder": {"hidden_steps": 3}, "mine": {"a": 1}}}, []),
+        ({"model": {1: 2}, "trainer": {1: 2}}, ["trainer has the unknown key '1'; known are"]),
         ({"model": {"bleu_tokeniser": "zh"}}, ["model has the unknown key 'bleu_tokeniser'; the closest known key is 'bleu_tokenizer'"]),
         ({"model": {"train_ds": {"tokens_in_batches": 3}}}, ["model.train_ds has the unknown key 'tokens_in_batches'"]),
     ],
@@ -51,3 +52,32 @@ def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
     found = known_keys.unknown_keys(cfg)
     assert len(found) == len(sentences)
     assert all(problem.startswith(sentence) for problem, sentence in zip(found, sentences))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("", "seed", "lucky"),
+        ("model", "beam_size", 0),
+        ("model", "label_smoothing", 1.5),
+        ("model", "preproc_out_dir", 3),
+        ("model.train_ds", "tokens_in_batch", "many"),
+        ("model.train_ds", "num_workers", -1),
+        ("model.encoder", "num_layers", 0),
+        ("model.encoder", "hidden_size", "big"),
+        ("model.encoder", "ffn_dropout", 1.5),
+        ("model.optim", "lr", -1),
+        ("model.optim", "name", "adamm"),
+        ("model.optim.sched", "name", "Cosine"),
+        ("trainer", "precision", 8),
+        ("trainer", "accelerator", "tpuu"),
+        ("trainer", "max_steps", 0.5),
+        ("trainer", "devices", 0),
+    ],
+)
+def test_a_value_that_its_key_cannot_have_is_told(section, key, value):
+    cfg = {key: value}
+    for name in reversed(section.split(".") if section else []):
+        cfg = {name: cfg}
+    (problem,) = known_keys.wrong_values(cfg)
+    assert problem.startswith(f"{section}.{key}={value}: must be ".removeprefix("."))

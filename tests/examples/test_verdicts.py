@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from study import StudyConfig, check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, composed
 
 DOCS = SCRIPTS.parents[2] / "docs"
 EXPERIMENTS = {
@@ -124,8 +123,7 @@ def test_a_teacher_in_a_claim_counts_with_every_seed():
 
 
 def test_the_published_page_is_what_its_scores_give():
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        study = compose("study", ["corpus.folder=multi30k"])
+    study = composed("study", "corpus.folder=multi30k")
     evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
     experiments = OmegaConf.to_container(study.experiments, resolve=True)
     text = study_markdown(experiments, evaluation, study.introduction, StudyConfig.title)
@@ -161,8 +159,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
 
 @pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        study = compose(name, ["corpus.folder=text"])
+    study = composed(name, "corpus.folder=text")
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
 
 
@@ -183,13 +180,12 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
     (tmp_path / "mono.de").symlink_to(corpus / "test.de")
     given = [f"corpus.folder={tmp_path}", f"output_dir={tmp_path / 'runs'}", "seeds=[0]"]
     given += [f"small={tokenizer}"] if name == "study_more" else []
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        check_study(read_study(compose(name, given)))
+    check_study(read_study(composed(name, *given)))
 
 
 @pytest.fixture
 def planned(tmp_path):
-    """Checks a study on a folder of text with these test sets, and returns its configuration."""
+    """Returns the configuration of a study on a folder of text with these test sets."""
 
     def read(study, tests, *more):
         for name in ("train", "val", *tests):
@@ -197,20 +193,17 @@ def planned(tmp_path):
                 (tmp_path / f"{name}.{language}").write_text("a\n")
         (tmp_path / "mono.de").write_text("a\n")
         given = [f"corpus.folder={tmp_path}", f"corpus.test=[{','.join(tests)}]", f"output_dir={tmp_path / 'runs'}"]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            config = read_study(compose(study, [*given, *more]))
-        check_study(config)
-        return config
+        return read_study(composed(study, *given, *more))
 
     return read
 
 
 def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
     tests = [f"newstest{year}" for year in (2013, 2014, 2018, 2019, 2020)]
+    config = planned("study_full", tests, f"teacher={teacher_path}")
     with pytest.raises(ConfigurationError) as told:  # the start copies from layers of a teacher as wide as the student
-        planned("study_full", tests, f"teacher={teacher_path}")
+        check_study(config)
     assert {problem.split(":")[0] for problem in told.value.problems} == {"methods.wide_start"}
-    config = planned("study_full", tests, f"teacher={teacher_path}", "~experiments.start")
     runs = {run.folder.name: run.command for run in plan_runs(config)}
     assert {"student=slim_3x3", "schedule=study"} < set(runs["hybrid_seed2"])
     sizes = [one for one in runs["wide_3x4_T1_seed0"] if one.startswith("student=")]
@@ -219,6 +212,7 @@ def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
 
 def test_the_study_on_real_text_can_be_planned(planned):
     config = planned("study_real", ["test", "news"])
+    check_study(config)
     runs = [run.folder.name for run in plan_runs(config)]
     assert runs[:5] == ["teacher", "alone_seed0", "word_level_seed0", "labels_train", "seq_level_seed0"]
     assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs

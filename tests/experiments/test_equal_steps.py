@@ -1,9 +1,7 @@
 """The length of the trainings of a comparison."""
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.jobs import CONF
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison import check_comparison, preparation_seconds
 from nemo_distill.experiments.comparison_plan import plan_runs
@@ -17,6 +15,7 @@ from nemo_distill.experiments.equal_steps import (
     length_problems,
     other_lengths,
 )
+from tests.conftest import composed
 
 BYTES, TOKENS = 40_000, 500  # of both sides; of a batch
 BATCHES = BYTES / 4 / TOKENS  # estimated, in an epoch
@@ -25,8 +24,7 @@ MIXED = "+model.distillation.mix.corpora.pseudo={source: pseudo.src, target: pse
 
 @pytest.fixture(scope="module")
 def pipeline():
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("pipeline")
+    return composed("pipeline")
 
 
 @pytest.fixture
@@ -60,7 +58,7 @@ def comparison(pipeline, tmp_path):
 
 def arguments(config):
     """Returns the overrides of each training by group."""
-    return {run.group: run.arguments[4:] for run in plan_runs(config) if run.model_path and run.arguments}
+    return {run.group: run.overrides for run in plan_runs(config) if run.model_path and run.arguments}
 
 
 def lengths(config):
@@ -123,8 +121,7 @@ def test_a_student_may_have_another_length_which_is_told(comparison, own, length
 )
 def test_the_warm_up_follows_the_steps(comparison, students, warmup, ratio):
     overrides = arguments(comparison(steps=3000, students=students))["alone"]
-    with initialize_config_dir(str(CONF), version_base=None):
-        cfg = compose("aayn_base_distill", list(overrides))
+    cfg = composed("aayn_base_distill", *overrides)
     assert (cfg.model.optim.sched.get("warmup_steps"), cfg.model.optim.sched.warmup_ratio) == (warmup, ratio)
     assert cfg.trainer.max_steps == 3000
     assert not list(length_problems(comparison(steps=3000, students=students)))

@@ -6,10 +6,8 @@ is deleted, before a folder is made or removed. Those are the moments that leave
 same ones every time. Or it is killed in the middle of a file, by a limit on the size of files.
 """
 
-import multiprocessing
 import os
 import resource
-import runpy
 import signal
 import sys
 import tempfile
@@ -19,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import SCRIPTS
+from tests.forked import context, run_as_main
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 TORN_BYTES = 64
 NOT_COUNTED = ("events.out.tfevents",)  # TensorBoard writes from a thread of its own
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.interruption.preload"])
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,9 @@ def _child(script: Script, folder: Path, log: Path, changes: Path, kill: Kill | 
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
     script.prepare()
-    sys.argv = [str(SCRIPTS / script.name), *script.arguments]
     seen = _watch(str(folder), kill)
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        run_as_main(SCRIPTS / script.name, script.arguments)
     finally:
         changes.write_text("".join(f"{change}\n" for change in list(seen)))
 

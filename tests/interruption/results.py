@@ -19,11 +19,6 @@ PAIRS = 64  # of the corpus that is cached
 NEVER_READ = (".tmp", ".unfinished")  # in the names of files and folders that are being written
 
 
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    """All files but the locks: the labels, the cache or the export."""
-    return contents(folder)
-
-
 def evaluation_of(folder: Path) -> dict[str, Any]:
     """Scores, comparisons, tables and translations, without the date."""
     found: dict[str, Any] = contents(folder)
@@ -110,10 +105,10 @@ def check_cache(folder: Path, whole: Path) -> None:
 
 
 CHECKS = {
-    "preparing": (check_bytes, bytes_of),
-    "labelling": (check_bytes, bytes_of),
-    "caching": (check_cache, bytes_of),
-    "exporting": (check_bytes, bytes_of),
+    "preparing": (check_bytes, contents),
+    "labelling": (check_bytes, contents),
+    "caching": (check_cache, contents),
+    "exporting": (check_bytes, contents),
     "evaluating": (check_evaluation, evaluation_of),
     "training": (check_training, training_of),
 }

@@ -3,7 +3,8 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nemo_distill.commands.card import CardConfig, card_job
+from nemo_distill.commands import card as card_command
+from nemo_distill.commands.card import CardConfig
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.model_card import model_card
@@ -77,7 +78,7 @@ def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
 
 def test_the_card_is_written_beside_the_model_and_not_over_another(student):
     cfg = config(f"model={student}")
-    card_job(read_config(CardConfig, cfg))
+    card_command.main(cfg)
     assert student.with_suffix(".md").read_text() == model_card(student)
     with pytest.raises(ConfigurationError, match="which exists; set overwrite=true"):
         read_config(CardConfig, cfg)
