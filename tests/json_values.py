@@ -6,7 +6,7 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
-    | st.sampled_from([0, 1, -1, 10**400, "", "???", "nan", "~nobody/x", "a\0b", "x" * 300])
+    | st.sampled_from([0, 1, -1, 10**400, "", "???", "nan", "~no_such_user/x", "a\0b", "x" * 300])
     | st.floats()
     | st.text(max_size=6)
 )

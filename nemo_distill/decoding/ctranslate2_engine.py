@@ -17,6 +17,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord, read_tokens
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.nemo_files.processors import load_processors, tokenized
+from nemo_distill.storage.files import user_path
 from nemo_distill.text.lines import is_blank
 from nemo_distill.text.token_ids import load_tokenizer
 
@@ -89,7 +90,7 @@ class CTranslate2Engine:
         shortlist: bool = True,
         sentences_in_batch: int | None = None,
     ):
-        self._folder = Path(folder).expanduser()
+        self._folder = user_path(folder)
         self._record = _read_record(self._folder)
         self._options = {
             "device": device,

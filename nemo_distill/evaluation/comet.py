@@ -11,6 +11,7 @@ from typing import Any
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
 from nemo_distill.metrics.scores import Score
+from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 
 NOT_COMPUTED = "COMET: not computed; give comet.checkpoint and comet.python, see conf/evaluate.yaml."
@@ -45,7 +46,7 @@ class CometSettings:
     @property
     def interpreter(self) -> str:
         """The Python interpreter with unbabel-comet."""
-        return str(Path(self.python).expanduser().absolute()) if self.python else sys.executable
+        return str(user_path(self.python).absolute()) if self.python else sys.executable
 
     def version(self) -> str | None:
         """Returns the version of unbabel-comet; None if it is not installed."""
@@ -64,7 +65,7 @@ class CometSettings:
         """
         if self.checkpoint is None:
             raise ValueError("comet.checkpoint has no value; give it")
-        return Path(self.checkpoint).expanduser()
+        return user_path(self.checkpoint)
 
     def made_by(self) -> dict[str, Any]:
         """Returns what scores depend on besides the text, as JSON values."""

@@ -35,6 +35,7 @@ from nemo_distill.nemo_files.tokenizer_files import (
     vocabulary_differences,
 )
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, teacher_archive
+from nemo_distill.storage.files import user_path
 
 # Options that need the teacher's layers or tokenizers as NeMo has them.
 OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder", "across_vocabularies")
@@ -262,7 +263,7 @@ def model_vocabulary(side: str, model: Mapping[str, Any], teacher: NemoArchive |
     path = own_tokenizer(model, side)
     if path is None:
         return archived_vocabulary(teacher, side) if teacher else None
-    return None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(Path(path).expanduser())
+    return None if tokenizer_file_problems("", path, adds_tokens=True) else read_vocabulary(user_path(path))
 
 
 def varying_ids_problems(model: Mapping[str, Any], teacher: NemoArchive, reader: str) -> list[str]:

@@ -18,6 +18,7 @@ from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
+from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import TextFiles
 
@@ -158,7 +159,7 @@ def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = [as_list(section.get(f"{side}_file_name"))[:1] for side in ("src", "tgt")]
     if section.get("use_tarred_dataset") or not all(names):
         return []
-    files = [TextFiles([Path(name).expanduser()]) for (name,) in names]
+    files = [TextFiles([user_path(name)]) for (name,) in names]
     lines = [pair for pair in islice(zip(*files), SAMPLED_FROM) if all(side.strip() for side in pair)]
     step = max(1, len(lines) // SAMPLED_PAIRS)
     chosen = lines[::step][:SAMPLED_PAIRS]

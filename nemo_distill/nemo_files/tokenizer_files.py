@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import is_file
 from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 
@@ -162,7 +163,7 @@ def tokenizer_file_problems(where: str, path: Any, adds_tokens: bool = False) ->
     if not isinstance(path, str) or not is_file(path):
         return [f"{where} names '{path}', which does not exist."]
     try:
-        vocabulary = read_vocabulary(Path(path).expanduser())
+        vocabulary = read_vocabulary(user_path(path))
     except ValueError as error:
         return [f"{where}: {error}."]
     if adds_tokens or not (missing := missing_special_tokens(vocabulary)):

@@ -8,6 +8,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
+from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.text.files import as_list
@@ -53,8 +54,8 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
     train_ds = model.get("train_ds") or {}
     if not train_ds.get("use_tarred_dataset"):
         names = as_list(train_ds.get("src_file_name")) + as_list(train_ds.get("tgt_file_name"))
-        return [Path(name).expanduser() for name in names]
-    metadata = [Path(name).expanduser() for name in as_list(train_ds.get("metadata_file"))]
+        return [user_path(name) for name in names]
+    metadata = [user_path(name) for name in as_list(train_ds.get("metadata_file"))]
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 
 
