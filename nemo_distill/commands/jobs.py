@@ -29,6 +29,7 @@ MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathExcept
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
 HELP_OPTIONS = {"-h", "--help"}
+HOME = re.compile(r"(?:(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 PROGRAM = "nemo-distill"
 COMPLETION = ("-sc", "--shell-completion")
@@ -112,6 +113,9 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
 
     The help begins with the comment at the top of the config, which says what the job does and shows a command.
 
+    `~/` at the beginning of a value, or of one in a list or section, is the user's home. Shells expand it only after
+    keys without a dot, and Hydra cannot parse it.
+
     For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
     to 2, and says which keys there are in place of an unknown one. A crash of the job still gives 1.
     """
@@ -121,6 +125,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
 
         @functools.wraps(task)
         def main() -> None:
+            sys.argv[1:] = [HOME.sub(lambda _: os.path.expanduser("~"), argument) for argument in sys.argv[1:]]
             try:
                 if HELP_OPTIONS & set(sys.argv):
                     print(_description(folder, config_name), end="\n\n")

@@ -60,6 +60,17 @@ def test_a_jobs_help_begins_with_the_comment_of_its_config_and_imports_nothing_s
     assert "Each key is described in" in shown.stdout and shown.stdout.splitlines()[-1] == "imported"
 
 
+def test_a_users_home_is_known_after_keys_with_a_dot_and_in_lists_and_sections(tmp_path):
+    text = ["model.train_ds.src_file_name=~/a.de", "model.train_ds.tgt_file_name=[~/a.en,~/b.en]", "~model.test_ds"]
+    told = nemo_distill("distill", *text, cwd=tmp_path, HOME=str(tmp_path)).stderr
+    assert all(f"'{tmp_path}/{name}'" in told for name in ("a.de", "a.en", "b.en")), told
+    sets = "+test_sets.one={source: ~/t.de, reference: ~/t.en}"
+    told = nemo_distill(
+        "evaluate", "+models.a=~/a.nemo", sets, "output_dir=out", cwd=tmp_path, HOME=str(tmp_path)
+    ).stderr
+    assert all(f"'{tmp_path}/{name}'" in told for name in ("a.nemo", "t.de", "t.en")), told
+
+
 def test_help_that_is_not_read_to_its_end_leaves_no_stack_trace(tmp_path):
     command = f"{sys.executable} -m nemo_distill distill --help | head -1"
     shown = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
