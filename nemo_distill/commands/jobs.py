@@ -28,6 +28,7 @@ CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathException)
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
+KEY = re.compile(r"[\w.+@/~]+")
 HELP_OPTIONS = {"-h", "--help"}
 HOME = re.compile(r"(?:(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
@@ -136,7 +137,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
             except SystemExit as end:
                 if end.code != 1 or not isinstance(mistake := end.__context__, MISTAKES):
                     raise
-                print(*_known_keys(mistake.__cause__), sep="\n", file=sys.stderr)
+                print(*_advice(mistake), sep="\n", file=sys.stderr)
                 sys.exit(2)
 
         return main
@@ -170,7 +171,17 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
 def composition_problem(error: HydraException) -> str:
     """Returns a sentence for what Hydra says of wrong overrides, with the known keys in place of an unknown one."""
     said = " ".join(PLACE.sub("", str(error)).split()).removesuffix(".")
-    return " ".join([f"{said}.", *_known_keys(error.__cause__)])
+    return " ".join([f"{said}.", *_advice(error)])
+
+
+def _advice(mistake: BaseException) -> Iterator[str]:
+    """Yields how to quote a value that Hydra cannot parse, such as `Größe.de`, or which keys there are."""
+    if not isinstance(mistake, OverrideParseException):
+        yield from _known_keys(mistake.__cause__)
+        return
+    key, equals, value = mistake.override.partition("=")
+    if equals and KEY.fullmatch(key) and not value.startswith(tuple("[{'\"")):
+        yield f"""A text with such characters needs quotes of its own: '{key}="{value}"'"""
 
 
 def _known_keys(error: BaseException | None) -> Iterator[str]:

@@ -33,10 +33,30 @@ def _flat(overrides: Iterable[Any]) -> list[str]:
         if isinstance(override, list):
             found += _flat(override)
         elif isinstance(override, str):
-            found.append(override)
+            found.append(_with_quotes(override))
         else:
             refuse(f"has {override}, which is no override")
     return found
+
+
+def _with_quotes(override: str) -> str:
+    """Returns an override with its value in quotes if that is a path that Hydra cannot read otherwise: `ö/train.de`.
+
+    In a file, the path may come from another key, as in `source=${corpus.folder}/train.de`.
+    """
+    key, _, value = override.partition("=")
+    if "/" not in value or value.startswith(tuple("[{'\"")) or _is_readable(override):
+        return override
+    quoted = f"{key}={json.dumps(value, ensure_ascii=False)}"
+    return quoted if _is_readable(quoted) else override
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        parsed(text)
+    except OverrideParseException:
+        return False
+    return True
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -63,10 +83,7 @@ def parsed(override: str) -> tuple[str, Any]:
 def override(key: str, path: Path | str) -> str:
     """Returns the override that sets a key to a path, in quotes if Hydra would read it as something else."""
     plain = f"{key}={path}"
-    try:
-        is_read = parsed(plain)[1] == str(path)
-    except OverrideParseException:
-        is_read = False
+    is_read = _is_readable(plain) and parsed(plain)[1] == str(path)
     return plain if is_read else f"{key}={json.dumps(str(path), ensure_ascii=False)}"
 
 

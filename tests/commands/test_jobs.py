@@ -189,6 +189,7 @@ def run(tmp_path):
         (["crsh=1"], 2, "Could not override 'crsh'"),
         (["crsh=1"], 2, "Did you mean 'crash'?\nThe keys here are crash.\n"),
         (["crash=[1"], 2, "no viable alternative"),
+        (["crash=Größe (1).de"], 2, """quotes of its own: 'crash="Größe (1).de"'\n"""),
         (["--config-name=other"], 2, "Cannot find primary config 'other'"),
         (["--config-dir=nowhere"], 2, "nowhere' not found"),
         (["--nothing"], 2, "unrecognized arguments"),

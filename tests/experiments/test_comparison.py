@@ -314,6 +314,17 @@ def own_text(demo, tmp_path):
     return demo
 
 
+def test_folders_may_have_any_letters_also_where_a_file_names_them_without_quotes(tmp_path):
+    folder = tmp_path / "Größe (1)"
+    sizes = ("corpus.generate.train=50", "corpus.generate.monolingual=5")
+    plain = {run.folder.name: run for run in plan_runs(composed("demo", f"output_dir={tmp_path}", *sizes))}
+    odd = {run.folder.name: run for run in plan_runs(composed("demo", f"output_dir='{folder}'", *sizes))}
+    assert {name: [need.folder.name for need in run.needs] for name, run in plain.items()} == {
+        name: [need.folder.name for need in run.needs] for name, run in odd.items()
+    }
+    assert dict(map(parsed, odd["labels_mono"].overrides))["source"] == str(folder / "corpus" / "mono.de")
+
+
 @pytest.mark.parametrize("name", ["teacher", "corpus"])
 def test_students_of_another_version_of_a_file_are_not_used(own_text, name):
     path = Path(own_text.teacher) if name == "teacher" else Path(own_text.corpus.folder) / "train.de"
