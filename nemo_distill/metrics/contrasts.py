@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 CONFIDENCE = 0.95  # probability that a verdict other than OPEN is right, for a single contrast
+POWER = 0.8  # probability that a true difference is found
 TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles of resamples that bound an interval
 EXACTNESS = 1e-9  # rounding error of a sum of scores; an excess must be greater
 Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
@@ -69,6 +70,33 @@ def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
 
     error = (1 - CONFIDENCE) / (2 if two_sided else 1)
     return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def seeds_needed(values: Sequence[float], excess: float) -> int | None:
+    """Returns the number of seeds with which a one-sided test finds a true excess over a limit.
+
+    It finds it with the probability `POWER`, if the spread over seeds is that of `values`. The test statistic then has
+    a noncentral t distribution (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences).
+
+    Args:
+        values: the differences of a pilot, one for each seed. Few of them tell their spread only roughly.
+        excess: the true mean minus the limit, above 0.
+
+    Returns:
+        at least 2; None with fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    from scipy.stats import nct, norm, t  # takes a second to import
+
+    deviation = statistics.stdev(values)
+    if not deviation:
+        return 2
+    # The normal distribution needs fewer seeds than t, so the search begins there.
+    needed = max(2, math.floor(((norm.ppf(CONFIDENCE) + norm.ppf(POWER)) * deviation / excess) ** 2))
+    while nct.sf(t.ppf(CONFIDENCE, needed - 1), needed - 1, excess / deviation * math.sqrt(needed)) < POWER:
+        needed += 1
+    return needed
 
 
 def joint_verdict(verdicts: Sequence[str]) -> str:

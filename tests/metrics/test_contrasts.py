@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy.stats import ttest_rel
 
-from nemo_distill.metrics.contrasts import FAILS, HOLDS, OPEN, Contrast, joint_verdict
+from nemo_distill.metrics.contrasts import FAILS, HOLDS, OPEN, POWER, Contrast, joint_verdict, seeds_needed
 
 SCORES = {
     "a": {0: 10.0, 1: 12.0, 2: 14.5},
@@ -104,3 +104,25 @@ def test_a_claim_holds_if_all_of_its_contrasts_do():
     assert joint_verdict([HOLDS, HOLDS]) == HOLDS
     assert joint_verdict([HOLDS, OPEN]) == OPEN
     assert joint_verdict([OPEN, FAILS, HOLDS]) == FAILS
+
+
+@pytest.mark.parametrize(
+    ("values", "excess", "needed"),
+    [
+        ([1.0], 0.5, None),
+        ([], 0.5, None),
+        ([1.0, 1.0], 0.5, 2),
+        # One-sided t tests of one sample at 5 % with a power of 80 %: 27 for half a standard deviation, 8 for a whole.
+        ([-1.0, 0.0, 1.0], 0.5, 27),
+        ([9.0, 10.0, 11.0], 1.0, 8),
+        ([0.0, 2.0, 4.0], 1.0, 27),
+    ],
+)
+def test_the_seeds_needed_are_those_of_the_tables(values, excess, needed):
+    assert seeds_needed(values, excess) == needed
+
+
+def test_the_seeds_needed_find_a_true_difference_as_often_as_said():
+    needed = seeds_needed([-1.0, 1.0], 0.75)  # simulated differences have the same deviation
+    verdicts = [Contrast(["a"], ["b"]).verdict(one) for one in simulated(0.75, 2, needed)]
+    assert verdicts.count(HOLDS) / len(verdicts) == pytest.approx(POWER, abs=0.03)

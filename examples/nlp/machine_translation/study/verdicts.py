@@ -7,18 +7,21 @@ from typing import Any
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.likeness import marked
-from nemo_distill.metrics.contrasts import CONFIDENCE, Contrast, Scores, joint_verdict
+from nemo_distill.metrics.contrasts import CONFIDENCE, OPEN, POWER, Contrast, Scores, joint_verdict, seeds_needed
 from nemo_distill.report.plots import Plot, line_plot
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
 METRIC = "BLEU"
+EFFECT = 0.5  # the excess over a limit that is worth finding, in points
 COLUMNS = ("seeds", "over its baseline", "relative", "parameters", "compression")
 MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
 A claim holds if each of its differences is significantly above its limit ({CONFIDENCE:.0%}, one-sided, each tested by
 itself). It does not hold if one of them is significantly below. Otherwise it is open. Differences are taken seed by
-seed, because models of one seed and size start with the same weights. ± is by Student's t."""
+seed, because models of one seed and size start with the same weights. ± is by Student's t. An open difference is
+followed by the number of seeds that would find a true difference {EFFECT} above the limit with a probability of
+{POWER:.0%}. It is computed from the spread of the seeds here, which so few of them tell only roughly."""
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
@@ -224,11 +227,13 @@ def _verdicts(experiments: Mapping[str, Any], scores: Scores) -> str:
 def _evidence(contrast: Contrast, scores: Scores) -> str:
     sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
     said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
-    if not (seeds := len(contrast.by_seed(scores))):
+    if not (by_seed := contrast.by_seed(scores)):
         return f"{said}: not trained yet"
-    margin = f" ± {contrast.margin(scores):.2f}" if seeds > 1 else ""
-    limit = f"{contrast.above:g}".replace("-", MINUS)
-    return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {contrast.verdict(scores)}"
+    margin = f" ± {contrast.margin(scores):.2f}" if len(by_seed) > 1 else ""
+    limit, verdict = f"{contrast.above:g}".replace("-", MINUS), contrast.verdict(scores)
+    needed = seeds_needed(by_seed, EFFECT) if verdict == OPEN else None
+    of_seeds = f" ({needed} seeds)" if needed else ""
+    return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {verdict}{of_seeds}"
 
 
 def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:
