@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nemo_distill.decoding import search as search_module
-from nemo_distill.decoding.search import SpecialIds, _draw, search
+from nemo_distill.decoding.search import OFTEN_ENOUGH, SpecialIds, _draw, search
 from nemo_distill.decoding.settings import SearchSettings
 from tests.decoding.conftest import pad, sources
 
@@ -122,6 +122,22 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     assert torch.allclose(drawn(epsilon=0.25), torch.tensor([0.0, 4 / 7, 0.0, 3 / 7]), atol=2e-3)
     assert torch.allclose(drawn(epsilon=0.9), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
     assert torch.allclose(drawn(top_p=0.3), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2}, {"top_p": 0.5}, {"epsilon": 0.3}])
+def test_equally_probable_tokens_are_drawn_alike(settings):
+    logits = torch.tensor([0.3, 0.1, 0.3, 0.3]).log().expand(1, 1, 4)
+    ids = _draw(logits, SearchSettings(method="sample", **settings), torch.rand(1, 200))
+    assert set(ids[0].tolist()) == {0, 2, 3}
+
+
+def test_a_flat_distribution_beside_it_does_not_change_what_a_sentence_draws():
+    generator = torch.Generator().manual_seed(0)
+    peaked, uniforms = 9 * torch.randn(1, 1, 1000, generator=generator), torch.rand(2, 50, generator=generator)
+    settings = SearchSettings(method="sample", top_p=0.9)
+    both = _draw(torch.cat((peaked, torch.zeros(1, 1, 1000))), settings, uniforms)
+    assert both[0].tolist() == _draw(peaked, settings, uniforms[:1])[0].tolist()
+    assert len(set(both[0].tolist())) > 1 and both[1].max() > OFTEN_ENOUGH
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_p": 0.99999}])
