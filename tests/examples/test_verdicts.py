@@ -4,7 +4,7 @@ import json
 
 import pytest
 from omegaconf import OmegaConf
-from study import StudyConfig, check_study, read_study
+from study import check_study, read_study
 from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
 
 from nemo_distill.config.errors import ConfigurationError
@@ -122,12 +122,12 @@ def test_a_teacher_in_a_claim_counts_with_every_seed():
     assert "| **holds** | cool − teacher = +1.10 ± 0.17, claimed above 0: holds |" in text
 
 
-def test_the_published_page_is_what_its_scores_give():
-    study = composed("study", "corpus.folder=multi30k")
-    evaluation = json.loads((DOCS / "study.json").read_text()) | {"made_with": RECORD}
-    experiments = OmegaConf.to_container(study.experiments, resolve=True)
-    text = study_markdown(experiments, evaluation, study.introduction, StudyConfig.title)
-    pages = [page.split("\n\n") for page in (text, (DOCS / "study.md").read_text())]
+@pytest.mark.parametrize("name", ["study", "study_more"])
+def test_the_published_page_is_what_its_scores_give(name):
+    study = read_study(composed(name, "corpus.folder=multi30k"))
+    evaluation = json.loads((DOCS / f"{name}.json").read_text()) | {"made_with": RECORD}
+    text = study_markdown(study.experiments, evaluation, study.introduction, study.title)
+    pages = [page.split("\n\n") for page in (text, (DOCS / f"{name}.md").read_text())]
     made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
     assert made == published
 
@@ -141,6 +141,13 @@ def test_what_is_not_trained_yet_is_said():
     text = page(teacher=[40], slim=[20, 21], cool=[30])
     assert "| slim | 30.00 (+10.00) | – |" in text and "cool − hot: not trained yet" in text
     assert "| slim | – |" in page(teacher=[40], cool=[30])
+
+
+def test_experiments_of_which_no_model_is_trained_have_no_table_and_no_verdict():
+    text = page(teacher=[40], slim=[20, 21])
+    assert "Not trained yet: Temperature." in text
+    assert "### Temperature" not in text and "Heat harms." not in text and "### Sizes" in text
+    assert "Not trained yet" not in page(teacher=[40], slim=[20], cool=[30])
 
 
 def test_models_that_there_are_not_are_told_before_anything_is_trained():

@@ -85,11 +85,14 @@ def study_markdown(
         title: of the page.
     """
     table = _StudyTable(evaluation)
-    plotted = _plotted(experiments, table)
+    begun = {key: one for key, one in experiments.items() if table.has_some_of(one.get("methods") or _names(one))}
+    waiting = [one["title"] for key, one in experiments.items() if key not in begun]
+    plotted = _plotted(begun, table)
     sections = [f"# {title}", introduction.strip(), _provenance(evaluation)]
-    sections += ["## Verdicts", EXPLANATION, _verdicts(experiments, table.scores)]
+    sections += [f"Not trained yet: {'; '.join(waiting)}."] if waiting else []
+    sections += ["## Verdicts", EXPLANATION, _verdicts(begun, table.scores)]
     sections += ["## All models", table.teacher_sentence]
-    for key, experiment in experiments.items():
+    for key, experiment in begun.items():
         sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
         grid = experiment.get("grid")
         over = experiment.get("over") or {}
@@ -144,6 +147,10 @@ class _StudyTable:
         self.teacher, *_ = self.scores
         of_teacher = [found["scores"][self.teacher][metric] for found in sets.values() for metric in self.scores_by]
         self.signatures = list(dict.fromkeys(score["signature"] for score in of_teacher))
+
+    def has_some_of(self, groups: Iterable[str]) -> bool:
+        """True if a model of one of the groups has been trained."""
+        return not self.scores.keys().isdisjoint(groups)
 
     @property
     def teacher_sentence(self) -> str:
