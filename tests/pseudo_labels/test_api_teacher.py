@@ -7,7 +7,8 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_section
 from nemo_distill.pseudo_labels import api_teacher
 from nemo_distill.pseudo_labels.api_journal import read_journal
-from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
+from nemo_distill.pseudo_labels.api_settings import ApiSettings
+from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
 from nemo_distill.pseudo_labels.generate import Failure
 from tests.pseudo_labels.bad_server import KEY, bad_server
 from tests.pseudo_labels.fakes import contents
