@@ -31,13 +31,14 @@ from nemo_distill.pseudo_labels.text_teacher import NO_SCORE
 from nemo_distill.storage.files import write_json
 from nemo_distill.text.lines import line_hash
 
-FATAL = (401, 403, 404)  # the key, the URL or the model is wrong: no other line would fare better
+FATAL = (401, 404)  # the key, the URL or the model is wrong: no other line would fare better
 PASSING = (408, 409, 425, 429)  # besides all from 500 on
 LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
 OF_LINE = (400, 413, 422)  # the line is refused, by a content policy or for its length; others may fare better
 GIVE_UP = 20  # failures in a row, after which the job stops
 PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
 SHOWN = 200  # characters of a server's message
+CUT = ("length", "content_filter", "abort", "error")  # the values of `finish_reason` after only a part of an answer
 
 
 class _FailedError(Exception):
@@ -192,7 +193,7 @@ class ApiTeacher:
         body = self._post(self._request(answer, text))
         usage, choice = body.get("usage"), _first_choice(body)
         answer = self._with_usage(answer, usage if isinstance(usage, dict) else {})
-        finished = choice.get("finish_reason") != "length"
+        finished = choice.get("finish_reason") not in CUT
         translation, error = self._translation_in(_content(choice), finished)
         return replace(answer, text=translation, error=error, finished=finished, requests=answer.requests + 1)
 
@@ -212,9 +213,10 @@ class ApiTeacher:
 
     def _translation_in(self, content: str, finished: bool) -> tuple[str | None, str | None]:
         """Returns the translation in an answer, or None and what is wrong with the answer."""
+        content = content.rpartition("</think>")[2]
+        cut = "" if finished else ", which max_tokens or a filter has cut off"
         if not content.strip():
-            return None, "the answer is empty"
-        cut = "" if finished else ", which max_tokens has cut off"
+            return None, f"the answer is empty{cut}"
         if self.settings.answer is None:
             text = content.strip()
             return (None, f"the answer has several lines{cut}") if "\n" in text else (text, None)
@@ -238,7 +240,7 @@ class ApiTeacher:
             body["max_tokens"] = settings.max_tokens
         if settings.temperature:
             body |= {"top_p": settings.top_p, "seed": sample_seed(settings.seed, answer.sample, text)}
-        return body | settings.extra
+        return {key: value for key, value in (body | settings.extra).items() if value is not None}
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the body of the server's answer.
@@ -255,21 +257,23 @@ class ApiTeacher:
         except requests.RequestException as error:
             raise _FailedError(f"no answer from '{url}': {type(error).__name__}", passing=True) from error
         if response.status_code != 200:
-            raise self._refusal(response)
+            raise self._refusal(response, response.status_code)
         try:
             found = response.json()
         except ValueError as error:
             raise _FailedError("the server's answer is not JSON", passing=True) from error
         if not isinstance(found, dict):
             raise _FailedError("the server's answer is not a JSON object", passing=True)
+        if failure := found.get("error") or _first_choice(found).get("error"):  # some send it with the status 200
+            code = failure.get("code") if isinstance(failure, dict) else None
+            raise self._refusal(response, code if isinstance(code, int) else 500)
         return found
 
-    def _refusal(self, response: requests.Response) -> _FailedError:
+    def _refusal(self, response: requests.Response, status: int) -> _FailedError:
         """Returns the error for a status other than 200. Stops the job if no other request would fare better."""
         said = " ".join(response.text.split())[:SHOWN]
         said = said.replace(self._key, "***") if self._key else said
         message = f"the server answered {response.status_code} {response.reason}: {said}"
-        status = response.status_code
         if status in FATAL or 300 <= status < 400:
             with self._lock:
                 self._stop_because(f"{message}; correct api.url, api.key_variable or model")
@@ -288,9 +292,14 @@ def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(choice: Mapping[str, Any]) -> str:
-    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`."""
+    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`.
+
+    Mistral's models that think send a list, with a part for what they think and others for the text.
+    """
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
 
 
