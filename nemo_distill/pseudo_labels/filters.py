@@ -230,6 +230,7 @@ def _numbers(text: str) -> Counter:
 
 
 def _is_other_language(text: str, expected: str) -> bool:
+    text = ADDRESS.sub(" ", text)  # which often has words of another language
     # The identifier has seen few capitals.
     found, probability = language_identifier().classify(text.lower() if text.isupper() else text)
     return found != expected and probability >= CERTAIN

@@ -115,6 +115,7 @@ GERMAN, ENGLISH = "Der Hund sieht den Mann im Garten nicht.", "The dog does not 
         (Pair(ENGLISH, ENGLISH), ["de", "en"], True),
         (Pair(ENGLISH, ENGLISH), [None, "en"], False),
         (Pair("12 : 30", "OK"), ["de", "en"], False),  # too little to be certain
+        (Pair(GERMAN, "See https://zeit.de/zwischen-deutschland-und-frankreich"), ["de", "en"], False),
     ],
 )
 def test_a_side_that_is_certainly_in_another_language_drops_the_pair(pair, languages, drops):
