@@ -313,9 +313,15 @@ def read_folder(
         )  # fmt: skip
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
         raise ConfigurationError([_not_loaded(folder, error)]) from error
+    if tokenizer is False:  # of SentencePiece, without its file
+        raise ConfigurationError([_not_loaded(folder, "the tokenizer's files are missing")])
     config = read_json(Path(folder) / "config.json") or {}
     return tokenizer, *folder_direction(tokenizer, config, languages)
 
 
-def _not_loaded(folder: str | Path, error: Exception) -> str:
-    return f"model: '{folder}' cannot be loaded: {' '.join(str(error).split())}"
+def _not_loaded(folder: str | Path, error: Exception | str) -> str:
+    from transformers import __version__
+
+    written = (read_json(Path(folder) / "config.json") or {}).get("transformers_version", __version__)
+    other = "" if written == __version__ else f" (written by transformers {written}; this is {__version__})"
+    return f"model: '{folder}'{other} cannot be loaded: {' '.join(str(error).split())}"

@@ -22,7 +22,7 @@ class Answer:
     Args:
         sample: the number of the sample, from 0.
         text: the translation; None if there is none.
-        finished: False if the answer was cut off by `max_tokens`.
+        finished: False if the answer was cut off, by `max_tokens` or a filter.
         error: why there is no translation.
         requests: the attempts that were made.
         prompt_tokens: tokens of all of them.

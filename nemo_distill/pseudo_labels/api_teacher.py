@@ -16,120 +16,29 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import requests
-from pydantic import Field
 from requests.auth import AuthBase
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Hypothesis, Translation, sample_seed
-from nemo_distill.pseudo_labels.api_journal import Answer, Bill, Prices, appended, read_journal
+from nemo_distill.pseudo_labels.api_journal import Answer, Bill, appended, read_journal
+from nemo_distill.pseudo_labels.api_settings import ApiSettings
 from nemo_distill.pseudo_labels.generate import Failure
 from nemo_distill.pseudo_labels.shards import BILL, FAILED
-from nemo_distill.pseudo_labels.text_teacher import NO_SCORE, Pattern
+from nemo_distill.pseudo_labels.text_teacher import NO_SCORE
 from nemo_distill.storage.files import write_json
 from nemo_distill.text.lines import line_hash
 
-FATAL = (401, 403, 404)  # the key, the URL or the model is wrong: no other line would fare better
+FATAL = (401, 404)  # the key, the URL or the model is wrong: no other line would fare better
 PASSING = (408, 409, 425, 429)  # besides all from 500 on
 LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
 OF_LINE = (400, 413, 422)  # the line is refused, by a content policy or for its length; others may fare better
 GIVE_UP = 20  # failures in a row, after which the job stops
 PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
 SHOWN = 200  # characters of a server's message
-# What decides about the answers; the other keys may change between a job and its continuation.
-DECISIVE = ("url", "prompt", "system", "answer", "samples", "temperature", "top_p", "max_tokens", "seed", "extra")
-PROMPT = (
-    "Translate the following text from {source_language} to {target_language}. Write only the translation, between "
-    "<translation> and </translation>.\n\n{source}"
-)
-
-
-@section
-class ApiSettings:
-    """How `engine=api` asks a server for translations."""
-
-    url: str | None = None
-    """The base URL, such as `http://127.0.0.1:8000/v1`."""
-    key_variable: str | None = None
-    """The environment variable that holds the key, such as `OPENAI_API_KEY`; null: the server needs no key."""
-    prompt: str = PROMPT
-    """The user's message. `{source}` stands for the line; `{source_language}` and `{target_language}` for those keys,
-    best written as names such as `German`."""
-    system: str | None = None
-    """The system's message; null: none."""
-    answer: Pattern | None = "<translation>(.*?)</translation>"
-    """A regular expression. Its group in the last match is the translation. An answer without a match has failed.
-    null: the whole answer, which has failed if it has several lines."""
-    samples: int = Field(default=1, ge=1)
-    """Number of translations of each line. Each is a request of its own, because not all servers support `n`."""
-    temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """As the server's `top_p`."""
-    max_tokens: int | None = Field(default=1024, ge=1)
-    """The most tokens of an answer; null: not sent."""
-    seed: int = 0
-    """Each line and sample has a seed of its own, derived from this one; not sent at temperature 0."""
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """Further keys of the request, such as `{max_completion_tokens: 512}`. No secrets: they are recorded."""
-    concurrency: int = Field(default=8, ge=1)
-    """Requests at the same time."""
-    timeout: float = Field(default=120.0, gt=0)
-    """Seconds without any sign of the server, after which a request has failed."""
-    retries: int = Field(default=5, ge=0)
-    """Further attempts, if the server is busy, fails or cannot be reached."""
-    backoff: float = Field(default=1.0, ge=0)
-    """Seconds before the first of them; doubled each time, and changed at random. The server may ask for more."""
-    max_requests: int | None = Field(default=None, ge=1)
-    """The job stops at so many requests, retries and earlier runs included; raise it and the same command goes on."""
-    max_total_tokens: int | None = Field(default=None, ge=1)
-    """The same for the tokens of prompts and answers. Requests on their way are still finished."""
-    input_price: float | None = Field(default=None, ge=0)
-    """Price of a million tokens of prompts, for the bill."""
-    output_price: float | None = Field(default=None, ge=0)
-    """Price of a million tokens of answers."""
-
-    def problems(self) -> list[str]:
-        """Returns a sentence for each key that cannot be used as it is."""
-        problems = []
-        if self.url is not None and not _is_plain_url(self.url):
-            problems.append("url must begin with http:// or https:// and hold no user, password, query or fragment.")
-        if "{source}" not in self.prompt:
-            problems.append("prompt must contain {source}, which stands for the line.")
-        if self.samples > 1 and self.temperature == 0:
-            problems.append(f"samples={self.samples}: all are equal at temperature=0; raise the temperature.")
-        if self.key_variable is not None and not os.environ.get(self.key_variable):
-            problems.append(f"key_variable={self.key_variable}: the environment has no such variable, or it is empty.")
-        if (self.input_price is None) != (self.output_price is None):
-            problems.append("input_price and output_price: give both or neither.")
-        return problems
-
-    def missing(self) -> list[str]:
-        """Returns a sentence if it does not say which server to ask."""
-        if self.url is not None:
-            return []
-        return ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
-
-    @property
-    def prices(self) -> Prices:
-        """The prices for the bill."""
-        if self.input_price is None or self.output_price is None:
-            return None
-        return self.input_price, self.output_price
-
-    def decisive(self) -> dict[str, Any]:
-        """Returns the settings that the answers depend on."""
-        return {key: getattr(self, key) for key in DECISIVE}
-
-
-def _is_plain_url(url: str) -> bool:
-    parts = urlsplit(url)
-    extras = (parts.username, parts.password, parts.query, parts.fragment)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(extras)
+CUT = ("length", "content_filter", "abort", "error")  # the values of `finish_reason` after only a part of an answer
 
 
 class _FailedError(Exception):
@@ -284,7 +193,7 @@ class ApiTeacher:
         body = self._post(self._request(answer, text))
         usage, choice = body.get("usage"), _first_choice(body)
         answer = self._with_usage(answer, usage if isinstance(usage, dict) else {})
-        finished = choice.get("finish_reason") != "length"
+        finished = choice.get("finish_reason") not in CUT
         translation, error = self._translation_in(_content(choice), finished)
         return replace(answer, text=translation, error=error, finished=finished, requests=answer.requests + 1)
 
@@ -304,9 +213,10 @@ class ApiTeacher:
 
     def _translation_in(self, content: str, finished: bool) -> tuple[str | None, str | None]:
         """Returns the translation in an answer, or None and what is wrong with the answer."""
+        content = content.rpartition("</think>")[2]
+        cut = "" if finished else ", which max_tokens or a filter has cut off"
         if not content.strip():
-            return None, "the answer is empty"
-        cut = "" if finished else ", which max_tokens has cut off"
+            return None, f"the answer is empty{cut}"
         if self.settings.answer is None:
             text = content.strip()
             return (None, f"the answer has several lines{cut}") if "\n" in text else (text, None)
@@ -330,7 +240,7 @@ class ApiTeacher:
             body["max_tokens"] = settings.max_tokens
         if settings.temperature:
             body |= {"top_p": settings.top_p, "seed": sample_seed(settings.seed, answer.sample, text)}
-        return body | settings.extra
+        return {key: value for key, value in (body | settings.extra).items() if value is not None}
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the body of the server's answer.
@@ -347,21 +257,23 @@ class ApiTeacher:
         except requests.RequestException as error:
             raise _FailedError(f"no answer from '{url}': {type(error).__name__}", passing=True) from error
         if response.status_code != 200:
-            raise self._refusal(response)
+            raise self._refusal(response, response.status_code)
         try:
             found = response.json()
         except ValueError as error:
             raise _FailedError("the server's answer is not JSON", passing=True) from error
         if not isinstance(found, dict):
             raise _FailedError("the server's answer is not a JSON object", passing=True)
+        if failure := found.get("error") or _first_choice(found).get("error"):  # some send it with the status 200
+            code = failure.get("code") if isinstance(failure, dict) else None
+            raise self._refusal(response, code if isinstance(code, int) else 500)
         return found
 
-    def _refusal(self, response: requests.Response) -> _FailedError:
+    def _refusal(self, response: requests.Response, status: int) -> _FailedError:
         """Returns the error for a status other than 200. Stops the job if no other request would fare better."""
         said = " ".join(response.text.split())[:SHOWN]
         said = said.replace(self._key, "***") if self._key else said
         message = f"the server answered {response.status_code} {response.reason}: {said}"
-        status = response.status_code
         if status in FATAL or 300 <= status < 400:
             with self._lock:
                 self._stop_because(f"{message}; correct api.url, api.key_variable or model")
@@ -380,9 +292,14 @@ def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(choice: Mapping[str, Any]) -> str:
-    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`."""
+    """Returns the text of an answer; "" if there is none. Lone surrogates, which no file can hold, become `?`.
+
+    Mistral's models that think send a list, with a part for what they think and others for the text.
+    """
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
 
 

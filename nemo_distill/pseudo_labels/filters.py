@@ -83,8 +83,8 @@ class FilterSettings:
     """Drop hypotheses that say the same more often than this in a row, and more than 1.5 times as often as the
     source."""
     untranslated: float | None = Field(default=0.6, ge=0, lt=1)
-    """Drop hypotheses of whose words, names apart, more than this share stand in the source; related languages want
-    more."""
+    """Drop hypotheses of whose words, names and addresses apart, more than this share stand in the source; related
+    languages want more."""
     unknown: bool = True
     """Drop hypotheses with the unknown word `⁇`, if the source does not have it."""
     numbers: bool = False
@@ -164,8 +164,9 @@ def repetitions(pair: Pair, most: int) -> bool:
 
 
 def untranslated(pair: Pair, most: float) -> bool:
-    """True if many words were copied. Ignores capitalized words, because names are not translated, and short lines."""
-    words = [word for word in WORDS.findall(pair.target) if not word[0].isupper()]
+    """True if many words were copied. Ignores capitalized words and addresses, because names are not translated, and
+    short lines."""
+    words = [word for word in WORDS.findall(ADDRESS.sub(" ", pair.target)) if not word[0].isupper()]
     common = Counter(words) & Counter(WORDS.findall(pair.source))
     return len(words) >= FEWEST_WORDS and common.total() > most * len(words)
 
@@ -229,6 +230,7 @@ def _numbers(text: str) -> Counter:
 
 
 def _is_other_language(text: str, expected: str) -> bool:
+    text = ADDRESS.sub(" ", text)  # which often has words of another language
     # The identifier has seen few capitals.
     found, probability = language_identifier().classify(text.lower() if text.isupper() else text)
     return found != expected and probability >= CERTAIN

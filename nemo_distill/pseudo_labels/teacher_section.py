@@ -21,7 +21,7 @@ from nemo_distill.decoding.engines import (
     written_language,
 )
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.pseudo_labels.api_teacher import ApiSettings
+from nemo_distill.pseudo_labels.api_settings import ApiSettings
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.text.files import InputFiles, input_files, unreadable_files

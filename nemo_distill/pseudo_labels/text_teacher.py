@@ -24,7 +24,8 @@ from nemo_distill.text.lines import LinePolicy, TextFiles, chunks, clean_line
 
 NO_SCORE = 0.0
 SEPARATOR = b" ||| "
-ALIGNMENT = re.compile(rb"\d+-\d+(?: \d+-\d+)*")
+RANGE = rb"\d+(?:-\d+)?"
+ALIGNMENT = re.compile(rb"(?:(?:\d+-\d+|%b=%b)(?: |$))+" % (RANGE, RANGE))  # of words, or of Moses's phrases
 FIRST_LINES = {"moses": 0, "tsv": 1, "json": 1}  # the formats with line numbers
 
 
@@ -221,26 +222,27 @@ def _by_line(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 def _moses(line: bytes, first: int, where: str) -> Iterator[Entry]:
     """Reads `number ||| text ||| features ||| score`, the score being optional.
 
-    The text may contain the separator: features and score are the last fields. An alignment after them is not used.
+    The text may contain the separator: features and score are the last fields. Alignments, which Moses writes after
+    them and Marian before, are not used.
     """
     number, *rest = (line + b" ").split(SEPARATOR)
     if not rest:
         raise DataError(f"{where}: is not '0 ||| text ||| features ||| score'.")
     fields = [part.strip() for part in rest]
-    if len(fields) > 2 and ALIGNMENT.fullmatch(fields[-1]):
+    while len(fields) > 2 and ALIGNMENT.fullmatch(fields[-1]):
         fields.pop()
     score = _number(fields[-1]) if len(fields) > 1 else None
     if score is not None:
         fields.pop()
-    if len(fields) > 1 and _is_features(fields[-1]):
+    while len(fields) > 1 and (ALIGNMENT.fullmatch(fields[-1]) or _is_features(fields[-1])):
         fields.pop()
     yield Entry(_line_number(number, first, where), SEPARATOR.join(fields), score)
 
 
 def _is_features(field_: bytes) -> bool:
-    """True for features such as `LM0= -12.5 -3 d: 0`, or none at all."""
-    words = field_.split()
-    return all(_number(word) is not None or word.endswith((b"=", b":")) for word in words)
+    """True for features such as `LM0= -12.5 -3 d: 0 F0=-1`, Marian's soft alignments, or none at all."""
+    values = re.split(rb"[^\s=:]+[=:]|[\s,]", field_)
+    return all(_number(value) is not None for value in values if value)
 
 
 def _tsv(line: bytes, first: int, where: str) -> Iterator[Entry]:

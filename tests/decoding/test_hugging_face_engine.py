@@ -135,6 +135,18 @@ def test_what_it_cannot_do_is_told(tmp_path, folder):
     assert engine_problems("hugging_face", [folder]) == []
 
 
+def test_a_folder_whose_tokenizer_cannot_be_opened_is_told(corpus, tmp_path):
+    model = write_family("nllb", tmp_path / "nllb", corpus)
+    own = (model / "tokenizer_config.json").read_text()
+    (model / "tokenizer_config.json").write_text('{"extra_special_tokens": ["deu_Latn"]}')
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"transformers_version": "5.1.0"}))
+    assert "written by transformers 5.1.0" in engine_problems("hugging_face", [model])[0]
+    (model / "tokenizer_config.json").write_text(own)
+    (model / "sentencepiece.bpe.model").unlink()
+    assert "the tokenizer's files are missing" in engine_problems("hugging_face", [model])[0]
+
+
 def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
     """Epsilon sampling always leaves the most probable token."""
     sampled, greedy = engine.translate(LINES[:1], replace(SAMPLES, epsilon=0.999)), engine.translate(LINES[:1], GREEDY)

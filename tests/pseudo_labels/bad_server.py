@@ -60,8 +60,14 @@ class Handler(BaseHTTPRequestHandler):
             self.say(429, {"error": "slow down"}, {"Retry-After": "0"})
         elif "broken" in words or ("shaky" in words and first):
             self.say(500, {"error": "out of memory"})
+        elif "limited" in words and first:
+            self.say(200, {"error": {"message": "slow down", "code": 429}})
+        elif "upstream" in words and first:
+            self.say(200, {"choices": [{"error": {"code": "overloaded"}, "message": {"content": ""}}]})
         elif "refused" in words:
             self.say(400, {"error": "content policy"})
+        elif "flagged" in words:
+            self.say(403, {"error": "content policy"})
         elif "moved" in words:
             self.say(302, {}, {"Location": "http://127.0.0.1:9/v1"})
         elif "torn" in words and first:
@@ -88,14 +94,21 @@ class Handler(BaseHTTPRequestHandler):
         text = f"<translation>{line.upper()}</translation>"
         if "chatty" in words:
             text = f"<think>Is it <translation>x</translation>?</think> Sure! Here it is:\n\n{text}\nAnything else?"
+        if "quoting" in words:
+            text = f"So I write it after <translation>.\n\n{text}"
+        if "thoughtful" in words:
+            text = f"<think>It stands between <translation> and </translation>.</think>\n\n{line.upper()}"
         if "chatty_alone" in words:
             text = f"Here is the translation:\n{line.upper()}"
         if "halved" in words:
             text = f"<translation>{line.upper()}\ud83d</translation>"
         if "sampled" in words:
             text = f"<translation>{line.upper()} {body['seed'] % 1000}</translation>"
-        reason = "length" if "long" in words else "stop"
+        reason = "length" if "long" in words else "content_filter" if "filtered" in words else "stop"
         text = text[:-5] if "long" in words else text
+        if "parts" in words:
+            thought = {"type": "thinking", "thinking": [{"type": "text", "text": "<translation>x</translation>"}]}
+            text = [thought, {"type": "text", "text": text}]
         usage = {} if "unmetered" in words else {"usage": {"prompt_tokens": 10, "completion_tokens": 5}}
         return {"choices": [{"message": {"content": text}, "finish_reason": reason}], **usage}
 

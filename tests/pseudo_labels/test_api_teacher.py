@@ -7,7 +7,8 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_section
 from nemo_distill.pseudo_labels import api_teacher
 from nemo_distill.pseudo_labels.api_journal import read_journal
-from nemo_distill.pseudo_labels.api_teacher import ApiSettings, ApiTeacher
+from nemo_distill.pseudo_labels.api_settings import ApiSettings
+from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
 from nemo_distill.pseudo_labels.generate import Failure
 from tests.pseudo_labels.bad_server import KEY, bad_server
 from tests.pseudo_labels.fakes import contents
@@ -44,14 +45,16 @@ def test_lines_are_asked_for_as_the_prompt_says(ask, server):
     assert texts[2] == ["{SOURCE} {TARGET_LANGUAGE}"]  # a line is no template
 
 
-@pytest.mark.parametrize("trouble", ["busy", "shaky", "torn", "slow", "drop", "page"])
+@pytest.mark.parametrize("trouble", ["busy", "shaky", "torn", "slow", "drop", "page", "limited", "upstream"])
 def test_what_passes_is_tried_again(ask, server, trouble):
     texts, teacher = ask(f"ein {trouble} Hund", "noch einer")
     assert texts == [[f"EIN {trouble.upper()} HUND"], ["NOCH EINER"]]
     assert teacher.bill.requests == 3 == len(server.bodies)
 
 
-@pytest.mark.parametrize(("trouble", "requests"), [("broken", 3), ("refused", 1), ("empty", 1), ("long", 1)])
+@pytest.mark.parametrize(
+    ("trouble", "requests"), [("broken", 3), ("refused", 1), ("flagged", 1), ("empty", 1), ("long", 1)]
+)
 def test_a_line_that_cannot_be_had_has_failed_alone(ask, server, trouble, requests):
     texts, teacher = ask(f"ein {trouble} Hund", "noch einer")
     assert texts == ["failed", ["NOCH EINER"]]
@@ -59,10 +62,16 @@ def test_a_line_that_cannot_be_had_has_failed_alone(ask, server, trouble, reques
 
 
 def test_chatter_around_the_translation_is_left_out(ask):
-    assert ask("ein chatty Hund")[0] == [["EIN CHATTY HUND"]]
+    for talk in ("chatty", "quoting", "parts"):
+        assert ask(f"ein {talk} Hund")[0] == [[f"EIN {talk.upper()} HUND"]]
     assert ask("ein chatty_alone Hund")[0] == ["failed"]
     assert ask("noch ein chatty_alone Hund", answer=None)[0] == ["failed"]  # of several lines
     assert ask("ein Hund mehr", answer=None)[0] == [["<translation>EIN HUND MEHR</translation>"]]
+
+
+def test_what_a_model_thinks_is_no_translation(ask):
+    assert ask("ein thoughtful Hund")[0] == ["failed"]
+    assert ask("noch ein thoughtful Hund", answer=None)[0] == [["NOCH EIN THOUGHTFUL HUND"]]
 
 
 def test_an_answer_in_which_the_group_matches_nothing_has_failed(ask, tmp_path):
@@ -75,10 +84,16 @@ def test_half_a_character_is_replaced(ask):
     assert ask("ein halved Hund")[0] == [["EIN HALVED HUND?"]]
 
 
-def test_a_whole_answer_that_was_cut_says_so(ask, server, tmp_path):
-    _, teacher = ask("ein long Hund", answer=None)
-    (found,) = teacher.translate(1, ["ein long Hund"])
+@pytest.mark.parametrize("trouble", ["long", "filtered"])
+def test_a_whole_answer_that_was_cut_says_so(ask, server, tmp_path, trouble):
+    _, teacher = ask(f"ein {trouble} Hund", answer=None)
+    (found,) = teacher.translate(1, [f"ein {trouble} Hund"])
     assert not found.hypotheses[0].finished and len(server.bodies) == 1
+
+
+def test_keys_that_a_server_refuses_are_left_out(ask, server):
+    ask("ein Hund", temperature=0.8, extra={"top_p": None, "seed": None, "max_completion_tokens": 9})
+    assert set(server.bodies[0]) == {"model", "messages", "temperature", "max_tokens", "max_completion_tokens"}
 
 
 def test_samples_have_seeds_of_their_own_and_do_not_depend_on_other_lines(ask, server, tmp_path):
@@ -187,16 +202,22 @@ def test_the_key_is_sent_and_appears_nowhere_else(ask, server, tmp_path, monkeyp
     ("values", "sentence"),
     [
         ({"url": "127.0.0.1:8000"}, "api.url must begin with http:// or https://"),
-        ({"url": "http://me:secret@host/v1"}, "api.url must begin with http:// or https:// and hold no user, password"),
+        ({"url": "http://me:secret@host/v1"}, "https:// and a host, and hold no user, password"),
         ({"url": "https://host/v1?key=secret"}, "hold no user, password, query or fragment"),
+        ({"url": "http://[::1"}, "api.url must begin with http:// or https:// and a host"),
+        ({"url": "http://two..dots/v1"}, "api.url must begin with http:// or https:// and a host"),
+        ({"url": "http://host:port/v1"}, "api.url must begin with http:// or https:// and a host"),
         ({"prompt": "Translate!"}, "api.prompt must contain {source}"),
         ({"samples": 4}, "api.samples=4: all are equal at temperature=0"),
         ({"key_variable": "NOT_SET_ANYWHERE"}, "api.key_variable=NOT_SET_ANYWHERE: the environment has no such variable"),
+        ({"key_variable": "KEY_WITH_LINE_END"}, "api.key_variable=KEY_WITH_LINE_END: the variable must not hold spaces, line"),
+        ({"extra": {"n": 4}}, "api.extra has the key 'n'; set samples instead"),
         ({"input_price": 1.0}, "api.input_price and output_price: give both or neither"),
         ({"answer": "("}, "api.answer=(: is not a regular expression"),
         ({"concurrency": 0}, "api.concurrency=0: must be a whole number of at least 1"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_without_what_may_be_secret(values, sentence):
+def test_mistakes_are_told_without_what_may_be_secret(values, sentence, monkeypatch):
+    monkeypatch.setenv("KEY_WITH_LINE_END", "secret\n")
     _, problems = read_section(ApiSettings, values, "api")
     assert len(problems) == 1 and sentence in problems[0] and "secret" not in problems[0]

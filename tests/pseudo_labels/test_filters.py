@@ -44,6 +44,7 @@ CASES = [
     ("untranslated", 0.6, "Angela Merkel traf Emmanuel Macron in Paris", "Angela Merkel met Emmanuel Macron in Paris", False),
     ("untranslated", 0.6, "am 3. 4. 2020 um 12.30", "on 3 4 2020 at 12.30", False),
     ("untranslated", 0.6, "Hotel in Berlin", "Hotel in Berlin", False),
+    ("untranslated", 0.6, "Siehe https://a.org/new/page", "See https://a.org/new/page", False),
     ("untranslated", 0.9, "den roten Hund sieht er nicht", "the roten Hund sieht er nicht", False),
     ("untranslated", 0.6, "в лесу родилась ёлочка", "в лесу родилась ёлочка", True),
 ]  # fmt: skip
@@ -114,6 +115,7 @@ GERMAN, ENGLISH = "Der Hund sieht den Mann im Garten nicht.", "The dog does not 
         (Pair(ENGLISH, ENGLISH), ["de", "en"], True),
         (Pair(ENGLISH, ENGLISH), [None, "en"], False),
         (Pair("12 : 30", "OK"), ["de", "en"], False),  # too little to be certain
+        (Pair(GERMAN, "See https://zeit.de/zwischen-deutschland-und-frankreich"), ["de", "en"], False),
     ],
 )
 def test_a_side_that_is_certainly_in_another_language_drops_the_pair(pair, languages, drops):

@@ -77,11 +77,14 @@ MOSES = """0 ||| the dog ||| LM0= -12.5 -3 TM: 0 ||| -0.5
 5 |||  ||| F0= 1 ||| -3
 6 ||| aligned ||| F0= 1 ||| -3 ||| 0-0 1-2
 7 ||| no features |||  ||| -3
+8 ||| phrases ||| F0= 1 ||| -3 ||| 0-1=0 2=1-2 ||| 0-0 1-2
+9 ||| Marian ||| 0-0 1-1 ||| WordScores= -1.5 -0.2 ||| F0= -1.7 F1= -1.9 ||| -3
+10 ||| soft ||| 0.5,1e-05 0.2,0.8 ||| F0=-1.2 ||| -3
 """
 
 
 def test_a_moses_list_has_scores_gaps_and_texts_with_its_separator(tmp_path):
-    assert read(tmp_path, MOSES, 9, format="moses") == [
+    assert read(tmp_path, MOSES, 12, format="moses") == [
         [("a dog", -0.25), ("the dog", -0.5)],  # the highest score first
         [("a ||| b ||| c", -2.0)],
         "missing",
@@ -90,6 +93,9 @@ def test_a_moses_list_has_scores_gaps_and_texts_with_its_separator(tmp_path):
         [("", -3.0)],
         [("aligned", -3.0)],
         [("no features", -3.0)],
+        [("phrases", -3.0)],
+        [("Marian", -3.0)],
+        [("soft", -3.0)],
         "missing",
     ]
 
@@ -135,7 +141,7 @@ def test_what_is_not_in_the_format_is_refused_with_its_line(tmp_path, content, s
 
 def test_a_survey_finds_the_last_line_the_most_translations_and_the_first_without_a_score(tmp_path):
     found = survey(teacher(tmp_path, MOSES, format="moses"))
-    assert (found.lines, found.most, found.unscored) == (8, 2, 4)
+    assert (found.lines, found.most, found.unscored) == (11, 2, 4)
     content = "2\ta\t1\n3\tERROR 429\n4\tERROR\n4\tb\t2\n"
     assert survey(teacher(tmp_path, content, format="tsv", failed="ERROR.*")).unscored is None
 
