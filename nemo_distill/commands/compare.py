@@ -78,7 +78,8 @@ def _unmade(config: ComparisonConfig, runs: Sequence[Run]) -> list[str]:
     """Returns the paths that the jobs will write, or folders of them."""
     folders = [run.folder for run in runs]
     folders += [Path(config.output_dir) / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
-    paths = [f"{folder}/" for folder in folders] + [f"'{folder}'" for folder in folders]
+    paths = [f"{folder}/" for folder in folders]
+    paths += [f"'{path}'" for path in (*folders, *(path for run in runs for path in run.made))]
     return paths + ([f"{config.corpus.folder}/"] if config.corpus.generate else [])
 
 

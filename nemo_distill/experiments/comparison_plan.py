@@ -269,7 +269,7 @@ def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Run:
     given = [override("model", teacher), override("output_dir", folder), "name=pseudo", *config.labels[name]]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
-    made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt")]
+    made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt", "weights")]
     made += [folder] if written == folder else []  # others select from the translations in that folder
     return Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None, made=tuple(made))
 

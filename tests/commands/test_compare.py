@@ -7,6 +7,7 @@ import pytest
 from nemo_distill.commands import compare
 from nemo_distill.commands.compare import check_plan
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.experiments.comparison_plan import plan_runs
 from nemo_distill.experiments.comparison_section import read_comparison
 from tests.conftest import composed
 
@@ -57,6 +58,24 @@ def test_a_mistake_is_told_with_the_key_of_its_job(problems, corpus, tmp_path, o
 def test_mistakes_of_several_jobs_are_told_together(problems):
     found = problems("methods.noisy=['model.distillation.temprature=2']", "methods.hybrid=['distillation=hibrid']")
     assert [problem.partition(":")[0] for problem in found] == ["methods.hybrid", "methods.noisy"]
+
+
+def test_text_that_another_job_will_select_from_finished_labels_may_be_missing(corpus, teacher_path, tmp_path):
+    runs = tmp_path / "runs"
+    folder = runs / "labels_train"
+    labels = [f"source={corpus}/train.de", f"output_dir={folder}", "name=four", "label_weights=rank"]
+    files = {"source": "src", "target": "tgt", "weights": "weights"}
+    mixed = [f"model.distillation.mix.corpora.pseudo.{key}={folder}/four.{end}" for key, end in files.items()]
+    given = [f"output_dir={runs}", f"teacher={teacher_path}", f"corpus.folder={corpus}", "corpus.source=de"]
+    given += [
+        f"corpus.monolingual={corpus}/test.de",
+        f"+labels.four={[*labels, 'labels_per_source=4', 'search.n_best=4', 'search.beam_size=4']}",
+    ]
+    given.append(f"methods.hybrid={['distillation=hybrid', *mixed]}")
+    comparison = read_comparison(composed("pipeline", *given))
+    (train,) = (run for run in plan_runs(comparison) if run.group == "labels_train")
+    train.work.finish({"seconds": 1.0})
+    assert train.is_done and check_plan(comparison) is None
 
 
 def test_the_report_shows_the_metric_of_the_evaluation(tmp_path, monkeypatch):
