@@ -32,6 +32,8 @@ from nemo_distill.text.selected_by import training_selected_by
 Job = TypeVar("Job")
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# In what Lightning says of keys that only data, or the first scores, show to be wrong.
+WRONG_KEYS = ("val_check_interval", "Early stopping conditioned on metric", "could not find the monitored key")
 INTERRUPTED = """
 Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
@@ -225,6 +227,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     ]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())
+    wrong = (MisconfigurationException, ImportError, TypeError, ValueError)  # raised for keys, or missing packages
     try:
         build = partial(pl.Trainer, plugins=[SafeCheckpointIO()])
         trainer = build(**options, callbacks=[*callbacks])
@@ -233,7 +236,7 @@ def build_trainer(cfg: DictConfig) -> Any:
         if uses_ddp and cfg.model.get("find_unused_parameters", True):
             options["strategy"] = "ddp_find_unused_parameters_true"
             trainer = build(**options, callbacks=[*callbacks])
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except wrong as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
     if resumes(cfg):
         if trainer.is_global_zero:
@@ -243,7 +246,7 @@ def build_trainer(cfg: DictConfig) -> Any:
     try:
         if cfg.get("exp_manager"):
             exp_manager(trainer, cfg.exp_manager)
-    except (MisconfigurationException, NeMoBaseException, OmegaConfBaseException, TypeError, ValueError) as error:
+    except (*wrong, NeMoBaseException, OmegaConfBaseException) as error:
         raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):
         write_over_checkpoints(trainer)
@@ -286,6 +289,10 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
             trainer.fit(model)
         except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM
             raise Interrupted(INTERRUPTED) from interruption
+        except Exception as error:
+            if not any(words in str(error) for words in WRONG_KEYS):
+                raise
+            raise ConfigurationError([f"trainer: {' '.join(str(error).split())}"]) from error
         if trainer.interrupted:  # Lightning before 2.3
             raise Interrupted(INTERRUPTED)
         complete_training(trainer, model)

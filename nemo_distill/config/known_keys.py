@@ -155,15 +155,25 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "warmup_steps": FromZeroOrNone,
         "warmup_ratio": Share | None,
     },
-    "trainer": {
+    "trainer": {  # Lightning tells other wrong values itself
         "accelerator": Accelerator,
         "precision": Literal[PRECISIONS],
         "max_steps": Annotated[int, Field(ge=-1)],  # -1: no limit
         "max_epochs": Annotated[int, Field(ge=-1)] | None,
+        "min_steps": FromZeroOrNone,
+        "min_epochs": FromZeroOrNone,
         "num_nodes": Count,
         "accumulate_grad_batches": Count,
+        "check_val_every_n_epoch": Count | None,
+        "val_check_interval": Positive | None,
+        "limit_train_batches": Positive | None,
+        # Lightning would replace the sampler that resumes.
+        "overfit_batches": Annotated[Literal[0], Allowed("0; train on a small text instead")],
+        "gradient_clip_val": NotNegative | None,
+        "deterministic": bool | Literal["warn"] | None,
         "devices": Devices,
     },
+    "exp_manager": dict.fromkeys(("explicit_log_dir", "exp_dir"), str | None),
 }
 
 

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.wording import Allowed, is_section, plain_options_of, shown, type_in_words
+from nemo_distill.config.wording import Allowed, is_section, mistake, plain_options_of, shown, type_in_words
 
 __all__ = [
     "Allowed",
@@ -296,9 +296,9 @@ class _Place:
             return f"{section_key or 'the configuration'} has the unknown key '{name}'{known}."
         if problem["type"] == OWN_WORDS:
             return f"{self.where} {problem['msg']}."
-        allowed = f"must be {type_in_words(self.type_, self.demands)}"
-        reason = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else allowed
-        return f"{self.where}={shown(self.value)}: {reason}."
+        if problem["type"] == "value_error":
+            return f"{self.where}={shown(self.value)}: {problem['ctx']['error']}."
+        return mistake(self.where, self.value, self.type_, self.demands)
 
 
 def read_value(type_: Any, value: Any, where: str) -> tuple[Any, list[str]]:
@@ -333,7 +333,7 @@ def argument_problem(where: str, value: Any, type_: Any) -> str | None:
         adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
         adapter.validate_json(json.dumps(value, default=str))
     except ValidationError:
-        return f"{where}={shown(value)}: must be {type_in_words(type_, ())}."
+        return mistake(where, value, type_)
     except (PydanticSchemaGenerationError, PydanticUserError):
         return None
     return None

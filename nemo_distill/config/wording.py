@@ -48,6 +48,14 @@ def _plain(type_: Any) -> Any:
     return get_args(type_)[0] if get_origin(type_) is Annotated else type_
 
 
+def mistake(where: str, value: Any, type_: Any, demands: Sequence[Any] = ()) -> str:
+    """Returns the sentence about a value that its type and demands do not allow."""
+    is_number, options = type(value) in (int, float), {*plain_options_of(type_)}
+    is_name = is_number and bool(options & {str, Path}) and not options & {int, float}
+    quotes = f"""; a name that is read as a number needs quotes of its own: '"{value}"'""" if is_name else ""
+    return f"{where}={shown(value)}: must be {type_in_words(type_, demands)}{quotes}."
+
+
 def type_in_words(type_: Any, demands: Sequence[Any]) -> str:
     """Says what a type and its demands allow, as in "null or a whole number of at least 1"."""
     for demand in demands:

@@ -28,6 +28,7 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "every_n_epochs": FromZeroOrNone,
         "every_n_train_steps": FromZeroOrNone,
         "mode": Mode,
+        "dirpath": str | None,
     },
     STOPPING: {"mode": Mode, "patience": FromZero, "min_delta": float},
 }
@@ -147,6 +148,8 @@ def _file_problems(section: Mapping[str, Any]) -> Iterator[str]:
 def _other_problems(section: Mapping[str, Any]) -> Iterator[str]:
     if section.get("log_local_rank_0_only") and section.get("log_global_rank_0_only"):
         yield f"{SECTION} has log_local_rank_0_only=true and log_global_rank_0_only=true; set one of them to false."
+    if "/" in str(section.get("name")):
+        yield f"{SECTION}.name={section['name']}: must not contain /, because it begins the names of checkpoints."
     limit = section.get("max_time_per_run")
     if limit is not None and not (isinstance(limit, str) and DURATION.fullmatch(limit.strip())):
         yield f"{SECTION}.max_time_per_run={limit}: must be days:hours:minutes:seconds, such as '00:03:30:00'."

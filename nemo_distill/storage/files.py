@@ -91,10 +91,13 @@ def _temporary(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the names in a folder, are on the disk, where the file system can do this."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems do not know it for folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -155,7 +158,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
         wait: wait until the lock is free. If False and another process holds the lock, yields None.
 
     Raises:
-        DataError: if `path` is a symbolic link, which could point to any file.
+        DataError: if `path` is a symbolic link, which could point to any file, or if its file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -168,6 +171,10 @@ def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
+        except OSError as error:  # some network file systems, such as Lustre without the option flock
+            raise DataError(
+                f"'{path}' cannot be locked: {error.strerror}; choose a folder on another file system"
+            ) from error
         else:
             yield descriptor
 

@@ -189,12 +189,12 @@ def _readable(value: Any, *, may_be_empty: bool = False) -> Any:
 # A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
 PossiblyEmptyFiles = Annotated[
-    str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("null, a file, or a list of files")
+    str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("a file, or a list of files")
 ]
 References = Annotated[
     str | list[str | None],
     AfterValidator(_readable),
-    Allowed("null, a file, or a list of files, with null for monolingual text"),
+    Allowed("a file, or a list of files, with null for monolingual text"),
 ]
 
 

@@ -147,6 +147,25 @@ def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train,
     assert recorded(tmp_path / "run")["steps"] == 8  # and not the best checkpoint's
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["trainer.val_check_interval=1000"], "trainer: `val_check_interval` (1000) must be"),
+        (
+            [
+                "+exp_manager.create_early_stopping_callback=true",
+                "+exp_manager.early_stopping_callback_params={monitor: train_losss, patience: 1}",
+            ],
+            "trainer: Early stopping conditioned on metric `train_losss`",
+        ),
+    ],
+)
+def test_keys_that_only_a_training_shows_to_be_wrong_are_told(train, tmp_path, overrides, sentence):
+    failed = train(tmp_path / "run", *overrides)
+    assert failed.returncode == 1
+    assert "ConfigurationError" in failed.stderr and sentence in failed.stderr
+
+
 @pytest.mark.parametrize(("goes_on", "again"), [(True, "goes on"), (False, "starts over")])
 def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
     with pytest.raises(SystemExit, match=f"the same command {again}( from there)?[.]$"), plain_errors(goes_on):

@@ -73,6 +73,14 @@ def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
         ("trainer", "accelerator", "tpuu"),
         ("trainer", "max_steps", 0.5),
         ("trainer", "devices", 0),
+        ("trainer", "min_steps", "abc"),
+        ("trainer", "check_val_every_n_epoch", 0),
+        ("trainer", "val_check_interval", 0),
+        ("trainer", "limit_train_batches", 0),
+        ("trainer", "overfit_batches", 1),
+        ("trainer", "gradient_clip_val", -1),
+        ("trainer", "deterministic", "yes"),
+        ("exp_manager", "explicit_log_dir", 20261127),
     ],
 )
 def test_a_value_that_its_key_cannot_have_is_told(section, key, value):

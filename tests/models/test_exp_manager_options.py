@@ -63,6 +63,8 @@ def test_what_works_passes(section):
         ({"ema": {"enable": True}}, ["ema.enable=true", "must be false"]),
         ({"log_local_rank_0_only": True, "log_global_rank_0_only": True}, ["log_local_rank_0_only=true", "false"]),
         ({"max_time_per_run": "3h"}, ["max_time_per_run=3h", "00:03:30:00"]),
+        ({"name": "de/en"}, ["name=de/en", "must not contain /"]),
+        (checkpoints(dirpath=2026), ["dirpath=2026", "must be null or text"]),
         ({"resume_from_checkpoint": "nowhere.ckpt"}, ["resume_from_checkpoint", "'nowhere.ckpt'"]),
         ({"files_to_copy": ["nowhere.py"]}, ["files_to_copy", "'nowhere.py'"]),
     ],

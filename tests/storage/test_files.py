@@ -1,6 +1,9 @@
 import errno
+import fcntl
 import multiprocessing
+import os
 import re
+import stat
 import time
 
 import pytest
@@ -114,6 +117,28 @@ def test_a_lock_that_another_has_is_waited_for_or_not(tmp_path):
         assert mine is not None and theirs is None
     with locked(tmp_path / "lock", wait=False) as mine:
         assert mine is not None
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DataError, match="lock' cannot be locked: Function not implemented"), locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_file_is_written_where_folders_cannot_be_synchronized(tmp_path, monkeypatch):
+    synchronize = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        synchronize(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "record.json", {"a": 1})
+    assert read_json(tmp_path / "record.json") == {"a": 1}
 
 
 @pytest.mark.parametrize(
