@@ -40,7 +40,7 @@ def aligned(text):
 
 
 def test_both_scores_are_recorded_with_their_signatures(trained_path, text, tmp_path, capsys):
-    main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", "quantization=int16", *development(text)))
+    main(config(f"model={trained_path}", f"output={tmp_path / 'out'}", "quantization=float16", *development(text)))
     quality = ExportRecord.read(tmp_path / "out").quality
     assert set(quality.scores) == {"float32", "export"}
     assert quality.source["name"] == "dev.de" and quality.beam_size == 4
