@@ -243,8 +243,9 @@ def _quantize(path: Path) -> None:
 
     logging.disable(logging.WARNING)  # onnxruntime logs a line for each matrix
     try:
+        # Signed weights would saturate on processors without VNNI, and lose words there.
         quantize_dynamic(
-            onnx.load(path), path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+            onnx.load(path), path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QUInt8
         )
     finally:
         logging.disable(logging.NOTSET)
