@@ -15,7 +15,7 @@ demo: .venv/ready
 
 # Two processes, since most tests use one core; the tests of a file share what they make.
 test: lint javascript
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The library of pages that translate in a browser. Without npm, their test is skipped and says so.
 javascript:
@@ -51,7 +51,7 @@ docs: .venv/ready
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/ready
-	.venv-$*/bin/python -m pytest --numprocesses 2 --dist loadfile
+	.venv-$*/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .venv-oldest/ready .venv-newest/ready: .venv-%/ready: pyproject.toml setup.py constraints-%.txt
 	$(PYTHON) -m venv .venv-$*

@@ -26,6 +26,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = REPOSITORY / "examples" / "nlp" / "machine_translation"
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "rot": "red", "Haus": "house", "und": "and"}
+# Files and folders that take minutes, the longest first.
+LONG = ("examples/test_scripts.py", "interruption", "test_installation.py", "commands/test_training.py", "commands", "models")
 TINY_SIZE = {
     "hidden_size": 16,
     "inner_size": 32,
@@ -33,6 +35,17 @@ TINY_SIZE = {
     "num_attention_heads": 2,
     "max_sequence_length": 64,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long files first, so that no processor is idle while another one ends with a long file."""
+    tests = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix()
+        return next((rank for rank, start in enumerate(LONG) if name.startswith(start)), len(LONG))
+
+    items.sort(key=rank)
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
