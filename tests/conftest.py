@@ -27,7 +27,14 @@ REPOSITORY = Path(__file__).parent.parent
 SCRIPTS = REPOSITORY / "examples" / "nlp" / "machine_translation"
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "rot": "red", "Haus": "house", "und": "and"}
 # Files and folders that take minutes, the longest first.
-LONG = ("examples/test_scripts.py", "interruption", "test_installation.py", "commands/test_training.py", "commands", "models")
+LONG = (
+    "examples/test_scripts.py",
+    "interruption",
+    "test_installation.py",
+    "commands/test_training.py",
+    "commands",
+    "models",
+)
 TINY_SIZE = {
     "hidden_size": 16,
     "inner_size": 32,

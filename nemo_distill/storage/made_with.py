@@ -13,6 +13,7 @@ from nemo_distill import __version__
 from nemo_distill.storage.files import versions
 from nemo_distill.storage.records import OPEN
 
+CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu", "unbabel-comet")
 
 
@@ -33,10 +34,18 @@ def device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text(encoding="utf-8", errors="replace").splitlines() if known.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return next(iter(cpu_info("model name")), platform.machine())
+
+
+def cpu_flags() -> set[str]:
+    """Returns the names that Linux has for the instructions of this machine's CPU; an empty set on other systems."""
+    return {flag for line in cpu_info("flags", "Features") for flag in line.split()}
+
+
+def cpu_info(*keys: str) -> list[str]:
+    """Returns the values that Linux gives for these keys, such as `model name`; of x86 for each core."""
+    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines() if CPU_INFO.is_file() else []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(keys)]
 
 
 def git_revision() -> str | None:

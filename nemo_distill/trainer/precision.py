@@ -5,17 +5,16 @@ spend their time elsewhere, so that bfloat16 would round their numbers for nothi
 """
 
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from nemo_distill.console import console
+from nemo_distill.storage.made_with import cpu_flags
 
 AUTO, FLOAT32, MIXED = "auto", "32-true", "bf16-mixed"
 DTYPES = {MIXED: "bfloat16", FLOAT32: "float32"}  # names of torch for Lightning's
 LEAST_WIDTH = 256
 CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, of x86 and of ARM, as Linux names them
-CPU_INFO = Path("/proc/cpuinfo")
 FIRST_CAPABILITY = (8, 0)  # CUDA's, of the first GPUs with units for bfloat16
 GPU = ("auto", "gpu", "cuda")
 
@@ -32,17 +31,8 @@ def bfloat16_unit(accelerator: str) -> str | None:
         return f"CUDA capability {'.'.join(map(str, capability))}" if capability >= FIRST_CAPABILITY else None
     if accelerator not in ("auto", "cpu"):
         return None
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return next((flag for flag in CPU_FLAGS if flag in flags), None)
-
-
-def _cpu_flags() -> set[str]:
-    if not CPU_INFO.is_file():
-        return set()
-    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {
-        flag for line in lines if line.startswith(("flags", "Features")) for flag in line.partition(":")[2].split()
-    }
 
 
 def precision_for(width: int, unit: str | None) -> str:

@@ -5,6 +5,7 @@ from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.cache_teacher import caching_job
 from nemo_distill.commands.training import choose_precision
+from nemo_distill.storage import made_with
 from nemo_distill.trainer import precision
 from nemo_distill.trainer.precision import bfloat16_unit, chosen_dtype, precision_for, torch_device
 from tests.conftest import SCRIPTS
@@ -23,7 +24,7 @@ def cpu(monkeypatch, tmp_path):
 
     def set_flags(content):
         (tmp_path / "cpuinfo").write_text(content)
-        monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(made_with, "CPU_INFO", tmp_path / "cpuinfo")
         bfloat16_unit.cache_clear()
 
     yield set_flags
