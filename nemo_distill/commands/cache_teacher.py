@@ -219,7 +219,7 @@ def _across_problems(model: Mapping[str, Any], section: TranslationDistillation 
         archive = teacher_archive(model["distillation"]["model_path"])
         if is_hugging_face_model(archive.config):  # refused by `hugging_face_problems`
             return []
-        problems = reading_across_problems(model, vocabulary_problems(model, archive))
+        problems = reading_across_problems(model, archive, vocabulary_problems(model, archive))
         problems += reading_order_problems(model, archive.config)
     return problems
 

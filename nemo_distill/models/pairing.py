@@ -61,11 +61,12 @@ def or_across(differences: Sequence[str]) -> list[str]:
     return [f"{one.removesuffix('.')}; {ACROSS}=true allows another vocabulary." for one in differences]
 
 
-def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]) -> list[str]:
+def reading_across_problems(model: Mapping[str, Any], teacher: NemoArchive, differences: Sequence[str]) -> list[str]:
     """Returns the reasons why a teacher with other pieces cannot read for a student, one sentence each.
 
     Args:
         model: the student's config.
+        teacher: the teacher.
         differences: what differs between the vocabularies.
     """
     where, problems = f"{ACROSS}=true", []
@@ -80,6 +81,14 @@ def reading_across_problems(model: Mapping[str, Any], differences: Sequence[str]
         for side in SIDES
         if (model.get(f"{side}_tokenizer") or {}).get("r2l")
     ]
+    for side in SIDES:
+        ours, theirs = model_vocabulary(side, model, teacher), archived_vocabulary(teacher, side)
+        if ours and theirs and ours.has_final_spaces != theirs.has_final_spaces:
+            problems.append(
+                f"{where}: the pieces of one {side} tokenizer end with a space, those of the other begin with one, so "
+                f"that no positions can be paired; train model.{side}_tokenizer.tokenizer_model with the teacher's "
+                "treat_whitespace_as_suffix."
+            )
     if model.get("multilingual"):
         problems.append(f"{where}: not supported with model.multilingual=true; train a student for each language.")
     return problems
@@ -158,7 +167,7 @@ def check_teachers(
     first = archives[0].config
     problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
     if distillation.across_vocabularies:
-        problems += reading_across_problems(model, differences) + training_across_problems(distillation)
+        problems += reading_across_problems(model, archives[0], differences) + training_across_problems(distillation)
     elif any(isinstance(archive, HuggingFaceFolder) for archive in archives):
         problems += differences
     else:

@@ -34,6 +34,12 @@ class Vocabulary:
     pieces: tuple[str, ...]
     special_ids: dict[str, int]
 
+    @property
+    def has_final_spaces(self) -> bool:
+        """True if pieces end with the space after a word, instead of beginning with the one before it."""
+        long = [piece for piece in self.pieces if len(piece) > 1]
+        return sum(piece.endswith("▁") for piece in long) > sum(piece.startswith("▁") for piece in long)
+
 
 def read_vocabulary(path: str | Path) -> Vocabulary:
     """Reads the vocabulary of a sentencepiece or youtokentome model.

@@ -326,6 +326,14 @@ def test_what_does_not_go_across_vocabularies_is_told(job, tokenizers, overrides
     assert all(any(sentence in one for one in found) for sentence in told), found
 
 
+def test_pieces_with_spaces_at_the_other_end_are_refused(job, corpus, tmp_path):
+    spaced = train_sentencepiece(tmp_path / "spaced", corpus / "both.txt", 40, treat_whitespace_as_suffix=True)
+    given = [f"model.{side}_tokenizer.tokenizer_model={spaced}" for side in ("encoder", "decoder")]
+    across = ["model.distillation.across_vocabularies=true", "distillation=word_level", *TINY]
+    found = problems(check_distillation_job, job(*given, *across))
+    assert len(found) == 2 and all("treat_whitespace_as_suffix" in one for one in found), found
+
+
 def test_the_key_is_refused_where_it_has_no_effect(job, tokenizer):
     same = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
     across = ["model.distillation.across_vocabularies=true", "distillation=word_level"]
