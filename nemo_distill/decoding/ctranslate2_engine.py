@@ -19,14 +19,13 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord, read_tokens
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.nemo_files.processors import load_processors, tokenized
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import USE_MKL, user_path
 from nemo_distill.storage.made_with import cpu_flags, cpu_info
 from nemo_distill.text.lines import is_blank
 from nemo_distill.text.token_ids import load_tokenizer
 
 TOKENS_IN_BATCH, TOKENS_IN_BATCH_CPU = 4096, 1024  # larger batches are not faster on a CPU thread
 
-USE_MKL = "CT2_USE_MKL"  # environment variable of CTranslate2
 VNNI = ("avx512_vnni", "avx_vnni")  # as Linux names them
 
 

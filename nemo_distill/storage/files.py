@@ -17,6 +17,7 @@ from pydantic import AfterValidator
 
 from nemo_distill.config.errors import DataError
 
+USE_MKL = "CT2_USE_MKL"  # environment variable of CTranslate2: 1 has Intel's library compute on any processor
 TEMPORARY = ".tmp"
 LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")  # the group is the name of the file to be
 
@@ -187,13 +188,15 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Returns the versions of the packages that are installed."""
+    """Returns the versions of the packages that are installed. CTranslate2 has other results with Intel's library."""
     found = {}
     for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if "ctranslate2" in found and os.environ.get(USE_MKL) == "1":
+        found["ctranslate2"] += f" ({USE_MKL}=1)"
     return found
 
 

@@ -95,6 +95,18 @@ def test_another_model_other_settings_another_text_and_a_changed_translation_are
     assert len(loads) == 5
 
 
+def test_they_are_translated_again_where_another_library_computes(tmp_path, system, one, loads, monkeypatch):
+    """With Intel's library, CTranslate2's int8 can be a point of BLEU better."""
+    monkeypatch.delenv("CT2_USE_MKL", raising=False)
+    translate(tmp_path, system, one)
+    monkeypatch.setenv("CT2_USE_MKL", "1")
+    translate(tmp_path, system, one)
+    translate(tmp_path, system, one)
+    assert len(loads) == 2
+    record = json.loads((tmp_path / "texts" / "a.student.json").read_text())
+    assert record["settings"]["versions"]["ctranslate2"].endswith(" (CT2_USE_MKL=1)")
+
+
 def test_a_killed_translation_leaves_no_text(tmp_path, system, one, monkeypatch):
     class Killed(Shouting):
         def translate(self, lines, settings):
