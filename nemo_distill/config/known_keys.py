@@ -126,6 +126,7 @@ PRECISIONS = (
     *(64, 32, 16, "64", "32", "16", "bf16", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"),
     *("transformer-engine", "transformer-engine-float16", "auto", None),  # auto: ours
 )
+Better = Literal["min", "max"]  # of a score that is monitored
 DATA_VALUES = {
     **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),
     **dict.fromkeys(("num_workers", "min_seq_length", "max_seq_length_diff"), FromZero),
@@ -174,6 +175,14 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "devices": Devices,
     },
     "exp_manager": dict.fromkeys(("explicit_log_dir", "exp_dir"), str | None),
+    "exp_manager.checkpoint_callback_params": {
+        "save_top_k": Annotated[int, Field(ge=-1)],  # -1: all
+        "every_n_epochs": FromZeroOrNone,
+        "every_n_train_steps": FromZeroOrNone,
+        "mode": Better,
+        "dirpath": str | None,
+    },
+    "exp_manager.early_stopping_callback_params": {"mode": Better, "patience": FromZero, "min_delta": float},
 }
 
 

@@ -7,31 +7,18 @@ save the weights that it validated.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 from omegaconf import OmegaConf
-from pydantic import Field
 
 from nemo_distill.config.checks import MISSING
-from nemo_distill.config.known_keys import FromZero, FromZeroOrNone
-from nemo_distill.config.section import argument_problem
+from nemo_distill.config.known_keys import Better
 from nemo_distill.models.named_evaluation import set_names
 from nemo_distill.storage.files import user_path
 
 SECTION = "exp_manager"
 CHECKPOINT = f"{SECTION}.checkpoint_callback_params"
 STOPPING = f"{SECTION}.early_stopping_callback_params"
-Mode = Literal["min", "max"]
-VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
-    CHECKPOINT: {
-        "save_top_k": Annotated[int, Field(ge=-1)],
-        "every_n_epochs": FromZeroOrNone,
-        "every_n_train_steps": FromZeroOrNone,
-        "mode": Mode,
-        "dirpath": str | None,
-    },
-    STOPPING: {"mode": Mode, "patience": FromZero, "min_delta": float},
-}
 UNSUPPORTED_PARAMS = {  # why these keys of checkpoint_callback_params cannot be used
     "async_save": "NeMo supports it only for distributed checkpoints; must be false",
     "save_last_n_optim_states": "NeMo supports it only for distributed checkpoints; must be -1",
@@ -52,16 +39,8 @@ def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, An
     broken = [name for name, part in parts.items() if not isinstance(part, Mapping)]
     if broken:
         return [f"{name}={parts[name]}: must be a section of keys." for name in broken]
-    problems = [
-        problem
-        for name, part in parts.items()
-        for key, type_ in VALUES[name].items()
-        if key in part and (problem := argument_problem(f"{name}.{key}", part[key], type_))
-    ]
-    for name, part in parts.items():
-        problems += _monitor_problems(name, part, validation)
     return [
-        *problems,
+        *(problem for name, part in parts.items() for problem in _monitor_problems(name, part, validation)),
         *_checkpoint_problems(parts[CHECKPOINT]),
         *_average_problems(section.get("ema") or {}),
         *(_unaveraged_problems(parts[CHECKPOINT], ema) if ema is not None else ()),
@@ -80,7 +59,7 @@ def _monitor_problems(name: str, params: Mapping[str, Any], validation: Mapping[
     if monitor.startswith("val_") and logged and monitor not in logged:
         yield f"{name}.monitor={monitor}: no validation set logs this score; logged are {', '.join(logged)}."
     better = "max" if "BLEU" in monitor else "min" if "loss" in monitor else mode
-    if mode in get_args(Mode) and mode != better:
+    if mode in get_args(Better) and mode != better:
         default = "" if "mode" in params else ", the default,"
         yield f"{name}: with monitor={monitor}, mode={mode}{default} selects the worst value; set mode={better}."
 

@@ -81,6 +81,12 @@ def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
         ("trainer", "gradient_clip_val", -1),
         ("trainer", "deterministic", "yes"),
         ("exp_manager", "explicit_log_dir", 20261127),
+        ("exp_manager.checkpoint_callback_params", "every_n_train_steps", -1),
+        ("exp_manager.checkpoint_callback_params", "save_top_k", -2),
+        ("exp_manager.checkpoint_callback_params", "mode", "best"),
+        ("exp_manager.checkpoint_callback_params", "dirpath", 2026),
+        ("exp_manager.early_stopping_callback_params", "mode", "up"),
+        ("exp_manager.early_stopping_callback_params", "patience", 1.5),
     ],
 )
 def test_a_value_that_its_key_cannot_have_is_told(section, key, value):
