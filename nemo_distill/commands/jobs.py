@@ -66,7 +66,7 @@ JOBS = {
     "mix": Job("mix_corpora", "mix_corpora", "Mix real and pseudo-labelled text in given proportions."),
     "cache": Job("cache_teacher", "cache_teacher", "Store a teacher's distributions over the training pairs."),
     "translate": Job("translate", "translate", "Translate a file or standard input, line by line."),
-    "export": Job("export", "export", "Write a model for CTranslate2, Hugging Face or as ONNX."),
+    "export": Job("export", "export", "Write a model for CTranslate2, Hugging Face or browsers, or as ONNX."),
     "evaluate": Job("evaluate", "evaluate", "Score, compare and time models on test sets."),
     "explain": Job("explain", "explain", "Tell why a student is worse than its teacher, and what to change first."),
     "size": Job("size_student", "size_student", "List the students that are small enough, before any is trained."),

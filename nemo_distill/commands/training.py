@@ -296,5 +296,10 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
         if trainer.interrupted:  # Lightning before 2.3
             raise Interrupted(INTERRUPTED)
         complete_training(trainer, model)
+        if trainer.global_step < trainer.max_steps and trainer.current_epoch == trainer.max_epochs:
+            console.warning(
+                f"trainer.max_epochs={trainer.max_epochs} ended the training after {trainer.global_step:,} of "
+                f"trainer.max_steps={trainer.max_steps} steps; max_epochs=-1 is no limit."
+            )
     if cfg.get("do_testing", False):
         trainer.test(model)

@@ -15,7 +15,7 @@ class TopOneRankingLoss(WordLevelLoss):
     2. How far p of each of the student's k best words exceeds p of each of the teacher's k best words that q ranks
        higher.
 
-    As in the paper, use it together with `KLDivergenceLoss`, both with weight 1, and `iterations=3`.
+    The paper uses it together with `KLDivergenceLoss`, with equal weights, and with `iterations=3`.
 
     Args:
         k: number of best words to compare. The paper uses 5.

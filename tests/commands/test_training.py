@@ -147,6 +147,21 @@ def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train,
     assert recorded(tmp_path / "run")["steps"] == 8  # and not the best checkpoint's
 
 
+def test_epochs_that_end_a_training_before_its_steps_are_told(train, tmp_path):
+    batches = "model.train_ds.tokens_in_batch=4000"
+    ended = train(
+        tmp_path / "run",
+        batches,
+        "++trainer.max_steps=1000",
+        "++trainer.val_check_interval=1.0",
+        "trainer.max_epochs=1",
+    )
+    assert ended.returncode == 0, ended.stderr
+    steps = recorded(tmp_path / "run")["steps"]
+    (line,) = [line for line in ended.stderr.splitlines() if "ended the training" in line]
+    assert f"trainer.max_epochs=1 ended the training after {steps} of trainer.max_steps=1000 steps" in line
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
