@@ -159,11 +159,11 @@ def build_loss_terms(
     return terms, problems
 
 
-def _name_problems(name: str, where: str) -> list[str]:
-    """Returns a sentence if a loss cannot have this name."""
+def _name_problems(name: Any, where: str) -> list[str]:
+    """Returns a sentence if a loss cannot have this name, which YAML may have read as a number or a truth value."""
     if name in (STUDENT_LOSS, *LOGGED):
         return [f"{where}.loss has the name '{name}', under which another loss is logged; choose another name."]
-    if not name or "." in name or hasattr(nn.ModuleDict(), name):
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
         return [f"{where}.loss has the name '{name}', which a torch module cannot have; choose another name."]
     return []
 
