@@ -104,7 +104,7 @@ def _model(family, tokenizer):
             own["pad_token_id"] = own["decoder_start_token_id"] = tokenizer.target_encoder["<pad>"]
         config = transformers.MarianConfig(vocab_size=len(tokenizer.encoder), **own, **SIZE)
         model = transformers.MarianMTModel(config)
-        model.generation_config.bad_words_ids = [[tokenizer.pad_token_id]]
+        model.generation_config.bad_words_ids = [[config.pad_token_id]]
         return model
     kind = "MBart" if family.startswith("mbart") else "M2M100"
     config = getattr(transformers, f"{kind}Config")(

@@ -19,6 +19,7 @@ from nemo_distill.losses.labels import SmoothedLabels
 
 ALLOWED_LOSS_PREFIXES = ("nemo_distill.losses.",)
 STUDENT_LOSS = "student"  # the name of the student's own training loss among the terms
+LOGGED = ("train", "val", "test")  # `train_loss` and others are logged for the total and for evaluation sets
 NEVER = as_schedule(0.0)  # the weight of a loss that is left out
 # For each name that a model registers as hidden states or attention maps, the width of each layer's tensor.
 Widths = Mapping[str, Sequence[int]]
@@ -150,11 +151,21 @@ def build_loss_terms(
     for name, node in nodes.items():
         key = f"{where}.loss.{name}"
         term, found = _build_loss_term(key, name, node, (*ALLOWED_LOSS_PREFIXES, *allowed_targets))
+        found = _name_problems(name, where) + found
         if term and not found:
             found = _unregistered(key, term.loss, registered) or _prepare(key, term.loss, widths)
             terms.append(term)
         problems += found
     return terms, problems
+
+
+def _name_problems(name: Any, where: str) -> list[str]:
+    """Returns a sentence if a loss cannot have this name, which YAML may have read as a number or a truth value."""
+    if name in (STUDENT_LOSS, *LOGGED):
+        return [f"{where}.loss has the name '{name}', under which another loss is logged; choose another name."]
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+        return [f"{where}.loss has the name '{name}', which a torch module cannot have; choose another name."]
+    return []
 
 
 def _unregistered(key: str, loss: nn.Module, registered: Collection[str] | None) -> list[str]:

@@ -63,6 +63,8 @@ class HuggingFaceEngine:
         self._before = direction.before
         self._prompt = prompt(model, self._tokenizer, direction)
         model.generation_config = _without_search(model.generation_config)
+        # Marian's may be the source's, but transformers finds the scores of target words by it.
+        model.config.vocab_size = len(model.get_output_embeddings().weight)
         self._model = model.to(device).eval()
         self._device = device
         self._special_tokens = self._tokenizer.num_special_tokens_to_add()
@@ -202,7 +204,10 @@ def prompt(model: Any, tokenizer: Any, direction: Direction) -> list[int]:
 
 
 def _unknown_ids(tokenizer: Any, size: int) -> set[int]:
-    """Returns the ids below `size` of unknown words: the tokenizer's own, and those without a token."""
+    """Returns the ids below `size` of unknown target words: the tokenizer's own, and those without a token."""
+    if getattr(tokenizer, "separate_vocabs", False):  # Marian's, which says of itself only what the sources are
+        known = tokenizer.target_encoder
+        return {known[tokenizer.unk_token]} | set(range(size)) - set(known.values())
     return {tokenizer.unk_token_id} | {
         index
         for index in set(range(size)) - set(tokenizer.get_vocab().values())

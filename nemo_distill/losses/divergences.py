@@ -3,9 +3,9 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from nemo_distill.losses.projection import LOG_ZERO
 from nemo_distill.losses.word_level import WordLevelLoss
 
 
@@ -80,5 +80,5 @@ class JensenShannonLoss(WordLevelLoss):
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) at each position (B, T)."""
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+    """KL(p ‖ q) at each position (B, T). A word that p gives no probability contributes 0."""
+    return (log_p.exp() * (log_p.clamp(min=LOG_ZERO) - log_q)).sum(dim=-1)

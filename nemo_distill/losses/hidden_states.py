@@ -32,11 +32,10 @@ class HiddenStatesLoss(nn.Module, ABC):
         super().__init__()
         self.consumes = {"hidden_states": hidden_states}
         self.layers, self.include_embeddings = layers, include_embeddings
-        self.pairs = [(0, 0)]
-        self.projections = nn.ModuleList([nn.Identity()])
+        self.projections = nn.ModuleList()  # none: the widths are equal
 
     def prepare(self, student_widths: Sequence[int], teacher_widths: Sequence[int]) -> None:
-        """Pairs the layers and creates the projections.
+        """Creates the projections. A loss that is not prepared compares layers of equal width.
 
         Args:
             student_widths: the width D of each registered tensor: a single one for the last layer, or those of the
@@ -46,13 +45,18 @@ class HiddenStatesLoss(nn.Module, ABC):
         Raises:
             ValueError: if the layers cannot be paired.
         """
-        if len(student_widths) > 1:
-            self.pairs = layer_pairs(self.layers, len(student_widths) - 1, len(teacher_widths) - 1)
-            self.pairs = [(0, 0)] * self.include_embeddings + self.pairs
-        widths = [(student_widths[student], teacher_widths[teacher]) for student, teacher in self.pairs]
+        pairs = self._pairs(len(student_widths), len(teacher_widths))
+        widths = [(student_widths[student], teacher_widths[teacher]) for student, teacher in pairs]
         self.projections = nn.ModuleList(
             nn.Identity() if ours == theirs else nn.Linear(ours, theirs, bias=False) for ours, theirs in widths
         )
+
+    def _pairs(self, num_student: int, num_teacher: int) -> list[tuple[int, int]]:
+        """Returns the places in the lists of student and teacher, whose lengths are given, that are compared."""
+        if num_student == 1:
+            return [(0, 0)]
+        pairs = layer_pairs(self.layers, num_student - 1, num_teacher - 1)
+        return [(0, 0)] * self.include_embeddings + pairs
 
     def forward(
         self,
@@ -68,9 +72,11 @@ class HiddenStatesLoss(nn.Module, ABC):
             mask: (B, T), true at real tokens; None counts every position.
         """
         ours, theirs = _as_list(student_hidden_states), _as_list(teacher_hidden_states)
+        pairs = self._pairs(len(ours), len(theirs))
+        projections = self.projections or [nn.Identity()] * len(pairs)
         distances = [
             masked_mean(self.per_token(projection(ours[student]).float(), theirs[teacher].float()), mask)
-            for (student, teacher), projection in zip(self.pairs, self.projections)
+            for (student, teacher), projection in zip(pairs, projections, strict=True)
         ]
         return sum(distances) / len(distances)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LOG_ZERO = -1e4  # used instead of log 0 = -inf, which leads to NaN; exp(LOG_ZERO) is 0
 LOGITS_AT_ONCE = 20_000_000  # that `most_probable` keeps in memory
 Tokens: TypeAlias = tuple[Tensor, ...] | slice  # indices of some tokens in the dimensions (B, T), or in (N,)
 
@@ -49,7 +50,7 @@ class Projection(Distributions):
     Args:
         hidden_states: (B, T, D), or (N, D) for N tokens.
         weight: (V, D).
-        bias: (V,), or None.
+        bias: (V,), or None. Words of bias -inf, which a model never generates, get the logit of `LOG_ZERO` instead.
         memory: (M, V), reused by `project` for the logits of up to M tokens; None allocates a new tensor each time.
     """
 
@@ -82,15 +83,16 @@ class Projection(Distributions):
 
     def project(self) -> "Logits":
         """Returns the logits (..., V), in at least float32."""
+        bias = None if self.bias is None else self.bias.clamp(min=LOG_ZERO)
         if self.memory is None:
-            logits = F.linear(self.hidden_states, self.weight, self.bias)
+            logits = F.linear(self.hidden_states, self.weight, bias)
             return Logits(logits.to(torch.promote_types(logits.dtype, torch.float32)))
         logits = self.memory[: len(self.hidden_states)]
         if logits.dtype != self.weight.dtype:
-            return Logits(logits.copy_(F.linear(self.hidden_states, self.weight, self.bias)))
-        if self.bias is None:
+            return Logits(logits.copy_(F.linear(self.hidden_states, self.weight, bias)))
+        if bias is None:
             return Logits(torch.mm(self.hidden_states, self.weight.t(), out=logits))
-        return Logits(torch.addmm(self.bias, self.hidden_states, self.weight.t(), out=logits))
+        return Logits(torch.addmm(bias, self.hidden_states, self.weight.t(), out=logits))
 
     @torch.no_grad()
     def most_probable(self, words: int) -> Tensor:

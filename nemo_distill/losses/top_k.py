@@ -11,14 +11,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from nemo_distill.losses.projection import Distributions, Tokens
+from nemo_distill.losses.projection import LOG_ZERO, Distributions, Tokens
 
 # `renormalize`: the k words share all probability, the others have probability 0. The student still uses the softmax
 # over the whole vocabulary (Tan et al. 2019, arXiv 1902.10461, "Top-K distillation").
 # `uniform`: the other words share the remaining probability equally.
 TAILS = ("renormalize", "uniform")
-# Used instead of log 0 = -inf, which leads to NaN. exp(LOG_ZERO) is 0.
-LOG_ZERO = -1e4
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,16 @@ class TranslationDistillation(DistillationSection):
         return problems
 
     @rule
+    def replaced_loss(self) -> list[str]:
+        """Returns a sentence if `distill_encoder` would replace one of the given losses."""
+        if not self.distill_encoder or not {"cosine", "cosine_encoder"} <= self.loss.keys():
+            return []
+        return [
+            "distill_encoder=true adds the loss cosine_encoder, but loss.cosine_encoder is given too; rename the "
+            "latter, or set distill_encoder=false."
+        ]
+
+    @rule
     def unused_pruning(self) -> list[str]:
         """Returns a sentence if nothing is copied that could be pruned."""
         if not self.initialization.prune_width or self.distilbert_initialization:

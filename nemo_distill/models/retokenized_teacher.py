@@ -126,8 +126,10 @@ class RetokenizedTeacher(DistillationMixin, nn.Module):
     def distillation_forward(self, batch: list[Tensor]) -> None:
         src_ids, *_, labels = squeeze_batch(batch)
         theirs = self.teacher.target
-        sources = [self.teacher.source.encode(self.source.text(row)) for row in _without_special(src_ids, self.source)]
-        own_rows = _without_special(labels, self.target)
+        sources = _without(src_ids, self.source, ("pad", "bos", "eos"))
+        sources = [self.teacher.source.encode(self.source.text(row)) for row in sources]
+        # A start that the student wrote itself is kept. It has no text, but it has a position.
+        own_rows = _without(labels, self.target, ("pad", "eos"))
         their_rows = [theirs.encode(self.target.text(row)) for row in own_rows]
         distributions = self.teacher.distributions(sources, their_rows)
         their_labels = _padded([[*row, theirs.special_ids["eos"]] for row in their_rows], theirs.special_ids["pad"])
@@ -170,8 +172,9 @@ class RetokenizedTeacher(DistillationMixin, nn.Module):
         self.register_distillation_tensor("own_pieces", [own.unflatten(0, real.shape), real])
 
 
-def _without_special(ids: Tensor, pieces: Pieces) -> list[list[int]]:
-    special = {pieces.special_ids[name] for name in ("pad", "bos", "eos")}
+def _without(ids: Tensor, pieces: Pieces, names: Sequence[str]) -> list[list[int]]:
+    """Returns the rows of ids (B, T) without the special ids of these names."""
+    special = {pieces.special_ids[name] for name in names}
     return [[index for index in row if index not in special] for row in ids.tolist()]
 
 

@@ -244,7 +244,6 @@ class LabelFolder(ShardFolder):
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
         # The settings contain names and sizes of the sources alone, so that older labels remain valid.
         super().__init__(path, settings, lambda: _checksums(sources))
-        self.sources = sources
 
     @classmethod
     def finished(cls, path: Path, sources: Sequence[Path]) -> "LabelFolder":
@@ -282,7 +281,8 @@ class LabelFolder(ShardFolder):
                 raise ShardError(f"'{path}', line 1: was made with other settings; delete it and run again.")
             counts.update(header.counts)
             entries.append({"name": path.name, "lines": header.lines, "sha256": sha256_of(path)})
-        read = [entry | {"sha256": sha256_of(path)} for entry, path in zip(self.settings["sources"], self.sources)]
+        checksums = self.work.inputs.values()  # of the sources as they were when the work began
+        read = [entry | {"sha256": sha256} for entry, sha256 in zip(self.settings["sources"], checksums)]
         return {
             "lines": sum(entry["lines"] for entry in entries),
             "counts": {key: counts[key] for key in COUNTS if counts[key]},

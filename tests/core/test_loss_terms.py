@@ -47,6 +47,13 @@ def test_weights_of_zero_leave_a_loss_out_and_missing_weights_are_one():
     assert [(term.name, term.weight.at(0)) for term in terms] == [("a", 1.0)] and not problems
 
 
+@pytest.mark.parametrize("name", ["student", "train", "val", "test", "keys", "a.b", "", True])
+def test_a_name_that_would_replace_another_loss_or_that_torch_refuses_is_told(name):
+    """A loss called `student` was replaced by the student's own."""
+    (problem,) = build_loss_terms({name: {"_target_": KL}}, registered=["log_probs"])[1]
+    assert problem.startswith(f"distillation.loss has the name '{name}'")
+
+
 def test_users_own_losses_are_allowed_by_name():
     node = {"own": {"_target_": "torch.nn.Identity"}}
     assert "_target_=torch.nn.Identity: must begin" in build_loss_terms(node)[1][0]

@@ -161,3 +161,42 @@ def test_a_translation_begins_as_in_the_models_training(family, start, corpus, t
     engine = HuggingFaceEngine(write_family(family, tmp_path / family, corpus), "cpu", "float32", *FAMILIES[family])
     assert engine._prompt == engine._tokenizer.convert_tokens_to_ids(start)
     assert len(engine.translate(["der Hund"], GREEDY)) == 1
+
+
+def test_the_unknown_word_is_the_targets_where_each_side_has_a_vocabulary(corpus, tmp_path):
+    folder = write_family("marian_of_two_vocabularies", tmp_path / "two", corpus)
+    path = folder / "target_vocab.json"
+    known = json.loads(path.read_text())
+    known["<unk>"], known["▁red"] = known["▁red"], known["<unk>"]
+    path.write_text(json.dumps(known))
+    engine = HuggingFaceEngine(folder)
+    bias = engine._model.final_logits_bias.zero_()
+    bias[0, known["▁dog"]], bias[0, known["<unk>"]] = 1e3, 2e3
+    assert bias.shape[1] < len(engine._tokenizer.get_vocab())
+    for settings in (GREEDY, replace(SAMPLES, n_best=1)):
+        (translation,) = engine.translate(["rot"], settings)
+        assert set(translation.text.split()) == {"dog"}
+        (translation,) = engine.translate(["rot"], replace(settings, allow_unknown=True))
+        assert "dog" not in translation.text
+
+
+@pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
+@torch.inference_mode()
+def test_scores_are_those_of_the_targets_words_where_each_side_has_a_vocabulary(
+    settings, corpus, tmp_path, monkeypatch
+):
+    engine = HuggingFaceEngine(write_family("marian_of_two_vocabularies", tmp_path / "two", corpus))
+    outputs, scores = [], engine._scores
+    monkeypatch.setattr(engine, "_scores", lambda *given: outputs.append(given[0].sequences) or scores(*given))
+    (translation,) = engine.translate(["der Hund"], settings)
+    source, never = torch.tensor([engine._read("der Hund")[0]]), torch.tensor(engine._never(settings))
+    expected = []
+    for ids in outputs[0]:
+        logits = engine._model(source, decoder_input_ids=ids[None, :-1]).logits[0]  # (T, V)
+        log_probs = logits.index_fill(-1, never, -torch.inf).log_softmax(-1)
+        ends = (ids[1:] == engine._tokenizer.eos_token_id).nonzero().flatten().tolist()
+        length = ends[0] + 1 if ends else len(ids) - 1
+        total = log_probs[:length].gather(-1, ids[1 : length + 1, None]).sum().item()
+        expected.append(total / settings.penalty(length))
+    found = [hypothesis.score for hypothesis in translation.hypotheses]
+    assert found == pytest.approx(sorted(expected, reverse=True), abs=1e-4)

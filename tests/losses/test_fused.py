@@ -98,6 +98,21 @@ def assert_close(found, expected, tolerance=1e-12):
     assert all(torch.allclose(*pair, rtol=tolerance, atol=tolerance) for pair in zip(found, expected))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_word_that_the_teachers_bias_forbids_adds_no_nan(dtype, student, generator, mask):
+    names = ("kl", "cross_entropy", "jensen_shannon")
+    teacher = projection(generator, TEACHER_WIDTH, dtype, trained=False)
+    teacher.bias[3] = -torch.inf
+    q = torch.softmax(linear(teacher.hidden_states, teacher.weight, teacher.bias).double() / 2, dim=-1)
+    log_q = torch.where(q > 0, q.log(), -1e3)
+    log_p = student.tempered_log_probs(2.0)
+    expected = torch.stack([4 * masked_mean(LOSSES[name].per_token(log_p, log_q), mask) for name in names])
+    found = fused_losses(student, teacher, mask, [LOSSES[name] for name in names], [1.0] * 3, 2.0)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
+    assert_close(found, expected, tolerance)
+    assert_close(gradients(found.sum(), student), gradients(expected.sum(), student), tolerance)
+
+
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_weighted_tokens_give_the_weighted_mean(temperature, cached, student, teacher, mask, labels, generator):

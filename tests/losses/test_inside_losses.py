@@ -22,6 +22,14 @@ def test_pairs_are_averaged_and_embeddings_are_not_taken_for_layer_one():
     assert loss(student, teacher, MASK).item() == pytest.approx(sum(expected).item() / 2, rel=1e-5)
 
 
+def test_all_layers_are_compared_where_a_model_tells_no_widths():
+    """Unprepared, it compared the embeddings alone."""
+    student, teacher = states(3, 4, seed=0), states(5, 4, seed=1)
+    prepared, other = (MeanSquaredErrorLoss("decoder_layers", include_embeddings=True) for _ in range(2))
+    prepared.prepare([4] * 3, [4] * 5)
+    assert torch.equal(other(student, teacher, MASK), prepared(student, teacher, MASK))
+
+
 def test_embeddings_are_compared_where_asked():
     student, teacher = states(2, 4, seed=0), states(2, 4, seed=1)
     loss = MeanSquaredErrorLoss("decoder_layers", include_embeddings=True)

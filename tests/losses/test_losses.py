@@ -96,6 +96,18 @@ def naive(name, p, q, beta=0.3):
     return beta * kl(q, mixture) + (1 - beta) * kl(p, mixture)
 
 
+@pytest.mark.parametrize("name", ["kl", "jensen_shannon", "cross_entropy"])
+def test_a_word_that_the_teacher_gives_no_probability_adds_no_nan(name, tensors):
+    student, teacher, mask = tensors
+    teacher = teacher.detach().clone()
+    teacher[:, :, 2] = -math.inf
+    expected = call(WORD_LEVEL[name], student.double(), teacher.masked_fill(teacher == -math.inf, -1e3).double(), mask)
+    found = call(WORD_LEVEL[name], student, teacher, mask)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(value, student)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", WORD_LEVEL)
 def test_word_level_losses_agree_with_a_sum_written_out(name, tensors):
     """The mean over real tokens, and not over sentences or all positions."""

@@ -1,7 +1,12 @@
 """What a section `distillation` may hold, and how its losses and widths are read."""
 
 from nemo_distill.commands.training_check import check_distillation_job
-from nemo_distill.models.distillation_section import TranslationDistillation, distillation_losses, registered_widths
+from nemo_distill.models.distillation_section import (
+    TranslationDistillation,
+    distillation_losses,
+    read_distillation,
+    registered_widths,
+)
 from tests.models.conftest import TINY, problems
 
 
@@ -20,6 +25,14 @@ def test_distilling_the_encoder_too_adds_the_cosine_of_its_states():
     found = distillation_losses(TranslationDistillation(distill_encoder=True, loss={"cosine": node}))
     assert found == {"cosine": node, "cosine_encoder": {**node, "hidden_states": "encoder_hidden_states"}}
     assert distillation_losses(TranslationDistillation(loss={"cosine": node})) == {"cosine": node}
+
+
+def test_a_given_loss_that_distilling_the_encoder_would_replace_is_told():
+    losses = {"cosine": {"_target_": "x"}, "cosine_encoder": {"_target_": "y"}}
+    _, (problem,) = read_distillation({"distillation": {"distill_encoder": True, "loss": losses}}, "distillation")
+    assert problem.startswith("distillation.distill_encoder=true") and "loss.cosine_encoder" in problem
+    for allowed in ({"loss": losses}, {"distill_encoder": True, "loss": {"cosine": {"_target_": "x"}}}):
+        assert read_distillation({"distillation": allowed}, "distillation")[1] == []
 
 
 def test_widths_count_the_embeddings_as_a_layer_and_the_heads_by_layer():

@@ -129,6 +129,29 @@ def test_a_translation_that_was_cut_is_paired_up_to_its_last_piece(distill):
     assert registry.pairs.shape == cut.shape and registry.pairs.any()
 
 
+def test_a_start_that_the_student_wrote_shifts_no_position(distill):
+    """Its own translations may hold one, which is no part of the text."""
+    model, _ = distill()
+    src_ids, src_mask, *_, labels = (tensor.squeeze(0) for tensor in next(iter(model.train_dataloader())))
+    pad_id, bos_id = model.student.decoder_tokenizer.pad_id, model.student.decoder_tokenizer.bos_id
+    found = []
+    for place in (None, 0, 2):
+        written = labels
+        if place is not None:
+            written = torch.cat((labels[:, :place], torch.full_like(labels[:, :1], bos_id), labels[:, place:]), dim=1)
+        inputs = torch.cat((torch.full_like(written[:, :1], bos_id), written[:, :-1]), dim=1)
+        registry = DistillationRegistry({(Role.TEACHER, "log_probs"), (Role.TEACHER, "spans")})
+        with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
+            model.teacher.distillation_forward([src_ids, src_mask, inputs, inputs != pad_id, written])
+        kept = [index for index in range(written.shape[1]) if index != place]
+        log_probs, (spans, span_of) = (registry.get(Role.TEACHER, name) for name in ("log_probs", "spans"))
+        found.append((registry.pairs[:, kept], log_probs[:, kept][registry.pairs[:, kept]], spans, span_of[:, kept]))
+        assert place is None or not registry.pairs[:, place].any()
+    for other in found[1:]:
+        for expected, tensor in zip(found[0], other):
+            torch.testing.assert_close(tensor, expected)
+
+
 def test_the_teachers_own_pieces_have_the_temperature_of_the_step(distill):
     model, _ = distill(SORTED, temperature=2.0)
     batch = next(iter(model.train_dataloader()))

@@ -10,7 +10,7 @@ import pytest
 from nemo_distill.config.errors import DataError
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Translator, generate, searching
-from nemo_distill.pseudo_labels.shards import ShardError, read_rows, read_shard
+from nemo_distill.pseudo_labels.shards import LabelFolder, ShardError, read_rows, read_shard
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
@@ -80,6 +80,20 @@ def test_the_manifest_describes_every_file(source, tmp_path):
     assert manifest["versions"]["nemo_distill"] and manifest["versions"]["torch"]
     begun = {"settings": manifest["settings"], "inputs": {"source 1, text.de": sha256_of(source)}}
     assert read_json(tmp_path / "out" / "settings.json") == begun
+
+
+def test_the_manifest_has_the_sources_as_they_were_when_the_work_began(source, tmp_path):
+    begun = sha256_of(source)
+
+    class Editor(Shouting):
+        def translate(self, lines, settings):
+            source.write_bytes(source.read_bytes().replace(b"Hund", b"Mund"))
+            return super().translate(lines, settings)
+
+    manifest = run([source], tmp_path / "out", Editor())
+    assert manifest["sources"][0]["sha256"] == manifest["inputs"]["source 1, text.de"] == begun
+    with pytest.raises(DataError, match="holds labels of other source files"):
+        LabelFolder.finished(tmp_path / "out", [source])
 
 
 def test_how_a_source_is_cut_into_files_does_not_matter_to_its_rows(source, tmp_path):
