@@ -26,12 +26,13 @@ def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillati
     """
     if distillation.teacher_cache is None:
         return [f"{WHERE} has no value; give it."]
+    problems = _option_problems(distillation)
     try:
         made_with = read_manifest(distillation.teacher_cache)["settings"]
         archive = NemoArchive(cached_teacher_path(distillation.teacher_cache))
-        problems = _option_problems(distillation) + varying_ids_problems(model, archive, WHERE)
+        problems += varying_ids_problems(model, archive, WHERE)
     except ValueError as error:
-        return [f"{WHERE}: {error}."]
+        return [*problems, f"{WHERE}: {error}."]
     problems += _teacher_problems(distillation.teachers, made_with["teacher"])
     problems += [
         f"model.distillation.{key}={language}, but {WHERE} was made with {known}; set null to use the cache anyway."

@@ -74,6 +74,13 @@ def test_a_mistake_is_told_in_one_sentence(job, corpus, tokenizer, tmp_path, ove
     assert len(found) == 1 and sentence in found[0], found
 
 
+def test_what_no_cache_holds_is_told_before_there_is_one(job):
+    """A comparison is checked before it has made its caches."""
+    missing = ["model.distillation.teacher_cache=nowhere", "model.distillation.distilbert_initialization=true"]
+    found = problems(check_distillation_job, job(*missing))
+    assert len(found) == 2 and any("copies weights" in one for one in found), found
+
+
 def test_dropout_of_the_cached_teachers_tokenizer_is_refused(job, cache, yttm_tokenizer):
     tokenizer = {"library": "yttm", "tokenizer_model": "nemo:tokenizer.model", "bpe_dropout": 0.1}
     config = MODEL | {f"{side}_tokenizer": tokenizer for side in ("encoder", "decoder")}
