@@ -279,7 +279,9 @@ def test_a_student_records_what_selected_its_labels_and_those_of_the_model_that_
     distillation_config.train_ds.tgt_file_name = str(target)
     cfg = OmegaConf.create({"model": distillation_config})
     model = distillation_of(distillation_config, tmp_path)
-    trainer = SimpleNamespace(fit=lambda model: None, interrupted=False, checkpoint_callback=None)
+    trainer = SimpleNamespace(
+        fit=lambda model: None, interrupted=False, checkpoint_callback=None, global_step=0, max_steps=-1
+    )
     run_job(cfg, trainer, model)
     model.student.save_to(str(tmp_path / "first.nemo"))
     assert MTEncDecModel.restore_from(str(tmp_path / "first.nemo")).cfg.labels_selected_by == ["chrF"]
