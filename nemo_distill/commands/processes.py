@@ -4,6 +4,7 @@ The processes do not communicate, so no process group is set up. If Lightning st
 others are stopped, and the same command continues later. With SLURM or torchrun, their own rules apply.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from lightning.fabric.strategies import DDPStrategy
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import sigterm_as_exception
+
+# What Lightning's launcher sets for the processes that it starts.
+LAUNCH_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,11 @@ def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError([f"accelerator={accelerator}, devices={devices}: {error}"]) from error
     with sigterm_as_exception():
+        unset = [name for name in LAUNCH_VARIABLES if name not in os.environ]
         fabric.launch()
+        # Left set, a later job of this program, or one that it starts, would take itself for one of these processes.
+        for name in unset:
+            os.environ.pop(name, None)
         started = getattr(fabric.strategy.launcher, "procs", [])
         try:
             yield Process(fabric.global_rank, fabric.world_size, str(fabric.device))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from nemo_distill.commands.processes import Process, UngroupedStrategy, processes
+from nemo_distill.commands.processes import LAUNCH_VARIABLES, Process, UngroupedStrategy, processes
 
 TORCHRUN = {
     "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2",
@@ -28,9 +28,12 @@ def test_launchers_tell_each_process_which_it_is_without_a_meeting(environment, 
         assert process == Process(rank=3, world_size=4, device="cpu")
 
 
-def test_one_process_is_alone():
+def test_one_process_is_alone(monkeypatch):
+    for name in LAUNCH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     with processes("cpu") as process:
         assert process == Process(rank=0, world_size=1, device="cpu")
+        assert not set(LAUNCH_VARIABLES) & set(os.environ)  # by which a later job would start no other processes
 
 
 def test_the_main_process_ends_the_others_if_it_is_stopped_while_it_waits_for_them(monkeypatch):
