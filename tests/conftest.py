@@ -1,5 +1,6 @@
 """Tiny corpora, tokenizers and models, made on the fly and shared by all tests."""
 
+import functools
 import os
 import random
 from pathlib import Path
@@ -80,9 +81,15 @@ def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, **option
     return prefix.with_suffix(".model")
 
 
+@functools.cache
+def loaded(name: str) -> DictConfig:
+    """A file of `conf/` by itself. It must not be changed, because it is read once."""
+    return OmegaConf.load(SCRIPTS / "conf" / f"{name}.yaml")
+
+
 def tiny_config(tokenizer: Path, corpus: Path | None = None, seed_size: dict | None = None) -> DictConfig:
     """A translation model's config of the smallest size; with data sets if `corpus` is a folder with train and val."""
-    base = OmegaConf.load(SCRIPTS / "conf" / "aayn_base.yaml").model
+    base = loaded("aayn_base").model
     size = TINY_SIZE | (seed_size or {})
     model = OmegaConf.merge(
         base,
@@ -202,7 +209,7 @@ def distillation_config(corpus: Path, tokenizer: Path, teacher_path: Path) -> Di
     """The `model` section of a distillation, of the study's shape, with every loss on."""
     model = tiny_config(tokenizer, corpus)
     model.label_smoothing = 0.0
-    study = OmegaConf.load(SCRIPTS / "conf" / "aayn_base_distill.yaml").model.distillation
+    study = loaded("aayn_base_distill").model.distillation
     weights = {"student_train_loss_weight": 0.5, "cosine_loss_weight": 0.25, "temperature": 2.0}
     model.distillation = OmegaConf.merge(study, weights, {"model_path": str(teacher_path), "distill_encoder": True})
     return model

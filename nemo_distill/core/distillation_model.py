@@ -271,11 +271,7 @@ def _read_section(cfg: DictConfig, model_class: type[ModelPT]) -> DistillationSe
 
 
 def _without(cfg: DictConfig, sections: tuple[str, ...]) -> DictConfig:
-    kept = cfg.copy()
-    with open_dict(kept):
-        for section in sections:
-            kept.pop(section, None)
-    return kept
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key not in sections])
 
 
 def _student_config(cfg: DictConfig, teachers: list[str]) -> DictConfig:

@@ -135,9 +135,13 @@ class TranslationDistillation(DistillationSection):
         return problems
 
     @rule
-    def replaced_loss(self) -> list[str]:
-        """Returns a sentence if `distill_encoder` would replace one of the given losses."""
-        if not self.distill_encoder or not {"cosine", "cosine_encoder"} <= self.loss.keys():
+    def encoder_loss_problems(self) -> list[str]:
+        """Returns a sentence if `distill_encoder` has no loss to add, or would replace a given one."""
+        if not self.distill_encoder:
+            return []
+        if "cosine" not in self.loss:
+            return ["distill_encoder=true has no effect without loss.cosine, which it applies to the encoders too."]
+        if "cosine_encoder" not in self.loss:
             return []
         return [
             "distill_encoder=true adds the loss cosine_encoder, but loss.cosine_encoder is given too; rename the "

@@ -211,7 +211,7 @@ def test_two_processes_cache_tarred_data_and_two_train_from_it(corpus, teacher_p
         f"model.validation_ds.tgt_file_name={corpus}/val.en", "~model.test_ds",
         f"+exp_manager.explicit_log_dir={tmp_path}/run",
     ]  # fmt: skip
-    trained = run_alone("distill", *shared, *training, cwd=tmp_path)
+    trained = run_script(SCRIPTS / "enc_dec_nmt_distill.py", *shared, *training, cwd=tmp_path, devices=2)
     assert trained.returncode == 0, trained.stderr
 
 

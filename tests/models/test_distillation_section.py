@@ -35,6 +35,11 @@ def test_a_given_loss_that_distilling_the_encoder_would_replace_is_told():
         assert read_distillation({"distillation": allowed}, "distillation")[1] == []
 
 
+def test_distilling_the_encoder_too_needs_the_loss_that_it_repeats():
+    _, (problem,) = read_distillation({"distillation": {"distill_encoder": True}}, "distillation")
+    assert problem.startswith("distillation.distill_encoder=true") and "loss.cosine" in problem
+
+
 def test_widths_count_the_embeddings_as_a_layer_and_the_heads_by_layer():
     sizes = {"hidden_size": 16, "num_layers": 2, "num_attention_heads": 4}
     found = registered_widths({"encoder": {**sizes, "num_layers": 1}, "decoder": sizes})
