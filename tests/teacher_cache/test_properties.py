@@ -4,13 +4,16 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pseudo_labels.fakes import contents
 from tests.teacher_cache.fakes import FakeTeacher, build_cache, random_pairs
 
+FEWER = settings.default.max_examples // 5  # each makes up to five caches
 
+
+@settings(max_examples=FEWER)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 12), st.integers(1, 4), st.integers(0, 6))
 def test_a_cache_is_the_same_bytes_whoever_makes_it_and_is_interrupted(sizes, shard_pairs, world_size, stop):
     pairs = iter(random_pairs(sum(sizes), seed=len(sizes)))
