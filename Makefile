@@ -1,21 +1,25 @@
 # `make demo` and `make test` set up everything they need in .venv, from Python 3.11 to 3.13 and pip alone.
 PYTHON ?= python3
 BIN := .venv/bin
-# Errors only: most warnings are about pip's index and cache. pip would compile with one core what compileall does with all.
+# Errors only: most warnings are about pip's index and cache. Python compiles what is imported, a third of what pip would.
 PIP := $(BIN)/pip install -qq --no-compile --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 MAKEFLAGS += --jobs=2
 ifneq ($(filter clean,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
-.PHONY: demo test test-oldest test-newest javascript lint benchmarks docs clean
+.PHONY: demo test test-oldest test-newest compiled javascript lint benchmarks docs clean
 
-demo: .venv/ready
+demo: .venv/usable
 	$(BIN)/nemo-distill demo
 
 # Two processes, since most tests use one core; the tests of a file share what they make.
-test: lint javascript
+test: lint compiled javascript
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# While lint uses one core, the other one compiles what both processes of the tests import.
+compiled: .venv/ready
+	@$(BIN)/python -c "import nemo_distill.models.mt_enc_dec_model, ctranslate2, onnxruntime, transformers.pipelines"
 
 # The library of pages that translate in a browser. Without npm, their test is skipped and says so.
 javascript:
@@ -38,16 +42,22 @@ benchmarks: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# torch comes first, so that nothing else chooses a build of it. youtokentome and eflomal are built here, and need Cython
-# and numpy for it.
+# What the demo needs, and no compiler. torch comes first, so that nothing else chooses a build of it.
+.venv/usable: pyproject.toml setup.py constraints.txt
+	@echo "Setting up .venv (about two minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) torch
+	@$(PIP) --editable ".[ctranslate2,plots,demo]"
+	@touch $@
+
+# What the tests need. youtokentome and eflomal are built here, and need Cython and numpy for it.
 .venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (about two minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) torch "Cython<3.1" numpy setuptools wheel
 	@$(PIP) --no-build-isolation youtokentome
 	@$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # some packages hold templates that are no Python
-	@touch $@
+	@touch .venv/usable $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/ready

@@ -1,8 +1,11 @@
 """Tiny corpora, tokenizers and models, made on the fly and shared by all tests."""
 
+import copy
 import functools
+import io
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,25 @@ def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, **option
         input=str(text), model_prefix=str(prefix), vocab_size=vocab_size, **options
     )
     return prefix.with_suffix(".model")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configurations_are_read_once() -> Iterator[None]:
+    """Reading the same files again takes Hydra a third of a composition, and tests compose hundreds of times."""
+    read, known = OmegaConf.load, {}
+
+    def load(file: Any) -> Any:
+        if not isinstance(file, io.TextIOWrapper):
+            return read(file)
+        state = os.fstat(file.fileno())
+        version = (state.st_dev, state.st_ino, state.st_mtime_ns)
+        if version not in known:
+            known[version] = read(file)
+        return copy.deepcopy(known[version])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(load))
+        yield
 
 
 @functools.cache

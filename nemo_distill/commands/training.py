@@ -20,7 +20,7 @@ from nemo_distill.experiments.run_settings import new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.host_fixes import replaced, write_over_checkpoints
+from nemo_distill.nemo_files.host_fixes import replaced, step_validation, write_over_checkpoints
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.report.model_card import model_card, write_card
 from nemo_distill.storage.files import user_path, writing
@@ -245,7 +245,8 @@ def build_trainer(cfg: DictConfig) -> Any:
             cfg.exp_manager.setdefault("resume_ignore_no_checkpoint", True)
     try:
         if cfg.get("exp_manager"):
-            exp_manager(trainer, cfg.exp_manager)
+            with step_validation(trainer):
+                exp_manager(trainer, cfg.exp_manager)
     except (*wrong, NeMoBaseException, OmegaConfBaseException) as error:
         raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):

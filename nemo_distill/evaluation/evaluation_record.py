@@ -109,22 +109,26 @@ class GapRecord(TypedDict):
     reason: str | None
 
 
+Reason = Literal["only", "first", "best", "teacher"]
+
+
 @with_config(OPEN)
 class VerdictRecord(TypedDict):
     """Which system to ship.
 
     Attributes:
         ship: the group of the system.
-        because: the choice: the only system, the fastest or smallest of those that are as good as the best one, or
-            the best of those that are about as fast or small as that.
+        because: the choice: the only system, the fastest or smallest of those that are as good as the best one, the
+            best of those that are about as fast or small as that, or the teacher, if it is better than that and costs
+            no more.
         measure: what the choice was made by: `speed` or `size`.
         metric: what quality is measured by, as a mean over the test sets.
         differences: what the system has more than others: the teacher in the same engine and precision, and the first
-            system.
+            system. What a teacher has more than the system that would be chosen without it.
     """
 
     ship: str
-    because: Literal["only", "first", "best"]
+    because: Reason
     measure: Literal["speed", "size"]
     metric: str
     differences: dict[str, Interval]

@@ -1,11 +1,12 @@
 """Which system of an evaluation to ship, what it costs in quality, and what it gains in size and speed."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, VerdictRecord
+from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Interval, Reason, VerdictRecord
 from nemo_distill.evaluation.gains import interval
 from nemo_distill.evaluation.likeness import (
     MARK,
@@ -35,7 +36,8 @@ def verdict(
 
     First, systems are kept that are not worse than the best one by more than chance, over the choice of sentences. Of
     these, those are kept that are about as fast as the fastest (`ABOUT_EQUAL`), or as small as the smallest if speed
-    was not measured. The one of them with the best score is chosen.
+    was not measured. The one of them with the best score is chosen, unless the teacher in its engine and precision is
+    better by more than chance and costs no more: then the teacher is.
 
     Args:
         evaluation: `systems` and `test_sets` with scores, as in `evaluation.json`.
@@ -56,22 +58,32 @@ def verdict(
     sampled = {group: _mean(systems, group, samples) for group in candidates}
     best = max(groups, key=groups.__getitem__)
     good = [group for group in groups if np.percentile(sampled[group] - sampled[best], TAILS[1]) >= 0]
-    timed = all(mean_of(systems, group, SPEED) for group in good)
-    costs = {
-        group: 1 / (mean_of(systems, group, SPEED) or 1) if timed else mean_of(systems, group, SIZE) or 1
-        for group in good
-    }
+    measure = SPEED if all(mean_of(systems, group, SPEED) for group in good) else SIZE
+    costs = {group: _cost(systems, group, measure) for group in good}
     cheapest = min(costs, key=costs.__getitem__)
     near = [group for group in good if costs[group] * ABOUT_EQUAL <= costs[cheapest]]
     ship = max(near, key=groups.__getitem__)
-    against = dict.fromkeys([compared_with(systems, ship) or ship, groups_of(systems)[0]])
+    because: Reason = "only" if len(groups) == 1 else "first" if ship == cheapest else "best"
+    teacher = compared_with(systems, ship) or groups_of(systems)[0]
+    against = dict.fromkeys([teacher, groups_of(systems)[0]])
+    beaten = np.percentile(sampled[ship] - _mean(systems, teacher, samples), TAILS[1]) < 0
+    if beaten and _cost(systems, teacher, measure) <= costs[ship]:
+        ship, because, against = teacher, "teacher", {ship: None}
     return {
         "ship": ship,
-        "because": "only" if len(groups) == 1 else "first" if ship == cheapest else "best",
-        "measure": "speed" if timed else "size",
+        "because": because,
+        "measure": "speed" if measure == SPEED else "size",
         "metric": metric,
         "differences": {other: _difference(systems, ship, other, scores, samples, sign) for other in against},
     }
+
+
+def _cost(systems: Systems, group: str, measure: str) -> float:
+    """Returns a group's seconds for a sentence or its bytes, infinite where they were not measured."""
+    value = mean_of(systems, group, measure)
+    if not value:
+        return math.inf
+    return 1 / value if measure == SPEED else value
 
 
 def _candidates(systems: Systems) -> list[str]:
@@ -106,20 +118,22 @@ def verdict_sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
     systems, ship = evaluation["systems"], found["ship"]
     yield f"Ship {ship} ({kind_in_words(systems, ship)}): {_because(found)}."
     yield f"It has {_costs(found, systems)}{_closed(evaluation, ship)}.{_reserve(evaluation, found)}"
-    against = compared_with(systems, ship)
-    said = against and factor_sentence(systems, ship, against)
+    said = factor_sentence(systems, ship, next(iter(found["differences"])))
     untimed = "" if mean_of(systems, ship, SPEED) else " Its speed was not measured."
     yield f"{said or f'The size of {groups_of(systems)[0]} is not known.'}{untimed}"
 
 
 def _because(found: VerdictRecord) -> str:
-    cheapest = "fastest" if found["measure"] == "speed" else "smallest"
-    about = "fast" if found["measure"] == "speed" else "small"
+    cheapest, cheaper, about = {"speed": ("fastest", "faster", "fast"), "size": ("smallest", "smaller", "small")}[
+        found["measure"]
+    ]
     return {
-        "only": "it is the only candidate",
-        "first": f"of the systems that are as good as the best, within chance, it is the {cheapest}",
-        "best": f"of the systems that are as good as the best, within chance, and about as {about} as the "
+        "only": "it is the only candidate besides the teacher",
+        "first": f"of the students that are as good as the best one, within chance, it is the {cheapest}",
+        "best": f"of the students that are as good as the best one, within chance, and about as {about} as the "
         f"{cheapest} of them, it has the best score",
+        "teacher": f"{next(iter(found['differences']))}, the best choice among the others, translates worse than this "
+        f"teacher and is not {cheaper}",
     }[found["because"]]
 
 

@@ -16,6 +16,7 @@ is fixed, so that the entry can be removed.
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
 | NeMo unpickles tarred batches, which can run code: `safe_batches` | nemo_toolkit 2.4 |
 | After a restoration that failed, NeMo builds all models without data: `restoring` | nemo_toolkit 2.4 |
+| NeMo's `exp_manager` fails if steps are validated and epochs counted: `step_validation` | nemo_toolkit 2.4 |
 """
 
 import pickle
@@ -137,6 +138,20 @@ def restoring(model_class: Any) -> Iterator[None]:
         yield
     finally:
         model_class._set_model_restore_state(is_being_restored=False)
+
+
+@contextmanager
+def step_validation(trainer: Any) -> Iterator[None]:
+    """Within this context, `exp_manager` accepts a trainer with `check_val_every_n_epoch=None`.
+
+    NeMo compares it with `max_epochs`, for a message, although Lightning's None means that steps count.
+    """
+    given = trainer.check_val_every_n_epoch
+    trainer.check_val_every_n_epoch = given or 0
+    try:
+        yield
+    finally:
+        trainer.check_val_every_n_epoch = given
 
 
 @contextmanager

@@ -45,6 +45,9 @@ def shipped(found, noise=0.5):
         ({"a": (38.0, None, {"bytes": 900}), "b": (37.9, None, {"bytes": 500})}, "b", "first"),
         ({"a": (38.0, 50.0, {}), "google": (50.0, None, {"engine": "text", "bytes": None})}, "a", "only"),
         ({"a": (38.0, 50.0, {}), "int8": (40.0, 99.0, {"same_model_as": "teacher"})}, "a", "only"),
+        ({"a": (38.0, 9.0, {})}, "teacher", "teacher"),
+        ({"a": (40.0, 9.0, {})}, "a", "only"),  # no worse, within chance
+        ({"a": (38.0, None, {"bytes": 5000})}, "teacher", "teacher"),
     ],
 )
 def test_the_fastest_of_those_that_are_as_good_as_the_best_is_shipped(systems, ship, because):
@@ -80,6 +83,24 @@ def test_the_verdict_has_three_sentences_each_of_like_with_like():
         "Compared with teacher_int8 (both CTranslate2 int8), student_int8 is 10.0 times smaller on disk and 3.0 times as "
         "fast."
     )
+
+
+def test_a_teacher_that_is_better_and_costs_no_more_is_shipped_and_compared_with_the_best_choice_besides_it():
+    found = evaluation(
+        teacher_int8=(39.0, 30.0, int8("teacher", bytes=100)),
+        a_seed0=(38.2, 5.0, {"seed": 0}),
+        a_seed1=(38.2, 5.0, {"seed": 1}),
+        a_int8_seed0=(38.1, 20.0, int8("a_seed0", seed=0, bytes=200)),
+        a_int8_seed1=(38.3, 10.0, int8("a_seed1", seed=1, bytes=200)),
+    )
+    found["verdict"] = shipped(found, noise=0.1)
+    found["verdict"]["differences"]["a_int8"] |= {"low": 0.6, "high": 1.0}
+    assert list(verdict_sentences(found)) == [
+        "Ship teacher_int8 (CTranslate2 int8): a_int8, the best choice among the others, translates worse than this teacher "
+        "and is not faster.",
+        "It has +0.80 BLEU against a_int8 (95 %: +0.60 to +1.00, over sentences).",
+        "Compared with a_int8 (both CTranslate2 int8), teacher_int8 is 2.0 times smaller on disk and 2.0 times as fast.",
+    ]
 
 
 def test_seeds_are_averaged_and_what_was_not_measured_is_said():

@@ -18,6 +18,7 @@ from nemo.collections.nlp.data.machine_translation.machine_translation_dataset i
 )
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
+from nemo.utils.exp_manager import exp_manager
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.nemo_files import host_fixes
@@ -93,6 +94,16 @@ def test_the_private_names_of_lightning_and_nemo_are_still_there():
     assert isinstance(type(trainer._logger_connector).should_update_logs, property)
     assert ModelCheckpoint()._enable_version_counter is True
     assert callable(NeMoModelCheckpoint._format_nemo_checkpoint_name)
+
+
+def test_nemo_compares_epochs_with_none_and_the_fix_lets_steps_be_validated(tmp_path):
+    trainer = pl.Trainer(max_epochs=2, check_val_every_n_epoch=None, logger=False, enable_checkpointing=False)
+    logging = {"explicit_log_dir": str(tmp_path), "create_tensorboard_logger": False}
+    with pytest.raises(TypeError, match="'<' not supported"):
+        exp_manager(trainer, logging)
+    with host_fixes.step_validation(trainer):
+        exp_manager(trainer, logging)
+    assert trainer.check_val_every_n_epoch is None and trainer.checkpoint_callback.monitor == "val_loss"
 
 
 def test_what_is_replaced_comes_back_after_an_error():
