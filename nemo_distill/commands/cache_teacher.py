@@ -30,7 +30,6 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import (
     LANGUAGE_KEYS,
     SIDES,
-    is_hugging_face_model,
     language_file_problems,
     read_tags,
     teaching_problems,
@@ -217,8 +216,6 @@ def _across_problems(model: Mapping[str, Any], section: TranslationDistillation 
     problems = [problem for side in SIDES for problem in tokenizer_section_problems(side, model, True)]
     if not problems:
         archive = teacher_archive(model["distillation"]["model_path"])
-        if is_hugging_face_model(archive.config):  # refused by `hugging_face_problems`
-            return []
         problems = reading_across_problems(model, archive, vocabulary_problems(model, archive))
         problems += reading_order_problems(model, archive.config)
     return problems

@@ -28,7 +28,7 @@ REGISTERED_TENSORS = (
     *(f"{side}_{what}" for side in SIDES for what in ("hidden_states", "layers", "self_attention")),
     "decoder_cross_attention",
 )
-DISTRIBUTIONS = REGISTERED_TENSORS[:3]  # what a teacher of Hugging Face registers
+DISTRIBUTIONS = REGISTERED_TENSORS[:5]  # what a teacher of Hugging Face registers
 REFERENCE_TENSORS = ("nll",)  # those that are about the labels
 LAYERS_OF_NEMO_ENCODERS = ("encoder_layers", "encoder_self_attention")
 # The tensors of a teacher with other pieces than its student; all others give the first alone.

@@ -37,8 +37,8 @@ from nemo_distill.nemo_files.tokenizer_files import (
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, teacher_archive
 from nemo_distill.storage.files import user_path
 
-# Options that need the teacher's layers or tokenizers as NeMo has them.
-OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder", "across_vocabularies")
+# Options that need the teacher's layers as NeMo has them.
+OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder")
 ACROSS = "model.distillation.across_vocabularies"
 OF_ALL_POSITIONS = ("SpanLikelihoodLoss", "SortedProbabilitiesLoss")  # the losses that count unpaired positions too
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
@@ -146,8 +146,7 @@ def reading_order_problems(
 
 def vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
     """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
-    differences = _vocabulary_problems(model, archive, archive)
-    return differences if isinstance(archive, HuggingFaceFolder) else or_across(differences)
+    return or_across(_vocabulary_problems(model, archive, archive))
 
 
 def check_teachers(
@@ -168,8 +167,6 @@ def check_teachers(
     problems = _tag_problems(whole, distillation, first) + _tokenizer_option_problems(model, first)
     if distillation.across_vocabularies:
         problems += reading_across_problems(model, archives[0], differences) + training_across_problems(distillation)
-    elif any(isinstance(archive, HuggingFaceFolder) for archive in archives):
-        problems += differences
     else:
         problems += or_across(differences)
     for archive in archives:

@@ -62,11 +62,11 @@ def pieces_of(tokenizer: Any) -> Pieces:
     return Pieces(tuple(map(surface, range(tokenizer.vocab_size))), special, encode)
 
 
-class NemoPieceTeacher:
-    """A NeMo translation model as a `PieceTeacher`.
+class TranslationPieceTeacher:
+    """A translation model as a `PieceTeacher`.
 
     Args:
-        model: a `DistillableMTEncDecModel`.
+        model: a `DistillableMTEncDecModel`, or a `HuggingFaceTeacher` that reads the pieces of its own files.
     """
 
     def __init__(self, model: Any):

@@ -21,7 +21,7 @@ from nemo_distill.models.initialization import (
 from nemo_distill.models.language_tag import LanguageTag, added_tags, teacher_tag
 from nemo_distill.models.pairing import hugging_face_problems, or_across, pairing_problems, vocabulary_problems
 from nemo_distill.models.positions import check_positions
-from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, RetokenizedTeacher
+from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import has_learned_positions, number_of_positions, teaching_problems
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary, piece_differences
@@ -70,22 +70,25 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
             return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
         if problems := teaching_problems(self.cfg, teacher.cfg):
             return problems
-        if isinstance(teacher, HuggingFaceTeacher):
-            return pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences)
         if self._across_vocabularies:
             return []
+        if isinstance(teacher, HuggingFaceTeacher):
+            return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences))
         return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
 
     def adapt_teacher(self, teacher: Any) -> DistillationMixin:
         if isinstance(teacher, CachedTeacher):
             return teacher
-        tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
-        if isinstance(teacher, HuggingFaceTeacher):
-            teacher.set_student(*tokenizers)
-        else:
+        tokenizers, is_folder = (
+            (self.encoder_tokenizer, self.decoder_tokenizer),
+            isinstance(teacher, HuggingFaceTeacher),
+        )
+        if not is_folder:
             teacher.language_tag = teacher_tag(teacher, self.cfg)
         if self._across_vocabularies:
-            return RetokenizedTeacher(NemoPieceTeacher(teacher), *tokenizers)
+            return RetokenizedTeacher(TranslationPieceTeacher(teacher), *tokenizers)
+        if is_folder:
+            teacher.set_student(*tokenizers)
         if has_learned_positions(teacher.cfg, "decoder"):
             positions = number_of_positions(teacher.cfg, "decoder")
             self._longest_target = min(positions, self._longest_target or positions)

@@ -17,7 +17,7 @@ from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.models.language_tag import language_ids, taught_words, teacher_tag
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
 from nemo_distill.models.positions import check_positions
-from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, RetokenizedTeacher
+from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher
 from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.teacher_cache.build import Batch
@@ -64,7 +64,7 @@ class TranslationTeacher:
                 tokenizer.bpe_dropout = 0.0  # otherwise the ids of a sentence vary
         self.pad_id = own[1].pad_id
         if tokenizers:
-            retokenized = RetokenizedTeacher(NemoPieceTeacher(self.model), *tokenizers)
+            retokenized = RetokenizedTeacher(TranslationPieceTeacher(self.model), *tokenizers)
             self.vocab_size, self._teachers = retokenized.piece_map.vocab_size, Teachers([retokenized])
         else:
             self.vocab_size, self._teachers = taught_words(self.model), Teachers([self.model])

@@ -149,9 +149,8 @@ def piece_differences(where: str, own: Vocabulary, other: Vocabulary, whose: str
         if (count := len(pieces))
     ]
     return [
-        f"{where} has {len(ours):,} pieces, {whose} {len(theirs):,}: {'; '.join(parts)}. Word by word, a teacher "
-        f"teaches only its own pieces; set {where}.tokenizer_model=null to take them. Sequence-level distillation, "
-        "from the teacher's translations, works with any pieces."
+        f"{where} has {len(ours):,} pieces, {whose} {len(theirs):,}: {'; '.join(parts)}; set "
+        f"{where}.tokenizer_model=null to take {whose}."
     ]
 
 

@@ -1,7 +1,11 @@
 """Models of Hugging Face as teachers, beside `transformers` itself."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
+from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
@@ -10,15 +14,17 @@ from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
+from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import sentencepiece_proto
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.ledger import fingerprint
-from tests.conftest import tiny_config
+from nemo_distill.text.segmentations import piece_map
+from tests.conftest import tiny_config, train_sentencepiece
 from tests.hugging_face_folders import FAMILIES, write_folder
 from tests.models.conftest import distillation_of, problems
-from tests.models.test_cached_teacher import WORD_LEVEL, caching_config, make_cache
+from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, caching_config, make_cache
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn"), "m2m_100": ("de", "en"), "mbart": ("de_DE", "en_XX")}
 CODES["mbart_50"] = CODES["mbart"]
@@ -83,27 +89,78 @@ def expected_log_probs(folder, family, source, target):
     return logits.log_softmax(-1)[kept], known
 
 
+def expected_of_own_pieces(teacher, folder, family, source, target):
+    """The same over the pieces of the teacher's own file (T, V), of which those that it lacks share what is left."""
+    expected, known = expected_log_probs(folder, family, source, target)
+    ids, columns = zip(*(
+        (index, known[piece])
+        for index, piece in enumerate(teacher.vocabularies()["decoder"].pieces)
+        if piece in known and piece != "<pad>"
+    ))  # fmt: skip
+    own = torch.empty(len(expected), teacher.decoder_tokenizer.vocab_size)
+    others = sorted(set(range(own.shape[1])) - set(ids))
+    if not others:  # no word is left for the tail
+        own[:, ids] = expected[:, columns].log_softmax(-1)
+        return own, known
+    own[:, ids] = expected[:, columns]
+    own[:, others] = (1 - expected[:, columns].exp().sum(-1, keepdim=True)).clamp(min=0).log() - math.log(len(others))
+    return own, known
+
+
 def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
     *batch, labels = student_batch(teacher, corpus)
     found = teacher(*batch)
     assert found.shape == (LINES + 1, labels.shape[1], teacher.decoder_tokenizer.vocab_size)
     for row, pair in enumerate(zip(*lines(corpus))):
-        expected, known = expected_log_probs(folder, family, *pair)
-        length = int((labels[row] != teacher.decoder_tokenizer.pad_id).sum())
-        assert length == len(expected)
-        ids, columns = zip(*(
-            (index, known[piece])
-            for index, piece in enumerate(teacher.vocabularies()["decoder"].pieces)
-            if piece in known and piece != "<pad>"
-        ))  # fmt: skip
-        own = found[row, :length]
-        others = sorted(set(range(found.shape[-1])) - set(ids))
-        if others:
-            torch.testing.assert_close(own[:, ids], expected[:, columns], rtol=0, atol=2e-5)
-            rest = 1 - expected[:, columns].exp().sum(-1, keepdim=True)
-            torch.testing.assert_close(own[:, others].exp(), (rest / len(others)).expand(-1, len(others)))
-        else:  # no word is left for the tail
-            torch.testing.assert_close(own, expected[:, columns].log_softmax(-1), rtol=0, atol=2e-5)
+        expected, _ = expected_of_own_pieces(teacher, folder, family, *pair)
+        assert int((labels[row] != teacher.decoder_tokenizer.pad_id).sum()) == len(expected)
+        torch.testing.assert_close(found[row, : len(expected)].exp(), expected.exp(), rtol=2e-5, atol=1e-6)
+
+
+def registered(model, batch, *names):
+    """What a teacher registers for a batch."""
+    registry = DistillationRegistry([(Role.TEACHER, name) for name in names])
+    with torch.no_grad(), model.distillation_pass(Role.TEACHER, registry):
+        model.distillation_forward(batch)
+    return registry
+
+
+def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher, corpus):
+    batch = student_batch(teacher, corpus)
+    own = teacher.encoder_tokenizer, teacher.decoder_tokenizer
+    registry = registered(RetokenizedTeacher(TranslationPieceTeacher(teacher), *own), batch, "log_probs")
+    real = batch[-1] != teacher.decoder_tokenizer.pad_id
+    assert torch.equal(registry.pairs & real, real)
+    found, expected = registry.get(Role.TEACHER, "log_probs")[real].exp(), teacher(*batch[:-1])[real].exp()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_other_pieces_get_the_probability_that_transformers_gives_their_text(teacher, folder, family, small, corpus):
+    own = SentencePieceTokenizer(str(small))
+    batch = student_batch(SimpleNamespace(encoder_tokenizer=own, decoder_tokenizer=own), corpus)
+    registry = registered(RetokenizedTeacher(TranslationPieceTeacher(teacher), own, own), batch, "log_probs", "spans")
+    log_probs, (spans, _) = (registry.get(Role.TEACHER, name) for name in ("log_probs", "spans"))
+    pieces, theirs = pieces_of(own), pieces_of(teacher.decoder_tokenizer)
+    first, compared = torch.from_numpy(piece_map(theirs, pieces)), 0
+    for row, pair in enumerate(zip(*lines(corpus))):
+        expected, known = expected_of_own_pieces(teacher, folder, family, *pair)
+        if set(teacher.decoder_tokenizer.text_to_tokens(pair[1])) <= set(known):
+            ids = [*theirs.encode(pair[1]), theirs.special_ids["eos"]]
+            whole = expected[range(len(ids)), ids].sum()
+            torch.testing.assert_close(spans[row].sum(), whole, rtol=1e-4, atol=1e-4)
+            compared += 1
+        if registry.pairs[row, 0]:
+            begun = torch.zeros(len(pieces.surfaces) + 1).index_add_(0, first, expected[0].exp())[:-1]
+            ratio = (log_probs[row, 0].exp() / begun)[begun > 1e-6]
+            assert ratio.max() - ratio.min() < 1e-3
+    assert registry.pairs[:, 0].any() and not registry.pairs[batch[-1] != own.pad_id].all()
+    assert compared
+
+
+@pytest.fixture(scope="module")
+def small(tokenizer, corpus, tmp_path_factory):
+    """A tokenizer whose pieces are shorter than a teacher's."""
+    return train_sentencepiece(tmp_path_factory.mktemp("small") / "small", corpus / "both.txt", 40)
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +175,14 @@ def nllb(corpus, tmp_path_factory):
 
 @pytest.fixture
 def distill(distillation_config, tmp_path):
-    """Builds a distillation from folders or other teachers, or from a cache. The student takes their tokenizers."""
+    """Builds a distillation from folders or other teachers, or from a cache. The student takes their tokenizers, or has
+    its own."""
 
-    def build(teachers, losses=WORD_LEVEL, **distillation):
+    def build(teachers, losses=WORD_LEVEL, own=None, **distillation):
         config = OmegaConf.merge(distillation_config)
         config.shared_embeddings = False
         for side in ("encoder", "decoder"):
-            config[f"{side}_tokenizer"].tokenizer_model = None
+            config[f"{side}_tokenizer"].tokenizer_model = own and str(own)
         config.distillation.update({"model_path": teachers, "distill_encoder": False, **distillation})
         config.distillation.loss = losses
         complete_student(config, tmp_path)
@@ -140,14 +198,21 @@ def values_and_gradient(model, batch):
     return values, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize(("family", "temperature"), [("marian", 2.0), ("nllb", 1.0)])
+@pytest.mark.parametrize(
+    ("family", "temperature", "across"),
+    [("marian", 2.0, False), ("nllb", 1.0, False), ("marian", 1.0, True), ("nllb", 2.0, True)],
+)
 def test_plain_and_fused_losses_and_those_from_a_cache_are_the_same(
-    family, temperature, marian, nllb, distill, corpus, tmp_path
+    family, temperature, across, marian, nllb, small, distill, corpus, tmp_path
 ):
     folder = {"marian": marian, "nllb": nllb}[family]
     languages = dict(zip(("source_language", "target_language"), FAMILIES[family]))
-    settings = {"temperature": temperature, "student_train_loss_weight": 0.5}
+    settings = {"temperature": temperature, "student_train_loss_weight": 0.5, "across_vocabularies": across}
+    settings |= {"own": small} if across else {}
     given = [f"model.distillation.{key}={value}" for key, value in languages.items() if value]
+    if across:
+        given += [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
+        given += ["model.distillation.across_vocabularies=true", "model.distillation.student_train_loss_weight=0.5"]
     whole = ("cache.k=null", "cache.dtype=float32", *given)
     cache = make_cache(folder, tmp_path / "cache", [corpus / "train.de"], *whole)
     plain = distill(str(folder), fused=False, **settings, **languages)
@@ -162,7 +227,7 @@ def test_plain_and_fused_losses_and_those_from_a_cache_are_the_same(
             other.student.load_state_dict(plain.student.state_dict())
             found, other_gradient = values_and_gradient(other, batch)
             for name, value in expected.items():
-                torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5 if across else 1e-6)
             assert (gradient - other_gradient).norm() < 1e-4 * gradient.norm()
 
 
@@ -187,8 +252,14 @@ def test_it_is_averaged_with_a_nemo_teacher_of_the_same_pieces(distill, marian, 
         torch.testing.assert_close(found, parts[0] / 4 + parts[1] * 3 / 4)
 
 
-def test_a_training_records_its_teacher(distill, marian, tmp_path):
-    model = distill(str(marian), {"kl": WORD_LEVEL["kl"]}, teacher_precision="bfloat16")
+@pytest.mark.parametrize("across", [False, True], ids=["its_pieces", "other_pieces"])
+def test_a_training_records_its_teacher(across, distill, marian, small, tmp_path):
+    losses = {"kl": WORD_LEVEL["kl"]}
+    settings = {"teacher_precision": "bfloat16"}
+    if across:
+        losses |= {"spans": {"_target_": f"{PREFIX}SpanLikelihoodLoss"}}
+        settings |= {"own": small, "across_vocabularies": True, "student_train_loss_weight": 0.5}
+    model = distill(str(marian), losses, **settings)
     model.trainer.fit(model)
     assert all(torch.isfinite(loss) for loss in model.step_losses.values())
     model.save_to(str(tmp_path / "student.nemo"))
@@ -196,7 +267,7 @@ def test_a_training_records_its_teacher(distill, marian, tmp_path):
     assert config.distilled_with.teachers == [fingerprint(marian)]
     assert (config.src_language, config.tgt_language) == ("ignore", "ignore")
     student = DistillableMTEncDecModel.restore_from(str(tmp_path / "student.nemo"), map_location="cpu")
-    assert student.decoder_tokenizer.pad_id == student.decoder_tokenizer.vocab_size - 1
+    assert across or student.decoder_tokenizer.pad_id == student.decoder_tokenizer.vocab_size - 1
     assert len(student.translate(["der Hund sieht rot"])) == 1
 
 
@@ -270,7 +341,15 @@ def test_other_pieces_are_counted_and_named(folder_job, tokenizer):
     (found,) = problems(check_distillation_job, folder_job(f"model.decoder_tokenizer.tokenizer_model={tokenizer}"))
     own = sentencepiece_proto(tokenizer)
     named = [piece.piece for piece in own.pieces if f"'{piece.piece}'" in found]
-    assert "model.decoder_tokenizer" in found and len(named) >= 3 and "equence-level" in found
+    assert "model.decoder_tokenizer" in found and len(named) >= 3 and "across_vocabularies=true" in found
+
+
+def test_a_student_of_other_pieces_is_accepted_if_asked_for(folder_job, small):
+    own = [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
+    across = "model.distillation.across_vocabularies=true"
+    check_distillation_job(folder_job(*own, across, "distillation=word_level"))
+    found = problems(check_distillation_job, folder_job(across, "distillation=word_level"))
+    assert any("model.encoder_tokenizer.tokenizer_model has no value" in one for one in found)
 
 
 def test_languages_of_a_nemo_teacher_are_those_of_the_model(job):

@@ -8,7 +8,7 @@ from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
-from nemo_distill.models.retokenized_teacher import NemoPieceTeacher, RetokenizedTeacher, pieces_of
+from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
 from tests.models.conftest import TINY, problems, three_steps
@@ -61,7 +61,7 @@ def test_with_the_same_tokenizer_it_is_the_ordinary_distillation(distill, tokeni
         expected, gradient = losses_and_gradient(model, batch)
         teacher = model.teachers.models[0]
         tokenizers = model.student.encoder_tokenizer, model.student.decoder_tokenizer
-        model.teachers.models = [RetokenizedTeacher(NemoPieceTeacher(teacher), *tokenizers)]
+        model.teachers.models = [RetokenizedTeacher(TranslationPieceTeacher(teacher), *tokenizers)]
         found, other = losses_and_gradient(model, batch)
         model.teachers.models = [teacher]
         assert set(found) == set(expected) == {*WORD_LEVEL, "student"}
