@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -97,9 +98,14 @@ class Run:
         """The texts in the values of the overrides, some of which name files."""
         return (text for override in self.overrides for text in _texts(parsed(override)[1]))
 
+    @cached_property
+    def texts_as_paths(self) -> frozenset[Path]:
+        """All of `texts` as paths."""
+        return frozenset(map(Path, self.texts))
+
     def is_named_in(self, other: "Run") -> bool:
         """True if the value of an override of another step, or a part of it, is a path that this step creates."""
-        return any(Path(text) in self.made for text in other.texts)
+        return not other.texts_as_paths.isdisjoint(self.made)
 
     @property
     def lock_path(self) -> Path:
