@@ -332,7 +332,7 @@ def hugging_face_problems(distillation: TranslationDistillation, teachers: Seque
         try:
             problems += read_folder(folder.path, languages, fast=False)[2]
         except ConfigurationError as error:
-            problems += error.problems
+            problems += [f"model_path{problem.removeprefix('model')}" for problem in error.problems]
     found = [teacher.path for teacher in teachers if is_hugging_face_model(teacher.config)]
     return [f"model.distillation.{problem}" for problem in problems] + [
         f"model.distillation.{key}=true: needs a teacher's .nemo, and '{found[0]}' is a model of Hugging Face."

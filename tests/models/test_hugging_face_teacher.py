@@ -1,6 +1,7 @@
 """Models of Hugging Face as teachers, beside `transformers` itself."""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -363,6 +364,13 @@ def test_a_folder_that_lacks_a_file_is_refused(missing, folder_job, corpus, tmp_
     (folder / missing).unlink()
     (found,) = problems(check_distillation_job, folder_job(f"model.distillation.model_path={folder}"))
     assert "model.distillation.model_path" in found and missing.removeprefix("model") in found
+
+
+def test_a_folder_whose_tokenizer_cannot_be_opened_is_refused_by_key(folder_job, nllb, tmp_path):
+    shutil.copytree(nllb, tmp_path / "folder")
+    (tmp_path / "folder" / "tokenizer_config.json").unlink()
+    (found,) = problems(check_distillation_job, folder_job(f"model.distillation.model_path={tmp_path}/folder"))
+    assert found.startswith("model.distillation.model_path: ") and "tokenizer_config.json" in found
 
 
 def test_another_kind_of_model_is_refused_and_its_translations_offered(folder_job, tmp_path):
