@@ -19,7 +19,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import ExportRecord, read_tokens
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.nemo_files.processors import load_processors, tokenized
-from nemo_distill.storage.files import USE_MKL, user_path
+from nemo_distill.storage.files import USE_MKL, missing_content, user_path
 from nemo_distill.storage.made_with import cpu_flags, cpu_info
 from nemo_distill.text.lines import is_blank
 from nemo_distill.text.token_ids import load_tokenizer
@@ -190,7 +190,8 @@ class CTranslate2Engine:
         try:
             return load_translator(self._folder, **{**self._options, **options})
         except (RuntimeError, ValueError) as error:
-            raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {error}."]) from error
+            reason = missing_content(self._folder / "model.bin") or error
+            raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {reason}."]) from error
 
     def _read(self, lines: Sequence[str]) -> list[_Source]:
         texts = [tokenized(line.rstrip("\n"), self._source_processor) if not is_blank(line) else "" for line in lines]

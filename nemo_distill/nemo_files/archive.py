@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator
 
 from nemo_distill.nemo_files.archive_safety import TRUST, config_problem, forbidden_parts, is_trusted, member_problem
-from nemo_distill.storage.files import UserPath, user_path
+from nemo_distill.storage.files import UserPath, missing_content, user_path
 from nemo_distill.storage.ledger import sha256_of
 
 CONFIG_NAME = "model_config.yaml"
@@ -43,7 +43,7 @@ class NemoArchive:
             content = b"" if problem else self._read(CONFIG_NAME)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             reason = str(error).splitlines()[0].rstrip(":")  # tarfile gives one line per compression that it tried
-            raise ValueError(f"'{self.path}' is not a .nemo file: {reason}") from error
+            raise ValueError(missing_content(self.path) or f"'{self.path}' is not a .nemo file: {reason}") from error
         except KeyError as error:
             raise ValueError(f"'{self.path}' is not a .nemo file: it has no {CONFIG_NAME}") from error
         if problem := problem or config_problem(content):

@@ -18,7 +18,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, CONFIG_NAME, NemoArchive
 from nemo_distill.nemo_files.model_kinds import HUGGING_FACE, SIDES
 from nemo_distill.nemo_files.tokenizer_files import with_special_tokens
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import missing_content, user_path
 from nemo_distill.storage.records import MAX_SHOWN, read_json
 
 SENTENCEPIECE = "sentencepiece.bpe.model"
@@ -60,6 +60,8 @@ def unsafe_reasons(folder: str | Path) -> list[str]:
     path = Path(folder)
     where = f"'{folder}' cannot be loaded:"
     reasons = [f"{where} it holds {ADAPTER}, which names another folder."] if (path / ADAPTER).exists() else []
+    files = filter(Path.is_file, sorted(path.iterdir())) if path.is_dir() else ()
+    reasons += [f"{where} {pointer}." for pointer in map(missing_content, files) if pointer]
     for name in ("config.json", "tokenizer_config.json"):
         try:
             values = read_json(path / name) or {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import missing_content, user_path
 from nemo_distill.text.files import is_file
 from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
 
@@ -54,7 +54,9 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     except MissingPackageError:
         raise
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"'{path}' is not a sentencepiece or youtokentome tokenizer: {error}") from error
+        raise ValueError(
+            missing_content(Path(path)) or f"'{path}' is not a sentencepiece or youtokentome tokenizer: {error}"
+        ) from error
 
 
 def _read_yttm(path: str | Path) -> Vocabulary:

@@ -19,6 +19,7 @@ from nemo_distill.config.errors import DataError
 
 USE_MKL = "CT2_USE_MKL"  # environment variable of CTranslate2: 1 has Intel's library compute on any processor
 TEMPORARY = ".tmp"
+LFS_POINTER = b"version https://git-lfs"
 LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")  # the group is the name of the file to be
 
 
@@ -212,3 +213,14 @@ def user_path(path: str | Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(user_path)]  # of a configuration
+
+
+def missing_content(path: Path) -> str | None:
+    """Returns a sentence without its full stop if a file is a pointer that Git LFS has left in place of the file."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) != LFS_POINTER:
+                return None
+    except OSError:  # told by who reads it
+        return None
+    return f"'{path}' is a pointer of Git LFS and not the file itself; fetch it, for example with 'git lfs pull'"

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from nemo_distill.config.checks import MISSING
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import Allowed, refuse
-from nemo_distill.storage.files import user_path
+from nemo_distill.storage.files import missing_content, user_path
 from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
 
 FILE_KEYS = ("src_file_name", "tgt_file_name")
@@ -165,7 +165,8 @@ def _access_problems(path: str | Path) -> list[str]:
         file.open("rb").close()
     except OSError as error:
         return [f"names '{file}', which cannot be read: {error.strerror}"]
-    return []
+    pointer = missing_content(file)
+    return [f"names a file that is not there: {pointer}"] if pointer else []
 
 
 def _damage_problems(path: Path) -> list[str]:

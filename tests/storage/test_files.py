@@ -9,9 +9,13 @@ import time
 import pytest
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.hugging_face_folder import unsafe_reasons
+from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.storage.files import (
     folder_lock,
     locked,
+    missing_content,
     remove_leftovers,
     whole_file,
     whole_path,
@@ -20,6 +24,7 @@ from nemo_distill.storage.files import (
 )
 from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.files import unreadable_files
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -155,3 +160,24 @@ def test_other_errors_pass_as_they_are(tmp_path):
     with pytest.raises(ValueError, match="wrong") as error, writing(tmp_path / "out"):
         raise raised
     assert error.value is raised
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 2460457\n"
+
+
+def read_text(path):
+    raise ValueError(" ".join(unreadable_files(str(path))))
+
+
+def open_folder(path):
+    raise ValueError(" ".join(unsafe_reasons(path.parent)))
+
+
+@pytest.mark.parametrize("reader", [NemoArchive, read_vocabulary, read_text, open_folder])
+def test_a_pointer_that_git_lfs_left_is_told_by_all_who_read_files(reader, tmp_path):
+    path = tmp_path / "file"
+    path.write_text(POINTER)
+    with pytest.raises(ValueError, match=f"'{path}' is a pointer of Git LFS.*git lfs pull"):
+        reader(path)
+    path.write_text("version")
+    assert missing_content(path) is None and missing_content(tmp_path / "nothing") is None
