@@ -32,7 +32,7 @@ class TrainingSection:
     """The text that the student was trained on."""
 
     source: InputFiles = Field(kw_only=True)
-    """The source side, plain or gzip, a sentence a line."""
+    """The source side, plain or packed, a sentence a line."""
     target: InputFiles = Field(kw_only=True)
     """The target side: references, or the teacher's translations, as the student has seen them."""
 

@@ -30,7 +30,7 @@ class ShortlistSection:
     labels: UserPath | None = None
     """A folder of pseudo-labels, written by `label`: a student should be able to write what its teacher writes."""
     source: PossiblyEmptyFiles | None = None
-    """Parallel text instead: a file, plain or gzip, or several; a sentence a line."""
+    """Parallel text instead: a file, plain or packed, or several; a sentence a line."""
     target: PossiblyEmptyFiles | None = None
     """The translations of the source."""
     candidates: int = Field(default=50, ge=1)

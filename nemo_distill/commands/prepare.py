@@ -65,7 +65,7 @@ class PreparationConfig(BatchSettings):
     """The configuration of `prepare`."""
 
     source: InputFiles = Field(kw_only=True)
-    """The source text: a file or a list of files, plain or gzip. `part.*` stands for all such files."""
+    """The source text: a file or a list of files, plain or packed. `part.*` stands for all such files."""
     target: InputFiles = Field(kw_only=True)
     """The target files, parallel to the source files."""
     output: str = Field(kw_only=True)

@@ -33,7 +33,7 @@ class Recipe:
     """What is to be done, for the bill. Without `source` there is none."""
 
     source: InputFiles | None = None
-    """The text that is labelled, cached and trained on: a file, or several, plain or gzip."""
+    """The text that is labelled, cached and trained on: a file, or several, plain or packed."""
     target: InputFiles | None = None
     """Its translations; null: the labels."""
     label: dict[str, Any] | None = Field(default_factory=dict)

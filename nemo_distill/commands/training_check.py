@@ -36,7 +36,7 @@ from nemo_distill.models.student_config import missing_languages, teacher_archiv
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, kind_problems, language_file_problems, library_problems
 from nemo_distill.nemo_files.translation_archive import teacher_archive
-from nemo_distill.text.files import as_list, data_problems, unread_files, untokenized_text
+from nemo_distill.text.files import as_list, copied_text, data_problems, unread_files, untokenized_text
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
 
@@ -262,7 +262,8 @@ def _unvalidated_end(trainer: DictConfig) -> list[str]:
 
 
 def _odd_data(model: Mapping[str, Any]) -> list[str]:
-    return unread_files(model) + untokenized_text(model) + moses_notes(model) + evaluation_pairs_in_training(model)
+    of_files = copied_text(model) + unread_files(model) + untokenized_text(model)
+    return of_files + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
 def tokenizer_section_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:

@@ -42,7 +42,7 @@ class TranslationConfig(ModelSection):
     """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
     `nemo_distill` and `ctranslate2` in their types of weights that is faithful on the first lines of `input`."""
     input: PossiblyEmptyFiles | None = None
-    """A file, plain or gzip, or several; null: standard input."""
+    """A file, plain or packed, or several; null: standard input."""
     output: UserPath | None = None
     """A file; null: standard output."""
     overwrite: bool = False
@@ -122,7 +122,7 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
 
 
 def _translations(engine: Engine, config: TranslationConfig) -> Iterable[Translation]:
-    """Translates files, plain or gzip, or standard input.
+    """Translates files, plain or packed, or standard input.
 
     Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
     """

@@ -40,8 +40,8 @@ class EvaluationSet:
 
     Args:
         name: name of the test set in the results.
-        source: source file, plain or gzip, one sentence per line.
-        reference: reference file, plain or gzip, one sentence per line.
+        source: source file, plain or packed, one sentence per line.
+        reference: reference file, plain or packed, one sentence per line.
         language: the target language, which determines the tokenization of BLEU and TER; None if it is not known.
         more_references: files of further references.
     """
@@ -68,7 +68,7 @@ class SetSection:
     """A test set: `source` and `reference`, or `sacrebleu` and `pair`."""
 
     source: str | None = None
-    """A file, plain or gzip, a sentence a line."""
+    """A file, plain or packed, a sentence a line."""
     reference: Annotated[str | list[str] | None, Allowed("null, a file, or a list of files")] = None
     """The translations of the source by people; several files if each sentence has several."""
     sacrebleu: str | None = None

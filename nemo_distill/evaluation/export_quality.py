@@ -41,7 +41,7 @@ class DevelopmentSet:
     """Sentences with references that tell what an export costs."""
 
     source: str | None = None
-    """A file, plain or gzip, a sentence a line; null: the cost is not measured."""
+    """A file, plain or packed, a sentence a line; null: the cost is not measured."""
     reference: str | None = None
     """The translations of the source by people."""
     language: str | None = None

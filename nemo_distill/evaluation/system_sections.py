@@ -45,8 +45,8 @@ class SystemSection:
         str | list[str] | dict[str, str] | None,
         Allowed("a file; for several test sets a file each, as a list in their order or by their names"),
     ] = None
-    """Instead of `model`: a file with the system's translations of the test set, plain or gzip, a sentence a line; for
-    several test sets a file each, as a list in their order or by their names."""
+    """Instead of `model`: a file with the system's translations of the test set, plain or packed, a sentence a line;
+    for several test sets a file each, as a list in their order or by their names."""
     unescape_html: bool = False
     """Of `translations`: turn HTML entities such as `&#39;` into characters."""
 

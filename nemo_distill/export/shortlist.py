@@ -42,7 +42,7 @@ def add_shortlist(
     Args:
         folder: the export for CTranslate2.
         record: its record.
-        sources: the source files, plain or gzip.
+        sources: the source files, plain or packed.
         targets: the target files, as many, each parallel to its source.
         candidates: most target pieces for a source piece.
         common: target pieces that are allowed in every translation.

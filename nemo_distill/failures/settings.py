@@ -28,7 +28,7 @@ class FailureSettings:
     target_language: str | None = None
     """Such as `en`; null: found in the references of each test set."""
     training_source: list[str] = Field(default_factory=list)
-    """Files of the training text, plain or gzip, `*` allowed, for `made_up_words` and `untranslated`."""
+    """Files of the training text, plain or packed, `*` allowed, for `made_up_words` and `untranslated`."""
     training_target: list[str] = Field(default_factory=list)
     """The same of the target side, also for `memorised` and `copied_span`."""
     word_lists: list[str] = Field(default_factory=list)

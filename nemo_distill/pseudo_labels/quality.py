@@ -12,7 +12,7 @@ from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.metrics.line_scores import command_problems, score_lines
 from nemo_distill.pseudo_labels.selection import Candidate
-from nemo_distill.text.files import InputFiles
+from nemo_distill.text.files import NumberFiles
 from nemo_distill.text.lines import chunks, clean_text
 
 PART = 10_000  # source lines that a command scores at a time, and that a killed job scores again at most
@@ -24,7 +24,7 @@ class QualitySettings:
 
     metric: str | None = None
     """The name of the metric, such as `COMET`. A result that is judged by the same metric is marked."""
-    file: InputFiles | None = None
+    file: NumberFiles | None = None
     """The scores, one number a line, for the lines of `pseudo.hypotheses.tsv` (see `keep_hypotheses`)."""
     command: str | None = None
     """A command that reads the file `{hypotheses}`, of lines `source<TAB>hypothesis`, and writes `{scores}`, one

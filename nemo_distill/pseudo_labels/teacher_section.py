@@ -42,7 +42,7 @@ class TeacherSection(ModelSection):
     begun keep it. `hugging_face` takes the folder of a sequence-to-sequence model; `file` translations that are there;
     `api` the name of a model that a server has."""
     source: InputFiles = Field(kw_only=True)
-    """A file or a list of files, plain or gzip. `part.*` stands for all such files in the order of their numbers."""
+    """A file or a list of files, plain or packed. `part.*` stands for all such files in the order of their numbers."""
     file: FileSettings = Field(default_factory=FileSettings)
     """How `engine=file` reads the translations that `model` names."""
     api: ApiSettings = Field(default_factory=ApiSettings)
@@ -119,7 +119,7 @@ class TeacherSection(ModelSection):
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model, or ask the server."""
         if self.engine == FILE:
-            problems = [f"model {problem}." for problem in unreadable_files(self.model)]
+            problems = [f"model {problem}." for problem in unreadable_files(self.model, is_text=False)]
             return problems + not_asked_for(self.languages, "engine=file")
         if self.engine == API:
             return self._api_problems()
@@ -156,7 +156,7 @@ class TeacherSection(ModelSection):
     @rule
     def file_problems(self) -> list[str]:
         """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
-        if self.engine != FILE or unreadable_files(self.model):
+        if self.engine != FILE or unreadable_files(self.model, is_text=False):
             return []
         try:
             found = self.survey()

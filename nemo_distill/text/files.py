@@ -1,5 +1,6 @@
 """Checks the text files in a config: that they exist, are parallel, and are tokenized as translation expects."""
 
+import codecs
 import itertools
 import json
 import os
@@ -16,13 +17,26 @@ from nemo_distill.config.checks import MISSING
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import Allowed, refuse
 from nemo_distill.storage.files import missing_content, user_path
-from nemo_distill.text.lines import GZIP_START, TextFiles, count_plain_lines, expand_paths
+from nemo_distill.text.lines import TextFiles, count_plain_lines, expand_paths, unpacker
 
 FILE_KEYS = ("src_file_name", "tgt_file_name")
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
+TABLE_LINES = 10  # of which each has the same number of tabs, if a file is a table
 SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
+MARKUP = "XML, SGML or HTML; take the sentences out of it, one per line"
+# How files begin that people take for text, and what they are.
+NO_TEXT = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or pack it by gzip, bzip2 or xz",
+    b"<?xml": MARKUP,
+    b"<tmx": MARKUP,
+    b"<!DOCTYPE": MARKUP,
+    b"<html": MARKUP,
+    b"<srcset": MARKUP,
+    b"<refset": MARKUP,
+}
 
 
 def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
@@ -115,6 +129,21 @@ def _seems_raw(path: Path) -> bool:
     return attached > len(ends) / 2
 
 
+def copied_text(model: Mapping[str, Any]) -> list[str]:
+    """Returns a warning for each file of training text that is given as source and target."""
+    section = model.get("train_ds") or {}
+    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    pairs = {"model.train_ds": tuple(section.get(key) for key in FILE_KEYS)}
+    for name, corpus in corpora.items():
+        pairs[f"model.distillation.mix.corpora.{name}"] = corpus.get("source"), corpus.get("target")
+    return [
+        f"{where}: '{source}' is source and target, so the model would learn to copy."
+        for where, sides in pairs.items()
+        for source, target in zip(*map(input_files, sides))
+        if source == target
+    ]
+
+
 def unread_files(model: Mapping[str, Any]) -> list[str]:
     """Returns warnings about training text that is too large to check before a job."""
     section = model.get("train_ds") or {}
@@ -138,8 +167,12 @@ def input_files(value: str | list[str] | None) -> list[Path]:
     return [path for pattern in as_list(value) for path in expand_paths(pattern)]
 
 
-def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list[str]:
-    """Returns what keeps the files that a config's value names from being read; the words go on with its key."""
+def unreadable_files(value: str | list[str], may_be_empty: bool = False, is_text: bool = True) -> list[str]:
+    """Returns what keeps the files that a config's value names from being read; the words go on with its key.
+
+    Args:
+        is_text: each line is a sentence, so that a table is refused.
+    """
     problems = []
     for pattern in as_list(value):
         if pattern == MISSING:  # another check reports this
@@ -148,7 +181,8 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False) -> list
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            problems += _access_problems(path) or _damage_problems(path)
+            found_in = _access_problems(path) or _damage_problems(path)
+            problems += found_in or (_table_problems(path) if is_text else [])
             if not path.stat().st_size and not may_be_empty:
                 problems.append(f"names '{path}', which is empty")
     return problems
@@ -165,14 +199,17 @@ def _access_problems(path: str | Path) -> list[str]:
         file.open("rb").close()
     except OSError as error:
         return [f"names '{file}', which cannot be read: {error.strerror}"]
-    pointer = missing_content(file)
-    return [f"names a file that is not there: {pointer}"] if pointer else []
+    if pointer := missing_content(file):
+        return [f"names a file that is not there: {pointer}"]
+    with file.open("rb") as stream:
+        start = stream.read(32).removeprefix(codecs.BOM_UTF8)
+    return [f"names '{file}', which is {what}" for begin, what in NO_TEXT.items() if start.startswith(begin)]
 
 
 def _damage_problems(path: Path) -> list[str]:
-    """Returns a problem if a gzip file is damaged. Large files are not checked."""
+    """Returns a problem if a packed file is damaged. Large files are not checked."""
     with path.open("rb") as stream:
-        if stream.read(2) != GZIP_START or path.stat().st_size > LINE_COUNT_LIMIT // 4:
+        if not unpacker(stream) or path.stat().st_size > LINE_COUNT_LIMIT // 4:
             return []
     try:
         deque(TextFiles([path]), maxlen=0)
@@ -181,14 +218,29 @@ def _damage_problems(path: Path) -> list[str]:
     return []
 
 
-def _readable(value: Any, *, may_be_empty: bool = False) -> Any:
-    if problems := unreadable_files([name for name in as_list(value) if name is not None], may_be_empty):
+def _table_problems(path: Path) -> list[str]:
+    """Returns a problem if the first lines have equally many tabs: someone has left the pairs in one file."""
+    try:
+        tabs = [line.count(b"\t") for line in itertools.islice(TextFiles([path]), TABLE_LINES)]
+    except DataError:  # told by who reads it
+        return []
+    if len(tabs) < TABLE_LINES or not tabs[0] or len(set(tabs)) > 1:
+        return []
+    columns = f"a table of {tabs[0] + 1} columns, and not one sentence per line"
+    return [f"names '{path}', which is {columns}; write the column with the sentences to a file, as with 'cut -f1'"]
+
+
+def _readable(value: Any, *, may_be_empty: bool = False, is_text: bool = True) -> Any:
+    if problems := unreadable_files([name for name in as_list(value) if name is not None], may_be_empty, is_text):
         refuse("; it ".join(problems))
     return value
 
 
 # A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
+NumberFiles = Annotated[
+    str | list[str], AfterValidator(partial(_readable, is_text=False)), Allowed("a file, or a list of files")
+]
 PossiblyEmptyFiles = Annotated[
     str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("a file, or a list of files")
 ]
@@ -218,7 +270,7 @@ def not_parallel(sources: Sequence[Path], targets: Sequence[Path]) -> list[str]:
 
 
 def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
-    """Returns a sentence if two files, plain or gzip, are no text or differ in their number of lines.
+    """Returns a sentence if two files, plain or packed, are no text or differ in their number of lines.
 
     Large files are not checked.
     """
@@ -250,7 +302,8 @@ def _line_count_problems(where: str, source: str, target: str) -> list[str]:
     for path in paths:
         lines, problem = count_plain_lines(path)
         counts.append(lines)
-        problems += [f"{where}: '{path}' {problem}."] if problem else []
+        found = [f": '{path}' {problem}"] if problem else [f" {table}" for table in _table_problems(path)]
+        problems += [f"{where}{one}." for one in found]
     if problems:
         return problems
     if counts[0] != counts[1]:

@@ -1,15 +1,17 @@
-r"""Reads lines of text files, plain or gzip, and handles invalid lines.
+r"""Reads lines of text files, plain or compressed, and handles invalid lines.
 
 Only `\n` ends a line. Python's text mode also splits at `\r`, and `splitlines` at U+2028 and six other characters. One
 such character in one language would shift all following lines against the other language.
 """
 
+import bz2
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from io import BufferedIOBase
@@ -52,7 +54,12 @@ MISLEADING = {
     "\ufeff": "byte order mark",
 }
 _CHUNK = 1 << 20
-GZIP_START = b"\x1f\x8b"
+# How a compressed file begins, and what unpacks it.
+PACKED: dict[bytes, Callable[[BinaryIO], BufferedIOBase]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
 
 
 @section
@@ -133,7 +140,7 @@ class TextFiles:
     """Iterates over the lines of several files, as bytes without line ends.
 
     Args:
-        paths: plain or gzip files, detected by their first bytes.
+        paths: plain files, or files packed by gzip, bzip2 or xz, detected by their first bytes.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -144,16 +151,22 @@ class TextFiles:
 
     @property
     def position(self) -> int:
-        """Number of bytes read, out of `size`. For gzip files, these are compressed bytes."""
+        """Number of bytes read, out of `size`. Of packed files, these are packed bytes."""
         return self._passed + (self._file.tell() if self._file else 0)
 
     def __iter__(self) -> Iterator[bytes]:
         self._passed = 0
         for path in self.paths:
             with path.open("rb") as self._file:
-                packed = self._file.peek(2)[:2] == GZIP_START
-                yield from _lines(gzip.GzipFile(fileobj=self._file) if packed else self._file, path)
+                unpack = unpacker(self._file)
+                yield from _lines(unpack(self._file) if unpack else self._file, path)
                 self._passed, self._file = self._passed + self._file.tell(), None
+
+
+def unpacker(file: BinaryIO) -> Callable[[BinaryIO], BufferedIOBase] | None:
+    """Returns what unpacks a file that has just been opened; None for a plain file."""
+    start = file.peek(6)  # type: ignore[attr-defined]
+    return next((unpack for begin, unpack in PACKED.items() if start.startswith(begin)), None)
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -170,7 +183,7 @@ def count_plain_lines(path: Path) -> tuple[int, str | None]:
     """
     lines, last = 0, b"\n"
     with path.open("rb") as stream:
-        if stream.peek(2)[:2] == GZIP_START:
+        if unpacker(stream):
             return 0, (
                 "is compressed, but NeMo reads only plain text; decompress it, or for training, let 'nemo-distill "
                 "prepare' make tarred data of it"
@@ -224,7 +237,9 @@ def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
             if len(line) == MAX_BYTES and not line.endswith(b"\n"):
                 raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end, so it is no text")
             yield line.removesuffix(b"\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if getattr(error, "errno", None):  # of the disk, not of what it holds
+            raise
         raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nemo_distill.config.section import Allowed, section
-from nemo_distill.text.files import InputFiles, input_files
+from nemo_distill.text.files import InputFiles, NumberFiles, input_files
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.mixing import Corpus, Mix
 
@@ -18,12 +18,12 @@ class CorpusSection:
     share: float = Field(gt=0)
     """Share of the lines in the mix, relative to the other corpora."""
     source: InputFiles | None = None
-    """A file or a list of files, plain or gzip. `part.*` stands for all such files in numeric order."""
+    """A file or a list of files, plain or packed. `part.*` stands for all such files in numeric order."""
     target: InputFiles | None = None
     """The target files, parallel to the source files."""
     fraction: float = Field(default=1.0, gt=0, le=1)
     """Fraction of the corpus to use; the seed selects the pairs."""
-    weights: InputFiles | None = None
+    weights: NumberFiles | None = None
     """For each source file a file with a number per line, such as `pseudo.weights`; see `weighting`. null: equal
     weights."""
     tag: Annotated[Annotated[str, Field(pattern=r"^\S+$")] | None, Allowed("null, or a word without spaces")] = None

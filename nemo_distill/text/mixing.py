@@ -33,7 +33,7 @@ class Corpus:
     """A parallel corpus in a mix.
 
     Args:
-        sources: source files, plain or gzip.
+        sources: source files, plain or packed.
         targets: the target file for each source file.
         share: share of the lines in the mix, relative to the other corpora.
         fraction: fraction of the corpus to use; the seed selects the pairs.

@@ -1,6 +1,7 @@
 """What is told of the files that a config names."""
 
 import errno
+import gzip
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from nemo_distill.text import files as text_files
 from nemo_distill.text import lines
 from nemo_distill.text.files import (
+    copied_text,
     data_problems,
     not_parallel,
     unread_files,
@@ -95,3 +97,54 @@ def test_raw_text_is_warned_of_where_a_models_languages_mean_moses(tmp_path):
         "model.distillation.mix.corpora.pseudo.source", "model.train_ds.tgt_file_name",
     ]  # fmt: skip
     assert untokenized_text(model | {"src_language": "ignore", "tgt_language": None}) == []
+
+
+TABLE = "Hund\tdog\n" * 10
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n', "XML, SGML or HTML"),
+        (b'<srcset setid="newstest2014">\n', "XML, SGML or HTML"),
+        (TABLE.encode(), "a table of 2 columns"),
+        (gzip.compress(TABLE.encode()), "a table of 2 columns"),
+    ],
+)
+def test_what_people_take_for_text_is_told_by_name(content, told, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    (problem,) = unreadable_files(str(path))
+    assert problem.startswith(f"names '{path}', which is {told}")
+    if not content.startswith(b"\x1f"):
+        section = {"src_file_name": str(path), "tgt_file_name": str(path)}
+        assert any(f"'{path}', which is {told}" in one for one in data_problems("model.train_ds", section))
+
+
+def test_a_tab_here_and_there_makes_no_table_and_numbers_may_be_one(tmp_path):
+    path = tmp_path / "file"
+    for content in (TABLE.replace("\t", " ", 1), TABLE.replace("\t", "\t\t", 1), "a\tb\n" * 9):
+        path.write_text(content)
+        assert unreadable_files(str(path)) == []
+    path.write_text(TABLE)
+    assert unreadable_files(str(path), is_text=False) == []
+
+
+def test_text_that_is_source_and_target_is_warned_of(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("Hund\n")
+    corpora = {
+        "copied": {"source": str(path), "target": [str(path)]},
+        "real": {"source": str(path), "target": "other"},
+    }
+    model = {
+        "train_ds": {"src_file_name": str(path), "tgt_file_name": str(path)},
+        "distillation": {"mix": {"corpora": corpora}},
+    }
+    wheres = ["model.train_ds", "model.distillation.mix.corpora.copied"]
+    assert copied_text(model) == [
+        f"{one}: '{path}' is source and target, so the model would learn to copy." for one in wheres
+    ]
+    assert copied_text({"train_ds": None}) == []

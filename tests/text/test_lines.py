@@ -1,8 +1,11 @@
+import bz2
 import gzip
+import lzma
 import tracemalloc
 
 import pytest
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.text import lines as text_lines
 from nemo_distill.text.lines import (
     Line,
@@ -10,6 +13,7 @@ from nemo_distill.text.lines import (
     TextFiles,
     clean_line,
     clean_text,
+    count_plain_lines,
     expand_paths,
     is_blank,
     parallel_lines,
@@ -73,6 +77,20 @@ def test_lines_end_at_newlines_alone(tmp_path):
     lines = ["a\u2028b", "c\rd", "e\x85f\x0bg\x1ch", "", "last"]
     path.write_bytes("\n".join(lines).encode())
     assert [raw.decode() for raw in TextFiles([path])] == lines
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_bzip2_and_xz_are_unpacked_too_and_damage_is_told(pack, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(pack(b"ein Hund\nzwei\n"))
+    assert list(TextFiles([path])) == [b"ein Hund", b"zwei"]
+    assert "is compressed" in count_plain_lines(path)[1]
+    content = bytearray(pack(bytes(range(256)) * 400))
+    content[-len(content) // 2] ^= 255
+    for damaged in (bytes(content), bytes(content[:-20])):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=f"'{path}' cannot be unpacked after line"):
+            list(TextFiles([path]))
 
 
 def test_gzip_is_told_by_content_and_files_follow_each_other(tmp_path):
