@@ -316,11 +316,10 @@ def read_folder(
             # Transformers makes a tokenizer.json of SentencePiece's files only with a protobuf newer than NeMo allows.
             folder, use_fast=fast and (Path(folder) / "tokenizer.json").is_file(), **LOCAL_ONLY
         )  # fmt: skip
-    except TypeError as error:  # of a path that is None
-        missing = "a file that its tokenizer needs is missing, such as tokenizer_config.json or vocab.json"
-        raise ConfigurationError([_not_loaded(folder, missing)]) from error
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
-        raise ConfigurationError([_not_loaded(folder, error)]) from error
+        is_missing = isinstance(error, TypeError) and "NoneType" in str(error)  # of a path
+        said = "a file of its tokenizer is missing, such as tokenizer_config.json or vocab.json"
+        raise ConfigurationError([_not_loaded(folder, said if is_missing else error)]) from error
     if tokenizer is False:  # of SentencePiece, without its file
         raise ConfigurationError([_not_loaded(folder, "the tokenizer's files are missing")])
     config = read_json(Path(folder) / "config.json") or {}

@@ -79,10 +79,8 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
     def adapt_teacher(self, teacher: Any) -> DistillationMixin:
         if isinstance(teacher, CachedTeacher):
             return teacher
-        tokenizers, is_folder = (
-            (self.encoder_tokenizer, self.decoder_tokenizer),
-            isinstance(teacher, HuggingFaceTeacher),
-        )
+        tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
+        is_folder = isinstance(teacher, HuggingFaceTeacher)
         if not is_folder:
             teacher.language_tag = teacher_tag(teacher, self.cfg)
         if self._across_vocabularies:

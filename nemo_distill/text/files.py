@@ -22,14 +22,18 @@ from nemo_distill.text.lines import TextFiles, count_plain_lines, expand_paths, 
 FILE_KEYS = ("src_file_name", "tgt_file_name")
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
-TABLE_LINES = 10  # of which each has the same number of tabs, if a file is a table
+TABLE_LINES = 10  # that are looked at to tell whether a file is a table
 SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
+UTF16 = "UTF-16; convert it to UTF-8, for example with iconv"
 MARKUP = "XML, SGML or HTML; take the sentences out of it, one per line"
 # How files begin that people take for text, and what they are.
 NO_TEXT = {
     b"PK\x03\x04": "a zip archive; unpack it",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or pack it by gzip, bzip2 or xz",
+    b"PAR1": "a Parquet table; write the sentences of each language to a text file",
+    b"\xff\xfe": UTF16,
+    b"\xfe\xff": UTF16,
     b"<?xml": MARKUP,
     b"<tmx": MARKUP,
     b"<!DOCTYPE": MARKUP,
@@ -219,15 +223,23 @@ def _damage_problems(path: Path) -> list[str]:
 
 
 def _table_problems(path: Path) -> list[str]:
-    """Returns a problem if the first lines have equally many tabs: someone has left the pairs in one file."""
+    """Returns a problem if each of the first lines is an object of JSON, or if all have the same number of tabs."""
     try:
-        tabs = [line.count(b"\t") for line in itertools.islice(TextFiles([path]), TABLE_LINES)]
+        lines = [*itertools.islice(TextFiles([path]), TABLE_LINES)]
     except DataError:  # told by who reads it
         return []
-    if len(tabs) < TABLE_LINES or not tabs[0] or len(set(tabs)) > 1:
+    tabs = {line.count(b"\t") for line in lines}
+    if len(lines) < TABLE_LINES:
         return []
-    columns = f"a table of {tabs[0] + 1} columns, and not one sentence per line"
-    return [f"names '{path}', which is {columns}; write the column with the sentences to a file, as with 'cut -f1'"]
+    if all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
+        what = "of JSON lines"
+    elif len(tabs) == 1 and tabs != {0}:
+        what = f"a table of {tabs.pop() + 1} columns"
+    else:
+        return []
+    return [
+        f"names '{path}', which is {what} and not of one sentence per line; write each language to a file of its own"
+    ]
 
 
 def _readable(value: Any, *, may_be_empty: bool = False, is_text: bool = True) -> Any:

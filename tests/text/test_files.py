@@ -109,9 +109,13 @@ TABLE = "Hund\tdog\n" * 10
         (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
         (b'\xef\xbb\xbf<?xml version="1.0"?>\n', "XML, SGML or HTML"),
         (b'<srcset setid="newstest2014">\n', "XML, SGML or HTML"),
+        ("Hund\n".encode("utf-16"), "UTF-16"),
+        (b"PAR1\x15\x04", "a Parquet table"),
+        (b'{"translation": {"de": "Hund", "en": "dog"}}\n' * 10, "of JSON lines"),
         (TABLE.encode(), "a table of 2 columns"),
-        (gzip.compress(TABLE.encode()), "a table of 2 columns"),
+        (gzip.compress(TABLE.encode(), mtime=0), "a table of 2 columns"),
     ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "file",
 )
 def test_what_people_take_for_text_is_told_by_name(content, told, tmp_path):
     path = tmp_path / "file"
@@ -120,12 +124,12 @@ def test_what_people_take_for_text_is_told_by_name(content, told, tmp_path):
     assert problem.startswith(f"names '{path}', which is {told}")
     if not content.startswith(b"\x1f"):
         section = {"src_file_name": str(path), "tgt_file_name": str(path)}
-        assert any(f"'{path}', which is {told}" in one for one in data_problems("model.train_ds", section))
+        assert any(f"'{path}', which is {told}" in one for one in data_problems("model.train_ds", section)), told
 
 
 def test_a_tab_here_and_there_makes_no_table_and_numbers_may_be_one(tmp_path):
     path = tmp_path / "file"
-    for content in (TABLE.replace("\t", " ", 1), TABLE.replace("\t", "\t\t", 1), "a\tb\n" * 9):
+    for content in (TABLE.replace("\t", " ", 1), TABLE.replace("\t", "\t\t", 1), "a\tb\n" * 9, "{a} b\n" * 10):
         path.write_text(content)
         assert unreadable_files(str(path)) == []
     path.write_text(TABLE)
