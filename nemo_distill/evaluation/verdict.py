@@ -67,7 +67,7 @@ def verdict(
     teacher = compared_with(systems, ship) or groups_of(systems)[0]
     against = dict.fromkeys([teacher, groups_of(systems)[0]])
     beaten = np.percentile(sampled[ship] - _mean(systems, teacher, samples), TAILS[1]) < 0
-    if beaten and _cost(systems, teacher, measure) <= costs[ship]:
+    if beaten and _cost(systems, teacher, measure) <= costs[ship] < math.inf:
         ship, because, against = teacher, "teacher", {ship: None}
     return {
         "ship": ship,

@@ -106,8 +106,7 @@ def _is_metadata(path: Path) -> bool:
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors."""
-    section = model.get("train_ds") or {}
-    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+    section, corpora = model.get("train_ds") or {}, _mixed_corpora(model)
     oddities = []
     for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
         if model.get(language) in (None, "ignore"):
@@ -126,6 +125,11 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     return oddities
 
 
+def _mixed_corpora(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the sections of the corpora that a training mixes, by name."""
+    return ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+
+
 def _seems_raw(path: Path) -> bool:
     """True if most lines end with a word that is directly followed by a full stop."""
     ends = [line.rstrip() for line in itertools.islice(TextFiles([path]), SAMPLED_LINES)]
@@ -136,9 +140,8 @@ def _seems_raw(path: Path) -> bool:
 def copied_text(model: Mapping[str, Any]) -> list[str]:
     """Returns a warning for each file of training text that is given as source and target."""
     section = model.get("train_ds") or {}
-    corpora = ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
     pairs = {"model.train_ds": tuple(section.get(key) for key in FILE_KEYS)}
-    for name, corpus in corpora.items():
+    for name, corpus in _mixed_corpora(model).items():
         pairs[f"model.distillation.mix.corpora.{name}"] = corpus.get("source"), corpus.get("target")
     return [
         f"{where}: '{source}' is source and target, so the model would learn to copy."
@@ -200,13 +203,12 @@ def _access_problems(path: str | Path) -> list[str]:
     if (name := os.fsencode(file).decode("utf-8", "replace")) != str(file):
         return [f"names '{name}', whose name is not UTF-8; rename it"]
     try:
-        file.open("rb").close()
+        with file.open("rb") as stream:
+            start = stream.read(32).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         return [f"names '{file}', which cannot be read: {error.strerror}"]
     if pointer := missing_content(file):
         return [f"names a file that is not there: {pointer}"]
-    with file.open("rb") as stream:
-        start = stream.read(32).removeprefix(codecs.BOM_UTF8)
     return [f"names '{file}', which is {what}" for begin, what in NO_TEXT.items() if start.startswith(begin)]
 
 
