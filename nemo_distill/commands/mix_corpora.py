@@ -3,11 +3,12 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.training import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import copies
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import ENDINGS, Mix, write_mix
 
@@ -63,5 +64,7 @@ def mix_corpora(mix: Mix, overwrite: bool) -> None:
 
 def main(cfg: DictConfig) -> None:
     mix = checked(cfg, check_mixing)
+    for name, corpus in mix.corpora.items():
+        warn(copies(f"corpora.{name}", corpus.sources, corpus.targets))
     with plain_errors():
         mix_corpora(mix, cfg.overwrite)

@@ -9,14 +9,14 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.training import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.batches import BatchSettings
-from nemo_distill.text.files import InputFiles, input_files, not_parallel
+from nemo_distill.text.files import InputFiles, copies, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
 from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
@@ -205,5 +205,6 @@ def _training_keys(job: PreparationJob) -> list[str]:
 
 def main(cfg: DictConfig) -> None:
     job = checked(cfg, check_preparation)
+    warn(copies("source", input_files(job.config.source), input_files(job.config.target)))
     with plain_errors(goes_on=True):
         prepare(job)

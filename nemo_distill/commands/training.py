@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,13 @@ def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
 
 def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
     """Like `checked`, for a check that returns warnings, which are printed."""
-    for warning in checked(cfg, check_job) or []:
+    warnings = checked(cfg, check_job)
+    warn(warnings or [])
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Prints warnings about settings that are allowed."""
+    for warning in warnings:
         console.warning(f"Warning: {warning}")
 
 

@@ -143,10 +143,14 @@ def copied_text(model: Mapping[str, Any]) -> list[str]:
     pairs = {"model.train_ds": tuple(section.get(key) for key in FILE_KEYS)}
     for name, corpus in _mixed_corpora(model).items():
         pairs[f"model.distillation.mix.corpora.{name}"] = corpus.get("source"), corpus.get("target")
+    return [copy for where, sides in pairs.items() for copy in copies(where, *map(input_files, sides))]
+
+
+def copies(where: str, sources: Sequence[Path], targets: Sequence[Path | None]) -> list[str]:
+    """Returns a warning for each source file that is its own target file."""
     return [
-        f"{where}: '{source}' is source and target, so the model would learn to copy."
-        for where, sides in pairs.items()
-        for source, target in zip(*map(input_files, sides))
+        f"{where}: '{source}' is source and target, so a model would learn to copy."
+        for source, target in zip(sources, targets)
         if source == target
     ]
 
@@ -225,15 +229,17 @@ def _damage_problems(path: Path) -> list[str]:
 
 
 def _table_problems(path: Path) -> list[str]:
-    """Returns a problem if each of the first lines is an object of JSON, or if all have the same number of tabs."""
+    """Returns a problem if a file is a table, by its name or by its first lines: objects of JSON, or as many tabs."""
     try:
         lines = [*itertools.islice(TextFiles([path]), TABLE_LINES)]
     except DataError:  # told by who reads it
         return []
     tabs = {line.count(b"\t") for line in lines}
-    if len(lines) < TABLE_LINES:
+    if ".csv" in path.suffixes:  # commas tell nothing: sentences have them
+        what = "a table of comma-separated values"
+    elif len(lines) < TABLE_LINES:
         return []
-    if all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
+    elif all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
         what = "of JSON lines"
     elif len(tabs) == 1 and tabs != {0}:
         what = f"a table of {tabs.pop() + 1} columns"

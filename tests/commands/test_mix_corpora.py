@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.commands.mix_corpora import check_mixing, mix_corpora
+from nemo_distill.commands.mix_corpora import check_mixing, main, mix_corpora
 from nemo_distill.config.errors import ConfigurationError
 from tests.conftest import composed
 
@@ -34,6 +34,13 @@ def test_a_configuration_becomes_a_mix_of_its_shares(files, capsys):
         check_mixing(cfg)
     cfg.overwrite = True
     check_mixing(cfg)
+
+
+def test_text_that_is_source_and_target_is_mixed_and_warned_of(files, caplog):
+    main(config(files, f"corpora.pseudo.target={files}/pseudo.src"))
+    (message,) = caplog.messages
+    assert message.startswith(f"Warning: corpora.pseudo: '{files}/pseudo.src' is source and target")
+    assert (files / "out" / "mixed.src").is_file()
 
 
 @pytest.mark.parametrize(

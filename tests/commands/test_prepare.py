@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.commands.prepare import check_preparation, prepare
+from nemo_distill.commands.prepare import check_preparation, main, prepare
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.storage.records import read_json
 from tests.conftest import composed, train_sentencepiece
@@ -78,6 +78,11 @@ def test_each_mistake_is_told(config, tmp_path, overrides, sentence):
 def test_files_that_are_not_parallel_are_told_before_any_work(config, corpus):
     (problem,) = problems(config(f"target={corpus}/val.en"))
     assert "train.de' has 64 lines and" in problem
+
+
+def test_text_that_is_source_and_target_is_prepared_and_warned_of(config, corpus, caplog):
+    main(config(f"target={corpus}/train.de", "tarred=false"))
+    assert any(f"source: '{corpus}/train.de' is source and target" in message for message in caplog.messages)
 
 
 def test_a_tokenizer_without_nemos_special_tokens_is_told_with_the_remedy(config, corpus, tmp_path):

@@ -136,6 +136,14 @@ def test_a_tab_here_and_there_makes_no_table_and_numbers_may_be_one(tmp_path):
     assert unreadable_files(str(path), is_text=False) == []
 
 
+def test_commas_make_a_table_only_of_a_file_with_such_a_name(tmp_path):
+    for name, told in (("a.csv", 1), ("a.csv.gz", 1), ("a.de", 0), ("csv", 0)):
+        path = tmp_path / name
+        line = b"Hund,dog\n"
+        path.write_bytes(gzip.compress(line, mtime=0) if name.endswith("gz") else line)
+        assert ["a table of comma-separated values" in one for one in unreadable_files(str(path))] == [True] * told
+
+
 def test_text_that_is_source_and_target_is_warned_of(tmp_path):
     path = tmp_path / "text"
     path.write_text("Hund\n")
@@ -149,6 +157,6 @@ def test_text_that_is_source_and_target_is_warned_of(tmp_path):
     }
     wheres = ["model.train_ds", "model.distillation.mix.corpora.copied"]
     assert copied_text(model) == [
-        f"{one}: '{path}' is source and target, so the model would learn to copy." for one in wheres
+        f"{one}: '{path}' is source and target, so a model would learn to copy." for one in wheres
     ]
     assert copied_text({"train_ds": None}) == []
