@@ -219,6 +219,7 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from nemo_distill.trainer.exact_resume import ExactResumeCallback
     from nemo_distill.trainer.finite import FiniteTraining
+    from nemo_distill.trainer.interruption import SavedInterruption
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
     from nemo_distill.trainer.training_length import LoggedProgress, TrainingLength
     from nemo_distill.trainer.weight_average import WeightAverage
@@ -230,6 +231,7 @@ def build_trainer(cfg: DictConfig) -> Any:
         ExactResumeCallback(),
         FiniteTraining(),
         TrainingLength(),
+        SavedInterruption(),
     ]
     if options.get("enable_progress_bar", True) and not Console().is_terminal:
         callbacks.append(LoggedProgress())

@@ -11,6 +11,7 @@ is fixed, so that the entry can be removed.
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
+| No public API writes the checkpoint to resume from: `save_last_checkpoint` | lightning 2.2 to 2.4 |
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
 | No public API tells where NeMo writes the `.nemo`: `nemo_path` | nemo_toolkit 2.4 |
@@ -171,6 +172,12 @@ def write_over_checkpoints(trainer: Any) -> None:
     """Makes a resumed training overwrite the checkpoints that the killed one wrote later, instead of renaming them."""
     if trainer.checkpoint_callback:
         trainer.checkpoint_callback._enable_version_counter = False
+
+
+def save_last_checkpoint(trainer: Any) -> None:
+    """Writes the `-last.ckpt` of the present step in the place of an earlier one, if this training writes any."""
+    if callback := trainer.checkpoint_callback:
+        callback._save_last_checkpoint(trainer, callback._monitor_candidates(trainer))
 
 
 def set_logged_step(trainer: Any) -> None:

@@ -126,6 +126,8 @@ def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(t
     assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
     assert not list((tmp_path / "run").rglob("*.nemo"))
     assert recorded(tmp_path / "run")["status"] == "interrupted"
+    (saved,) = (tmp_path / "run").rglob("*-last.ckpt")
+    assert torch.load(saved, weights_only=False)["global_step"] == 5
 
 
 def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):

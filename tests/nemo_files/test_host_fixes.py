@@ -94,6 +94,7 @@ def test_the_private_names_of_lightning_and_nemo_are_still_there():
     assert isinstance(type(trainer._logger_connector).should_update_logs, property)
     assert ModelCheckpoint()._enable_version_counter is True
     assert callable(NeMoModelCheckpoint._format_nemo_checkpoint_name)
+    assert callable(NeMoModelCheckpoint._save_last_checkpoint) and callable(NeMoModelCheckpoint._monitor_candidates)
 
 
 def test_nemo_compares_epochs_with_none_and_the_fix_lets_steps_be_validated(tmp_path):

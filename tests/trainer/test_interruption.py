@@ -1,0 +1,139 @@
+"""A training that SIGTERM or Ctrl-C ends goes on from that step, with the result of an uninterrupted one."""
+
+import signal
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from nemo.utils.callbacks import NeMoModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+from nemo_distill.trainer.exact_resume import ExactResumeCallback
+from nemo_distill.trainer.interruption import SavedInterruption
+from nemo_distill.trainer.resumable_loader import resumable_loader
+from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, settle_checkpoints
+from nemo_distill.trainer.weight_average import WeightAverage
+
+STEPS, BATCHES = 10, 12  # of the training, and of an epoch; every step takes two batches
+
+
+class Line(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+        self.losses, self.scores = {}, {}
+
+    def training_step(self, batch, batch_idx):
+        loss = (self.layer(nn.functional.dropout(batch, 0.5)) - batch.sum(-1, keepdim=True)).square().mean()
+        self.losses[self.trainer.fit_loop.total_batch_idx] = loss.item()
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        score = self.layer(batch).sum()
+        if not self.trainer.sanity_checking:
+            self.scores[self.trainer.global_step, batch_idx] = score.item()
+        self.log("val_loss", score)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.layer.parameters(), lr=0.1)
+
+    def save_to(self, save_path):
+        torch.save(self.state_dict(), save_path)
+
+
+class SignalAt(pl.Callback):
+    """Sends a signal to this process in a batch of the training, or of the validation after it."""
+
+    def __init__(self, number, batch, validating=False):
+        self.number, self.batch, self.validating = number, batch, validating
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if not self.validating and trainer.fit_loop.total_batch_idx == self.batch:
+            signal.raise_signal(self.number)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if self.validating and not trainer.sanity_checking and trainer.fit_loop.total_batch_idx == self.batch:
+            signal.raise_signal(self.number)
+
+
+def fit(folder, *callbacks):
+    """Trains from the last checkpoint in a folder, if there is one, and returns the model."""
+    settle_checkpoints(folder)
+    last = next(folder.glob("*-last.ckpt"), None)
+    options = {"save_top_k": 1, "save_last": True, "every_n_epochs": 1, "prefix": "line"}
+    saver = NeMoModelCheckpoint(dirpath=str(folder), monitor="val_loss", **options)
+    saver.CHECKPOINT_NAME_LAST = "{step}-last"  # exp_manager sets it like this
+    trainer = pl.Trainer(
+        max_steps=STEPS, plugins=[SafeCheckpointIO()], accelerator="cpu", logger=False, check_val_every_n_epoch=None,
+        callbacks=[WeightAverage(0.9), ExactResumeCallback(), SavedInterruption(), *callbacks, saver],
+        val_check_interval=4, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
+    )  # fmt: skip
+    model, data = Line(), torch.arange(4.0 * BATCHES).reshape(BATCHES, 2, 2) / 20  # complete batches, as NeMo's are
+    batches = resumable_loader(DataLoader(data, 1), shuffle=True)
+    trainer.fit(model, batches, DataLoader(data, BATCHES // 2), ckpt_path=last and str(last))
+    return model
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch):
+    """Python's own handler of Ctrl-C, which a shell's background lacks; afterwards the handlers of before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
+    signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return fit(folder), checkpoint(folder)
+
+
+def checkpoint(folder):
+    (last,) = folder.glob("*-last.ckpt")
+    return torch.load(last, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "batch", "validating", "step"),
+    [
+        (signal.SIGTERM, 8, False, 4),  # within an optimizer step
+        (signal.SIGINT, 9, False, 5),
+        (signal.SIGTERM, 1, False, 1),  # before any validation
+        (signal.SIGTERM, 7, False, 4),  # a batch after which is validated
+        (signal.SIGTERM, 7, True, 4),
+        (signal.SIGINT, 3, True, 2),
+        (signal.SIGTERM, BATCHES - 1, False, 6),  # the last batch of an epoch
+        (signal.SIGINT, BATCHES - 1, True, 6),
+    ],
+)
+def test_a_training_that_is_told_to_stop_goes_on_from_that_step(number, batch, validating, step, whole, tmp_path):
+    expected, last = whole
+    with pytest.raises(SystemExit):
+        fit(tmp_path, SignalAt(number, batch, validating))
+    assert checkpoint(tmp_path)["global_step"] == step
+    resumed = fit(tmp_path)
+    assert min(resumed.losses) == batch + 1
+    assert resumed.losses == {index: loss for index, loss in expected.losses.items() if index > batch}
+    assert resumed.scores.items() <= expected.scores.items()
+    to_come = {key for key in expected.scores if key[0] > step or (validating and key[0] == step)}
+    assert to_come <= set(resumed.scores)
+    found = checkpoint(tmp_path)
+    for name, value in last["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], value)
+    assert found["weight_average"]["updates"] == last["weight_average"]["updates"] == STEPS
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    class Twice(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.fit_loop.total_batch_idx == 9:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Twice())
+    assert checkpoint(tmp_path)["global_step"] == 4  # of the last validation
