@@ -4,7 +4,7 @@ The student's ids are mapped to the teacher's by their pieces. Special tokens an
 teacher's side, and their positions are left out of what it returns. It teaches distributions over the student's words:
 
 - A word that both have keeps the teacher's probability.
-- Padding and words that the teacher's generation config forbids have none.
+- Padding, the start of a sentence where the teacher has none, and words that its generation config forbids have none.
 - The rest of the teacher's probability, of words that the student lacks, is the tail: words that only the student has
   share it in equal parts. If there are none, it is divided among the others by their probabilities.
 """
@@ -31,7 +31,7 @@ from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabular
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.text.files import as_list
 
-LEAST = 50.0  # in nats below the most probable word: where no tail is left, finite and without effect
+LEAST = 50.0  # in nats below the most probable word: no probability, but finite and without effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +39,26 @@ class MappedProjection(Projection):
     """A projection to the teacher's words, whose logits are those of the student's words.
 
     Args:
-        words: (V,), the teacher's id of each of the student's words; 0 for those in `tail`.
+        words: (V,), the teacher's id of each of the student's words; 0 for those in `tail` and `none`.
         tail: (K,), the student's words that the teacher lacks.
+        none: (N,), the student's words without probability.
         others: (M,), the teacher's words that the student lacks.
     """
 
     words: Tensor
     tail: Tensor
+    none: Tensor
     others: Tensor
 
     def project(self) -> Logits:
         """Returns the logits (..., V). A softmax over them gives the teacher's probabilities."""
         teacher = super().project().values  # (..., teacher's V)
         logits = teacher[..., self.words]  # (..., V)
+        least = teacher.amax(dim=-1, keepdim=True) - LEAST
+        logits[..., self.none] = least
         if count := len(self.tail):
             rest = teacher[..., self.others].logsumexp(dim=-1, keepdim=True) - math.log(count)
-            logits[..., self.tail] = rest.maximum(teacher.amax(dim=-1, keepdim=True) - LEAST)
+            logits[..., self.tail] = rest.maximum(least)
         return Logits(logits)
 
 
@@ -75,6 +79,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
     source_processor = target_processor = language_tag = None
     words: Tensor
     tail: Tensor
+    none: Tensor
     others: Tensor
     source_ids: Tensor
     target_ids: Tensor
@@ -116,14 +121,17 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
         for name, ids, side in zip(("source_ids", "target_ids"), (source, target), sides):
             self._keep(name, [side[self._tokenizer.unk_token] if index is None else index for index in ids])
         never = self._forbidden() | {sides[1][self._tokenizer.pad_token]}
-        words = [None if index in never else index for index in target]
+        lacked = {own_id for own_id, index in enumerate(target) if index is None}
+        unused = lacked & {target_tokenizer.bos_id, target_tokenizer.pad_id}
+        none = unused | {own_id for own_id, index in enumerate(target) if index in never}
         every = range(self.model.get_output_embeddings().weight.shape[0])
-        self._keep("words", [index or 0 for index in words])
-        self._keep("tail", [own_id for own_id, index in enumerate(words) if index is None])
-        self._keep("others", sorted(set(every) - set(words) - never))
-        self.pad_id, self.decoder_vocab_size = target_tokenizer.pad_id, len(words)
+        self._keep("words", [0 if own_id in lacked | none else index for own_id, index in enumerate(target)])
+        self._keep("tail", sorted(lacked - none))
+        self._keep("none", sorted(none))
+        self._keep("others", sorted(set(every) - set(target) - never))
+        self.pad_id, self.decoder_vocab_size = target_tokenizer.pad_id, len(target)
 
-    def _keep(self, name: str, ids: Sequence[int]) -> None:
+    def _keep(self, name: str, ids: Sequence[int | None]) -> None:
         self.register_buffer(name, torch.tensor(ids, dtype=torch.long, device=self.device), persistent=False)
 
     def _forbidden(self) -> set[int]:
@@ -178,6 +186,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
             layer.bias if bias is None else bias[0],
             words=self.words,
             tail=self.tail,
+            none=self.none,
             others=self.others,
         )
         self.distillation_registration_step(projection=projection)

@@ -93,21 +93,20 @@ def expected_log_probs(folder, family, source, target):
 def expected_of_own_pieces(teacher, folder, family, source, target):
     """The same over the pieces of the teacher's own file (T, V), and the ids of those that it knows.
 
-    The others share what is left.
+    The others share what is left, but not padding, nor a start that the teacher lacks.
     """
     expected, known = expected_log_probs(folder, family, source, target)
+    pieces = teacher.vocabularies()["decoder"].pieces
     ids, columns = zip(*(
-        (index, known[piece])
-        for index, piece in enumerate(teacher.vocabularies()["decoder"].pieces)
-        if piece in known and piece != "<pad>"
+        (index, known[piece]) for index, piece in enumerate(pieces) if piece in known and piece != "<pad>"
     ))  # fmt: skip
-    own = torch.empty(len(expected), teacher.decoder_tokenizer.vocab_size)
-    others = sorted(set(range(own.shape[1])) - set(ids))
-    if not others:  # no word is left for the tail
+    own = torch.full((len(expected), len(pieces)), -torch.inf)
+    tail = [index for index, piece in enumerate(pieces) if piece not in (*known, "<pad>", "<s>")]
+    if not tail:
         own[:, ids] = expected[:, columns].log_softmax(-1)
         return own, list(ids)
     own[:, ids] = expected[:, columns]
-    own[:, others] = (1 - expected[:, columns].exp().sum(-1, keepdim=True)).clamp(min=0).log() - math.log(len(others))
+    own[:, tail] = (1 - expected[:, columns].exp().sum(-1, keepdim=True)).clamp(min=0).log() - math.log(len(tail))
     return own, list(ids)
 
 
@@ -122,6 +121,7 @@ def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
         assert int((labels[row] != teacher.decoder_tokenizer.pad_id).sum()) == len(expected)
         torch.testing.assert_close(own[:, known], expected[:, known], rtol=0, atol=2e-5)
         torch.testing.assert_close(own[:, others].exp(), expected[:, others].exp())
+        assert own[:, teacher.decoder_tokenizer.pad_id].exp().max() < 1e-9
 
 
 def registered(model, batch, *names):
