@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from rich.console import Console
 
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
+from nemo_distill.config.known_keys import CONVERTING
 from nemo_distill.console import Interrupted, console, set_up_console
 from nemo_distill.experiments.run_settings import new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
@@ -189,7 +190,8 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
         tell_choice("trainer.precision", cfg.trainer.precision, width, unit)
     chosen = {"precision": str(cfg.trainer.get("precision"))}
     if section and not section.teacher_cache:
-        chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or "float32"
+        converted = CONVERTING.get(chosen["precision"], "float32")
+        chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or converted
         console.info(f"The teacher's weights are in {chosen['teacher_precision']}.")
     return chosen
 

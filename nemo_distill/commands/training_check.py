@@ -13,7 +13,7 @@ from nemo_distill.commands.prepare import tokenizer_problems
 from nemo_distill.commands.training_data import earlier_text_problems, training_text_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_keys import check_trainer, unknown_keys, wrong_values
+from nemo_distill.config.known_keys import CONVERTING, check_trainer, unknown_keys, wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
@@ -167,6 +167,16 @@ def _average_problems(sections: Mapping[str, Any]) -> list[str]:
     return [f"ema={sections['ema']}: needs weights in float32; set trainer.precision={mixed}, not {precision}."]
 
 
+def _converted_teacher(sections: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if the precision of the training converts a teacher whose precision is given."""
+    precision = str((sections.get("trainer") or {}).get("precision"))
+    given = (sections["model"].get("distillation") or {}).get("teacher_precision")
+    if not given or precision not in CONVERTING:
+        return []
+    key = f"model.distillation.teacher_precision={given}"
+    return [f"{key}: trainer.precision={precision} converts the teacher to {CONVERTING[precision]} too; set null."]
+
+
 def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
     model = _plain(cfg.model)
     sections = _plain(cfg)
@@ -175,7 +185,7 @@ def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str
     problems += wrong_values(sections) + validation_problems(model)
     validation = model.get("validation_ds") or {}
     problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
-    problems += _average_problems(sections)
+    problems += _average_problems(sections) + _converted_teacher(sections)
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)
@@ -234,16 +244,21 @@ def _head_problems(head: Mapping[str, Any]) -> list[str]:
 
 
 def _oddities(model: Mapping[str, Any]) -> list[str]:
-    """Returns warnings about settings that are allowed but reduce quality."""
-    smoothing = model.get("label_smoothing") or 0.0
+    """Returns warnings about settings that are allowed but reduce quality, or do nothing."""
+    smoothing, oddities = model.get("label_smoothing") or 0.0, []
     distillation = model.get("distillation")
     if smoothing and distillation is not None and distillation.get("distillation_loss_weight") != 0:
-        return [
+        oddities.append(
             f"model.label_smoothing={smoothing} together with distillation: a teacher's distribution smooths the "
-            "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0.",
-            *_odd_data(model),
-        ]
-    return _odd_data(model)
+            "labels already, and smoothing more erases what it tells (Mueller et al. 2019); set it to 0."
+        )
+    cosine = ((distillation or {}).get("loss") or {}).get("cosine") or {}
+    if distillation and distillation.get("distill_encoder") and cosine.get("weight") == 0:
+        oddities.append(
+            "model.distillation.distill_encoder=true has no effect, because loss.cosine, which it applies to the "
+            "encoders too, has the weight 0; set model.distillation.cosine_loss_weight."
+        )
+    return oddities + _odd_data(model)
 
 
 def _unvalidated_end(trainer: DictConfig) -> list[str]:

@@ -126,6 +126,8 @@ PRECISIONS = (
     *(64, 32, 16, "64", "32", "16", "bf16", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"),
     *("transformer-engine", "transformer-engine-float16", "auto", None),  # auto: ours
 )
+# Those that convert all weights, and to what.
+CONVERTING = {"bf16-true": "bfloat16", "16-true": "float16", "64-true": "float64", "64": "float64"}
 Better = Literal["min", "max"]  # of a score that is monitored
 DATA_VALUES = {
     **dict.fromkeys(("tokens_in_batch", "max_seq_length"), Count),

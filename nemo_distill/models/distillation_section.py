@@ -1,7 +1,7 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,7 +9,7 @@ from torch import nn
 
 from nemo_distill.config.checks import listing
 from nemo_distill.config.known_keys import Count
-from nemo_distill.config.schedule import Schedule, Weight
+from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.config.wording import shown
 from nemo_distill.core.distillation_section import DistillationSection
@@ -149,11 +149,26 @@ class TranslationDistillation(DistillationSection):
         ]
 
     @rule
-    def unused_pruning(self) -> list[str]:
-        """Returns a sentence if nothing is copied that could be pruned."""
-        if not self.initialization.prune_width or self.distilbert_initialization:
-            return []
-        return ["initialization.prune_width=true has no effect with distilbert_initialization=false."]
+    def unused_problems(self) -> list[str]:
+        """Returns a sentence for each key that depends on another one that is off."""
+        problems, given = [], self.initialization
+        if not self.distilbert_initialization:
+            problems += [
+                f"initialization.{field.name}={shown(getattr(given, field.name))} has no effect with "
+                "distilbert_initialization=false."
+                for field in fields(given)
+                if getattr(given, field.name) != field.default
+            ]
+        elif given.encoder is given.decoder is None and not given.embeddings:
+            problems.append(
+                "distilbert_initialization=true copies nothing, as initialization says; set it to false."
+            )
+        if self.teacher_cache_tail == "uniform" and not self.teacher_cache:
+            problems.append("teacher_cache_tail=uniform has no effect without a teacher_cache.")
+        if not as_schedule(self.cosine_loss_weight).is_zero and "cosine" not in self.loss:
+            weight = _written(self.cosine_loss_weight)
+            problems.append(f"cosine_loss_weight={weight} has no effect without loss.cosine.")
+        return problems
 
     def why_unread(self, name: str) -> str | None:
         if self.across_vocabularies and name not in OF_OTHER_VOCABULARIES:

@@ -96,8 +96,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
         self.cfg = folder.config
         self.cfg.encoder.max_sequence_length -= len(self._before) + len(self._after) - 2  # a student's are 2
         self.cfg.decoder.max_sequence_length -= len(self._prompt) - 1
-        self.encoder_tokenizer, self.decoder_tokenizer = _nemo_tokenizers(folder)
-        self.set_student(self.encoder_tokenizer, self.decoder_tokenizer)
+        self.set_student(*_nemo_tokenizers(folder))
 
     def _around_sources(self, tag: str) -> tuple[list[int], list[int]]:
         """Returns the ids before and after the pieces of a source. OPUS-MT's tag counts among them."""
@@ -113,6 +112,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
             source_tokenizer: the student's tokenizer of the encoder, in NeMo's class.
             target_tokenizer: that of the decoder.
         """
+        self.encoder_tokenizer, self.decoder_tokenizer = source_tokenizer, target_tokenizer
         known = self._tokenizer.get_vocab()
         sides = known, getattr(self._tokenizer, "target_encoder", known)  # Marian may have a vocabulary for each side
         source, target = (
@@ -145,7 +145,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
         return self.model.device
 
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """Returns the vocabulary of each side of its own tokenizer files."""
+        """Returns the vocabulary of each side of what it reads: until `set_student`, of its own tokenizer files."""
         return {side: loaded_vocabulary(getattr(self, f"{side}_tokenizer")) for side in SIDES}
 
     def modules_to_compile(self) -> list[nn.Module]:

@@ -15,6 +15,7 @@ import nemo_distill.nemo_files.youtokentome  # noqa: F401  (models of NeMo 1.x n
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import batches_by_length
 from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
+from nemo_distill.models.retokenized_teacher import RetokenizedTeacher
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
@@ -124,7 +125,7 @@ def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:
         model: a `DistillationModelPT`. Nothing is checked if it runs no teacher.
         trainer: its trainer. Only the first process checks.
     """
-    teacher = getattr(model.teacher, "model", model.teacher)  # of a `RetokenizedTeacher`
+    teacher = model.teacher.model if isinstance(model.teacher, RetokenizedTeacher) else model.teacher
     if not isinstance(teacher, MTEncDecModel | HuggingFaceTeacher) or not trainer.is_global_zero:
         return
     config = OmegaConf.to_container(model.student.cfg, resolve=True)

@@ -41,6 +41,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=True has no effect, because the student has its teacher's tokenizer"),
         (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1 has no effect, because the student has its teacher's tokenizer"),
         (["ema=0.99", "trainer.precision=bf16-true"], "ema=0.99: needs weights in float32; set trainer.precision=bf16-mixed, not bf16-true."),
+        (["model.distillation.teacher_precision=float32", "trainer.precision=bf16-true"], "model.distillation.teacher_precision=float32: trainer.precision=bf16-true converts the teacher to bfloat16 too; set null."),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
         (["model.search=beam"], "model.search=beam: must be one of nemo_distill, nemo."),
@@ -265,6 +266,13 @@ def test_every_key_of_the_teachers_config_is_in_the_students():
 def test_steps_after_the_last_validation_are_warned_of(job, trainer, unvalidated):
     warnings = check_distillation_job(job(*trainer.split()))
     assert [f"the last {unvalidated} steps" in warning for warning in warnings] == ([True] if unvalidated else [])
+
+
+@pytest.mark.parametrize(("weight", "warned"), [(0, 1), (0.5, 0)])
+def test_an_encoder_loss_without_weight_is_warned_of(job, weight, warned):
+    keys = ["model.distillation.distill_encoder=true", f"model.distillation.cosine_loss_weight={weight}"]
+    warnings = check_distillation_job(job(*keys))
+    assert ["distill_encoder=true has no effect" in warning for warning in warnings] == [True] * warned
 
 
 def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):

@@ -1,5 +1,7 @@
 """What a section `distillation` may hold, and how its losses and widths are read."""
 
+import pytest
+
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.models.distillation_section import (
     TranslationDistillation,
@@ -38,6 +40,28 @@ def test_a_given_loss_that_distilling_the_encoder_would_replace_is_told():
 def test_distilling_the_encoder_too_needs_the_loss_that_it_repeats():
     _, (problem,) = read_distillation({"distillation": {"distill_encoder": True}}, "distillation")
     assert problem.startswith("distillation.distill_encoder=true") and "loss.cosine" in problem
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"initialization": {"prune_width": True}}, "initialization.prune_width=true has no effect"),
+        ({"initialization": {"decoder": [1]}}, "initialization.decoder=[1] has no effect"),
+        ({"initialization": {"embeddings": False}}, "initialization.embeddings=false has no effect"),
+        (
+            {
+                "distilbert_initialization": True,
+                "initialization": {"encoder": None, "decoder": None, "embeddings": False},
+            },
+            "distilbert_initialization=true copies nothing",
+        ),
+        ({"teacher_cache_tail": "uniform"}, "teacher_cache_tail=uniform has no effect"),
+        ({"cosine_loss_weight": 0.5}, "cosine_loss_weight=0.5 has no effect"),
+    ],
+)
+def test_a_key_that_depends_on_one_that_is_off_is_told(values, sentence):
+    (problem,) = read_distillation({"distillation": values}, "distillation")[1]
+    assert problem.startswith(f"distillation.{sentence}")
 
 
 def test_widths_count_the_embeddings_as_a_layer_and_the_heads_by_layer():

@@ -75,11 +75,12 @@ def student_config(start, shared, precision, files, path):
     layers = "uniform" if start.startswith("layers") else None
     model.distillation = {
         "model_path": str(path),
-        "distilbert_initialization": start in ("layers", "embeddings", "layers_and_embeddings"),
-        "initialization": {"encoder": layers, "decoder": layers, "embeddings": "embeddings" in start},
         "share_encoder": start == "shared_encoder",
         "loss": {"kl": {"_target_": "nemo_distill.losses.KLDivergenceLoss", "weight": 1}},
     }
+    if start in ("layers", "embeddings", "layers_and_embeddings"):
+        parts = {"encoder": layers, "decoder": layers, "embeddings": "embeddings" in start}
+        model.distillation.update({"distilbert_initialization": True, "initialization": parts})
     if precision == "bfloat16_teacher":
         model.distillation.teacher_precision = "bfloat16"
     return model

@@ -14,8 +14,10 @@ from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.evaluation.parameters import archive_parameters
+from nemo_distill.models import scoring
 from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
+from nemo_distill.models.scoring import PairScorer
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import sentencepiece_proto
@@ -316,6 +318,23 @@ def test_a_student_with_its_own_file_of_the_same_pieces_learns_the_same(
     assert set(found) == set(expected)
     for text, row in found.items():
         torch.testing.assert_close(row[:, columns], expected[text])
+
+
+def test_it_finds_swapped_sides_by_its_own_scores(marian, corpus, monkeypatch, tmp_path):
+    teacher, pairs = HuggingFaceTeacher(marian), lines(corpus)
+    expected = PairScorer(teacher).score(*pairs)
+    teacher.set_student(
+        *(
+            SentencePieceTokenizer(str(with_pad_first(marian / name, tmp_path)))
+            for name in ("source.spm", "target.spm")
+        )
+    )
+    assert PairScorer(teacher).score(*pairs) == pytest.approx(expected, rel=1e-5)
+    looked_at = []
+    monkeypatch.setattr(scoring, "warn_of_reversed_section", lambda where, *_: looked_at.append(where))
+    model = SimpleNamespace(teacher=teacher, student=SimpleNamespace(cfg=OmegaConf.create()))
+    scoring.warn_of_reversed_pairs(model, SimpleNamespace(is_global_zero=True))
+    assert looked_at == ["model.train_ds", "model.validation_ds", "model.test_ds"]
 
 
 @pytest.fixture

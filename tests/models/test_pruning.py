@@ -5,8 +5,7 @@ from nemo.collections.nlp.modules.common.transformer.transformer_modules import 
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.config.section import read_section
-from nemo_distill.models.distillation_section import Initialization, TranslationDistillation
+from nemo_distill.models.distillation_section import Initialization
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.pruning import KeptWidth, copy_layer, kept_width
 from nemo_distill.nemo_files.restore import restore_for_inference
@@ -219,9 +218,3 @@ def test_only_the_sizes_may_differ():
         len(without) == 8
         and "hidden_size=16; the student has 8; to prune the teacher's, set prune_width" in without[0]
     )
-
-
-def test_pruning_without_copying_is_refused():
-    values = {"initialization": {"prune_width": True}}
-    (problem,) = read_section(TranslationDistillation, values, "distillation")[1]
-    assert problem.startswith("distillation.initialization.prune_width=true has no effect")

@@ -97,6 +97,8 @@ def test_without_a_unit_all_is_float32_and_a_training_without_a_teacher_names_no
     cpu("flags: avx2")
     cfg = job(f"model.distillation.model_path={wide_teacher}")
     assert choose_precision(cfg) == {"precision": "32-true", "teacher_precision": "float32"}
+    cfg.trainer.precision = "bf16-true"
+    assert choose_precision(cfg) == {"precision": "bf16-true", "teacher_precision": "bfloat16"}
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
         assert choose_precision(compose("aayn_base")) == {"precision": "32-true"}
 
