@@ -99,8 +99,8 @@ class TextEngine(ABC):
     def _never(self, settings: SearchSettings) -> tuple[int, ...]:
         """Returns the ids that no search generates: padding, and unless they are allowed, unknown words.
 
-        The head has more outputs than the tokenizer has pieces, because NeMo rounds up the vocabulary size. These are
-        unknown words too.
+        Where the head has more outputs than the tokenizer has pieces, as in models of older versions of NeMo, which
+        rounded up the vocabulary size, these are unknown words too.
         """
         tokenizer = self.model.decoder_tokenizer
         unknown = [tokenizer.unk_id, *range(tokenizer.vocab_size, self.model.decoder.vocab_size)]

@@ -250,7 +250,7 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         the earlier ones, which were made side by side (Zhang et al. 2023, and its published code).
         """
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)
-        words = self.decoder_tokenizer.vocab_size  # the head has more, because NeMo rounds up the vocabulary size
+        words = self.decoder_tokenizer.vocab_size  # the head of an older NeMo's model may have more
         if isinstance(outputs, Projection):
             predicted = outputs.most_probable(words)  # (B, T)
         else:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import console
 from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_logged_step
 
 STATE_WORDS = 624  # of a Mersenne Twister
@@ -47,6 +48,12 @@ class ExactResumeCallback(Callback):
             state = self._to_restore[trainer.global_rank]
             _restore_random_state(state)
             _restore_half_done_step(pl_module, state.get("step"))
+        elif trainer.is_global_zero:
+            console.warning(
+                f"Warning: the checkpoint was written by {len(self._to_restore)} processes and is resumed by "
+                f"{trainer.world_size}. In this epoch, some batches may come twice or not at all; random numbers, such "
+                "as those of dropout, start anew."
+            )
         set_logged_step(trainer)
         self._to_restore = None
 

@@ -2,6 +2,7 @@
 
 import random
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -36,6 +37,15 @@ def test_random_numbers_go_on_after_a_checkpoint_of_this_and_of_earlier_versions
 def test_checkpoints_hold_no_arrays_of_numpy():
     (state,) = ExactResumeCallback().state_dict()["states"]
     assert [type(part) for part in state["numpy"]] == [str, torch.Tensor, int, int, float]
+
+
+@pytest.mark.parametrize(("processes", "warned"), [(1, 0), (2, 1)])
+def test_another_number_of_processes_is_warned_of(processes, warned, caplog):
+    callback = ExactResumeCallback()
+    callback.load_state_dict({"states": ExactResumeCallback().state_dict()["states"] * processes})
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    callback.on_train_batch_start(trainer, pl.LightningModule(), None, 0)
+    assert ["written by 2 processes and is resumed by 1" in message for message in caplog.messages] == [True] * warned
 
 
 WORDS = torch.ones(624, dtype=torch.int64)
