@@ -1,5 +1,7 @@
 """Plans the steps of a comparison as a list of commands: teacher, preparations, baselines and distilled students."""
 
+import hashlib
+import json
 import os
 import re
 import sys
@@ -41,6 +43,7 @@ class Finished(TypedDict):
     """What the record of a finished step holds."""
 
     settings: NotRequired[dict[str, Any]]
+    inputs: NotRequired[dict[str, str]]
     seconds: float
 
 
@@ -135,9 +138,20 @@ class Run:
         )
 
     def _read_inputs(self) -> dict[str, str]:
-        """Returns the SHA-256 of each file that is named, if it is there: a corpus may be generated later."""
+        """Returns the SHA-256 of each file that is named, if it is there, and what identifies the steps before it.
+
+        A corpus may be generated later.
+        """
         files = (path for text in self.named for path in expand_paths(text) if os.path.isfile(path))
-        return {str(path): fingerprint(path)["sha256"] for path in files}
+        inputs = {str(path): fingerprint(path)["sha256"] for path in files}
+        return inputs | {str(run.folder): run.identity for run in self.needs if run.arguments}
+
+    @property
+    def identity(self) -> str:
+        """A digest of the step's arguments and inputs, as they were when it was done, if it is done."""
+        work = self.work
+        inputs = (work.finished() or {}).get("inputs") or work.inputs
+        return hashlib.sha256(json.dumps([self.arguments, inputs], sort_keys=True).encode()).hexdigest()
 
     def changes(self) -> list[str]:
         """Returns how the earlier work in the folder, if there is any, differs from what the step would do now."""

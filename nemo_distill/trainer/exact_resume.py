@@ -51,8 +51,8 @@ class ExactResumeCallback(Callback):
         elif trainer.is_global_zero:
             console.warning(
                 f"Warning: the checkpoint was written by {len(self._to_restore)} processes and is resumed by "
-                f"{trainer.world_size}. In this epoch, some batches may come twice or not at all; random numbers, such "
-                "as those of dropout, start anew."
+                f"{trainer.world_size}. In this epoch, some batches may come twice or not at all, and random numbers, "
+                "such as those of dropout, start anew."
             )
         set_logged_step(trainer)
         self._to_restore = None

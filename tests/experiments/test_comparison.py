@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,28 @@ def test_students_of_another_version_of_a_file_are_not_used(own_text, name):
     assert all(f"'{path}' has changed since; delete it" in problem for problem in told.value.problems)
 
 
+def test_students_of_labels_that_were_made_anew_are_not_used(shipped):
+    prepare_corpus(shipped)
+    for run in plan_runs(shipped):
+        finish(run)
+    check_comparison(shipped)
+    labels = next(run for run in plan_runs(shipped) if run.folder.name == "labels_mono")
+    shutil.rmtree(labels.folder)
+    finish(labels)
+    check_comparison(shipped)  # the same labels
+    shipped.labels.mono = [*shipped.labels.mono, "search.beam_size=4"]
+    with pytest.raises(ConfigurationError, match="labels_mono' holds other work: its command was another one"):
+        check_comparison(shipped)
+    shutil.rmtree(labels.folder)
+    finish(next(run for run in plan_runs(shipped) if run.folder.name == "labels_mono"))
+    with pytest.raises(ConfigurationError) as told:
+        check_comparison(shipped)
+    assert [problem.partition("' holds")[0] for problem in told.value.problems] == [
+        f"'{shipped.output_dir}/{name}" for name in ("cache_all", "hybrid_seed0", "hybrid_seed1")
+    ]
+    assert all(f"'{labels.folder}' has changed since" in problem for problem in told.value.problems)
+
+
 def test_a_corpus_that_is_generated_later_is_read_when_the_step_begins(demo):
     teacher = next(plan_runs(demo))
     assert teacher.work.inputs == {}
@@ -570,9 +593,10 @@ def test_overrides_that_hydra_cannot_read_are_told_all_at_once(demo):
 
 
 def finish(run):
-    """Leaves what a training leaves that has finished."""
+    """Leaves what a step leaves that has finished."""
     run.folder.mkdir(parents=True)
-    run.model_path.write_bytes(b"weights")
+    if run.model_path:
+        run.model_path.write_bytes(b"weights")
     run.work.finish({"seconds": 1.0})
 
 
