@@ -1,5 +1,7 @@
 """Labels text with a teacher: checks the configuration, translates, and writes training text."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -16,12 +18,13 @@ from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.evaluation.fastest_engine import choose_engine, probed_lines
 from nemo_distill.progress import print_counts, shown_progress
-from nemo_distill.pseudo_labels.api_teacher import ApiTeacher
+from nemo_distill.pseudo_labels.api_teacher import ANSWERS, ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
 from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import BILL, LabelFolder
 from nemo_distill.pseudo_labels.teacher_section import API, FILE
 from nemo_distill.pseudo_labels.text_teacher import TextTeacher
+from nemo_distill.storage.files import locked
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.trainer.precision import AUTO
@@ -133,6 +136,24 @@ def chosen_job(cfg: DictConfig, job: LabellingJob) -> LabellingJob:
     return labelling_job(cfg)
 
 
+@contextmanager
+def asking_alone(job: LabellingJob) -> Iterator[None]:
+    """Within this context, no other process asks a server for the same labels: each answer would be paid for twice.
+
+    Raises:
+        DataError: if another process is at it.
+    """
+    if job.config.engine != API:
+        yield
+        return
+    answers = job.generation.folder.path / ANSWERS
+    answers.mkdir(parents=True, exist_ok=True)
+    with locked(answers / ".lock", wait=False) as lock:
+        if lock is None:
+            raise DataError(f"another process asks the server for the labels in '{answers.parent}'; wait for its end")
+        yield
+
+
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
     """Writes this process's shards. Returns whether all shards are finished."""
     total = sum(path.stat().st_size for path in job.generation.sources)
@@ -175,6 +196,6 @@ def main(cfg: DictConfig) -> None:
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
     where = (config.accelerator, config.devices, config.num_nodes)
-    with plain_errors(goes_on=True), processes(*where) as process:
+    with plain_errors(goes_on=True), processes(*where) as process, asking_alone(job):
         if translate(job, process.rank, process.world_size, process.device):
             write_text(job)

@@ -17,7 +17,7 @@ from nemo_distill.pseudo_labels.filters import NO_FILTERS
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.selection import Criteria, Selection
 from nemo_distill.pseudo_labels.shards import LabelFolder
-from nemo_distill.pseudo_labels.teacher_section import API, FILE, TEXT_ONLY, TeacherSection
+from nemo_distill.pseudo_labels.teacher_section import API, FILE, TeacherSection
 from nemo_distill.pseudo_labels.text_teacher import FileSettings
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
@@ -36,7 +36,7 @@ from nemo_distill.text.languages import (
 from nemo_distill.trainer.precision import AUTO, chosen_dtype, torch_device
 
 TEACHER = "teacher"  # in place of languages: the teacher's
-RESERVED_NAMES = ("manifest", "settings")
+RESERVED_NAMES = ("manifest", "settings", "bill", "engine")  # files of the job's own
 
 
 def _starts_a_file_name(name: str) -> str:
@@ -242,12 +242,14 @@ class LabellingConfig(Selection, TeacherSection):
         return by_similarity and "bleu" in self.metric_weights
 
     def bleu_language(self) -> str | None:
-        """Returns the language given, or else the teacher's or the references' where BLEU needs to know it."""
-        if self.metric_language or not self._needs_bleu or self.engine in TEXT_ONLY:
+        """Returns the language given, or else the teacher's or the references' where BLEU needs to know it.
+
+        None may also mean that only the hypotheses, which are not there yet, can tell.
+        """
+        if self.metric_language or not self._needs_bleu:
             return self.metric_language
-        language = self.written_language()
-        references = (line for path in self.references if path for line in first_lines(path))
-        language = scored_language(language, references)
+        given = filter(None, self.references) if any(self.references) else map(Path, self.text_files())
+        language = scored_language(self.written_language(), (line for path in given for line in first_lines(path)))
         return None if bleu_tokenization(language) == WORDS else language
 
     def moses_languages(self) -> Sequence[str | None]:

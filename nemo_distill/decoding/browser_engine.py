@@ -34,7 +34,7 @@ class BrowserEngine(CachedEngine):
         super().__init__([model], tokens_per_batch=1)
         self.folder = folder / FOLDER
         self.decoder = GraphDecoder(self.folder / "onnx", record.quantization, source_offset(model))
-        self.max_target_length = record.target.positions
+        self.max_source_length, self.max_target_length = record.source.positions, record.target.positions
 
 
 @dataclass

@@ -46,6 +46,7 @@ class TextEngine(ABC):
         ConfigurationError: if a multilingual model needs a language, or does not know it.
     """
 
+    max_source_length: int  # the most tokens that the encoder reads, special ones included
     max_target_length: int  # the most tokens in a hypothesis, its end included
 
     def __init__(
@@ -56,6 +57,7 @@ class TextEngine(ABC):
         reads_ids: bool = False,
     ):
         self.model = model
+        self.max_source_length = number_of_positions(model.cfg, "encoder")
         self.prefix: list[int] = []
         config = {**model.cfg, "multilingual": model.multilingual}
         if not reads_ids and (problems := direction_problems(config, source_language, target_language)):
@@ -84,11 +86,6 @@ class TextEngine(ABC):
             texts = (Hypothesis(self._text(found.tokens), found.score, found.finished) for found in hypotheses)
             translations[index] = Translation(tuple(texts), source_cut=len(source) > self.max_source_length)
         return translations
-
-    @property
-    def max_source_length(self) -> int:
-        """The maximum number of source tokens of the encoder, including special tokens."""
-        return number_of_positions(self.model.cfg, "encoder")
 
     def source_ids(self, line: str) -> list[int]:
         """Returns the ids of a line, including special ids."""
@@ -160,6 +157,7 @@ class CachedEngine(TextEngine):
         super().__init__(models[0], source_language, target_language, reads_ids)
         decoders = [CachedDecoder(model) for model in models]
         self.decoder: StepDecoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
+        self.max_source_length = min(number_of_positions(model.cfg, "encoder") for model in models)
         self.max_target_length = min(decoder.max_length for decoder in decoders)
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(self.model.device.type, 4096)
         tokenizer = self.model.decoder_tokenizer

@@ -28,7 +28,7 @@ from nemo_distill.metrics.scores import bleu
 from nemo_distill.metrics.significance import CHANCE, SignificanceSettings, compare
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.files import named_files, unequal_lengths
-from nemo_distill.text.languages import language_problems
+from nemo_distill.text.languages import first_lines, language_problems, scored_language
 
 FLOAT32, EXPORT = "float32", "export"
 BATCHES = (1, 32)  # sentences in a batch, of the measurements of a shortlist
@@ -56,7 +56,10 @@ class DevelopmentSet:
         if not self.is_given:
             missing = "source" if self.source is None else "reference"
             return [f"{missing}=null: a development set has source and reference."]
-        return self._files()[1] + language_problems("language", self.language)
+        (_, *references), problems = self._files()
+        if problems:
+            return problems + language_problems("language", self.language)
+        return language_problems("language", scored_language(self.language, first_lines(references[0])))
 
     @property
     def is_given(self) -> bool:
@@ -66,7 +69,8 @@ class DevelopmentSet:
     def set_for(self, language: str | None) -> EvaluationSet:
         """Returns the set; `language` is what the model writes."""
         (source, reference), _ = self._files()
-        return EvaluationSet("development", source, reference, self.language or language)
+        language = scored_language(self.language or language, first_lines(reference))
+        return EvaluationSet("development", source, reference, language)
 
     def _files(self) -> tuple[list[Path], list[str]]:
         found, problems = [], []

@@ -28,6 +28,7 @@ from nemo_distill.experiments.equal_steps import with_length
 from nemo_distill.experiments.sweep import job_command
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.records import OPEN, read_json
+from nemo_distill.storage.shard_folder import MANIFEST
 from nemo_distill.text.lines import expand_paths
 
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
@@ -140,9 +141,10 @@ class Run:
     def _read_inputs(self) -> dict[str, str]:
         """Returns the SHA-256 of each file that is named, if it is there, and what identifies the steps before it.
 
-        A corpus may be generated later.
+        A corpus may be generated later. Of a folder of labels or of a cache, it is the list of its files.
         """
-        files = (path for text in self.named for path in expand_paths(text) if os.path.isfile(path))
+        named = [path for text in self.named for path in (*expand_paths(text), Path(text, MANIFEST))]
+        files = filter(os.path.isfile, named)
         inputs = {str(path): fingerprint(path)["sha256"] for path in files}
         return inputs | {str(run.folder): run.identity for run in self.needs if run.arguments}
 

@@ -32,10 +32,16 @@ def length_problems(config: ComparisonConfig) -> Iterator[str]:
     given = {"overrides": config.overrides, "students": config.students}
     given |= {f"baselines.{name}": own for name, own in config.baselines.items()}
     given |= {f"methods.{name}": own for name, own in config.methods.items()}
+    are_numbers = True
     for key, overrides in given.items():
         for name, value in _values(overrides).items():
             if name in COMPARED and (isinstance(value, bool) or not isinstance(value, int)):
                 yield f"{key}: {name}={value}: must be a whole number."
+                are_numbers = False
+        if config.steps and isinstance(share := _explicit(overrides).get(INTERVAL), float):
+            yield f"{key}: {INTERVAL}={share}: with steps={config.steps}, it must be a whole number of batches."
+    if not are_numbers:
+        return
     for name, value in _explicit(config.students).items():
         if config.steps and name in (STEPS, EPOCHS) and value != -1:
             yield f"steps={config.steps} and {name}={value} in students both say how many; give one."

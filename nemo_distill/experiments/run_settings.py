@@ -10,10 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.storage.files import user_path, versions
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import git_revision
-from nemo_distill.text.files import as_list
+from nemo_distill.storage.shard_folder import MANIFEST
+from nemo_distill.text.files import FILE_KEYS, as_list
 from nemo_distill.text.training_mix import mixed_files
 
 PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
@@ -26,7 +28,7 @@ def job_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def job_inputs(cfg: DictConfig) -> dict[str, str]:
-    """Returns the SHA-256 of each file of text, and of the model to start from."""
+    """Returns the SHA-256 of each file of data, tokenizers and a teacher cache's list, and of the first weights."""
     config = OmegaConf.to_container(cfg, resolve=True)
     return {str(path): fingerprint(path)["sha256"] for path in _named_files(config) if path.is_file()}
 
@@ -35,7 +37,10 @@ def _named_files(config: Mapping[str, Any]) -> Iterator[Path]:
     model = config.get("model", {})
     named = [config.get("init_from_nemo_model")]
     for section in (model.get("train_ds") or {}, model.get("validation_ds") or {}):
-        named += [name for key in ("src_file_name", "tgt_file_name") for name in as_list(section.get(key))]
+        named += [name for key in (*FILE_KEYS, "metadata_file") for name in as_list(section.get(key))]
+    named += [(model.get(f"{side}_tokenizer") or {}).get("tokenizer_model") for side in SIDES]
+    if cache := (model.get("distillation") or {}).get("teacher_cache"):
+        named.append(user_path(cache) / MANIFEST)
     yield from (user_path(name) for name in named if name)
     try:
         yield from mixed_files(model)

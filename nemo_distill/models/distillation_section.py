@@ -160,9 +160,7 @@ class TranslationDistillation(DistillationSection):
                 if getattr(given, field.name) != field.default
             ]
         elif given.encoder is given.decoder is None and not given.embeddings:
-            problems.append(
-                "distilbert_initialization=true copies nothing, as initialization says; set it to false."
-            )
+            problems.append("distilbert_initialization=true copies nothing, as initialization says; set it to false.")
         if self.teacher_cache_tail == "uniform" and not self.teacher_cache:
             problems.append("teacher_cache_tail=uniform has no effect without a teacher_cache.")
         if not as_schedule(self.cosine_loss_weight).is_zero and "cosine" not in self.loss:

@@ -35,6 +35,7 @@ FATAL = (401, 404)  # the key, the URL or the model is wrong: no other line woul
 PASSING = (408, 409, 425, 429)  # besides all from 500 on
 LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
 OF_LINE = (400, 413, 422)  # the line is refused, by a content policy or for its length; others may fare better
+ANSWERS = "answers"  # the folder of the journals
 GIVE_UP = 20  # failures in a row, after which the job stops
 PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
 SHOWN = 200  # characters of a server's message
@@ -79,7 +80,7 @@ class ApiTeacher:
     ):
         self.model, self.settings, self.languages = model, settings, languages
         self.bill, self._bill_path = Bill(), folder / BILL
-        self._journals = folder / "answers" / digest
+        self._journals = folder / ANSWERS / digest
         self._journals.mkdir(parents=True, exist_ok=True)
         self._any_usable = False
         for path in self._journals.glob("*.jsonl"):

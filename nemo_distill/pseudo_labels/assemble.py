@@ -10,11 +10,12 @@ import json
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
 from nemo_distill.pseudo_labels.corpus_filters import CorpusFilters
 from nemo_distill.pseudo_labels.generate import LabelNoise
@@ -31,6 +32,7 @@ from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.shard_folder import ShardError, used_versions
 from nemo_distill.text.files import input_files
+from nemo_distill.text.languages import language_problems, text_language
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines
 
 ENDINGS = ("src", "tgt", "weights", "dropped.tsv", "hypotheses.tsv")
@@ -85,7 +87,7 @@ class Assembly:
             "more_labels": [fingerprint(labels.manifest_path) for labels in self.more_labels],
             "references": [path and fingerprint(path) for path in self.references],
             **asdict(self.criteria),
-            "quality": quality if self.quality.is_given else None,
+            "quality": quality if self.quality.is_given else self.criteria.quality,
             "keep_dropped": self.keep_dropped,
             "keep_hypotheses": self.keep_hypotheses,
             **({"noise": asdict(self.noise)} if self.noise.changes_text else {}),
@@ -131,7 +133,7 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
     with writing(folder), tempfile.TemporaryFile(dir=folder) as spool:
         corpus_filters = CorpusFilters(assembly.criteria.filters, folder)
         lines = 0
-        for outcomes in judge_all(_scored(assembly), assembly.criteria, assembly.workers):
+        for outcomes in judge_all(_scored(assembly), _with_language(assembly), assembly.workers):
             for outcome in outcomes:
                 spool.write(json.dumps(outcome).encode() + b"\n")
                 if not outcome.dropped:
@@ -145,6 +147,21 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
         with whole_file(assembly.path("hypotheses.tsv")) as stream:
             stream.writelines(hypothesis_lines(candidates(assembly)))
     return assembly.work.finish({"lines": lines, **pairs, **_description(assembly, corpus_filters)})
+
+
+def _with_language(assembly: Assembly) -> Criteria:
+    """Returns the criteria, with the language of the hypotheses if BLEU needs to know it and nothing else has told it.
+
+    Raises:
+        DataError: if sacrebleu lacks a package for the language.
+    """
+    criteria = assembly.criteria
+    if criteria.metric_language or not criteria.by_similarity or "bleu" not in criteria.metric:
+        return criteria
+    language = text_language(text for candidate in candidates(assembly) for text in candidate.texts[:1])
+    if problems := language_problems("metric_language", language):
+        raise DataError(problems[0].removesuffix("."))
+    return replace(criteria, metric_language=language)
 
 
 def _scored(assembly: Assembly) -> Iterator[Candidate]:

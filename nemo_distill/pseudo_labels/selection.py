@@ -77,11 +77,15 @@ class Criteria:
     quality: str | None = None
 
     @property
+    def by_similarity(self) -> bool:
+        """True if hypotheses are compared with one another, or with a reference."""
+        return self.selection in ("interpolation", "mbr") or bool(self.filters.consensus_quantile)
+
+    @property
     def selected_by(self) -> list[str]:
         """The metrics that have a say in which pairs are kept. A student must not be judged by them alone."""
-        by_similarity = self.selection in ("interpolation", "mbr") or self.filters.consensus_quantile
         by_quality = self.selection == "quality" or self.filters.quality_quantile
-        names = [NAMES[name] for name in self.metric] if by_similarity else []
+        names = [NAMES[name] for name in self.metric] if self.by_similarity else []
         return sorted({*names, *([self.quality] if by_quality and self.quality else [])})
 
 

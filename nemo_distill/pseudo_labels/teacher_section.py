@@ -99,9 +99,13 @@ class TeacherSection(ModelSection):
             return None
         return f"but model has none of source line {line}"
 
+    def text_files(self) -> list[Path]:
+        """Returns the files of a teacher that is only text in files."""
+        return input_files(self.model) if self.engine == FILE else []
+
     def survey(self) -> Survey:
         """Returns what is in the files of a teacher that is only text."""
-        return _survey(tuple(input_files(self.model)), self.reading, self.file)
+        return _survey(tuple(self.text_files()), self.reading, self.file)
 
     def written_language(self) -> str | None:
         """Returns the language that the model writes, if it says."""
@@ -146,7 +150,8 @@ class TeacherSection(ModelSection):
     def unused_section_problems(self) -> list[str]:
         """Returns a sentence for each section that has no effect with this engine."""
         unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
-        unused |= {"search": self.engine in TEXT_ONLY and self.search, "noise": self.engine == FILE and self.noise}
+        unused |= {key: self.engine in TEXT_ONLY and getattr(self, key) for key in ("search", "dtype", "weights")}
+        unused |= {"noise": self.engine == FILE and self.noise}
         return [
             f"{key} has no effect with engine={self.engine}; leave it out."
             for key, value in unused.items()

@@ -9,6 +9,7 @@ import pytest
 from nemo_distill.commands import generate_pseudo_labels as job
 from nemo_distill.commands import labelling_config
 from nemo_distill.commands.generate_pseudo_labels import (
+    asking_alone,
     check_labelling,
     chosen_job,
     labelling_job,
@@ -16,7 +17,7 @@ from nemo_distill.commands.generate_pseudo_labels import (
     write_text,
 )
 from nemo_distill.commands.training import plain_errors
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation import fastest_engine
@@ -209,6 +210,8 @@ MISTAKES = [
     (["engine=api", "devices=2"], "devices and num_nodes must be 1 with engine=api"),
     (["engine=api", "search.method=sample"], "search has no effect with engine=api"),
     (["engine=api", "selection=mbr"], "api.samples=1: selection=mbr chooses from at least 2 hypotheses"),
+    (["engine=api", "dtype=float16"], "dtype has no effect with engine=api"),
+    (["engine=file", "model={files}/text.en", "weights=[2]"], "weights has no effect with engine=file"),
     (["engine=api", "filters.score_quantile=0.1"], "filters.score_quantile needs scores, and a server gives none"),
     (["api.url=http://127.0.0.1:1/v1"], "api has no effect with engine=nemo_distill"),
     (["search.epsilon=0.02", "search.method=sample", "engine=ctranslate2"], "search.epsilon=0.02: CTranslate2 has no epsilon"),
@@ -226,6 +229,7 @@ MISTAKES = [
     (["selection=interpolation"], "search.n_best=1: selection=interpolation chooses from at least 2 hypotheses"),
     (["selection=interpolation"], "selection=interpolation compares hypotheses with a reference"),
     (["name=manifest"], "name=manifest: must be the beginning of a file name, and none of manifest, settings"),
+    (["name=bill"], "name=bill: must be the beginning of a file name, and none of manifest, settings, bill, engine"),
     (["name=a/b"], "name=a/b: must be the beginning of a file name"),
     (["output_dir={files}", "name=text", "source={files}/text.src"], "name=text would overwrite"),
 ]  # fmt: skip
@@ -313,6 +317,31 @@ def test_the_references_say_what_the_teacher_does_not(files):
     assert labelling_job(config(files, *interpolation)).assembly.criteria.metric_language == "zh"
 
 
+RIGHT, WRONG = "我很喜欢你的狗。", "猫在桌子上面睡觉。"
+
+
+def of_systems(files, lines, *overrides):
+    """Labels from four systems of which three nearly agree, and the first does not."""
+    for name, line in zip("abcd", lines):
+        (files / name).write_text(f"{line}\n" * 130)
+    systems = f"model=[{files}/a,{files}/b,{files}/c,{files}/d]"
+    return config(files, "engine=file", systems, "file.format=systems", "filters=null", *overrides)
+
+
+def test_translations_in_files_say_their_language_themselves(files):
+    cfg = of_systems(files, [WRONG, RIGHT, RIGHT.replace("很", ""), RIGHT.replace("你", "他")], "selection=mbr")
+    assert labelling_job(cfg).assembly.criteria.metric_language == "zh"
+    run_job(cfg)
+    assert set((files / "labels" / "pseudo.tgt").read_text().split()) == {RIGHT}
+
+
+def test_hypotheses_say_their_language_if_nothing_else_does(files, monkeypatch):
+    cfg = of_systems(files, [WRONG, RIGHT, RIGHT.replace("很", ""), RIGHT.replace("你", "他")], "selection=mbr")
+    monkeypatch.setattr(labelling_config.LabellingConfig, "bleu_language", lambda self: None)
+    run_job(cfg)
+    assert set((files / "labels" / "pseudo.tgt").read_text().split()) == {RIGHT}
+
+
 def test_several_teachers_that_are_only_text_choose_by_consensus(files):
     """Four systems: two agree. Another teacher, which labelled before, has a say as well."""
     for name, word in (("a", "the dog"), ("b", "a dog"), ("c", "the dog"), ("d", "cats")):
@@ -359,6 +388,20 @@ def test_a_server_labels_text_and_writes_its_bill(files, caplog):
     assert record["dropped"] == {"languages": 2, "teacher_failed": 1}
     assert json.loads((files / "labels" / "bill.json").read_text())["cost"] == pytest.approx(8 * (10 + 2 * 5) / 1e6)
     assert "requests 12, prompt_tokens 80, completion_tokens 40, cost 0.00016" in caplog.text
+
+
+def test_a_second_process_that_would_pay_for_the_same_answers_is_refused(files):
+    with bad_server() as server:
+        job = labelling_job(
+            config(
+                files, "engine=api", "model=tiny", f"api.url={server.url}", "source_language=German",
+                "target_language=English",
+            )
+        )  # fmt: skip
+        with asking_alone(job), pytest.raises(DataError, match="another process asks the server"), asking_alone(job):
+            pass
+    with asking_alone(labelling_job(config(files))), asking_alone(labelling_job(config(files))):
+        pass
 
 
 RAW, TOKENIZED = "Der Hund, der bellt.", "Der Hund , der bellt ."

@@ -5,6 +5,7 @@ import torch
 
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
+from tests.conftest import tiny_config
 
 LINES = ["der Hund sieht", "Mann", "", "rot und Haus und der Mann sieht", "   ", "Hund Hund", "ein Neuling ß"]
 
@@ -50,6 +51,19 @@ def test_a_line_longer_than_the_model_reads_is_cut_and_says_so(engine):
     assert cut.source_cut and not whole.source_cut
     assert len(engine._cut(engine.source_ids(long))) == engine.max_source_length == 64
     assert engine._cut(engine.source_ids(long))[-1] == engine.special.eos
+
+
+def test_several_models_cut_a_line_to_what_each_of_them_reads(tokenizer):
+    from nemo_distill import DistillableMTEncDecModel
+    from nemo_distill.decoding.nemo_engines import CachedEngine
+
+    models = [
+        DistillableMTEncDecModel(tiny_config(tokenizer, seed_size={"max_sequence_length": most})).eval()
+        for most in (64, 32)
+    ]
+    for both in (models, models[::-1]):
+        (found,) = CachedEngine(both).translate([" ".join(["Hund"] * 40)], SearchSettings(beam_size=1, max_delta=2))
+        assert found.source_cut
 
 
 def test_the_smallest_batches_give_the_same_as_the_largest(model, engine):

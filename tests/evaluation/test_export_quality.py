@@ -15,6 +15,17 @@ def quality(**scores):
     return Quality({"name": "val.de", "sha256": "1"}, {"name": "val.en", "sha256": "2"}, 4, named)
 
 
+def test_the_language_of_references_is_known_if_the_model_names_none(tmp_path):
+    for name, line in (("de", "Ich mag deinen Hund."), ("zh", "我喜欢你的狗。")):
+        (tmp_path / name).write_text(f"{line}\n")
+    to_chinese, to_german = (
+        DevelopmentSet(source=str(tmp_path / source), reference=str(tmp_path / target))
+        for source, target in (("de", "zh"), ("zh", "de"))
+    )
+    assert to_chinese.set_for(None).language == "zh" and to_chinese.set_for("ja").language == "ja"
+    assert to_german.set_for(None).language is None and to_german.set_for("de").language == "de"
+
+
 @pytest.mark.parametrize(
     ("scores", "said"),
     [

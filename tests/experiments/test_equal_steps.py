@@ -94,6 +94,21 @@ def test_all_students_have_the_same_steps_whatever_their_data(comparison, steps,
 
 
 @pytest.mark.parametrize(
+    ("students", "problem"),
+    [
+        (["+trainer.max_steps=many"], "students: trainer.max_steps=many: must be a whole number."),
+        (
+            ["+trainer.val_check_interval=0.25"],
+            "students: trainer.val_check_interval=0.25: with steps=300, it must be a whole number of batches.",
+        ),
+    ],
+)
+def test_what_is_no_length_is_told(comparison, students, problem):
+    steps = 300 if "interval" in problem else None
+    assert list(length_problems(comparison(steps=steps, students=students))) == [problem]
+
+
+@pytest.mark.parametrize(
     ("own", "length", "told"),
     [
         (["+trainer.max_steps=40"], (40, -1, 4, None), {"trainer.max_steps": 40}),

@@ -10,7 +10,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_distill.experiments.run_settings import job_settings
+from nemo_distill.experiments.run_settings import job_inputs, job_settings
 from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
@@ -173,3 +173,23 @@ def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
         texts = [read_json(folder / "run.json")["settings"]["config"]["text"] for folder in folders]
         assert sorted(texts) == sorted(values)
     assert "2 trainings: 2 finished before." in found.stdout
+
+
+def test_the_inputs_of_a_training_are_all_that_it_reads_besides_teachers(tmp_path):
+    files = {name: tmp_path / name for name in ("a.de", "a.en", "metadata.json", "tokenizer.model", "start.nemo")}
+    (tmp_path / "cache").mkdir()
+    files["manifest.json"] = tmp_path / "cache" / "manifest.json"
+    for path in files.values():
+        path.write_text(path.name)
+    model = {
+        "train_ds": {"src_file_name": [str(files["a.de"])], "tgt_file_name": str(files["a.en"])},
+        "validation_ds": {"metadata_file": str(files["metadata.json"])},
+        "encoder_tokenizer": {"tokenizer_model": str(files["tokenizer.model"])},
+        "distillation": {"teacher_cache": str(tmp_path / "cache")},
+    }
+    cfg = OmegaConf.create({"model": model, "init_from_nemo_model": str(files["start.nemo"])})
+    before = job_inputs(cfg)
+    assert set(before) == set(map(str, files.values()))
+    for path in files.values():
+        path.write_text("another text")
+    assert not set(before.items()) & set(job_inputs(cfg).items())
