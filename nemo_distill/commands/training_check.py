@@ -13,7 +13,7 @@ from nemo_distill.commands.prepare import tokenizer_problems
 from nemo_distill.commands.training_data import earlier_text_problems, training_text_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_keys import CONVERTING, check_trainer, unknown_keys, wrong_values
+from nemo_distill.config.known_keys import CONVERTING, check_trainer, unknown_keys, unread_keys, wrong_values
 from nemo_distill.core.loss_terms import loss_problems
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
@@ -51,7 +51,7 @@ def check_training(cfg: DictConfig) -> list[str]:
         ConfigurationError: with every problem found.
     """
     validate_training(cfg)
-    return _oddities(_plain(cfg.model)) + _unvalidated_end(cfg.trainer)
+    return _oddities(_plain(cfg.model)) + _of_job(cfg)
 
 
 def validate_training(cfg: DictConfig) -> None:
@@ -78,7 +78,7 @@ def check_distillation_job(cfg: DictConfig) -> list[str]:
     """
     distillation = validate_distillation(cfg)
     model, teacher = _plain(cfg.model), teacher_archive(teacher_archives(distillation)[0])
-    oddities = _oddities(model | missing_languages(teacher, model)) + _unvalidated_end(cfg.trainer)
+    oddities = _oddities(model | missing_languages(teacher, model)) + _of_job(cfg)
     return oddities + _split_tags(model, distillation, teacher)
 
 
@@ -259,6 +259,11 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
             "encoders too, has the weight 0; set model.distillation.cosine_loss_weight."
         )
     return oddities + _odd_data(model)
+
+
+def _of_job(cfg: DictConfig) -> list[str]:
+    """Returns warnings about keys that nothing reads, and about steps that are not validated."""
+    return unread_keys(_plain(cfg), OmegaConf.to_yaml(cfg)) + _unvalidated_end(cfg.trainer)
 
 
 def _unvalidated_end(trainer: DictConfig) -> list[str]:

@@ -3,6 +3,7 @@
 A test compares the lists of keys with the libraries.
 """
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ RENAMED_TRAINER_KEYS = {
     "distributed_backend": "strategy",
     "resume_from_checkpoint": "exp_manager.resume_if_exists",
 }
+JOB = "name seed do_training do_testing ema init_from_nemo_model model trainer exp_manager".split()
 TRAINER = """
 accelerator strategy devices num_nodes precision logger fast_dev_run max_epochs min_epochs max_steps min_steps max_time
 limit_train_batches limit_val_batches limit_test_batches limit_predict_batches overfit_batches val_check_interval
@@ -53,7 +55,8 @@ train_ds validation_ds test_ds optim encoder_tokenizer decoder_tokenizer encoder
 num_test_examples max_generation_delta label_smoothing beam_size len_pen src_language tgt_language
 find_unused_parameters shared_tokenizer multilingual preproc_out_dir validate_input_ids shared_embeddings
 """.split()
-OUR_MODEL = ["search", "bleu_tokenizer", "distillation"]
+OUR_MODEL = ["search", "bleu_tokenizer", "distillation", "preproc_overwrite"]
+OUR_DATA = ["names", "max_seq_length_diff", "max_seq_length_ratio"]
 DATA = """
 src_file_name tgt_file_name use_tarred_dataset tar_files metadata_file lines_per_dataset_fragment
 num_batches_per_tarfile shard_strategy tokens_in_batch clean max_seq_length min_seq_length cache_ids
@@ -79,11 +82,11 @@ STRICT = {
     "exp_manager.checkpoint_callback_params": CHECKPOINT,
     "exp_manager.early_stopping_callback_params": EARLY_STOPPING,
 }
-# Sections in which NeMo silently ignores unknown keys. Only keys similar to a known key are reported. Other keys may
-# be meant for the user's own code.
+# Sections in which NeMo silently ignores unknown keys. Keys similar to a known key are errors. Others may be meant for
+# the user's own code, and are warned of.
 LENIENT = {
     "model": [*MODEL, *OUR_MODEL],
-    **{f"model.{section}": DATA for section in ("train_ds", "validation_ds", "test_ds")},
+    **{f"model.{section}": [*DATA, *OUR_DATA] for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{section}": TRANSFORMER for section in ("encoder", "decoder")},
     **{f"model.{section}_tokenizer": TOKENIZER for section in ("encoder", "decoder")},
     "model.head": HEAD,
@@ -196,6 +199,26 @@ def unknown_keys(cfg: Mapping[str, Any]) -> list[str]:
         for key in _section_at(cfg, section)
         if key not in known and (section in STRICT or get_close_matches(str(key), known, n=1, cutoff=0.85))
         if key not in RENAMED_TRAINER_KEYS  # `check_trainer` reports these with their new names
+    ]
+
+
+def unread_keys(cfg: Mapping[str, Any], text: str) -> list[str]:
+    """Returns a warning for each key of a job's config that nothing reads, and to which no other value refers.
+
+    Args:
+        cfg: the config, resolved.
+        text: the config as YAML, with its references.
+    """
+    unknown = {
+        f"{section}.{key}".removeprefix("."): key
+        for section, known in ({"": JOB} | LENIENT).items()
+        for key in _section_at(cfg, section)
+        if key not in known
+    }
+    return [
+        f"{name}: neither NeMo nor nemo_distill reads this key, so it has no effect."
+        for name, key in unknown.items()
+        if not re.search(rf"\$\{{[.\w]*\b{re.escape(str(key))}\b", text)
     ]
 
 

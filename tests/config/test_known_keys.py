@@ -9,8 +9,10 @@ from nemo.collections.nlp.modules.common.token_classifier import TokenClassifier
 from nemo.collections.nlp.modules.common.tokenizer_utils import TokenizerConfig
 from nemo.collections.nlp.modules.common.transformer.transformer import NeMoTransformerEncoderConfig
 from nemo.utils.exp_manager import CallbackParams, EarlyStoppingParams, ExpManagerConfig
+from omegaconf import OmegaConf
 
 from nemo_distill.config import known_keys
+from tests.conftest import composed
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,22 @@ def test_a_misspelt_key_is_told_and_a_key_of_anothers_passes(cfg, sentences):
     found = known_keys.unknown_keys(cfg)
     assert len(found) == len(sentences)
     assert all(problem.startswith(sentence) for problem, sentence in zip(found, sentences))
+
+
+def test_a_key_that_nothing_reads_is_told_unless_a_value_refers_to_it():
+    given = {
+        "width": 64, "max_steps": 5, "trainer": {"max_steps": 3},
+        "model": {"mine": 1, "nonsense": 2, "encoder": {"hidden_size": "${width}", "dropout": "${..mine}"}},
+    }  # fmt: skip
+    cfg = OmegaConf.create(given)
+    found = known_keys.unread_keys(OmegaConf.to_container(cfg, resolve=True), OmegaConf.to_yaml(cfg))
+    assert [warning.partition(":")[0] for warning in found] == ["max_steps", "model.nonsense", "model.encoder.dropout"]
+
+
+@pytest.mark.parametrize("name", ["aayn_base", "aayn_base_distill"])
+def test_all_keys_of_our_own_files_are_read(name):
+    cfg = composed(name, "model.preproc_out_dir=x" if name == "aayn_base" else "student=slim_1x1")
+    assert known_keys.unread_keys(OmegaConf.to_container(cfg), OmegaConf.to_yaml(cfg)) == []
 
 
 @pytest.mark.parametrize(
