@@ -299,7 +299,7 @@ def unsupported_by_ctranslate2(settings: SearchSettings) -> list[str]:
 
 
 def int8_is_coarse() -> bool:
-    """Returns whether CTranslate2 rounds products of int8 on this CPU so that students lose up to a point of BLEU.
+    """Returns whether CTranslate2 rounds products of int8 on this CPU so that students lose up to two points of BLEU.
 
     It does on x86 without VNNI, unless Intel's library computes: it does so on Intel's processors, and elsewhere with
     CT2_USE_MKL=1.
@@ -313,8 +313,8 @@ def int8_is_coarse() -> bool:
 def warn_of_coarse_int8() -> None:
     """Says once in a process what int8 costs on this CPU, and how to avoid it."""
     console.warning(
-        "This processor has no VNNI instructions, so that int8 is rounded more coarsely and a student can lose a "
-        f"point of BLEU. The environment variable {USE_MKL}=1 avoids that."
+        "This processor has no VNNI instructions, so that int8 is rounded more coarsely and a student can lose one or "
+        f"two points of BLEU. The environment variable {USE_MKL}=1 avoids that."
     )
 
 

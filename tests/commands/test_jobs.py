@@ -57,7 +57,7 @@ def test_a_jobs_help_begins_with_the_comment_of_its_config_and_imports_nothing_s
     first, *others = shown.stdout.splitlines()
     assert (CONF / f"{config}.yaml").read_text().startswith(f"# {first}\n")
     assert any(line.startswith(command) for line in others)
-    assert "Each key is described in" in shown.stdout and shown.stdout.splitlines()[-1] == "imported"
+    assert "describe each key." in shown.stdout and shown.stdout.splitlines()[-1] == "imported"
 
 
 def test_a_users_home_is_known_after_keys_with_a_dot_and_in_lists_and_sections(tmp_path):

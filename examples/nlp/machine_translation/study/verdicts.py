@@ -19,9 +19,10 @@ MINUS = "\N{MINUS SIGN}"
 EXPLANATION = f"""\
 A claim holds if each of its differences is significantly above its limit ({CONFIDENCE:.0%}, one-sided, each tested by
 itself). It does not hold if one of them is significantly below. Otherwise it is open. Differences are taken seed by
-seed, because models of one seed and size start with the same weights. ± is by Student's t. An open difference is
-followed by the number of seeds that would find a true difference {EFFECT} above the limit with a probability of
-{POWER:.0%}. It is computed from the spread of the seeds here, which so few of them tell only roughly."""
+seed, because models of one seed and size start with the same weights. ± is half of a 90 % confidence interval by
+Student's t, which matches this one-sided test; a 95 % interval is half as wide again over three seeds. An open
+difference is followed by the number of seeds that would find a true difference {EFFECT} above the limit with a
+probability of {POWER:.0%}. It is computed from the spread of the seeds here, which so few of them tell only roughly."""
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
