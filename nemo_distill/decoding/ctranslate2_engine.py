@@ -299,7 +299,7 @@ def unsupported_by_ctranslate2(settings: SearchSettings) -> list[str]:
 
 
 def int8_is_coarse() -> bool:
-    """Returns whether CTranslate2 rounds products of int8 on this CPU so that students lose up to two points of BLEU.
+    """Returns whether CTranslate2 rounds products of int8 here so that students lose up to two points of BLEU.
 
     It does on x86 without VNNI, unless Intel's library computes: it does so on Intel's processors, and elsewhere with
     CT2_USE_MKL=1.
