@@ -9,7 +9,7 @@ from torch import nn
 
 from nemo_distill.config.checks import listing
 from nemo_distill.config.known_keys import Count
-from nemo_distill.config.schedule import Schedule, Weight, as_schedule
+from nemo_distill.config.schedule import Schedule, Weight
 from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
 from nemo_distill.config.wording import shown
 from nemo_distill.core.distillation_section import DistillationSection
@@ -163,9 +163,6 @@ class TranslationDistillation(DistillationSection):
             problems.append("distilbert_initialization=true copies nothing, as initialization says; set it to false.")
         if self.teacher_cache_tail == "uniform" and not self.teacher_cache:
             problems.append("teacher_cache_tail=uniform has no effect without a teacher_cache.")
-        if not as_schedule(self.cosine_loss_weight).is_zero and "cosine" not in self.loss:
-            weight = _written(self.cosine_loss_weight)
-            problems.append(f"cosine_loss_weight={weight} has no effect without loss.cosine.")
         return problems
 
     def why_unread(self, name: str) -> str | None:

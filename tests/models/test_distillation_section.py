@@ -56,7 +56,6 @@ def test_distilling_the_encoder_too_needs_the_loss_that_it_repeats():
             "distilbert_initialization=true copies nothing",
         ),
         ({"teacher_cache_tail": "uniform"}, "teacher_cache_tail=uniform has no effect"),
-        ({"cosine_loss_weight": 0.5}, "cosine_loss_weight=0.5 has no effect"),
     ],
 )
 def test_a_key_that_depends_on_one_that_is_off_is_told(values, sentence):
