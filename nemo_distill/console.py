@@ -39,15 +39,10 @@ IRRELEVANT_NEMO = (
     "Exp_manager is logging to",
     "told to monitor a validation value",
 )
-LIBRARY_LOGGERS = (
-    "lightning.pytorch.utilities.rank_zero",
-    "lightning.fabric.utilities.seed",
-    "lightning.fabric.utilities.rank_zero",
-    "lightning.pytorch",
-    "lightning.fabric",
-    "megatron",
-    "torch.distributed",
-)
+LIBRARY_LOGGERS = """
+lightning.pytorch.utilities.rank_zero lightning.fabric.utilities.seed lightning.fabric.utilities.rank_zero
+lightning.pytorch lightning.fabric megatron torch.distributed
+""".split()
 FILE_WIDTH = 240  # columns of a table, if the output is not a terminal
 AROUND_CELL = 3  # spaces and a line
 TOGETHER = re.compile(r" (?=[%=<±])|(?<=[=<±]) ")  # spaces in `5 %` or `p = 0.05`, where no line ends

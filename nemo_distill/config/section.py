@@ -26,20 +26,8 @@ from pydantic_core import PydanticCustomError
 
 from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.wording import Allowed, is_section, mistake, plain_options_of, shown, type_in_words
-
-__all__ = [
-    "Allowed",
-    "argument_problem",
-    "broken_rules",
-    "read_config",
-    "read_section",
-    "read_value",
-    "refuse",
-    "rule",
-    "section",
-    "type_in_words",
-]
+from nemo_distill.config.wording import Allowed as Allowed
+from nemo_distill.config.wording import is_section, mistake, plain_options_of, shown, type_in_words
 
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.

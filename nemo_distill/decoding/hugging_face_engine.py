@@ -19,15 +19,9 @@ from nemo_distill.text.lines import is_blank
 
 TOKENS_IN_BATCH = 4096
 # The keys of a generation config that depend on the vocabulary. `SearchSettings` replaces the other keys.
-VOCABULARY_KEYS = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-)
+VOCABULARY_KEYS = """
+bos_token_id eos_token_id pad_token_id decoder_start_token_id bad_words_ids suppress_tokens begin_suppress_tokens
+""".split()
 
 
 class HuggingFaceEngine:

@@ -28,18 +28,10 @@ NEMO_DEFAULTS = {
     "mask_future": True,  # for encoders; decoders ignore the key
 }
 # Layers can be copied only between stacks with the same values of these keys.
-EQUAL_STACK_KEYS = (
-    "hidden_size",
-    "inner_size",
-    "num_attention_heads",
-    "hidden_act",
-    "pre_ln",
-    "pre_ln_final_layer_norm",
-    "learn_positional_encodings",
-    "mask_future",
-    "library",
-    "arch",
-)
+EQUAL_STACK_KEYS = """
+hidden_size inner_size num_attention_heads hidden_act pre_ln pre_ln_final_layer_norm learn_positional_encodings
+mask_future library arch
+""".split()
 PRUNED_KEYS = ("hidden_size", "inner_size", "num_attention_heads")  # may differ if the width is pruned
 EQUAL_EMBEDDING_KEYS = ("hidden_size", "learn_positional_encodings", "num_token_types")
 # For copying whole stacks. `max_sequence_length` is the size of the position table, learned or fixed.

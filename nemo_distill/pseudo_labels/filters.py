@@ -6,7 +6,7 @@ Filters that compare a pair with all others are in `corpus_filters`.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -111,19 +111,8 @@ class FilterSettings:
     disagree, the teacher is not sure."""
 
 
-NO_FILTERS = FilterSettings(
-    empty=False,
-    identical=False,
-    unfinished=False,
-    source_cut=False,
-    length_ratio=None,
-    repetitions=None,
-    untranslated=None,
-    unknown=False,
-    duplicates=False,
-    score_quantile=None,
-    reverse_score_quantile=None,
-)
+OFF: dict[str, Any] = {field.name: False if field.type is bool else None for field in fields(FilterSettings)}
+NO_FILTERS = FilterSettings(**OFF)
 
 
 def empty(pair: Pair, on: bool) -> bool:
