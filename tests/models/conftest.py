@@ -2,12 +2,11 @@
 
 import lightning.pytorch as pl
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
 
@@ -22,9 +21,8 @@ def job(corpus, teacher_path):
             for section, part in (("train_ds", "train"), ("validation_ds", "val"))
             for key, language in (("src", "de"), ("tgt", "en"))
         ]
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            teacher = [f"model.distillation.model_path={teacher_path}"] if "distill" in name else []
-            return compose(name, [*files, "~model.test_ds", *teacher, *overrides])
+        teacher = [f"model.distillation.model_path={teacher_path}"] if "distill" in name else []
+        return composed(name, *files, "~model.test_ds", *teacher, *overrides)
 
     return compose_job
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError
@@ -16,7 +15,7 @@ from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
 from nemo_distill.text.training_mix import mix_training_data
-from tests.conftest import SCRIPTS, train_sentencepiece, write_corpus
+from tests.conftest import composed, train_sentencepiece, write_corpus
 from tests.models.conftest import three_steps
 
 PREFIX = "nemo_distill.losses."
@@ -36,8 +35,7 @@ def caching_config(teacher_path, folder, sources, *overrides):
     data = [f"model.train_ds.src_file_name={sources}", f"model.train_ds.tgt_file_name={targets}"]
     teacher = [f"model.distillation.model_path={teacher_path}", f"model.distillation.teacher_cache={folder}"]
     small = ["cache.shard_pairs=20", "cache.tokens_in_batch=200", "cache.k=8"]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("cache_teacher", [*data, *teacher, *small, *overrides])
+    return composed("cache_teacher", *data, *teacher, *small, *overrides)
 
 
 def make_cache(teacher_path, folder, sources, *overrides, device="cpu"):

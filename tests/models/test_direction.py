@@ -4,7 +4,6 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
@@ -12,7 +11,7 @@ from nemo_distill.commands.generate_pseudo_labels import labelling_job, translat
 from nemo_distill.models.mt_enc_dec_model import DistillableMTEncDecModel
 from nemo_distill.models.scoring import sampled_pairs, warn_of_reversed_pairs, warn_of_reversed_section
 from nemo_distill.nemo_files.restore import restore_for_inference
-from tests.conftest import SCRIPTS, reversing_sentences
+from tests.conftest import composed, reversing_sentences
 
 
 @pytest.fixture
@@ -62,8 +61,7 @@ def caching_of(section, teacher, folder):
     data = [f"model.train_ds.{key}={value}" for key, value in section.items()]
     places = [f"model.distillation.model_path={teacher}", f"model.distillation.teacher_cache={folder}"]
     small = ["cache.k=2", "cache.shard_pairs=100", "cache.tokens_in_batch=500"]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return caching_job(compose("cache_teacher", [*data, *places, *small]))
+    return caching_job(composed("cache_teacher", *data, *places, *small))
 
 
 def test_a_teacher_cache_of_swapped_text_is_warned_of_by_its_first_process(section, trained_path, tmp_path, warnings):
@@ -80,7 +78,6 @@ def test_labelling_of_a_swapped_source_with_a_reference_is_warned_of(
 ):
     files = [f"source={tmp_path}/tgt", f"reference={tmp_path}/src" if reference == "src" else "reference=null"]
     rest = [f"model={trained_path}", f"output_dir={tmp_path}/labels", "search.beam_size=1", "search.max_delta=2"]
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        job = labelling_job(compose("generate_pseudo_labels", [*files, *rest]))
+    job = labelling_job(composed("generate_pseudo_labels", *files, *rest))
     translate(job, 0, 1, "cpu")
     assert sum("seems to have source and target swapped: on 32 pairs" in one for one in warnings) == expected

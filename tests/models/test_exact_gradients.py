@@ -6,14 +6,13 @@ import itertools
 import lightning.pytorch as pl
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.trainer.finite import FiniteTraining
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, composed
 from tests.forked import run_script
 from tests.models.conftest import distill
 
@@ -108,8 +107,7 @@ METHODS = sorted(path.stem for path in (SCRIPTS / "conf" / "distillation").glob(
 
 
 def distillation_section(method, model_path):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        section = compose("aayn_base_distill", [f"distillation={method}"]).model.distillation
+    section = composed("aayn_base_distill", f"distillation={method}").model.distillation
     section.model_path = model_path
     section.mix.corpora = {}  # text that a script would mix
     return section

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands import card as card_command
 from nemo_distill.commands.card import CardConfig
@@ -9,7 +8,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.ledger import sha256_of
-from tests.conftest import SCRIPTS, tiny_config
+from tests.conftest import composed, tiny_config
 from tests.evaluation.test_evaluation_tables import evaluation
 
 MADE = {
@@ -44,11 +43,6 @@ def evaluated(student, tmp_path):
     return tmp_path / "evaluation.json"
 
 
-def config(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("model_card", list(overrides))
-
-
 def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(student, evaluated, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     card = model_card(student, tmp_path, evaluated)
@@ -77,7 +71,7 @@ def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
 
 
 def test_the_card_is_written_beside_the_model_and_not_over_another(student):
-    cfg = config(f"model={student}")
+    cfg = composed("model_card", f"model={student}")
     card_command.main(cfg)
     assert student.with_suffix(".md").read_text() == model_card(student)
     with pytest.raises(ConfigurationError, match="which exists; set overwrite=true"):
@@ -94,7 +88,7 @@ def test_the_card_is_written_beside_the_model_and_not_over_another(student):
 )
 def test_what_is_missing_is_told(student, tmp_path, override, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
-        read_config(CardConfig, config(f"model={student}", override, f"output={tmp_path / 'card.md'}"))
+        read_config(CardConfig, composed("model_card", f"model={student}", override, f"output={tmp_path / 'card.md'}"))
 
 
 def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):

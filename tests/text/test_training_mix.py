@@ -2,14 +2,13 @@ import copy
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.text.training_mix import mix_training_data, mixed_files, training_mix_problems
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 
 @pytest.fixture
@@ -21,15 +20,8 @@ def files(tmp_path):
 
 
 def config(files, *overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose(
-            "aayn_base_distill",
-            [
-                f"model.train_ds.src_file_name={files}/train.src",
-                f"model.train_ds.tgt_file_name={files}/train.tgt",
-                *overrides,
-            ],
-        )
+    text = [f"model.train_ds.{side}_file_name={files}/train.{side}" for side in ("src", "tgt")]
+    return composed("aayn_base_distill", *text, *overrides)
 
 
 def pseudo(files, name="pseudo"):

@@ -1,14 +1,13 @@
 """Where bfloat16 is chosen, and that what a user chooses stays."""
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from nemo_distill.commands.cache_teacher import caching_job
 from nemo_distill.commands.training import choose_precision
 from nemo_distill.storage import made_with
 from nemo_distill.trainer import precision
 from nemo_distill.trainer.precision import bfloat16_unit, chosen_dtype, precision_for, torch_device
-from tests.conftest import SCRIPTS
+from tests.conftest import composed
 
 CPU_INFOS = {
     "flags\t\t: fpu avx512f avx512_bf16 amx_tile\n": "avx512_bf16",
@@ -59,8 +58,7 @@ def test_narrow_models_and_devices_without_a_unit_stay_in_float32(width, unit, c
 
 
 def job(*overrides):
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose("aayn_base_distill", ["trainer.accelerator=cpu", *overrides])
+    return composed("aayn_base_distill", "trainer.accelerator=cpu", *overrides)
 
 
 @pytest.fixture
@@ -99,8 +97,7 @@ def test_without_a_unit_all_is_float32_and_a_training_without_a_teacher_names_no
     assert choose_precision(cfg) == {"precision": "32-true", "teacher_precision": "float32"}
     cfg.trainer.precision = "bf16-true"
     assert choose_precision(cfg) == {"precision": "bf16-true", "teacher_precision": "bfloat16"}
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        assert choose_precision(compose("aayn_base")) == {"precision": "32-true"}
+    assert choose_precision(composed("aayn_base")) == {"precision": "32-true"}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +118,7 @@ def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, c
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         "cache.precision=auto", "cache.k=4", "trainer.accelerator=cpu",
     ]  # fmt: skip
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        cfg = compose("cache_teacher", keys)
+    cfg = composed("cache_teacher", *keys)
     job = caching_job(cfg)
     assert job.precision == job.cache.folder.settings["precision"] == "bfloat16"
     job.cache.folder.take()
