@@ -65,6 +65,23 @@ def composed(name: str, *overrides: str) -> DictConfig:
         return compose(name, list(overrides))
 
 
+class Pickled:
+    """Is pickled as what it is given: what is called to read it, and with which arguments."""
+
+    def __init__(self, *reduced: Any):
+        self.reduced = reduced
+
+    def __reduce__(self) -> tuple:
+        return self.reduced
+
+
+class Harm(Pickled):
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        super().__init__(os.mkdir, (str(folder),))
+
+
 def write_corpus(folder: Path, name: str, lines: int, seed: int) -> tuple[Path, Path]:
     """Writes `name.de` and `name.en`: random words and their translations, in order."""
     generator = random.Random(seed)

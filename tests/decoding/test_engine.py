@@ -1,14 +1,6 @@
-from nemo_distill.decoding.engine import Hypothesis, Translation, batches_by_length, translate_stream
+from nemo_distill.decoding.engine import batches_by_length, translate_stream
 from nemo_distill.decoding.settings import SearchSettings
-
-
-class Shouting:
-    def __init__(self):
-        self.sizes = []
-
-    def translate(self, lines, settings):
-        self.sizes.append(len(lines))
-        return [Translation((Hypothesis(line.upper(), 0.0),)) for line in lines]
+from tests.evaluation.fakes import Shouting
 
 
 def test_a_stream_keeps_its_order_and_is_never_held_whole():
@@ -23,13 +15,13 @@ def test_a_stream_keeps_its_order_and_is_never_held_whole():
     assert next(stream).text == "LINE 0"
     assert read == [0, 1, 2]
     assert [translation.text for translation in stream] == [f"LINE {number}" for number in range(1, 7)]
-    assert engine.sizes == [3, 3, 1]
+    assert engine.calls == [3, 3, 1]
 
 
 def test_the_first_parts_are_smaller_so_that_the_rate_is_known_early():
     engine = Shouting()
     assert len(list(translate_stream(engine, map(str, range(1000)), SearchSettings(), chunk=500))) == 1000
-    assert engine.sizes == [128, 256, 500, 116]
+    assert engine.calls == [128, 256, 500, 116]
 
 
 def test_every_sentence_is_in_one_batch_beside_others_of_its_length():

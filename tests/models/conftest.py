@@ -2,10 +2,12 @@
 
 import lightning.pytorch as pl
 import pytest
+import torch
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
+from nemo_distill.core.registry import DistillationRegistry, Role
 from tests.conftest import composed
 
 TINY = [f"model.{side}.{key}={value}" for side in ("encoder", "decoder") for key, value in {"hidden_size": 16, "inner_size": 32, "num_attention_heads": 2, "num_layers": 1}.items()]  # fmt: skip
@@ -51,6 +53,21 @@ def distill(config, folder, **options):
     model = distillation_of(config, folder, **options)
     model.trainer.fit(model)
     return model, model.trainer
+
+
+def losses_and_gradient(model, batch):
+    values = model.distillation_losses(batch)
+    model.zero_grad()
+    sum(values.values()).backward()
+    return values, torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+
+
+def registered(teacher, batch, *names, temperature=1.0):
+    """What a teacher registers for a batch."""
+    registry = DistillationRegistry([(Role.TEACHER, name) for name in names], temperature)
+    with torch.no_grad(), teacher.distillation_pass(Role.TEACHER, registry):
+        teacher.distillation_forward(batch)
+    return registry
 
 
 @pytest.fixture

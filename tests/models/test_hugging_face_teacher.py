@@ -26,7 +26,7 @@ from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.segmentations import piece_map
 from tests.conftest import tiny_config, train_sentencepiece
 from tests.hugging_face_folders import FAMILIES, write_folder
-from tests.models.conftest import distillation_of, problems
+from tests.models.conftest import distillation_of, losses_and_gradient, problems, registered
 from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, caching_config, make_cache
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn"), "m2m_100": ("de", "en"), "mbart": ("de_DE", "en_XX")}
@@ -126,14 +126,6 @@ def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
         assert own[:, teacher.decoder_tokenizer.pad_id].exp().max() < 1e-9
 
 
-def registered(model, batch, *names):
-    """What a teacher registers for a batch."""
-    registry = DistillationRegistry([(Role.TEACHER, name) for name in names])
-    with torch.no_grad(), model.distillation_pass(Role.TEACHER, registry):
-        model.distillation_forward(batch)
-    return registry
-
-
 def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher, corpus):
     batch = student_batch(teacher, corpus)
     own = teacher.encoder_tokenizer, teacher.decoder_tokenizer
@@ -200,13 +192,6 @@ def distill(distillation_config, tmp_path):
     return build
 
 
-def values_and_gradient(model, batch):
-    values = model.eval().distillation_losses(batch)
-    model.zero_grad()
-    sum(values.values()).backward()
-    return values, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
 @pytest.mark.parametrize(
     ("family", "temperature", "across"),
     [("marian", 2.0, False), ("nllb", 1.0, False), ("marian", 1.0, True), ("nllb", 2.0, True)],
@@ -230,11 +215,11 @@ def test_plain_and_fused_losses_and_those_from_a_cache_are_the_same(
         distill(None, teacher_cache=str(cache), teacher_cache_tail="uniform", **settings),
     ]
     for batch in plain.train_dataloader():
-        expected, gradient = values_and_gradient(plain, batch)
+        expected, gradient = losses_and_gradient(plain.eval(), batch)
         assert set(expected) == {*WORD_LEVEL, "student"} and all(map(torch.isfinite, expected.values()))
         for other in others:
             other.student.load_state_dict(plain.student.state_dict())
-            found, other_gradient = values_and_gradient(other, batch)
+            found, other_gradient = losses_and_gradient(other.eval(), batch)
             for name, value in expected.items():
                 torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5 if across else 1e-6)
             assert (gradient - other_gradient).norm() < 1e-4 * gradient.norm()

@@ -7,11 +7,11 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
-from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.registry import Role
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
-from tests.models.conftest import TINY, problems, three_steps
+from tests.models.conftest import TINY, losses_and_gradient, problems, registered, three_steps
 from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, make_cache
 
 ACROSS = {"across_vocabularies": True, "student_train_loss_weight": 0.5, "distill_encoder": False}
@@ -45,13 +45,6 @@ def distill(distillation_config, small, tmp_path):
     return build
 
 
-def losses_and_gradient(model, batch):
-    values = model.distillation_losses(batch)
-    model.zero_grad()
-    sum(values.values()).backward()
-    return values, torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
-
-
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_with_the_same_tokenizer_it_is_the_ordinary_distillation(distill, tokenizer, fused, temperature):
@@ -75,9 +68,7 @@ def test_the_teacher_reads_the_text_of_the_batch_in_its_own_pieces(distill, teac
     batch = next(iter(model.train_dataloader()))
     src_ids, _, _, _, labels = (tensor.squeeze(0) for tensor in batch)
     teacher, student = model.teacher.model, model.student
-    registry = DistillationRegistry({(Role.TEACHER, "log_probs"), (Role.TEACHER, "spans")})
-    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-        model.teacher.distillation_forward(batch)
+    registry = registered(model.teacher, batch, "log_probs", "spans")
     log_probs, (spans, span_of) = (registry.get(Role.TEACHER, name) for name in ("log_probs", "spans"))
     own, theirs = pieces_of(student.decoder_tokenizer), pieces_of(teacher.decoder_tokenizer)
     firsts = [own.first_of(surface) for surface in theirs.surfaces]
@@ -123,9 +114,7 @@ def test_a_translation_that_was_cut_is_paired_up_to_its_last_piece(distill):
     cut = labels.masked_fill(labels == eos_id, pad_id)[:, :-1]  # of the longest row, the end alone is missing
     tgt_ids = torch.cat((torch.full_like(cut[:, :1], bos_id), cut[:, :-1]), dim=1)
     batch = [src_ids, src_mask, tgt_ids, torch.ones_like(tgt_ids), cut]
-    registry = DistillationRegistry({(Role.TEACHER, "log_probs"), (Role.TEACHER, "spans")})
-    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-        model.teacher.distillation_forward(batch)
+    registry = registered(model.teacher, batch, "log_probs", "spans")
     assert registry.pairs.shape == cut.shape and registry.pairs.any()
 
 
@@ -140,9 +129,8 @@ def test_a_start_that_the_student_wrote_shifts_no_position(distill):
         if place is not None:
             written = torch.cat((labels[:, :place], torch.full_like(labels[:, :1], bos_id), labels[:, place:]), dim=1)
         inputs = torch.cat((torch.full_like(written[:, :1], bos_id), written[:, :-1]), dim=1)
-        registry = DistillationRegistry({(Role.TEACHER, "log_probs"), (Role.TEACHER, "spans")})
-        with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-            model.teacher.distillation_forward([src_ids, src_mask, inputs, inputs != pad_id, written])
+        batch = [src_ids, src_mask, inputs, inputs != pad_id, written]
+        registry = registered(model.teacher, batch, "log_probs", "spans")
         kept = [index for index in range(written.shape[1]) if index != place]
         log_probs, (spans, span_of) = (registry.get(Role.TEACHER, name) for name in ("log_probs", "spans"))
         found.append((registry.pairs[:, kept], log_probs[:, kept][registry.pairs[:, kept]], spans, span_of[:, kept]))
@@ -156,17 +144,13 @@ def test_the_teachers_own_pieces_have_the_temperature_of_the_step(distill):
     model, _ = distill(SORTED, temperature=2.0)
     batch = next(iter(model.train_dataloader()))
     teacher = model.teacher.model
-    registry = DistillationRegistry({(Role.TEACHER, name) for name in ("log_probs", "own_pieces")}, temperature=2.0)
-    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-        model.teacher.distillation_forward(batch)
+    registry = registered(model.teacher, batch, "log_probs", "own_pieces", temperature=2.0)
     own, real = registry.get(Role.TEACHER, "own_pieces")
     target = model.student.decoder_tokenizer.ids_to_text([i for i in batch[-1].squeeze(0)[0].tolist() if i > 3])
     ids = teacher.decoder_tokenizer.text_to_ids(target)
     assert real[0].sum() == len(ids) + 1
     torch.testing.assert_close(own.exp().sum(dim=-1), torch.ones(own.shape[:2]))
-    registry = DistillationRegistry({(Role.TEACHER, "own_pieces")})
-    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-        model.teacher.distillation_forward(batch)
+    registry = registered(model.teacher, batch, "own_pieces")
     (untempered, _) = registry.get(Role.TEACHER, "own_pieces")
     torch.testing.assert_close(own, (untempered / 2).log_softmax(dim=-1), rtol=1e-4, atol=1e-4)
 
@@ -222,21 +206,13 @@ def test_teachers_of_other_and_of_the_same_pieces_are_averaged(distill, teacher_
     torch.testing.assert_close(model.distillation_losses(batch)["kl"], fused["kl"], rtol=1e-5, atol=1e-6)
 
 
-def registered(model, batch):
-    """What the teacher registers for a batch."""
-    registry = DistillationRegistry({(Role.TEACHER, "log_probs")})
-    with torch.no_grad(), model.teacher.distillation_pass(Role.TEACHER, registry):
-        model.teacher.distillation_forward(batch)
-    return registry
-
-
 def test_a_youtokentome_student_learns_from_a_sentencepiece_teacher(distill, yttm_tokenizer, distillation_config):
     for side in ("encoder", "decoder"):
         distillation_config[f"{side}_tokenizer"].update({"library": "yttm", "bpe_dropout": 0.3})
     model, trainer = distill({"kl": WORD_LEVEL["kl"]} | SPANS, own=yttm_tokenizer)
     batch = next(iter(model.train_dataloader()))
     real = batch[-1].squeeze(0) != model.student.decoder_tokenizer.pad_id
-    pairs = registered(model, batch).pairs[real]
+    pairs = registered(model.teacher, batch, "log_probs").pairs[real]
     # youtokentome's dropout cannot be seeded, so that the share differs from run to run.
     assert pairs.any() and not pairs.all()
     trainer.fit(model)
@@ -255,7 +231,7 @@ def test_a_teacher_with_language_tags_reads_the_tag_in_front_of_its_own_pieces(
     model, _ = distill({"kl": WORD_LEVEL["kl"]}, model_path=str(tmp_path / "tagged.nemo"))
     teacher = model.teacher.model
     assert teacher.language_tag.index == teacher.multilingual_lang_to_id["fr"]
-    registry = registered(model, next(iter(model.train_dataloader())))
+    registry = registered(model.teacher, next(iter(model.train_dataloader())), "log_probs")
     log_probs = registry.get(Role.TEACHER, "log_probs")
     assert log_probs.shape[-1] == 40 and registry.pairs.any()
     torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:2]))

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import pickle
 import shutil
 import tarfile
@@ -14,18 +13,9 @@ import yaml
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRANSLATION_MODEL, TRUST
+from tests.conftest import Harm
 
 CONFIG = f"target: {TRANSLATION_MODEL}\n".encode()
-
-
-class Harm:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
 
 
 def member(name, content=b"", type_=tarfile.REGTYPE, **fields):

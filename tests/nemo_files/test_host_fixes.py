@@ -1,7 +1,6 @@
 """Each fix is still needed: a test that fails tells that its host has mended the fault, and that the fix can go."""
 
 import inspect
-import os
 import pickle
 import re
 from itertools import islice
@@ -22,6 +21,7 @@ from nemo.utils.exp_manager import exp_manager
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.nemo_files import host_fixes
+from tests.conftest import Harm
 
 
 class Words:
@@ -132,13 +132,3 @@ def test_tarred_batches_run_no_code(tmp_path):
     with pytest.raises(TypeError):
         dataset._build_sample((harm, "batch-0"))
     assert (tmp_path / "harm").exists()
-
-
-class Harm:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)

@@ -1,7 +1,6 @@
 """Arrays in untrusted files: numbers are read, and addresses are not."""
 
 import io
-import os
 import pickle
 from pickle import UnpicklingError
 
@@ -10,16 +9,7 @@ import pytest
 import torch
 
 from nemo_distill.nemo_files.saved_arrays import ARRAYS, only_allowed, unpickled_arrays, with_arrays
-
-
-class Pickled:
-    """Is pickled as what it is given."""
-
-    def __init__(self, *reduced):
-        self.reduced = reduced
-
-    def __reduce__(self):
-        return self.reduced
+from tests.conftest import Harm, Pickled
 
 
 def read(content):
@@ -92,5 +82,5 @@ def test_a_batch_of_tarred_data_holds_arrays_and_nothing_that_is_called(tmp_path
             np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in batch.items()
         )
     with pytest.raises(UnpicklingError, match="mkdir"):
-        unpickled_arrays(pickle.dumps({"src": Pickled(os.mkdir, (str(tmp_path / "harm"),))}))
+        unpickled_arrays(pickle.dumps({"src": Harm(tmp_path / "harm")}))
     assert not (tmp_path / "harm").exists()

@@ -7,6 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nemo_distill.failures.profile import TranslatedSet, profile
 from nemo_distill.failures.settings import FailureSettings
+from nemo_distill.report.tables import Table
 from nemo_distill.storage.ledger import fingerprint
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -104,3 +105,8 @@ def write_run(folder: Path, overrides: list[str], bleu: list[float], **more: obj
     with SummaryWriter(str(folder)) as writer:
         for index, value in enumerate(bleu):
             writer.add_scalar("val_sacreBLEU", value, 10 * (index + 1))
+
+
+def cell_texts(table: Table) -> list[list[str]]:
+    """The texts of a table's cells, row by row."""
+    return [[cell.text for cell in row] for row in table.rows]

@@ -4,7 +4,7 @@ from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import Run, find_runs
 from nemo_distill.report.sweep import find_sweeps
 from nemo_distill.report.tables import sweep_table
-from tests.report.fakes import write_evaluation
+from tests.report.fakes import cell_texts, write_evaluation
 
 TAG = "val_sacreBLEU"
 
@@ -13,15 +13,11 @@ def run(name, best, *overrides, **record):
     return Run(name, {"status": "finished", "overrides": list(overrides), **record}, {TAG: [(1, best)]})
 
 
-def texts(table):
-    return [[cell.text for cell in row] for row in table.rows]
-
-
 def test_methods_are_rows_and_temperatures_columns_with_parameters_and_compression_last(sweep_folder):
     (sweep,) = find_sweeps(find_runs(sweep_folder, [TAG]), TAG, None, "BLEU")
     table = sweep_table(sweep, "model.distillation.temperature=1,student=slim")
     assert table.columns == ("method", "temperature 1", "temperature 2", "temperature 10", "parameters", "compression")
-    assert texts(table) == [
+    assert cell_texts(table) == [
         ["student=slim", "25.00", "28.00", "–", "100", "10.0x"],
         ["student=wide", "30.00", "31.00", "32.00", "100", "10.0x"],
     ]
@@ -37,7 +33,7 @@ def test_seeds_are_averaged_and_numbers_swept_together_are_looked_along_one_by_o
     (sweep,) = find_sweeps(runs, TAG, None, "BLEU")
     assert sweep.numeric_keys == ["a.temperature", "a.weight"]
     assert (sweep.key, sweep.values) == ("a.temperature", ["1", "2", "10"])
-    assert texts(sweep_table(sweep, None))[0] == [
+    assert cell_texts(sweep_table(sweep, None))[0] == [
         "weight=0.5",
         "11.50 ± 1.41",
         "21.50 ± 1.41",

@@ -19,7 +19,7 @@ from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO
-from tests.nemo_files.test_archive_safety import Harm
+from tests.conftest import Harm
 from tests.teacher_cache.fakes import build_cache, random_pairs
 
 NAMES = ["../evil", "/etc/passwd", "a/../../evil", "..\\evil", "a\0b"]

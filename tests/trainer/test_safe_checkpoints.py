@@ -16,16 +16,7 @@ from nemo_distill.trainer.safe_checkpoints import (
     complete_training,
     settle_checkpoints,
 )
-
-
-class Harm:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
+from tests.conftest import Harm
 
 
 def test_what_trainings_write_is_read(tmp_path):
