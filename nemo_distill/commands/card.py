@@ -9,8 +9,8 @@ from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.nemo_files.translation_archive import TranslationFile
-from nemo_distill.report.model_card import model_card, write_card
-from nemo_distill.storage.files import UserPath
+from nemo_distill.report.model_card import model_card
+from nemo_distill.storage.files import UserPath, write_text
 
 
 @section
@@ -57,5 +57,5 @@ class CardConfig:
 def main(cfg: DictConfig) -> None:
     config = checked(cfg, partial(read_config, CardConfig))
     with plain_errors():
-        write_card(config.path, config.card())
+        write_text(config.path, config.card())
     console.info(f"wrote {config.path}")

@@ -17,7 +17,7 @@ from nemo_distill.report.plots import plotting_problems
 from nemo_distill.report.runs import find_runs
 from nemo_distill.report.sections import render_page, report_sections
 from nemo_distill.report.sentences import reader_data, tokenization
-from nemo_distill.storage.files import UserPath, whole_file
+from nemo_distill.storage.files import UserPath, whole_file, write_text
 from nemo_distill.text.languages import tokenizer_problems
 
 
@@ -117,8 +117,7 @@ def write_report(config: ReportConfig) -> None:
     for plot in (plot for part in sections for plot in part.plots):
         with whole_file(folder / "plots" / f"{plot.name}.png") as stream:
             stream.write(plot.png)
-    with whole_file(folder / "report.html") as stream:
-        stream.write(page.encode())
+    write_text(folder / "report.html", page)
     console.info(str(folder / "report.html"))
 
 

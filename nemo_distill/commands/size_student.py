@@ -17,7 +17,7 @@ from nemo_distill.console import console, markdown_table, print_table
 from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.student_sizes import MEGABYTE, NAMES, WIDTHS, candidates
 from nemo_distill.nemo_files.translation_archive import SIDES
-from nemo_distill.storage.files import whole_file, write_json
+from nemo_distill.storage.files import write_json, write_text
 from nemo_distill.storage.made_with import made_with
 
 
@@ -172,8 +172,7 @@ def _write(sizing: Sizing, students: Sequence[Student], tables: Sequence[Table])
     write_json(config.output_dir / "sizes.json", record)
     parts = [f"## {title}\n\n{markdown_table(columns, rows)}\n" for title, columns, rows in tables]
     parts.append(f"{made['date'][:10]}, {made['device']}, {made['threads']} threads.\n")
-    with whole_file(config.output_dir / "sizes.md") as stream:
-        stream.write("\n".join(parts).encode())
+    write_text(config.output_dir / "sizes.md", "\n".join(parts))
 
 
 def main(cfg: DictConfig) -> None:

@@ -23,8 +23,8 @@ from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import replaced, step_validation, write_over_checkpoints
 from nemo_distill.nemo_files.translation_archive import teacher_archive
-from nemo_distill.report.model_card import model_card, write_card
-from nemo_distill.storage.files import user_path, writing
+from nemo_distill.report.model_card import model_card
+from nemo_distill.storage.files import user_path, write_text, writing
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
@@ -128,7 +128,7 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
     for written in _models_in(folder):
-        write_card(written.with_suffix(".md"), model_card(written, folder))
+        write_text(written.with_suffix(".md"), model_card(written, folder))
 
 
 def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:

@@ -21,7 +21,7 @@ from nemo_distill.evaluation.likeness import (
 )
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.evaluation.verdict import shown_share, verdict_sentences
-from nemo_distill.storage.files import whole_file, write_json
+from nemo_distill.storage.files import write_json, write_text
 
 NOT_MEASURED = "not measured"
 SPEED_COLUMNS = {
@@ -219,8 +219,7 @@ def as_markdown(evaluation: Mapping[str, Any]) -> str:
 def write_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     """Writes `evaluation.md`, `evaluation.csv` and, last, `evaluation.json`."""
     for name, text in (("evaluation.md", as_markdown(evaluation)), ("evaluation.csv", as_csv(evaluation))):
-        with whole_file(folder / name) as stream:
-            stream.write(text.encode())
+        write_text(folder / name, text)
     write_json(folder / EVALUATION_NAME, evaluation)
 
 

@@ -36,7 +36,7 @@ from nemo_distill.export.settings import QUANTIZATIONS
 from nemo_distill.metrics.learning_curve import MORE_STEPS, growth, growth_problem, steps_points
 from nemo_distill.metrics.scores import Score, corpus_score
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, whole_file
+from nemo_distill.storage.files import folder_lock, remove_leftovers, user_path, versions, write_text
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
 from nemo_distill.text.languages import bleu_tokenization
@@ -115,8 +115,7 @@ class ExplainJob:
             for folder in (self.folder, self.texts.folder):
                 remove_leftovers(folder)
             record = self._explained()
-            with whole_file(self.folder / "explanation.md") as stream:
-                stream.write(explanation_as_markdown(record).encode())
+            write_text(self.folder / "explanation.md", explanation_as_markdown(record))
         return record
 
     def _explained(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
 from nemo_distill.failures.robustness import Noise, noised
 from nemo_distill.failures.settings import FailureSettings
-from nemo_distill.storage.files import remove_leftovers, whole_file
+from nemo_distill.storage.files import remove_leftovers, write_text
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.text.files import input_files
 
@@ -49,8 +49,7 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
         return {"test_sets": profile(sets, settings, job.folder / "failures", job.settings.significance.baselines)}
 
     found = Work(job.folder / FAILURES_NAME, depends).kept(make)["test_sets"]
-    with whole_file(job.folder / "failures.md") as stream:
-        stream.write(failures_as_markdown(found, sets).encode())
+    write_text(job.folder / "failures.md", failures_as_markdown(found, sets))
     console.info(f"failures are in '{job.folder / 'failures.md'}'")
     return found
 

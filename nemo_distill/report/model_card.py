@@ -16,7 +16,6 @@ from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.translation_archive import SIDES, translation_archive
-from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import RUN_NAME, read_run
 
@@ -118,9 +117,3 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_folders(inner) for inner in value]
     return FOLDERS.sub("", value) if isinstance(value, str) else value
-
-
-def write_card(path: Path, card: str) -> None:
-    """Writes a card atomically."""
-    with whole_file(path) as stream:
-        stream.write(card.encode())

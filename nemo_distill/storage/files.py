@@ -142,10 +142,15 @@ def remove_leftovers(folder: Path, *names: str | re.Pattern[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` in UTF-8, atomically."""
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+
+
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Writes `record` as JSON, atomically, with a newline at the end."""
-    with whole_file(path) as stream:
-        stream.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
