@@ -14,7 +14,7 @@ from nemo_distill.commands.training_data import earlier_text_problems, training_
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import CONVERTING, check_trainer, unknown_keys, unread_keys, wrong_values
-from nemo_distill.core.loss_terms import loss_problems
+from nemo_distill.core.loss_terms import checked_loss_terms
 from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
     TranslationDistillation,
@@ -113,7 +113,8 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     if not teacher_problems:
         registered = registered_tensors(model, *(teacher_archive(path).config for path in archives))
     losses = distillation_losses(distillation)
-    problems += section_problems + loss_problems(distillation, losses, registered, widths, "model.distillation")
+    _, found = checked_loss_terms(distillation, losses, registered, widths, "model.distillation")
+    problems += section_problems + found
     problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
     if distillation.mix.weighting == "loss" and not teacher_problems:
         problems += varying_ids_problems(model, teacher_archive(archives[0]), "model.distillation.mix.weighting=loss")

@@ -248,17 +248,6 @@ def _loss_class(key: str, target: Any, prefixes: Collection[str]) -> Callable[..
     return found
 
 
-def loss_problems(
-    section: DistillationSection,
-    nodes: Mapping[str, Mapping[str, Any]],
-    registered: Collection[str],
-    widths: tuple[Widths, Widths] | None = None,
-    where: str = "distillation",
-) -> list[str]:
-    """Returns the problems of the losses in a `distillation` section, one sentence each; see `checked_loss_terms`."""
-    return checked_loss_terms(section, nodes, registered, widths, where)[1]
-
-
 def checked_loss_terms(
     section: DistillationSection,
     nodes: Mapping[str, Mapping[str, Any]],

@@ -5,7 +5,7 @@ from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_section
 from nemo_distill.core.distillation_section import DistillationSection
-from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
+from nemo_distill.core.loss_terms import build_loss_terms, checked_loss_terms
 
 KL = "nemo_distill.losses.KLDivergenceLoss"
 
@@ -13,7 +13,7 @@ KL = "nemo_distill.losses.KLDivergenceLoss"
 def check_distillation(values, registered):
     """All problems of a section, as a job's check finds them."""
     section, problems = read_section(DistillationSection, values, "distillation")
-    return problems or loss_problems(section, section.loss, registered)
+    return problems or checked_loss_terms(section, section.loss, registered)[1]
 
 
 @pytest.mark.parametrize(

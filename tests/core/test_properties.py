@@ -12,7 +12,7 @@ from nemo_distill import losses
 from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import read_section, read_value
 from nemo_distill.core.distillation_section import DistillationSection
-from nemo_distill.core.loss_terms import build_loss_terms, loss_problems
+from nemo_distill.core.loss_terms import build_loss_terms, checked_loss_terms
 from nemo_distill.decoding.engines import ModelSection
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.speed import SpeedSettings
@@ -120,7 +120,7 @@ CORE_KEYS = [field.name for field in fields(DistillationSection)]
 def test_any_distillation_section_is_right_or_told(values):
     section, problems = read_section(DistillationSection, values, "distillation")
     if section:
-        problems += loss_problems(section, section.loss, REGISTERED_TENSORS, (WIDTHS, WIDTHS))
+        problems += checked_loss_terms(section, section.loss, REGISTERED_TENSORS, (WIDTHS, WIDTHS))[1]
     assert all(problem.startswith("distillation") for problem in problems)
     if problems:
         assert_sentences(problems)

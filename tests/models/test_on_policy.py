@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.config.section import read_section
-from nemo_distill.core.loss_terms import loss_problems
+from nemo_distill.core.loss_terms import checked_loss_terms
 from nemo_distill.decoding.search import Found, SpecialIds
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS, TranslationDistillation
 from nemo_distill.models.on_policy import OnPolicy, target_tensors
@@ -77,7 +77,7 @@ def test_what_replaced_targets_make_useless_or_impossible_is_told_by_key(change,
     values = {"model_path": "x", "loss": losses} | change
     section, problems = read_section(TranslationDistillation, values, "d")
     if section is not None and not problems:
-        problems = loss_problems(section, section.loss, REGISTERED_TENSORS, where="d")
+        _, problems = checked_loss_terms(section, section.loss, REGISTERED_TENSORS, where="d")
     assert len(problems) == len(sentences)
     assert all(problem.startswith(sentence) for problem, sentence in zip(problems, sentences)), problems
 
@@ -89,7 +89,7 @@ def test_references_and_pseudo_labels_go_together_with_a_share_of_own_translatio
         "mix": {"corpora": {"real": {"share": 1.0}}},
     }
     section, problems = read_section(TranslationDistillation, {"loss": KL | SELECTIVE} | values, "d")
-    assert not problems and not loss_problems(section, section.loss, REGISTERED_TENSORS, where="d")
+    assert not problems and not checked_loss_terms(section, section.loss, REGISTERED_TENSORS, where="d")[1]
 
 
 @pytest.fixture
