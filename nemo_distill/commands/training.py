@@ -17,7 +17,7 @@ from rich.console import Console
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
 from nemo_distill.config.known_keys import CONVERTING
 from nemo_distill.console import Interrupted, console, set_up_console
-from nemo_distill.experiments.run_settings import new_record
+from nemo_distill.experiments.sweep import new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive

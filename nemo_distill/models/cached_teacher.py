@@ -14,8 +14,7 @@ from nemo_distill.models.distillation_section import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
-from nemo_distill.teacher_cache.keys import pair_keys
-from nemo_distill.teacher_cache.records import is_known, kept_words, padded
+from nemo_distill.teacher_cache.records import is_known, kept_words, padded, pair_keys
 
 
 class CachedTeacher(DistillationMixin, nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds
-from nemo_distill.teacher_cache.keys import KEY, pair_key, pair_keys
+from nemo_distill.teacher_cache.records import KEY, pair_key, pair_keys
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.token_ids import id_rows
 

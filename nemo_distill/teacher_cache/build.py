@@ -17,8 +17,7 @@ from torch import Tensor
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.folder import CacheFolder
-from nemo_distill.teacher_cache.keys import KEY, pair_keys
-from nemo_distill.teacher_cache.records import PAIR, token_records, token_type
+from nemo_distill.teacher_cache.records import KEY, PAIR, pair_keys, token_records, token_type
 
 NUMBERED = np.dtype([("key", KEY), ("number", "<i8")])
 GROUP = 10_000  # number of pairs whose keys are added at a time

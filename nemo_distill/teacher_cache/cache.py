@@ -21,8 +21,7 @@ from nemo_distill.teacher_cache.folder import (
     shard_files,
     tokens_path,
 )
-from nemo_distill.teacher_cache.keys import KEY
-from nemo_distill.teacher_cache.records import is_token_type
+from nemo_distill.teacher_cache.records import KEY, is_token_type
 
 MAPPED = 256  # number of shards mapped at a time
 

@@ -26,8 +26,7 @@ from nemo_distill.storage.ledger import fingerprint, sha256_of
 from nemo_distill.storage.records import OPEN, FileEntry
 from nemo_distill.storage.shard_folder import ShardError, ShardFolder
 from nemo_distill.storage.sorted_on_disk import SortedOnDisk
-from nemo_distill.teacher_cache.keys import KEY
-from nemo_distill.teacher_cache.records import PAIR
+from nemo_distill.teacher_cache.records import KEY, PAIR
 
 PLACE = np.dtype([("shard", "<u4"), ("tokens", "<u4"), ("start", "<u8")])
 ENTRY = np.dtype([("key", KEY), ("place", PLACE)])

@@ -10,7 +10,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_distill.experiments.run_settings import job_inputs, job_settings
+from nemo_distill.experiments.sweep import job_inputs, job_settings
 from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
@@ -22,9 +22,8 @@ import sys
 import time
 from pathlib import Path
 import hydra
-from nemo_distill.experiments.run_settings import new_record
+from nemo_distill.experiments.sweep import new_record, run_in_sweep
 from nemo_distill.storage.run_record import RUNNING, recorded_run
-from nemo_distill.experiments.sweep import run_in_sweep
 
 def out_of_time(number, frame):
     raise RuntimeError("its time is up.")

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill.console import Interrupted
-from nemo_distill.experiments.run_settings import job_settings, new_record
+from nemo_distill.experiments.sweep import job_settings, new_record
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import read_run_of, recorded_run
 from tests.teacher_cache.fakes import build_cache, random_pairs

@@ -7,7 +7,7 @@ from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.build import build
 from nemo_distill.teacher_cache.cache import TeacherCache
-from nemo_distill.teacher_cache.keys import pair_keys
+from nemo_distill.teacher_cache.records import pair_keys
 from tests.pseudo_labels.fakes import contents
 from tests.teacher_cache.fakes import PAD, VOCAB_SIZE, FakeTeacher, batch_of, build_cache, cache_job, random_pairs
 

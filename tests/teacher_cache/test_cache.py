@@ -7,7 +7,7 @@ import pytest
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, read_manifest
-from nemo_distill.teacher_cache.keys import pair_keys
+from nemo_distill.teacher_cache.records import pair_keys
 from tests.teacher_cache.fakes import PAD, batch_of, build_cache, random_pairs
 
 PAIRS = random_pairs(30, seed=0)

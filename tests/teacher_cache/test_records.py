@@ -8,7 +8,8 @@ from nemo_distill.losses import CrossEntropyLoss, KLDivergenceLoss
 from nemo_distill.losses.fused import fused_losses
 from nemo_distill.losses.projection import Projection
 from nemo_distill.losses.top_k import TAILS, top_k_of
-from nemo_distill.teacher_cache.records import kept_words, padded, token_records, token_type
+from nemo_distill.teacher_cache.records import kept_words, padded, pair_keys, token_records, token_type
+from tests.teacher_cache.fakes import PAD, batch_of
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,18 @@ def test_losses_from_a_cache_are_those_of_the_exact_probabilities(name, temperat
             (gradient,) = torch.autograd.grad(found, logits, retain_graph=True)
             assert found.item() == pytest.approx(value.item(), abs=4 * error)
             assert (gradient[0, 0].double() - (p - q) / temperature).abs().sum() < error / temperature + 1e-6
+
+
+def keys(pairs, padding=0):
+    src_ids, src_mask, _, _, labels = batch_of(pairs, padding)
+    return pair_keys(src_ids, src_mask, labels, PAD).tolist()
+
+
+def test_a_key_depends_on_neither_padding_nor_the_other_pairs():
+    long, short = ([5, 6, 7, 8], [1, 9, 9, 9, 2]), ([5], [1, 2])
+    assert keys([long, short]) == keys([long], padding=3) + keys([short])
+
+
+@pytest.mark.parametrize("other", [([5, 7], [1, 8, 2]), ([5, 6, 8], [1, 2]), ([5], [1, 6, 8, 2]), ([5, 6], [1, 2, 8])])
+def test_other_pairs_have_other_keys(other):
+    assert keys([([5, 6], [1, 8, 2])]) != keys([other])
