@@ -21,26 +21,23 @@ AnyModel = TypeVar("AnyModel", bound=ModelPT)
 UNFIT_WEIGHTS = "Error(s) in loading state_dict"  # torch's words
 
 
-class CodeInWeightsError(ValueError):
-    """The weights contain more than tensors."""
-
-
-class DamagedWeightsError(ValueError):
-    """Weights that cannot be read; holds the reason."""
-
-
 class WeightsOnlyConnector(SaveRestoreConnector):
     """Loads only tensors. NeMo's own connector unpickles arbitrary objects."""
 
-    @staticmethod
-    def _load_state_dict_from_disk(model_weights: str, map_location: torch.device | None = None) -> dict:
+    def __init__(self, path: str | Path):
+        super().__init__()
+        self._path = path  # for messages
+
+    def _load_state_dict_from_disk(self, model_weights: str, map_location: torch.device | None = None) -> dict:
         try:
             with only_allowed():
                 return torch.load(model_weights, map_location="cpu", weights_only=True)
-        except UnpicklingError as error:
-            raise CodeInWeightsError from error
-        except (RuntimeError, ValueError, EOFError, OSError) as error:  # of a file that is damaged
-            raise DamagedWeightsError(" ".join(str(error).split())) from error
+        except (UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+            reason = f"cannot be read: {' '.join(str(error).split())}"  # of a file that is damaged
+            if isinstance(error, UnpicklingError):
+                trust = f"if you trust its author, set {TRUST}={NemoArchive(self._path).sha256()}"
+                reason = f"are no plain tensors, and reading them would run code; {trust}"
+            raise ConfigurationError([f"'{self._path}' is not opened: its weights {reason}."]) from error
 
 
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
@@ -57,7 +54,7 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
     """
     archive = NemoArchive(path)
     archive.check_targets([f"{base.__module__}.{base.__qualname__}" for base in model_class.__mro__])
-    config = archive.config
+    config, trusted = archive.config, is_trusted(archive.path)
     with open_dict(config):
         for section in TRAINING_SECTIONS:
             config.pop(section, None)
@@ -68,17 +65,8 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
                 str(archive.path),
                 override_config_path=config,
                 map_location=torch.device("cpu"),
-                save_restore_connector=SaveRestoreConnector() if is_trusted(archive.path) else WeightsOnlyConnector(),
+                save_restore_connector=SaveRestoreConnector() if trusted else WeightsOnlyConnector(path),
             )
-    except CodeInWeightsError as error:
-        raise ConfigurationError(
-            [
-                f"'{path}' is not opened: its weights are no plain tensors, and reading them would run code; if you "
-                f"trust its author, set {TRUST}={archive.sha256()}."
-            ]
-        ) from error
-    except DamagedWeightsError as error:
-        raise ConfigurationError([f"'{path}' is not opened: its weights cannot be read: {error}."]) from error
     except RuntimeError as error:
         if not str(error).startswith(UNFIT_WEIGHTS):
             raise
