@@ -1,5 +1,6 @@
 """Builds a teacher cache from the configuration of a training."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -37,7 +38,7 @@ from nemo_distill.nemo_files.model_kinds import (
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, teacher_archive
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import user_path
-from nemo_distill.storage.ledger import fingerprint, sha256_of
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from nemo_distill.storage.shard_folder import BEGUN
 from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
@@ -238,13 +239,8 @@ def _teacher_problems(model: Mapping[str, Any], section: TranslationDistillation
 
 def _tokenizer_hashes(archive: NemoArchive) -> dict[str, str]:
     """Returns the SHA-256 of each side's tokenizer file, if it has one."""
-    hashes = {}
-    for side in SIDES:
-        name = (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model")
-        if name:
-            with tempfile.TemporaryDirectory() as folder:
-                hashes[side] = sha256_of(archive.extract_artifact(name, folder))
-    return hashes
+    names = {side: (archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") for side in SIDES}
+    return {side: hashlib.sha256(archive.artifact(name)).hexdigest() for side, name in names.items() if name}
 
 
 def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> None:

@@ -23,6 +23,7 @@ from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import TextFiles
 
+BATCH_CHARACTERS = 20_000  # of source and target, including padding
 SAMPLED_PAIRS, SAMPLED_FROM = 32, 3200
 # In nats per token. A teacher that knows neither language scores both directions about the same.
 MIN_DIFFERENCE = 0.5
@@ -33,13 +34,11 @@ class PairScorer:
 
     Args:
         model: a bilingual model, in eval mode.
-        batch_characters: number of source and target characters per batch, including padding.
         dtype: `bfloat16`: the matrix products are computed in it; `float32`.
     """
 
-    def __init__(self, model: MTEncDecModel, batch_characters: int = 20_000, dtype: str = "float32"):
+    def __init__(self, model: MTEncDecModel, dtype: str = "float32"):
         self.model, self.dtype = model, dtype
-        self.batch_characters = batch_characters
         self.positions = {side: number_of_positions(model.cfg, side) for side in ("encoder", "decoder")}
         self.cut = 0  # pairs so far of which only the beginning was scored
 
@@ -55,7 +54,7 @@ class PairScorer:
         """
         lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
         scores = [(0.0, 0)] * len(lengths)
-        for indices in batches_by_length(lengths, self.batch_characters):
+        for indices in batches_by_length(lengths, BATCH_CHARACTERS):
             batch = [sources[index] for index in indices], [targets[index] for index in indices]
             for index, log_prob, tokens in zip(indices, *(found.tolist() for found in self._score_batch(*batch))):
                 scores[index] = log_prob, tokens
@@ -104,18 +103,15 @@ class NeMoScorer(PairScorer):
     Args:
         model_path: the `.nemo`.
         device: the device to run on.
-        batch_characters: see `PairScorer`.
         dtype: see `PairScorer`.
 
     Raises:
         ValueError: if the model is multilingual.
     """
 
-    def __init__(
-        self, model_path: str | Path, device: str = "cpu", batch_characters: int = 20_000, dtype: str = "float32"
-    ):
+    def __init__(self, model_path: str | Path, device: str = "cpu", dtype: str = "float32"):
         bilingual_archive(model_path)
-        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), batch_characters, dtype)
+        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), dtype)
 
 
 def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:

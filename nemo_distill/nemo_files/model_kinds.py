@@ -137,7 +137,7 @@ def is_tagged(config: Mapping[str, Any]) -> bool:
     return bool(config.get("multilingual")) and is_several(config.get("tgt_language"))
 
 
-def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], where: str = "model.") -> list[str]:
+def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
     """Returns the reasons why a teacher cannot teach the directions of a student, one sentence each.
 
     Languages of two bilingual models are not compared, because they only choose how text is processed.
@@ -148,7 +148,7 @@ def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], wh
     if not teacher.get("multilingual"):
         if not student.get("multilingual"):
             return []
-        return [f"{where}multilingual=true, but the teacher is bilingual; it must be false."]
+        return ["model.multilingual=true, but the teacher is bilingual; it must be false."]
     (key,) = (key for key in LANGUAGE_KEYS if is_several(teacher.get(key)))
     known = list(teacher[key])
     ours: Any = student.get(key)
@@ -157,15 +157,15 @@ def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any], wh
         if ours in known or (key == "src_language" and ours == "ignore"):
             return []
         return [
-            f"{where}{key}={list(ours) if is_several(ours) else ours}: must be one of {', '.join(known)}, which the "
-            f"multilingual teacher has; or set {where}multilingual=true for a student of all of them."
+            f"model.{key}={list(ours) if is_several(ours) else ours}: must be one of {', '.join(known)}, which the "
+            "multilingual teacher has; or set model.multilingual=true for a student of all of them."
         ]
     if not is_several(ours):
-        return [f"{where}{key}={ours}: must be a list of the teacher's languages, {', '.join(known)}."]
+        return [f"model.{key}={ours}: must be a list of the teacher's languages, {', '.join(known)}."]
     if key == "tgt_language" and list(ours) != known:  # tags have their ids in this order
-        return [f"{where}{key}={list(ours)}: must be the teacher's {known}, in this order."]
+        return [f"model.{key}={list(ours)}: must be the teacher's {known}, in this order."]
     return [
-        f"{where}{key} has '{language}', but the teacher has {known}." for language in ours if language not in known
+        f"model.{key} has '{language}', but the teacher has {known}." for language in ours if language not in known
     ]
 
 
