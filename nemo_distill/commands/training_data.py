@@ -21,7 +21,7 @@ from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.batches import BatchSettings, dropped_in_words
-from nemo_distill.text.files import as_list
+from nemo_distill.text.files import as_list, text_paths
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
 from nemo_distill.text.token_ids import TokenIds
@@ -68,10 +68,7 @@ class TrainingText:
 
     def files(self) -> tuple[list[Path], list[Path]]:
         """Returns the source files and the target files."""
-        sources, targets = (
-            [user_path(name) for name in as_list(self.train.get(f"{side}_file_name"))] for side in ("src", "tgt")
-        )
-        return sources, targets
+        return text_paths(self.train)
 
     def trained(self) -> list[str]:
         """Returns the sides whose tokenizer is trained."""

@@ -6,7 +6,6 @@ their losses as it is.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds
 from nemo_distill.teacher_cache.records import KEY, pair_key, pair_keys
-from nemo_distill.text.lines import TextFiles
+from nemo_distill.text.lines import TextFiles, chunks
 from nemo_distill.text.token_ids import id_rows
 
 CHUNK = 5000  # pairs that are turned into ids at a time
@@ -46,7 +45,7 @@ class PairWeights:
         weights = np.array([float(line) for line in TextFiles([path])])
         keys: list[bytes] = []
         pairs = zip(TextFiles([source]), TextFiles([target]), strict=True)
-        while lines := list(islice(pairs, CHUNK)):
+        for lines in chunks(pairs, CHUNK):
             rows = [id_rows(reader, [line.decode() for line in side]) for reader, side in zip(readers, zip(*lines))]
             sides = [np.split(side.ids, side.starts[1:]) for side in rows]
             keys += [pair_key(source_ids, target_ids[1:]) for source_ids, target_ids in zip(*sides)]

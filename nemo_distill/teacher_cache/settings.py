@@ -11,7 +11,7 @@ from nemo_distill.config.section import section
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import OPEN, read_json
-from nemo_distill.text.files import as_list
+from nemo_distill.text.files import as_list, text_paths
 from nemo_distill.text.training_mix import mixed_files
 
 # The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
@@ -53,8 +53,8 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
         return files
     train_ds = model.get("train_ds") or {}
     if not train_ds.get("use_tarred_dataset"):
-        names = as_list(train_ds.get("src_file_name")) + as_list(train_ds.get("tgt_file_name"))
-        return [user_path(name) for name in names]
+        sources, targets = text_paths(train_ds)
+        return sources + targets
     metadata = [user_path(name) for name in as_list(train_ds.get("metadata_file"))]
     return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
 

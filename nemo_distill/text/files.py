@@ -106,7 +106,7 @@ def _is_metadata(path: Path) -> bool:
 
 def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors."""
-    section, corpora = model.get("train_ds") or {}, _mixed_corpora(model)
+    section, corpora = model.get("train_ds") or {}, mix_of(model).get("corpora") or {}
     oddities = []
     for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
         if model.get(language) in (None, "ignore"):
@@ -125,9 +125,9 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     return oddities
 
 
-def _mixed_corpora(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the sections of the corpora that a training mixes, by name."""
-    return ((model.get("distillation") or {}).get("mix") or {}).get("corpora") or {}
+def mix_of(model: Mapping[str, Any]) -> Any:
+    """Returns the value of `distillation.mix`; {} if there is none."""
+    return (model.get("distillation") or {}).get("mix") or {}
 
 
 def _seems_raw(path: Path) -> bool:
@@ -141,7 +141,7 @@ def copied_text(model: Mapping[str, Any]) -> list[str]:
     """Returns a warning for each file of training text that is given as source and target."""
     section = model.get("train_ds") or {}
     pairs = {"model.train_ds": tuple(section.get(key) for key in FILE_KEYS)}
-    for name, corpus in _mixed_corpora(model).items():
+    for name, corpus in (mix_of(model).get("corpora") or {}).items():
         pairs[f"model.distillation.mix.corpora.{name}"] = corpus.get("source"), corpus.get("target")
     return [copy for where, sides in pairs.items() for copy in copies(where, *map(input_files, sides))]
 
@@ -171,6 +171,12 @@ def unread_files(model: Mapping[str, Any]) -> list[str]:
 def is_file(path: str | Path) -> bool:
     """True if a path in a config, which may begin with `~`, is a file."""
     return os.path.isfile(user_path(path))  # False also for invalid paths
+
+
+def text_paths(section: Mapping[str, Any]) -> tuple[list[Path], list[Path]]:
+    """Returns the source files and the target files that a data section names."""
+    sources, targets = ([user_path(name) for name in as_list(section.get(key))] for key in FILE_KEYS)
+    return sources, targets
 
 
 def input_files(value: str | list[str] | None) -> list[Path]:

@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.config.checks import MISSING
 from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.storage.files import user_path
-from nemo_distill.text.files import FILE_KEYS, LINE_COUNT_LIMIT, as_list
+from nemo_distill.text.files import LINE_COUNT_LIMIT, mix_of, text_paths
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
@@ -28,7 +27,7 @@ Files = tuple[Path, Path]
 def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
     """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values."""
     train = model.get("train_ds")
-    if not mix.corpora or not train or MISSING in str(_section(model)):
+    if not mix.corpora or not train or MISSING in str(mix_of(model)):
         return []
     if train.get("metadata_file"):
         return [
@@ -68,8 +67,7 @@ def training_pairs(model: Mapping[str, Any]) -> list[Files]:
 
 def _files(section: Mapping[str, Any]) -> list[Files]:
     """Returns the source and target files that a data section names."""
-    sources, targets = ([user_path(name) for name in as_list(section.get(key))] for key in FILE_KEYS)
-    return list(zip(sources, targets))
+    return list(zip(*text_paths(section)))
 
 
 def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
@@ -106,13 +104,9 @@ def with_real_files(mix: MixSection, train: Mapping[str, Any]) -> MixSection:
     return replace(mix, corpora={**mix.corpora, REAL: replace(real, source=source, target=target)})
 
 
-def _section(model: Mapping[str, Any]) -> Any:
-    return (model.get("distillation") or {}).get("mix") or {}
-
-
 def _mix(model: Mapping[str, Any], output: Path) -> Mix | None:
     """Returns the mix of a valid config; None if nothing is mixed."""
-    section, _ = read_section(MixSection, _section(model))
+    section, _ = read_section(MixSection, mix_of(model))
     return with_real_files(section, model["train_ds"]).build(output) if section and section.corpora else None
 
 
