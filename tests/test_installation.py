@@ -6,9 +6,12 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from nemo_distill.commands.jobs import CONF
 from tests.conftest import REPOSITORY
@@ -57,6 +60,25 @@ def pip(*arguments):
         [sys.executable, "-m", "pip", *map(str, arguments)], capture_output=True, text=True, env=OURS
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_whatever_is_needed_has_its_version_in_the_exact_set():
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    exact = {canonicalize_name(name): found for name, _, found in (line.partition("==") for line in lines) if found}
+    needed, seen = [("nemo_distill", frozenset({"dev", "docs", "plots"}))], set()
+    while needed:
+        name, extras = needed.pop()
+        for line in requires(name) or ():
+            package = Requirement(line)
+            wanted = canonicalize_name(package.name), frozenset(package.extras)
+            applies = package.marker is None or any(package.marker.evaluate({"extra": one}) for one in ("", *extras))
+            if applies and wanted not in seen:
+                seen.add(wanted)
+                needed.append(wanted)
+    installed = {name: version(name).partition("+")[0] for name, _ in seen}
+    if any(installed[name] != exact[name] for name in ("lightning", "torch", "transformers")):
+        pytest.skip("other versions are installed than those of constraints.txt")
+    assert len(installed) > 150 and {name: exact.get(name) for name in installed} == installed
 
 
 def test_a_wheel_holds_the_configs_as_files_and_of_the_studies_nothing(wheel):
