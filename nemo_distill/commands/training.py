@@ -219,24 +219,11 @@ def build_trainer(cfg: DictConfig) -> Any:
     from nemo.utils.exceptions import NeMoBaseException
     from nemo.utils.exp_manager import exp_manager
 
-    from nemo_distill.trainer.exact_resume import ExactResumeCallback
-    from nemo_distill.trainer.finite import FiniteTraining
-    from nemo_distill.trainer.interruption import SavedInterruption
     from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
-    from nemo_distill.trainer.training_length import LoggedProgress, TrainingLength
-    from nemo_distill.trainer.weight_average import WeightAverage
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
-    callbacks: list[pl.Callback] = [
-        WeightAverage(cfg.get("ema")),
-        ExactResumeCallback(),
-        FiniteTraining(),
-        TrainingLength(),
-        SavedInterruption(),
-    ]
-    if options.get("enable_progress_bar", True) and not Console().is_terminal:
-        callbacks.append(LoggedProgress())
+    callbacks = _callbacks(cfg.get("ema"), options.get("enable_progress_bar", True))
     wrong = (MisconfigurationException, ImportError, TypeError, ValueError)  # raised for keys, or missing packages
     try:
         build = partial(pl.Trainer, plugins=[SafeCheckpointIO()])
@@ -264,6 +251,18 @@ def build_trainer(cfg: DictConfig) -> Any:
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
     return trainer
+
+
+def _callbacks(ema: float | None, shows_progress: bool) -> list[Any]:
+    """Returns our additions to Lightning."""
+    from nemo_distill.trainer.exact_resume import ExactResumeCallback
+    from nemo_distill.trainer.finite import FiniteTraining
+    from nemo_distill.trainer.interruption import SavedInterruption
+    from nemo_distill.trainer.training_length import LoggedProgress, TrainingLength
+    from nemo_distill.trainer.weight_average import WeightAverage
+
+    callbacks = [WeightAverage(ema), ExactResumeCallback(), FiniteTraining(), TrainingLength(), SavedInterruption()]
+    return [*callbacks, LoggedProgress()] if shows_progress and not Console().is_terminal else callbacks
 
 
 def start_from_nemo(cfg: DictConfig, model: Any) -> None:
