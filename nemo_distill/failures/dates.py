@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterator
 
-from nemo_distill.failures.segment import Found, Segment
+from nemo_distill.failures.number_words import ordinal_words
+from nemo_distill.failures.segment import WORD, Found, Segment
 
 # Regular expressions, separated by spaces, of the seven days and twelve months.
 _WEEKDAYS = {
-    "de": "montag dienstag mittwoch donnerstag freitag samstag|sonnabend sonntag",
+    "de": r"montag|mo(?=\.) dienstag|di(?=\.) mittwoch|mi(?=\.) donnerstag|do(?=\.) freitag|fr(?=\.) "
+    r"samstag|sonnabend|sa(?=\.) sonntag|so(?=\.)",
     "en": "mon(?:day)? tue(?:s|sday)? wed(?:nesday)? thu(?:r|rs|rsday)? fri(?:day)? sat(?:urday)? sun(?:day)?",
 }
 _MONTHS = {
-    "de": "januar|jänner februar|feber märz april mai juni juli august september|sept oktober november dezember",
+    "de": r"januar|jänner|jan(?=\.) februar|feber|feb(?=\.) märz|mrz(?=\.) april|apr(?=\.) mai juni|jun(?=\.) "
+    r"juli|jul(?=\.) august|aug(?=\.) september|sept? oktober|okt(?=\.) november|nov(?=\.) dezember|dez(?=\.)",
     "en": "january|jan february|feb march|mar april|apr may june|jun july|jul august|aug september|sept?|sep "
     "october|oct november|nov december|dec",
 }
@@ -40,9 +43,11 @@ def _days_of(expressions: str) -> list[re.Pattern[str]]:
     ]
 
 
+# Also in words of a weekday and a time of day, such as Sonntagabend.
+_ENDINGS = {"de": "(?:s|e|(?:abend|morgen|mittag|vormittag|nachmittag|nacht|früh)s?)?", "en": "(?:s|e)?"}
 _PATTERNS = {
     language: [
-        *zip(WEEKDAYS, _names(_WEEKDAYS[language], "(?:s|e)?")),
+        *zip(WEEKDAYS, _names(_WEEKDAYS[language], _ENDINGS[language])),
         *zip(MONTHS, _names(_MONTHS[language])),
     ]
     for language in LANGUAGES
@@ -67,9 +72,16 @@ def dates(text: str, language: str) -> set[str]:
     found = {
         name
         for name, pattern in _PATTERNS[language]
-        if any(match[0][0].isupper() for match in pattern.finditer(text))  # not the verbs may, march and sat
+        # Not the verbs may, march and sat, but montags.
+        if any(match[0][0].isupper() or match[0].endswith("tags") for match in pattern.finditer(text))
     }
-    return found | set(_days(text, language)) if re.search(r"\d", text) else found
+    return found | set(_days(_with_digits(text, language), language))
+
+
+def _with_digits(text: str, language: str) -> str:
+    """Returns the text with ordinals in digits, so that the first of May is May 1st."""
+    known = ordinal_words(language)
+    return WORD.sub(lambda word: f"{known[word[0].casefold()]}." if word[0].casefold() in known else word[0], text)
 
 
 def _days(text: str, language: str) -> Iterator[str]:

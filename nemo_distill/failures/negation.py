@@ -8,18 +8,23 @@ import re
 
 from nemo_distill.failures.segment import Found, Segment
 
-# Regular expressions, separated by spaces. `ob nicht` only asks, as does `whether or not`.
+# Regular expressions, separated by spaces. `ob nicht` only asks, as do `whether or not`, `nicht wahr` and `isn't it`;
+# `nicht nur`, `not until`, `no more than` and their like are often said without a negation.
 _CERTAIN = {
-    "de": r"(?<!ob\ )nicht kein(?:e|en|em|er|es)? nie niemals niemand(?:en|em|es)? nichts nirgend(?:s|wo) keinesfalls "
-    "keineswegs keinerlei",
-    "en": r"not no never nobody nothing nowhere none cannot \w+n['’]t cant dont wont",
+    "de": r"(?<!ob\ )nicht(?!\ (?:nur|wahr|mehr\ als|weniger\ als|vor|zuletzt)\b) kein(?:e|en|em|er|es)? nie niemals "
+    r"niemand(?:en|em|es)? nichts nirgend(?:s|wo) keinesfalls keineswegs keinerlei",
+    "en": r"(?<!or\ )not(?!\ (?:only|until|more\ than|less\ than|least|just)\b) "
+    r"no(?!\ (?:more\ than|less\ than|later\ than|matter|doubt)\b) never nobody nothing nowhere none cannot "
+    r"\w+n['’]t(?!\ (?:it|he|she|we|you|they|I|there)\s*\?) cant dont wont",
 }
 # Words and parts of words that may express a negation.
 _POSSIBLE = {
-    "de": r"ohne weder kaum statt anstatt außer \w*los(?:e|en|em|er|es)? un\w+ miss\w+ fehl\w* verhinder\w* "
-    r"vermeid\w* verweiger\w* ab(?:ge)?lehn\w* weniger wenig\w* nein selten entgangen noch(?=\ zu)",
+    "de": r"nicht ohne weder kaum statt anstatt außer \w*los(?:e|en|em|er|es)? un\w+ miss\w+ fehl\w* verhinder\w* "
+    r"vermeid\w* verweiger\w* ab(?:ge)?lehn\w* weniger wenig\w* nein selten entgangen noch(?=\ zu) "
+    r"erst höchstens lediglich sowohl",
     "en": r"""
-        without neither nor non hardly barely scarcely rarely seldom few fewer little less least nil zero \w{3,}less
+        not no both most \w+n['’]t without neither nor non hardly barely scarcely rarely seldom few fewer little
+        less least nil zero \w{3,}less
         other(?=\ than) rather instead except\w* until unless beyond away off out(?=\ of) far free yet(?=\ to)
         anything anyone anybody anywhere isn don doesn didn wasn aren
         lack\w* fail\w* miss\w* absen\w* loss los[et] end(?:ed|s)? stop\w* ceas\w* withdr\w* abandon\w* exclud\w*

@@ -10,6 +10,8 @@ from nemo_distill.text.languages import is_spaceless
 
 WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*")
 TOKEN = re.compile(r"[^\W_]+|[^\w\s]")
+# Kana, Han, Thai, Lao, Burmese and Khmer, for a class of characters.
+SPACELESS_LETTERS = r"\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 
 Found = Sequence[str]  # the evidence, such as lost numbers; empty if nothing is wrong
 

@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nemo_distill.failures.segment import Found, Segment, ngrams, units
+from nemo_distill.failures.segment import SPACELESS_LETTERS, Found, Segment, ngrams, units
+from nemo_distill.text.languages import is_spaceless
 
 SLACK = 25  # characters; added to both lengths, because a ratio says little about short lines
+SPACELESS_SLACK = 10  # the same where a character says more
 END = re.compile(r"[.!?…。！？।؟](?:[\"'”’“»«)\]」』]|\s)*$")
 CONTENT = re.compile(r"\w")
 
@@ -44,15 +46,18 @@ def cut(segment: Segment, per_source: float, shortest: float) -> Found:
 
 
 def too_short(segment: Segment, per_source: float, shortest: float) -> Found:
-    """Returns the share of the expected length if it is below `shortest`. Empty translations are another kind."""
-    share = _share(segment, per_source)[1]
-    return [f"{share:.0%} of the length"] if share < shortest and not empty(segment) else []
+    """Returns the lengths if the share of the expected one is below `shortest`. Empty text is another kind."""
+    is_short = _share(segment, per_source)[1] < shortest and not empty(segment)
+    return [_lengths(segment)] if is_short else []
 
 
 def too_long(segment: Segment, per_source: float, longest: float) -> Found:
-    """Returns the share of the expected length if it is above `longest`."""
-    share = _share(segment, per_source)[0]
-    return [f"{share:.0%} of the length"] if share > longest else []
+    """Returns the lengths if the share of the expected one is above `longest`."""
+    return [_lengths(segment)] if _share(segment, per_source)[0] > longest else []
+
+
+def _lengths(segment: Segment) -> str:
+    return f"{_length(segment.translation)} characters, {_length(segment.reference)} in the reference"
 
 
 def characters_per_source(sources: Sequence[str], references: Sequence[str]) -> float:
@@ -67,12 +72,16 @@ def _length(text: str) -> int:
 def _share(segment: Segment, per_source: float) -> tuple[float, float]:
     """Returns the smaller and the larger of the lengths relative to reference and source."""
     source, translation, reference = map(_length, (segment.source, segment.translation, segment.reference))
-    length, expected = translation + SLACK, (reference + SLACK, source * per_source + SLACK)
+    slack = SPACELESS_SLACK if is_spaceless(segment.reference) else SLACK
+    length, expected = translation + slack, (reference + slack, source * per_source + slack)
     return length / max(expected), length / min(expected)
 
 
-E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'“”„«»]+", re.IGNORECASE)
+E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
+# Up to a space, a quote or a character of a script without spaces, which belongs to the sentence.
+URL = re.compile(
+    rf"(?:https?://|ftp://|www\.)[^\s<>\"'“”„«»\u3000-\u303f\uff00-\uffef{SPACELESS_LETTERS}]+", re.IGNORECASE
+)
 # Elements and comments of XML and HTML, entities, and the placeholders of printf, str.format and shells.
 TAG = re.compile(
     r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+|#x[0-9A-Fa-f]+);|%(?:\d+\$|\(\w+\))?[-+0#]*\d*(?:\.\d+)?[sdifgxu]\b"
@@ -116,6 +125,9 @@ def _changes(source: Counter[str], translation: Counter[str], reference: Counter
 
 LONGEST_GROUP = 20  # units that are repeated together
 PHRASE = 6  # units; the shortest phrase whose repetitions at a distance count
+SPACELESS_PHRASE = 12  # the same in characters, where these are the units
+LONGEST_WORD = 4  # characters with kana that Japanese says twice, as in いろいろ and 少しずつ少しずつ
+KANA = re.compile(r"[\u3040-\u30ff]")
 JOINING = {"and", "und"}  # "more and more" is no loop
 LETTERS = re.compile(r"([^\W\d_]{1,4}?)\1{3,}")
 
@@ -127,8 +139,9 @@ def loops(segment: Segment, most: int) -> Found:
         most: number of times that a single word may be said in a row. A group of words may be said once less.
     """
     said, *others = (units(text) for text in (segment.translation, segment.source, segment.reference))
-    longest_group_run = partial(longest_run, shortest=2)
-    for find, allowed in ((longest_run, most), (longest_group_run, most - 1), (_most_phrases, most)):
+    longest_group_run = partial(longest_run, shortest=2, counts=_is_no_word)
+    most_phrases = partial(_most_phrases, length=SPACELESS_PHRASE if is_spaceless(segment.translation) else PHRASE)
+    for find, allowed in ((longest_run, most), (longest_group_run, most - 1), (most_phrases, most)):
         count, group = find(said)
         if count > allowed and count > max(find(other)[0] for other in others):
             return [f"{' '.join(group)} ({count} times)"]
@@ -139,6 +152,11 @@ def loops(segment: Segment, most: int) -> Found:
 
 def _says_something(group: Sequence[str]) -> bool:
     return any(unit.isalpha() for unit in group) and not (len(group) == 2 and JOINING.intersection(group))
+
+
+def _is_no_word(group: Sequence[str]) -> bool:
+    is_word = len(group) <= LONGEST_WORD and any(KANA.fullmatch(unit) for unit in group)
+    return _says_something(group) and not is_word
 
 
 def longest_run(
@@ -164,11 +182,11 @@ def longest_run(
     return best
 
 
-def _most_phrases(sequence: Sequence[str]) -> tuple[int, tuple[str, ...]]:
-    """Returns how often the most frequent phrase occurs, without overlaps, and the phrase."""
+def _most_phrases(sequence: Sequence[str], length: int) -> tuple[int, tuple[str, ...]]:
+    """Returns how often the most frequent phrase of so many units occurs, without overlaps, and the phrase."""
     places: dict[tuple[str, ...], list[int]] = {}
-    for place, phrase in enumerate(ngrams(sequence, PHRASE)):
+    for place, phrase in enumerate(ngrams(sequence, length)):
         found = places.setdefault(phrase, [])
-        if any(unit.isalnum() for unit in phrase) and (not found or place >= found[-1] + PHRASE):
+        if any(unit.isalnum() for unit in phrase) and (not found or place >= found[-1] + length):
             found.append(place)
     return max(((len(found), phrase) for phrase, found in places.items()), key=lambda one: one[0], default=(0, ()))

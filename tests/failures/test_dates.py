@@ -17,6 +17,12 @@ DATES = [
     ("3/12/2013", "en", {"March", "12 March", "December", "3 December"}),  # read either way
     ("you may march and sat", "en", set()),
     ("Sonnabends im Jänner", "de", {"Saturday", "January"}),
+    ("montags am Sonntagabend", "de", {"Monday", "Sunday"}),
+    ("Mo. - Fr., 12. Jan.", "de", {"Monday", "Friday", "January", "12 January"}),
+    ("Ich denke so.", "de", set()),
+    ("on the first of May", "en", {"May", "1 May"}),
+    ("two of October 15", "en", {"October", "15 October"}),
+    ("am ersten Mai", "de", {"May", "1 May"}),
 ]
 
 

@@ -32,6 +32,20 @@ KEPT = [
     ("Der A380", "The A 380", "The A380"),
     ("Antonín", "AntonÃ3n", "Antonín"),  # broken characters, but no number
     ("Es kostet ３０ Euro.", "It costs 30 euros.", "It costs 30 euros."),
+    ("Es kamen 200 Leute.", "Two hundred people came.", "200 people came."),
+    ("Es kamen zweihundert Leute.", "200 people came.", "Two hundred people came."),
+    ("Es kamen 5000 Leute.", "Five thousand people came.", "5,000 people came."),
+    ("Es kamen 2.500.000 Leute.", "Two and a half million people came.", "2,500,000 people came."),
+    ("Es waren 1984 Leute.", "There were nineteen eighty-four.", "There were 1,984."),
+    ("Es kostet anderthalb Euro.", "It costs 1.5 euros.", "It costs one and a half euros."),
+    ("300.000 bis 450.000", "300 to 450 thousand", "300,000 to 450,000"),
+    ("Es waren 29 Tische.", "Twenty-nine tables were set.", "There were 29 tables."),
+    ("mir bleiben 5.000", "five thousands are left", "5,000 are left"),
+    ("eine halbe Million", "500,000", "half a million"),
+    ("zweihundertfünfundzwanzigtausend Leute", "225,000 people", "people"),
+    ("um 14.30 Uhr", "at half past two", "at 2:30 pm"),
+    ("um halb drei", "at 2:30", "at half past two"),
+    ("um Viertel vor 8", "at 7:45", "at a quarter to 8"),
 ]
 CHANGED = [
     ("Es sind 245000 Waisen.", "There are 247,000 orphans.", "There are 245,000 orphans.", ["245000", "+247,000"]),
@@ -40,6 +54,23 @@ CHANGED = [
     ("drei Söhne", "sons", "three sons", ["drei"]),
     ("Rufen Sie 101 an.", "Call 911.", "Call 101.", ["101", "+911"]),
     ("bis zu 99 %", "probably", "up to 99%", ["99"]),
+    ("Es kostet 50.000 Euro.", "It costs 50 euros.", "It costs 50,000 euros.", ["50.000", "+50"]),
+    ("1.000 Menschen kamen.", "A few people came.", "1,000 people came.", ["1.000"]),
+    ("3,5 Prozent", "5.3 percent", "3.5 percent", ["3,5"]),
+    ("Es kamen 205 Leute.", "Two hundred and six came.", "205 people came.", ["205"]),
+]
+IN_GERMAN = [
+    ("25 people", "fünfundzwanzig Leute", "25 Leute"),
+    ("the 21st time", "zum einundzwanzigsten Mal", "zum 21. Mal"),
+    ("at 2:30", "um halb drei", "um 14.30 Uhr"),
+    ("150 pages", "hundertfünfzig Seiten", "150 Seiten"),
+    ("2.5 pages", "zweieinhalb Seiten", "2,5 Seiten"),
+]
+IN_JAPANESE = [
+    ("約500人が参加した。", "About people took part.", "About 500 people took part.", ["500"]),
+    ("約500人が参加した。", "About 500 people took part.", "About 500 people took part.", []),
+    ("総額1億5000万円です。", "It is 150 million yen.", "It is 150 million yen.", []),
+    ("A380が着いた。", "The A 380 arrived.", "The A380 arrived.", []),
 ]
 
 
@@ -51,6 +82,27 @@ def test_a_number_in_another_form_is_kept(source, translation, reference):
 @pytest.mark.parametrize(("source", "translation", "reference", "found"), CHANGED)
 def test_lost_and_invented_numbers_are_found(source, translation, reference, found):
     assert changed_numbers(Segment(source, translation, reference), "de", "en") == found
+
+
+@pytest.mark.parametrize(("source", "translation", "reference"), IN_GERMAN)
+def test_german_words_for_a_number_are_read(source, translation, reference):
+    assert changed_numbers(Segment(source, translation, reference), "en", "de") == []
+
+
+@pytest.mark.parametrize(("source", "translation", "reference", "found"), IN_JAPANESE)
+def test_numbers_among_japanese_characters_are_compared(source, translation, reference, found):
+    assert changed_numbers(Segment(source, translation, reference), "ja", "en") == found
+
+
+@pytest.mark.parametrize("number", ["20", "100", "1000"])
+def test_round_numbers_are_not_compared_without_the_number_words_of_the_language(number):
+    segment = Segment(f"{number} Leute", "Vingt, cent ou mille personnes", f"{number} personnes")
+    assert changed_numbers(segment, "de", "fr") == []
+
+
+def test_the_longest_of_numbers_are_compared_too():
+    long = "1" * 5000
+    assert changed_numbers(Segment(f"{long} {long}.30", long, long), "de", "en") == []
 
 
 @pytest.mark.parametrize(

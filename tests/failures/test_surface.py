@@ -68,6 +68,18 @@ def test_short_lines_may_differ_more():
     assert too_long(Segment("Ja.", "Yes, of course.", "Yes."), 1.0, 1.8) == []
 
 
+def test_a_length_is_told_in_characters():
+    assert too_short(Segment(SENTENCE, "He said that.", SENTENCE), 1.0, 0.6) == [
+        f"11 characters, {len(''.join(SENTENCE.split()))} in the reference"
+    ]
+
+
+def test_lines_without_spaces_between_words_may_differ_less():
+    reference = "彼はきのう東京の友人に長い手紙を書いた。"
+    assert too_short(Segment("He wrote.", "彼は。", reference), 2.0, 0.6)
+    assert too_short(Segment("He wrote.", reference[:-4], reference), 2.0, 0.6) == []
+
+
 def test_languages_differ_in_their_characters():
     assert characters_per_source(["abcd ef", "gh"], ["ab c", "d"]) == 0.5
     assert characters_per_source([""], [""]) == 0
@@ -82,6 +94,9 @@ def test_languages_differ_in_their_characters():
         ("Mail an a.b@c.org.", "Mail to a.b@c.org", []),
         ("Mail an a.b@c.org.", "Mail to us", ["a.b@c.org"]),
         ("ftp://x.y zweimal: ftp://x.y", "ftp://x.y once", ["ftp://x.y"]),
+        ("See https://a.org/.", "詳細はhttps://a.org/をご参照ください。", []),
+        ("Mail a@b.org.", "メールはa@b.orgまで。", []),
+        ("See https://a.org/b.", "詳細はhttps://a.org/cをご参照ください。", ["https://a.org/b", "+https://a.org/c"]),
     ],
 )
 def test_changed_addresses_are_found(text, translation, found):
@@ -142,6 +157,9 @@ def test_broken_characters_are_found(source, translation, found):
         ("hahahahaha", "hahahahaha", []),
         ("1000000", "1000000", []),
         ("葡萄园", "葡萄葡萄园", ["葡 萄 (2 times)"]),
+        ("various", "いろいろな問題がますます少しずつ少しずつ", []),
+        ("loop", "いろいろいろいろいろ", ["い ろ (5 times)"]),
+        ("the USA", "アメリカ合衆国は広く、アメリカ合衆国には五十の州があり、アメリカ合衆国の首都は", []),
         ("", "", []),
     ],
 )
