@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from nemo_distill.storage.files import whole_file
-from nemo_distill.storage.made_with import made_with
+from nemo_distill.storage.made_with import made_with, short_revision
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -43,7 +43,7 @@ def measured(command: str) -> dict[str, str]:
     shown = "\n".join(line for line in lines if line.startswith(MARKDOWN))
     if not shown:
         raise SystemExit(f"'{command}' printed neither a table nor a list; its block stays as it was.")
-    revision = (record["git_revision"] or "unknown")[:8]
+    revision = short_revision(record["git_revision"])
     return {record["device"]: f"{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}"}
 
 
@@ -74,7 +74,7 @@ def renew(page: Path, words: Sequence[str]) -> None:
         raise SystemExit(f"{page}: no block's command holds {' or '.join(words) or 'anything'}; there are {commands}.")
     for command in chosen:
         new = measured(command)
-        text = BLOCK.sub(partial(_renewed_if, command, new), text)
+        text = BLOCK.sub(partial(_renewed_if, command, new), page.read_text(encoding="utf-8"))  # as it is by now
         with whole_file(page) as stream:
             stream.write(text.encode())
 

@@ -61,11 +61,17 @@ def git_revision() -> str | None:
         return None
 
 
+def short_revision(revision: str | None) -> str:
+    """Returns the first 8 digits of a revision, followed by "+" if there were local changes."""
+    return (revision[:8] + ("+" if revision.endswith("+") else "")) if revision else "unknown"
+
+
 @with_config(OPEN)
 class MadeWith(TypedDict, total=False):
-    """Date, device and versions of a result."""
+    """Date, device and versions of a result, and of an evaluation the date when speed was measured (`timed`)."""
 
     date: str
+    timed: str
     device: str | None
     threads: int
     versions: dict[str, str]

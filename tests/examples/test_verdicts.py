@@ -5,7 +5,14 @@ import json
 import pytest
 from omegaconf import OmegaConf
 from study import check_study, read_study
-from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
+from verdicts import (
+    IN_OUR_RUN,
+    study_markdown,
+    study_models,
+    study_plots,
+    study_problems,
+    unclaimed_models,
+)
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
@@ -65,7 +72,16 @@ def test_each_experiment_has_its_table_and_each_claim_its_verdict():
     assert "| Heat harms. | **holds** | cool − hot = +20.50 ± 3.16, claimed above 1: holds |" in text
     assert "Teacher: 40.00 BLEU, 1,000 parameters." in text and "`v:1`" in text
     assert text.index("What was done.") < text.index("## Verdicts") < text.index("Cold it is.")
-    assert "7 models, 0.0 hours of training on cpu: a machine, threads each: 1. Written 2026-01-02" in text
+    assert "7 models, 0.0 hours of training. Evaluated on cpu: a machine, threads each: 1. Written 2026-01-02" in text
+    assert f"{IN_OUR_RUN} Cold it is." in text
+
+
+def test_a_page_tells_where_and_by_which_revisions_its_models_were_trained():
+    evaluation = results(teacher=[40], slim=[20], cool=[30], hot=[10])
+    for name, device, revision in (("slim_seed0", "1 x GPU", "c" * 40 + "+"), ("cool_seed0", "1 x CPU", "b" * 40)):
+        evaluation["systems"][name]["training"] = {"seconds": 3600.0, "device": device, "git_revision": revision}
+    text = study_markdown(EXPERIMENTS, evaluation, "", "")
+    assert "2.0 hours of training on 1 x CPU, 1 x GPU by revisions bbbbbbbb, cccccccc+. Evaluated on cpu" in text
 
 
 def test_of_several_test_sets_the_mean_counts():
@@ -128,7 +144,7 @@ def test_the_published_page_is_what_its_scores_give(name):
     evaluation = json.loads((DOCS / f"{name}.json").read_text()) | {"made_with": RECORD}
     text = study_markdown(study.experiments, evaluation, study.introduction, study.title)
     pages = [page.split("\n\n") for page in (text, (DOCS / f"{name}.md").read_text())]
-    made, published = ([part for part in page if " hours of training on " not in part] for page in pages)
+    made, published = ([part for part in page if " hours of training" not in part] for page in pages)
     assert made == published
 
 

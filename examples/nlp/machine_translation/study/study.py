@@ -12,7 +12,7 @@ from nemo_distill.commands.jobs import hydra_main
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
-from nemo_distill.console import console
+from nemo_distill.console import console, sigterm_as_exception
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of
 from nemo_distill.experiments.comparison_plan import plan_runs
 from nemo_distill.experiments.comparison_section import ComparisonConfig
@@ -44,7 +44,7 @@ class StudyConfig(ComparisonConfig):
 def main(cfg: DictConfig) -> None:
     check(cfg, lambda checked: check_study(read_study(checked)))
     config = read_study(cfg)
-    with plain_errors(goes_on=True):
+    with plain_errors(goes_on=True), sigterm_as_exception():
         if not config.report_only:
             do_steps(config)
         evaluation = evaluation_of(config).run()

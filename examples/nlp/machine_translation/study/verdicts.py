@@ -9,6 +9,7 @@ from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, score
 from nemo_distill.evaluation.likeness import marked
 from nemo_distill.metrics.contrasts import CONFIDENCE, OPEN, POWER, Contrast, Scores, joint_verdict, seeds_needed
 from nemo_distill.report.plots import Plot, line_plot
+from nemo_distill.storage.made_with import short_revision
 
 Lines = dict[str, list[tuple[str, float]]]  # by their names, columns and scores
 Over = Mapping[str, str | None]  # of models, what their gains are over in an experiment's table; None for no gain
@@ -23,6 +24,7 @@ seed, because models of one seed and size start with the same weights. ± is hal
 Student's t, which matches this one-sided test; a 95 % interval is half as wide again over three seeds. An open
 difference is followed by the number of seeds that would find a true difference {EFFECT} above the limit with a
 probability of {POWER:.0%}. It is computed from the spread of the seeds here, which so few tell only roughly."""
+IN_OUR_RUN = "*In the run that we published:*"  # a study's text is typed, and does not change with the tables
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
 
@@ -100,7 +102,7 @@ def study_markdown(
         sections.append(table.of_grid(grid, over) if grid else table.of_rows(_names(experiment), over))
         if key in plotted:
             sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
-        sections += filter(None, [experiment.get("found")])
+        sections += [f"{IN_OUR_RUN} {found}" for found in [experiment.get("found")] if found]
     signatures = ", ".join(f"`{signature}`" for signature in table.signatures)
     return "\n\n".join(sections) + f"\n\nsacrebleu's signature: {signatures}\n"
 
@@ -216,10 +218,16 @@ def _provenance(evaluation: Mapping[str, Any]) -> str:
     trained = [system for system in systems.values() if system.get("training") and not system.get("same_model_as")]
     hours = sum(system["training"]["seconds"] or 0.0 for system in trained) / 3600
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    where = f"{record['device']}, threads each: {record['threads']}"
+    devices, revisions = (
+        sorted({value for system in trained if (value := system["training"].get(key))})
+        for key in ("device", "git_revision")
+    )
+    where = f" on {', '.join(devices)}" if devices else ""
+    where += f" by revisions {', '.join(map(short_revision, revisions))}" if revisions else ""
     return (
-        f"{len(systems)} models, {hours:.1f} hours of training on {where}. "
-        f"Written {record['date'][:10]} by revision {(record['git_revision'] or 'unknown')[:8]}; {versions}."
+        f"{len(systems)} models, {hours:.1f} hours of training{where}. "
+        f"Evaluated on {record['device']}, threads each: {record['threads']}. "
+        f"Written {record['date'][:10]} by revision {short_revision(record['git_revision'])}; {versions}."
     )
 
 
