@@ -24,9 +24,8 @@ from nemo_distill.evaluation.likeness import (
 from nemo_distill.evaluation.verdict import shown_share
 from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
 from nemo_distill.metrics.scores import FEWER_IS_BETTER, METRICS
-from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value
+from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value, shown_p_value
 
-LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 UNITS = (
     "BLEU, spBLEU, chrF and chrF++ range from 0 to 100; more is better. TER is edits per 100 reference words; less is "
     "better."
@@ -163,11 +162,6 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, br
             f"{group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
             f"(largest {shown_p_value(p_value)}){_reserved(unfair_comparison(systems, group, baseline))}."
         )
-
-
-def shown_p_value(p_value: float) -> str:
-    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
-    return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
 
 
 def _verdict(differs: bool) -> str:

@@ -22,10 +22,11 @@ from nemo_distill.evaluation.likeness import (
     marked,
     members,
     of_one_size,
+    steps_of,
     training_difference,
 )
 from nemo_distill.metrics.contrasts import TAILS, Scores, seed_margin
-from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
+from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value, shown_p_value
 
 ALMOST_VERTICAL = 1.57  # radians
 
@@ -135,11 +136,15 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
     """
     systems = evaluation["systems"]
     scores = scores_by_group(evaluation, test_set, metric)
+    tested = evaluation["test_sets"][test_set].get("comparisons") or ()
+    comparisons = [one for one in tested if one["metric"] == metric]
     for group in scores:
         if first_of(systems, group).get("same_model_as"):
             continue
         if gain := gain_over_size(group, systems, scores):
-            yield _sentence(group, gain, marked(metric, systems, metric, group))
+            tests = _tests(systems, comparisons, group, gain.baseline)
+            unknown = _unknown_training(systems, group, gain.baseline)
+            yield _sentence(group, gain, marked(metric, systems, metric, group), tests) + unknown
         for baseline in _baselines(group, systems):
             if difference := training_difference(systems, group, baseline):
                 yield (
@@ -148,11 +153,33 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
                 )
 
 
-def _sentence(group: str, gain: Gain, metric: str) -> str:
+def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
+    """Returns a sentence if it is known of only one of two groups how long it was trained, or nothing."""
+    unknown = [one for one in (group, baseline) if not steps_of(systems, one)]
+    if len(unknown) != 1:
+        return ""
+    return f" How long {unknown[0]} was trained is not known, so the trainings may differ."
+
+
+def _tests(
+    systems: Systems, comparisons: Sequence[Mapping[str, Any]], group: str, baseline: str
+) -> list[Mapping[str, Any]]:
+    """Returns the comparisons of each seed of a group with each one of a baseline."""
+    mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
+    return [one for one in both_ways(comparisons, every=True) if one["system"] in mine and one["baseline"] in theirs]
+
+
+def _sentence(group: str, gain: Gain, metric: str, tests: Sequence[Mapping[str, Any]]) -> str:
     named = "the baseline" if gain.baselines == 1 else f"{gain.baseline}, the best of {gain.baselines} baselines"
-    if None in gain.by_seed:
-        claim = "beats" if gain.worst > 0 else "did NOT beat"
-        return f"{group} {claim} {named} of its size: {gain.mean:+.2f} {metric}."
+    if len(gain.by_seed) == 1:  # nothing but a test tells whether one difference may be chance
+        p_value = group_p_value(tests) if tests else None
+        tested = "not tested" if p_value is None else shown_p_value(p_value)
+        differs = p_value is None or p_value < CHANCE
+        claim = "did NOT beat" if gain.worst <= 0 else "beats" if differs else "does NOT beat"
+        by_chance = "" if differs or gain.worst <= 0 else " by more than chance"
+        (seed,) = gain.by_seed
+        where = tested if seed is None else f"seed {seed} alone, {tested}"
+        return f"{group} {claim} {named} of its size{by_chance}: {gain.mean:+.2f} {metric} ({where})."
     if gain.worst > 0:
         claim = f"beats {named} of its size with every seed"
     elif gain.mean > 0:
@@ -205,7 +232,7 @@ def _gap(
         return found | {"reason": "the teacher was not evaluated in this engine and precision"}
     found |= {"teacher": teacher}
     distance = _Distance(systems, scores, resampled, teacher, gain.baseline, group)
-    if not (tests := distance.tests(comparisons)):
+    if not (tests := _tests(systems, comparisons, teacher, gain.baseline)):
         return found | {"reason": f"the difference between {teacher} and {gain.baseline} was not tested"}
     if group_p_value(tests) >= CHANCE or tests[0]["difference"] <= 0:
         return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}
@@ -222,13 +249,6 @@ class _Distance:
     teacher: str
     baseline: str
     group: str
-
-    def tests(self, comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The comparisons of the teacher with each seed of the baseline."""
-        mine, theirs = (set(members(self.systems, one).values()) for one in (self.teacher, self.baseline))
-        return [
-            one for one in both_ways(comparisons, every=True) if one["system"] in mine and one["baseline"] in theirs
-        ]
 
     def closed(self, seeds: Sequence[int | None]) -> Interval:
         """The share that is closed, with the confidence interval over seeds, or over sentences for a single seed."""

@@ -94,6 +94,11 @@ def training_difference(systems: Systems, group: str, other: str) -> str | None:
     return ", ".join(differences) or None
 
 
+def steps_of(systems: Systems, group: str) -> set[int]:
+    """Returns the steps that the models of a group were trained for; empty if they are not known."""
+    return _counted(systems, group, "steps")
+
+
 def _counted(systems: Systems, group: str, key: str) -> set[int]:
     trainings = [systems[name].get("training") or {} for name in members(systems, group).values()]
     return {training[key] for training in trainings if training.get(key) is not None}

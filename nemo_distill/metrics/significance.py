@@ -20,6 +20,7 @@ from nemo_distill.storage.records import OPEN
 REVISION = 3  # increase it when stored results change, so that they are computed again
 RESAMPLES = 1_000  # of the margins over sentences
 CHANCE = 0.05  # differences with a smaller p-value are significant
+LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 SEED = 12345  # the same as sacrebleu's
 TIE = 1e-9  # differences closer than this, in score points, are equal
 CHUNK = 250  # number of trials computed together; limits the memory
@@ -166,6 +167,11 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
     """
     one_direction = len({one["difference"] > 0 for one in comparisons}) == 1
     return max(one["p_value"] for one in comparisons) if one_direction else 1.0
+
+
+def shown_p_value(p_value: float) -> str:
+    """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
+    return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
 
 
 def scored_by(metric: Metric) -> CorpusScore:

@@ -66,8 +66,8 @@ def test_no_method_beats_a_baseline_while_it_loses_to_another_of_its_size(names)
     scores = {"baseline_long": [35.0], "baseline": [30.0]}
     (sentence,) = verdicts(several(**{name: scores[name] for name in names}, distilled=[32.0]))
     assert sentence == (
-        "distilled did NOT beat baseline_long, the best of 2 baselines of its size: -3.00 BLEU on average; "
-        "-3.00 (seed 0)."
+        "distilled did NOT beat baseline_long, the best of 2 baselines of its size: -3.00 BLEU (seed 0 alone, "
+        "not tested)."
     )
 
 
@@ -84,7 +84,21 @@ def test_a_teacher_of_the_same_size_is_no_baseline():
 
 def test_systems_without_seeds_are_compared_too():
     rows = [("a", "a", None, "baseline", 100, 30.0), ("b", "b", None, "distilled", 100, 31.0)]
-    assert verdicts(evaluation(*rows)) == ["b beats the baseline of its size: +1.00 BLEU."]
+    found = evaluation(*rows)
+    assert verdicts(found) == ["b beats the baseline of its size: +1.00 BLEU (not tested)."]
+    test = {"system": "a", "baseline": "b", "metric": "BLEU", "difference": -1.0, "p_value": 0.01}
+    found["test_sets"]["test"]["comparisons"] = [test, {**test, "metric": "chrF", "p_value": 0.9}]
+    assert verdicts(found) == ["b beats the baseline of its size: +1.00 BLEU (p = 0.0100)."]
+    test["p_value"] = 0.06
+    assert verdicts(found) == [
+        "b does NOT beat the baseline of its size by more than chance: +1.00 BLEU (p = 0.0600)."
+    ]
+
+
+def test_a_training_of_which_nothing_is_known_is_told():
+    found = several(baseline=[30.0], distilled=[37.0])
+    found["systems"]["distilled_seed0"]["training"] = {"steps": 1000}
+    assert verdicts(found)[0].endswith(" How long baseline was trained is not known, so the trainings may differ.")
 
 
 def test_systems_of_unknown_size_are_not_compared():
@@ -97,7 +111,7 @@ def test_a_baseline_that_was_trained_otherwise_is_not_beaten():
     for name, steps in (("baseline_seed0", 984), ("baseline_long_seed0", 4536), ("distilled_seed0", 4536)):
         found["systems"][name]["training"] = {"steps": steps, "tokens_in_batch": 4096}
     beaten, other = verdicts(found)
-    assert beaten.startswith("distilled beats the baseline of its size with every seed: +6.50 BLEU")
+    assert beaten == "distilled beats the baseline of its size: +6.50 BLEU (seed 0 alone, not tested)."
     assert other == (
         "distilled and baseline have the same size but were trained differently (4,536 steps against 984), so neither "
         "is said to beat the other."
