@@ -17,6 +17,7 @@ from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.commands.training_check import validate_distillation, validate_training
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.console import sigterm_as_exception
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of, prepare_corpus
 from nemo_distill.experiments.comparison_plan import REVERSE_TOKENIZER, TOKENIZER, Run, plan_runs
@@ -112,7 +113,7 @@ def _key(config: ComparisonConfig, group: str) -> str:
 def main(cfg: DictConfig) -> None:
     check(cfg, check_compare)
     config = read_comparison(cfg)
-    with plain_errors(goes_on=True):
+    with plain_errors(goes_on=True), sigterm_as_exception():
         prepare_corpus(config.corpus)
         do_steps(config)
         evaluation = evaluation_of(config)

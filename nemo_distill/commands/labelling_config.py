@@ -213,7 +213,7 @@ class LabellingConfig(Selection, TeacherSection):
     @rule
     def language_problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot part the words of the target language here."""
-        if not (self._needs_bleu or self.metric_language) or self.engine_problems():
+        if not ("bleu" in self.compared_by or self.metric_language) or self.engine_problems():
             return []
         return language_problems("metric_language", self.bleu_language())
 
@@ -235,18 +235,12 @@ class LabellingConfig(Selection, TeacherSection):
             if path.resolve() in known or (path.exists() and not ours)
         ]
 
-    @property
-    def _needs_bleu(self) -> bool:
-        by_similarity = self.selection in ("interpolation", "mbr")
-        by_similarity |= bool(self.filters and self.filters.consensus_quantile)
-        return by_similarity and "bleu" in self.metric_weights
-
     def bleu_language(self) -> str | None:
         """Returns the language given, or else the teacher's or the references' where BLEU needs to know it.
 
         None may also mean that only the hypotheses, which are not there yet, can tell.
         """
-        if self.metric_language or not self._needs_bleu:
+        if self.metric_language or "bleu" not in self.compared_by:
             return self.metric_language
         given = filter(None, self.references) if any(self.references) else map(Path, self.text_files())
         language = scored_language(self.written_language(), (line for path in given for line in first_lines(path)))

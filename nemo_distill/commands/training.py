@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
 from nemo_distill.config.known_keys import CONVERTING
 from nemo_distill.console import Interrupted, console, set_up_console
-from nemo_distill.experiments.sweep import new_record
+from nemo_distill.experiments.sweep import changes_since, new_record
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -105,15 +105,48 @@ def _show_thread(ended: threading.ExceptHookArgs) -> None:
 @contextmanager
 def training_run(cfg: DictConfig) -> Iterator[Any]:
     """Builds the trainer, keeps `run.json` up to date during the training, then writes the model card."""
-    record = new_record(cfg, RUNNING)
-    folder = (cfg.get("exp_manager") or {}).get("explicit_log_dir")
-    earlier = read_run(Path(folder)) if folder else None  # read it now, because exp_manager moves it when it resumes
-    with writing(Path(folder or ".")):
-        yield from _recorded(cfg, record, earlier)
+    record, folder = new_record(cfg, RUNNING), _log_folder(cfg)
+    earlier = read_run(folder) if folder else None  # read it now, because exp_manager moves it when it resumes
+    began = folder is not None and any((folder / "checkpoints").glob("*"))
+    if folder and began:
+        _check_earlier(folder, earlier, record, resumes(cfg))
+    with writing(folder or Path()):
+        yield from _recorded(cfg, record, earlier, began)
 
 
-def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
-    precision = choose_precision(cfg)
+def _log_folder(cfg: DictConfig) -> Path | None:
+    """Returns the folder of the training; None if NeMo names it by the time when it starts."""
+    manager = cfg.get("exp_manager") or {}
+    if manager.get("explicit_log_dir"):
+        return Path(manager["explicit_log_dir"])
+    if not resumes(cfg):
+        return None
+    return Path(
+        manager.get("exp_dir") or "nemo_experiments", manager.get("name") or "default", manager.get("version") or ""
+    )
+
+
+def _check_earlier(folder: Path, earlier: RunRecord | None, record: dict[str, Any], resumes: bool) -> None:
+    """Checks that a training in a folder that holds one already goes on with it as it began.
+
+    Raises:
+        DataError: if it would begin anew, or go on with other settings, text or teachers.
+    """
+    if not resumes:
+        raise DataError(
+            f"exp_manager.explicit_log_dir={folder} holds a training already: exp_manager.resume_if_exists=true goes "
+            "on with it, and another folder begins a new one."
+        )
+    changes = changes_since(earlier or {}, record)
+    if changes:
+        raise DataError(
+            f"'{folder}' holds a training with other settings, which cannot go on with these: {'; '.join(changes)}. "
+            "Another exp_manager.explicit_log_dir begins a new one; init_from_nemo_model starts from its weights."
+        )
+
+
+def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None, began: bool) -> Iterator[Any]:
+    precision = choose_precision(cfg, (earlier or {}).get("made_with") if began else None)
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
@@ -168,8 +201,12 @@ def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
     }
 
 
-def choose_precision(cfg: DictConfig) -> dict[str, str]:
+def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Replaces `trainer.precision=auto` by what it means here, and `teacher_precision=null` with it.
+
+    Args:
+        cfg: the configuration of a training.
+        earlier: `made_with` of its beginning if it goes on, maybe on another machine: it keeps its precision.
 
     Returns:
         `precision`, and `teacher_precision`, that of its weights, if a teacher computes while the student trains.
@@ -179,7 +216,13 @@ def choose_precision(cfg: DictConfig) -> dict[str, str]:
     model = OmegaConf.to_container(cfg.model, resolve=True)
     section = read_distillation(model, "model.distillation")[0] if model.get("distillation") else None
     teacher = 0 if section is None else _least_width(section)
-    if cfg.trainer.get("precision") == AUTO:
+    if cfg.trainer.get("precision") == AUTO and earlier and "precision" in earlier:
+        with open_dict(cfg):
+            cfg.trainer.precision = earlier["precision"]
+            if section and earlier.get("teacher_precision") == "bfloat16" and not section.share_encoder:
+                cfg.model.distillation.teacher_precision = "bfloat16"
+        console.info(f"trainer.precision=auto: {earlier['precision']}, in which this training began.")
+    elif cfg.trainer.get("precision") == AUTO:
         unit = bfloat16_unit(cfg.trainer.get("accelerator") or "auto")
         width = teacher if section and section.same_size_as_teacher else model["encoder"]["hidden_size"]
         with open_dict(cfg):

@@ -13,6 +13,7 @@ from nemo_distill.decoding.asked_languages import Direction, folder_direction
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
+from nemo_distill.nemo_files.saved_arrays import only_allowed
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import is_blank
@@ -280,7 +281,8 @@ def open_folder(
     from transformers import AutoModelForSeq2SeqLM
 
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
+        with only_allowed():
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
         raise ConfigurationError([_not_loaded(folder, error)]) from error
     if direction.source:

@@ -171,10 +171,10 @@ class EvaluationJob:
             self.texts.write_set(one)
         for system in systems:
             self.texts.translate(system, self.sets, self.settings.device)
-        speeds = self._speeds()
+        speeds, timed = self._speeds()
         console.info("scoring")
         evaluation = {
-            "made_with": made_with(self.settings.device, self.threads) | {"search": asdict(self.search)},
+            "made_with": made_with(self.settings.device, self.threads) | {"search": asdict(self.search)} | timed,
             "systems": self._systems(speeds),
             "notes": notes,
         }
@@ -192,17 +192,20 @@ class EvaluationJob:
                 of_set["gaps"] = gaps_closed(found, name, metric, resampled[name])
         return {"test_sets": sets, "verdict": verdict(found, metric, resampled)}
 
-    def _speeds(self) -> dict[str, dict[str, float]]:
+    def _speeds(self) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         """Measures the systems, unless these have been measured before, on such a machine and by this revision.
 
         Of several seeds of a model, the first one is timed. Systems of text only are not.
+
+        Returns:
+            The speed of each system, and `timed`, the date of the measurement.
         """
         timed: dict[str, System] = {}
         for system in self.all_systems:
             if not isinstance(system, TextSystem):
                 timed.setdefault(system.group, system)
         if self.settings.speed is None or not timed:
-            return {}
+            return {}, {}
         systems = list(timed.values())
         made = made_with(self.settings.device, self.threads)
         settings = {
@@ -218,15 +221,15 @@ class EvaluationJob:
             "git_revision": made["git_revision"],
         }
         work = Work(self.folder / "speed.json", settings)
-        speeds = work.kept(partial(self._measured, systems, self.settings.speed))["speeds"]
-        return dict(zip((system.name for system in systems), speeds))
+        found = work.kept(partial(self._measured, systems, self.settings.speed, made["date"]))
+        return dict(zip((system.name for system in systems), found["speeds"])), {"timed": found.get("date", "")}
 
-    def _measured(self, systems: Sequence[System], speed: SpeedSettings) -> dict[str, Any]:
+    def _measured(self, systems: Sequence[System], speed: SpeedSettings, date: str) -> dict[str, Any]:
         console.info("timing all systems, in turns")
         lines = [line for line in self.texts.read(self.sets[0], "src") if line]
         language = self.sets[0].language
         found = measure(systems, lines, speed, self.search, self.settings.device, self.threads, language)
-        return {"speeds": [asdict(one) for one in found]}
+        return {"speeds": [asdict(one) for one in found], "date": date}
 
     def _systems(self, speeds: Mapping[str, dict[str, float]]) -> dict[str, Any]:
         systems = {system.name: system for system in self.all_systems}
@@ -265,6 +268,7 @@ class EvaluationJob:
             "source": one.source.name,
             "reference": ", ".join(path.name for path in one.references.values()),
             "references": len(one.references),
+            "sha256": {path.name: fingerprint(path)["sha256"] for path in (one.source, *one.references.values())},
             "lower_is_better": [name for name, scorer in self.settings.scorers.items() if scorer.lower_is_better],
             "scores": scores,
             "groups": group_spreads(scores, {system.name: system.group for system in self.all_systems}),

@@ -29,6 +29,8 @@ class TrainingRecord(TypedDict):
         tokens_in_batch: of the training's batches, as configured.
         seconds: wall time.
         preparation_seconds: wall time of the labels and caches that the training needed.
+        device: number and name of the devices; in older records neither this nor the revision.
+        git_revision: of the code that trained.
     """
 
     steps: int | None
@@ -36,6 +38,8 @@ class TrainingRecord(TypedDict):
     tokens_in_batch: int | None
     seconds: float | None
     preparation_seconds: float | None
+    device: NotRequired[str | None]
+    git_revision: NotRequired[str | None]
 
 
 @with_config(OPEN)
@@ -136,10 +140,11 @@ class VerdictRecord(TypedDict):
 
 @with_config(OPEN)
 class SetRecord(TypedDict):
-    """The scores on a test set, by system and metric."""
+    """The scores on a test set, by system and metric. `sha256` is that of its source and references, by file name."""
 
     lines: int
     references: NotRequired[int]
+    sha256: NotRequired[dict[str, str]]
     lower_is_better: NotRequired[list[str]]
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[Comparison]]

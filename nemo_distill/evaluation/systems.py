@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.evaluation_record import BASELINE, Role, TrainingRecord
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role, TrainingRecord
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters, folder_parameters
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.metrics.significance import Pair, pairs_with
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.hugging_face_folder import read_files
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import read_run_of
 from nemo_distill.text.lines import TextFiles, clean_text
@@ -103,8 +104,11 @@ class System:
         return written_language(self.engine, self.model, self.target_language)
 
     def bytes(self) -> int | None:
-        """Returns the size on disk of the file, or of all files in the folder."""
-        files = [self.model] if self.model.is_file() else self.model.rglob("*")
+        """Returns the size on disk of the file, or of the files in the folder that its engine reads."""
+        if self.engine == "hugging_face":
+            files: Iterable[Path] = read_files(self.model)
+        else:
+            files = [self.model] if self.model.is_file() else self.model.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def nemo_sha256(self) -> str | None:
@@ -128,6 +132,8 @@ class System:
             "tokens_in_batch": run.get("tokens_in_batch"),
             "seconds": run.get("seconds"),
             "preparation_seconds": self.preparation_seconds,
+            "device": run.get("made_with", {}).get("device"),
+            "git_revision": run.get("made_with", {}).get("git_revision"),
         }
 
     def label_smoothing(self) -> float | None:
@@ -162,8 +168,9 @@ class TextSystem(System):
 
     @property
     def file(self) -> dict[str, str | None]:
-        """The names of the files."""
-        return {"name": ", ".join(path.name for path in self.files.values()), "sha256": None}
+        """The names of the files, and their SHA-256."""
+        found = [fingerprint(path) for path in self.files.values()]
+        return {key: ", ".join(one[key] for one in found) for key in ("name", "sha256")}
 
     def lines(self, test_set: str) -> list[str]:
         """Returns the translations of a test set, cleaned so that each is one line."""
@@ -197,7 +204,8 @@ def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: 
         systems: all systems; the first one is what others are measured by. An export that the evaluation makes is
             compared with what it is made from, and with the exports of the baselines.
         baselines: names of systems that all others but these exports are compared with. The first system is also
-            compared with those that have the role, in its own engine and precision, for the gap between them.
+            compared with those that have the role, in its own engine and precision, for the gap between them, and so
+            is each distilled system, with that of its seed.
         search: the search of systems without a beam size of their own.
     """
     exports = {str(one.same_model_as): one.name for one in systems if one.made_from}
@@ -211,6 +219,15 @@ def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: 
         for teacher in teachers
         for one in systems
         if one.role == BASELINE and _kind(one, search) == _kind(teacher, search)
+    ]
+    pairs += [
+        (student.name, one.name)
+        for student in systems
+        for one in systems
+        if (student.role, one.role) == (DISTILLED, BASELINE)
+        and not (student.made_from or one.made_from)
+        and _kind(one, search) == _kind(student, search)
+        and (student.seed == one.seed or None in (student.seed, one.seed))
     ]
     unique: dict[frozenset[str], Pair] = {}
     for pair in pairs:

@@ -67,7 +67,7 @@ class Texts:
             for one in sets:
                 _write(self._path(system, one), system.lines(one.name))
             return
-        missing = [one for one in sets if not self._is_made(system, one)]
+        missing = [one for one in sets if not self._is_made(system, one, device)]
         if not missing:
             return
         engine = system.load(device)
@@ -88,22 +88,24 @@ class Texts:
                 console.warning(f"test_sets.{one.name} has {blank} lines without text; their translations are empty.")
             path = self._path(system, one)
             _write(path, [clean_text(translation.text) for translation in made])
-            self._work(system, one).finish({"sha256": sha256_of(path), "source_cut": cut})
+            self._work(system, one, device).finish({"sha256": sha256_of(path), "source_cut": cut})
 
     def _path(self, system: System, one: EvaluationSet) -> Path:
         return self.folder / f"{one.name}.{system.name}.txt"
 
-    def _is_made(self, system: System, one: EvaluationSet) -> bool:
+    def _is_made(self, system: System, one: EvaluationSet, device: str) -> bool:
         path = self._path(system, one)
-        record = self._work(system, one).done(overwrite=True)
+        record = self._work(system, one, device).done(overwrite=True)
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
 
-    def _work(self, system: System, one: EvaluationSet) -> Work:
+    def _work(self, system: System, one: EvaluationSet, device: str) -> Work:
+        kind = device.partition(":")[0]
         settings = {
             **system_settings(system),
             "search": asdict(system.searched(self.search)),
             "source": sha256_of(self.folder / f"{one.name}.src"),
             "versions": {"nemo_distill": __version__, **versions(DECODERS)},
+            **({} if kind == "cpu" else {"device": kind}),
         }
         return Work(self._path(system, one).with_suffix(".json"), settings)
 

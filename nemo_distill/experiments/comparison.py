@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -38,6 +38,7 @@ from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import read_run
 from nemo_distill.text.files import named_files, unequal_lengths
 
+_running: set[subprocess.Popen] = set()  # the steps of this process
 SHOWN_LINES = 20  # of what a step printed, if it fails
 POLL_SECONDS = 5.0  # interval for checking which steps other processes have finished
 
@@ -52,13 +53,16 @@ def check_comparison(config: ComparisonConfig) -> None:
     if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
         problems.append(f"teacher names '{config.teacher}', which does not exist.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
-    problems = problems or [
+    if problems := problems or _other_work(plan_runs(config)):
+        raise ConfigurationError(problems)
+
+
+def _other_work(runs: Iterable[Run]) -> list[str]:
+    return [
         f"'{run.folder}' holds other work: {'; '.join(changes)}; delete it, or set another output_dir."
-        for run in plan_runs(config)
+        for run in runs
         if run.folder.is_dir() and (changes := run.changes())
     ]
-    if problems:
-        raise ConfigurationError(problems)
 
 
 def _generated_problems(corpus: ComparedCorpus, generate: GeneratedCorpus) -> list[str]:
@@ -131,8 +135,11 @@ def do_steps(config: ComparisonConfig) -> None:
     takes steps that no other process is running and whose requirements are finished. At the end, it waits for the
     rest.
 
+    Within `sigterm_as_exception`, SIGTERM ends the steps that this process has started, each in its own way.
+
     Raises:
         SystemExit: if a step fails or is interrupted. The message says what to do next.
+        ConfigurationError: if another process has meanwhile done a step with other settings.
     """
     runs = list(plan_runs(config))
     console.info(f"{sum(run.is_done for run in runs)} of {len(runs)} jobs have finished before.")
@@ -143,8 +150,6 @@ def do_steps(config: ComparisonConfig) -> None:
             f"{group} is trained for a different length ({named}), so its scores are not compared with the others'."
         )
     has_ended = threading.Event()
-    if config.at_a_time == 1:
-        return _do_waiting(runs, 1, has_ended)
     with ThreadPoolExecutor(config.at_a_time) as pool:
         workers = [pool.submit(_do_waiting, runs, config.at_a_time, has_ended) for _ in range(config.at_a_time)]
         try:
@@ -152,16 +157,28 @@ def do_steps(config: ComparisonConfig) -> None:
         except KeyboardInterrupt:  # the steps receive Ctrl-C too, and end by themselves
             has_ended.set()
             raise
+        except SystemExit as ended:  # within `sigterm_as_exception`
+            has_ended.set()
+            for process in list(_running):
+                process.terminate()
+            raise SystemExit("\nTerminated; the same command goes on from there.") from ended
     for worker in workers:
         worker.result()
+    if problems := _other_work(runs):
+        raise ConfigurationError(problems)
 
 
 def _do_waiting(runs: Sequence[Run], at_a_time: int, has_ended: threading.Event) -> None:
     """Does one step after another until all are done, or until `has_ended`, which is set if one fails."""
+    told: set[str] = set()
     try:
         while (waiting := [run for run in runs if not run.is_done]) and not has_ended.is_set():
-            if not any(take(run, at_a_time) for run in waiting if run.is_ready):
-                has_ended.wait(POLL_SECONDS)
+            if any(take(run, at_a_time) for run in waiting if run.is_ready):
+                continue
+            if at_a_time == 1 and (others := {run.folder.name for run in waiting if run.is_ready} - told):
+                console.info(f"Waiting for other processes, which are at {', '.join(sorted(others))}.")
+                told |= others
+            has_ended.wait(POLL_SECONDS)
     except BaseException:
         has_ended.set()
         raise
@@ -244,7 +261,7 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
     """
     if not run.arguments:
         return 0.0
-    if record := run.work.finished():
+    if run.is_done and (record := run.work.finished()):
         return record["seconds"]
     earlier, work = run.earlier_seconds, run.work  # with the files that the step reads, before it reads them
     work.begin(seconds=earlier)
@@ -281,7 +298,10 @@ def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
 
 def _exit_code(run: Run, lock: int | None, **options: Any) -> int:
     process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,), **options)
+    _running.add(process)
     try:
         return process.wait()
     except KeyboardInterrupt:  # the step receives Ctrl-C too and ends by itself
         return process.wait() or signal.SIGINT
+    finally:
+        _running.discard(process)

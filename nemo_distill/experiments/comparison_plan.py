@@ -75,7 +75,13 @@ class Run:
     @property
     def is_done(self) -> bool:
         """True if there is nothing to do, or no more."""
-        return not self.arguments or self.finished_path.is_file()
+        return not self.arguments or (self.finished_path.is_file() and not self._has_lost_text)
+
+    @property
+    def _has_lost_text(self) -> bool:
+        """True if text that it wrote into the folder of another step has gone, with that folder."""
+        written = (path for path in self.made if path.suffix in (".src", ".tgt") and self.folder not in path.parents)
+        return not all(path.is_file() for path in written)
 
     @property
     def is_ready(self) -> bool:

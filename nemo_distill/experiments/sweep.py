@@ -22,7 +22,7 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.storage.files import user_path, versions
-from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.ledger import Work, differences, fingerprint
 from nemo_distill.storage.made_with import git_revision
 from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
 from nemo_distill.storage.shard_folder import MANIFEST
@@ -169,6 +169,50 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return [read_manifest(cache)["settings"]["teacher"]]
     paths = map(user_path, as_list(distillation.get("model_path")))
     return [fingerprint(path) for path in paths if path.exists()]
+
+
+# What may change while a training goes on: its length, where it runs, and what is logged, validated and tested.
+DECISIVE_OF_TRAINER = (
+    "precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
+    "overfit_batches",
+)  # fmt: skip
+FREE_SECTIONS = ("exp_manager", "do_training", "do_testing", "name")
+
+
+def changes_since(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """Returns how a training that goes on differs from the one that began, in what decides on its weights.
+
+    Args:
+        earlier: its record in `run.json`; one without settings tells nothing.
+        record: from `new_record`.
+    """
+    if not earlier.get("settings"):
+        return []
+    changed = differences(_decisive(earlier["settings"]), _decisive(record["settings"]))
+    inputs = earlier.get("inputs") or {}
+    return changed + [
+        f"'{name}' has changed since"
+        for name, sha256 in record["inputs"].items()
+        if inputs.get(name, sha256) != sha256
+    ]
+
+
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in settings["config"].items() if key not in FREE_SECTIONS}
+    trainer = config.get("trainer") or {}
+    model = {key: value for key, value in (config.get("model") or {}).items() if key != "test_ds"}
+    return {
+        **config,
+        "trainer": {key: trainer.get(key) for key in DECISIVE_OF_TRAINER},
+        "model": _without_workers(model),
+        "teachers": settings.get("teachers"),
+    }
+
+
+def _without_workers(section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    return {key: _without_workers(value) for key, value in section.items() if key not in ("num_workers", "pin_memory")}
 
 
 def new_record(cfg: DictConfig, status: str) -> dict[str, Any]:

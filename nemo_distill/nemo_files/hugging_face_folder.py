@@ -31,6 +31,7 @@ FAMILIES = {
 }
 LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}  # no downloads, and no code from the folder
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS_OF_ANY = (".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".safetensors")
 ADAPTER = "adapter_config.json"
 # The types of sequence-to-sequence models without other models inside, which could be loaded from elsewhere.
 FLAT_TYPES = (
@@ -75,6 +76,17 @@ def unsafe_reasons(folder: str | Path) -> list[str]:
             found.append(f"tokenizer_class={_shown(kind)}: must be the class of a tokenizer, such as MarianTokenizer")
         reasons += [f"{where} {name}: {reason}." for reason in found]
     return reasons
+
+
+def read_files(folder: Path) -> list[Path]:
+    """Returns the weights that transformers reads, and the files that are no weights, such as tokenizers."""
+    own = [found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))][:1]
+    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    return [*(path for found in own for path in found), *(path for path in others if not _has_weights(path))]
+
+
+def _has_weights(path: Path) -> bool:
+    return path.suffix in WEIGHTS_OF_ANY or any(path.match(pattern) for pattern in WEIGHTS)
 
 
 def _unsafe_entries(value: Any, place: str = "") -> Iterator[str]:

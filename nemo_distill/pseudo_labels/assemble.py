@@ -156,7 +156,7 @@ def _with_language(assembly: Assembly) -> Criteria:
         DataError: if sacrebleu lacks a package for the language.
     """
     criteria = assembly.criteria
-    if criteria.metric_language or not criteria.by_similarity or "bleu" not in criteria.metric:
+    if criteria.metric_language or "bleu" not in criteria.compared_by:
         return criteria
     language = text_language(text for candidate in candidates(assembly) for text in candidate.texts[:1])
     if problems := language_problems("metric_language", language):

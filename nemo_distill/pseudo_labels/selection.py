@@ -14,7 +14,7 @@ from pydantic import Field
 
 from nemo_distill.config.section import Allowed, section
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.pseudo_labels.filters import FilterSettings
+from nemo_distill.pseudo_labels.filters import NO_FILTERS, FilterSettings
 from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.pseudo_labels.similarity import NAMES, similarities
 
@@ -53,6 +53,15 @@ class Selection:
         given = {self.metric: 1.0} if isinstance(self.metric, str) else self.metric
         return {str(name): weight for name, weight in given.items()}
 
+    @property
+    def compared_by(self) -> list[str]:
+        """The metrics that hypotheses are compared by, as `Criteria.compared_by`."""
+        return _compared_by(self.selection, self.metric_weights, self.filters or NO_FILTERS)
+
+
+def _compared_by(selection: str, metric: Mapping[str, float], filters: FilterSettings) -> list[str]:
+    return list(metric) if selection in ("interpolation", "mbr") or filters.consensus_quantile else []
+
 
 @dataclass(frozen=True)
 class Criteria:
@@ -77,15 +86,15 @@ class Criteria:
     quality: str | None = None
 
     @property
-    def by_similarity(self) -> bool:
-        """True if hypotheses are compared with one another, or with a reference."""
-        return self.selection in ("interpolation", "mbr") or bool(self.filters.consensus_quantile)
+    def compared_by(self) -> list[str]:
+        """The metrics that hypotheses are compared by, with one another or with a reference; none if they are not."""
+        return _compared_by(self.selection, self.metric, self.filters)
 
     @property
     def selected_by(self) -> list[str]:
         """The metrics that have a say in which pairs are kept. A student must not be judged by them alone."""
         by_quality = self.selection == "quality" or self.filters.quality_quantile
-        names = [NAMES[name] for name in self.metric] if self.by_similarity else []
+        names = [NAMES[name] for name in self.compared_by]
         return sorted({*names, *([self.quality] if by_quality and self.quality else [])})
 
 

@@ -166,7 +166,8 @@ def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
     table, made = speed_table(evaluation), evaluation.record.get("made_with")
     measured = []
     if made and any(system.get("speed") for system in evaluation.systems.values()):
-        where = f"{made['device']} with {made['threads']} thread(s), {made['date'][:10]}"
+        where = f"{made['device']} with {made['threads']} thread(s)"
+        where += f", {made['timed'][:10]}" if made.get("timed") else ""
         measured = [f"Speed was measured on {where}. Of several seeds, the first was timed."]
     notes = [ALIKE, *measured, *(evaluation.record.get("notes") or ())]
     return Section("Size and speed", notes, [table], [*_fronts(evaluation, metric)])

@@ -27,6 +27,7 @@ from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import LOWER_IS_BETTER, Run
 from nemo_distill.report.sweep import Sweep
+from nemo_distill.storage.made_with import short_revision
 
 # What is multiplied if a sweep's key ends so: a mix's part of a corpus, its length, and the length of the training.
 AMOUNTS = {"fraction": MORE_TEXT, "lines": MORE_TEXT, "max_steps": MORE_STEPS}
@@ -263,7 +264,7 @@ def _run_row(run: Run) -> list[Cell]:
         Cell(shown_seconds(record.get("seconds"))),
         Cell(str(record.get("seed", ""))),
         Cell(made_with.get("device") or ""),
-        Cell((made_with.get("git_revision") or "")[:8], title=made_with.get("git_revision") or ""),
+        Cell(short_revision(revision) if (revision := made_with.get("git_revision")) else "", title=revision or ""),
         Cell((made_with.get("date") or "")[:10], title=f"{made_with.get('date')}; {versions}" if made_with else ""),
     ]
 
@@ -285,9 +286,11 @@ def _change_of_common_seeds(mine: Mapping[int | None, float], theirs: Mapping[in
 
 
 def _change(scores: Sequence[float], baseline: Sequence[float]) -> str:
-    if not scores or not baseline or not statistics.mean(baseline):
+    """Returns the change of the mean as a share of the baseline's, or as it is where that is not above 0."""
+    if not scores or not baseline:
         return ""
-    return f"{100 * (statistics.mean(scores) / statistics.mean(baseline) - 1):+.1f} %"
+    mine, theirs = statistics.mean(scores), statistics.mean(baseline)
+    return f"{100 * (mine / theirs - 1):+.1f} %" if theirs > 0 else f"{mine - theirs:+.2f}"
 
 
 def _score_cell(

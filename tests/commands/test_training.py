@@ -119,6 +119,25 @@ def test_a_killed_training_resumes_with_the_losses_and_weights_of_an_uninterrupt
     assert recorded(tmp_path / "moved")["best"]["value"] == pytest.approx(records[1]["best"]["value"], abs=1e-4)
 
 
+def test_a_training_does_not_go_on_with_other_settings_or_over_an_earlier_one(train, tmp_path):
+    """One that has begun is only asked for: nothing is trained here."""
+    began = train(tmp_path / "run", "++trainer.max_steps=4")
+    assert began.returncode == 0, began.stderr
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    for overrides, sentence in (
+        (
+            ["model.distillation.temperature=2", "++seed=3"],
+            "model.distillation.temperature was 1.0 and is 2; seed was 0 and is 3",
+        ),
+        (["++exp_manager.resume_if_exists=false"], "holds a training already: exp_manager.resume_if_exists=true goes"),
+    ):
+        refused = train(tmp_path / "run", "++trainer.max_steps=4", *overrides)
+        assert refused.returncode == 1 and sentence in refused.stderr
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    longer = train(tmp_path / "run", "++trainer.max_steps=8", "trainer.log_every_n_steps=2")
+    assert longer.returncode == 0 and recorded(tmp_path / "run")["steps"] == 8
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(train, tmp_path, by):
     interrupted = train(tmp_path / "run", killed_at=5, by=by)

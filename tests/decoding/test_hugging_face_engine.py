@@ -1,8 +1,11 @@
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
@@ -200,3 +203,20 @@ def test_scores_are_those_of_the_targets_words_where_each_side_has_a_vocabulary(
         expected.append(total / settings.penalty(length))
     found = [hypothesis.score for hypothesis in translation.hypotheses]
     assert found == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+def test_weights_that_hold_an_array_of_objects_are_not_read(tmp_path, folder):
+    """Its pointers would come from the file. Importing NeMo allows torch to unpickle them."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    weights = load_file(other / "model.safetensors")
+    (other / "model.safetensors").unlink()
+    torch.save({**weights, "array": np.array([None], dtype=object)}, other / "pytorch_model.bin")
+    allowed = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, np.dtypes.ObjectDType]
+    with torch.serialization.safe_globals(allowed):
+        assert "array" in torch.load(other / "pytorch_model.bin", weights_only=True)
+        with pytest.raises(ConfigurationError, match="cannot be loaded: Unable to load weights"):
+            HuggingFaceEngine(other)
+    torch.save(weights, other / "pytorch_model.bin")
+    settings = SearchSettings(length_penalty=0)
+    assert HuggingFaceEngine(other).translate(["der Hund"], settings)[0].hypotheses

@@ -155,3 +155,16 @@ def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, m
 def test_settings_that_an_engine_cannot_follow_are_told(export):
     _, problems = read_systems({"a": str(export)}, SearchSettings(length_penalty=0.6))
     assert "CTranslate2 supports only power for a beam" in problems[0]
+
+
+def test_of_a_hugging_face_folder_the_files_that_are_read_count(tmp_path):
+    for name in ("model.safetensors", "config.json", "source.spm"):
+        (tmp_path / name).write_bytes(bytes(10))
+    assert System("a", tmp_path, "hugging_face").bytes() == 30
+    for name in ("pytorch_model.bin", "tf_model.h5", "rust_model.ot", ".gitattributes"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "pack").write_bytes(bytes(1000))
+    assert System("a", tmp_path, "hugging_face").bytes() == 30
+    (tmp_path / "model.safetensors").unlink()
+    assert System("a", tmp_path, "hugging_face").bytes() == 1020

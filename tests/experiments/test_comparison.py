@@ -433,6 +433,53 @@ def test_ctrl_c_lets_a_step_end_in_its_own_way(tmp_path):
     assert started.read_text() == "ended"
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_sigterm_ends_the_steps_too(at_a_time, tmp_path):
+    step = (
+        "import pathlib, signal, sys, time; f = pathlib.Path(sys.argv[1])\n"
+        "def end(*_):\n    f.write_text('ended'); sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, end); f.touch(); time.sleep(60)"
+    )
+    driver = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace; "
+        "from nemo_distill.console import sigterm_as_exception; "
+        "from nemo_distill.experiments import comparison as c; folder = Path(sys.argv[1]); "
+        "c.common_steps = lambda _: 1; c.other_lengths = lambda _: {}; "
+        f"runs = [c.Run(n, 0, folder / n, ('-c', {step!r}, str(folder / (n + '.txt'))), None) for n in 'ab']; "
+        f"c.plan_runs = lambda _: iter(runs[:{at_a_time}])\n"
+        f"with sigterm_as_exception(): c.do_steps(SimpleNamespace(at_a_time={at_a_time}))"
+    )
+    process = subprocess.Popen((sys.executable, "-c", driver, tmp_path), stderr=subprocess.PIPE)
+    files = [tmp_path / f"{name}.txt" for name in "ab"[:at_a_time]]
+    while not all(file.exists() for file in files):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert b"Terminated; the same command goes on from there." in process.communicate(timeout=30)[1]
+    assert process.returncode == 1 and [file.read_text() for file in files] == ["ended"] * at_a_time
+
+
+def test_a_step_that_another_process_did_otherwise_meanwhile_is_told(demo, tmp_path, monkeypatch):
+    mine, other = (Run("a", 0, tmp_path / "a", ("-c", f"{number}"), None) for number in (1, 2))
+    mine.folder.mkdir()
+    assert execute(other) >= 0
+    monkeypatch.setattr(comparison, "plan_runs", lambda config: iter([mine]))
+    with pytest.raises(ConfigurationError, match="a' holds other work: its command was another one"):
+        do_steps(read_comparison(demo))
+
+
+def test_text_that_went_with_the_folder_of_another_step_is_made_again(tmp_path):
+    text = tmp_path / "labels_train" / "nearest.src"
+    command = f"import pathlib; p = pathlib.Path({str(text)!r}); p.parent.mkdir(exist_ok=True); p.touch()"
+    run = Run("labels_nearest", 0, tmp_path / "labels_nearest", ("-c", command), None, made=(text,))
+    execute(run)
+    assert run.is_done
+    text.unlink()
+    assert not run.is_done
+    execute(run)
+    assert text.is_file() and run.is_done
+
+
 def test_a_training_that_fails_is_not_recorded_as_finished(tmp_path):
     run = Run("teacher", 0, tmp_path, ("-c", "raise SystemExit(3)"), tmp_path / "model.nemo")
     with pytest.raises(SystemExit, match="did not finish; the same command goes on from there"):

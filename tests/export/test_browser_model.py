@@ -92,6 +92,15 @@ def test_a_trained_model_translates_with_the_same_words(beam_size, quantization,
     assert sum(map(str.__eq__, found, expected)) >= same
 
 
+def test_a_line_longer_than_the_export_reads_is_cut_and_says_so(tokenizer, tmp_path):
+    decoder = LEARNED | {"max_sequence_length": 32}  # both sides of the export have as many positions
+    random_model(LEARNED, decoder, tokenizer, tokenizer, True).save_to(str(tmp_path / "model.nemo"))
+    engine = export(tmp_path / "model.nemo", tmp_path / "out")
+    lines = [" ".join(["Hund"] * words) for words in (40, 1)]
+    settings = SearchSettings(beam_size=1, max_delta=2)
+    assert [found.source_cut for found in engine.translate(lines, settings)] == [True, False]
+
+
 @pytest.mark.parametrize(("quantization", "said", "suffix"), [("float32", "fp32", ""), ("int8", "q8", "_quantized")])
 def test_the_library_is_told_which_graphs_to_read(quantization, said, suffix, exports):
     folder = exports[quantization].folder

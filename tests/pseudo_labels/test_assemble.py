@@ -313,6 +313,14 @@ def test_scores_of_a_file_choose_and_drop(labels, source, tmp_path):
         make(labels, source, filters, **chosen, name="short")
 
 
+def test_text_selected_by_the_teachers_own_scores_is_made_again_if_their_metric_has_another_name(labels, source):
+    assert make(labels, source, selection="quality", quality_metric="one")[0]["selected_by"] == ["one"]
+    with pytest.raises(DataError, match="quality was one"):
+        make(labels, source, selection="quality", quality_metric="other")
+    record, *_ = make(labels, source, selection="quality", quality_metric="other", overwrite=True)
+    assert record["selected_by"] == ["other"]
+
+
 def test_a_command_whose_script_was_corrected_scores_again(labels, source, tmp_path):
     script = tmp_path / "score.py"
     command = f"{sys.executable} {script} {{hypotheses}} {{scores}}"

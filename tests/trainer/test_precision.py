@@ -100,6 +100,15 @@ def test_without_a_unit_all_is_float32_and_a_training_without_a_teacher_names_no
     assert choose_precision(composed("aayn_base")) == {"precision": "32-true"}
 
 
+def test_a_training_that_goes_on_elsewhere_keeps_its_precision(cpu, wide_teacher):
+    cpu("flags: avx512_bf16")
+    began = choose_precision(job(f"model.distillation.model_path={wide_teacher}"))
+    cpu("flags: avx2")
+    cfg = job(f"model.distillation.model_path={wide_teacher}")
+    assert choose_precision(cfg, began) == began == {"precision": "bf16-mixed", "teacher_precision": "bfloat16"}
+    assert cfg.trainer.precision == "bf16-mixed" and cfg.model.distillation.teacher_precision == "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("flags", "width", "dtype"),
     [("avx512_bf16", 256, "bfloat16"), ("avx512_bf16", 128, "float32"), ("avx2", 512, "float32")],
