@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.commands.training import checked, plain_errors
-from nemo_distill.commands.training_check import tarred_problems, tokenizer_section_problems
+from nemo_distill.commands.training_check import replaced_sections, tarred_problems, tokenizer_section_problems
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.config.known_keys import unknown_keys
+from nemo_distill.config.known_keys import unknown_keys, wrong_values
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
@@ -126,6 +126,8 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     Raises:
         ConfigurationError: with every problem found.
     """
+    if problems := replaced_sections(cfg):
+        raise ConfigurationError(problems)
     values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     model = values["model"]
     settings, problems = read_section(CacheSection, values.get("cache"), "cache")
@@ -186,7 +188,8 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     distillation = model.get("distillation") or {}
     # The training itself will report its other problems.
     problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
-    problems += [problem for problem in unknown_keys(values) if problem.startswith("model.train_ds ")]
+    problems += [problem for problem in unknown_keys(values) if problem.startswith(("model.train_ds ", "trainer "))]
+    problems += [problem for problem in wrong_values(values) if problem.startswith(("model.train_ds.", "trainer."))]
     problems += data_problems("model.train_ds", model.get("train_ds") or {})
     problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
     if not model.get("train_ds"):
@@ -272,7 +275,7 @@ def main(cfg: DictConfig) -> None:
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
     trainer = cfg.trainer
-    where = (trainer.accelerator, trainer.devices, trainer.num_nodes)
+    where = (trainer.accelerator, trainer.devices, trainer.num_nodes, "trainer.")
     with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
         mix_training_data(cfg.model, folder)
         job = job.reading(cfg.model.train_ds)

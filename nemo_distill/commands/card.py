@@ -48,7 +48,11 @@ class CardConfig:
 
     @rule
     def output_problems(self) -> list[str]:
-        """Returns a sentence if the output exists and is not to be replaced."""
+        """Returns a sentence if the output cannot be written, or exists and is not to be replaced."""
+        if not self.path.parent.is_dir():
+            return [f"output names '{self.path}', but there is no folder '{self.path.parent}'."]
+        if self.path.is_dir():
+            return [f"output names '{self.path}', which is a folder; name a file."]
         if self.overwrite or not self.path.exists():
             return []
         return [f"output names '{self.path}', which exists; set overwrite=true, or name another."]

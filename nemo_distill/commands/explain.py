@@ -56,9 +56,11 @@ class ExplainConfig(ExplainSettings):
     """Where the explanation and all texts are written."""
     teacher: Model = Field(kw_only=True)
     """A path, or a section as of an evaluation's models."""
-    model: Annotated[str | list[str], AfterValidator(_opened), Allowed("a .nemo, or a list of .nemo files")] = Field(
-        kw_only=True
-    )
+    model: Annotated[
+        str | Annotated[list[str], Field(min_length=1)],
+        AfterValidator(_opened),
+        Allowed("a .nemo, or a list of .nemo files"),
+    ] = Field(kw_only=True)
     """The student, a `.nemo`; of several, which differ only in their seed, the first is explained."""
     test: SetSection = Field(default_factory=SetSection)
     """The sentences on which the gap is explained, with references."""

@@ -106,7 +106,7 @@ class LabellingConfig(Selection, TeacherSection):
         elif self.dtype == AUTO:
             found["dtype"] = begun["dtype"] if "dtype" in begun else _chosen("dtype", self.teachers, self.accelerator)
         if self.reverse_dtype == AUTO and self.reverse_model:
-            chosen = begun.get("reverse_dtype") if begun else None
+            chosen = begun.get("reverse_dtype", "float32") if begun else None  # a record names what is not float32
             chosen = chosen or _chosen("reverse_dtype", [self.reverse_model], self.accelerator)
             found["reverse_dtype"] = chosen or "float32"
         return replace(self, **found)

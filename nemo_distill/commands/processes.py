@@ -36,10 +36,13 @@ class UngroupedStrategy(DDPStrategy):
 
 
 @contextmanager
-def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num_nodes: int = 1) -> Iterator[Process]:
+def processes(
+    accelerator: str = "auto", devices: int | str | list[int] = 1, num_nodes: int = 1, section: str = ""
+) -> Iterator[Process]:
     """Starts the other processes of the job, unless torchrun or SLURM has, and yields this process.
 
-    The arguments are Lightning's. At the end, the main process waits for the processes that it started.
+    The arguments are Lightning's, but for `section`, the beginning of their keys in the job's configuration, such as
+    `trainer.`. At the end, the main process waits for the processes that it started.
 
     Raises:
         ConfigurationError: if the devices are not available.
@@ -48,7 +51,8 @@ def processes(accelerator: str = "auto", devices: int | str | list[int] = 1, num
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=UngroupedStrategy())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigurationError([f"accelerator={accelerator}, devices={devices}: {error}"]) from error
+        keys = f"{section}accelerator={accelerator}, {section}devices={devices}"
+        raise ConfigurationError([f"{keys}: {error}"]) from error
     with sigterm_as_exception():
         unset = [name for name in LAUNCH_VARIABLES if name not in os.environ]
         fabric.launch()

@@ -1,6 +1,6 @@
 """A recipe whose cost is asked: what is labelled, cached and trained on, with the keys of these jobs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.config.checks import suggestion
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.known_keys import Accelerator
+from nemo_distill.config.known_keys import JOB, Accelerator
 from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
 from nemo_distill.pseudo_labels.teacher_section import TEXT_ONLY
@@ -69,7 +70,7 @@ def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
         overrides: more keys, as on the command line.
 
     Raises:
-        ConfigurationError: if a group has no such file.
+        ConfigurationError: if a group has no such file, or for keys that the job does not have.
     """
     files = [f"{group}={keys[group]}" for group in GROUPS if isinstance(keys.get(group), str)]
     try:
@@ -77,8 +78,23 @@ def composed(job: str, keys: Mapping[str, Any], *overrides: str) -> DictConfig:
     except HydraException as error:
         raise ConfigurationError([f"recipe.{job}: {composition_problem(error)}"]) from error
     OmegaConf.set_struct(cfg, False)
-    cfg.merge_with({key: value for key, value in keys.items() if key not in GROUPS})
+    own = {key: value for key, value in keys.items() if not isinstance(value, str) or key not in GROUPS}
+    if problems := list(_key_problems(job, own, cfg)):
+        raise ConfigurationError(problems)
+    cfg.merge_with(own)
     return cfg
+
+
+def _key_problems(job: str, keys: Mapping[str, Any], cfg: DictConfig) -> Iterator[str]:
+    """Yields a sentence for each key that a job does not have, or that is a section there and has a value here."""
+    known = sorted({*map(str, cfg), *((*JOB, *GROUPS) if job == "distill" else ())})
+    for key, value in keys.items():
+        if key in GROUPS and key in known:
+            yield f"recipe.{job}.{key}={value}: must be the name of one of {key}'s files."
+        elif key not in known:
+            yield f"recipe.{job} has the unknown key '{key}'{suggestion(key, known)}."
+        elif isinstance(cfg.get(key), DictConfig) and not isinstance(value, Mapping | None):
+            yield f"recipe.{job}.{key}={value}: must be a section of keys."
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,10 @@ class RecipeBill:
             trainer.callbacks.append(watch)
             complete_student(cfg.model, temporary)
             model = DistillationModelPT(cfg.model, trainer, model_class=DistillableMTEncDecModel)
-            trainer.fit(model)
+            try:
+                trainer.fit(model)
+            except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM
+                raise KeyboardInterrupt from interruption
             checkpoint = Path(temporary) / "student.ckpt"
             trainer.save_checkpoint(checkpoint)
             size = CHECKPOINTS * checkpoint.stat().st_size + 4 * model.student.number_of_parameters()

@@ -32,11 +32,12 @@ from nemo_distill.text.selected_by import training_selected_by
 
 Job = TypeVar("Job")
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.EEXIST, errno.EISDIR, errno.ENOTDIR,
+)  # fmt: skip
 # In what Lightning says of keys that only data, or the first scores, show to be wrong.
 WRONG_KEYS = ("val_check_interval", "Early stopping conditioned on metric", "could not find the monitored key")
-INTERRUPTED = """
-Training was interrupted. With +exp_manager.resume_if_exists=true the same command goes on from the last checkpoint."""
 
 
 def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
@@ -105,25 +106,19 @@ def _show_thread(ended: threading.ExceptHookArgs) -> None:
 @contextmanager
 def training_run(cfg: DictConfig) -> Iterator[Any]:
     """Builds the trainer, keeps `run.json` up to date during the training, then writes the model card."""
-    record, folder = new_record(cfg, RUNNING), _log_folder(cfg)
-    earlier = read_run(folder) if folder else None  # read it now, because exp_manager moves it when it resumes
-    began = folder is not None and any((folder / "checkpoints").glob("*"))
-    if folder and began:
+    from nemo_distill.trainer.safe_checkpoints import checkpoint_folder, log_folder  # imports torch
+
+    record, manager = new_record(cfg, RUNNING), cfg.get("exp_manager") or {}
+    if not (manager.get("explicit_log_dir") or resumes(cfg)):  # then NeMo names a new folder by the time
+        with writing(Path()):
+            yield from _recorded(cfg, record, None)
+        return
+    folder, began = log_folder(manager), any(checkpoint_folder(manager).glob("*"))
+    earlier = read_run(folder) if began else None  # read it now, because exp_manager moves it when it resumes
+    if began:
         _check_earlier(folder, earlier, record, resumes(cfg))
-    with writing(folder or Path()):
-        yield from _recorded(cfg, record, earlier, began)
-
-
-def _log_folder(cfg: DictConfig) -> Path | None:
-    """Returns the folder of the training; None if NeMo names it by the time when it starts."""
-    manager = cfg.get("exp_manager") or {}
-    if manager.get("explicit_log_dir"):
-        return Path(manager["explicit_log_dir"])
-    if not resumes(cfg):
-        return None
-    return Path(
-        manager.get("exp_dir") or "nemo_experiments", manager.get("name") or "default", manager.get("version") or ""
-    )
+    with writing(folder):
+        yield from _recorded(cfg, record, earlier)
 
 
 def _check_earlier(folder: Path, earlier: RunRecord | None, record: dict[str, Any], resumes: bool) -> None:
@@ -145,8 +140,8 @@ def _check_earlier(folder: Path, earlier: RunRecord | None, record: dict[str, An
         )
 
 
-def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None, began: bool) -> Iterator[Any]:
-    precision = choose_precision(cfg, (earlier or {}).get("made_with") if began else None)
+def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
+    precision = choose_precision(cfg, (earlier or {}).get("made_with"))
     trainer = build_trainer(cfg)
     if not (cfg.get("exp_manager") and trainer.is_global_zero):
         yield trainer
@@ -160,7 +155,7 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
     before = (read_run_of(user_path(started)) if started else None) or {}
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
-    for written in _models_in(folder):
+    for written in _models_of(trainer):
         write_text(written.with_suffix(".md"), model_card(written, folder))
 
 
@@ -175,8 +170,10 @@ def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
     return train.tokens_in_batch * trainer.accumulate_grad_batches * trainer.world_size
 
 
-def _models_in(folder: Path) -> list[Path]:
-    return sorted((folder / "checkpoints").glob("*.nemo"))
+def _models_of(trainer: Any) -> list[Path]:
+    callback = trainer.checkpoint_callback
+    folder = Path((callback and callback.dirpath) or Path(trainer.default_root_dir) / "checkpoints")
+    return sorted(folder.glob("*.nemo"))
 
 
 def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
@@ -197,7 +194,7 @@ def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
         "teacher_parameters": getattr(model, "teacher_parameters", None),
-        "models": [fingerprint(path) for path in _models_in(Path(trainer.default_root_dir))],
+        "models": [fingerprint(path) for path in _models_of(trainer)],
     }
 
 
@@ -328,6 +325,18 @@ def _record_labels(cfg: DictConfig, model: Any) -> None:
             model.cfg.labels_selected_by = sorted(names)
 
 
+def _how_to_go_on(cfg: DictConfig, trainer: Any) -> str:
+    """Returns what an interrupted training says: the keys with which the same command goes on."""
+    manager = cfg.get("exp_manager")
+    if manager is None:
+        return "\nTraining was interrupted. Without exp_manager, nothing of it was saved."
+    wanted = {"explicit_log_dir": trainer.default_root_dir, "resume_if_exists": "true"}
+    missing = {key: value for key, value in wanted.items() if not manager.get(key)}
+    keys = [f"{'' if key in manager else '+'}exp_manager.{key}={value}" for key, value in missing.items()]
+    with_keys = f"With {' '.join(keys)} the same command" if keys else "The same command"
+    return f"\nTraining was interrupted. {with_keys} goes on from the last checkpoint."
+
+
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     """Trains and tests `model`, according to `do_training` and `do_testing`.
 
@@ -341,13 +350,13 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
         try:
             trainer.fit(model)
         except SystemExit as interruption:  # raised by Lightning on Ctrl-C and, with exit code 0, on SIGTERM
-            raise Interrupted(INTERRUPTED) from interruption
+            raise Interrupted(_how_to_go_on(cfg, trainer)) from interruption
         except Exception as error:
             if not any(words in str(error) for words in WRONG_KEYS):
                 raise
             raise ConfigurationError([f"trainer: {' '.join(str(error).split())}"]) from error
         if trainer.interrupted:  # Lightning before 2.3
-            raise Interrupted(INTERRUPTED)
+            raise Interrupted(_how_to_go_on(cfg, trainer))
         complete_training(trainer, model)
         if trainer.global_step < trainer.max_steps and trainer.current_epoch == trainer.max_epochs:
             console.warning(

@@ -60,7 +60,7 @@ def validate_training(cfg: DictConfig) -> None:
     Raises:
         ConfigurationError: with every problem found.
     """
-    _raise(_replaced_sections(cfg))
+    _raise(replaced_sections(cfg))
     model = _plain(cfg.model)
     problems = _job_problems(cfg) + shared_embedding_problems(model)
     problems += kind_problems(model, "model.") or language_file_problems(model)
@@ -88,7 +88,7 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     Raises:
         ConfigurationError: with every problem found.
     """
-    _raise(_replaced_sections(cfg))
+    _raise(replaced_sections(cfg))
     model = _plain(cfg.model)
     problems = _job_problems(cfg, tokenizers_required=False)
     if not model.get("distillation"):
@@ -144,10 +144,10 @@ def _plain(node: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
 
 
-def _replaced_sections(cfg: DictConfig) -> list[str]:
+def replaced_sections(cfg: DictConfig) -> list[str]:
     """Returns sections that are a single value, for example after the shell expanded braces."""
-    if cfg.get("model") is None:
-        return ["model is missing; it is a section of keys."]
+    if missing := [key for key in ("model", "trainer") if cfg.get(key) is None]:
+        return [f"{key} is missing; it is a section of keys." for key in missing]
     sections = _plain(cfg)
     held = {key: sections.get(key) for key in ("model", "trainer", "exp_manager")}
     if isinstance(held["model"], dict):
@@ -227,6 +227,9 @@ def _size_problems(model: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"model.{side}.hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}."
             )
+        act = model[side].get("hidden_act") or "relu"
+        if act not in ("relu", "gelu") and (model[side].get("library") or "nemo") == "nemo":
+            problems.append(f"model.{side}.hidden_act={act}: must be one of relu, gelu.")
     if len(set(map(str, sizes.values()))) > 1:
         problems.append(f"model.encoder and model.decoder differ in hidden_size: {sizes}; NeMo needs them equal.")
     return problems
@@ -274,10 +277,11 @@ def _unvalidated_end(trainer: DictConfig) -> list[str]:
     if not isinstance(every, int) or steps < 1 or trainer.get("check_val_every_n_epoch") is not None:
         return []
     accumulated = trainer.get("accumulate_grad_batches") or 1
-    if not (rest := steps * accumulated % every):
+    batches = steps * accumulated
+    if not (rest := steps - (batches - batches % every) // accumulated):
         return []
     return [
-        f"trainer.max_steps={steps} with trainer.val_check_interval={every}: the last {rest // accumulated} steps are "
+        f"trainer.max_steps={steps} with trainer.val_check_interval={every}: the last {rest} steps are "
         "not validated, so the best checkpoint is of an earlier step; choose an interval that divides the training."
     ]
 

@@ -293,7 +293,8 @@ def _divide_tar_files(model: DictConfig, devices: int, shown: bool) -> None:
     replicated, paths = train.get("shard_strategy") == "replicate", as_list(train.get("metadata_file"))
     counts = {path: len((read_json(user_path(path)) or {}).get("tar_files") or []) for path in paths}
     for path, count in counts.items() if not replicated else ():
-        remedy = f"prepare the data for devices={devices}, or set model.train_ds.shard_strategy=replicate"
+        again = "model.preproc_overwrite=true makes it" if model.get("preproc_out_dir") else "prepare it"
+        remedy = f"{again} for devices={devices}, or set model.train_ds.shard_strategy=replicate"
         if count < devices:
             raise ConfigurationError(
                 [f"model.train_ds.metadata_file: '{path}' has {count} tar files for {devices} devices; {remedy}."]

@@ -98,6 +98,7 @@ FromZeroOrNone = FromZero | None
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Flag = bool | None  # any text would count as true
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 
 
@@ -137,13 +138,24 @@ DATA_VALUES = {
     **dict.fromkeys(("num_workers", "min_seq_length", "max_seq_length_diff"), FromZero),
     "max_seq_length_ratio": Annotated[float, Field(ge=1)],
     "clean": bool,
+    **dict.fromkeys(
+        ("shuffle", "use_tarred_dataset", "reverse_lang_direction", "drop_last", "pin_memory", "use_cache"), Flag
+    ),
+    **dict.fromkeys(("cache_ids", "cache_data_per_node", "load_from_tarred_dataset"), Flag),
+    "shard_strategy": Literal["scatter", "replicate"],
+    "concat_sampling_technique": Literal["temperature", "random", "round-robin"],
 }
 TRANSFORMER_VALUES = {
     **dict.fromkeys(("hidden_size", "inner_size", "num_layers", "num_attention_heads", "max_sequence_length"), Count),
     **dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), Share),
+    **dict.fromkeys(("learn_positional_encodings", "pre_ln", "pre_ln_final_layer_norm", "mask_future"), Flag),
 }
 VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
-    "": {"seed": FromZero, "ema": Annotated[float, Field(gt=0, lt=1)] | None},
+    "": {
+        "seed": FromZero,
+        "ema": Annotated[float, Field(gt=0, lt=1)] | None,
+        **dict.fromkeys(("do_training", "do_testing"), Flag),
+    },
     "model": {
         "beam_size": Count,
         "len_pen": NotNegative,
@@ -151,10 +163,15 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "search": Literal["nemo_distill", "nemo"],  # ours: what validation translates with
         "preproc_out_dir": str | None,
         "preproc_overwrite": bool,  # ours
+        "max_generation_delta": int,
+        **dict.fromkeys(("shared_embeddings", "shared_tokenizer", "multilingual", "validate_input_ids"), Flag),
     },
     **{f"model.{section}": DATA_VALUES for section in ("train_ds", "validation_ds", "test_ds")},
     **{f"model.{side}": TRANSFORMER_VALUES for side in ("encoder", "decoder")},
-    **{f"model.{side}_tokenizer": {"vocab_size": Count | None} for side in ("encoder", "decoder")},
+    **{
+        f"model.{side}_tokenizer": {"vocab_size": Count | None, "r2l": Flag, "sentencepiece_legacy": Flag}
+        for side in ("encoder", "decoder")
+    },
     "model.optim": {"lr": Positive, "weight_decay": NotNegative, "name": Literal[tuple(OPTIMIZERS)]},
     "model.optim.sched": {
         "name": Literal[tuple(SCHEDULES)],
@@ -179,7 +196,12 @@ VALUES: dict[str, Mapping[str, Any]] = {  # types by section and key
         "deterministic": bool | Literal["warn"] | None,
         "devices": Devices,
     },
-    "exp_manager": dict.fromkeys(("explicit_log_dir", "exp_dir"), str | None),
+    "exp_manager": {
+        **dict.fromkeys(("explicit_log_dir", "exp_dir"), str | None),
+        **dict.fromkeys(("resume_if_exists", "resume_past_end", "resume_ignore_no_checkpoint"), Flag),
+        **dict.fromkeys(("create_checkpoint_callback", "create_early_stopping_callback"), Flag),
+        **dict.fromkeys(("create_tensorboard_logger", "create_wandb_logger", "use_datetime_version"), Flag),
+    },
     "exp_manager.checkpoint_callback_params": {
         "save_top_k": Annotated[int, Field(ge=-1)],  # -1: all
         "every_n_epochs": FromZeroOrNone,

@@ -38,7 +38,7 @@ DTYPES = ("float32", "float16", "bfloat16", AUTO)  # of all engines but CTransla
 
 
 # Of a configuration: what an engine loads; `model_paths` returns the paths.
-ModelFiles = Annotated[str | list[str], Allowed("a path, or a list of paths")]
+ModelFiles = Annotated[str | Annotated[list[str], Field(min_length=1)], Allowed("a path, or a list of paths")]
 
 
 def model_paths(model: str | list[str]) -> list[str]:

@@ -81,7 +81,7 @@ class SetSection:
 
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why the set cannot be read."""
-        given = {key for key in ("source", "reference", "sacrebleu", "pair") if getattr(self, key) is not None}
+        given = {key for key in ("source", "reference", "sacrebleu", "pair") if getattr(self, key)}
         if given not in ({"source", "reference"}, {"sacrebleu", "pair"}):
             has = ", ".join(sorted(given)) or "neither"
             return [f"source: a test set has source and reference, or sacrebleu and pair; this one has {has}."]

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.console import console
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work
@@ -114,7 +115,8 @@ def write_tarred_data(
 
     Args:
         load_tokenizers: loads the tokenizers of source and target. Called only if there is work to do.
-        overwrite: replace data with other settings instead of raising an error.
+        overwrite: replace data with other settings, or for another number of devices, instead of raising an error or
+            leaving it as it is.
         threads: number of threads that turn text into ids; None: one for each processor.
         shown: show the progress.
 
@@ -124,7 +126,11 @@ def write_tarred_data(
     data.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(data.folder):
         if record := data.done(overwrite):
-            return record
+            if (devices := record.get("devices", data.devices)) == data.devices:
+                return record
+            if not overwrite:
+                console.info(f"'{data.metadata}' stays as it was made, for devices={devices} and not {data.devices}.")
+                return record
         unfinished = data.folder / f"{data.name}.unfinished"
         _remove_others(data)
         unfinished.mkdir(exist_ok=True)

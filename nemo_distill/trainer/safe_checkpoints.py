@@ -135,8 +135,13 @@ def checkpoint_folder(section: Mapping[str, Any]) -> Path:
     """Returns the folder in which exp_manager puts the checkpoints."""
     if chosen := (section.get("checkpoint_callback_params") or {}).get("dirpath"):
         return Path(chosen)
+    return log_folder(section) / "checkpoints"
+
+
+def log_folder(section: Mapping[str, Any]) -> Path:
+    """Returns the folder in which exp_manager puts everything else of a training that resumes, or that names it."""
     named = Path(section.get("exp_dir") or "nemo_experiments", section.get("name") or "default")
-    return Path(section.get("explicit_log_dir") or named / (section.get("version") or "")) / "checkpoints"
+    return Path(section.get("explicit_log_dir") or named / (section.get("version") or ""))
 
 
 def complete_training(trainer: Any, model: Any) -> None:

@@ -72,6 +72,16 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     ("keys", "said"),
     [
         (["+recipe.distill.trainer.max_stepps=3"], "recipe.distill: trainer has the unknown key 'max_stepps'"),
+        (
+            ["+recipe.distill.distilation=seq_level"],
+            "recipe.distill has the unknown key 'distilation'; the closest known",
+        ),
+        (["+recipe.cache.k=16"], "recipe.cache has the unknown key 'k'"),
+        (
+            ["+recipe.distill.distillation={temperature: 3}"],
+            "recipe.distill.distillation={'temperature': 3}: must be the",
+        ),
+        (["+recipe.distill.trainer=abc"], "recipe.distill.trainer=abc: must be a section of keys"),
         (["+recipe.distill.student=wide_3x4"], "recipe.distill.student=wide_3x4: leave it out"),
         (["+recipe.distill.distillation=none"], "recipe.distill: "),
         (["+recipe.label.search.beam_size=0"], "recipe.label: search.beam_size=0"),
@@ -85,7 +95,7 @@ def test_a_recipe_is_checked_as_its_jobs_are(keys, said, large_teacher, corpus):
     text = [f"recipe.source={corpus}/train.de", f"recipe.target={corpus}/train.en"]
     with pytest.raises(ConfigurationError) as raised:
         check_sizing(config(f"teacher={large_teacher}", *text, *keys))
-    assert any(problem.startswith(said) for problem in raised.value.problems)
+    assert any(problem.startswith(said) for problem in raised.value.problems), raised.value.problems
 
 
 @pytest.fixture(scope="module")

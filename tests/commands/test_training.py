@@ -142,11 +142,28 @@ def test_a_training_does_not_go_on_with_other_settings_or_over_an_earlier_one(tr
 def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(train, tmp_path, by):
     interrupted = train(tmp_path / "run", killed_at=5, by=by)
     assert interrupted.returncode == 1
-    assert "Training was interrupted. With +exp_manager.resume_if_exists=true" in interrupted.stderr
+    assert "Training was interrupted. The same command goes on from the last checkpoint." in interrupted.stderr
     assert not list((tmp_path / "run").rglob("*.nemo"))
     assert recorded(tmp_path / "run")["status"] == "interrupted"
     (saved,) = (tmp_path / "run").rglob("*-last.ckpt")
     assert torch.load(saved, weights_only=False)["global_step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("manager", "said"),
+    [
+        (None, "Without exp_manager, nothing of it was saved."),
+        ({"explicit_log_dir": "x", "resume_if_exists": True}, "The same command goes on from the last checkpoint."),
+        ({"explicit_log_dir": "x"}, "With +exp_manager.resume_if_exists=true the same command goes on"),
+        (
+            {"resume_if_exists": False},
+            "With +exp_manager.explicit_log_dir=made/by/nemo exp_manager.resume_if_exists=true the same command goes on",
+        ),
+    ],
+)
+def test_an_interrupted_training_names_the_keys_with_which_the_same_command_goes_on(manager, said):
+    trainer = SimpleNamespace(default_root_dir="made/by/nemo")
+    assert said in training._how_to_go_on(OmegaConf.create({"exp_manager": manager}), trainer)
 
 
 def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):

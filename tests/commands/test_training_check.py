@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.text.files import data_problems
 from tests.conftest import SCRIPTS, composed, train_sentencepiece, write_corpus
@@ -259,6 +260,11 @@ def test_every_key_of_the_teachers_config_is_in_the_students():
             "+trainer.accumulate_grad_batches=2",
             50,
         ),
+        (
+            "+trainer.max_steps=10 +trainer.val_check_interval=3 trainer.check_val_every_n_epoch=null "
+            "+trainer.accumulate_grad_batches=4",
+            1,
+        ),
         ("+trainer.max_steps=3600 +trainer.val_check_interval=1000", None),
         ("+trainer.max_steps=3600 +trainer.val_check_interval=0.3 trainer.check_val_every_n_epoch=null", None),
     ],
@@ -281,3 +287,31 @@ def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
     (warning,) = check_distillation_job(job(mixes[0]))
     assert warning.startswith("model.distillation.mix.corpora.back.tag=BT: the tokenizer has no such piece")
     assert check_distillation_job(job(mixes[1])) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model.train_ds.max_seq_length=abc", "model.train_ds.max_seq_length=abc: must be"),
+        ("model.train_ds.clean=no", "model.train_ds.clean=no: must be"),
+        ("trainer.devices=abc", "trainer.devices=abc: must be"),
+        ("+trainer.device=4", "trainer has the unknown key 'device'; the closest known key is 'devices'"),
+        ("model.train_ds=num_workers:3", "model.train_ds=num_workers:3: must be a section of keys"),
+        ("trainer=null", "trainer is missing; it is a section of keys."),
+    ],
+)
+def test_a_cache_checks_what_it_reads_of_a_training(override, sentence, corpus, teacher_path, tmp_path):
+    keys = [
+        f"model.distillation.model_path={teacher_path}", f"model.distillation.teacher_cache={tmp_path}/cache",
+        f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
+        "cache.k=4",
+    ]  # fmt: skip
+    keys = [key for key in keys if override != "model.train_ds=num_workers:3" or "train_ds" not in key]
+    (problem,) = problems(check_caching, composed("cache_teacher", *keys, override))
+    assert problem.startswith(sentence)
+
+
+def test_an_activation_that_nemo_does_not_have_is_refused(job):
+    assert "model.encoder.hidden_act=swish: must be one of relu, gelu." in problems(
+        check_distillation_job, job("model.encoder.hidden_act=swish")
+    )

@@ -113,3 +113,21 @@ def test_a_value_that_its_key_cannot_have_is_told(section, key, value):
         cfg = {name: cfg}
     (problem,) = known_keys.wrong_values(cfg)
     assert problem.startswith(f"{section}.{key}={value}: must be ".removeprefix("."))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentence"),
+    [
+        ({"do_training": "no"}, "do_training=no: must be null or true or false."),
+        (
+            {"model": {"train_ds": {"reverse_lang_direction": "no"}}},
+            "model.train_ds.reverse_lang_direction=no: must be",
+        ),
+        ({"model": {"encoder": {"pre_ln": 1}}}, "model.encoder.pre_ln=1: must be"),
+        ({"model": {"train_ds": {"shard_strategy": "all"}}}, "model.train_ds.shard_strategy=all: must be one of"),
+        ({"exp_manager": {"resume_if_exists": "yes"}}, "exp_manager.resume_if_exists=yes: must be"),
+    ],
+)
+def test_text_is_no_yes_or_no(cfg, sentence):
+    (problem,) = known_keys.wrong_values(cfg)
+    assert problem.startswith(sentence)

@@ -221,3 +221,12 @@ def test_missing_tar_files_and_data_of_nemos_own_preprocessing_are_refused(data,
 def test_text_of_which_nothing_is_left_is_told_with_the_reasons(data, write):
     with pytest.raises(DataError, match="train.de' has no pair to train on: 64 too short"):
         write(data(min_seq_length=19))
+
+
+def test_data_for_other_devices_stays_and_is_told_or_is_made_again(data, write, caplog):
+    one, four = data(lines_per_dataset_fragment=20), replace(data(lines_per_dataset_fragment=20), devices=4)
+    made = write(one)
+    assert write(four) == made and "stays as it was made, for devices=1 and not 4" in caplog.text
+    again = write(four, overwrite=True)
+    assert again["devices"] == 4 and len(again["tar_files"]) % 4 == 0
+    assert {path.name for path in four.folder.glob("*.tar")} == set(again["tar_files"])
