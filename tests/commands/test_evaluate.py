@@ -230,7 +230,8 @@ def test_a_finished_timing_is_not_repeated_unless_something_changes(evaluated, m
     monkeypatch.setattr(evaluation_module, "measure", measure)
     again = [override for override in overrides if override != "speed=null"]
     record = evaluation_job(config(*again)).run()
-    assert evaluation_job(config(*again)).run()["systems"] == record["systems"]
+    kept = evaluation_job(config(*again)).run()
+    assert kept["systems"] == record["systems"] and kept["made_with"]["timed"] == record["made_with"]["timed"]
     assert record["systems"]["teacher"]["speed"]["tokens_per_second"] == 2.0
     evaluation_job(config(*again, "threads=3")).run()
     monkeypatch.setattr("nemo_distill.storage.made_with.git_revision", lambda: "another")
@@ -290,15 +291,18 @@ def test_the_record_says_how_a_model_was_trained(evaluated):
     model.write_bytes((folder / "out").joinpath("evaluation.json").read_bytes())
     entry = {"name": "any.nemo", "sha256": fingerprint(model)["sha256"]}
     known = {"steps": 100, "target_tokens": 90_000, "tokens_in_batch": 1024, "seconds": 12.5}
+    made = {"device": "2 x a GPU", "git_revision": "abc"}
     system = systems_module.System("a", model, "nemo_distill", preparation_seconds=3.0)
-    write_json(folder / "run" / "run.json", {"models": [entry], **known})
-    assert system.training() == known | {"preparation_seconds": 3.0}
+    write_json(folder / "run" / "run.json", {"models": [entry], "made_with": made, **known})
+    assert system.training() == known | made | {"preparation_seconds": 3.0}
+    made = dict.fromkeys(made)
     write_json(
         folder / "run" / "run.json", {"models": [entry], "steps": 100, "seconds": 12.5}
     )  # of an earlier version
-    assert system.training() == known | {"target_tokens": None, "tokens_in_batch": None, "preparation_seconds": 3.0}
+    unknown = dict.fromkeys(("target_tokens", "tokens_in_batch"))
+    assert system.training() == known | unknown | made | {"preparation_seconds": 3.0}
     write_json(folder / "run" / "run.json", {"models": [], **known})
-    assert system.training() == dict.fromkeys(known) | {"preparation_seconds": 3.0}
+    assert system.training() == dict.fromkeys(known) | made | {"preparation_seconds": 3.0}
     assert replace(system, preparation_seconds=None).training() is None
 
 
@@ -355,9 +359,11 @@ def test_a_system_of_text_only_is_scored_and_compared_like_all(exported):
     out, _, record = exported
     people, text = record["systems"]["people"], (out / "out" / "texts" / "mine.people.txt").read_text().splitlines()
     assert text[0].endswith(" &") and record["test_sets"]["mine"]["scores"]["people"]["BLEU"]["value"] > 70
-    assert [people[key] for key in ("engine", "sha256", "parameters", "bytes", "training", "speed")] == [
-        "text", None, None, None, None, None
+    assert [people[key] for key in ("engine", "parameters", "bytes", "training", "speed")] == [
+        "text", None, None, None, None
     ]  # fmt: skip
+    read = record["test_sets"]["mine"]["sha256"]
+    assert set(read) == {"test.de", "test.en"} and len({*read.values(), people["sha256"]}) == 3
 
 
 def test_a_model_that_cannot_be_exported_is_evaluated_as_it_is_and_that_is_said(exported, monkeypatch, tmp_path):
