@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 
 from hydra.errors import HydraException
@@ -26,6 +28,7 @@ from nemo_distill.text.lines import TextFiles, decoded
 
 GROUPS = ("distillation", "schedule", "student")
 SAMPLED = 12_000
+FIRST_LINES = 1000  # that are enough to check a job's configuration
 Pair = tuple[str, str]
 
 
@@ -132,7 +135,9 @@ class RecipeConfigs:
             "distill", self.recipe.distill or {}, *shape.overrides(), f"model.shared_embeddings={self.shared}"
         )
         cfg.exp_manager = None
-        cfg.model.distillation.mix.corpora = {}
+        cfg.model.distillation.mix.corpora = {}  # the pairs are drawn from the text itself, which has no weights
+        if cfg.model.distillation.mix.get("weighting") == "loss":
+            cfg.model.distillation.mix.weighting = "pairs"
         for data in ("validation_ds", "test_ds"):
             cfg.model.pop(data, None)
         cfg = self._with_data(cfg, files)
@@ -156,21 +161,29 @@ def check_recipe(configs: RecipeConfigs, shape: StudentShape, folder: Path) -> l
         shape: of a student.
         folder: a folder that does not exist.
     """
-    recipe = configs.recipe
+    recipe, problems = configs.recipe, list[str]()
     sources = input_files(recipe.source)
-    files = sources, input_files(recipe.target) or sources
-    checks: Mapping[str, Callable[[], object]] = {
-        "label": lambda: _check_labelling(configs.label(sources, folder)),
-        "cache": lambda: check_caching(configs.cache(files, folder)),
-        "distill": lambda: _check_distillation(configs.distill(shape, files)),
-    }
-    problems = []
-    for job in (job for job in checks if getattr(recipe, job) is not None):
-        try:
-            checks[job]()
-        except ConfigurationError as error:
-            problems += [one if one.startswith("recipe.") else f"recipe.{job}: {one}" for one in error.problems]
+    with TemporaryDirectory() as plain:  # what is cached and trained on is written in plain text by the probes
+        files = [[_beginning(side, Path(plain))] for side in (sources, input_files(recipe.target) or sources)]
+        checks: Mapping[str, Callable[[], object]] = {
+            "label": lambda: _check_labelling(configs.label(sources, folder)),
+            "cache": lambda: check_caching(configs.cache(files, folder)),
+            "distill": lambda: _check_distillation(configs.distill(shape, files)),
+        }
+        for job in (job for job in checks if getattr(recipe, job) is not None):
+            try:
+                checks[job]()
+            except ConfigurationError as error:
+                problems += [one if one.startswith("recipe.") else f"recipe.{job}: {one}" for one in error.problems]
     return problems
+
+
+def _beginning(files: Sequence[Path], folder: Path) -> Path:
+    """Writes the first lines of a text into a folder."""
+    handle, name = mkstemp(dir=folder)
+    with open(handle, "w", encoding="utf-8") as stream:
+        stream.writelines(f"{decoded(line)}\n" for line in islice(TextFiles(files), FIRST_LINES))
+    return Path(name)
 
 
 def _check_labelling(cfg: DictConfig) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_recipe_is_checked_as_its_jobs_are(keys, said, large_teacher, corpus):
     with pytest.raises(ConfigurationError) as raised:
         check_sizing(config(f"teacher={large_teacher}", *text, *keys))
     assert any(problem.startswith(said) for problem in raised.value.problems), raised.value.problems
+
+
+def test_packed_text_of_one_side_and_weights_in_the_loss_are_taken(large_teacher, corpus, tmp_path):
+    packed = tmp_path / "train.de.gz"
+    packed.write_bytes(gzip.compress((corpus / "train.de").read_bytes().replace(b"\n", b"\r\n")))
+    keys = ["+recipe.distill.trainer.max_steps=3", "+recipe.distill.model.distillation.mix.weighting=loss"]
+    keys += ["+recipe.label={filters: null}", "recipe.cache={cache: {k: 4}}", f"recipe.source={packed}"]
+    check_sizing(config(f"teacher={large_teacher}", *keys))
 
 
 @pytest.fixture(scope="module")
