@@ -102,6 +102,14 @@ def train_sentencepiece(prefix: Path, text: Path, vocab_size: int = 60, **option
 
 
 @pytest.fixture(scope="session", autouse=True)
+def files_need_not_survive_a_power_cut() -> Iterator[None]:
+    """Waiting until each of thousands of small files is on the disk takes longer than writing them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def configurations_are_read_once() -> Iterator[None]:
     """Reading the same files again takes Hydra a third of a composition, and tests compose hundreds of times."""
     read, known = OmegaConf.load, {}

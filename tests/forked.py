@@ -15,18 +15,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["nemo_distill.core.distillation_model", "nemo_distill.models.mt_enc_dec_model"])
+context.set_forkserver_preload(["tests.preloaded"])
 
 
-def run_script(script: Path, *arguments: str, cwd: Path, devices: int = 1) -> subprocess.CompletedProcess[str]:
+def run_script(
+    script: Path, *arguments: str, cwd: Path, devices: int = 1, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs a script as `python script arguments` does, or as torchrun does, in a process for each of several devices.
+
+    Args:
+        environment: more environment variables.
 
     Returns:
         Of several processes, the exit code that is furthest from 0, and what they printed, one after the other.
     """
+    ranks = [environment | rank for rank in _ranks(devices)]
     with tempfile.TemporaryDirectory() as elsewhere:
         printed = [[Path(elsewhere) / f"{name}{rank}" for name in ("stdout", "stderr")] for rank in range(devices)]
-        arguments_of = [(script, arguments, cwd, *one) for one in zip(printed, _ranks(devices), strict=True)]
+        arguments_of = [(script, arguments, cwd, *one) for one in zip(printed, ranks, strict=True)]
         children = [context.Process(target=_child, args=own) for own in arguments_of]
         for child in children:
             child.start()

@@ -154,6 +154,13 @@ def _description(folder: Path, config_name: str) -> str:
     return "\n".join(line[2:] for line in comment)
 
 
+# Hydra composes its own configuration too, a quarter of the time, and leaves it out in the end.
+WITHOUT_HYDRAS = tuple(
+    f"~hydra/{group}"
+    for group in ("launcher", "sweeper", "help", "hydra_help", "env", "output", "hydra_logging", "job_logging")
+)
+
+
 def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
     """Returns the configuration of a job, as its command composes it of its default one.
 
@@ -164,8 +171,9 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
         HydraException: if an override is wrong.
     """
     is_running = GlobalHydra.instance().is_initialized()  # in a job, Hydra knows the folder of its configuration
+    own = () if any(override.lstrip("+~").startswith("hydra") for override in overrides) else WITHOUT_HYDRAS
     with nullcontext() if is_running else initialize_config_dir(str(CONF.resolve()), version_base=None):
-        return compose(JOBS[name].config, list(overrides))
+        return compose(JOBS[name].config, [*overrides, *own])
 
 
 def composition_problem(error: HydraException) -> str:

@@ -88,9 +88,11 @@ class StepLosses:
         labels = own if isinstance(own, SmoothedLabels) else None
         names = [term.name for term in self.fused] + ([STUDENT_LOSS] if labels else [])
         if names:
+            student: Any = registry.get(Role.STUDENT, PROJECTION)
+            teacher: Any = registry.get(Role.TEACHER, PROJECTION) if self.fused else None
             values = fused_losses(
-                registry.get(Role.STUDENT, PROJECTION),
-                registry.get(Role.TEACHER, PROJECTION) if self.fused else None,
+                student,
+                teacher,
                 registry.mask(PROJECTION),
                 [term.loss for term in self.fused],
                 [self.weights[name] / passes.get(name, 1) for name in names],

@@ -28,7 +28,6 @@ HALF_GRADIENT, HALF_SHARES = 32.0, 16.0
 Gradients = list[Tensor | None]  # with respect to the student's hidden states, weight and bias
 
 
-@torch.compiler.disable
 def fused_losses(
     student: Projection,
     teacher: Distributions | None,

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from nemo_distill.evaluation import fastest_engine
 from nemo_distill.pseudo_labels.shards import read_rows
 from nemo_distill.text.lines import clean_text
 from nemo_distill.trainer import precision
+from tests import forked
 from tests.conftest import REPOSITORY, composed
 from tests.pseudo_labels.bad_server import bad_server
 from tests.pseudo_labels.fakes import TRANSLATOR, Shouting, contents, write_model, write_source
@@ -59,9 +59,8 @@ def run_job(cfg):
 
 
 def run_script(*overrides):
-    command = [sys.executable, str(REPOSITORY / "tests" / "pseudo_labels" / "fake_script.py"), *overrides]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+    script = REPOSITORY / "tests" / "pseudo_labels" / "fake_script.py"
+    return forked.run_script(script, *overrides, cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY))
 
 
 def test_one_command_leads_from_text_to_pairs(files, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from nemo_distill.commands.jobs import CONF, JOBS
 from tests.conftest import SCRIPTS
+from tests.forked import run_script
 
 SLOW = ("nemo", "torch", "lightning", "pandas", "matplotlib")
 
@@ -62,12 +63,11 @@ def test_a_jobs_help_begins_with_the_comment_of_its_config_and_imports_nothing_s
 
 def test_a_users_home_is_known_after_keys_with_a_dot_and_in_lists_and_sections(tmp_path):
     text = ["model.train_ds.src_file_name=~/a.de", "model.train_ds.tgt_file_name=[~/a.en,~/b.en]", "~model.test_ds"]
-    told = nemo_distill("distill", *text, cwd=tmp_path, HOME=str(tmp_path)).stderr
+    told = run_script(SCRIPTS / "enc_dec_nmt_distill.py", *text, cwd=tmp_path, HOME=str(tmp_path)).stderr
     assert all(f"'{tmp_path}/{name}'" in told for name in ("a.de", "a.en", "b.en")), told
     sets = "+test_sets.one={source: ~/t.de, reference: ~/t.en}"
-    told = nemo_distill(
-        "evaluate", "+models.a=~/a.nemo", sets, "output_dir=out", cwd=tmp_path, HOME=str(tmp_path)
-    ).stderr
+    keys = ["+models.a=~/a.nemo", sets, "output_dir=out"]
+    told = run_script(SCRIPTS / "evaluate.py", *keys, cwd=tmp_path, HOME=str(tmp_path)).stderr
     assert all(f"'{tmp_path}/{name}'" in told for name in ("a.nemo", "t.de", "t.en")), told
 
 

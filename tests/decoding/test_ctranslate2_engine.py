@@ -101,9 +101,10 @@ def by_nemo(model, lines, beam_size=1, max_delta=50):
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_it_finds_what_nemo_finds_one_line_at_a_time(engine, model, beam_size):
-    found = texts(engine.translate(LINES, SearchSettings(beam_size=beam_size, length_penalty=0.0)))
-    same = sum(ours == nemos for ours, nemos in zip(found, by_nemo(model, LINES, beam_size)))
-    assert same >= 0.99 * len(LINES)
+    lines = LINES[:110]
+    found = texts(engine.translate(lines, SearchSettings(beam_size=beam_size, length_penalty=0.0)))
+    same = sum(ours == nemos for ours, nemos in zip(found, by_nemo(model, lines, beam_size)))
+    assert same >= 0.99 * len(lines)
     assert len(set(found)) > 100
 
 

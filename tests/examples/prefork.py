@@ -13,7 +13,6 @@ import time
 import traceback
 from importlib.abc import MetaPathFinder
 
-import lightning.fabric  # noqa: F401
 import torch  # noqa: F401
 
 import nemo_distill.commands.cache_teacher
