@@ -205,7 +205,7 @@ def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: 
             compared with what it is made from, and with the exports of the baselines.
         baselines: names of systems that all others but these exports are compared with. The first system is also
             compared with those that have the role, in its own engine and precision, for the gap between them, and so
-            is each distilled system, with that of its seed.
+            is each distilled system, with those of its size and seed.
         search: the search of systems without a beam size of their own.
     """
     exports = {str(one.same_model_as): one.name for one in systems if one.made_from}
@@ -220,19 +220,27 @@ def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: 
         for one in systems
         if one.role == BASELINE and _kind(one, search) == _kind(teacher, search)
     ]
-    pairs += [
-        (student.name, one.name)
-        for student in systems
-        for one in systems
-        if (student.role, one.role) == (DISTILLED, BASELINE)
-        and not (student.made_from or one.made_from)
-        and _kind(one, search) == _kind(student, search)
-        and (student.seed == one.seed or None in (student.seed, one.seed))
-    ]
+    pairs += _like_baselines(systems, search)
     unique: dict[frozenset[str], Pair] = {}
     for pair in pairs:
         unique.setdefault(frozenset(pair), pair)
     return [pair for both, pair in unique.items() if len(both) == 2]
+
+
+def _like_baselines(systems: Sequence[System], search: SearchSettings) -> list[Pair]:
+    """Returns each distilled system with the baselines of its size, kind and seed. Their exports are not tested."""
+    students, baselines = (
+        [one for one in systems if one.role == role and not one.made_from] for role in (DISTILLED, BASELINE)
+    )
+    sizes = {one.name: one.parameters() for one in (*students, *baselines)} if students and baselines else {}
+    return [
+        (student.name, one.name)
+        for student in students
+        for one in baselines
+        if sizes[student.name] == sizes[one.name] is not None
+        and _kind(one, search) == _kind(student, search)
+        and (student.seed == one.seed or None in (student.seed, one.seed))
+    ]
 
 
 def _kind(system: System, search: SearchSettings) -> tuple[str | int | None, ...]:

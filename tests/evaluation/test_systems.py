@@ -142,6 +142,16 @@ def test_the_teacher_is_compared_with_baselines_that_search_as_it_does(tmp_path,
     assert (("teacher", "baseline") in pairs) is compared
 
 
+def test_a_distilled_system_is_compared_with_the_baselines_of_its_size_and_seed(teacher_path, tmp_path, monkeypatch):
+    sizes = {"student_seed0": 1, "alone_seed0": 1, "alone_seed1": 1, "wide_seed0": 2}
+    monkeypatch.setattr(System, "parameters", lambda system: sizes[system.name])
+    roles = {"student_seed0": "distilled"}
+    systems = [System(name, tmp_path, "nemo_distill", role=roles.get(name, "baseline")) for name in sizes]
+    teacher = System("teacher", teacher_path, "nemo_distill")
+    pairs = compared_pairs([teacher, *systems], ["teacher"], SearchSettings())
+    assert [pair for pair in pairs if "teacher" not in pair] == [("student_seed0", "alone_seed0")]
+
+
 def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, monkeypatch):
     """Its folder is where the evaluation makes its own exports."""
     made = []
