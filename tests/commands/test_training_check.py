@@ -297,7 +297,6 @@ def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
         ("trainer.devices=abc", "trainer.devices=abc: must be"),
         ("+trainer.device=4", "trainer has the unknown key 'device'; the closest known key is 'devices'"),
         ("model.train_ds=num_workers:3", "model.train_ds=num_workers:3: must be a section of keys"),
-        ("trainer=null", "trainer is missing; it is a section of keys."),
     ],
 )
 def test_a_cache_checks_what_it_reads_of_a_training(override, sentence, corpus, teacher_path, tmp_path):
@@ -309,6 +308,13 @@ def test_a_cache_checks_what_it_reads_of_a_training(override, sentence, corpus, 
     keys = [key for key in keys if override != "model.train_ds=num_workers:3" or "train_ds" not in key]
     (problem,) = problems(check_caching, composed("cache_teacher", *keys, override))
     assert problem.startswith(sentence)
+
+
+def test_a_section_without_a_value_is_missing(job, corpus):
+    data = [f"model.train_ds.{side}_file_name={corpus}/train.de" for side in ("src", "tgt")]
+    for check, cfg in ((check_distillation_job, job()), (check_caching, composed("cache_teacher", *data))):
+        cfg.trainer = None
+        assert problems(check, cfg) == ["trainer is missing; it is a section of keys."]
 
 
 def test_an_activation_that_nemo_does_not_have_is_refused(job):
