@@ -80,13 +80,9 @@ def unsafe_reasons(folder: str | Path) -> list[str]:
 
 def read_files(folder: Path) -> list[Path]:
     """Returns the weights that transformers reads, and the files that are no weights, such as tokenizers."""
-    own = [found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))][:1]
-    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
-    return [*(path for found in own for path in found), *(path for path in others if not _has_weights(path))]
-
-
-def _has_weights(path: Path) -> bool:
-    return path.suffix in WEIGHTS_OF_ANY or any(path.match(pattern) for pattern in WEIGHTS)
+    weights = next((found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    return [*weights, *(path for path in files if path.suffix not in WEIGHTS_OF_ANY)]
 
 
 def _unsafe_entries(value: Any, place: str = "") -> Iterator[str]:
