@@ -46,13 +46,14 @@ def run_sizing(config: SizingConfig) -> list[Student]:
         console.info(f"Speeds are not measured: {reason}")
     students = sizing.students()
     if not students:
-        _print_nothing(sizing)
+        console.info(told := _nothing(sizing))
+        _write(sizing, students, told)
         return []
     tables = _tables(sizing, students)
     for title, columns, rows in tables:
         print_table(columns, rows, title)
     _print_notes(sizing, students[0])
-    _write(sizing, students, tables)
+    _write(sizing, students, *(f"## {title}\n\n{markdown_table(columns, rows)}" for title, columns, rows in tables))
     return students
 
 
@@ -139,21 +140,21 @@ def _print_notes(sizing: Sizing, largest: Student) -> None:
     console.info(f"The first is trained by\n  nemo-distill distill {' '.join(overrides)}")
 
 
-def _print_nothing(sizing: Sizing) -> None:
+def _nothing(sizing: Sizing) -> str:
+    """Why there is no student."""
     source, target = map(len, sizing.pieces)
     smaller = candidates(sizing.teacher, (source, target), sizing.shared, sizing.target)
     if not smaller:
-        console.info(f"No student of the grid is smaller than this teacher; its least width is {WIDTHS[0]}.")
-        return
+        return f"No student of the grid is smaller than this teacher; its least width is {WIDTHS[0]}."
     least = smaller[-1]
-    console.info(
+    return (
         f"No student of the grid meets the target. The smallest has {least.count.total:,} parameters, "
         f"{least.count.embeddings:,} of them in embeddings: a smaller vocabulary makes smaller students."
     )
 
 
-def _write(sizing: Sizing, students: Sequence[Student], tables: Sequence[Table]) -> None:
-    """Writes the result, as JSON and as Markdown."""
+def _write(sizing: Sizing, students: Sequence[Student], *parts: str) -> None:
+    """Writes the result, as JSON and as Markdown of these parts."""
     config, made = sizing.config, made_with(sizing.config.device, torch.get_num_threads())
     found = [
         asdict(student)
@@ -170,9 +171,8 @@ def _write(sizing: Sizing, students: Sequence[Student], tables: Sequence[Table])
         "students": found,
     }
     write_json(config.output_dir / "sizes.json", record)
-    parts = [f"## {title}\n\n{markdown_table(columns, rows)}\n" for title, columns, rows in tables]
-    parts.append(f"{made['date'][:10]}, {made['device']}, {made['threads']} threads.\n")
-    write_text(config.output_dir / "sizes.md", "\n".join(parts))
+    made_on = f"{made['date'][:10]}, {made['device']}, {made['threads']} threads."
+    write_text(config.output_dir / "sizes.md", "\n\n".join((*parts, made_on)) + "\n")
 
 
 def main(cfg: DictConfig) -> None:

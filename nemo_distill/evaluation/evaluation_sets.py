@@ -118,7 +118,7 @@ def set_name_problems(names: Collection[str]) -> list[str]:
 
 
 def with_languages(
-    sets: Sequence[EvaluationSet], written: Mapping[str, str | None]
+    sets: Sequence[EvaluationSet], written: Mapping[str, str | None], section: str = "test_sets.{name}"
 ) -> tuple[list[EvaluationSet], list[str]]:
     """Returns the test sets, with a language where they have none, and a sentence for each problem.
 
@@ -128,13 +128,14 @@ def with_languages(
     Args:
         sets: the test sets of a config.
         written: for each system, the target language according to its model; None if the model does not say.
+        section: the section that describes a test set of this name.
     """
     known = {name: language for name, language in written.items() if language}
     tokenizers = {bleu_tokenization(language) for language in known.values()}
     told = ", ".join(f"{name} {language}" for name, language in known.items())
     found, problems = [], []
     for one in sets:
-        where = f"test_sets.{one.name}"
+        where = section.format(name=one.name)
         language = one.language or next(iter(known.values()), None)
         seen = scored_language(language, first_lines(one.reference))
         if one.language and tokenizers - {bleu_tokenization(one.language)}:

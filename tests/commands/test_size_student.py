@@ -53,10 +53,11 @@ def test_without_a_target_the_students_with_a_name_are_listed(large_teacher, tmp
     assert [student.name for student in students] == ["slim_1x1"]  # the others are larger than this teacher
 
 
-def test_a_target_below_all_students_is_told(large_teacher, tmp_path, caplog):
-    target = SizeTarget(parameters=10)
-    assert run_sizing(SizingConfig(large_teacher, target=target, speed=None, output_dir=tmp_path)) == []
-    assert "The smallest has" in caplog.text
+def test_a_target_below_all_students_is_told_and_written(large_teacher, tmp_path, caplog):
+    for target in (SizeTarget(), SizeTarget(parameters=10)):
+        found = run_sizing(SizingConfig(large_teacher, target=target, speed=None, output_dir=tmp_path))
+    assert found == json.loads((tmp_path / "sizes.json").read_text())["students"] == []
+    assert "The smallest has" in caplog.text and "The smallest has" in (tmp_path / "sizes.md").read_text()
 
 
 def test_all_mistakes_are_told_at_once(tmp_path):

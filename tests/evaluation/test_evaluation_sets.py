@@ -134,7 +134,10 @@ def test_references_without_spaces_say_what_they_are_where_the_models_do_not(set
 
 def test_a_set_without_a_language_is_refused_where_models_write_different_ones(sets):
     _, (problem,) = with_languages(sets[:2], {"teacher": "zh", "other": "en"})
-    assert problem == "test_sets.a.language is missing, and the models write different ones: teacher zh, other en."
+    told = "is missing, and the models write different ones: teacher zh, other en."
+    assert problem == f"test_sets.a.language {told}"
+    _, problems = with_languages(sets[:1], {"teacher": "zh", "other": "en"}, section="test")
+    assert problems == [f"test.language {told}"]
 
 
 def test_a_set_of_another_language_than_models_or_text_is_warned_of(sets, monkeypatch):
