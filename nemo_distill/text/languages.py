@@ -87,9 +87,13 @@ def text_language(lines: Iterable[str]) -> str | None:
     Args:
         lines: the first 1,000 are read.
     """
-    text = "".join(itertools.islice(lines, SAMPLED_LINES))
-    counts = Counter({script: len(letter.findall(text)) for script, letter in _SCRIPT_LETTERS.items()})
-    if 2 * counts.total() <= len(_LETTER.findall(text)):
+    characters = Counter("".join(itertools.islice(lines, SAMPLED_LINES)))
+
+    def count(letter: regex.Pattern[str]) -> int:
+        return sum(number for character, number in characters.items() if letter.match(character))
+
+    counts = Counter({script: count(letter) for script, letter in _SCRIPT_LETTERS.items()})
+    if 2 * counts.total() <= count(_LETTER):
         return None
     kana = counts.pop("Hira") + counts.pop("Kana")
     if kana > KANA * (kana + counts["Hani"]):
