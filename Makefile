@@ -55,8 +55,9 @@ docs: .venv/ready
 	@echo "Setting up .venv (about two minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) torch "Cython<3.1" numpy setuptools wheel
-	@$(PIP) --no-build-isolation youtokentome
-	@$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"
+	@# pip uses one core; meanwhile Python compiles on the other what the tests import of torch.
+	@$(BIN)/python -c "import torch._dynamo" & $(PIP) --no-build-isolation youtokentome && \
+		$(PIP) --no-build-isolation --editable ".[dev,docs,plots]"; ended=$$?; wait; exit $$ended
 	@touch .venv/usable $@
 
 # The oldest versions that setup.py allows, and the newest that go together, each in an environment of its own.
