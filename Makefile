@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Errors only: most warnings are about pip's index and cache. Python compiles what is imported, a third of what pip would.
 PIP := $(BIN)/pip install -qq --no-compile --disable-pip-version-check --root-user-action=ignore --constraint constraints.txt
 MAKEFLAGS += --jobs=2
+# Where this is set, each of the tests' processes would compile NeMo again, in 40 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 ifneq ($(filter clean,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
