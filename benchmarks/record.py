@@ -21,7 +21,7 @@ from nemo_distill.storage.made_with import made_with, short_revision
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- measured: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
-MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, (?P<device>.+), revision \w+\.$", re.MULTILINE)
+MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, (?P<device>.+), revision \w+\+?\.$", re.MULTILINE)
 MARKDOWN = ("| ", "- ", "> ")
 
 
