@@ -5,12 +5,13 @@ Their modules are imported only when they run, so that --help is fast.
 
 import difflib
 import functools
+import io
 import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ KEY = re.compile(r"[\w.+@/~]+")
 HELP_OPTIONS = {"-h", "--help"}
 HOME = re.compile(r"(?:(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
+WRONG_KEY = re.compile(r"'([^']+)'|override ([^\s'=]+)")
 PROGRAM = "nemo-distill"
 COMPLETION = ("-sc", "--shell-completion")
 TYPED = re.compile(r"\s*\S+\s+(?P<job>\S+)\s+(?P<arguments>.*)")
@@ -117,32 +119,88 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
     `~/` at the beginning of a value, or of one in a list or section, is the user's home. Shells expand it only after
     keys without a dot, and Hydra cannot parse it.
 
-    For errors in the arguments, Hydra ends with exit code 1, the same as after a crash. This decorator changes it
-    to 2, and says which keys there are in place of an unknown one. A crash of the job still gives 1.
+    Mistakes in the arguments are told all at once, with the keys that there are in place of an unknown one, and end
+    with exit code 2. Hydra tells only the first one, and ends with 1, as after a crash of the job.
     """
 
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:
-        run = hydra.main(version_base=None, config_path=str(folder), config_name=config_name)(task)
-
         @functools.wraps(task)
         def main() -> None:
             sys.argv[1:] = [HOME.sub(lambda _: os.path.expanduser("~"), argument) for argument in sys.argv[1:]]
+            mistakes: list[HydraException] = []
             try:
                 if HELP_OPTIONS & set(sys.argv):
                     print(_description(folder, config_name), end="\n\n")
-                run()
+                while mistake := _run_or_find_mistake(task, config_name, folder, is_run=not mistakes):
+                    mistakes.append(mistake)
+                    right = [argument for argument in sys.argv if not _is_meant(argument, mistake)]
+                    if right == sys.argv:
+                        break
+                    sys.argv = right
             except BrokenPipeError:  # of --help, for instance into head
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it at exit
                 sys.exit(1)
-            except SystemExit as end:
-                if end.code != 1 or not isinstance(mistake := end.__context__, MISTAKES):
-                    raise
-                print(*_advice(mistake), sep="\n", file=sys.stderr)
+            if mistakes:
+                print(*(_told(mistake) for mistake in mistakes), sep="\n\n", file=sys.stderr)
                 sys.exit(2)
 
         return main
 
     return decorated
+
+
+def _run_or_find_mistake(
+    task: Callable[..., Any], config_name: str, folder: Path, is_run: bool
+) -> HydraException | None:
+    """Runs a job with Hydra, and returns the first mistake in the arguments, which Hydra does not tell then.
+
+    Args:
+        is_run: whether to run the job; else its configuration is only composed, and nothing is printed.
+    """
+    stderr = sys.stderr
+    held_back = sys.stderr = io.StringIO()
+
+    @functools.wraps(task)
+    def composed(cfg: DictConfig) -> Any:
+        sys.stderr = stderr
+        stderr.write(held_back.getvalue())
+        held_back.truncate(0)
+        return task(cfg) if is_run else None
+
+    try:
+        with nullcontext() if is_run else redirect_stdout(io.StringIO()):
+            hydra.main(version_base=None, config_path=str(folder), config_name=config_name)(composed)()
+    except SystemExit as end:
+        if sys.stderr is held_back and end.code == 1 and isinstance(end.__context__, MISTAKES):
+            held_back.truncate(0)
+            return end.__context__
+        raise
+    finally:
+        sys.stderr = stderr
+        stderr.write(held_back.getvalue())
+    return None
+
+
+def _is_meant(argument: str, mistake: HydraException) -> bool:
+    """Says if a mistake is one of this argument."""
+    if isinstance(mistake, OverrideParseException):
+        return argument == mistake.override
+    is_override = argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+    if not is_override or not (named := WRONG_KEY.search(_without_place(mistake))):
+        return False
+    key, wrong = argument.lstrip("+~").partition("=")[0].partition("@")[0], named[1] or named[2]
+    return key in {wrong, wrong.rpartition("/")[0]} - {""}  # an option of a group is named group/option
+
+
+def _told(mistake: HydraException) -> str:
+    """Returns what Hydra says of a mistake, in lines, with advice."""
+    advice, cause = list(_advice(mistake)), mistake.__cause__
+    if isinstance(mistake, OverrideParseException):
+        said = str(mistake) if mistake.override in str(mistake) else f"{mistake.override}: {mistake}"
+    else:
+        said = " ".join(_without_place(mistake).split())
+    why = [] if advice or cause is None else str(cause).splitlines()[:1]
+    return "\n".join([said, *why, *advice])
 
 
 def _description(folder: Path, config_name: str) -> str:
@@ -178,8 +236,12 @@ def composed_job(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def composition_problem(error: HydraException) -> str:
     """Returns a sentence for what Hydra says of wrong overrides, with the known keys in place of an unknown one."""
-    said = " ".join(PLACE.sub("", str(error)).split()).removesuffix(".")
+    said = " ".join(_without_place(error).split()).removesuffix(".")
     return " ".join([f"{said}.", *_advice(error)])
+
+
+def _without_place(error: HydraException) -> str:
+    return PLACE.sub("", str(error)).replace("\n\nAvailable", ". Available")
 
 
 def _advice(mistake: BaseException) -> Iterator[str]:
@@ -195,7 +257,8 @@ def _advice(mistake: BaseException) -> Iterator[str]:
 def _known_keys(error: BaseException | None) -> Iterator[str]:
     """Yields a sentence with the keys that Hydra's user may have meant, if the error is of an unknown key."""
     if isinstance(error, OmegaConfBaseException) and isinstance(error.parent_node, DictConfig):
-        keys = [str(key) for key in error.parent_node if key != "hydra"]
+        if not (keys := [str(key) for key in error.parent_node if key != "hydra"]):
+            return
         place = (error.full_key or "").rpartition(".")[0]
         if closest := difflib.get_close_matches(str(error.key), keys, n=1):
             yield f"Did you mean '{closest[0]}'?"

@@ -30,7 +30,7 @@ def check_sizing(cfg: DictConfig) -> SizingConfig:
     config = read_config(SizingConfig, cfg)
     if config.recipe.source is None:
         return config
-    configs = RecipeConfigs(config.recipe, config.teacher, bool(config.shared_embeddings))
+    configs = RecipeConfigs(config.recipe, config.teacher, config.shared())
     if problems := check_recipe(configs, next(iter(NAMES)), config.output_dir / "none"):
         raise ConfigurationError(problems)
     return config

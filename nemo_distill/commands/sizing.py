@@ -82,6 +82,12 @@ class SizingConfig:
             )
         return problems
 
+    def shared(self) -> bool:
+        """Says if the students' encoder and decoder share one matrix."""
+        if self.shared_embeddings is not None:
+            return self.shared_embeddings
+        return bool(teacher_archive(self.teacher).config.get("shared_embeddings", False))
+
     def untimed(self) -> list[str]:
         """Returns a sentence for each reason why speeds cannot be measured."""
         if not find_spec("ctranslate2"):
@@ -130,8 +136,7 @@ class Sizing:
         self.config, self.target = config, config.target
         self.archive = teacher_archive(config.teacher)
         self.teacher = _teacher_parameters(self.archive)
-        shared = config.shared_embeddings
-        self.shared = bool(self.archive.config.get("shared_embeddings", False)) if shared is None else shared
+        self.shared = config.shared()
         self.measurements = config.output_dir / MEASURED
         self.bill = None
         if config.recipe.source is not None:

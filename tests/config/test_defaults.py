@@ -59,6 +59,7 @@ RECIPES = {
     "study_models",
     "study_more",
     "study_real",
+    "study_short",
 }
 
 

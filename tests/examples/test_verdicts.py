@@ -180,7 +180,7 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
-@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real"])
+@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real", "study_short"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
     study = composed(name, "corpus.folder=text")
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
@@ -239,3 +239,10 @@ def test_the_study_on_real_text_can_be_planned(planned):
     runs = [run.folder.name for run in plan_runs(config)]
     assert runs[:5] == ["teacher", "alone_seed0", "word_level_seed0", "labels_train", "seq_level_seed0"]
     assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs
+
+
+def test_the_study_of_short_sentences_can_be_planned(planned):
+    config = planned("study_short", ["test", "news"])
+    check_study(config)
+    runs = [run.folder.name for run in plan_runs(config)]
+    assert runs[:5] == ["teacher", "alone_seed0", "labels_train", "cache_all", "word_level_seed0"] and len(runs) == 15

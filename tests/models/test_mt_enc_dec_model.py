@@ -81,6 +81,29 @@ def batch(corpus, tokenizer, tmp_path):
     return next(b for b in batches if (b[4] == 3).any() and (b[1] == 0).any())
 
 
+def test_a_training_step_without_a_teacher_has_nemos_loss_and_gradients(tokenizer, corpus, batch):
+    torch.manual_seed(0)
+    model = DistillableMTEncDecModel(OmegaConf.merge(tiny_config(tokenizer, corpus), {"label_smoothing": 0.1})).eval()
+    model._optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(of, precision):
+        model.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            outcome = of.training_step(model, [tensor.clone() for tensor in batch], 0)
+        outcome["loss"].backward()
+        assert outcome["log"]["train_loss"] == outcome["loss"] and outcome["log"]["lr"] == 0.1
+        gradients = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+        return outcome["loss"].item(), torch.cat(gradients)
+
+    loss, gradients = step(MTEncDecModel, torch.float32)
+    ours, our_gradients = step(DistillableMTEncDecModel, torch.float32)
+    assert ours == pytest.approx(loss, rel=1e-5)
+    assert torch.allclose(our_gradients, gradients, rtol=1e-4, atol=1e-6 * gradients.abs().max().item())
+    half, half_gradients = step(DistillableMTEncDecModel, torch.bfloat16)
+    assert half == pytest.approx(loss, rel=1e-3)
+    assert torch.cosine_similarity(half_gradients, gradients, dim=0) > 0.999
+
+
 def test_every_configured_loss_agrees_with_one_written_out(model, batch):
     src_ids, src_mask, tgt_ids, tgt_mask, labels = batch
     real, real_source = labels != model.student.decoder_tokenizer.pad_id, src_mask.bool()
