@@ -117,7 +117,7 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         return log_probs
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> dict[str, Any]:
-        """Returns NeMo's loss of a batch. It needs no log-probabilities (B, T, V), and so a part less time and memory."""
+        """Returns NeMo's loss of a batch, in one pass over the vocabulary that keeps no (B, T, V) tensor."""
         if not self.cfg.head.get("log_softmax", True):
             return super().training_step(batch, batch_idx)
         src, src_mask, tgt, tgt_mask, _ = squeeze_batch(batch)
