@@ -29,8 +29,7 @@ from aims import print_verdict
 MOST_WRONG = 1.3
 START = "import nemo_distill; nemo_distill.DistillableMTEncDecModel"
 NO_VALIDATION = ("~model.validation_ds", "~model.test_ds")
-CHECKPOINTS = "+exp_manager.checkpoint_callback_params"
-MONITOR = f"{CHECKPOINTS}.monitor=train_loss"
+MONITOR = "+exp_manager.checkpoint_callback_params.monitor=train_loss"
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ def done(work: Work) -> dict[str, float]:
             *NO_VALIDATION, f"+trainer.max_steps={work.steps}", f"model.shared_embeddings={shared}",
             f"model.train_ds.tokens_in_batch={work.tokens_in_batch}",
             f"+exp_manager.explicit_log_dir={folder}/student", MONITOR,
-            f"{CHECKPOINTS}.every_n_train_steps={work.steps // 4}", f"{CHECKPOINTS}.every_n_epochs=null",
         ),
         "MB of labels": size(folder / "labels"),
         "MB of the cache": size(folder / "cache"),
