@@ -63,6 +63,7 @@ class Job(NamedTuple):
 JOBS = {
     "distill": Job("distill", "aayn_base_distill", "Train a student with a teacher."),
     "train": Job("train", "aayn_base", "Train a model on its own: a teacher, or a baseline."),
+    "split": Job("split", "split", "Hold validation and test pairs out of parallel text."),
     "prepare": Job("prepare", "prepare", "Train tokenizers and write tarred data, before a training."),
     "label": Job("generate_pseudo_labels", "generate_pseudo_labels", "Translate text with a teacher, to learn from."),
     "mix": Job("mix_corpora", "mix_corpora", "Mix real and pseudo-labelled text in given proportions."),

@@ -17,6 +17,7 @@ from nemo_distill.commands.mix_corpora import MixingConfig
 from nemo_distill.commands.prepare import PreparationConfig, TokenizerConfig
 from nemo_distill.commands.report import ReportConfig
 from nemo_distill.commands.size_student import SizingConfig
+from nemo_distill.commands.split import SplittingConfig
 from nemo_distill.commands.translate import TranslationConfig
 from nemo_distill.config.checks import MISSING
 from nemo_distill.models.distillation_section import TranslationDistillation
@@ -43,6 +44,7 @@ SHOWN = [
     ("prepare", "tokenizer", TokenizerConfig),
     ("report", "", ReportConfig),
     ("size_student", "", SizingConfig),
+    ("split", "", SplittingConfig),
     ("translate", "", TranslationConfig),
 ]
 # Keys whose values in a file are more than defaults: the losses and corpora of a method, what a training writes down.

@@ -20,6 +20,7 @@ from tests.docs.pages import PAGES, Block, blocks, text_of
 CONF = SCRIPTS / "conf"
 # The command's jobs: the scripts that do the same, and their default configurations.
 JOBS = {
+    "split": ("split.py", "split"),
     "prepare": ("prepare.py", "prepare"),
     "train": ("enc_dec_nmt.py", "aayn_base"),
     "distill": ("enc_dec_nmt_distill.py", "aayn_base_distill"),

@@ -1,0 +1,112 @@
+"""Splits parallel text into training, validation and test sets that share no sentence."""
+
+import re
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from nemo_distill.commands.training import checked, plain_errors, warn
+from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.section import read_config, section
+from nemo_distill.progress import print_counts, shown_progress
+from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import InputFiles, as_list, copies, input_files, not_parallel
+from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.splitting import TRAIN, Split, write_split
+
+NAME = r"^[\w-]+$"
+
+
+@section
+class SplittingConfig:
+    """The configuration of `split`."""
+
+    source: InputFiles = Field(kw_only=True)
+    """The source text: a file or a list of files, plain or packed. `part.*` stands for all such files."""
+    target: InputFiles = Field(kw_only=True)
+    """The target files, parallel to the source files."""
+    output: str = Field(kw_only=True)
+    """The folder, which gets `train.src`, `train.tgt`, two such files for each held-out set, and `split.json`."""
+    source_ending: str = Field(default="src", pattern=NAME)
+    """The ending of the source files' names."""
+    target_ending: str = Field(default="tgt", pattern=NAME)
+    """The ending of the target files' names."""
+    overwrite: bool = False
+    """Replace a split with other settings."""
+    seed: int = 0
+    """Random seed for the selection of the held-out pairs."""
+    held_out: dict[str, int] = Field(default_factory=lambda: {"val": 2000, "test": 2000})
+    """The number of pairs in each held-out set, by its name."""
+    unseen: InputFiles | None = None
+    """Files in either language, such as public test sets. No pair has one of their lines."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Words on each side, separated by spaces; null: any number."""
+    duplicates: bool = True
+    """Leave out pairs that repeat an earlier one."""
+    reading: LinePolicy = Field(default_factory=LinePolicy)
+    """How to treat invalid lines. A pair is left out and counted if one of its lines is dropped."""
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each invalid combination of keys."""
+        if user_path(self.output).is_file():
+            return [f"output={self.output}: this is a file; give a folder."]
+        problems = [
+            f"held_out.{name}={count}: must be a whole number above 0, and the name a word other than '{TRAIN}'."
+            for name, count in self.held_out.items()
+            if count < 1 or not re.match(NAME, name) or name == TRAIN
+        ]
+        if self.source_ending == self.target_ending:
+            problems.append(f"source_ending={self.source_ending}: the target has the same; give two.")
+        read = input_files([*as_list(self.source), *as_list(self.target), *as_list(self.unseen)])
+        written = {path.resolve() for path in self.split().texts}
+        problems += [f"output={self.output} would overwrite '{path}'." for path in read if path.resolve() in written]
+        return [*problems, *not_parallel(input_files(self.source), input_files(self.target))]
+
+    def split(self) -> Split:
+        """Returns the split."""
+        return Split(
+            input_files(self.source),
+            input_files(self.target),
+            user_path(self.output),
+            (self.source_ending, self.target_ending),
+            self.held_out,
+            self.reading,
+            input_files(self.unseen),
+            self.max_words,
+            self.duplicates,
+            self.seed,
+        )
+
+
+def check_split(cfg: DictConfig) -> Split:
+    """Returns the split of a configuration, after checking that its folder has no other files of its names.
+
+    Raises:
+        ConfigurationError: with every problem found.
+    """
+    config = read_config(SplittingConfig, cfg)
+    split, remedy = config.split(), "give another folder, or replace it with overwrite=true"
+    try:
+        record = split.work.done(config.overwrite)
+    except DataError as error:
+        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
+    there = [path for path in split.texts if path.exists()]
+    if there and not record and not config.overwrite:
+        raise ConfigurationError([f"output: '{path}' is there, and no record of a split; {remedy}." for path in there])
+    return split
+
+
+def split_corpus(split: Split, overwrite: bool) -> None:
+    """Writes a split and prints its counts."""
+    with shown_progress("splitting", 1.0) as on_progress:
+        record = write_split(split, overwrite, lambda line, lines: on_progress(line / lines, 1))
+    pairs = {" and ".join(path.name for path in split.paths(name)): count for name, count in record["pairs"].items()}
+    left_out = {f"left out: {reason}": count for reason, count in record["left_out"].items()}
+    print_counts(str(split.output), pairs | left_out, sum([*pairs.values(), *left_out.values()]))
+
+
+def main(cfg: DictConfig) -> None:
+    split = checked(cfg, check_split)
+    warn(copies("source", split.sources, split.targets))
+    with plain_errors():
+        split_corpus(split, cfg.overwrite)

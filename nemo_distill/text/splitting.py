@@ -1,0 +1,231 @@
+"""Splits parallel text into pairs to train on and sets that are held out of it.
+
+Validation and test scores are too high if training has seen the sentences. Therefore no pair to train on has the
+source or the target of a held-out pair, and no held-out pair that of another one. Sentences that differ only in case,
+punctuation and spaces count as one.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import locked, remove_leftovers, whole_files
+from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.text.duplicates import Duplicates
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, decoded, is_blank, parallel_lines
+
+TRAIN = "train"
+DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a sentence with another
+_UNCOMPARED = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Parallel text and what to hold out of it.
+
+    Args:
+        sources: source files, plain or packed.
+        targets: the target file for each source file.
+        output: the folder, which gets two files for `train` and for each held-out set, and the record `split.json`.
+        endings: of the source and the target files.
+        held_out: the number of pairs of each held-out set, by its name.
+        policy: how to treat invalid lines. A pair is left out if one of its lines is dropped.
+        unseen: files in either language, such as public test sets. No pair has one of their lines.
+        max_words: words on each side, separated by spaces; None: any number.
+        duplicates: leave out pairs that repeat an earlier one.
+        seed: random seed for the selection of the held-out pairs.
+    """
+
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    output: Path
+    endings: tuple[str, str]
+    held_out: Mapping[str, int]
+    policy: LinePolicy
+    unseen: Sequence[Path] = ()
+    max_words: int | None = None
+    duplicates: bool = True
+    seed: int = 0
+
+    def paths(self, name: str) -> list[Path]:
+        """Returns the source and the target file of `train` or of a held-out set."""
+        return [self.output / f"{name}.{ending}" for ending in self.endings]
+
+    @property
+    def texts(self) -> list[Path]:
+        """All files but the record."""
+        return [path for name in (TRAIN, *self.held_out) for path in self.paths(name)]
+
+    @property
+    def work(self) -> Work:
+        """The record of the split."""
+        return Work(self.output / "split.json", self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings that the output files depend on."""
+        files = {"sources": self.sources, "targets": self.targets, "unseen": self.unseen}
+        return {
+            **{name: [fingerprint(path) for path in paths] for name, paths in files.items()},
+            "endings": self.endings,
+            "held_out": dict(self.held_out),
+            "max_words": self.max_words,
+            "duplicates": self.duplicates,
+            "seed": self.seed,
+            "reading": asdict(self.policy),
+        }
+
+
+class Pair(NamedTuple):
+    """A cleaned pair and its number in the text."""
+
+    number: int
+    source: str
+    target: str
+
+    def sentences(self) -> set[tuple[int, str]]:
+        """Returns what another pair must not have: each side's number and what is compared of it."""
+        return {(side, compared(text)) for side, text in enumerate((self.source, self.target))}
+
+
+def compared(text: str) -> str:
+    """Returns a sentence without case, punctuation and spaces, or the whole text if nothing else is in it."""
+    return _UNCOMPARED.sub("", text.casefold()) or text
+
+
+def write_split(
+    split: Split, overwrite: bool = False, on_line: Callable[[int, int], None] = lambda line, lines: None
+) -> dict[str, Any]:
+    """Writes the split and returns its record. If the same split already exists, only returns the record.
+
+    The record has the number of pairs of each set as `pairs`, and the numbers left out, by reason, as `left_out`.
+    Another process that writes into the folder waits.
+
+    Args:
+        split: the split to write.
+        overwrite: replace a split with other settings instead of raising an error.
+        on_line: called for each line that is read, twice in all, with its number and the final number.
+
+    Raises:
+        DataError: if a split with other settings exists, files are not parallel, or too few pairs can be held out.
+    """
+    if record := _finished(split, overwrite):
+        return record
+    lines = 2 * sum(1 for _ in TextFiles(split.sources))
+    plan = _plan(split, lambda number: on_line(number, lines))
+    split.output.mkdir(parents=True, exist_ok=True)
+    with locked(split.output / ".split.lock"):
+        return _finished(split, overwrite) or _write(split, plan, lambda number: on_line(lines // 2 + number, lines))
+
+
+def _finished(split: Split, overwrite: bool) -> dict[str, Any] | None:
+    record = split.work.done(overwrite)
+    return record if all(path.is_file() for path in split.texts) else None
+
+
+class _Plan(NamedTuple):
+    """Which pairs are held out, and what says which others are left out."""
+
+    held_out: Mapping[int, str]  # a pair's number: the name of its set
+    sentences: set[tuple[int, str]]  # of all held-out pairs
+    unseen: set[str]
+    duplicates: Duplicates | None
+
+
+def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
+    unseen = {compared(text) for raw in TextFiles(split.unseen) if not is_blank(text := decoded(raw))}
+    there = next(folder for folder in (split.output, *split.output.absolute().parents) if folder.is_dir())
+    duplicates = Duplicates(there) if split.duplicates else None
+    wanted, generator = sum(split.held_out.values()), Random(f"{split.seed} held out")
+    drawn = _drawn(
+        _usable_pairs(split, unseen, Counter(), on_line, duplicates), DRAWN[0] * wanted + DRAWN[1], generator
+    )
+    if duplicates:
+        duplicates.close()
+    names = [name for name, count in split.held_out.items() for _ in range(count)]
+    held_out: dict[int, str] = {}
+    taken: set[tuple[int, str]] = set()
+    for pair in drawn:
+        sentences = pair.sentences()
+        if len(held_out) == wanted:
+            break
+        if not taken & sentences and not (duplicates and duplicates.drops(pair.number)):
+            held_out[pair.number] = names[len(held_out)]
+            taken |= sentences
+    if len(held_out) < wanted:
+        raise DataError(
+            f"held_out: {wanted:,} pairs are asked for, and only {len(held_out):,} of {len(drawn):,} that were drawn "
+            "share no sentence with another"
+        )
+    return _Plan(held_out, taken, unseen, duplicates)
+
+
+def _drawn(pairs: Iterator[Pair], count: int, generator: Random) -> list[Pair]:
+    """Returns `count` pairs, or all if there are fewer, in random order (Vitter 1985, algorithm R)."""
+    drawn: list[Pair] = []
+    for seen, pair in enumerate(pairs):
+        if seen < count:
+            drawn.append(pair)
+        elif (place := generator.randrange(seen + 1)) < count:
+            drawn[place] = pair
+    generator.shuffle(drawn)
+    return drawn
+
+
+def _usable_pairs(
+    split: Split,
+    unseen: set[str],
+    left_out: Counter[str],
+    on_line: Callable[[int], None],
+    duplicates: Duplicates | None = None,
+) -> Iterator[Pair]:
+    """Yields the pairs that can be used on their own account, and counts the others by reason.
+
+    Args:
+        duplicates: sees the pairs.
+    """
+    number = 0
+    for files in zip(split.sources, split.targets, strict=True):
+        for raw in parallel_lines(*files):
+            on_line(number := number + 1)
+            source, target = (clean_line(line, split.policy) for line in raw)
+            pair = Pair(number, source.text, target.text)
+            if not source.text or not target.text:
+                side, line = ("target", target) if source.text else ("source", source)
+                left_out[f"{side}_{line.oddity}"] += 1
+            elif split.max_words and any(len(text.split()) > split.max_words for text in pair[1:]):
+                left_out["too_many_words"] += 1
+            elif unseen and not unseen.isdisjoint(text for _, text in pair.sentences()):
+                left_out["unseen"] += 1
+            else:
+                if duplicates:
+                    duplicates.see(*pair)
+                yield pair
+
+
+def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[str, Any]:
+    remove_leftovers(split.output, split.work.finished_path.name, *(path.name for path in split.texts))
+    left_out: Counter[str] = Counter()
+    pairs = dict.fromkeys((TRAIN, *split.held_out), 0)
+    with whole_files(split.texts, outdated=[split.work.finished_path, *split.texts]) as streams:
+        of_set = dict(zip(pairs, zip(streams[::2], streams[1::2])))
+        for pair in _usable_pairs(split, plan.unseen, left_out, on_line):
+            name = plan.held_out.get(pair.number, TRAIN)
+            if plan.duplicates and plan.duplicates.drops(pair.number):
+                left_out["duplicates"] += 1
+            elif name == TRAIN and not plan.sentences.isdisjoint(pair.sentences()):
+                left_out["sentence_is_held_out"] += 1
+            else:
+                pairs[name] += 1
+                for stream, text in zip(of_set[name], pair[1:]):
+                    stream.write(text.encode() + b"\n")
+        for stream in streams:
+            stream.flush()
+        files = [
+            {"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in zip(split.texts, streams)
+        ]
+    return split.work.finish({"pairs": pairs, "left_out": dict(sorted(left_out.items())), "files": files})

@@ -1,0 +1,75 @@
+import pytest
+
+from nemo_distill.commands.split import check_split, main
+from nemo_distill.config.errors import ConfigurationError
+from tests.conftest import composed
+
+
+@pytest.fixture
+def text(tmp_path):
+    for side in ("de", "en"):
+        (tmp_path / f"all.{side}").write_text("".join(f"{side} {number}\n" for number in range(50)))
+    return tmp_path
+
+
+def config(text, *overrides):
+    sets = ("held_out.val=5", "held_out.test=7")
+    return composed(
+        "split", f"source={text}/all.de", f"target={text}/all.en", f"output={text}/data", *sets, *overrides
+    )
+
+
+def test_text_is_split_and_counted(text, capsys):
+    main(config(text, "+held_out.tuning=3", "target_ending=en"))
+    lines = {path.name: path.read_text().count("\n") for path in (text / "data").iterdir() if path.suffix != ".json"}
+    sets = {"train": 35, "val": 5, "test": 7, "tuning": 3}
+    assert lines == {f"{name}.{end}": count for name, count in sets.items() for end in ("src", "en")} | {
+        ".split.lock": 0
+    }
+    printed = capsys.readouterr().out
+    assert "train.src and train.en" in printed and "70.00%" in printed
+
+
+def test_a_split_with_other_settings_is_replaced_only_if_asked_for(text):
+    main(config(text))
+    check_split(config(text))
+    with pytest.raises(ConfigurationError, match="seed was 0 and is 1; give another folder, or replace it with"):
+        check_split(config(text, "seed=1"))
+    check_split(config(text, "seed=1", "overwrite=true"))
+
+
+def test_what_is_no_split_is_not_overwritten(text):
+    (text / "data").mkdir()
+    (text / "data" / "val.tgt").write_text("mine\n")
+    with pytest.raises(ConfigurationError, match="output: '.*val.tgt' is there, and no record of a split"):
+        check_split(config(text))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["held_out.val=0"], "held_out.val=0: must be a whole number above 0"),
+        (["+held_out.train=5"], "held_out.train=5: must be a whole number above 0, and the name a word other than 'train'"),
+        (["source_ending=tgt"], "source_ending=tgt: the target has the same; give two"),
+        (["source_ending=a/b"], "source_ending=a/b"),
+        (["max_words=0"], "max_words=0: must be"),
+        (["unseen=nowhere.de"], "unseen names 'nowhere.de', which does not exist"),
+        (["source=nowhere.de"], "source names 'nowhere.de', which does not exist"),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_told(text, overrides, sentence):
+    with pytest.raises(ConfigurationError) as error:
+        check_split(config(text, *overrides))
+    assert sentence in str(error.value)
+
+
+def test_the_text_is_not_overwritten(text):
+    (text / "all.de").rename(text / "val.de")
+    with pytest.raises(ConfigurationError, match="would overwrite '.*val.de'"):
+        check_split(config(text, f"source={text}/val.de", f"output={text}", "source_ending=de", "target_ending=en"))
+
+
+def test_text_that_is_not_parallel_and_other_mistakes_are_told_at_once(text):
+    (text / "all.en").write_text("alone\n")
+    with pytest.raises(ConfigurationError, match="2 problems"):
+        check_split(config(text, "held_out.val=-1"))
