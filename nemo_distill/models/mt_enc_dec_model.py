@@ -94,10 +94,7 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         if not self.is_being_distilled():
             return super().forward(src, src_mask, tgt, tgt_mask)
         with inner_tensors(self) as inside:
-            encoder_hidden_states, src_mask = self._encode(src, src_mask)  # (B, S, D), (B, S)
-            decoder_hidden_states = self.decoder(
-                input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoder_hidden_states, encoder_mask=src_mask
-            )  # (B, T, D)
+            encoder_hidden_states, decoder_hidden_states = self._hidden_states(src, src_mask, tgt, tgt_mask)
         for name, output in (("encoder_layers", encoder_hidden_states), ("decoder_layers", decoder_hidden_states)):
             if name in inside:
                 inside[name][-1] = output  # the last layer's output after the final norm, if there is one
@@ -122,13 +119,18 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
             return super().training_step(batch, batch_idx)
         src, src_mask, tgt, tgt_mask, _ = squeeze_batch(batch)
         check_width(self.cfg, encoder=src.shape[1], decoder=tgt.shape[1])
-        encoded = self.encoder(input_ids=src, encoder_mask=src_mask)  # (B, S, D)
-        decoded = self.decoder(
-            input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoded, encoder_mask=src_mask
-        )  # (B, T, D)
+        _, decoded = self._hidden_states(src, src_mask, tgt, tgt_mask)
         labels, real = self.distillation_labels(batch), self._target_weights(batch)
         (loss,) = fused_losses(self._projection(decoded), None, real, [], [1.0], labels=labels)
         return {"loss": loss, "log": {"train_loss": loss, "lr": self._optimizer.param_groups[0]["lr"]}}
+
+    def _hidden_states(self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the outputs of the encoder (B, S, D) and of the decoder (B, T, D)."""
+        encoded, src_mask = self._encode(src, src_mask)  # (B, S, D), (B, S)
+        decoded = self.decoder(
+            input_ids=tgt, decoder_mask=tgt_mask, encoder_embeddings=encoded, encoder_mask=src_mask
+        )  # (B, T, D)
+        return encoded, decoded
 
     def _encode(self, src: Tensor, src_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the encoder's output (B, S, D) and its mask. Within `source_once`, only the first call computes it.
