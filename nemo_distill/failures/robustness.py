@@ -5,19 +5,19 @@ score of its translation drops much. Belinkov & Bisk 2018 (arXiv 1711.02173) and
 1902.01509) measure the drop with such noise.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal, get_args
 
+import regex
 from sacrebleu import sentence_chrf
 
 from nemo_distill.failures.segment import Found
 
 Noise = Literal["full_stop", "lower_case", "typing_error"]
 NOISES: tuple[Noise, ...] = get_args(Noise)
-ENDED = re.compile(r"[\W_]$")
-LONG_WORD = re.compile(r"\b[^\W\d_]{4,}\b")
+ENDED = regex.compile(r"[^\p{L}\p{M}\p{N}]$")
+LONG_WORD = regex.compile(r"\b\p{L}[\p{L}\p{M}]{3,}\b")
 
 
 def noised(lines: Sequence[str], noise: Noise, seed: int) -> list[str]:

@@ -1,6 +1,5 @@
 """A sentence with its translation and reference, in which failures are found, and the words of a text."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,9 @@ import regex
 
 from nemo_distill.text.languages import is_spaceless
 
+# Marks belong to words: in Hindi and Tamil they are the vowels. To Python's \w, isalpha and isalnum, they do not.
 WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*")
-TOKEN = re.compile(r"[^\W_]+|[^\w\s]")
+TOKEN = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*|[^\p{L}\p{N}\s_]")
 # Kana, Han, Thai, Lao, Burmese and Khmer, for a class of characters.
 SPACELESS_LETTERS = r"\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 

@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nemo_distill.failures.segment import SPACELESS_LETTERS, Found, Segment, ngrams, units
+import regex
+
+from nemo_distill.failures.segment import SPACELESS_LETTERS, WORD, Found, Segment, ngrams, units
 from nemo_distill.text.languages import is_spaceless
 
 SLACK = 25  # characters; added to both lengths, because a ratio says little about short lines
@@ -129,7 +131,7 @@ SPACELESS_PHRASE = 12  # the same in characters, where these are the units
 LONGEST_WORD = 4  # characters with kana that Japanese says twice, as in いろいろ and 少しずつ少しずつ
 KANA = re.compile(r"[\u3040-\u30ff]")
 JOINING = {"and", "und"}  # "more and more" is no loop
-LETTERS = re.compile(r"([^\W\d_]{1,4}?)\1{3,}")
+LETTERS = regex.compile(r"(\p{L}[\p{L}\p{M}]{0,3}?)\1{3,}")
 
 
 def loops(segment: Segment, most: int) -> Found:
@@ -151,7 +153,7 @@ def loops(segment: Segment, most: int) -> Found:
 
 
 def _says_something(group: Sequence[str]) -> bool:
-    return any(unit.isalpha() for unit in group) and not (len(group) == 2 and JOINING.intersection(group))
+    return any(map(WORD.fullmatch, group)) and not (len(group) == 2 and JOINING.intersection(group))
 
 
 def _is_no_word(group: Sequence[str]) -> bool:
@@ -187,6 +189,6 @@ def _most_phrases(sequence: Sequence[str], length: int) -> tuple[int, tuple[str,
     places: dict[tuple[str, ...], list[int]] = {}
     for place, phrase in enumerate(ngrams(sequence, length)):
         found = places.setdefault(phrase, [])
-        if any(unit.isalnum() for unit in phrase) and (not found or place >= found[-1] + length):
+        if any(unit[0].isalnum() for unit in phrase) and (not found or place >= found[-1] + length):
             found.append(place)
     return max(((len(found), phrase) for phrase, found in places.items()), key=lambda one: one[0], default=(0, ()))

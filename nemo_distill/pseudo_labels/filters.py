@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
+from nemo_distill.failures.segment import WORD
 from nemo_distill.failures.surface import longest_run
 from nemo_distill.text.languages import identified_language, is_spaceless, language_identifier
 
-WORDS = re.compile(r"[^\W\d_]+")
 # In characters. Added to both lengths, because the ratio means little for short lines.
 LENGTH_SLACK = 10
 # Text is compared by character instead of by word if its words are longer than this on average, or if it is mostly in
@@ -155,8 +155,8 @@ def repetitions(pair: Pair, most: int) -> bool:
 def untranslated(pair: Pair, most: float) -> bool:
     """True if many words were copied. Ignores capitalized words and addresses, because names are not translated, and
     short lines."""
-    words = [word for word in WORDS.findall(ADDRESS.sub(" ", pair.target)) if not word[0].isupper()]
-    common = Counter(words) & Counter(WORDS.findall(pair.source))
+    words = [word for word in WORD.findall(ADDRESS.sub(" ", pair.target)) if not word[0].isupper()]
+    common = Counter(words) & Counter(WORD.findall(pair.source))
     return len(words) >= FEWEST_WORDS and common.total() > most * len(words)
 
 

@@ -3,7 +3,6 @@
 A selection is a function that gives each hypothesis a value. The hypotheses with the highest values become labels.
 """
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.pseudo_labels.filters import NO_FILTERS, FilterSettings
 from nemo_distill.pseudo_labels.shards import Row
 from nemo_distill.pseudo_labels.similarity import NAMES, similarities
+from nemo_distill.text.lines import normalized
 
 MetricName = Literal["bleu", "chrf"]
 MetricWeights = dict[MetricName, Annotated[float, Field(gt=0)]]
@@ -203,9 +203,3 @@ VALUES: dict[str, Callable[[Candidate, Criteria], np.ndarray]] = {
     "mbr": consensus,
     "quality": _quality,
 }
-
-
-def normalized(text: str) -> str:
-    """Returns the letters and digits of a text without case, or all of the text if it has none."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(filter(str.isalnum, folded)) or folded.strip()

@@ -10,6 +10,7 @@ import hashlib
 import lzma
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 # All but spaces, control and format characters such as U+200B and U+FEFF, and the empty Braille cell.
 _VISIBLE = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
+_NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 # Characters that `splitlines` or other programs treat as line ends, or that do not belong in text.
 MISLEADING = {
     "\0": "NUL",
@@ -124,6 +126,12 @@ def clean_text(text: str) -> str:
     if not _CONTROL.search(text):
         return text
     return _CONTROL.sub(lambda match: " " if match[0] in _PARTING else "", text).strip()
+
+
+def normalized(text: str) -> str:
+    """Returns the letters, marks and digits of a text without case, or all of the text if it has none."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _NO_WORD.sub("", folded) or folded.strip()
 
 
 def decoded(raw: bytes) -> str:

@@ -5,7 +5,6 @@ source or the target of a held-out pair, and no held-out pair that of another on
 punctuation and spaces count as one.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +16,10 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.duplicates import Duplicates
-from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, decoded, is_blank, parallel_lines
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, decoded, is_blank, normalized, parallel_lines
 
 TRAIN = "train"
 DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a sentence with another
-_UNCOMPARED = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,7 @@ class Pair(NamedTuple):
 
     def sentences(self) -> set[tuple[int, str]]:
         """Returns what another pair must not have: each side's number and what is compared of it."""
-        return {(side, compared(text)) for side, text in enumerate((self.source, self.target))}
-
-
-def compared(text: str) -> str:
-    """Returns a sentence without case, punctuation and spaces, or the whole text if nothing else is in it."""
-    return _UNCOMPARED.sub("", text.casefold()) or text
+        return {(side, normalized(text)) for side, text in enumerate((self.source, self.target))}
 
 
 def write_split(
@@ -137,7 +130,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
-    unseen = {compared(text) for raw in TextFiles(split.unseen) if not is_blank(text := decoded(raw))}
+    unseen = {normalized(text) for raw in TextFiles(split.unseen) if not is_blank(text := decoded(raw))}
     there = next(folder for folder in (split.output, *split.output.absolute().parents) if folder.is_dir())
     duplicates = Duplicates(there) if split.duplicates else None
     wanted, generator = sum(split.held_out.values()), Random(f"{split.seed} held out")

@@ -16,6 +16,10 @@ def test_full_stops_are_added_and_capitals_taken(noise, expected):
     assert noised(LINES, noise, 0) == expected
 
 
+def test_a_word_that_ends_with_a_vowel_sign_ends_no_sentence():
+    assert noised(["यह अच्छा है", "यह अच्छा है।"], "full_stop", 0) == ["यह अच्छा है.", "यह अच्छा है।"]
+
+
 def test_one_letter_in_one_word_is_mistyped():
     for seed in range(30):
         for line, typed in zip(LINES, noised(LINES, "typing_error", seed)):

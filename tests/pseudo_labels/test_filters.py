@@ -38,6 +38,7 @@ CASES = [
     ("repetitions", 3, "哈哈哈哈", "ha ha ha ha ha ha", False),
     ("repetitions", 3, "ha ha ha ha", "哈" * 7, True),
     ("repetitions", 3, "die Bundesregierung", "a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j", True),
+    ("repetitions", 3, "the dog", "कुत्ता कुत्ता कुत्ता कुत्ता", True),
     ("repetitions", 5, "der Hund", "dog dog dog dog", False),
     ("untranslated", 0.6, "der Hund sieht den roten Mann", "der Hund sieht den roten man", True),
     ("untranslated", 0.6, "der Hund sieht den roten Mann", "the dog sees the red man", False),
@@ -47,6 +48,9 @@ CASES = [
     ("untranslated", 0.6, "Siehe https://a.org/new/page", "See https://a.org/new/page", False),
     ("untranslated", 0.9, "den roten Hund sieht er nicht", "the roten Hund sieht er nicht", False),
     ("untranslated", 0.6, "в лесу родилась ёлочка", "в лесу родилась ёлочка", True),
+    ("untranslated", 0.6, "भारत के प्रधानमंत्री ने आज दिल्ली में कहा कि देश की अर्थव्यवस्था मजबूत है",
+     "भारताच्या पंतप्रधानांनी आज दिल्लीत सांगितले की देशाची अर्थव्यवस्था मजबूत आहे", False),
+    ("untranslated", 0.6, "वह अपने घर जा रहा है", "वह अपने घर जा रहा आहे", True),
 ]  # fmt: skip
 
 

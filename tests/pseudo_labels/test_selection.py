@@ -5,7 +5,7 @@ import pytest
 
 from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.pseudo_labels.selection import Candidate, Selection, best, consensus, normalized, weights
+from nemo_distill.pseudo_labels.selection import Candidate, Selection, best, consensus, weights
 from nemo_distill.pseudo_labels.shards import Row
 from tests.pseudo_labels.fakes import criteria_of, only
 
@@ -73,7 +73,7 @@ def test_several_labels_of_a_line_differ_by_more_than_case_and_punctuation():
     texts = ["The dog.", "the dog", "THE DOG !", "a dog", "...", "…", "A\u00a0dog"]
     assert chosen(texts, labels_per_source=4) == [0, 3, 4]
     assert chosen(texts, qualities=[0, 1, 2, 3, 4, 5, 6], selection="quality", labels_per_source=2) == [6, 5]
-    assert normalized("ﬁne Straße") == normalized("FINE, strasse")
+    assert chosen(["का", "का.", "कि"], labels_per_source=3) == [0, 2]  # vowels are marks
 
 
 def test_weights_are_the_teachers_probabilities_or_ranks():

@@ -16,6 +16,7 @@ from nemo_distill.text.lines import (
     count_plain_lines,
     expand_paths,
     is_blank,
+    normalized,
     parallel_lines,
 )
 
@@ -146,3 +147,24 @@ def test_many_files_come_in_the_order_of_their_numbers(tmp_path):
     assert expand_paths(f"{tmp_path}/part.[2]") == [tmp_path / "part.[2]"]  # the very name before the pattern
     assert expand_paths(f"{tmp_path}/part.[1]") == [tmp_path / "part.1"]
     assert expand_paths("~/x")[0].is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Guten Tag!", "guten  tag"),
+        ("don't", "DONT"),
+        ("日本。", "日本"),
+        ("…", "…"),
+        ("für", "fu\u0308r"),
+        ("ＡＢ", "ab"),
+        ("ﬁne Straße", "FINE, strasse"),
+    ],
+)
+def test_texts_that_differ_in_case_punctuation_and_spaces_are_normalized_alike(text, same):
+    assert normalized(text) == normalized(same) != ""
+
+
+@pytest.mark.parametrize(("text", "other"), [("…", "!"), ("1,5", "1,6"), ("für", "fur"), ("कि", "का")])
+def test_other_texts_are_not(text, other):
+    assert normalized(text) != normalized(other)

@@ -5,7 +5,7 @@ import pytest
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.splitting import Split, compared, write_split
+from nemo_distill.text.splitting import Split, write_split
 
 
 @pytest.fixture
@@ -48,18 +48,6 @@ def test_no_pair_to_train_on_has_a_sentence_of_a_held_out_one(split_of):
         sentences = [pair[side] for pair in held_out]
         assert len(set(sentences)) == 14 and not {pair[side] for pair in train} & set(sentences)
     assert record["left_out"] == {"sentence_is_held_out": 600 - 14 - len(train)} and len(train) > 400
-
-
-@pytest.mark.parametrize(
-    ("text", "same"), [("Guten Tag!", "guten  tag"), ("don't", "DONT"), ("日本。", "日本"), ("…", "…")]
-)
-def test_sentences_that_differ_in_case_punctuation_and_spaces_are_compared_as_one(text, same):
-    assert compared(text) == compared(same) != ""
-
-
-@pytest.mark.parametrize(("text", "other"), [("…", "!"), ("1,5", "1,6"), ("für", "fur")])
-def test_other_sentences_are_compared_as_two(text, other):
-    assert compared(text) != compared(other)
 
 
 def test_all_that_differs_little_from_a_held_out_sentence_is_left_out(split_of):
