@@ -10,7 +10,7 @@ from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.nemo_files.translation_archive import TranslationFile
 from nemo_distill.report.model_card import model_card
-from nemo_distill.storage.files import UserPath, write_text
+from nemo_distill.storage.files import UserPath, file_problems, write_text
 
 
 @section
@@ -49,13 +49,7 @@ class CardConfig:
     @rule
     def output_problems(self) -> list[str]:
         """Returns a sentence if the output cannot be written, or exists and is not to be replaced."""
-        if not self.path.parent.is_dir():
-            return [f"output names '{self.path}', but there is no folder '{self.path.parent}'."]
-        if self.path.is_dir():
-            return [f"output names '{self.path}', which is a folder; name a file."]
-        if self.overwrite or not self.path.exists():
-            return []
-        return [f"output names '{self.path}', which exists; set overwrite=true, or name another."]
+        return [f"output names '{self.path}', {problem}." for problem in file_problems(self.path, self.overwrite)]
 
 
 def main(cfg: DictConfig) -> None:

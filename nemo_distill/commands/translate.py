@@ -28,7 +28,7 @@ from nemo_distill.decoding.engines import (
 )
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
-from nemo_distill.storage.files import UserPath, whole_file
+from nemo_distill.storage.files import UserPath, file_problems, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
 from nemo_distill.text.lines import TextFiles, clean_text, decoded
 from nemo_distill.trainer.precision import AUTO
@@ -79,11 +79,7 @@ class TranslationConfig(ModelSection):
         """Returns a sentence if the output cannot be written."""
         if self.output is None:
             return []
-        if not self.output.parent.is_dir():
-            return [f"output names '{self.output}', but there is no folder '{self.output.parent}'."]
-        if self.output.is_dir() or (self.output.exists() and not self.overwrite):
-            return [f"output names '{self.output}', which exists; set overwrite=true, or name another."]
-        return []
+        return [f"output names '{self.output}', {problem}." for problem in file_problems(self.output, self.overwrite)]
 
 
 def run_translation(config: TranslationConfig) -> None:

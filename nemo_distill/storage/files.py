@@ -142,6 +142,19 @@ def remove_leftovers(folder: Path, *names: str | re.Pattern[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def file_problems(path: Path, overwrite: bool) -> list[str]:
+    """Returns what keeps a file from being written; the words go on with its name.
+
+    Args:
+        overwrite: whether a file that exists may be replaced.
+    """
+    if not path.parent.is_dir():
+        return [f"but there is no folder '{path.parent}'"]
+    if path.is_dir():
+        return ["which is a folder; name a file"]
+    return ["which exists; set overwrite=true, or name another"] if path.exists() and not overwrite else []
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` in UTF-8, atomically."""
     with whole_file(path) as stream:

@@ -13,6 +13,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import unsafe_reasons
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.storage.files import (
+    file_problems,
     folder_lock,
     locked,
     missing_content,
@@ -58,6 +59,14 @@ def test_what_another_library_writes_appears_when_it_is_whole(tmp_path):
         unfinished.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_keeps_a_file_from_being_written_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert file_problems(tmp_path / "new", overwrite=False) == file_problems(tmp_path / "taken", overwrite=True) == []
+    assert file_problems(tmp_path / "taken", False) == ["which exists; set overwrite=true, or name another"]
+    assert file_problems(tmp_path, True) == ["which is a folder; name a file"]
+    assert file_problems(tmp_path / "no" / "new", True) == [f"but there is no folder '{tmp_path}/no'"]
 
 
 def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):
