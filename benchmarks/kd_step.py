@@ -4,16 +4,17 @@
     python benchmarks/kd_step.py --quick    # smaller ones, in some minutes; gives no verdict
     python benchmarks/kd_step.py --replaced # on the student's own translations, and TIE-KD's, beside the online one
 
-A step is the forward and the backward pass of one batch with random weights; the loss is word-level KL, that of the
-first step the student's own NLL as NeMo computes it. "plain" has whole log-probabilities, as with
-model.distillation.fused=false; the other distillation steps are fused, as by default. The least of several rounds
-counts. In bfloat16, a step runs as with trainer.precision=bf16-mixed and teacher_precision=bfloat16.
+A step is the forward and the backward pass of one batch with random weights; the loss is word-level KL. The first step
+is the student's own NLL as NeMo computes it, the second one the same in the fused pass, as in nemo-distill train.
+"plain" has whole log-probabilities, as with model.distillation.fused=false; the other distillation steps are fused, as
+by default. The least of several rounds counts. In bfloat16, a step runs as with trainer.precision=bf16-mixed and
+teacher_precision=bfloat16.
 
-The last line is a JSON object: the cached step's time over the NLL step's of the same precision, the online step's in
-bfloat16 over the NLL step's in float32, and in float32 how many times as fast as the plain online step the cached and
-the fused online step are. With --replaced, it is each step's time over the online step's of the same precision. There
-the own translations are as long as the references, because a student with random weights would not end; making them is
-part of the step.
+The last line is a JSON object: the times of the fused NLL step and of the cached step over the NLL step's of the same
+precision, the online step's in bfloat16 over the NLL step's in float32, and in float32 how many times as fast as the
+plain online step the cached and the fused online step are. With --replaced, it is each step's time over the online
+step's of the same precision. There the own translations are as long as the references, because a student with random
+weights would not end; making them is part of the step.
 """
 
 import argparse
@@ -36,7 +37,7 @@ AIMS = {
     "bfloat16_online_over_float32_nll": ("at most", 1.15),
 }
 PRECISIONS = ("float32", "bfloat16")
-NLL, PLAIN, ONLINE, CACHED = "NLL", "online, usual form", "online, fused", "from the cache"
+NLL, FUSED_NLL, PLAIN, ONLINE, CACHED = "NLL", "NLL, fused", "online, usual form", "online, fused", "from the cache"
 OWN = "++model.distillation.on_policy={share: 1.0, method: %s, max_delta: 0}"
 REPLACED = {
     "own translations, greedy": [OWN % "greedy"],
@@ -167,19 +168,23 @@ def distillation(
     return step
 
 
-def own_training(folder: Path, sizes: Sizes, device: str, precision: str) -> Callable[[], Any]:
-    """Returns a step of the student alone."""
+def own_training(folder: Path, sizes: Sizes, device: str, precision: str, fused: bool = False) -> Callable[[], Any]:
+    """Returns a step of the student alone, fused as in a training, or as NeMo computes it."""
+    import torch
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
     from nemo_distill import DistillableMTEncDecModel
 
     cfg = compose_config("aayn_base_distill", folder, sizes, sizes.student_layers, sizes.student_width).model
     cfg.pop("distillation")
     model = DistillableMTEncDecModel(cfg).to(device).train()
+    model._optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # whose learning rate a step logs
     batch = first_batch(model, device)
 
     def step():
         model.zero_grad()
         with autocast(device, precision):
-            return model.distillation_train_loss(model.distillation_forward(batch), batch)
+            return (model.training_step(batch, 0) if fused else MTEncDecModel.training_step(model, batch, 0))["loss"]
 
     return step
 
@@ -217,6 +222,7 @@ def steps_of(folder: Path, sizes: Sizes, device: str, precision: str) -> dict[st
     options = (folder, sizes, device, precision)
     return {
         NLL: own_training(*options),
+        FUSED_NLL: own_training(*options, fused=True),
         PLAIN: distillation(*options, fused=False),
         ONLINE: distillation(*options),
         CACHED: distillation(*options, cached=True),
@@ -265,6 +271,8 @@ def measure(sizes: Sizes, folder: Path, device: str) -> dict[str, float]:
     saved = exact[ONLINE] - exact[CACHED]
     print(f"\n- The cache pays after {building / saved:.1f} epochs." if saved > 0 else "\n- The cache does not pay.")
     return {
+        "fused_nll_over_nll": exact[FUSED_NLL] / exact[NLL],
+        "bfloat16_fused_nll_over_nll": half[FUSED_NLL] / half[NLL],
         "cached_over_nll": exact[CACHED] / exact[NLL],
         "cached_speedup_over_plain": exact[PLAIN] / exact[CACHED],
         "fused_speedup_over_plain": exact[PLAIN] / exact[ONLINE],
