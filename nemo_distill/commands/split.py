@@ -10,8 +10,9 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
-from nemo_distill.text.files import InputFiles, as_list, copies, input_files, not_parallel
+from nemo_distill.text.files import InputFiles, PairFiles, as_list, copies, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.pair_files import field_problems
 from nemo_distill.text.splitting import TRAIN, Split, write_split
 
 NAME = r"^[\w-]+$"
@@ -21,10 +22,16 @@ NAME = r"^[\w-]+$"
 class SplittingConfig:
     """The configuration of `split`."""
 
-    source: InputFiles = Field(kw_only=True)
+    source: InputFiles | None = None
     """The source text: a file or a list of files, plain or packed. `part.*` stands for all such files."""
-    target: InputFiles = Field(kw_only=True)
+    target: InputFiles | None = None
     """The target files, parallel to the source files."""
+    pairs: PairFiles | None = None
+    """In the place of source and target: files that hold both, which are TMX, JSON lines, or tables separated by tabs
+    or, if their names have `.csv`, by commas."""
+    fields: list[str | int] | None = None
+    """Where source and target are in `pairs`: languages of a TMX, keys of JSON objects such as `translation.de`,
+    numbers of columns from 1, or names of columns in the first row."""
     output: str = Field(kw_only=True)
     """The folder, which gets `train.src`, `train.tgt`, two such files for each held-out set, and `split.json`."""
     source_ending: str = Field(default="src", pattern=NAME)
@@ -57,15 +64,32 @@ class SplittingConfig:
         ]
         if self.source_ending == self.target_ending:
             problems.append(f"source_ending={self.source_ending}: the target has the same; give two.")
-        read = input_files([*as_list(self.source), *as_list(self.target), *as_list(self.unseen)])
+        read = input_files([*as_list(self.source), *as_list(self.target), *as_list(self.pairs), *as_list(self.unseen)])
         written = {path.resolve() for path in self.split().texts}
         problems += [f"output={self.output} would overwrite '{path}'." for path in read if path.resolve() in written]
-        return [*problems, *not_parallel(input_files(self.source), input_files(self.target))]
+        return [*problems, *self._text_problems()]
+
+    def _text_problems(self) -> list[str]:
+        if self.pairs is None:
+            problems = [
+                f"{key} has no value; give it, or pairs." for key in ("source", "target") if not getattr(self, key)
+            ]
+            if self.fields is not None:
+                problems.append(f"fields={self.fields}: is only for pairs; source and target have no fields.")
+            return problems or not_parallel(input_files(self.source), input_files(self.target))
+        if self.source or self.target:
+            return ["pairs holds both sides; leave out source and target, or pairs."]
+        if len(fields := self._fields()) != 2:
+            return [f"fields={self.fields}: must be two, of source and target, such as [de,en] or [1,2]."]
+        return [f"pairs {problem}." for path in input_files(self.pairs) for problem in field_problems(path, fields)]
+
+    def _fields(self) -> list[str]:
+        return list(map(str, self.fields or []))
 
     def split(self) -> Split:
         """Returns the split."""
         return Split(
-            input_files(self.source),
+            input_files(self.pairs or self.source),
             input_files(self.target),
             user_path(self.output),
             (self.source_ending, self.target_ending),
@@ -75,6 +99,7 @@ class SplittingConfig:
             self.max_words,
             self.duplicates,
             self.seed,
+            self._fields(),
         )
 
 

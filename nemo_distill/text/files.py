@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -26,7 +27,7 @@ TABLE_LINES = 10  # that are looked at to tell whether a file is a table
 SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 UTF16 = "UTF-16; convert it to UTF-8, for example with iconv"
-MARKUP = "XML, SGML or HTML; take the sentences out of it, one per line"
+MARKUP = "XML, SGML or HTML; take the sentences out of it, one per line; 'nemo-distill split' does this for TMX"
 # How files begin that people take for text, and what they are.
 NO_TEXT = {
     b"PK\x03\x04": "a zip archive; unpack it",
@@ -41,6 +42,7 @@ NO_TEXT = {
     b"<srcset": MARKUP,
     b"<refset": MARKUP,
 }
+NO_PAIRS = {begin: what for begin, what in NO_TEXT.items() if what not in (UTF16, MARKUP)}
 
 
 def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
@@ -184,11 +186,17 @@ def input_files(value: str | list[str] | None) -> list[Path]:
     return [path for pattern in as_list(value) for path in expand_paths(pattern)]
 
 
-def unreadable_files(value: str | list[str], may_be_empty: bool = False, is_text: bool = True) -> list[str]:
+def unreadable_files(
+    value: str | list[str],
+    may_be_empty: bool = False,
+    is_text: bool = True,
+    refused: Mapping[bytes, str] = MappingProxyType(NO_TEXT),
+) -> list[str]:
     """Returns what keeps the files that a config's value names from being read; the words go on with its key.
 
     Args:
         is_text: each line is a sentence, so that a table is refused.
+        refused: how files begin that are refused, and what they are.
     """
     problems = []
     for pattern in as_list(value):
@@ -198,14 +206,14 @@ def unreadable_files(value: str | list[str], may_be_empty: bool = False, is_text
         if not all(map(is_file, found)) or not found:
             problems.append(f"names '{pattern}', which does not exist")
         for path in filter(is_file, found):
-            found_in = _access_problems(path) or _damage_problems(path)
+            found_in = _access_problems(path, refused) or _damage_problems(path)
             problems += found_in or (_table_problems(path) if is_text else [])
             if not path.stat().st_size and not may_be_empty:
                 problems.append(f"names '{path}', which is empty")
     return problems
 
 
-def _access_problems(path: str | Path) -> list[str]:
+def _access_problems(path: str | Path, refused: Mapping[bytes, str] = MappingProxyType(NO_TEXT)) -> list[str]:
     """Returns a problem if a file does not exist, cannot be opened, or has a name that no record can hold."""
     if not is_file(path):
         return [f"names '{path}', which does not exist"]
@@ -219,7 +227,7 @@ def _access_problems(path: str | Path) -> list[str]:
         return [f"names '{file}', which cannot be read: {error.strerror}"]
     if pointer := missing_content(file):
         return [f"names a file that is not there: {pointer}"]
-    return [f"names '{file}', which is {what}" for begin, what in NO_TEXT.items() if start.startswith(begin)]
+    return [f"names '{file}', which is {what}" for begin, what in refused.items() if start.startswith(begin)]
 
 
 def _damage_problems(path: Path) -> list[str]:
@@ -252,12 +260,13 @@ def _table_problems(path: Path) -> list[str]:
     else:
         return []
     return [
-        f"names '{path}', which is {what} and not of one sentence per line; write each language to a file of its own"
+        f"names '{path}', which is {what} and not of one sentence per line; write each language to a file of its own, "
+        "as 'nemo-distill split' does"
     ]
 
 
-def _readable(value: Any, *, may_be_empty: bool = False, is_text: bool = True) -> Any:
-    if problems := unreadable_files([name for name in as_list(value) if name is not None], may_be_empty, is_text):
+def _readable(value: Any, **kind: Any) -> Any:
+    if problems := unreadable_files([name for name in as_list(value) if name is not None], **kind):
         refuse("; it ".join(problems))
     return value
 
@@ -266,6 +275,11 @@ def _readable(value: Any, *, may_be_empty: bool = False, is_text: bool = True) -
 InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
 NumberFiles = Annotated[
     str | list[str], AfterValidator(partial(_readable, is_text=False)), Allowed("a file, or a list of files")
+]
+PairFiles = Annotated[  # each holds both sides
+    str | list[str],
+    AfterValidator(partial(_readable, is_text=False, refused=NO_PAIRS)),
+    Allowed("a file, or a list of files"),
 ]
 PossiblyEmptyFiles = Annotated[
     str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("a file, or a list of files")

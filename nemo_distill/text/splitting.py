@@ -17,6 +17,7 @@ from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
 from nemo_distill.text.duplicates import Duplicates
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, decoded, is_blank, normalized, parallel_lines
+from nemo_distill.text.pair_files import read_pairs
 
 TRAIN = "train"
 DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a sentence with another
@@ -27,8 +28,8 @@ class Split:
     """Parallel text and what to hold out of it.
 
     Args:
-        sources: source files, plain or packed.
-        targets: the target file for each source file.
+        sources: source files, plain or packed; with `fields`, files that hold both sides.
+        targets: the target file for each source file; with `fields`, none.
         output: the folder, which gets two files for `train` and for each held-out set, and the record `split.json`.
         endings: of the source and the target files.
         held_out: the number of pairs of each held-out set, by its name.
@@ -37,6 +38,7 @@ class Split:
         max_words: words on each side, separated by spaces; None: any number.
         duplicates: leave out pairs that repeat an earlier one.
         seed: random seed for the selection of the held-out pairs.
+        fields: of source and target in files that hold both; see `read_pairs`.
     """
 
     sources: Sequence[Path]
@@ -49,6 +51,12 @@ class Split:
     max_words: int | None = None
     duplicates: bool = True
     seed: int = 0
+    fields: Sequence[str] = ()
+
+    def raw_pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the pairs as they are in the files."""
+        for number, source in enumerate(self.sources):
+            yield from read_pairs(source, self.fields) if self.fields else parallel_lines(source, self.targets[number])
 
     def paths(self, name: str) -> list[Path]:
         """Returns the source and the target file of `train` or of a held-out set."""
@@ -75,6 +83,7 @@ class Split:
             "duplicates": self.duplicates,
             "seed": self.seed,
             "reading": asdict(self.policy),
+            **({"fields": list(self.fields)} if self.fields else {}),
         }
 
 
@@ -108,7 +117,7 @@ def write_split(
     """
     if record := _finished(split, overwrite):
         return record
-    lines = 2 * sum(1 for _ in TextFiles(split.sources))
+    lines = 2 * sum(1 for _ in (split.raw_pairs() if split.fields else TextFiles(split.sources)))
     plan = _plan(split, lambda number: on_line(number, lines))
     split.output.mkdir(parents=True, exist_ok=True)
     with locked(split.output / ".split.lock"):
@@ -181,23 +190,21 @@ def _usable_pairs(
     Args:
         duplicates: sees the pairs.
     """
-    number = 0
-    for files in zip(split.sources, split.targets, strict=True):
-        for raw in parallel_lines(*files):
-            on_line(number := number + 1)
-            source, target = (clean_line(line, split.policy) for line in raw)
-            pair = Pair(number, source.text, target.text)
-            if not source.text or not target.text:
-                side, line = ("target", target) if source.text else ("source", source)
-                left_out[f"{side}_{line.oddity}"] += 1
-            elif split.max_words and any(len(text.split()) > split.max_words for text in pair[1:]):
-                left_out["too_many_words"] += 1
-            elif unseen and not unseen.isdisjoint(text for _, text in pair.sentences()):
-                left_out["unseen"] += 1
-            else:
-                if duplicates:
-                    duplicates.see(*pair)
-                yield pair
+    for number, raw in enumerate(split.raw_pairs(), start=1):
+        on_line(number)
+        source, target = (clean_line(line, split.policy) for line in raw)
+        pair = Pair(number, source.text, target.text)
+        if not source.text or not target.text:
+            side, line = ("target", target) if source.text else ("source", source)
+            left_out[f"{side}_{line.oddity}"] += 1
+        elif split.max_words and any(len(text.split()) > split.max_words for text in pair[1:]):
+            left_out["too_many_words"] += 1
+        elif unseen and not unseen.isdisjoint(text for _, text in pair.sentences()):
+            left_out["unseen"] += 1
+        else:
+            if duplicates:
+                duplicates.see(*pair)
+            yield pair
 
 
 def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[str, Any]:

@@ -73,3 +73,35 @@ def test_text_that_is_not_parallel_and_other_mistakes_are_told_at_once(text):
     (text / "all.en").write_text("alone\n")
     with pytest.raises(ConfigurationError, match="2 problems"):
         check_split(config(text, "held_out.val=-1"))
+
+
+def table(text, *overrides):
+    (text / "table.tsv").write_text("".join(f"{number}\tde {number}\ten {number}\n" for number in range(50)))
+    return config(text, "source=null", "target=null", f"pairs={text}/table.tsv", *overrides)
+
+
+def test_files_that_hold_both_sides_are_split_alike(text):
+    main(config(text))
+    parallel = {path.name: path.read_text() for path in (text / "data").glob("*.[st][rg][ct]")}
+    main(table(text, "fields=[2,3]", f"output={text}/from_table"))
+    assert len(parallel) == 6 and parallel == {name: (text / "from_table" / name).read_text() for name in parallel}
+    with pytest.raises(ConfigurationError, match=r"fields was \['2', '3'\] and is \['3', '2'\]"):
+        check_split(table(text, "fields=[3,2]", f"output={text}/from_table"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ([], "fields=None: must be two, of source and target, such as [de,en] or [1,2]"),
+        (["fields=[1]"], "fields=[1]: must be two"),
+        (["fields=[1,7]"], "table.tsv', which has no field '7'; it has 1, 2, 3"),
+        (["fields=[1,2]", "source={text}/all.de"], "pairs holds both sides; leave out source and target, or pairs"),
+        (["fields=[1,2]", "pairs=nowhere.tmx"], "pairs names 'nowhere.tmx', which does not exist"),
+        (["pairs=null"], "source has no value; give it, or pairs"),
+        (["pairs=null", "source={text}/all.de", "target={text}/all.en", "fields=[1,2]"], "fields=[1, 2]: is only for pairs"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_files_that_hold_both_sides_are_told(text, overrides, sentence):
+    with pytest.raises(ConfigurationError) as error:
+        check_split(table(text, *(one.format(text=text) for one in overrides)))
+    assert sentence in str(error.value)

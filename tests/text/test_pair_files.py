@@ -1,0 +1,121 @@
+import bz2
+import gzip
+import tracemalloc
+
+import pytest
+
+from nemo_distill.config.errors import DataError
+from nemo_distill.text.pair_files import field_problems, read_pairs
+
+TMX = """<?xml version="1.0" encoding="{encoding}"?>
+<!DOCTYPE tmx SYSTEM "tmx14.dtd">
+<tmx version="1.4"><header srclang="en-US" datatype="PlainText" segtype="sentence"/>
+<body>
+  <tu tuid="1"><note>a note</note>
+    <tuv xml:lang="en-US"><seg>The <hi type="x">big <bpt i="1">&lt;b&gt;</bpt>dog<ept i="1">&lt;/b&gt;</ept></hi>&#8217;s</seg></tuv>
+    <tuv xml:lang="de-DE"><seg>Der große
+Hund<ph>{{1}}</ph> bellt &amp; beißt.</seg></tuv>
+    <tuv xml:lang="fr"><seg>Le chien</seg></tuv>
+  </tu>
+  <tu><tuv lang="DE"><seg>Nur deutsch</seg></tuv></tu>
+  <tu><tuv xml:lang="EN"><seg>first</seg></tuv><tuv xml:lang="EN"><seg>second</seg></tuv>
+    <tuv xml:lang="de"><seg></seg></tuv></tu>
+</body></tmx>
+"""  # fmt: skip
+
+
+def pairs(path, *fields):
+    return [tuple(side.decode() for side in pair) for pair in read_pairs(path, fields)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_tmx_is_read_by_its_languages_without_the_codes_of_other_formats(tmp_path, encoding):
+    path = tmp_path / "memory"
+    path.write_text(TMX.format(encoding=encoding.removesuffix("-sig")), encoding=encoding)
+    expected = [("Der große\nHund bellt & beißt.", "The big dog’s"), ("Nur deutsch", ""), ("", "first")]
+    assert pairs(path, "de", "en") == expected
+    assert pairs(path, "de-DE", "fr")[0] == ("Der große\nHund bellt & beißt.", "Le chien")
+
+
+@pytest.mark.parametrize("start", ['<tmx xmlns="http://www.lisa.org/tmx14"><body>', "<tmx><units>"])
+def test_units_are_found_in_a_namespace_and_outside_of_a_body(tmp_path, start):
+    unit = "<tu><tuv lang='de'><seg>a <hi>b</hi></seg></tuv><tuv lang='en'><seg>c</seg></tuv></tu>"
+    (tmp_path / "memory").write_text(f"{start}{unit}{unit}</{start.rpartition('<')[2]}</tmx>")
+    assert pairs(tmp_path / "memory", "de", "en") == [("a b", "c")] * 2
+
+
+@pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, "gz"), (bz2.compress, "bz2")])
+def test_packed_files_are_read_alike(tmp_path, pack, ending):
+    path = tmp_path / f"memory.tmx.{ending}"
+    path.write_bytes(pack(TMX.format(encoding="utf-8").encode()))
+    assert pairs(path, "en", "de")[2] == ("first", "")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="memory.tmx.* is damaged"):
+        pairs(path, "en", "de")
+
+
+def test_json_lines_are_read_by_their_keys(tmp_path):
+    path = tmp_path / "wmt.jsonl"
+    path.write_text(
+        '\ufeff{"id": 1, "translation": {"de": "Größe\\n", "en": "size"}}\n{"translation": {"de": "allein"}}\n'
+    )
+    assert pairs(path, "translation.de", "translation.en") == [("Größe\n", "size"), ("allein", "")]
+    assert field_problems(path, ["de", "translation.en"]) == [
+        f"names '{path}', which has no field 'de'; it has translation.de, translation.en"
+    ]
+    path.write_text('{"de": "a"}\n["b"]\n')
+    with pytest.raises(DataError, match="line 2: is no JSON object"):
+        pairs(path, "de", "en")
+    assert "line 2: is no JSON object" in field_problems(path, ["de", "en"])[0]
+
+
+def test_a_table_is_read_by_its_columns_or_their_names(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_bytes(b'id\tde\ten\r\n1\tSie sagt: "Ja\tshe says "yes\r\n2\tkurz\r\n')
+    named = [('Sie sagt: "Ja', 'she says "yes'), ("kurz", "")]
+    assert pairs(path, "de", "en") == named
+    assert pairs(path, "2", "3") == [("de", "en"), *named]
+    assert field_problems(path, ["2", "4"]) == [f"names '{path}', which has no field '4'; it has 1, 2, 3"]
+    assert pairs(path, "en", "de") == [(target, source) for source, target in named]
+
+
+def test_a_table_separated_by_commas_has_quotes(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b'de,en\n"Ja, ""gut""",yes\n"zwei\nZeilen",two\n'))
+    assert pairs(path, "de", "en") == [('Ja, "gut"', "yes"), ("zwei\nZeilen", "two")]
+
+
+def test_bytes_that_are_no_utf8_are_left_to_the_line_policy(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_bytes(b"gr\xf6\xdfe\tsize\n")
+    assert list(read_pairs(path, ["1", "2"])) == [(b"gr\xf6\xdfe", b"size")]
+
+
+@pytest.mark.parametrize("content", ["<html><body><p>Text</p></body></html>", "<tmx><body></body></tmx>"])
+def test_markup_without_units_has_no_fields(tmp_path, content):
+    path = tmp_path / "page"
+    path.write_text(content)
+    assert field_problems(path, ["de", "en"])[0] == f"names '{path}', which has no field 'de'; it has none"
+
+
+def test_entities_that_grow_without_end_are_refused(tmp_path):
+    path = tmp_path / "bomb.tmx"
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    path.write_text(
+        f'<!DOCTYPE tmx [<!ENTITY e0 "ha">{entities}]><tmx><body><tu><tuv><seg>&e11;</seg></tuv></tu></body></tmx>'
+    )
+    with pytest.raises(DataError, match="is damaged"):
+        pairs(path, "de", "en")
+
+
+def test_memory_does_not_grow_with_the_units(tmp_path):
+    peaks = []
+    for count in (1_000, 10_000):
+        unit = '<tu><tuv xml:lang="de"><seg>eins</seg></tuv><tuv xml:lang="en"><seg>one</seg></tuv></tu>\n'
+        path = tmp_path / f"{count}.tmx"
+        path.write_text(f"<tmx><body>{unit * count}</body></tmx>")
+        tracemalloc.start()
+        assert sum(1 for _ in read_pairs(path, ["de", "en"])) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
