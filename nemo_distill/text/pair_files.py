@@ -20,6 +20,7 @@ from nemo_distill.text.languages import same_language
 from nemo_distill.text.lines import TextFiles, unpacker
 
 LOOKED_AT = 1000  # rows, to tell which fields a file has
+SHOWN = 30  # fields, and characters of each, that a message lists
 LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")  # attributes; TMX 1.1 has the second
 XML_STARTS = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe", b"\xfe\xff")
 Row = Mapping[str, str]
@@ -47,7 +48,7 @@ def field_problems(path: Path, fields: Sequence[str]) -> list[str]:
         names = tuple(dict.fromkeys(name for row in islice(_rows(path, fields), LOOKED_AT) for name in row))
     except DataError as error:
         return [f"names a file that cannot be read: {error}"]
-    known = ", ".join(names) or "none"
+    known = ", ".join(name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in names[:SHOWN]) or "none"
     return [
         f"names '{path}', which has no field '{field}'; it has {known}"
         for field in fields

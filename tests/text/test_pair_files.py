@@ -79,6 +79,13 @@ def test_a_table_is_read_by_its_columns_or_their_names(tmp_path):
     assert pairs(path, "en", "de") == [(target, source) for source, target in named]
 
 
+def test_a_message_lists_the_beginning_of_long_names(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("Das ist ein Satz und kein Name eines Feldes.\nNoch einer.\n")
+    (problem, _) = field_problems(path, ["de", "en"])
+    assert problem.endswith("which has no field 'de'; it has Das ist ein Satz und kein Name...")
+
+
 def test_a_table_separated_by_commas_has_quotes(tmp_path):
     path = tmp_path / "table.csv.gz"
     path.write_bytes(gzip.compress(b'de,en\n"Ja, ""gut""",yes\n"zwei\nZeilen",two\n'))
