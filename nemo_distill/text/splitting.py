@@ -211,7 +211,8 @@ def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[st
     remove_leftovers(split.output, split.work.finished_path.name, *(path.name for path in split.texts))
     left_out: Counter[str] = Counter()
     pairs = dict.fromkeys((TRAIN, *split.held_out), 0)
-    with whole_files(split.texts, outdated=[split.work.finished_path, *split.texts]) as streams:
+    earlier = [split.output / Path(file["name"]).name for file in (split.work.finished() or {}).get("files", [])]
+    with whole_files(split.texts, outdated=[split.work.finished_path, *split.texts, *earlier]) as streams:
         of_set = dict(zip(pairs, zip(streams[::2], streams[1::2])))
         for pair in _usable_pairs(split, plan.unseen, left_out, on_line):
             name = plan.held_out.get(pair.number, TRAIN)

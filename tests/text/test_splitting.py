@@ -124,6 +124,14 @@ def test_a_finished_split_is_kept_and_another_one_is_not_replaced_unasked(split_
     assert len(pairs_of(other, "test")) == 21
 
 
+def test_sets_of_a_split_that_is_replaced_do_not_stay(split_of):
+    write_split(split_of(NUMBERED, {"val": 5, "tuning": 5}))
+    split = split_of(NUMBERED, {"val": 5})
+    write_split(split, overwrite=True)
+    names = {"train.de", "train.en", "val.de", "val.en", "split.json", ".split.lock"}
+    assert {path.name for path in split.output.iterdir()} == names
+
+
 def test_progress_ends_at_its_end(split_of):
     seen = []
     write_split(split_of(NUMBERED, {"test": 20}), on_line=lambda line, lines: seen.append((line, lines)))
