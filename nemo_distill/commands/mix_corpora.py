@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors, warn
-from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.commands.training import check_output, checked, plain_errors, warn
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
@@ -34,14 +34,7 @@ def check_mixing(cfg: DictConfig) -> Mix:
     mix = config.build(user_path(config.output))
     if problems := config.missing() or _overwritten(mix):
         raise ConfigurationError(problems)
-    remedy = "give another name, or replace it with overwrite=true"
-    try:
-        record = mix.work.done(config.overwrite)
-    except DataError as error:
-        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
-    there = [path for path in (mix.path("src"), mix.path("tgt")) if path.exists()]
-    if there and not record and not config.overwrite:
-        raise ConfigurationError([f"output: '{path}' is there, and no record of a mix; {remedy}." for path in there])
+    check_output(mix.work, [mix.path("src"), mix.path("tgt")], config.overwrite, "mix", "name")
     return mix
 
 

@@ -5,8 +5,7 @@ import re
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors, warn
-from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.commands.training import check_output, checked, plain_errors, warn
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
@@ -110,14 +109,8 @@ def check_split(cfg: DictConfig) -> Split:
         ConfigurationError: with every problem found.
     """
     config = read_config(SplittingConfig, cfg)
-    split, remedy = config.split(), "give another folder, or replace it with overwrite=true"
-    try:
-        record = split.work.done(config.overwrite)
-    except DataError as error:
-        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
-    there = [path for path in split.texts if path.exists()]
-    if there and not record and not config.overwrite:
-        raise ConfigurationError([f"output: '{path}' is there, and no record of a split; {remedy}." for path in there])
+    split = config.split()
+    check_output(split.work, split.texts, config.overwrite, "split", "folder")
     return split
 
 

@@ -25,7 +25,7 @@ from nemo_distill.nemo_files.host_fixes import replaced, step_validation, write_
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.files import user_path, write_text, writing
-from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import device_name
 from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
 from nemo_distill.text.selected_by import training_selected_by
@@ -58,6 +58,29 @@ def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) 
     """Like `checked`, for a check that returns warnings, which are printed."""
     warnings = checked(cfg, check_job)
     warn(warnings or [])
+
+
+def check_output(work: Work, texts: Sequence[Path], overwrite: bool, kind: str, place: str) -> None:
+    """Checks that no other text is in the place of a job's output, unless it may be replaced.
+
+    Args:
+        texts: the files that the job writes.
+        kind: what they are together.
+        place: what to give another one of.
+
+    Raises:
+        ConfigurationError: if there is such text.
+    """
+    remedy = f"give another {place}, or replace it with overwrite=true"
+    try:
+        record = work.done(overwrite)
+    except DataError as error:
+        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
+    there = [path for path in texts if path.exists()]
+    if there and not record and not overwrite:
+        raise ConfigurationError(
+            [f"output: '{path}' is there, and no record of a {kind}; {remedy}." for path in there]
+        )
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ If all are the same, the existing result is used. If they differ, an error lists
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -152,6 +152,16 @@ def sha256_of(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     parts = [[file.relative_to(path).as_posix(), sha256_of(file)] for file in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def written_files(paths: Sequence[Path], streams: Sequence[BinaryIO]) -> list[dict[str, str]]:
+    """Returns the names that files are about to get, with their SHA-256.
+
+    Hashing takes minutes. Before the files have their names, an interruption leaves none of them.
+    """
+    for stream in streams:
+        stream.flush()
+    return [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in zip(paths, streams)]
 
 
 def fingerprint(path: Path) -> dict[str, str]:

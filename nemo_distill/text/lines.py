@@ -12,6 +12,7 @@ import os
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -110,6 +111,16 @@ def clean_line(raw: bytes, policy: LinePolicy) -> Line:
     return Line(cleaned, oddity)
 
 
+def clean_pair(raw: tuple[bytes, bytes], policy: LinePolicy, left_out: Counter[str]) -> tuple[str, str] | None:
+    """Returns the text of both sides, or None if one of them is dropped, which is counted by side and reason."""
+    source, target = (clean_line(line, policy) for line in raw)
+    if source.text and target.text:
+        return source.text, target.text
+    side, line = ("target", target) if source.text else ("source", source)
+    left_out[f"{side}_{line.oddity}"] += 1
+    return None
+
+
 def is_blank(text: str) -> bool:
     """True if a line shows nothing: it is empty, or has only spaces and invisible characters such as U+200B."""
     return _VISIBLE.search(text) is None
@@ -166,8 +177,7 @@ class TextFiles:
         self._passed = 0
         for path in self.paths:
             with path.open("rb") as self._file:
-                unpack = unpacker(self._file)
-                yield from _lines(unpack(self._file) if unpack else self._file, path)
+                yield from _lines(unpacked(self._file), path)
                 self._passed, self._file = self._passed + self._file.tell(), None
 
 
@@ -175,6 +185,12 @@ def unpacker(file: BinaryIO) -> Callable[[BinaryIO], BufferedIOBase] | None:
     """Returns what unpacks a file that has just been opened; None for a plain file."""
     start = file.peek(6)  # type: ignore[attr-defined]
     return next((unpack for begin, unpack in PACKED.items() if start.startswith(begin)), None)
+
+
+def unpacked(file: BinaryIO) -> BufferedIOBase:
+    """Returns a stream of what a file that has just been opened holds."""
+    unpack = unpacker(file)
+    return unpack(file) if unpack else file  # type: ignore[return-value]
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
-from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
-from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, parallel_lines
+from nemo_distill.storage.ledger import Work, fingerprint, written_files
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, parallel_lines
 from nemo_distill.text.selected_by import selected_by
 
 Item = TypeVar("Item")
@@ -156,11 +156,7 @@ def _write(mix: Mix, parts: Mapping[str, Part], on_line: Callable[[int, int], No
             for stream, text in zip(streams, (line.source, line.target, f"{line.weight:.6g}")):
                 stream.write(text.encode() + b"\n")
             on_line(number, lines)
-        # Hash the files before they get their final names, which takes minutes. An interruption then leaves no files.
-        for stream in streams:
-            stream.flush()
-        written = zip(texts, streams)
-        files = [{"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in written]
+        files = written_files(texts, streams)
     corpora = {name: dict(zip(part._fields[1:], part[1:])) for name, part in parts.items()}
     selected = selected_by(path for corpus in mix.corpora.values() for path in corpus.targets)
     return mix.work.finish({"lines": lines, "corpora": corpora, "selected_by": selected, "files": files})
@@ -205,12 +201,8 @@ def usable_pairs(corpus: Corpus, policy: LinePolicy, left_out: Counter) -> Itera
     weights: Sequence[Path | None] = corpus.weights or [None] * len(corpus.sources)
     for *files, weight_file in zip(corpus.sources, corpus.targets, weights, strict=True):
         for raw_lines, weight in _with_weights(parallel_lines(*files), weight_file):
-            source, target = (clean_line(raw, policy) for raw in raw_lines)
-            if source.text and target.text:
-                yield Pair(source.text, target.text, weight)
-            else:
-                side, line = ("target", target) if source.text else ("source", source)
-                left_out[f"{side}_{line.oddity}"] += 1
+            if texts := clean_pair(raw_lines, policy, left_out):
+                yield Pair(*texts, weight)
 
 
 def _with_weights(pairs: Iterator[Item], path: Path | None) -> Iterator[tuple[Item, int]]:

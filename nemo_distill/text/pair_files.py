@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.text.languages import same_language
-from nemo_distill.text.lines import TextFiles, unpacker
+from nemo_distill.text.lines import TextFiles, unpacked
 
 LOOKED_AT = 1000  # rows, to tell which fields a file has
 SHOWN = 30  # fields, and characters of each, that a message lists
@@ -66,8 +66,7 @@ def _field(field: str, names: tuple[str, ...]) -> str | None:
 
 def _rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
     with path.open("rb") as file:
-        unpack = unpacker(file)
-        start = (unpack(file) if unpack else file).read(8).lstrip()
+        start = unpacked(file).read(8).lstrip()
     if start.startswith(XML_STARTS):
         return _translation_units(path)
     if start.removeprefix(b"\xef\xbb\xbf").startswith(b"{"):
@@ -79,9 +78,8 @@ def _translation_units(path: Path) -> Iterator[Row]:
     """Yields the units of a TMX: the text of each language."""
     try:
         with path.open("rb") as file:
-            unpack = unpacker(file)
             body: ElementTree.Element | None = None
-            for event, element in ElementTree.iterparse(unpack(file) if unpack else file, ("start", "end")):
+            for event, element in ElementTree.iterparse(unpacked(file), ("start", "end")):
                 name = element.tag.rpartition("}")[2]
                 if body is None or (event == "start" and name == "body"):
                     body = element

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
-from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.storage.ledger import Work, fingerprint, written_files
 from nemo_distill.text.duplicates import Duplicates
-from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, decoded, is_blank, normalized, parallel_lines
+from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, decoded, is_blank, normalized, parallel_lines
 from nemo_distill.text.pair_files import read_pairs
 
 TRAIN = "train"
@@ -192,12 +192,11 @@ def _usable_pairs(
     """
     for number, raw in enumerate(split.raw_pairs(), start=1):
         on_line(number)
-        source, target = (clean_line(line, split.policy) for line in raw)
-        pair = Pair(number, source.text, target.text)
-        if not source.text or not target.text:
-            side, line = ("target", target) if source.text else ("source", source)
-            left_out[f"{side}_{line.oddity}"] += 1
-        elif split.max_words and any(len(text.split()) > split.max_words for text in pair[1:]):
+        texts = clean_pair(raw, split.policy, left_out)
+        if texts is None:
+            continue
+        pair = Pair(number, *texts)
+        if split.max_words and any(len(text.split()) > split.max_words for text in texts):
             left_out["too_many_words"] += 1
         elif unseen and not unseen.isdisjoint(text for _, text in pair.sentences()):
             left_out["unseen"] += 1
@@ -224,9 +223,5 @@ def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[st
                 pairs[name] += 1
                 for stream, text in zip(of_set[name], pair[1:]):
                     stream.write(text.encode() + b"\n")
-        for stream in streams:
-            stream.flush()
-        files = [
-            {"name": path.name, "sha256": sha256_of(Path(stream.name))} for path, stream in zip(split.texts, streams)
-        ]
+        files = written_files(split.texts, streams)
     return split.work.finish({"pairs": pairs, "left_out": dict(sorted(left_out.items())), "files": files})

@@ -179,11 +179,11 @@ def test_a_mix_whose_text_was_deleted_is_made_again(tmp_path, corpus):
 
 
 def test_a_mix_that_is_interrupted_in_its_checksums_leaves_nothing(tmp_path, corpus, monkeypatch):
-    def interrupt(path):
+    def interrupt(paths, streams):
         raise KeyboardInterrupt
 
     real = corpus("real", 10, 1)
-    monkeypatch.setattr(mixing, "sha256_of", interrupt)
+    monkeypatch.setattr(mixing, "written_files", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_mix(tmp_path, {"real": real})
     assert [path.name for path in tmp_path.glob("*mixed*")] == [".mixed.lock"]
