@@ -19,6 +19,7 @@ from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evalu
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.failure_report import write_failures
 from nemo_distill.evaluation.gains import gaps_closed
+from nemo_distill.evaluation.seen_text import seen_sentences
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, TextSystem, compared_pairs
 from nemo_distill.evaluation.translations import Texts, system_settings
@@ -39,6 +40,7 @@ from nemo_distill.metrics.significance import REVISION, SignificanceSettings, co
 from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
+from nemo_distill.text.files import input_files
 from nemo_distill.text.languages import bleu_tokenization
 
 Lines = Mapping[str, Sequence[str]]  # translations by system
@@ -147,8 +149,9 @@ class EvaluationJob:
         """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
 
         It has `made_with`, `systems`, `test_sets`, `verdict` and `notes`; see `EvaluationRecord`. A test set has,
-        beside the scores, `groups`: mean and standard deviation over the seeds of each group that has several. The
-        record and its tables are in the folder then. Another process that evaluates in the same folder waits.
+        beside the scores, `groups`: mean and standard deviation over the seeds of each group that has several. If the
+        failures name the training text, it also has `seen`. The record and its tables are in the folder then. Another
+        process that evaluates in the same folder waits.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with folder_lock(self.folder):
@@ -182,9 +185,10 @@ class EvaluationJob:
 
     def _quality(self, evaluation: dict[str, Any]) -> dict[str, Any]:
         """Returns the `test_sets` and the `verdict` of an evaluation whose systems are known."""
-        sets, resampled = {}, {}
+        sets, resampled, seen = {}, {}, self._seen()
         for one in self.sets:
             sets[one.name], resampled[one.name] = self._test_set(one)
+            sets[one.name] |= {"seen": seen[one.name]} if seen else {}
         metric = self.main_metric
         found = evaluation | {"test_sets": sets}
         if metric not in FEWER_IS_BETTER:
@@ -274,6 +278,18 @@ class EvaluationJob:
             "groups": group_spreads(scores, {system.name: system.group for system in self.all_systems}),
             "comparisons": compared["comparisons"],
         }, compared["resampled"]
+
+    def _seen(self) -> Mapping[str, Mapping[str, int]]:
+        """Returns how many sentences of each test set are in the training text; nothing if no such text is named."""
+        failures = self.settings.failures or FailureSettings()
+        named = {"sources": failures.training_source, "references": failures.training_target}
+        training = {side: input_files(names) for side, names in named.items() if names}
+        folder = self.texts.folder
+        sets = {
+            one.name: {"sources": folder / f"{one.name}.src", "references": folder / f"{one.name}.ref"}
+            for one in self.sets
+        }
+        return seen_sentences(sets, training, self.folder / "scores" / "seen.json") if training else {}
 
     def _scores(self, one: EvaluationSet, texts: Lines) -> dict[str, dict[str, Any]]:
         """Returns each system's score by each metric."""

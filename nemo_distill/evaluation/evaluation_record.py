@@ -140,11 +140,16 @@ class VerdictRecord(TypedDict):
 
 @with_config(OPEN)
 class SetRecord(TypedDict):
-    """The scores on a test set, by system and metric. `sha256` is that of its source and references, by file name."""
+    """The scores on a test set, by system and metric.
+
+    `sha256` is that of its source and references, by file name. `seen` has how many of its `sources` and `references`
+    are also in the training text, of those sides of it that are known.
+    """
 
     lines: int
     references: NotRequired[int]
     sha256: NotRequired[dict[str, str]]
+    seen: NotRequired[dict[str, int]]
     lower_is_better: NotRequired[list[str]]
     scores: dict[str, dict[str, ScoreRecord]]
     comparisons: NotRequired[list[Comparison]]

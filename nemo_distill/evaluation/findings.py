@@ -184,6 +184,7 @@ def notes(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
         yield BRIEF_ALIKE if brief else ALIKE
     yield from mark_notes(systems, metrics[:1] if brief else metrics)
+    yield from seen_notes(evaluation)
     yield from evaluation.get("notes") or ()
     if not brief:
         yield from _score_notes(evaluation, metrics)
@@ -220,6 +221,17 @@ def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:
                 f"{MARK} {metric} selected the labels that {', '.join(groups)} learned from. Such a score is often "
                 f"too good: compare these systems with others by a metric that did not select."
             )
+
+
+def seen_notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields how many sentences of each test set are also in the training text, if that is known."""
+    seen = [
+        f"{name} {side} {count:,} of {one['lines']:,}"
+        for name, one in evaluation["test_sets"].items()
+        for side, count in (one.get("seen") or {}).items()
+    ]
+    if seen:
+        yield f"Lines that are also in the training text, ignoring case, punctuation and spaces: {', '.join(seen)}."
 
 
 def shown_spread(metric: str, spread: Mapping[str, float]) -> str:

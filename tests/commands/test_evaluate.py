@@ -415,3 +415,17 @@ def test_a_system_with_the_name_of_an_export_is_told(exported):
     renamed = [override.replace("models.people", "models.raw_int8") for override in overrides]
     with pytest.raises(ConfigurationError, match="models.raw_int8 has the name that the export of models.raw gets"):
         evaluation_job(config(*renamed))
+
+
+def test_sentences_of_the_training_text_are_counted(evaluated, tmp_path):
+    """The folder is another one: the evaluation is without it in the other tests."""
+    folder, overrides, record = evaluated
+    assert "seen" not in record["test_sets"]["mine"]
+    sources, references = (tmp_path / name for name in ("train.de", "train.en"))
+    sources.write_text((folder / "test.de").read_text().splitlines()[0].upper() + "\n")
+    references.write_text("something else\n")
+    training = [f"failures.training_source=[{sources}]", f"failures.training_target=[{references}]"]
+    again = evaluation_job(config(*overrides, f"output_dir={tmp_path / 'out'}", *training)).run()
+    assert again["test_sets"]["mine"]["seen"] == {"sources": 1, "references": 0}
+    said = "ignoring case, punctuation and spaces: mine sources 1 of 24, mine references 0 of 24."
+    assert said in as_markdown(again)

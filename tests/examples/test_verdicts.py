@@ -84,6 +84,13 @@ def test_a_page_tells_where_and_by_which_revisions_its_models_were_trained():
     assert "2.0 hours of training on 1 x CPU, 1 x GPU by revisions bbbbbbbb, cccccccc+. Evaluated on cpu" in text
 
 
+def test_a_page_tells_how_many_test_sentences_are_in_the_training_text():
+    evaluation = results(teacher=[40], slim=[20], cool=[30], hot=[10])
+    assert "also in the training text" not in study_markdown(EXPERIMENTS, evaluation, "", "")
+    evaluation["test_sets"]["test"] |= {"lines": 1500, "seen": {"sources": 13, "references": 9}}
+    assert "test sources 13 of 1,500, test references 9 of 1,500." in study_markdown(EXPERIMENTS, evaluation, "", "")
+
+
 def test_of_several_test_sets_the_mean_counts():
     evaluation = results(teacher=[40], slim=[20, 21], cool=[30, 31], hot=[10, 10])
     news = results(teacher=[20], slim=[10, 11], cool=[20, 21], hot=[0, 0])["test_sets"]["test"]

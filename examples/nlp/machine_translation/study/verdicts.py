@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.console import markdown_table
+from nemo_distill.evaluation.findings import seen_notes
 from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.likeness import marked
 from nemo_distill.metrics.contrasts import CONFIDENCE, OPEN, POWER, Contrast, Scores, joint_verdict, seeds_needed
@@ -91,7 +92,7 @@ def study_markdown(
     begun = {key: one for key, one in experiments.items() if table.has_some_of(one.get("methods") or _names(one))}
     waiting = [one["title"] for key, one in experiments.items() if key not in begun]
     plotted = _plotted(begun, table)
-    sections = [f"# {title}", introduction.strip(), _provenance(evaluation)]
+    sections = [f"# {title}", introduction.strip(), _provenance(evaluation), *seen_notes(evaluation)]
     sections += [f"Not trained yet: {'; '.join(waiting)}."] if waiting else []
     sections += ["## Verdicts", EXPLANATION, _verdicts(begun, table.scores)]
     sections += ["## All models", table.teacher_sentence]
