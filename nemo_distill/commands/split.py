@@ -46,7 +46,7 @@ class SplittingConfig:
     unseen: InputFiles | None = None
     """Files in either language, such as public test sets. No pair has one of their lines."""
     max_words: int | None = Field(default=None, ge=1)
-    """Words on each side, separated by spaces; null: any number."""
+    """Words on each side; null: any number. In text without spaces, two characters count as a word."""
     duplicates: bool = True
     """Leave out pairs that repeat an earlier one."""
     reading: LinePolicy = Field(default_factory=LinePolicy)

@@ -42,6 +42,12 @@ class OnPolicy:
         ]
         if self.method == "greedy" and self.temperature != 1:
             problems.append(f"temperature={self.temperature:g}: greedy search has none; set method=sampled.")
+        if self.is_off:
+            default = OnPolicy()
+            changed = [
+                key for key in ("method", "temperature", "max_delta") if getattr(self, key) != getattr(default, key)
+            ]
+            problems += [f"{key}={getattr(self, key)}: has no effect with share=0." for key in changed]
         return problems
 
     @property

@@ -16,6 +16,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, written_files
 from nemo_distill.text.duplicates import Duplicates
+from nemo_distill.text.languages import is_spaceless
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, decoded, is_blank, normalized, parallel_lines
 from nemo_distill.text.pair_files import read_pairs
 
@@ -35,7 +36,7 @@ class Split:
         held_out: the number of pairs of each held-out set, by its name.
         policy: how to treat invalid lines. A pair is left out if one of its lines is dropped.
         unseen: files in either language, such as public test sets. No pair has one of their lines.
-        max_words: words on each side, separated by spaces; None: any number.
+        max_words: words on each side; None: any number. In text without spaces, two characters count as a word.
         duplicates: leave out pairs that repeat an earlier one.
         seed: random seed for the selection of the held-out pairs.
         fields: of source and target in files that hold both; see `read_pairs`.
@@ -196,7 +197,7 @@ def _usable_pairs(
         if texts is None:
             continue
         pair = Pair(number, *texts)
-        if split.max_words and any(len(text.split()) > split.max_words for text in texts):
+        if split.max_words and any(_words(text) > split.max_words for text in texts):
             left_out["too_many_words"] += 1
         elif unseen and not unseen.isdisjoint(text for _, text in pair.sentences()):
             left_out["unseen"] += 1
@@ -204,6 +205,11 @@ def _usable_pairs(
             if duplicates:
                 duplicates.see(*pair)
             yield pair
+
+
+def _words(text: str) -> float:
+    pieces = text.split()
+    return sum(map(len, pieces)) / 2 if is_spaceless(text) else len(pieces)
 
 
 def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[str, Any]:

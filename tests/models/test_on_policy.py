@@ -59,7 +59,11 @@ def test_steps_are_drawn_by_seed_and_share(monkeypatch):
     [
         ({"on_policy": {"share": 1.5}}, KL, ["d.on_policy.share=1.5: must be a number of at least 0 and at most 1 or a schedule"]),
         ({"on_policy": {"share": {**RISING, "end": 2.0}}}, KL, ["d.on_policy.share.end=2: must be at most 1."]),
-        ({"on_policy": {"method": "greedy", "temperature": 2.0}}, KL, ["d.on_policy.temperature=2: greedy search has none"]),
+        (
+            {"on_policy": {"method": "greedy", "temperature": 2.0}}, KL,
+            ["d.on_policy.temperature=2: greedy search has none", "d.on_policy.method=greedy: has no effect", "d.on_policy.temperature=2.0: has no"],
+        ),
+        ({"on_policy": {"method": "greedy", "max_delta": 3}}, KL, ["d.on_policy.method=greedy: has no effect with share=0.", "d.on_policy.max_delta=3: has no effect"]),
         ({"on_policy": {"share": 0.5}, "teacher_cache": "c"}, KL, ["d.on_policy.share=0.5: the teacher must read what the student wrote"]),
         ({"on_policy": {"share": RISING}, "teacher_cache": "c"}, KL, ["d.on_policy.share={schedule: linear, start: 0.0, end: 1.0, steps: 100}: the teacher"]),
         ({"iterations": 2, "teacher_cache": "c"}, KL, ["d.iterations=2: the teacher must read"]),

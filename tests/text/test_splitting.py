@@ -78,6 +78,16 @@ def test_what_cannot_be_used_is_counted_by_its_reason(split_of, tmp_path):
     assert sum(record["pairs"].values()) == len(NUMBERED) - 1
 
 
+def test_in_text_without_spaces_two_characters_count_as_a_word(split_of):
+    pairs = [
+        ("彼は学生です。", "He is a student."),
+        ("彼はとても良い学生です。", "He is a good student."),
+        ("はい", "Yes, he is a student."),
+    ]
+    split = split_of(pairs, {}, max_words=4)
+    assert write_split(split)["left_out"] == {"too_many_words": 2} and pairs_of(split, "train") == pairs[:1]
+
+
 def test_repetitions_stay_if_they_are_wanted(split_of):
     split = split_of([("a", "b"), ("a", "b"), ("c", "d")], {}, duplicates=False)
     assert write_split(split)["left_out"] == {} and len(pairs_of(split, "train")) == 3
