@@ -23,6 +23,7 @@ setup(
         "langcodes[data]>=3.5",  # which codes mean which language, and each language's script
         "py3langid>=0.2.2,<1",  # the language of a text
         "sentencepiece>=0.2",
+        "pyarrow",  # NeMo's, to read Parquet
         "rich>=13",
         "jinja2>=3.1.2",  # torch brings it along; Flask wants 3.1.2
         "tensorboard>=2.18",  # older ones do not go with NeMo's protobuf

@@ -26,11 +26,11 @@ class SplittingConfig:
     target: InputFiles | None = None
     """The target files, parallel to the source files."""
     pairs: PairFiles | None = None
-    """In the place of source and target: files that hold both, which are TMX, JSON lines, or tables separated by tabs
-    or, if their names have `.csv`, by commas."""
+    """In the place of source and target: files that hold both. These are TMX, zip archives of OPUS (Moses format),
+    Parquet, JSON lines, or tables separated by tabs or, if their names have `.csv`, by commas."""
     fields: list[str | int] | None = None
-    """Where source and target are in `pairs`: languages of a TMX, keys of JSON objects such as `translation.de`,
-    numbers of columns from 1, or names of columns in the first row."""
+    """Where source and target are in `pairs`: languages of a TMX, endings of the files in an archive, keys of JSON or
+    Parquet such as `translation.de`, numbers of columns from 1, or names of columns in the first row."""
     output: str = Field(kw_only=True)
     """The folder, which gets `train.src`, `train.tgt`, two such files for each held-out set, and `split.json`."""
     source_ending: str = Field(default="src", pattern=NAME)

@@ -14,6 +14,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
 from io import BufferedIOBase
@@ -177,7 +178,7 @@ class TextFiles:
         self._passed = 0
         for path in self.paths:
             with path.open("rb") as self._file:
-                yield from _lines(unpacked(self._file), path)
+                yield from stream_lines(unpacked(self._file), path)
                 self._passed, self._file = self._passed + self._file.tell(), None
 
 
@@ -253,18 +254,34 @@ def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
         yield pair
 
 
-def _lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
-    number = 0
+@contextmanager
+def telling_damage(describe: Callable[[], str], *errors: type[Exception]) -> Iterator[None]:
+    """Raises a DataError that begins with `describe()` for what a damaged file raises: in unpacking, or `errors`.
+
+    Errors of the disk itself, such as EIO, are raised as they are.
+    """
+    kinds: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, lzma.LZMAError, *errors)
     try:
+        yield
+    except kinds as error:
+        if getattr(error, "errno", None):
+            raise
+        raise DataError(f"{describe()}: {error}") from error
+
+
+def stream_lines(stream: BufferedIOBase, path: Path) -> Iterator[bytes]:
+    """Yields the lines of a stream without line ends.
+
+    Raises:
+        DataError: if the stream is damaged or no text, with the name of the file at `path`.
+    """
+    number = 0
+    with telling_damage(lambda: f"'{path}' cannot be unpacked after line {number}"):
         while line := stream.readline(MAX_BYTES):
             number += 1
             if len(line) == MAX_BYTES and not line.endswith(b"\n"):
                 raise DataError(f"'{path}', line {number}: has {MAX_BYTES} bytes without a line end, so it is no text")
             yield line.removesuffix(b"\n")
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        if getattr(error, "errno", None):  # of the disk, not of what it holds
-            raise
-        raise DataError(f"'{path}' cannot be unpacked after line {number}: {error}") from error
 
 
 def expand_paths(pattern: str) -> list[Path]:

@@ -1,7 +1,10 @@
 import bz2
 import gzip
 import tracemalloc
+from zipfile import ZIP_DEFLATED, ZipFile
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from nemo_distill.config.errors import DataError
@@ -67,6 +70,49 @@ def test_json_lines_are_read_by_their_keys(tmp_path):
     with pytest.raises(DataError, match="line 2: is no JSON object"):
         pairs(path, "de", "en")
     assert "line 2: is no JSON object" in field_problems(path, ["de", "en"])[0]
+
+
+def archive_of(path, **members):
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("README", "about")
+        for ending, text in members.items():
+            archive.writestr(f"corpus/Books.de-en.{ending}", text)
+    return path
+
+
+def test_an_archive_of_opus_is_read_by_the_endings_of_its_files(tmp_path):
+    path = archive_of(tmp_path / "de-en.txt.zip", de=b"gr\xf6\xdfe\nzwei\n", en="size\ntwo\n", xml="<links/>")
+    assert list(read_pairs(path, ["de", "en"])) == [(b"gr\xf6\xdfe", b"size"), (b"zwei", b"two")]
+    assert list(read_pairs(path, ["eng", "deu"]))[1] == (b"two", b"zwei")
+    assert field_problems(path, ["de", "fr"]) == [f"names '{path}', which has no field 'fr'; it has de, en, xml"]
+
+
+def test_an_archive_that_is_not_parallel_or_damaged_is_told(tmp_path):
+    path = archive_of(tmp_path / "short.zip", de="eins\nzwei\n", en="one\n")
+    with pytest.raises(DataError, match="Books.de-en.de and .*Books.de-en.en have different numbers of lines"):
+        pairs(path, "de", "en")
+    with ZipFile(path, "a") as archive:
+        archive.writestr("more/News.de-en.en", "one\n")
+    assert "two files of the same ending: corpus/Books.de-en.en and more/News" in field_problems(path, ["de", "en"])[0]
+    whole = archive_of(tmp_path / "whole.zip", de="eins\n" * 999, en="one\n" * 999).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:-9])
+    assert "cut.zip' is damaged" in field_problems(tmp_path / "cut.zip", ["de", "en"])[0]
+    (tmp_path / "bits.zip").write_bytes(whole[:90] + b"????" + whole[94:])
+    with pytest.raises(DataError, match="bits.zip"):
+        pairs(tmp_path / "bits.zip", "de", "en")
+
+
+def test_parquet_is_read_by_its_columns_and_their_keys(tmp_path):
+    path = tmp_path / "train-00000-of-00001.parquet"
+    rows = [{"de": "Größe", "en": "size"}, {"de": "allein", "en": None}]
+    table = pyarrow.table({"id": ["1", "2"], "translation": rows, "score": [0.5, 0.25]})
+    pyarrow.parquet.write_table(table, path)
+    assert pairs(path, "translation.de", "translation.en") == [("Größe", "size"), ("allein", "")]
+    assert field_problems(path, ["de", "translation.en"]) == [
+        f"names '{path}', which has no field 'de'; it has id, translation.de, translation.en"
+    ]
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "is damaged" in field_problems(path, ["de", "en"])[0]
 
 
 def test_a_table_is_read_by_its_columns_or_their_names(tmp_path):
