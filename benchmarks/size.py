@@ -142,7 +142,7 @@ def done(work: Work) -> dict[str, float]:
             "distill", f"student={work.student}", f"model.distillation.teacher_cache={folder}/cache", *work.data,
             *NO_VALIDATION, f"+trainer.max_steps={work.steps}", f"model.shared_embeddings={shared}",
             f"model.train_ds.tokens_in_batch={work.tokens_in_batch}",
-            f"+exp_manager.explicit_log_dir={folder}/student", MONITOR,
+            f"+exp_manager.explicit_log_dir={folder}/student", MONITOR, *checkpoints(work.steps),
         ),
         "MB of labels": size(folder / "labels"),
         "MB of the cache": size(folder / "cache"),
@@ -159,6 +159,12 @@ def done(work: Work) -> dict[str, float]:
     both = (found[f"sentences/s of the {name}"] for name in ("student", "teacher"))
     found["student's speed over the teacher's"] = next(both) / next(both)
     return found
+
+
+def checkpoints(steps: int) -> list[str]:
+    """Returns the keys that save a checkpoint after each quarter of the steps, as validations do elsewhere."""
+    callback = "+exp_manager.checkpoint_callback_params"
+    return [f"{callback}.every_n_train_steps={steps // 4}", f"{callback}.every_n_epochs=null"]
 
 
 def time_exports(folders: Sequence[Path], source: Path) -> list[Any]:

@@ -29,6 +29,7 @@ from nemo_distill.storage.files import versions
 from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.made_with import device_name, made_with
 
+REVISION = 2  # increase it when something else is timed, so that stored measurements are not used
 WORDS_ALONE = 20  # words of a made-up sentence, on average
 
 
@@ -39,7 +40,7 @@ class ShapeSpeed:
     sentences: int = Field(default=64, ge=1)
     """Number of sentences translated together."""
     latency_sentences: int = Field(default=16, ge=1)
-    """Number of sentences translated one at a time."""
+    """Number of sentences translated one at a time, whose lengths are spread as those of the text."""
     rounds: int = Field(default=3, ge=1)
     """Number of rounds. A warm-up before is not measured."""
     beam_size: int = Field(default=4, ge=1)
@@ -116,6 +117,16 @@ def made_up_text(pieces: Sequence[str], sentences: int) -> TimedText:
     return TimedText([" ".join(generator.choices(words, k=length)) for length in lengths])
 
 
+def of_all_lengths(sources: Sequence[str], count: int) -> list[str]:
+    """Returns `count` sentences whose lengths are spread as those of all sentences, or all if there are fewer.
+
+    The median time of a few depends on which they are. The median length of 16 sentences, drawn from 3,000 of
+    Tatoeba, was 9 % off in half of the draws, and 15 % in a quarter.
+    """
+    count, ordered = min(count, len(sources)), sorted(sources, key=len)
+    return [ordered[(2 * number + 1) * len(ordered) // (2 * count)] for number in range(count)]
+
+
 def measured_shape(
     config: Mapping[str, Any],
     archive: NemoArchive,
@@ -147,6 +158,7 @@ def measured_shape(
         "device": device,
         "threads": threads,
         "versions": versions(["ctranslate2", "nemo_distill"]),
+        "revision": REVISION,
     }
     work = Work(folder / f"speed.{Work(folder, depends).digest}.json", depends)
 
@@ -163,7 +175,7 @@ def _measure(
     layers = "x".join(str(config[side]["num_layers"]) for side in SIDES)
     console.info(f"timing {layers} of width {config['encoder']['hidden_size']}")
     search = SearchSettings(beam_size=beam_size, length_penalty=0.0)
-    together, alone = text.sources[: settings.sentences], text.sources[: settings.latency_sentences]
+    together, alone = text.sources[: settings.sentences], of_all_lengths(text.sources, settings.latency_sentences)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_random_model(config, archive, folder)

@@ -7,7 +7,14 @@ from omegaconf import OmegaConf
 
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation import shape_speed
-from nemo_distill.evaluation.shape_speed import ForcedEngine, ShapeSpeed, TimedText, made_up_text, measured_shape
+from nemo_distill.evaluation.shape_speed import (
+    ForcedEngine,
+    ShapeSpeed,
+    TimedText,
+    made_up_text,
+    measured_shape,
+    of_all_lengths,
+)
 from nemo_distill.export.random_model import write_random_model
 from nemo_distill.nemo_files.archive import NemoArchive
 
@@ -50,6 +57,13 @@ def test_a_shape_is_measured_once_for_a_text_and_a_machine(archive, config, tmp_
             text, beam, device = (other.get(key, own) for key, own in (("text", TEXT), ("beam", 1), ("device", "cpu")))
             monkeypatch.setattr(shape_speed, "device_name", lambda device: device)
             measured_shape(config, archive, text, SPEED, beam, device, 1, tmp_path)
+
+
+def test_sentences_alone_are_as_long_as_those_of_the_text():
+    sources = [letter * length for letter in "ab" for length in range(1, 50)]
+    chosen = of_all_lengths(sources[::-1], 7)
+    assert [len(line) for line in chosen] == [4, 11, 18, 25, 32, 39, 46]
+    assert of_all_lengths(sources[:3], 7) == sources[:3] and of_all_lengths([], 7) == []
 
 
 def test_without_text_sentences_are_words_of_the_vocabulary():
