@@ -24,7 +24,8 @@ itself). It does not hold if one of them is significantly below. Otherwise it is
 seed, because models of one seed and size start with the same weights. ± is half of a 90 % confidence interval by
 Student's t, which matches this one-sided test; a 95 % interval is half as wide again over three seeds. An open
 difference is followed by the number of seeds that would find a true difference {EFFECT} above the limit with a
-probability of {POWER:.0%}. It is computed from the spread of the seeds here, which so few tell only roughly."""
+probability of {POWER:.0%}. It is computed from the spread of the seeds here, which so few tell only roughly. In the
+tables of models, ± is the standard deviation over seeds."""
 IN_OUR_RUN = "*In the run that we published:*"  # a study's text is typed, and does not change with the tables
 NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
 
