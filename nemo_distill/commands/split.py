@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from nemo_distill.commands.training import check_output, checked, plain_errors, warn
+from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.storage.files import user_path
@@ -64,8 +65,17 @@ class SplittingConfig:
         if self.source_ending == self.target_ending:
             problems.append(f"source_ending={self.source_ending}: the target has the same; give two.")
         read = input_files([*as_list(self.source), *as_list(self.target), *as_list(self.pairs), *as_list(self.unseen)])
-        written = {path.resolve() for path in self.split().texts}
-        problems += [f"output={self.output} would overwrite '{path}'." for path in read if path.resolve() in written]
+        split = self.split()
+        try:
+            replaced = {path.resolve() for path in split.replaced()}
+        except DataError:  # a record that cannot be read, of which `check_output` tells
+            replaced = set()
+        written = {path.resolve() for path in split.texts}
+        problems += [
+            f"output={self.output} would {'overwrite' if path.resolve() in written else 'delete'} '{path}'."
+            for path in read
+            if path.resolve() in written | replaced
+        ]
         return [*problems, *self._text_problems()]
 
     def _text_problems(self) -> list[str]:

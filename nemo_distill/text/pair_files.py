@@ -7,9 +7,11 @@ keys of JSON objects and of Parquet, or columns of a table.
 
 import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import cache
+from functools import lru_cache
 from io import BufferedReader
 from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
@@ -24,12 +26,14 @@ from nemo_distill.text.lines import TextFiles, stream_lines, telling_damage, unp
 LOOKED_AT = 1000  # rows, to tell which fields a file has
 SHOWN = 30  # fields, and characters of each, that a message lists
 LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")  # attributes; TMX 1.1 has the second
-XML_STARTS = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe", b"\xfe\xff")
+UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
+XML_START = re.compile(rb"<(\?xml\b|!|tmx\b|html\b)", re.IGNORECASE)
+NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # halves of an emoji; those between stand for bytes
 ARCHIVE, PARQUET = b"PK\x03\x04", b"PAR1"  # how such files begin
 Row = Mapping[str, str]
 
 
-def read_pairs(path: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+def read_pairs(path: Path, fields: Sequence[str], left_out: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
     """Yields the pairs of a file. A side that a row lacks is empty.
 
     Args:
@@ -37,11 +41,13 @@ def read_pairs(path: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, bytes
             them (Moses format); its kind is told by how it begins, and CSV by its name.
         fields: of source and target: languages, endings of file names, keys such as `translation.de`, numbers of
             columns from 1, or names of columns, which the first row has then.
+        left_out: counts the rows of a table that have more columns than its first row, as `too_many_columns`: a tab in
+            a cell makes such rows.
 
     Raises:
         DataError: if the file is damaged.
     """
-    for row in _rows(path, fields):
+    for row in _rows(path, fields, left_out):
         source, target = (row.get(_field(field, tuple(row)) or "", "") for field in fields)
         yield source.encode("utf-8", "surrogateescape"), target.encode("utf-8", "surrogateescape")
 
@@ -52,7 +58,8 @@ def field_problems(path: Path, fields: Sequence[str]) -> list[str]:
         if _start(path).startswith(ARCHIVE):
             names = tuple(_members(path))
         else:
-            names = tuple(dict.fromkeys(name for row in islice(_rows(path, fields), LOOKED_AT) for name in row))
+            rows = islice(_rows(path, fields, Counter()), LOOKED_AT)
+            names = tuple(dict.fromkeys(name for row in rows for name in row))
     except DataError as error:
         return [f"names a file that cannot be read: {error}"]
     known = ", ".join(name if len(name) <= SHOWN else f"{name[:SHOWN]}..." for name in names[:SHOWN]) or "none"
@@ -63,7 +70,7 @@ def field_problems(path: Path, fields: Sequence[str]) -> list[str]:
     ]
 
 
-@cache
+@lru_cache(256)
 def _field(field: str, names: tuple[str, ...]) -> str | None:
     """Returns the name of a row's field that is meant: the same one, or another code of the same language."""
     if field in names:
@@ -73,42 +80,45 @@ def _field(field: str, names: tuple[str, ...]) -> str | None:
 
 def _start(path: Path) -> bytes:
     """Returns the first bytes of what a file holds."""
-    with path.open("rb") as file:
-        return unpacked(file).read(8).lstrip()
+    with telling_damage(lambda: f"'{path}' is damaged"), path.open("rb") as file:
+        return unpacked(file).read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
-def _rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
+def _rows(path: Path, fields: Sequence[str], left_out: Counter[str]) -> Iterator[Row]:
     start = _start(path)
     if start.startswith(ARCHIVE):
         return _lines_of_members(path, fields)
     if start.startswith(PARQUET):
         return _parquet(path)
-    if start.startswith(XML_STARTS):
+    if start.startswith(UTF16_STARTS) or XML_START.match(start):
         return _translation_units(path)
-    if start.removeprefix(b"\xef\xbb\xbf").startswith(b"{"):
+    if start.startswith(b"{") and _object(next(_text_lines(path))) is not None:
         return _objects(path)
-    return _table(path, has_names=not all(field.isdecimal() for field in fields))
+    return _table(path, left_out, has_names=not all(field.isdecimal() for field in fields))
 
 
-def _members(path: Path) -> dict[str, str]:
-    """Returns the files in an archive by the endings of their names.
+def _members(path: Path) -> dict[str, list[str]]:
+    """Returns the files in an archive by the endings of their names, without hidden ones and those that a Mac adds.
 
     Raises:
-        DataError: if the archive is damaged, or two of its files have the same ending.
+        DataError: if the archive is damaged.
     """
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     with _damage_of_archive(path), ZipFile(path) as archive:
         for name in archive.namelist():
-            if ending := PurePosixPath(name).suffix.removeprefix("."):
-                if ending in found:
-                    raise DataError(f"'{path}' has two files of the same ending: {found[ending]} and {name}")
-                found[ending] = name
+            parts = PurePosixPath(name).parts
+            if not any(part.startswith((".", "__MACOSX")) for part in parts) and "." in parts[-1]:
+                found.setdefault(parts[-1].rpartition(".")[2], []).append(name)
     return found
 
 
 def _lines_of_members(path: Path, fields: Sequence[str]) -> Iterator[Row]:
-    members = _members(path)
-    endings = [ending for field in fields if (ending := _field(field, tuple(members)))]
+    found = _members(path)
+    endings = [ending for field in fields if (ending := _field(field, tuple(found)))]
+    for ending in endings:
+        if len(found[ending]) > 1:
+            raise DataError(f"'{path}' has several files of the ending '{ending}': {', '.join(found[ending])}")
+    members = {ending: found[ending][0] for ending in endings}
     with _damage_of_archive(path), ZipFile(path) as archive, ExitStack() as opened:
         files = [opened.enter_context(archive.open(members[ending])) for ending in endings]
         streams = [BufferedReader(file) for file in files]  # type: ignore[type-var]
@@ -143,7 +153,10 @@ def _translation_units(path: Path) -> Iterator[Row]:
             if body is None or (event == "start" and name == "body"):
                 body = element
             elif event == "end" and name == "tu":
-                yield dict(reversed([*_variants(element)]))  # of two in one language, the first
+                unit: dict[str, str] = {}
+                for language, text in _variants(element):
+                    unit.setdefault(language, text)
+                yield unit
                 body.clear()
 
 
@@ -165,13 +178,18 @@ def _shown(element: ElementTree.Element) -> Iterator[str]:
 
 def _objects(path: Path) -> Iterator[Row]:
     for number, line in enumerate(_text_lines(path), start=1):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise DataError(f"'{path}', line {number}: is no JSON object")
-        yield dict(_flat(found))
+        if line.strip():
+            if (found := _object(line)) is None:
+                raise DataError(f"'{path}', line {number}: is no JSON object")
+            yield dict(_flat(found))
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -179,21 +197,27 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         elif isinstance(value, str):
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", NO_TEXT.sub("\ufffd", value)
 
 
-def _table(path: Path, has_names: bool) -> Iterator[Row]:
+def _table(path: Path, left_out: Counter[str], has_names: bool) -> Iterator[Row]:
     lines = _text_lines(path)
     rows: Iterable[list[str]] = (line.removesuffix("\r").split("\t") for line in lines)
-    if ".csv" in path.suffixes:
-        rows = csv.reader(f"{line}\n" for line in lines)
+    if ".csv" in path.name.lower():
+        first = next(_text_lines(path), "")
+        delimiter = max(",;", key=first.count)  # some spreadsheets write semicolons
+        rows = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
     try:
         names: list[str] = []
         for row in rows:
-            if has_names and not names:
-                names = row
-                continue
-            yield dict(zip(names or map(str, range(1, len(row) + 1)), row))
+            if not names:
+                names = row if has_names else [str(number) for number in range(1, len(row) + 1)]
+                if has_names:
+                    continue
+            if len(row) > len(names):
+                left_out["too_many_columns"] += 1
+            else:
+                yield dict(zip(names, row))
     except csv.Error as error:
         raise DataError(f"'{path}' is no table: {error}") from error
 

@@ -1,7 +1,7 @@
 """Which metrics selected the labels in a training's text.
 
 A metric that selected the labels should not judge the student that learned from them. So each step hands the names on
-in its record: labels, mixes of them, and tarred data made of either.
+in its record: labels, mixes and splits of them, and tarred data made of any.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,22 +15,25 @@ from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 
 TARGET = ".tgt"  # a record such as `pseudo.json` tells of `pseudo.tgt`; the source side is not selected
+SPLIT_RECORD = "split.json"  # tells of all files of a split, and of their endings
 
 
 def selected_by(targets: Iterable[Path]) -> list[str]:
     """Returns the names of the metrics that selected labels in target files, sorted.
 
-    They are in the record beside a file, which must list the file with its SHA-256. Text without such a record was
+    They are in a record beside a file, which must list the file with its SHA-256. Text without such a record was
     selected by none.
     """
-    return sorted({name for path in targets if path.suffix == TARGET for name in _of_text(path)})
+    return sorted({name for path in targets for name in _of_text(path)})
 
 
 def _of_text(path: Path) -> list[str]:
-    record = _read(path.with_suffix(".json"))
-    if not (names := record.get("selected_by")) or fingerprint(path) not in (record.get("files") or ()):
-        return []
-    return names
+    names = set()
+    for record in (_read(path.with_suffix(".json")), _read(path.with_name(SPLIT_RECORD))):
+        _, ending = (record.get("settings") or {}).get("endings") or ("", TARGET.removeprefix("."))
+        if path.suffix == f".{ending}" and record.get("selected_by") and fingerprint(path) in record.get("files", ()):
+            names |= {*record["selected_by"]}
+    return sorted(names)
 
 
 def training_selected_by(train: Mapping[str, Any]) -> list[str]:

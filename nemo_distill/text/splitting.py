@@ -5,23 +5,26 @@ source or the target of a held-out pair, and no held-out pair that of another on
 punctuation and spaces count as one.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from heapq import heappush, heappushpop
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, written_files
+from nemo_distill.storage.records import read_json
 from nemo_distill.text.duplicates import Duplicates
 from nemo_distill.text.languages import is_spaceless
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, decoded, is_blank, normalized, parallel_lines
 from nemo_distill.text.pair_files import read_pairs
+from nemo_distill.text.selected_by import SPLIT_RECORD, selected_by
 
 TRAIN = "train"
-DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a sentence with another
+DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a target with another
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,17 @@ class Split:
     seed: int = 0
     fields: Sequence[str] = ()
 
-    def raw_pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yields the pairs as they are in the files."""
+    def raw_pairs(self, left_out: Counter[str] | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the pairs as they are in the files.
+
+        Args:
+            left_out: counts the rows that are no pairs.
+        """
         for number, source in enumerate(self.sources):
-            yield from read_pairs(source, self.fields) if self.fields else parallel_lines(source, self.targets[number])
+            if self.fields:
+                yield from read_pairs(source, self.fields, Counter() if left_out is None else left_out)
+            else:
+                yield from parallel_lines(source, self.targets[number])
 
     def paths(self, name: str) -> list[Path]:
         """Returns the source and the target file of `train` or of a held-out set."""
@@ -68,10 +78,20 @@ class Split:
         """All files but the record."""
         return [path for name in (TRAIN, *self.held_out) for path in self.paths(name)]
 
+    def replaced(self) -> list[Path]:
+        """Returns all files that writing replaces or deletes, those of an earlier split among them.
+
+        Raises:
+            DataError: if there is a record that cannot be read.
+        """
+        record = self.output / SPLIT_RECORD
+        earlier = (read_json(record) or {}).get("files", [])
+        return list(dict.fromkeys([record, *self.texts, *(self.output / Path(file["name"]).name for file in earlier)]))
+
     @property
     def work(self) -> Work:
         """The record of the split."""
-        return Work(self.output / "split.json", self.settings())
+        return Work(self.output / SPLIT_RECORD, self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Returns all settings that the output files depend on."""
@@ -143,9 +163,9 @@ def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
     unseen = {normalized(text) for raw in TextFiles(split.unseen) if not is_blank(text := decoded(raw))}
     there = next(folder for folder in (split.output, *split.output.absolute().parents) if folder.is_dir())
     duplicates = Duplicates(there) if split.duplicates else None
-    wanted, generator = sum(split.held_out.values()), Random(f"{split.seed} held out")
+    wanted = sum(split.held_out.values())
     drawn = _drawn(
-        _usable_pairs(split, unseen, Counter(), on_line, duplicates), DRAWN[0] * wanted + DRAWN[1], generator
+        _usable_pairs(split, unseen, Counter(), on_line, duplicates), DRAWN[0] * wanted + DRAWN[1], split.seed
     )
     if duplicates:
         duplicates.close()
@@ -156,27 +176,35 @@ def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
         sentences = pair.sentences()
         if len(held_out) == wanted:
             break
-        if not taken & sentences and not (duplicates and duplicates.drops(pair.number)):
+        if not taken & sentences:
             held_out[pair.number] = names[len(held_out)]
             taken |= sentences
     if len(held_out) < wanted:
         raise DataError(
-            f"held_out: {wanted:,} pairs are asked for, and only {len(held_out):,} of {len(drawn):,} that were drawn "
-            "share no sentence with another"
+            f"held_out: {wanted:,} pairs are asked for, and only {len(held_out):,} of {len(drawn):,} that were drawn, "
+            "of different sources, share no sentence with another"
         )
     return _Plan(held_out, taken, unseen, duplicates)
 
 
-def _drawn(pairs: Iterator[Pair], count: int, generator: Random) -> list[Pair]:
-    """Returns `count` pairs, or all if there are fewer, in random order (Vitter 1985, algorithm R)."""
-    drawn: list[Pair] = []
-    for seen, pair in enumerate(pairs):
-        if seen < count:
-            drawn.append(pair)
-        elif (place := generator.randrange(seen + 1)) < count:
-            drawn[place] = pair
-    generator.shuffle(drawn)
-    return drawn
+def _drawn(pairs: Iterator[Pair], count: int, seed: int) -> list[Pair]:
+    """Returns pairs of `count` different sources, or of all if there are fewer, in random order.
+
+    They have the lowest hashes of all sources (bottom-k sampling), so that it does not matter how often one occurs.
+    """
+    drawn: list[tuple[int, Pair]] = []  # a heap, which begins with the highest hash
+    hashes: set[int] = set()
+    for pair in pairs:
+        digest = hashlib.blake2b(f"{seed}\t{normalized(pair.source)}".encode(), digest_size=8).digest()
+        key = -int.from_bytes(digest)
+        if key in hashes or (len(drawn) == count and key < drawn[0][0]):
+            continue
+        hashes.add(key)
+        if len(drawn) < count:
+            heappush(drawn, (key, pair))
+        else:
+            hashes.remove(heappushpop(drawn, (key, pair))[0])
+    return [pair for _, pair in sorted(drawn, reverse=True)]
 
 
 def _usable_pairs(
@@ -191,7 +219,7 @@ def _usable_pairs(
     Args:
         duplicates: sees the pairs.
     """
-    for number, raw in enumerate(split.raw_pairs(), start=1):
+    for number, raw in enumerate(split.raw_pairs(left_out), start=1):
         on_line(number)
         texts = clean_pair(raw, split.policy, left_out)
         if texts is None:
@@ -216,8 +244,7 @@ def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[st
     remove_leftovers(split.output, split.work.finished_path.name, *(path.name for path in split.texts))
     left_out: Counter[str] = Counter()
     pairs = dict.fromkeys((TRAIN, *split.held_out), 0)
-    earlier = [split.output / Path(file["name"]).name for file in (split.work.finished() or {}).get("files", [])]
-    with whole_files(split.texts, outdated=[split.work.finished_path, *split.texts, *earlier]) as streams:
+    with whole_files(split.texts, outdated=split.replaced()) as streams:
         of_set = dict(zip(pairs, zip(streams[::2], streams[1::2])))
         for pair in _usable_pairs(split, plan.unseen, left_out, on_line):
             name = plan.held_out.get(pair.number, TRAIN)
@@ -230,4 +257,7 @@ def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[st
                 for stream, text in zip(of_set[name], pair[1:]):
                     stream.write(text.encode() + b"\n")
         files = written_files(split.texts, streams)
-    return split.work.finish({"pairs": pairs, "left_out": dict(sorted(left_out.items())), "files": files})
+    selected = selected_by(split.targets)
+    return split.work.finish(
+        {"pairs": pairs, "left_out": dict(sorted(left_out.items())), "selected_by": selected, "files": files}
+    )

@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from nemo_distill.commands.split import check_split, main
+from nemo_distill.commands.split import check_split, main, split_corpus
 from nemo_distill.config.errors import ConfigurationError
 from tests.conftest import composed
 
@@ -105,3 +107,11 @@ def test_mistakes_about_files_that_hold_both_sides_are_told(text, overrides, sen
     with pytest.raises(ConfigurationError) as error:
         check_split(table(text, *(one.format(text=text) for one in overrides)))
     assert sentence in str(error.value)
+
+
+def test_text_of_an_earlier_split_is_not_deleted(text):
+    split_corpus(check_split(config(text)), overwrite=False)
+    again = (f"source={text}/data/train.src", f"target={text}/data/train.tgt", "source_ending=de", "target_ending=en")
+    with pytest.raises(ConfigurationError) as error:
+        check_split(config(text, *again, f"unseen={text}/data/test.src", "~held_out.val", "overwrite=true"))
+    assert len(re.findall(r"would delete '.*/data/(?:train.src|train.tgt|test.src)'", str(error.value))) == 3

@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import tracemalloc
+from collections import Counter
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pyarrow
@@ -28,7 +29,7 @@ Hund<ph>{{1}}</ph> bellt &amp; beißt.</seg></tuv>
 
 
 def pairs(path, *fields):
-    return [tuple(side.decode() for side in pair) for pair in read_pairs(path, fields)]
+    return [tuple(side.decode() for side in pair) for pair in read_pairs(path, fields, Counter())]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -82,8 +83,8 @@ def archive_of(path, **members):
 
 def test_an_archive_of_opus_is_read_by_the_endings_of_its_files(tmp_path):
     path = archive_of(tmp_path / "de-en.txt.zip", de=b"gr\xf6\xdfe\nzwei\n", en="size\ntwo\n", xml="<links/>")
-    assert list(read_pairs(path, ["de", "en"])) == [(b"gr\xf6\xdfe", b"size"), (b"zwei", b"two")]
-    assert list(read_pairs(path, ["eng", "deu"]))[1] == (b"two", b"zwei")
+    assert list(read_pairs(path, ["de", "en"], Counter())) == [(b"gr\xf6\xdfe", b"size"), (b"zwei", b"two")]
+    assert list(read_pairs(path, ["eng", "deu"], Counter()))[1] == (b"two", b"zwei")
     assert field_problems(path, ["de", "fr"]) == [f"names '{path}', which has no field 'fr'; it has de, en, xml"]
 
 
@@ -93,7 +94,9 @@ def test_an_archive_that_is_not_parallel_or_damaged_is_told(tmp_path):
         pairs(path, "de", "en")
     with ZipFile(path, "a") as archive:
         archive.writestr("more/News.de-en.en", "one\n")
-    assert "two files of the same ending: corpus/Books.de-en.en and more/News" in field_problems(path, ["de", "en"])[0]
+        archive.writestr("__MACOSX/._Books.de-en.de", "")
+    with pytest.raises(DataError, match="several files of the ending 'en': corpus/Books.de-en.en, more/News.de-en.en"):
+        pairs(path, "de", "en")
     whole = archive_of(tmp_path / "whole.zip", de="eins\n" * 999, en="one\n" * 999).read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[:-9])
     assert "cut.zip' is damaged" in field_problems(tmp_path / "cut.zip", ["de", "en"])[0]
@@ -141,7 +144,7 @@ def test_a_table_separated_by_commas_has_quotes(tmp_path):
 def test_bytes_that_are_no_utf8_are_left_to_the_line_policy(tmp_path):
     path = tmp_path / "table.tsv"
     path.write_bytes(b"gr\xf6\xdfe\tsize\n")
-    assert list(read_pairs(path, ["1", "2"])) == [(b"gr\xf6\xdfe", b"size")]
+    assert list(read_pairs(path, ["1", "2"], Counter())) == [(b"gr\xf6\xdfe", b"size")]
 
 
 @pytest.mark.parametrize("content", ["<html><body><p>Text</p></body></html>", "<tmx><body></body></tmx>"])
@@ -168,7 +171,49 @@ def test_memory_does_not_grow_with_the_units(tmp_path):
         path = tmp_path / f"{count}.tmx"
         path.write_text(f"<tmx><body>{unit * count}</body></tmx>")
         tracemalloc.start()
-        assert sum(1 for _ in read_pairs(path, ["de", "en"])) == count
+        assert sum(1 for _ in read_pairs(path, ["de", "en"], Counter())) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("tab.tsv", "de\ten\nEr sagte:\tHallo\tHe said: hello\nJa\tYes\n", [("Ja", "Yes")]),
+        ("comma.CSV", "de,en\nJa, gut,Yes\nNein,No\n", [("Nein", "No")]),
+        ("excel.csv", 'de;en\n"Ja; gut";Yes, fine\na;b;c\n', [("Ja; gut", "Yes, fine")]),
+    ],
+)
+def test_rows_of_too_many_columns_are_left_out_and_counted(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    left_out = Counter()
+    found = [(one.decode(), two.decode()) for one, two in read_pairs(tmp_path / name, ["de", "en"], left_out)]
+    assert (found, left_out) == (expected, {"too_many_columns": 1})
+
+
+def test_a_quotation_mark_that_would_swallow_rows_is_told(tmp_path):
+    (tmp_path / "table.csv").write_text('de,en\n"unbal,y\nJa,Yes\nNein,No\n')
+    with pytest.raises(DataError, match="table.csv' is no table"):
+        pairs(tmp_path / "table.csv", "de", "en")
+
+
+@pytest.mark.parametrize("first", ["<i>Hallo</i>", "{0} Dateien", "<!-- not"])
+def test_a_table_may_begin_with_markup_or_a_brace(tmp_path, first):
+    (tmp_path / "table.tsv").write_text(f"{first}\thello\n")
+    if first.startswith("<!"):  # so does XML
+        assert "is damaged" in field_problems(tmp_path / "table.tsv", ["1", "2"])[0]
+    else:
+        assert pairs(tmp_path / "table.tsv", "1", "2") == [(first, "hello")]
+
+
+def test_half_an_emoji_and_blank_lines_do_no_harm_in_json(tmp_path):
+    path = tmp_path / "cut.jsonl"
+    path.write_text('{"de": "Gut \\ud83d", "en": "Good"}\n\n{"de": "Ja \\ud83d\\ude00", "en": "Yes"}\n \n')
+    assert pairs(path, "de", "en") == [("Gut \ufffd", "Good"), ("Ja \U0001f600", "Yes")]
+
+
+def test_of_two_segments_of_a_language_the_first_counts(tmp_path):
+    unit = "".join(f"<tuv xml:lang='{code}'><seg>{code}</seg></tuv>" for code in ("de", "EN-US", "EN-GB"))
+    (tmp_path / "memory.tmx").write_text(f"<tmx><body><tu>{unit}</tu></body></tmx>")
+    assert pairs(tmp_path / "memory.tmx", "de", "en") == [("de", "EN-US")]

@@ -1,10 +1,14 @@
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.selected_by import selected_by
 from nemo_distill.text.splitting import Split, write_split
 
 
@@ -62,9 +66,29 @@ def test_all_that_differs_little_from_a_held_out_sentence_is_left_out(split_of):
 
 def test_too_few_pairs_to_hold_out_are_told_and_nothing_is_written(split_of):
     split = split_of([("ja", f"yes {number}") for number in range(9)], {"val": 1, "test": 2})
-    with pytest.raises(DataError, match="held_out: 3 pairs are asked for, and only 1 of 9 that were drawn share no"):
+    with pytest.raises(
+        DataError,
+        match="held_out: 3 pairs are asked for, and only 1 of 1 that were drawn, of different sources, share no",
+    ):
         write_split(split)
     assert not split.output.exists()
+
+
+def test_pairs_are_held_out_of_text_with_many_repetitions(split_of):
+    repeated = [pair for pair in NUMBERED for _ in range(50)]
+    split = split_of(repeated, {"val": 100, "test": 100})
+    assert write_split(split)["pairs"] == {"train": len(NUMBERED) - 200, "val": 100, "test": 100}
+
+
+def test_the_metrics_that_selected_the_labels_are_handed_on(split_of):
+    split = split_of(NUMBERED, {"test": 5})
+    target = split.targets[0].rename(split.targets[0].with_suffix(".tgt"))
+    split = replace(split, targets=[target])
+    write_json(target.with_suffix(".json"), {"selected_by": ["chrF"], "files": [fingerprint(target)]})
+    assert write_split(split)["selected_by"] == ["chrF"]
+    assert [selected_by([path]) for path in split.paths("train")] == [[], ["chrF"]]
+    split.paths("train")[1].write_text("other\n")
+    assert selected_by([split.paths("train")[1]]) == []
 
 
 def test_what_cannot_be_used_is_counted_by_its_reason(split_of, tmp_path):
