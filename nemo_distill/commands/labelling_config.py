@@ -13,7 +13,7 @@ from nemo_distill.decoding.engines import ENGINES, model_width
 from nemo_distill.evaluation.fastest_engine import EngineRequest
 from nemo_distill.nemo_files.translation_archive import BilingualFile
 from nemo_distill.pseudo_labels.assemble import ENDINGS
-from nemo_distill.pseudo_labels.filters import NO_FILTERS
+from nemo_distill.pseudo_labels.filters import NO_FILTERS, FilterSettings
 from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.selection import Criteria, Selection
 from nemo_distill.pseudo_labels.shards import LabelFolder
@@ -192,6 +192,20 @@ class LabellingConfig(Selection, TeacherSection):
         if not (self.filters and self.filters.consensus_quantile) or self.hypotheses_per_line > 1 or self.more_labels:
             return []
         return ["filters.consensus_quantile compares at least 2 hypotheses: set search.n_best or more_labels."]
+
+    @rule
+    def unused_problems(self) -> list[str]:
+        """Returns a sentence for each key that nothing reads."""
+        problems, filters = [], self.filters or FilterSettings()
+        if self.metric != Selection.metric and not self.compared_by:
+            problems.append(
+                f"metric={self.metric}: has no effect with selection={self.selection} and without "
+                "filters.consensus_quantile."
+            )
+        quantile = filters.reverse_score_quantile
+        if quantile not in (None, FilterSettings.reverse_score_quantile) and not self.reverse_model:
+            problems.append(f"filters.reverse_score_quantile={quantile}: has no effect without reverse_model.")
+        return problems
 
     @rule
     def more_labels_problems(self) -> list[str]:

@@ -37,7 +37,13 @@ class TokenizerConfig(TokenizerTraining):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each invalid combination of keys."""
-        return [*super().problems(), *tokenizer_problems(self.tokenizer_model, self.library, self.r2l)]
+        default = TokenizerTraining()
+        unused = [
+            f"{key}={getattr(self, key)}: has no effect with tokenizer_model={self.tokenizer_model}, which is there."
+            for key in ("vocab_size", "training_sample_size", "coverage", "special_tokens")
+            if self.tokenizer_model and getattr(self, key) != getattr(default, key)
+        ]
+        return [*super().problems(), *tokenizer_problems(self.tokenizer_model, self.library, self.r2l), *unused]
 
 
 def tokenizer_problems(path: str | None, library: str, r2l: bool = False, legacy: bool = False) -> list[str]:

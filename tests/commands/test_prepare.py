@@ -63,6 +63,10 @@ def test_other_settings_are_refused_by_name_and_replace_on_request(config):
         (["tokenizer.vocab_size=null"], "tokenizer.vocab_size has no value; give it, or tokenizer.tokenizer_model."),
         (["tokenizer.r2l=true"], "tokenizer.r2l=true: only youtokentome"),
         (["tokenizer.tokenizer_model=nowhere"], "tokenizer.tokenizer_model names 'nowhere', which does not exist."),
+        (
+            ["tokenizer.tokenizer_model=x", "tokenizer.vocab_size=9"],
+            "tokenizer.vocab_size=9: has no effect with tokenizer_model=x",
+        ),
         (["source=nowhere.de"], "source names 'nowhere.de', which does not exist."),
         (["target=[]"], "source names 1 files and target 0; the numbers must be equal."),
         (["devices=0"], "devices=0: must be a whole number of at least 1."),
@@ -87,5 +91,5 @@ def test_text_that_is_source_and_target_is_prepared_and_warned_of(config, corpus
 
 def test_a_tokenizer_without_nemos_special_tokens_is_told_with_the_remedy(config, corpus, tmp_path):
     odd = train_sentencepiece(tmp_path / "odd", corpus / "train.en", vocab_size=40, pad_id=-1)
-    (problem,) = problems(config(f"tokenizer.tokenizer_model={odd}"))
+    (problem,) = problems(config(f"tokenizer.tokenizer_model={odd}", "tokenizer.vocab_size=null"))
     assert problem.startswith("tokenizer.tokenizer_model: '") and "has pad_id=-1" in problem
