@@ -188,7 +188,8 @@ def _make_shard(
         rows += translator.rows(first_line + start, chunk)
         on_chunk(len(rows) / len(raw_lines), len(chunk))
     header = Header(index, first_line, len(rows), generation.folder.digest, count_rows(rows))
-    write_shard(generation.folder.shard(index), header, rows)
+    with generation.folder.held():
+        write_shard(generation.folder.shard(index), header, rows)
 
 
 def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines: int) -> None:

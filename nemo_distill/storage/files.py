@@ -110,8 +110,10 @@ def new_folder(output: Path) -> Iterator[Path]:
 
     If anything is raised, `output` stays as it was and nothing else remains. After a kill there remains
     `<output>.unfinished`, which the next call removes, or, between the old folder and the new, `<output>.replaced`,
-    which it puts back.
+    which it puts back. Where `output` is a symbolic link, all of this happens where it points.
     """
+    if output.is_symlink():
+        output = output.resolve()
     unfinished, replaced = (output.with_name(f"{output.name}.{state}") for state in ("unfinished", "replaced"))
     with writing(output):
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -152,6 +154,8 @@ def file_problems(path: Path, overwrite: bool) -> list[str]:
         return [f"but there is no folder '{path.parent}'"]
     if path.is_dir():
         return ["which is a folder; name a file"]
+    if path.exists() and not path.is_file():
+        return ["which is a pipe or a device; name a file"]
     return ["which exists; set overwrite=true, or name another"] if path.exists() and not overwrite else []
 
 

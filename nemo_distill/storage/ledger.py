@@ -145,13 +145,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file, or of the names and contents of all files in a folder."""
+    """Returns the SHA-256 of a file, or of the names and contents of all files in a folder, but hidden ones.
+
+    Those are not the folder's content: git and the tools of Hugging Face rewrite theirs.
+    """
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not is_hidden(file.relative_to(path)))
     parts = [[file.relative_to(path).as_posix(), sha256_of(file)] for file in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def is_hidden(path: Path) -> bool:
+    """True if a part of a path begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def written_files(paths: Sequence[Path], streams: Sequence[BinaryIO]) -> list[dict[str, str]]:

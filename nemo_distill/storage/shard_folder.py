@@ -5,7 +5,8 @@ contains the shards. `manifest.json` is written last and contains the settings, 
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,23 @@ class ShardFolder:
 
     def lacks(self, index: int, rank: int, world_size: int) -> bool:
         """True if process `rank` of `world_size` must make this shard and it does not exist yet."""
-        return index % world_size == rank and not self.shard(index).is_file()
+        return index % world_size == rank and not self.has(index)
+
+    def has(self, index: int) -> bool:
+        """True if a shard is there, with all of its files."""
+        return self.shard(index).is_file()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this context, no other process writes into the folder.
+
+        Raises:
+            DataError: if another job has begun the folder anew, with other settings, since this one began.
+        """
+        with folder_lock(self.path):
+            if changes := self.work.changes():
+                raise DataError(f"another job has begun '{self.path}' anew meanwhile: {'; '.join(changes)}")
+            yield
 
     def conflicts(self) -> list[str]:
         """Returns how settings and inputs differ from those that the folder was started with, if any.
@@ -125,10 +142,11 @@ class ShardFolder:
 
         Raises:
             ShardError: if a shard has different settings or is out of order.
+            DataError: if another job has begun the folder anew.
         """
-        if not all(self.shard(index).is_file() for index in range(shards)):
+        if not all(map(self.has, range(shards))):
             return None
-        with folder_lock(self.path):
+        with self.held():
             if not self.manifest():
                 remove_leftovers(self.shards)
                 self.work.finish({**self.described(shards), "versions": used_versions()})

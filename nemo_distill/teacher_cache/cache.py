@@ -73,7 +73,10 @@ class TeacherCache:
         for entry in self.manifest["index"]:
             path = path_inside(self.path, entry["name"])
             if not path.is_file() or sha256_of(path) != entry["sha256"]:
-                raise ShardError(f"'{path}' does not match its checksum in manifest.json.")
+                raise ShardError(
+                    f"'{path}' does not match its checksum in manifest.json; delete that and run 'nemo-distill cache' "
+                    "again."
+                )
         self._keys, self._places = (self._open(self.path / name) for name in (KEYS_FILE, PLACES_FILE))
         self._map = lru_cache(MAPPED)(self._map_shard)  # mapped files count as open, and 1,024 is a common limit
         sizes = []

@@ -79,10 +79,14 @@ class CacheFolder(ShardFolder):
     def shard(self, index: int) -> Path:
         return tokens_path(self.shards, index)
 
+    def has(self, index: int) -> bool:
+        return super().has(index) and _pairs_path(self.shards, index).is_file()
+
     def write(self, index: int, pairs: np.ndarray, tokens: np.ndarray) -> None:
         """Writes a shard. Its tokens file is written last and marks the shard as complete."""
-        for path, records in ((_pairs_path(self.shards, index), pairs), (self.shard(index), tokens)):
-            _write_array(path, records)
+        with self.held():
+            for path, records in ((_pairs_path(self.shards, index), pairs), (self.shard(index), tokens)):
+                _write_array(path, records)
 
     def repeated(self, find: Callable[[], np.ndarray]) -> np.ndarray:
         """Returns the numbers of repeated pairs. Only one process calls `find`, once."""

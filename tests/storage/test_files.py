@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,9 @@ def test_a_pointer_that_git_lfs_left_is_told_by_all_who_read_files(reader, tmp_p
         reader(path)
     path.write_text("version")
     assert missing_content(path) is None and missing_content(tmp_path / "nothing") is None
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        assert file_problems(path, overwrite=True) == ["which is a pipe or a device; name a file"]

@@ -1,6 +1,6 @@
 import pytest
 
-from nemo_distill.storage.ledger import Work, differences
+from nemo_distill.storage.ledger import Work, differences, sha256_of
 
 
 def test_differences_name_the_nested_key_and_both_values():
@@ -68,3 +68,15 @@ def test_settings_are_compared_as_json_has_them(tmp_path):
     Work(tmp_path / "a.json", {"pair": (1, 2)}).finish({})
     assert Work(tmp_path / "a.json", {"pair": (1, 2)}).changes() == []
     assert Work(tmp_path / "a.json", {"pair": [1, 2]}).digest == Work(tmp_path / "b.json", {"pair": (1, 2)}).digest
+
+
+def test_hidden_files_are_no_part_of_a_folders_hash(tmp_path):
+    """`git fetch` and the tools of Hugging Face write some into the folder of a model."""
+    (tmp_path / "model").write_text("weights")
+    before = sha256_of(tmp_path)
+    (tmp_path / ".git").mkdir()
+    for name in (".git/index", ".gitattributes"):
+        (tmp_path / name).write_text("x")
+    assert sha256_of(tmp_path) == before
+    (tmp_path / "config.json").write_text("{}")
+    assert sha256_of(tmp_path) != before

@@ -57,3 +57,15 @@ def test_a_kill_in_the_middle_leaves_no_output_and_does_not_hinder_the_next(tmp_
     with new_folder(output) as folder:
         assert list(folder.iterdir()) == []
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_link_stays_one_and_its_folder_is_replaced_as_often_as_wanted(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    link = tmp_path / "output"
+    link.symlink_to(disk)
+    for name in ("first", "second"):
+        with new_folder(link) as folder:
+            (folder / name).write_text(name)
+        assert link.is_symlink() and [file.name for file in disk.iterdir()] == [name]
+    assert sorted(tmp_path.iterdir()) == [disk, link]

@@ -73,12 +73,13 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(tmp_path, batch
     assert contents(tmp_path / "cut" / "cache") == contents(tmp_path / "whole" / "cache")
 
 
-def test_a_shard_without_its_tokens_is_made_again(tmp_path, batches):
-    """As if the job had been killed between the two files of a shard."""
+@pytest.mark.parametrize("lost", ["tokens", "pairs"])
+def test_a_shard_without_one_of_its_files_is_made_again(tmp_path, batches, lost):
+    """As if the job had been killed between the two files of a shard, or one of them had been damaged and deleted."""
     build_cache(tmp_path / "cache", batches)
     before = contents(tmp_path / "cache")
     (tmp_path / "cache" / "manifest.json").unlink()
-    (tmp_path / "cache" / "shards" / "shard-000002.tokens.npy").unlink()
+    (tmp_path / "cache" / "shards" / f"shard-000002.{lost}.npy").unlink()
     build_cache(tmp_path / "cache", batches)
     assert contents(tmp_path / "cache") == before
 
@@ -92,6 +93,23 @@ def test_several_processes_write_the_bytes_of_one(tmp_path, batches):
     assert manifests[:2] == [None, None] and manifests[2]
     assert [len(teacher.seen) for teacher in teachers] == [4, 4, 2]
     assert contents(tmp_path / "three" / "cache") == contents(tmp_path / "one" / "cache")
+
+
+def test_a_job_whose_folder_was_begun_anew_ends_and_leaves_it_alone(tmp_path, batches):
+    """As if someone had started another job with overwrite=true while the first one was running."""
+    overwriting = FakeTeacher(batches)
+    log_probs = overwriting.log_probs
+
+    def begin_anew(batch):
+        if len(overwriting.seen) == 3:
+            build_cache(tmp_path / "cache", batches, k=4, overwrite=True)
+        return log_probs(batch)
+
+    overwriting.log_probs = begin_anew
+    with pytest.raises(DataError, match="another job has begun '.*cache' anew meanwhile: k was 4 and is 8"):
+        build_cache(tmp_path / "cache", None, overwriting)
+    build_cache(tmp_path / "new" / "cache", batches, k=4)
+    assert contents(tmp_path / "cache") == contents(tmp_path / "new" / "cache")
 
 
 def test_a_finished_cache_needs_no_teacher(tmp_path, batches):
