@@ -19,7 +19,6 @@ from nemo_distill.models.cache_config import cache_problems
 from nemo_distill.models.distillation_section import (
     TranslationDistillation,
     distillation_losses,
-    noise_problems,
     read_distillation,
     registered_tensors,
 )
@@ -115,7 +114,7 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     losses = distillation_losses(distillation)
     _, found = checked_loss_terms(distillation, losses, registered, widths, "model.distillation")
     problems += section_problems + found
-    problems += training_mix_problems(model, distillation.mix) + noise_problems(distillation)
+    problems += training_mix_problems(model, distillation.mix)
     if distillation.mix.weighting == "loss" and not teacher_problems:
         problems += varying_ids_problems(model, teacher_archive(archives[0]), "model.distillation.mix.weighting=loss")
     if path := cfg.get(KEY):

@@ -129,7 +129,8 @@ class DistillationModelPT(ModelPT):
         batch, terms, counts = self.step_inputs(batch, step)
         losses = self.distillation_losses(batch, step, terms)
         total = terms.weighted_sum(losses)
-        weight = torch.as_tensor(self.student.distillation_batch_weight(batch), device=total.device) / WEIGHT_UNIT
+        weight = torch.as_tensor(self.student.distillation_batch_weight(batch), device=total.device).float()
+        weight = weight / WEIGHT_UNIT
         self.step_weight = self.step_weight + weight
         self.step_losses = {name: value.detach() for name, value in losses.items()}
         values = {f"{name}_loss": value for name, value in losses.items()} | {"train_loss": total}

@@ -43,8 +43,14 @@ class HiddenStatesLoss(nn.Module, ABC):
             teacher_widths: the same for the teacher.
 
         Raises:
-            ValueError: if the layers cannot be paired.
+            ValueError: if the layers cannot be paired, or are chosen where there is only the last one.
         """
+        if len(student_widths) == 1:
+            chosen = {"layers": (self.layers, "uniform"), "include_embeddings": (self.include_embeddings, False)}
+            if unread := [f"{key}={value}" for key, (value, default) in chosen.items() if value != default]:
+                raise ValueError(
+                    f"{' and '.join(unread)}: no effect on '{self.consumes['hidden_states']}', the last layer"
+                )
         pairs = self._pairs(len(student_widths), len(teacher_widths))
         widths = [(student_widths[student], teacher_widths[teacher]) for student, teacher in pairs]
         self.projections = nn.ModuleList(

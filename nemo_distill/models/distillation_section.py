@@ -115,7 +115,9 @@ class TranslationDistillation(DistillationSection):
         ]
 
     def term_problems(self, losses: Sequence[tuple[str, nn.Module]]) -> list[str]:
-        """Returns a sentence for each loss that the student's own translations do not allow, and for missing ones."""
+        """Returns a sentence for each loss that noise or the student's own translations do not allow, and for missing
+        ones.
+        """
         problems = []
         reading = [name for name, loss in losses if read_tensors(loss) & set(REFERENCE_TENSORS)]
         if not self.on_policy.is_off and len(reading) == len(losses):
@@ -127,6 +129,12 @@ class TranslationDistillation(DistillationSection):
             problems += [
                 f"loss.{name} is about the words of the references, and on_policy.share=1 replaces them all."
                 for name in reading
+            ]
+        if not self.noise.is_none:
+            problems += [
+                f"loss.{name} cannot compare their '{tensor}': with noise, student and teacher read different sources."
+                for name, loss in losses
+                for tensor in sorted(read_tensors(loss) & set(SOURCE_TENSORS))
             ]
         if self.iterations > 1 and not any(reads_only_distributions(loss) for _, loss in losses):
             problems.append(
@@ -242,16 +250,3 @@ def registered_widths(model: Mapping[str, Any]) -> Widths:
             f"{side}_self_attention": [heads] * layers,
         }
     return widths | {"decoder_cross_attention": widths["decoder_self_attention"]}
-
-
-def noise_problems(distillation: TranslationDistillation) -> list[str]:
-    """Returns a sentence for each loss that source noise makes impossible."""
-    if distillation.noise.is_none:
-        return []
-    return [
-        f"model.distillation.noise: the student reads different source tokens than its teacher, so "
-        f"distillation.loss.{name} cannot compare their '{value}'."
-        for name, node in distillation_losses(distillation).items()
-        for value in node.values()
-        if node.get("weight", 1) != 0 and value in SOURCE_TENSORS
-    ]

@@ -41,7 +41,7 @@ def exp_manager_problems(section: Mapping[str, Any], validation: Mapping[str, An
         return [f"{name}={parts[name]}: must be a section of keys." for name in broken]
     return [
         *(problem for name, part in parts.items() for problem in _monitor_problems(name, part, validation)),
-        *_checkpoint_problems(parts[CHECKPOINT]),
+        *_checkpoint_problems(parts[CHECKPOINT], bool(section.get("resume_if_exists"))),
         *_average_problems(section.get("ema") or {}),
         *(_unaveraged_problems(parts[CHECKPOINT], ema) if ema is not None else ()),
         *_file_problems(section),
@@ -76,7 +76,7 @@ def _validation_scores(validation: Mapping[str, Any]) -> list[str]:
     return [f"val_{score}{kind}" for score in ("loss", "sacreBLEU") for kind in kinds]
 
 
-def _checkpoint_problems(params: Mapping[str, Any]) -> Iterator[str]:
+def _checkpoint_problems(params: Mapping[str, Any], resumes: bool) -> Iterator[str]:
     steps, epochs = params.get("every_n_train_steps"), params.get("every_n_epochs", 1)
     if steps and epochs:
         default = "" if "every_n_epochs" in params else " (the default)"
@@ -87,6 +87,12 @@ def _checkpoint_problems(params: Mapping[str, Any]) -> Iterator[str]:
     for key, needs in UNSUPPORTED_PARAMS.items():
         if (value := params.get(key)) not in (None, False, -1):
             yield f"{CHECKPOINT}.{key}={value}: {needs}."
+    for key, value in (("save_last", False), ("save_weights_only", True)):
+        if resumes and params.get(key) is value:
+            yield (
+                f"{CHECKPOINT}.{key}={str(value).lower()}: leaves no checkpoint to go on from, as "
+                f"{SECTION}.resume_if_exists=true does; leave one of both out."
+            )
     if params.get("always_save_nemo") and params.get("save_best_model"):
         yield (
             f"{CHECKPOINT} has always_save_nemo=true and save_best_model=true, with which NeMo would run code that a "

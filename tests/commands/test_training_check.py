@@ -49,6 +49,8 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.distillation.noise.mask=2"], "model.distillation.noise.mask=2: must be a number of at least 0 and below 1."),
         (["+model.distillation.noise.maks=0.1"], "model.distillation.noise has the unknown key 'maks'"),
         (["model.distillation.noise.mask=0.1", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_hidden_states"], "distillation.loss.cosine cannot compare their 'encoder_hidden_states'"),
+        (["student=self", "model.distillation.noise.swap_distance=3", "+model.distillation.loss.maps={_target_: nemo_distill.losses.AttentionMapsLoss}"], "distillation.loss.maps cannot compare their 'decoder_cross_attention'"),
+        (["model.distillation.cosine_loss_weight=1", "+model.distillation.loss.cosine.layers=last"], "model.distillation.loss.cosine.layers=last: no effect on 'decoder_hidden_states', the last layer"),
         (["model.src_language=true"], "model.src_language=True: must be the code of a language."),
         (["model.head.num_layers=2"], "model.head.num_layers=2: NeMo's model has a head of 1 layer"),
         (["model.head.log_softmax=false"], "model.head.log_softmax=false: losses and searches need log-probabilities"),

@@ -53,6 +53,8 @@ def test_what_works_passes(section):
         (checkpoints(async_save=True), ["async_save=True", "false"]),
         (checkpoints(save_last_n_optim_states=2), ["save_last_n_optim_states=2", "-1"]),
         (checkpoints(always_save_nemo=True, save_best_model=True), ["always_save_nemo=true", "save_best_model=true", "run code", "always_save_nemo=false"]),
+        (checkpoints(save_last=False) | {"resume_if_exists": True}, ["save_last=false", "resume_if_exists=true"]),
+        (checkpoints(save_weights_only=True) | {"resume_if_exists": True}, ["save_weights_only=true", "resume_if_exists=true"]),
         (stopping(monitor="val_sacreBLEU_a"), ["early_stopping_callback_params", "set mode=max"]),
         ({"early_stopping_callback_params": 3}, ["early_stopping_callback_params=3", "section"]),
         ({"ema": {"enable": True}}, ["ema.enable=true", "must be false"]),
