@@ -33,6 +33,7 @@ _LARGER = {
 }
 _OTHER = {
     "de": {
+        **{"null": 0},
         **{"ein": 1, "eins": 1, "eine": 1, "einen": 1, "einem": 1, "einer": 1, "einmal": 1, "erste": 1, "ersten": 1},
         **{"erster": 1, "erstes": 1, "einzige": 1, "beide": 2, "beiden": 2, "beider": 2, "zweimal": 2, "zwo": 2},
         **{"paar": 2, "doppelt": 2, "doppelte": 2, "zweier": 2, "zweien": 2, "zweitens": 2, "dreimal": 3, "dreier": 3},
@@ -42,6 +43,7 @@ _OTHER = {
         **{"jahrzehnten": 10, "jahrhundert": 100},
     },
     "en": {
+        **{"zero": 0, "nil": 0},
         **{"one": 1, "a": 1, "an": 1, "once": 1, "first": 1, "single": 1, "both": 2, "twice": 2, "couple": 2},
         **{"pair": 2, "double": 2, "doubled": 2, "twofold": 2, "twin": 2, "dual": 2, "half": 2, "other": 2},
         **{"either": 2, "neither": 2, "another": 2, "secondly": 2, "runner": 2, "duo": 2, "bilateral": 2},

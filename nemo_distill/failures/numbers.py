@@ -20,12 +20,13 @@ from nemo_distill.failures.number_words import (
 )
 from nemo_distill.failures.segment import SPACELESS_LETTERS, Found, Segment
 
-NUMBER = re.compile(r"\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,:]\d+)*")
+SPACES = re.compile(r"[ '’\u00a0\u2009\u202f]")
+NUMBER = re.compile(rf"\d{{1,3}}(?:{SPACES.pattern}\d{{3}})+(?!\d)(?:[.,:]\d+)*|\d+(?:[.,:]\d+)*")
+INDIAN = re.compile(r"\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d+)?")  # lakhs and crores: 12,34,567
 # No part of a name, such as A380, and no part of a number with several signs, such as 1億5000万.
 FREE_NUMBER = re.compile(
     rf"(?:(?<![\w.,:⁄])|(?<=[{SPACELESS_LETTERS}])(?<![千万億亿兆]))(?>{NUMBER.pattern})(?![千万億亿兆]\d)"
 )
-SPACES = re.compile(r"[ '’\u00a0\u202f]")
 WORD = re.compile(r"[^\W\d_]+|[千万億亿兆]")
 # Also after the second of two numbers, as in `300 to 450 thousand`.
 SCALE_AFTER = re.compile(
@@ -167,12 +168,14 @@ def spelled(text: str, language: str | None) -> Iterator[Number]:
 
 def _readings(written: str) -> Iterator[Reading]:
     written = SPACES.sub("", written)
-    for value in _plain(written):
+    plain = list(_plain(written))
+    for value in plain:
         yield frozenset({_value(Decimal(value))})
     parts = re.split(r"[.,:]", written)
     is_decimal = len(parts) == 2 and "," in written  # 3,5 is no score
-    if len(parts) > 1 and (":" in written or (not is_decimal and all(len(part) != GROUP for part in parts))):
-        yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date
+    is_list = ":" in written or (not is_decimal and all(len(part) != GROUP for part in parts))
+    if not plain or (len(parts) > 1 and is_list):
+        yield frozenset(_value(Decimal(part)) for part in parts)  # a score, a date, an IP address
     if len(parts) == 2 and len(parts[0]) <= 2 == len(parts[1]) and int(parts[0]) < 24 and int(parts[1]) < 60:
         yield frozenset({f"{int(parts[0]) % 12}:{parts[1]}"})
         if parts[1] == "00":
@@ -190,6 +193,8 @@ def _plain(written: str) -> Iterator[str]:
     grouped = all(len(part) == GROUP for part in parts[1:-1]) and len(parts[0]) <= GROUP
     if not signs:
         yield compact
+    elif INDIAN.fullmatch(compact):
+        yield compact.replace(",", "")
     elif ":" not in signs:
         if grouped and len(parts[-1]) == GROUP and len(set(signs)) == 1:
             yield "".join(parts)

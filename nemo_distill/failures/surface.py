@@ -80,10 +80,12 @@ def _share(segment: Segment, per_source: float) -> tuple[float, float]:
 
 
 E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
-# Up to a space, a quote or a character of a script without spaces, which belongs to the sentence.
+# Up to a space, a quote or a character that belongs to the sentence: of a script without spaces, or a Korean particle.
 URL = re.compile(
-    rf"(?:https?://|ftp://|www\.)[^\s<>\"'“”„«»\u3000-\u303f\uff00-\uffef{SPACELESS_LETTERS}]+", re.IGNORECASE
+    rf"(?:https?://|ftp://|www\.)[^\s<>\"'“”„«»\u3000-\u303f\uff00-\uffef\uac00-\ud7a3{SPACELESS_LETTERS}]+",
+    re.IGNORECASE,
 )
+ADDRESS = re.compile(rf"(?i:{URL.pattern})|(?a:{E_MAIL.pattern})")
 # Elements and comments of XML and HTML, entities, and the placeholders of printf, str.format and shells.
 TAG = re.compile(
     r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+|#x[0-9A-Fa-f]+);|%(?:\d+\$|\(\w+\))?[-+0#]*\d*(?:\.\d+)?[sdifgxu]\b"
@@ -115,8 +117,7 @@ def garbled(segment: Segment) -> Found:
 
 
 def _addresses(text: str) -> Counter[str]:
-    found = [*E_MAIL.findall(text), *URL.findall(text)]
-    return Counter(address.rstrip(AROUND).casefold() for address in found)
+    return Counter(address.rstrip(AROUND).casefold() for address in ADDRESS.findall(text))
 
 
 def _changes(source: Counter[str], translation: Counter[str], reference: Counter[str]) -> Found:

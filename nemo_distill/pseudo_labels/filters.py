@@ -7,13 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, section
+from nemo_distill.failures.numbers import NUMBER
 from nemo_distill.failures.segment import WORD
-from nemo_distill.failures.surface import longest_run
+from nemo_distill.failures.surface import ADDRESS, AROUND, longest_run
 from nemo_distill.text.languages import identified_language, is_spaceless, language_identifier
 
 # In characters. Added to both lengths, because the ratio means little for short lines.
@@ -25,9 +27,8 @@ LONGEST_WORD = 10
 MORE_THAN_SOURCE = 1.5
 FEWEST_WORDS = 3
 UNKNOWN = "⁇"  # what SentencePiece writes for an unknown piece
-NUMBER = re.compile(r"\d(?:[\d.,:'’\u00a0\u202f]*\d)?")
-ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-CLOSING = ".,;:!?)]}>\"'»“”"  # may follow an address in running text
+NUMBER_OR_CHARACTER = re.compile(r"\d+(?:[.,]\d{3})*|.", re.DOTALL)
+LONGEST_NUMBER = 24  # characters; a longer one is a loop
 CERTAIN = 0.9  # probability of the most probable language
 
 
@@ -144,11 +145,12 @@ def length_ratio(pair: Pair, most: float) -> bool:
 def repetitions(pair: Pair, most: int) -> bool:
     """True if the hypothesis repeats itself in a loop.
 
-    Each side is compared by word, or by character if it is written without spaces. If only the target is written
-    without spaces, the source is compared both ways, so that repeated phrases and rows of dashes are found.
+    Each side is compared by word, or by character if it is written without spaces, with each number as one character.
+    If only the target is written without spaces, the source is compared both ways, so that repeated phrases and rows
+    of dashes are found.
     """
     by_word = _has_words(pair.target)
-    said = _longest_run(pair.target.split() if by_word else pair.target)
+    said = _longest_run(pair.target.split() if by_word else _characters(pair.target))
     return said > most and said > MORE_THAN_SOURCE * _said_by_source(pair.source, by_word)
 
 
@@ -172,7 +174,7 @@ def numbers(pair: Pair, on: bool) -> bool:
 
 def urls(pair: Pair, on: bool) -> bool:
     """True if an address of the source is not in the hypothesis."""
-    return any(address.rstrip(CLOSING) not in pair.target for address in ADDRESS.findall(pair.source))
+    return any(address.rstrip(AROUND) not in pair.target for address in ADDRESS.findall(pair.source))
 
 
 def languages(pair: Pair, expected: Sequence[str | None]) -> bool:
@@ -200,8 +202,14 @@ def _said_by_source(source: str, target_has_words: bool) -> int:
     has_words = _has_words(source)
     runs = [_longest_run(source.split())] if has_words else []
     if not (has_words and target_has_words):
-        runs.append(_longest_run(source))
+        runs.append(_longest_run(_characters(source)))
     return max(runs)
+
+
+def _characters(text: str) -> list[str]:
+    """Returns numbers and all other characters: the zeros of a round number are no loop."""
+    found = NUMBER_OR_CHARACTER.findall(text)
+    return list(chain.from_iterable(one if len(one) > LONGEST_NUMBER else [one] for one in found))
 
 
 def _longest_run(units: Sequence[str]) -> int:

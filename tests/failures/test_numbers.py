@@ -46,7 +46,14 @@ KEPT = [
     ("um 14.30 Uhr", "at half past two", "at 2:30 pm"),
     ("um halb drei", "at 2:30", "at half past two"),
     ("um Viertel vor 8", "at 7:45", "at a quarter to 8"),
+    ("Es sind 1.234.567 Leute.", "There are 12,34,567 people.", "There are 1,234,567 people."),
+    ("Es kostet 1.234.567,50.", "It costs 12,34,567.50.", "It costs 1,234,567.50."),
+    ("Es kostet 100.000 Euro.", "It costs 1,00,000 euros.", "It costs 100,000 euros."),
+    ("Wasser gefriert bei 0 Grad.", "Water freezes at zero degrees.", "Water freezes at 0 degrees."),
+    ("Wasser gefriert bei null Grad.", "Water freezes at 0 degrees.", "Water freezes."),
+    ("Sie gewannen 3:0.", "They won three nil.", "They won 3-0."),
 ]
+IRREGULAR = ["192.168.1.1", "10.0.0.255", "555.123.4567", "5.15.120", "1.234.56"]
 CHANGED = [
     ("Es sind 245000 Waisen.", "There are 247,000 orphans.", "There are 245,000 orphans.", ["245000", "+247,000"]),
     ("Es kostet 1.000,5 Euro.", "It costs 1,005 euros.", "It costs 1,000.5 euros.", ["1.000,5", "+1,005"]),
@@ -58,6 +65,12 @@ CHANGED = [
     ("1.000 Menschen kamen.", "A few people came.", "1,000 people came.", ["1.000"]),
     ("3,5 Prozent", "5.3 percent", "3.5 percent", ["3,5"]),
     ("Es kamen 205 Leute.", "Two hundred and six came.", "205 people came.", ["205"]),
+    ("Es kostet 1 234,50 Euro.", "It costs euros.", "It costs 1,234.50 euros.", ["1 234,50"]),
+    ("Es sind 30\u2009000 Nächte.", "There are nights.", "There are 30,000 nights.", ["30\u2009000"]),
+    ("Es hat 192.168.1.1.", "It has no address.", "It has 192.168.1.1.", ["192.168.1.1"]),
+    ("Es hat 192.168.1.1.", "It has 192.168.1.7.", "It has 192.168.1.1.", ["+192.168.1.7"]),
+    ("Es sind 12,34,567.", "There are many.", "There are 12,34,567.", ["12,34,567"]),
+    ("Bei 0 Grad.", "At degrees.", "At 0 degrees.", ["0"]),
 ]
 IN_GERMAN = [
     ("25 people", "fünfundzwanzig Leute", "25 Leute"),
@@ -65,6 +78,7 @@ IN_GERMAN = [
     ("at 2:30", "um halb drei", "um 14.30 Uhr"),
     ("150 pages", "hundertfünfzig Seiten", "150 Seiten"),
     ("2.5 pages", "zweieinhalb Seiten", "2,5 Seiten"),
+    ("at 0 degrees", "am Nullpunkt", "bei 0 Grad"),
 ]
 IN_JAPANESE = [
     ("約500人が参加した。", "About people took part.", "About 500 people took part.", ["500"]),
@@ -90,6 +104,12 @@ def test_lost_and_invented_numbers_are_found(source, translation, reference, fou
 @pytest.mark.parametrize(("source", "translation", "reference", "found"), IN_JAPANESE)
 def test_numbers_among_japanese_characters_are_compared(source, translation, reference, found):
     assert changed_numbers(Segment(source, translation, reference), "ja", "en") == found
+
+
+@pytest.mark.parametrize("number", [*IRREGULAR, "12,34,567"])
+def test_a_number_in_parts_of_unequal_length_is_kept_where_both_sides_have_it(number):
+    assert changed_numbers(Segment(*[number] * 3), "de", "en") == []
+    assert changed_numbers(Segment(number, "", number), "de", "en") == [number]
 
 
 @pytest.mark.parametrize("number", ["20", "100", "1000"])

@@ -96,6 +96,7 @@ def test_languages_differ_in_their_characters():
         ("ftp://x.y zweimal: ftp://x.y", "ftp://x.y once", ["ftp://x.y"]),
         ("See https://a.org/.", "詳細はhttps://a.org/をご参照ください。", []),
         ("Mail a@b.org.", "メールはa@b.orgまで。", []),
+        ("See https://a.org.", "자세한 내용은 https://a.org에서 확인하세요.", []),
         ("See https://a.org/b.", "詳細はhttps://a.org/cをご参照ください。", ["https://a.org/b", "+https://a.org/c"]),
     ],
 )

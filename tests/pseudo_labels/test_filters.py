@@ -39,6 +39,17 @@ CASES = [
     ("repetitions", 3, "ha ha ha ha", "哈" * 7, True),
     ("repetitions", 3, "die Bundesregierung", "a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j a b c d e f g h i j", True),
     ("repetitions", 3, "the dog", "कुत्ता कुत्ता कुत्ता कुत्ता", True),
+    ("repetitions", 3, "Das Haus kostet 100.000 Euro.", "这栋房子价值100000欧元。", False),
+    ("repetitions", 3, "Rund 1 Million Menschen leben hier.", "约1000000人居住在这里。", False),
+    ("repetitions", 3, "Er hat 200,000 Yen.", "彼は200000円持っている。", False),
+    ("repetitions", 3, "Er hat 200,000 Yen.", "เขามีเงิน 200000 เยน", False),
+    ("repetitions", 3, "1 Mrd. Euro", "1000000000欧元", False),
+    ("repetitions", 3, "Einwohnerzahl: 100.000", "Bevölkerungszahl:100000", False),
+    ("repetitions", 3, "Das kostet 5 Euro.", "这个5欧元5欧元5欧元5欧元", True),
+    ("repetitions", 3, "Es gab 2, 3 oder 4.", "有2,2,2,2,2,2,2,2个", True),
+    ("repetitions", 3, "Das kostet 100.000 Euro.", "价值价值价值价值100000欧元", True),
+    ("repetitions", 3, "Das kostet 5 Euro.", f"这个1{'0' * 40}欧元", True),
+    ("repetitions", 3, "Kapitel1..........", "第一章..........1", False),
     ("repetitions", 5, "der Hund", "dog dog dog dog", False),
     ("untranslated", 0.6, "der Hund sieht den roten Mann", "der Hund sieht den roten man", True),
     ("untranslated", 0.6, "der Hund sieht den roten Mann", "the dog sees the red man", False),
@@ -46,6 +57,7 @@ CASES = [
     ("untranslated", 0.6, "am 3. 4. 2020 um 12.30", "on 3 4 2020 at 12.30", False),
     ("untranslated", 0.6, "Hotel in Berlin", "Hotel in Berlin", False),
     ("untranslated", 0.6, "Siehe https://a.org/new/page", "See https://a.org/new/page", False),
+    ("untranslated", 0.6, "https://a.org。den,roten,mann", "siehe https://a.org。den,roten,mann", True),
     ("untranslated", 0.9, "den roten Hund sieht er nicht", "the roten Hund sieht er nicht", False),
     ("untranslated", 0.6, "в лесу родилась ёлочка", "в лесу родилась ёлочка", True),
     ("untranslated", 0.6, "भारत के प्रधानमंत्री ने आज दिल्ली में कहा कि देश की अर्थव्यवस्था मजबूत है",
@@ -97,9 +109,25 @@ SURVIVAL = [
     ("numbers", "12 und 12", "12", True),
     ("numbers", "１２ Hunde", "12 dogs", False),
     ("numbers", "keine", "30 dogs", False),
+    ("numbers", "Die Stadt hat 10 000 Einwohner.", "The city has 10,000 inhabitants.", False),
+    ("numbers", "Die Stadt hat 10,000 Einwohner.", "The city has 10 000 inhabitants.", False),
+    ("numbers", "Die Stadt hat 10\u2009000 Einwohner.", "The city has 10,000 inhabitants.", False),
+    ("numbers", "Die Stadt hat 1\u00a0234\u00a0567,50 Euro.", "The city has 1,234,567.50 euros.", False),
+    ("numbers", "Die Stadt hat 10 000 Einwohner.", "The city has inhabitants.", True),
+    ("numbers", "Die Stadt hat 1 000 Einwohner.", "The city has 2,000 inhabitants.", True),
+    ("numbers", "Es waren im Jahr 2000 100 Menschen.", "In 2000, there were 100 people.", False),
+    ("numbers", "Es waren im Jahr 2000 100 Menschen.", "There were 2,000,100 people.", True),
+    ("numbers", "10...20 Hunde", "10 to 20 dogs", False),
     ("urls", "siehe https://example.org/a?b=1.", "see https://example.org/a?b=1!", False),
     ("urls", "siehe (www.example.org)", "see www.example.com", True),
     ("urls", "an info@example.org schreiben", "write to info @ example.org", True),
+    ("urls", "更多信息请访问https://example.com。谢谢您的来信。",
+     "For more information visit https://example.com. Thank you for your letter.", False),
+    ("urls", "更多信息请访问https://example.com。谢谢您的来信。", "For more information visit https://example.org.", True),
+    ("urls", "请联系info@example.com吧，谢谢您的来信。", "Please contact info@example.com, thank you for your letter.", False),
+    ("urls", "请联系info@example.com吧，谢谢您的来信。", "Please contact us, thank you for your letter.", True),
+    ("urls", "詳細はhttps://example.com/をご覧ください。", "See https://example.com/ for details.", False),
+    ("urls", "자세한 내용은 https://example.com에서 확인하세요.", "See https://example.com for details.", False),
 ]  # fmt: skip
 
 
@@ -109,6 +137,7 @@ def test_what_must_survive_a_translation(name, source, target, drops):
 
 
 GERMAN, ENGLISH = "Der Hund sieht den Mann im Garten nicht.", "The dog does not see the man in the garden."
+CHINESE = "这只狗看不见花园里的那个男人。"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +149,7 @@ GERMAN, ENGLISH = "Der Hund sieht den Mann im Garten nicht.", "The dog does not 
         (Pair(ENGLISH, ENGLISH), [None, "en"], False),
         (Pair("12 : 30", "OK"), ["de", "en"], False),  # too little to be certain
         (Pair(GERMAN, "See https://zeit.de/zwischen-deutschland-und-frankreich"), ["de", "en"], False),
+        (Pair(f"https://example.com。{CHINESE}", ENGLISH), ["ja", "en"], True),
     ],
 )
 def test_a_side_that_is_certainly_in_another_language_drops_the_pair(pair, languages, drops):
