@@ -31,6 +31,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import (
     LANGUAGE_KEYS,
     SIDES,
+    config_width,
     language_file_problems,
     read_tags,
     teaching_problems,
@@ -174,7 +175,7 @@ def _precision(precision: str, folder: Path, teacher: NemoArchive, accelerator: 
     if precision != AUTO:
         return precision
     begun = (read_json(folder / BEGUN) or {}).get("settings", {})
-    return begun.get("precision") or chosen_dtype("cache.precision", teacher.config.encoder.hidden_size, accelerator)
+    return begun.get("precision") or chosen_dtype("cache.precision", config_width(teacher.config), accelerator)
 
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES
+from nemo_distill.nemo_files.model_kinds import SIDES, config_width, reading_differences
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, readable_tokenizers, translation_archive
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.records import read_json
@@ -107,22 +107,29 @@ def engine_problems(
         for path in filter(os.path.exists, paths):
             problems += _file_problems(name, Path(path), languages)
         if not problems and len(paths) > 1:
-            problems += _different_vocabularies(paths)
+            problems += _different_texts(paths)
     return problems
 
 
-def _different_vocabularies(paths: Sequence[str | Path]) -> list[str]:
-    """Returns a sentence for each model whose vocabulary differs from the first model's. They cannot be averaged."""
+def _different_texts(paths: Sequence[str | Path]) -> list[str]:
+    """Returns a sentence for each way in which a model reads or writes text unlike the first model."""
     try:
-        vocabularies = [[archived_vocabulary(archive, side) for side in SIDES] for archive in map(NemoArchive, paths)]
+        archives = [NemoArchive(path) for path in paths]
+        vocabularies = [[archived_vocabulary(archive, side) for side in SIDES] for archive in archives]
     except ValueError as error:
         return [f"model: {error}."]
-    return [
-        f"model names '{path}', whose {side} vocabulary differs from that of '{paths[0]}'."
-        for path, theirs in list(zip(paths, vocabularies))[1:]
-        for side, own, first in zip(SIDES, theirs, vocabularies[0])
-        if own != first
-    ]
+    problems = []
+    for path, archive, theirs in list(zip(paths, archives, vocabularies))[1:]:
+        problems += [
+            f"model names '{path}', whose {side} vocabulary differs from that of '{paths[0]}'."
+            for side, own, first in zip(SIDES, theirs, vocabularies[0])
+            if own != first
+        ]
+        problems += [
+            f"model names '{path}', which has {key}={own}, but '{paths[0]}' has {key}={first}; they must be the same."
+            for key, own, first in reading_differences(archive.config, archives[0].config)
+        ]
+    return problems
 
 
 def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> list[str]:
@@ -211,7 +218,7 @@ def model_width(path: str | Path) -> int:
     if Path(path).is_dir():
         config = read_json(Path(path) / "config.json") or {}
         return config.get("d_model") or config.get("hidden_size") or 0
-    return NemoArchive(path).config.encoder.hidden_size
+    return config_width(NemoArchive(path).config)
 
 
 def found_dtype(dtype: str | None, paths: Sequence[str | Path], device: str) -> str | None:

@@ -12,6 +12,7 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
 from nemo_distill.nemo_files.saved_arrays import only_allowed
 from nemo_distill.storage.records import read_json
@@ -64,6 +65,8 @@ class HuggingFaceEngine:
         self._device = device
         self._special_tokens = self._tokenizer.num_special_tokens_to_add()
         self._unknown = _unknown_ids(self._tokenizer, model.config.vocab_size)
+        if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
+            self._unknown |= set(model.generation_config.suppress_tokens or ())
         self._longest = min(self._tokenizer.model_max_length, _positions(model.config))
 
     @torch.inference_mode()
@@ -109,6 +112,7 @@ class HuggingFaceEngine:
 
     def _generate(self, ids: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
         """Returns the hypotheses of each source in `ids` (B, S)."""
+        config = self._model.generation_config
         output = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -119,11 +123,12 @@ class HuggingFaceEngine:
             output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
             suppress_tokens=self._never(settings) or None,
+            bad_words_ids=[word for word in config.bad_words_ids or () if len(word) > 1] or None,
             renormalize_logits=True,
             **_search_options(settings),
         )
         generated = output.sequences[:, len(self._prompt) :]  # (B * n_best, T)
-        ends = torch.isin(generated, ids.new_tensor(as_list(self._model.generation_config.eos_token_id)))
+        ends = torch.isin(generated, ids.new_tensor(as_list(config.eos_token_id)))
         lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, generated.shape[1])  # (B * n_best,)
         scores = self._scores(output, lengths, settings)
         texts = self._tokenizer.batch_decode(  # clean-up would remove the space before a French "!"
@@ -138,9 +143,9 @@ class HuggingFaceEngine:
         """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
         config = self._model.generation_config
         words = [ids[0] for ids in config.bad_words_ids or () if len(ids) == 1]
-        never = {*(config.suppress_tokens or ()), *words, config.pad_token_id}
-        if not settings.allow_unknown:
-            never |= self._unknown
+        never = {*(config.suppress_tokens or ()), *words}
+        never = never - self._unknown if settings.allow_unknown else never | self._unknown
+        never.add(config.pad_token_id)
         kept = {None, *as_list(config.eos_token_id)} - set(config.suppress_tokens or ())
         return sorted(never - kept)
 

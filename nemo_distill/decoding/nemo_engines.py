@@ -16,7 +16,7 @@ from nemo_distill.decoding.cached_decoder import CachedDecoder, EnsembleDecoder
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length
 from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions
+from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions, reading_differences
 from nemo_distill.nemo_files.processors import tokenized
 from nemo_distill.text.batches import SPECIAL_TOKENS
 from nemo_distill.text.lines import is_blank
@@ -143,6 +143,9 @@ class CachedEngine(TextEngine):
         target_language: see `TextEngine`.
         tokens_per_batch: number of hypotheses times source tokens decoded together; None: depends on the device.
         reads_ids: see `TextEngine`.
+
+    Raises:
+        ConfigurationError: if a model reads or writes text unlike the first one; see also `TextEngine`.
     """
 
     def __init__(
@@ -155,6 +158,8 @@ class CachedEngine(TextEngine):
         reads_ids: bool = False,
     ):
         super().__init__(models[0], source_language, target_language, reads_ids)
+        if not reads_ids:
+            _check_reading(models)
         decoders = [CachedDecoder(model) for model in models]
         self.decoder: StepDecoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders, weights)
         self.max_source_length = min(number_of_positions(model.cfg, "encoder") for model in models)
@@ -200,6 +205,17 @@ class CachedEngine(TextEngine):
             uniforms = torch.stack([_uniforms(source, settings, max(limits)) for source in sources]).to(ids.device)
         special = replace(self.special, never=self._never(settings))
         return search(self.decoder, ids, mask, torch.tensor(limits, device=ids.device), special, settings, uniforms)
+
+
+def _check_reading(models: Sequence[MTEncDecModel]) -> None:
+    """Rejects models for which the first one's tags, Moses and order of tokens are wrong."""
+    problems = [
+        f"models[{number}] has {key}={own}, but models[0] has {key}={first}; they must be the same."
+        for number, model in enumerate(models)
+        for key, own, first in reading_differences(model.cfg, models[0].cfg)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _uniforms(source: list[int], settings: SearchSettings, count: int) -> Tensor:

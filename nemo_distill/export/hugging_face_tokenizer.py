@@ -5,6 +5,7 @@ pieces of both: first the target's, so that their ids stay as they are, then the
 differently there, so that text is never split into it.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ TARGET = "\ue000"  # at the beginning of target pieces' names; a character for p
 SPECIAL = ("pad", "bos", "eos")
 UNKNOWN = " \u2047 "  # what sentencepiece writes for an unknown piece
 USER_DEFINED, UNIGRAM, BPE = 4, 1, 2  # sentencepiece's numbers of kinds of pieces and models
+COMPOSING = ("nfkc", "nmt_nfkc")  # begin the names of sentencepiece's rules that compose characters
+TILDE, NO_TILDE = "～", "\ue001"  # the rules nmt_* keep the full-width one, which NFKC would replace
+SEMITIC = range(10, 37)  # Unicode's combining classes of the vowel marks of Hebrew, Arabic and Syriac
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class TokenizerSpec:
         dummy_prefix: text begins with a space.
         characters: sentencepiece's compiled rules for normalizing characters.
         one_space: several spaces become one, and none is at the ends.
+        composes: these rules compose characters, such as a letter and its accent.
     """
 
     names: Sequence[str]
@@ -47,6 +52,7 @@ class TokenizerSpec:
     dummy_prefix: bool = True
     characters: bytes = b""
     one_space: bool = True
+    composes: bool = False
 
 
 def read_spec(path: Path) -> TokenizerSpec:
@@ -67,6 +73,7 @@ def read_spec(path: Path) -> TokenizerSpec:
         proto.normalizer_spec.add_dummy_prefix,
         proto.normalizer_spec.precompiled_charsmap,
         proto.normalizer_spec.remove_extra_whitespaces,
+        proto.normalizer_spec.name.startswith(COMPOSING),
     )
 
 
@@ -169,12 +176,31 @@ def _reader(side: TokenizerSpec) -> tuple[Any, Any]:
     """Returns what normalizes text, and what splits it into words."""
     from tokenizers import Regex, normalizers, pre_tokenizers
 
-    steps: list[Any] = [normalizers.Precompiled(side.characters)] if side.characters else []
+    steps: list[Any] = [*_composer(side), normalizers.Precompiled(side.characters)] if side.characters else []
     if side.one_space:
         spaces = " +" if side.scores else "[ \t\n\v\f\r▁]+"  # youtokentome splits at more than sentencepiece
-        steps += [normalizers.Replace(Regex(spaces), " "), normalizers.Strip()]
+        # Not `Strip`, which also takes other spaces than this one. ^ would be the beginning of any line here.
+        ends = r"(?<![\s\S]) | (?![\s\S])"
+        steps += [normalizers.Replace(Regex(spaces), " "), normalizers.Replace(Regex(ends), "")]
     scheme = "always" if side.dummy_prefix else "never"
     return normalizers.Sequence(steps), pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme)
+
+
+def _composer(side: TokenizerSpec) -> list[Any]:
+    """Returns what composes characters before `Precompiled`, which would drop some accents of decomposed text.
+
+    It also gives marks Unicode's order, which sentencepiece does not. So it is left out if the model knows others.
+    """
+    from tokenizers import normalizers
+
+    if not side.composes or any(map(_has_other_order, side.names)):
+        return []
+    return [normalizers.Replace(TILDE, NO_TILDE), normalizers.NFKC(), normalizers.Replace(NO_TILDE, TILDE)]
+
+
+def _has_other_order(name: str) -> bool:
+    """True if the marks of a piece are, or may be typed, in another order than Unicode's."""
+    return not unicodedata.is_normalized("NFC", name) or any(unicodedata.combining(one) in SEMITIC for one in name)
 
 
 def _writer(side: TokenizerSpec) -> Any:

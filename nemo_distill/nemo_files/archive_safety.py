@@ -47,7 +47,7 @@ def is_trusted(path: Path) -> bool:
 def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
     """Returns the first problem with the members of an archive, or None."""
     most = min(MAX_BYTES, MAX_EXPANSION * packed_bytes + (1 << 26))
-    unpacked = 0
+    unpacked, names = 0, set()
     for number, member in enumerate(tar, start=1):
         unpacked += member.size
         if number > MAX_MEMBERS:
@@ -60,6 +60,9 @@ def member_problem(tar: tarfile.TarFile, packed_bytes: int) -> str | None:
             return f"its member {member.name!r} is not a regular file or folder"
         if not _can_be_written(member):
             return f"its member {member.name[:80]!r} does not have a valid file name"
+        if (name := PurePosixPath(member.name)) in names:  # unpacking keeps the last of them, a reader finds the first
+            return f"its member {member.name!r} occurs twice"
+        names.add(name)
     return None
 
 

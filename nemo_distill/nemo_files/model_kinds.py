@@ -137,6 +137,26 @@ def is_tagged(config: Mapping[str, Any]) -> bool:
     return bool(config.get("multilingual")) and is_several(config.get("tgt_language"))
 
 
+def reading_differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns the key and both values of each setting by which two models read or write the same text differently.
+
+    Tokenizer files are not compared.
+    """
+    both = (config, other)
+    values: dict[str, list[Any]] = {"multilingual": [bool(one.get("multilingual")) for one in both]}
+    values |= {key: [_compared(key, one.get(key)) for one in both] for key in LANGUAGE_KEYS}
+    for section in (f"{side}_tokenizer" for side in SIDES):
+        for key in ("r2l", "sentencepiece_legacy"):
+            values[f"{section}.{key}"] = [bool((one.get(section) or {}).get(key)) for one in both]
+    return [(key, own, theirs) for key, (own, theirs) in values.items() if own != theirs]
+
+
+def _compared(key: str, language: Any) -> Any:
+    if is_several(language):  # only target languages have tags, with ids in this order
+        return list(language) if key == "tgt_language" else sorted(language)
+    return "ignore" if language is None else language  # both mean that text is not processed
+
+
 def teaching_problems(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
     """Returns the reasons why a teacher cannot teach the directions of a student, one sentence each.
 
@@ -214,6 +234,11 @@ def is_hugging_face_model(config: Mapping[str, Any]) -> bool:
 def is_hugging_face_encoder(config: Mapping[str, Any]) -> bool:
     """True if the encoder is one of Hugging Face, whose layers are not those of NeMo."""
     return (config.get("encoder") or {}).get("library") == "huggingface"
+
+
+def config_width(config: Mapping[str, Any]) -> int:
+    """Returns the width of a model, which NeMo needs to be the same on both sides."""
+    return config["decoder"]["hidden_size"]  # an encoder of Hugging Face may leave out its own, or name it otherwise
 
 
 def number_of_positions(config: Mapping[str, Any], side: str) -> int:

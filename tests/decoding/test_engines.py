@@ -3,12 +3,15 @@ import shutil
 import tarfile
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel
-from nemo_distill.decoding.engines import ENGINES, engine_problems, load_engine, search_problems
+from nemo_distill.decoding.engines import ENGINES, engine_problems, found_dtype, load_engine, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import tiny_config
+from tests.examples.bad_files import MODEL, write_nemo
 
+LEGACY = {"encoder_tokenizer": {"sentencepiece_legacy": True}}
 LINES = ["der Hund sieht", "", "Mann und Haus"]
 
 
@@ -63,6 +66,59 @@ def test_models_of_other_words_are_not_averaged(teacher_path, yttm_tokenizer, tm
     DistillableMTEncDecModel(tiny_config(yttm_tokenizer)).save_to(str(tmp_path / "other.nemo"))
     problems = engine_problems("nemo_distill", [teacher_path, tmp_path / "other.nemo"])
     assert [problem.partition("whose ")[2][:7] for problem in problems] == ["encoder", "decoder"]
+
+
+TAGGED = {
+    "multilingual": True,
+    "src_language": "de",
+    "tgt_language": ["en", "fr"],
+    "encoder_tokenizer": {"sentencepiece_legacy": True},
+    "decoder_tokenizer": {"sentencepiece_legacy": True},
+}
+MERGED = {"multilingual": True, "src_language": ["de", "nl"], "tgt_language": "en"}
+
+
+def written(folder, tokenizer, **configs):
+    """Returns paths of `.nemo` files without weights, whose configs differ from MODEL as given."""
+    for name, change in configs.items():
+        config = OmegaConf.to_container(OmegaConf.merge(MODEL, change))
+        write_nemo(folder / f"{name}.nemo", config, tokenizer.read_bytes())
+    return [folder / f"{name}.nemo" for name in configs]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key", "own", "other"),
+    [
+        (TAGGED, TAGGED | {"tgt_language": ["fr", "en"]}, "tgt_language", ["fr", "en"], ["en", "fr"]),
+        (TAGGED, TAGGED | {"src_language": "ignore"}, "src_language", "ignore", "de"),
+        (MERGED, MERGED | {"src_language": ["de", "nl", "da"]}, "src_language", ["da", "de", "nl"], ["de", "nl"]),
+        ({"src_language": "de"}, {"src_language": None}, "src_language", "ignore", "de"),
+        ({}, {"tgt_language": "en"}, "tgt_language", "en", "ignore"),
+        ({}, {"decoder_tokenizer": {"r2l": True}}, "decoder_tokenizer.r2l", True, False),
+        ({}, LEGACY, "encoder_tokenizer.sentencepiece_legacy", True, False),
+    ],
+)  # fmt: skip
+def test_models_that_read_or_write_text_in_other_ways_are_not_averaged(
+    first, second, key, own, other, tokenizer, tmp_path
+):
+    paths = written(tmp_path, tokenizer, first=first, second=second)
+    target = "fr" if first is TAGGED else None
+    source = "de" if first is MERGED else None
+    (problem,) = engine_problems("nemo_distill", paths, None, source, target)
+    assert all(part in problem for part in (*map(str, paths), f"{key}={own}", f"{key}={other}"))
+
+
+def test_models_that_differ_in_nothing_that_text_shows_are_averaged(tokenizer, tmp_path):
+    paths = written(tmp_path, tokenizer, ignoring={"src_language": "ignore"}, silent={"src_language": None})
+    assert engine_problems("nemo_distill", paths) == []
+    paths = written(tmp_path, tokenizer, merged=MERGED, turned=MERGED | {"src_language": ["nl", "de"]})
+    assert engine_problems("nemo_distill", paths, None, "nl") == []
+
+
+def test_a_model_that_leaves_its_encoders_width_to_hugging_face_is_loaded_in_a_chosen_type(tokenizer, tmp_path):
+    encoder = {"library": "huggingface", "_target_": "transformers.BertConfig", "hidden_size": None}
+    paths = written(tmp_path, tokenizer, bert={"encoder": encoder})
+    assert found_dtype("auto", paths, "cpu") == "float32"
 
 
 def test_a_damaged_tokenizer_of_one_of_several_models_is_told(teacher_path, tmp_path):

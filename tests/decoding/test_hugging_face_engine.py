@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -181,6 +182,19 @@ def test_the_unknown_word_is_the_targets_where_each_side_has_a_vocabulary(corpus
         assert set(translation.text.split()) == {"dog"}
         (translation,) = engine.translate(["rot"], replace(settings, allow_unknown=True))
         assert "dog" not in translation.text
+
+
+def test_an_unknown_word_that_the_model_forbids_is_generated_if_it_is_allowed(folder, monkeypatch):
+    engine = HuggingFaceEngine(folder)
+    pad, unknown = engine._model.config.pad_token_id, engine._tokenizer.unk_token_id
+    engine._model.final_logits_bias[0, unknown], engine._model.final_logits_bias[0, pad] = 500.0, 1000.0
+    for forbidding in ({"bad_words_ids": [[pad], [unknown]]}, {"bad_words_ids": None, "suppress_tokens": [unknown]}):
+        engine._model.generation_config.update(**forbidding)
+        for settings, allowed in itertools.product((GREEDY, BEAM, SAMPLES), (False, True)):
+            monkeypatch.setattr(engine._tokenizer, "batch_decode", lambda ids, **_: [str(row.tolist()) for row in ids])
+            (translation,) = engine.translate(["rot"], replace(settings, allow_unknown=allowed))
+            ids = set(json.loads(translation.text))
+            assert ids == {unknown} if allowed else ids.isdisjoint({unknown})
 
 
 @pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
@@ -64,6 +65,17 @@ def test_several_models_cut_a_line_to_what_each_of_them_reads(tokenizer):
     for both in (models, models[::-1]):
         (found,) = CachedEngine(both).translate([" ".join(["Hund"] * 40)], SearchSettings(beam_size=1, max_delta=2))
         assert found.source_cut
+
+
+def test_models_that_read_text_in_other_ways_are_not_averaged(tokenizer):
+    from nemo_distill import ConfigurationError, DistillableMTEncDecModel
+    from nemo_distill.decoding.nemo_engines import CachedEngine
+
+    configs = [OmegaConf.merge(tiny_config(tokenizer), change) for change in ({}, {"src_language": "de"})]
+    models = [DistillableMTEncDecModel(config).eval() for config in configs]
+    with pytest.raises(ConfigurationError, match=r"src_language=de.*src_language=ignore"):
+        CachedEngine(models)
+    assert CachedEngine(models, reads_ids=True)
 
 
 def test_the_smallest_batches_give_the_same_as_the_largest(model, engine):

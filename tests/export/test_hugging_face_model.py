@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -139,9 +140,22 @@ def test_greedy_search_finds_what_ours_finds_and_a_beam_nothing_worse(name, toke
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_a_trained_model_translates_with_the_same_words(beam_size, trained_path, tmp_path):
-    from nemo_distill.decoding.engines import load_engine
+@pytest.mark.parametrize("name", ["deep_and_shallow", "two_tokenizers"])
+def test_the_unknown_word_is_generated_only_if_it_is_allowed(name, beam_size, tokenizers, tmp_path):
+    model = made(name, tokenizers)
+    bias = model.log_softmax.mlp.last_linear_layer.bias
+    bias[model.decoder_tokenizer.unk_id], bias[model.decoder_tokenizer.pad_id] = 500.0, 1000.0
+    exported = load_engine("hugging_face", [export(model, tmp_path)])
+    for allowed in (False, True):
+        settings = SearchSettings(beam_size=beam_size, length_penalty=0.0, max_delta=3, allow_unknown=allowed)
+        found, expected = (engine.translate(["der Hund"], settings)[0] for engine in (exported, CachedEngine([model])))
+        assert ("\u2047" in found.text) == allowed
+        assert found.text == expected.text.strip() or not allowed
+        assert found.hypotheses[0].score == pytest.approx(expected.hypotheses[0].score, abs=1e-3) or not allowed
 
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_trained_model_translates_with_the_same_words(beam_size, trained_path, tmp_path):
     output = tmp_path / "exported"
     export_model(ExportSettings(trained_path, output, format="hugging_face"))
     lines = reversing_sentences(40, seed=900)[0]

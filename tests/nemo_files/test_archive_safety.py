@@ -47,6 +47,9 @@ def write(path, *members, config=CONFIG):
         ([member("ä" * 128)], "does not have a valid file name"),
         ([member("pipe", type_=tarfile.FIFOTYPE)], "is not a regular file or folder"),
         ([member(f"{number}") for number in range(10_001)], "it has more than 10,000 members"),
+        ([member("a_tokenizer.model"), member("./a_tokenizer.model")], "'./a_tokenizer.model' occurs twice"),
+        ([member("a//b"), member("a/./b")], "'a/./b' occurs twice"),
+        ([member("model_config.yaml", CONFIG)], "'./model_config.yaml' occurs twice"),
     ],
 )  # fmt: skip
 def test_members_that_could_do_harm_are_refused(tmp_path, members, reason):
