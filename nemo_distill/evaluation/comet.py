@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 from nemo_distill.config.errors import DataError
@@ -81,8 +82,8 @@ def comet_scores(
     translations: Mapping[str, Sequence[str]],
     references: Sequence[str],
     device: str = "cpu",
-) -> dict[str, Score]:
-    """Returns the mean COMET score of each system, usually between 0 and 1.
+) -> Iterator[tuple[str, Score]]:
+    """Yields each system with its mean COMET score, usually between 0 and 1, as soon as it is there.
 
     Args:
         settings: the COMET settings.
@@ -94,6 +95,8 @@ def comet_scores(
     Raises:
         DataError: if COMET fails, with its error output.
     """
+    digest = fingerprint(settings.file)["sha256"][:16]
+    signature = f"COMET|model:{settings.file.name}|sha256:{digest}"
     job = {
         "checkpoint": str(settings.file),
         "gpus": int(device.startswith("cuda")),
@@ -102,15 +105,20 @@ def comet_scores(
         "translations": {name: list(texts) for name, texts in translations.items()},
     }
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("job.json", "result.json")]
-        paths[0].write_text(json.dumps(job), encoding="utf-8")
+        path, errors = Path(folder) / "job.json", Path(folder) / "errors.txt"
+        path.write_text(json.dumps(job), encoding="utf-8")
         # Passed as text. If run as a file, Python would import modules from its folder, such as `comet.py`.
         program = Path(__file__).with_name("comet_process.py").read_text(encoding="utf-8")
-        command = [settings.interpreter, "-c", program, *map(str, paths)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-        if run.returncode:
-            raise DataError(f"COMET with '{settings.file}' ended with an error:\n{run.stderr[-2000:]}")
-        result = json.loads(paths[1].read_text(encoding="utf-8"))
-    digest = fingerprint(settings.file)["sha256"][:16]
-    signature = f"COMET|model:{settings.file.name}|sha256:{digest}|version:{result['version']}"
-    return {name: Score(value, signature) for name, value in result["scores"].items()}
+        command = [settings.interpreter, "-c", program, str(path)]
+        # The errors go to a file: a pipe that is not read would fill up and stop the process.
+        with errors.open("w") as stderr, Popen(command, stdout=PIPE, stderr=stderr, text=True, cwd=folder) as process:
+            try:
+                for line in process.stdout or ():
+                    result = json.loads(line)
+                    yield result["name"], Score(result["score"], f"{signature}|version:{result['version']}")
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            told = errors.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise DataError(f"COMET with '{settings.file}' ended with an error:\n{told}")

@@ -19,9 +19,10 @@ from nemo_distill.evaluation.evaluation_tables import group_spreads, write_evalu
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.failure_report import write_failures
 from nemo_distill.evaluation.gains import gaps_closed
+from nemo_distill.evaluation.likeness import compared_pairs
 from nemo_distill.evaluation.seen_text import seen_sentences
 from nemo_distill.evaluation.speed import SpeedSettings, measure
-from nemo_distill.evaluation.systems import System, TextSystem, compared_pairs
+from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
@@ -36,7 +37,7 @@ from nemo_distill.metrics.scores import (
     flores_pieces,
     metric_problems,
 )
-from nemo_distill.metrics.significance import REVISION, SignificanceSettings, compare, resample
+from nemo_distill.metrics.significance import REVISION, Pair, SignificanceSettings, compare, resample
 from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.storage.made_with import made_with
@@ -186,8 +187,11 @@ class EvaluationJob:
     def _quality(self, evaluation: dict[str, Any]) -> dict[str, Any]:
         """Returns the `test_sets` and the `verdict` of an evaluation whose systems are known."""
         sets, resampled, seen = {}, {}, self._seen()
+        baselines = self.settings.significance.baselines or [self.systems[0].name]
+        exports = {system.made_from.name: system.name for system in self.all_systems if system.made_from}
+        pairs = compared_pairs(evaluation["systems"], baselines, exports)
         for one in self.sets:
-            sets[one.name], resampled[one.name] = self._test_set(one)
+            sets[one.name], resampled[one.name] = self._test_set(one, pairs)
             sets[one.name] |= {"seen": seen[one.name]} if seen else {}
         metric = self.main_metric
         found = evaluation | {"test_sets": sets}
@@ -263,10 +267,10 @@ class EvaluationJob:
             }
         return found
 
-    def _test_set(self, one: EvaluationSet) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    def _test_set(self, one: EvaluationSet, pairs: Sequence[Pair]) -> tuple[dict[str, Any], dict[str, list[float]]]:
         """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
         texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.all_systems}
-        scores, compared = self._scores(one, texts), self._compared(one, texts)
+        scores, compared = self._scores(one, texts), self._compared(one, texts, pairs)
         return {
             "lines": len(self.texts.read(one, "src")),
             "source": one.source.name,
@@ -301,7 +305,7 @@ class EvaluationJob:
                 yield name, corpus_score(metric, lines, references, one.language, more)
 
         def by_comet(new: Lines) -> Scores:
-            yield from comet_scores(settings.comet, sources, new, references, settings.device).items()
+            return comet_scores(settings.comet, sources, new, references, settings.device)
 
         def by_command(metric: str, new: Lines) -> Scores:
             yield from scores_by_command(metric, settings.scorers[metric], sources, references, new).items()
@@ -342,10 +346,8 @@ class EvaluationJob:
             found |= {name: works[name].finish(asdict(made)) for name, made in score(new)}
         return {name: {key: record[key] for key in ("value", "signature")} for name, record in found.items() if record}
 
-    def _compared(self, one: EvaluationSet, texts: Lines) -> Mapping[str, Any]:
+    def _compared(self, one: EvaluationSet, texts: Lines, pairs: Sequence[Pair]) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
-        baselines = self.settings.significance.baselines or [self.systems[0].name]
-        pairs = compared_pairs(self.all_systems, baselines, self.search)
         settings = self._scored(one, *(f"{name}.txt" for name in texts))
         settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
         settings |= {"pairs": pairs, "revision": REVISION}

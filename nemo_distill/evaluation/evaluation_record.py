@@ -128,7 +128,8 @@ class VerdictRecord(TypedDict):
         measure: what the choice was made by: `speed` or `size`.
         metric: what quality is measured by, as a mean over the test sets.
         differences: what the system has more than others: the teacher in the same engine and precision, and the first
-            system. What a teacher has more than the system that would be chosen without it.
+            system. What a teacher has more than the system that would be chosen without it. Without a teacher, what
+            it has more than the best other system, of those that run as it does if there are any.
     """
 
     ship: str

@@ -69,6 +69,7 @@ def group_spreads(
 def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one row per system, from column name to value, or None if there is no value."""
     systems, sets, rows = evaluation["systems"], evaluation["test_sets"], []
+    unlike = trained_otherwise(systems)
     for name, system in systems.items():
         group, training = group_of(systems, name), system.get("training") or {}
         row = {"system": name, "group": group, "seed": system.get("seed"), "runs in": kind_in_words(systems, group)}
@@ -83,7 +84,7 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row["faster"] = factor(systems, group, teacher, "sentences_per_second")
         row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
         row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
-        row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: trained_otherwise(systems, group)}
+        row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: unlike[group]}
         rows.append(row | {"labels_selected_by": ", ".join(system.get("selected_by") or ())})
     return rows
 

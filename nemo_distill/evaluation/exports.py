@@ -32,7 +32,8 @@ def with_exports(
 ) -> tuple[list[System], list[str]]:
     """Returns the systems, each `.nemo` followed by its export, which `make_exports` makes.
 
-    A model is not exported if there is already a system that runs its export.
+    A model is not exported if there is already a system that runs its export. Of several systems that run one model,
+    only those that differ in beam size are evaluated as exports too, and their exports share a folder.
 
     Args:
         systems: the systems of a configuration.
@@ -46,21 +47,26 @@ def with_exports(
     Raises:
         ConfigurationError: if another system already has the name of an export.
     """
-    there = {(system.nemo_sha256(), system.precision) for system in systems if system.engine == "ctranslate2"}
+    given = {(system.nemo_sha256(), system.precision) for system in systems if system.engine == "ctranslate2"}
     linked = _linked(systems)
     if quantization is None:
         return linked, []
     found: list[System] = []
+    there: set[tuple[str | None, int]] = set()
+    folders: dict[str | None, Path] = {}
     reasons: dict[str, list[str]] = {}
     for system in linked:
         found.append(system)
-        if system.engine not in OF_NEMO or (system.nemo_sha256(), quantization) in there:
+        sha256 = system.nemo_sha256()
+        searched = sha256, system.searched(search).beam_size
+        if system.engine not in OF_NEMO or (sha256, quantization) in given or searched in there:
             continue
-        there.add((system.nemo_sha256(), quantization))
+        there.add(searched)
         if problems := _problems(system, search):
             reasons.setdefault(" ".join(problems), []).append(system.name)
         else:
-            found.append(_exported(system, quantization, folder))
+            name = _export_name(system, quantization)
+            found.append(_exported(system, name, folders.setdefault(sha256, folder / name)))
     _check_names(found)
     return found, [f"Not exported to {quantization}: {', '.join(names)}. {why}" for why, names in reasons.items()]
 
@@ -68,13 +74,15 @@ def with_exports(
 def make_exports(systems: Sequence[System], quantization: str) -> None:
     """Writes the exports among the systems that are not there yet, or were made of another model or version."""
     for system in systems:
-        if system.made_from is None or _is_made(system.model, system.made_from, quantization):
+        if system.made_from is None or _is_made(system.model, system.made_from.model, quantization):
             continue
-        console.info(f"exporting {system.same_model_as} to CTranslate2 {quantization}")
+        console.info(f"exporting {system.made_from.name} to CTranslate2 {quantization}")
         from nemo_distill.export.export_model import export_model
 
         export_model(
-            ExportSettings(system.made_from, system.model, quantization=cast(Quantization, quantization), force=True)
+            ExportSettings(
+                system.made_from.model, system.model, quantization=cast(Quantization, quantization), force=True
+            )
         )
 
 
@@ -93,26 +101,28 @@ def _linked(systems: Sequence[System]) -> list[System]:
 def _check_names(systems: Sequence[System]) -> None:
     names = [system.name for system in systems]
     problems = [
-        f"models.{system.name} has the name that the export of models.{system.same_model_as} gets; rename it, or set "
+        f"models.{system.name} has the name that the export of models.{system.made_from.name} gets; rename it, or set "
         "export=null."
         for system in systems
-        if system.same_model_as and names.count(system.name) > 1
+        if system.made_from and names.count(system.name) > 1
     ]
     if problems:
         raise ConfigurationError(problems)
 
 
-def _exported(system: System, quantization: str, folder: Path) -> System:
-    seed = "" if system.seed is None else f"_seed{system.seed}"
-    name = f"{system.group}_{quantization}{seed}"
+def _export_name(system: System, quantization: str) -> str:
+    return f"{system.group}_{quantization}" + ("" if system.seed is None else f"_seed{system.seed}")
+
+
+def _exported(system: System, name: str, folder: Path) -> System:
     return replace(
         system,
         name=name,
-        model=folder / name,
+        model=folder,
         engine="ctranslate2",
         dtype=None,
-        same_model_as=system.name,
-        made_from=system.model,
+        same_model_as=system.same_model_as or system.name,
+        made_from=system,
     )
 
 

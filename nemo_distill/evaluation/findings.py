@@ -18,6 +18,7 @@ from nemo_distill.evaluation.likeness import (
     kind,
     marked,
     members,
+    seeds_match,
     selected_labels,
     unfair_comparison,
 )
@@ -81,7 +82,10 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
     systems = evaluation["systems"]
     for set_name, one in evaluation["test_sets"].items():
         said: list[str] = []
-        for metric in [metric for metric in metrics_of(one) if metric not in FEWER_IS_BETTER][:1]:
+        # By the metric that was tested, if more of it is better.
+        metrics = [*(found["metric"] for found in one["comparisons"]), *metrics_of(one)]
+        fewer = {*FEWER_IS_BETTER, *one.get("lower_is_better", ())}
+        for metric in [metric for metric in metrics if metric not in fewer][:1]:
             said += gain_sentences(evaluation, set_name, metric)
         said += gap_sentences(evaluation, set_name)
         for found in one["comparisons"]:
@@ -148,7 +152,9 @@ def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, br
         mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
         if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
             continue
-        if mine == group != theirs and (not brief or _is_of_models(systems, mine, theirs)):
+        if mine != group or mine == theirs or not seeds_match(systems, found["system"], found["baseline"]):
+            continue
+        if not brief or _is_of_models(systems, mine, theirs):
             compared.setdefault((theirs, found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
         scores = scores_by_group(evaluation, set_name, metric)

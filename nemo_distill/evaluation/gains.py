@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, GapRecord, Interval
+from nemo_distill.evaluation.evaluation_record import DISTILLED, GapRecord, Interval
 from nemo_distill.evaluation.likeness import (
     Systems,
+    baselines_of_size,
     first_of,
     group_of,
-    groups_of,
-    kind,
+    has_teacher,
     like_teacher,
     marked,
     members,
-    of_one_size,
+    seeds_match,
     steps_of,
     training_difference,
 )
@@ -106,21 +106,10 @@ def gain_over_size(group: str, systems: Systems, scores: Scores) -> Gain | None:
     Returns:
         The gain; None if the group is not distilled, or if no baseline has the same size, training and seed.
     """
-    alike = [baseline for baseline in _baselines(group, systems) if not training_difference(systems, group, baseline)]
-    return gain_over(group, alike, scores)
-
-
-def _baselines(group: str, systems: Systems) -> list[str]:
-    """Returns the baselines of a distilled group's size that run in its engine and precision."""
-    if first_of(systems, group).get("role") != DISTILLED:
-        return []
-    return [
-        other
-        for other in groups_of(systems)
-        if first_of(systems, other).get("role") == BASELINE
-        and of_one_size(systems, group, other)
-        and kind(systems, group) == kind(systems, other)
+    alike = [
+        baseline for baseline in baselines_of_size(systems, group) if not training_difference(systems, group, baseline)
     ]
+    return gain_over(group, alike, scores)
 
 
 def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) -> Iterator[str]:
@@ -145,7 +134,7 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
             tests = _tests(systems, comparisons, group, gain.baseline)
             unknown = _unknown_training(systems, group, gain.baseline)
             yield _sentence(group, gain, marked(metric, systems, metric, group), tests) + unknown
-        for baseline in _baselines(group, systems):
+        for baseline in baselines_of_size(systems, group):
             if difference := training_difference(systems, group, baseline):
                 yield (
                     f"{group} and {baseline} have the same size but were trained differently ({difference}), so "
@@ -164,9 +153,13 @@ def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
 def _tests(
     systems: Systems, comparisons: Sequence[Mapping[str, Any]], group: str, baseline: str
 ) -> list[Mapping[str, Any]]:
-    """Returns the comparisons of each seed of a group with each one of a baseline."""
+    """Returns the comparisons of a group with a baseline, seed by seed."""
     mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
-    return [one for one in both_ways(comparisons, every=True) if one["system"] in mine and one["baseline"] in theirs]
+    return [
+        one
+        for one in both_ways(comparisons, every=True)
+        if one["system"] in mine and one["baseline"] in theirs and seeds_match(systems, one["system"], one["baseline"])
+    ]
 
 
 def _sentence(group: str, gain: Gain, metric: str, tests: Sequence[Mapping[str, Any]]) -> str:
@@ -175,7 +168,8 @@ def _sentence(group: str, gain: Gain, metric: str, tests: Sequence[Mapping[str, 
         p_value = group_p_value(tests) if tests else None
         tested = "not tested" if p_value is None else shown_p_value(p_value)
         differs = p_value is None or p_value < CHANCE
-        claim = "did NOT beat" if gain.worst <= 0 else "beats" if differs else "does NOT beat"
+        claim = "scores more than" if p_value is None else "beats" if differs else "does NOT beat"
+        claim = "did NOT beat" if gain.worst <= 0 else claim
         by_chance = "" if differs or gain.worst <= 0 else " by more than chance"
         (seed,) = gain.by_seed
         where = tested if seed is None else f"seed {seed} alone, {tested}"
@@ -207,7 +201,7 @@ def gaps_closed(
     systems = evaluation["systems"]
     scores = scores_by_group(evaluation, test_set, metric)
     distilled = [group for group in scores if first_of(systems, group).get("role") == DISTILLED]
-    if next(iter(systems.values())).get("role"):  # no teacher
+    if not has_teacher(systems):
         return {}
     comparisons = [one for one in evaluation["test_sets"][test_set]["comparisons"] if one["metric"] == metric]
     return {group: _gap(group, systems, scores, metric, comparisons, resampled) for group in distilled}
@@ -224,12 +218,14 @@ def _gap(
     found: GapRecord = {"metric": metric, "teacher": None, "baseline": None, "closed": None, "reason": None}
     teacher, gain = like_teacher(systems, group), gain_over_size(group, systems, scores)
     if gain is None:
-        differences = {one: training_difference(systems, group, one) for one in _baselines(group, systems)}
+        differences = {one: training_difference(systems, group, one) for one in baselines_of_size(systems, group)}
         unlike = [f"other training than {one} ({why})" for one, why in differences.items() if why]
         return found | {"reason": "; ".join(unlike) or "no baseline of its size and seed"}
     found |= {"baseline": gain.baseline}
     if teacher is None:
-        return found | {"reason": "the teacher was not evaluated in this engine and precision"}
+        return found | {
+            "reason": "the teacher was not evaluated in this engine and precision, or not with this beam size"
+        }
     found |= {"teacher": teacher}
     distance = _Distance(systems, scores, resampled, teacher, gain.baseline, group)
     if not (tests := _tests(systems, comparisons, teacher, gain.baseline)):

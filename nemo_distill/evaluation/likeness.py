@@ -5,10 +5,11 @@ the models were trained for as many optimizer steps, with as many tokens in a ba
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nemo_distill.evaluation.evaluation_record import TEXT_ONLY
+from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, TEXT_ONLY
+from nemo_distill.metrics.significance import Pair, pairs_with
 
 Systems = Mapping[str, Mapping[str, Any]]  # of an evaluation, by name, as in `evaluation.json`
 ENGINES = {
@@ -37,6 +38,15 @@ def members(systems: Systems, group: str) -> dict[int | None, str]:
     return {system.get("seed"): name for name, system in systems.items() if group_of(systems, name) == group}
 
 
+def seeds_match(systems: Systems, name: str, other: str) -> bool:
+    """False if two systems have different seeds and their groups have a seed in common, by which to compare them."""
+    mine, theirs = (systems[one].get("seed") for one in (name, other))
+    if mine == theirs or None in (mine, theirs):
+        return True
+    seeds, others = (members(systems, group_of(systems, one)).keys() for one in (name, other))
+    return seeds.isdisjoint(others)
+
+
 def first_of(systems: Systems, group: str) -> Mapping[str, Any]:
     """Returns the first system of a group."""
     return systems[next(iter(members(systems, group).values()))]
@@ -63,6 +73,11 @@ def like_teacher(systems: Systems, group: str) -> str | None:
     return next((other for other in teachers(systems) if kind(systems, group) == kind(systems, other)), None)
 
 
+def has_teacher(systems: Systems) -> bool:
+    """False if the first system is a baseline or distilled itself."""
+    return not next(iter(systems.values())).get("role")
+
+
 def teachers(systems: Systems) -> list[str]:
     """Returns the groups of the first system's model: itself, its exports, and its variants with other beam sizes."""
     first = next(iter(systems))
@@ -78,10 +93,61 @@ def teachers(systems: Systems) -> list[str]:
 
 def of_one_size(systems: Systems, group: str, other: str) -> bool:
     """True if the models of two groups have the same, known numbers of parameters."""
-    sizes, theirs = (
-        {systems[name].get("parameters") for name in members(systems, one).values()} for one in (group, other)
-    )
-    return sizes == theirs and None not in sizes
+    sizes = _sizes(systems, group)
+    return sizes == _sizes(systems, other) and None not in sizes
+
+
+def _sizes(systems: Systems, group: str) -> set[int | None]:
+    return {systems[name].get("parameters") for name in members(systems, group).values()}
+
+
+def baselines_of_size(systems: Systems, group: str) -> list[str]:
+    """Returns the baselines of a distilled group's size that run in its engine and precision."""
+    if first_of(systems, group).get("role") != DISTILLED:
+        return []
+    return [
+        other
+        for other in groups_of(systems)
+        if first_of(systems, other).get("role") == BASELINE
+        and of_one_size(systems, group, other)
+        and kind(systems, group) == kind(systems, other)
+    ]
+
+
+def compared_pairs(systems: Systems, baselines: Sequence[str], exports: Mapping[str, str]) -> list[Pair]:
+    """Returns which systems are compared with which: each system, and the one that it is compared with.
+
+    Args:
+        systems: all systems; the first one is what others are measured by.
+        baselines: names of systems that all others but exports are compared with. The first system is also compared
+            with those that have the role, in its own engine and precision, for the gap between them, and so is each
+            distilled system, with those of its size and seed.
+        exports: the exports that the evaluation makes, each by the name of what it is made from. It is compared with
+            that, and with the exports of the baselines.
+    """
+    given = [name for name in systems if name not in exports.values()]
+    pairs = pairs_with(baselines, given)
+    pairs += [(export, origin) for origin, export in exports.items()]
+    pairs += pairs_with([exports[name] for name in baselines if name in exports], list(exports.values()))
+    groups = [
+        (teacher, other)
+        for teacher in teachers(systems)
+        for other in groups_of(systems)
+        if first_of(systems, other).get("role") == BASELINE and kind(systems, other) == kind(systems, teacher)
+    ]
+    students = dict.fromkeys(group_of(systems, name) for name in given)
+    groups += [(student, other) for student in students for other in baselines_of_size(systems, student)]
+    pairs += [
+        (name, other)
+        for mine, theirs in groups
+        for name in members(systems, mine).values()
+        for other in members(systems, theirs).values()
+        if seeds_match(systems, name, other)
+    ]
+    unique: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        unique.setdefault(frozenset(pair), pair)
+    return [pair for both, pair in unique.items() if len(both) == 2]
 
 
 def training_difference(systems: Systems, group: str, other: str) -> str | None:
@@ -113,10 +179,20 @@ def unfair_comparison(systems: Systems, group: str, other: str) -> str | None:
     return training_difference(systems, group, other) if of_one_size(systems, group, other) else None
 
 
-def trained_otherwise(systems: Systems, group: str) -> str:
-    """Returns the names of the groups that have a group's size, run as it does, but were trained otherwise; or ""."""
-    others = [other for other in groups_of(systems) if kind(systems, other) == kind(systems, group)]
-    return ", ".join(other for other in others if other != group and unfair_comparison(systems, group, other))
+def trained_otherwise(systems: Systems) -> dict[str, str]:
+    """Returns for each group the names of those that have its size and run as it does, but were trained otherwise."""
+    # A study has hundreds of groups, so what is compared for each pair is looked up once for each group.
+    known = {
+        group: (kind(systems, group), _sizes(systems, group), [_counted(systems, group, key) for key in COUNTED])
+        for group in groups_of(systems)
+    }
+
+    def differ(group: str, other: str) -> bool:
+        (runs, sizes, counted), (theirs, others, counts) = known[group], known[other]
+        unlike = any(one and another and one != another for one, another in zip(counted, counts))
+        return unlike and runs == theirs and sizes == others and None not in sizes
+
+    return {group: ", ".join(other for other in known if differ(group, other)) for group in known}
 
 
 def marked(text: str, systems: Systems, metric: str, *groups: str) -> str:

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role, TrainingRecord
+from nemo_distill.evaluation.evaluation_record import Role, TrainingRecord
 from nemo_distill.evaluation.parameters import ParameterCount, archive_parameters, count_parameters, folder_parameters
 from nemo_distill.export.record import ExportRecord
-from nemo_distill.metrics.significance import Pair, pairs_with
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import read_files
 from nemo_distill.storage.ledger import fingerprint
@@ -43,7 +42,7 @@ class System:
         preparation_seconds: wall time of the labels and caches that its training needed; None if unknown.
         same_model_as: the name of another system that runs the same model: as an export, in another engine, or with
             another beam size. None for the first of them.
-        made_from: the `.nemo` that an evaluation makes this export from; None for a model that is already there.
+        made_from: the system that an evaluation makes this export from; None for a model that is already there.
     """
 
     name: str
@@ -56,7 +55,7 @@ class System:
     beam_size: int | None = None
     preparation_seconds: float | None = None
     same_model_as: str | None = None
-    made_from: Path | None = None
+    made_from: "System | None" = None
 
     @property
     def group(self) -> str:
@@ -195,57 +194,6 @@ class TextSystem(System):
     def written_language(self) -> None:
         """None: not known."""
         return None
-
-
-def compared_pairs(systems: Sequence[System], baselines: Sequence[str], search: SearchSettings) -> list[Pair]:
-    """Returns which systems are compared with which: each system, and the one that it is compared with.
-
-    Args:
-        systems: all systems; the first one is what others are measured by. An export that the evaluation makes is
-            compared with what it is made from, and with the exports of the baselines.
-        baselines: names of systems that all others but these exports are compared with. The first system is also
-            compared with those that have the role, in its own engine and precision, for the gap between them, and so
-            is each distilled system, with those of its size and seed.
-        search: the search of systems without a beam size of their own.
-    """
-    exports = {str(one.same_model_as): one.name for one in systems if one.made_from}
-    pairs = pairs_with(baselines, [one.name for one in systems if not one.made_from])
-    pairs += [(export, origin) for origin, export in exports.items()]
-    pairs += pairs_with([exports[name] for name in baselines if name in exports], list(exports.values()))
-    origin = systems[0].same_model_as or systems[0].name
-    teachers = [one for one in systems if origin in (one.name, one.same_model_as)]
-    pairs += [
-        (teacher.name, one.name)
-        for teacher in teachers
-        for one in systems
-        if one.role == BASELINE and _kind(one, search) == _kind(teacher, search)
-    ]
-    pairs += _like_baselines(systems, search)
-    unique: dict[frozenset[str], Pair] = {}
-    for pair in pairs:
-        unique.setdefault(frozenset(pair), pair)
-    return [pair for both, pair in unique.items() if len(both) == 2]
-
-
-def _like_baselines(systems: Sequence[System], search: SearchSettings) -> list[Pair]:
-    """Returns each distilled system with the baselines of its size, kind and seed. Their exports are not tested."""
-    students, baselines = (
-        [one for one in systems if one.role == role and not one.made_from] for role in (DISTILLED, BASELINE)
-    )
-    sizes = {one.name: one.parameters() for one in (*students, *baselines)} if students and baselines else {}
-    return [
-        (student.name, one.name)
-        for student in students
-        for one in baselines
-        if sizes[student.name] == sizes[one.name] is not None
-        and _kind(one, search) == _kind(student, search)
-        and (student.seed == one.seed or None in (student.seed, one.seed))
-    ]
-
-
-def _kind(system: System, search: SearchSettings) -> tuple[str | int | None, ...]:
-    """Returns what `likeness.kind` compares, before there is a record."""
-    return system.engine, system.precision, system.searched(search).beam_size
 
 
 def _export_parameters(folder: Path) -> ParameterCount | None:

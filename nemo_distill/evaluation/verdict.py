@@ -15,6 +15,8 @@ from nemo_distill.evaluation.likeness import (
     factor_sentence,
     first_of,
     groups_of,
+    has_teacher,
+    kind,
     kind_in_words,
     marked,
     mean_of,
@@ -32,12 +34,13 @@ SPEED, SIZE = "sentences_per_second", "bytes"
 def verdict(
     evaluation: Mapping[str, Any], metric: str, resampled: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> VerdictRecord | None:
-    """Chooses the system to ship; None if there are only the first system's model and systems of text only.
+    """Chooses the system to ship; None if there is no choice, systems of text only aside.
 
     First, systems are kept that are not worse than the best one by more than chance, over the choice of sentences. Of
     these, those are kept that are about as fast as the fastest (`ABOUT_EQUAL`), or as small as the smallest if speed
     was not measured. The one of them with the best score is chosen, unless the teacher in its engine and precision is
-    better by more than chance and costs no more: then the teacher is.
+    better by more than chance and costs no more: then the teacher is. The teacher is the first system; if that has a
+    role, there is none, and the first system is a candidate too.
 
     Args:
         evaluation: `systems` and `test_sets` with scores, as in `evaluation.json`.
@@ -52,7 +55,7 @@ def verdict(
     }
     samples = {name: sign * np.mean([of_set[name] for of_set in resampled.values()], axis=0) for name in systems}
     candidates = _candidates(systems)
-    if not candidates:
+    if len(candidates) < (1 if has_teacher(systems) else 2):
         return None
     groups = {group: _mean(systems, group, scores) for group in candidates}
     sampled = {group: _mean(systems, group, samples) for group in candidates}
@@ -64,11 +67,16 @@ def verdict(
     near = [group for group in good if costs[group] * ABOUT_EQUAL <= costs[cheapest]]
     ship = max(near, key=groups.__getitem__)
     because: Reason = "only" if len(groups) == 1 else "first" if ship == cheapest else "best"
-    teacher = compared_with(systems, ship) or groups_of(systems)[0]
-    against = dict.fromkeys([teacher, groups_of(systems)[0]])
-    beaten = np.percentile(sampled[ship] - _mean(systems, teacher, samples), TAILS[1]) < 0
-    if beaten and _cost(systems, teacher, measure) <= costs[ship] < math.inf:
-        ship, because, against = teacher, "teacher", {ship: None}
+    if has_teacher(systems):
+        teacher = compared_with(systems, ship) or groups_of(systems)[0]
+        against = dict.fromkeys([teacher, groups_of(systems)[0]])
+        beaten = np.percentile(sampled[ship] - _mean(systems, teacher, samples), TAILS[1]) < 0
+        if beaten and _cost(systems, teacher, measure) <= costs[ship] < math.inf:
+            ship, because, against = teacher, "teacher", {ship: None}
+    else:
+        others = [group for group in groups if group != ship]
+        alike = [group for group in others if kind(systems, group) == kind(systems, ship)]
+        against = {max(alike or others, key=groups.__getitem__): None}
     return {
         "ship": ship,
         "because": because,
@@ -87,8 +95,9 @@ def _cost(systems: Systems, group: str, measure: str) -> float:
 
 
 def _candidates(systems: Systems) -> list[str]:
-    """Returns all groups but those of the first system's model, and those of text only."""
-    others = [group for group in groups_of(systems) if group not in teachers(systems)]
+    """Returns all groups but those of the teacher's model, and those of text only."""
+    excluded = teachers(systems) if has_teacher(systems) else []
+    others = [group for group in groups_of(systems) if group not in excluded]
     return [group for group in others if first_of(systems, group)["engine"] != TEXT_ONLY]
 
 
@@ -118,9 +127,10 @@ def verdict_sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
     systems, ship = evaluation["systems"], found["ship"]
     yield f"Ship {ship} ({kind_in_words(systems, ship)}): {_because(found)}."
     yield f"It has {_costs(found, systems)}{_closed(evaluation, ship)}.{_reserve(evaluation, found)}"
-    said = factor_sentence(systems, ship, next(iter(found["differences"])))
+    other = next(iter(found["differences"]))
+    said = factor_sentence(systems, ship, other)
     untimed = "" if mean_of(systems, ship, SPEED) else " Its speed was not measured."
-    yield f"{said or f'The size of {groups_of(systems)[0]} is not known.'}{untimed}"
+    yield f"{said or f'The size of {other} is not known.'}{untimed}"
 
 
 def _because(found: VerdictRecord) -> str:

@@ -1,7 +1,6 @@
 """Exports a `.nemo`: writes the converted model, the tokenizer files and a record."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from nemo_distill.export.supported import OF_HUGGING_FACE
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, learned_positions, number_of_positions
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, tokenizer_library
-from nemo_distill.storage.files import new_folder
+from nemo_distill.storage.files import new_folder, versions
 
 ARCHITECTURE = ("encoder", "decoder", "head", "shared_embeddings")
 PACKAGES = {
@@ -112,7 +111,7 @@ def export_record(
         target=sides[1],
         versions={
             "nemo_distill": __version__,
-            **{name: version(name) for name in PACKAGES[settings.format]},
+            **versions(PACKAGES[settings.format]),
             **(npm_versions(settings.node_modules) if settings.node_modules else {}),
         },
         labels_selected_by=config.get("labels_selected_by", []),

@@ -18,7 +18,14 @@ from nemo_distill.evaluation.evaluation_tables import (
 )
 from nemo_distill.evaluation.findings import digits_of
 from nemo_distill.evaluation.gains import scores_by_group
-from nemo_distill.evaluation.likeness import factor, kind_in_words, like_teacher, marked, trained_otherwise
+from nemo_distill.evaluation.likeness import (
+    factor,
+    kind_in_words,
+    like_teacher,
+    marked,
+    seeds_match,
+    trained_otherwise,
+)
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.failure_table import significant
 from nemo_distill.failures.kinds import TITLES
@@ -59,16 +66,17 @@ class Table:
 def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """Returns the scores of every group on every test set, and the change relative to the group `baseline`.
 
-    Scores are means over the seeds of a group, with their standard deviation. A change uses only the seeds that the
-    baseline has too, if there are any. A star means that each seed differs significantly from the baseline, all in the
-    same direction. With the metric that it is measured by, the share of the gap to the teacher stands beside a score.
-    The table of the first metric also has sizes, and which models of one size were trained otherwise.
+    Scores are means over the seeds of a group, with their standard deviation. A change and its tests use only the
+    seeds that the baseline has too, if there are any. A star means that each seed differs significantly from the
+    baseline, all in the same direction. With the metric that it is measured by, the share of the gap to the teacher
+    stands beside a score. The table of the first metric also has sizes, and which models of one size were trained
+    otherwise.
     """
     sets, groups = evaluation.test_sets, evaluation.groups
     with_gaps = [name for name, one in sets.items() if metric in _gap_metrics(one)]
     scores = {name: scores_by_group(evaluation.record, name, metric) for name in sets}
     first = metric == evaluation.metrics[0]
-    unlike = {group: trained_otherwise(evaluation.systems, group) for group in groups if first}
+    unlike = trained_otherwise(evaluation.systems) if first else {}
     rows = []
     for group, names in groups.items():
         cells = [Cell(group)]
@@ -275,7 +283,10 @@ def _comparisons(
     return [
         one
         for one in both_ways(evaluation.test_sets[test_set].get("comparisons") or ())
-        if one["system"] in names and one["baseline"] in baselines and one["metric"] == metric
+        if one["system"] in names
+        and one["baseline"] in baselines
+        and one["metric"] == metric
+        and seeds_match(evaluation.systems, one["system"], one["baseline"])
     ]
 
 

@@ -133,7 +133,7 @@ def test_only_what_has_no_score_yet_is_scored(evaluated, monkeypatch):
 
     def comet_scores(settings, sources, translations, references, device):
         asked.append(list(translations))
-        return {name: Score(0.5, "comet") for name in translations}
+        return [(name, Score(0.5, "comet")) for name in translations]
 
     monkeypatch.setattr(evaluation_module, "comet_scores", comet_scores)
     for some in ([override for override in overrides if "small" not in override], overrides):
@@ -328,7 +328,7 @@ def exported(evaluated, tmp_path_factory):
 def test_every_model_is_evaluated_as_an_export_too(exported):
     out, _, record = exported
     systems = record["systems"]
-    assert list(systems) == ["teacher", "teacher_int8", "small", "raw", "raw_int8", "people", "again"]
+    assert list(systems) == ["teacher", "teacher_int8", "small", "raw", "raw_int8", "people", "again", "again_int8"]
     found = [(one["engine"], one["precision"], one["same_model_as"]) for one in systems.values()]
     assert found[:3] == [
         ("nemo_distill", "float32", None), ("ctranslate2", "int8", "teacher"), ("ctranslate2", "float32", "teacher")
@@ -337,10 +337,12 @@ def test_every_model_is_evaluated_as_an_export_too(exported):
     pairs = {(one["system"], one["baseline"]) for one in record["test_sets"]["mine"]["comparisons"]}
     assert pairs == {
         *((name, "teacher") for name in ("small", "raw", "people", "again", "teacher_int8")),
-        ("raw_int8", "raw"), ("raw_int8", "teacher_int8"),
+        ("raw_int8", "raw"), ("raw_int8", "teacher_int8"), ("again_int8", "again"), ("again_int8", "teacher_int8"),
     }  # fmt: skip
     assert record["verdict"]["ship"] in ("raw", "raw_int8")
     assert (systems["again"]["beam_size"], systems["again"]["same_model_as"]) == (2, "teacher")
+    assert systems["again_int8"]["sha256"] == systems["teacher_int8"]["sha256"]
+    assert not (out / "out" / "exports" / "again_int8").exists()
 
 
 def test_an_export_is_made_again_only_of_another_model(exported):
@@ -372,7 +374,7 @@ def test_a_model_that_cannot_be_exported_is_evaluated_as_it_is_and_that_is_said(
     job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
     assert [system.name for system in job.all_systems] == ["teacher", "small", "raw", "people", "again"]
     (note,) = job._exported[1]
-    assert note.startswith("Not exported to int8: teacher, raw. ctranslate2 is not installed: pip install")
+    assert note.startswith("Not exported to int8: teacher, raw, again. ctranslate2 is not installed: pip install")
 
 
 def test_entities_that_stay_in_a_text_are_warned_of(exported, monkeypatch):

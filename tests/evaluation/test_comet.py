@@ -3,12 +3,18 @@ import pytest
 from nemo_distill.config.errors import DataError
 from nemo_distill.evaluation.comet import CometSettings, comet_scores
 
-# The share of sentences that are their reference; fails where it is not told to stay off the network.
+# The share of sentences that are their reference. It also prints, and writes more to its error output than a pipe holds.
+# Fails on the word "broken", and where it is not told to stay off the network.
 PACKAGE = """
+import sys
 from types import SimpleNamespace
 
 class Model:
     def predict(self, samples, batch_size, gpus, progress_bar):
+        print("scoring")
+        sys.stderr.write("a warning\\n" * 100_000)
+        if any(sample["mt"] == "broken" for sample in samples):
+            raise ValueError("cannot be scored")
         right = [sample["mt"] == sample["ref"] and bool(sample["src"]) for sample in samples]
         return SimpleNamespace(system_score=sum(right) / len(right))
 
@@ -34,7 +40,7 @@ def checkpoint(tmp_path, monkeypatch):
 def test_every_system_gets_a_score_and_a_signature(checkpoint):
     settings = CometSettings(checkpoint=str(checkpoint))
     assert settings.problems() == []
-    scores = comet_scores(settings, ["a", "b"], {"good": ["x", "z"], "bad": ["x", "y"]}, ["x", "z"])
+    scores = dict(comet_scores(settings, ["a", "b"], {"good": ["x", "z"], "bad": ["x", "y"]}, ["x", "z"]))
     assert {name: score.value for name, score in scores.items()} == {"good": 1.0, "bad": 0.5}
     assert scores["bad"].signature.startswith("COMET|model:model.ckpt|sha256:")
     assert scores["bad"].signature.endswith("|version:9.9")
@@ -54,7 +60,15 @@ def test_scores_depend_on_the_checkpoint_its_hparams_and_the_package(checkpoint,
 def test_what_comet_says_when_it_fails_is_told(checkpoint):
     checkpoint.write_text("other weights")
     with pytest.raises(DataError, match="(?s)ended with an error:.*cannot be loaded"):
-        comet_scores(CometSettings(checkpoint=str(checkpoint)), ["a"], {"good": ["x"]}, ["x"])
+        list(comet_scores(CometSettings(checkpoint=str(checkpoint)), ["a"], {"good": ["x"]}, ["x"]))
+
+
+def test_a_score_is_there_before_the_next_system_is_scored(checkpoint):
+    scores = comet_scores(CometSettings(checkpoint=str(checkpoint)), ["a"], {"good": ["x"], "bad": ["broken"]}, ["x"])
+    name, score = next(scores)
+    assert (name, score.value) == ("good", 1.0)
+    with pytest.raises(DataError, match="cannot be scored"):
+        next(scores)
 
 
 def test_what_is_missing_is_told_and_nothing_is_asked_of_who_wants_no_comet(tmp_path):

@@ -153,6 +153,15 @@ def test_several_seeds_of_a_baseline_make_one_comparison_of_groups():
     assert "+2.00 ± 0.00 BLEU over seeds, more than chance" in sentence and "p = 0.2000" in sentence
 
 
+def test_the_p_value_of_a_group_is_of_pairs_of_one_seed():
+    names = ("a_seed0", "a_seed1", "b_seed0", "b_seed1")
+    p_values = {("a_seed0", "b_seed0"): 0.001, ("a_seed1", "b_seed1"): 0.002}
+    comparisons = [(name, other, 2.0, p_values.get((name, other), 0.9)) for name in names[:2] for other in names[2:]]
+    said = of_quality(of_two_groups(names, (42.0, 45.0, 40.0, 43.0), comparisons))
+    (sentence,) = [one for one in said if "a against b" in one]
+    assert sentence.endswith("over sentences, more than chance (largest p = 0.0020).")
+
+
 def test_groups_without_seeds_in_common_are_compared_by_their_sentences_alone():
     comparisons = [(name, "b_seed5", 2.0, 0.01) for name in ("a_seed0", "a_seed1")]
     record = of_two_groups(("a_seed0", "a_seed1", "b_seed5"), (42.0, 45.0, 40.0), comparisons)
@@ -263,10 +272,42 @@ def test_of_distilled_systems_it_is_said_whether_they_beat_the_baselines_of_thei
     for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
         record["systems"][name]["role"] = role
     (sentence,) = of_quality(record)
-    assert sentence == "flickr: b beats the baseline of its size: +1.00 BLEU (seed 0 alone, not tested)."
+    assert sentence == "flickr: b scores more than the baseline of its size: +1.00 BLEU (seed 0 alone, not tested)."
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores["TER"] = scores.pop("BLEU")
     assert not of_quality(record)  # fewer are better
+
+
+def test_systems_are_said_to_beat_others_by_the_metric_that_was_tested():
+    record = of_two_groups(("a_seed0", "b_seed0"), (30.0, 31.0), [("b_seed0", "a_seed0", 0.1, 0.9)])
+    one = record["test_sets"]["flickr"]
+    for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
+        record["systems"][name]["role"] = role
+        one["scores"][name] |= score(50.0 if role == "baseline" else 50.1, "chrF")
+    one["comparisons"][0]["metric"] = "chrF"
+    said = (
+        "flickr: b does NOT beat the baseline of its size by more than chance: +0.10 chrF (seed 0 alone, p = 0.9000)."
+    )
+    assert of_quality(record)[0] == said
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_nothing_is_beaten_by_more_of_what_is_better_when_lower(tested):
+    comparisons = [("b_seed0", "a_seed0", 0.1, 0.01)] if tested else []
+    record = of_two_groups(("a_seed0", "b_seed0"), (30.0, 31.0), comparisons)
+    one = record["test_sets"]["flickr"] | {"lower_is_better": ["MetricX"]}
+    record["test_sets"]["flickr"] = one
+    for name, role in (("a_seed0", "baseline"), ("b_seed0", "distilled")):
+        record["systems"][name]["role"] = role
+        values = one["scores"][name].pop("BLEU")
+        one["scores"][name] |= {"TER": values, "MetricX": values}
+    for comparison in one["comparisons"]:
+        comparison["metric"] = "TER"
+    assert not any("baseline" in said for said in of_quality(record))
+    for name in one["scores"]:
+        one["scores"][name] |= score(40.0 if name.startswith("a") else 45.0, "chrF")
+    said = "flickr: b scores more than the baseline of its size: +5.00 chrF (seed 0 alone, not tested)."
+    assert of_quality(record)[0] == said
 
 
 def test_a_score_by_a_metric_that_selected_the_labels_is_marked():

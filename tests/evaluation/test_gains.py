@@ -85,7 +85,7 @@ def test_a_teacher_of_the_same_size_is_no_baseline():
 def test_systems_without_seeds_are_compared_too():
     rows = [("a", "a", None, "baseline", 100, 30.0), ("b", "b", None, "distilled", 100, 31.0)]
     found = evaluation(*rows)
-    assert verdicts(found) == ["b beats the baseline of its size: +1.00 BLEU (not tested)."]
+    assert verdicts(found) == ["b scores more than the baseline of its size: +1.00 BLEU (not tested)."]
     test = {"system": "a", "baseline": "b", "metric": "BLEU", "difference": -1.0, "p_value": 0.01}
     found["test_sets"]["test"]["comparisons"] = [test, {**test, "metric": "chrF", "p_value": 0.9}]
     assert verdicts(found) == ["b beats the baseline of its size: +1.00 BLEU (p = 0.0100)."]
@@ -111,13 +111,13 @@ def test_a_baseline_that_was_trained_otherwise_is_not_beaten():
     for name, steps in (("baseline_seed0", 984), ("baseline_long_seed0", 4536), ("distilled_seed0", 4536)):
         found["systems"][name]["training"] = {"steps": steps, "tokens_in_batch": 4096}
     beaten, other = verdicts(found)
-    assert beaten == "distilled beats the baseline of its size: +6.50 BLEU (seed 0 alone, not tested)."
+    assert beaten == "distilled scores more than the baseline of its size: +6.50 BLEU (seed 0 alone, not tested)."
     assert other == (
         "distilled and baseline have the same size but were trained differently (4,536 steps against 984), so neither "
         "is said to beat the other."
     )
     found["systems"]["baseline_long_seed0"]["training"]["tokens_in_batch"] = 2048
-    assert not any("beats" in said for said in verdicts(found))
+    assert not any("beats" in said or "scores more" in said for said in verdicts(found))
     assert "(4,096 tokens in a batch against 2,048)" in verdicts(found)[1]
 
 
@@ -164,6 +164,16 @@ def test_the_gap_of_one_seed_has_the_interval_of_resampled_sentences():
     }  # fmt: skip
 
 
+def test_tests_against_another_seed_are_not_counted():
+    found = several(baseline=[30.0, 29.0], distilled=[31.0])
+    del found["test_sets"]["test"]["scores"]["baseline_seed1"]
+    test = {"system": "distilled_seed0", "metric": "BLEU", "difference": 1.0}
+    found["test_sets"]["test"]["comparisons"] = [
+        test | {"baseline": "baseline_seed0", "p_value": 0.01}, test | {"baseline": "baseline_seed1", "p_value": 0.9}
+    ]  # fmt: skip
+    assert verdicts(found) == ["distilled beats the baseline of its size: +1.00 BLEU (seed 0 alone, p = 0.0100)."]
+
+
 def test_a_resample_in_which_the_teacher_loses_moves_no_end_of_the_interval_to_the_other_side():
     baseline = np.zeros(1000)
     teacher, student = np.full(1000, 10.0), np.full(1000, 5.0)
@@ -199,7 +209,9 @@ def test_no_gap_is_closed_where_nothing_alike_is_there():
     found = several(baseline=[30.0], distilled=[35.0])
     for name in ("baseline_seed0", "distilled_seed0"):
         found["systems"][name]["engine"] = "ctranslate2"
-    assert gap(found)["reason"] == "the teacher was not evaluated in this engine and precision"
+    assert gap(found)["reason"] == (
+        "the teacher was not evaluated in this engine and precision, or not with this beam size"
+    )
     found["systems"]["teacher"]["role"] = "baseline"
     assert gaps_closed(found, "test", "BLEU", {}) == {}
 

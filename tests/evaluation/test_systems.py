@@ -1,6 +1,7 @@
 import io
 import shutil
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.exports import make_exports, with_exports
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems
-from nemo_distill.evaluation.systems import System, compared_pairs
+from nemo_distill.evaluation.systems import System
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.decoding.test_hugging_face_engine import write_model
 
@@ -133,25 +134,6 @@ def test_a_name_that_is_no_part_of_a_file_name_is_told(teacher_path):
     assert problem.startswith("models.a/b: a name may have")
 
 
-@pytest.mark.parametrize(("beam_size", "compared"), [(None, True), (4, True), (1, False)])
-def test_the_teacher_is_compared_with_baselines_that_search_as_it_does(tmp_path, beam_size, compared):
-    teacher, other = (System(name, tmp_path, "nemo_distill") for name in ("teacher", "other"))
-    baseline = System("baseline", tmp_path, "nemo_distill", role="baseline", beam_size=beam_size)
-    systems = [teacher, other, baseline]
-    pairs = compared_pairs(systems, ["other"], SearchSettings(beam_size=4))
-    assert (("teacher", "baseline") in pairs) is compared
-
-
-def test_a_distilled_system_is_compared_with_the_baselines_of_its_size_and_seed(teacher_path, tmp_path, monkeypatch):
-    sizes = {"student_seed0": 1, "alone_seed0": 1, "alone_seed1": 1, "wide_seed0": 2}
-    monkeypatch.setattr(System, "parameters", lambda system: sizes[system.name])
-    roles = {"student_seed0": "distilled"}
-    systems = [System(name, tmp_path, "nemo_distill", role=roles.get(name, "baseline")) for name in sizes]
-    teacher = System("teacher", teacher_path, "nemo_distill")
-    pairs = compared_pairs([teacher, *systems], ["teacher"], SearchSettings())
-    assert [pair for pair in pairs if "teacher" not in pair] == [("student_seed0", "alone_seed0")]
-
-
 def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, monkeypatch):
     """Its folder is where the evaluation makes its own exports."""
     made = []
@@ -160,6 +142,30 @@ def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, m
     systems, _ = with_exports(given, SEARCH, "int8", export.parent)
     make_exports(systems, "int8")
     assert made == [export.parent / "teacher_int8"]
+
+
+def test_an_export_with_intels_library_is_not_made_again(teacher_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("CT2_USE_MKL", "1")
+    systems, _ = with_exports([System("teacher", teacher_path, "nemo_distill")], SEARCH, "int8", tmp_path)
+    made = []
+    for _ in range(2):
+        make_exports(systems, "int8")
+        made.append((tmp_path / "teacher_int8").stat().st_ino)
+    assert made[0] == made[1]
+
+
+def test_a_model_with_two_beam_sizes_is_exported_once_and_evaluated_with_both(teacher_path, trained_path, tmp_path):
+    sizes = {"teacher": None, "same": 4, "teacher_greedy": 1}
+    given = [System(name, teacher_path, "nemo_distill", beam_size=size) for name, size in sizes.items()]
+    given.append(System("student", trained_path, "nemo_distill", beam_size=1))
+    systems, _ = with_exports(given, replace(SEARCH, beam_size=4), "int8", tmp_path)
+    assert [(one.name, one.model.name, one.beam_size, one.same_model_as) for one in systems if one.made_from] == [
+        ("teacher_int8", "teacher_int8", None, "teacher"),
+        ("teacher_greedy_int8", "teacher_int8", 1, "teacher"),
+        ("student_int8", "student_int8", 1, "student"),
+    ]
+    make_exports(systems, "int8")
+    assert [one.made_from.name for one in systems if one.made_from] == ["teacher", "teacher_greedy", "student"]
 
 
 def test_settings_that_an_engine_cannot_follow_are_told(export):

@@ -55,6 +55,36 @@ def test_the_fastest_of_those_that_are_as_good_as_the_best_is_shipped(systems, s
     assert (found["ship"], found["because"]) == (ship, because)
 
 
+@pytest.mark.parametrize("first", ["alone", "student"])
+def test_without_a_teacher_all_systems_are_candidates_and_the_first_one_too(first):
+    systems = {
+        "alone": (38.0, 99.0, {"role": "baseline"}),
+        "student": (36.0, 50.0, {"role": "distilled", "bytes": 800}),
+    }
+    found = evaluation(**dict(sorted(systems.items(), key=lambda item: item[0] != first)))
+    del found["systems"]["teacher"], found["test_sets"]["test"]["scores"]["teacher"]
+    found["verdict"] = shipped(found, noise=0.1)
+    first, second, third = verdict_sentences(found)
+    assert first.startswith("Ship alone (PyTorch float32): of the students that are as good as the best one")
+    assert second.startswith("It has +2.00 BLEU against student (95 %: +1.")
+    assert "alone is 2.0 times smaller on disk and 2.0 times as fast" in third
+
+
+def test_without_a_teacher_a_system_is_compared_with_one_that_runs_as_it_does():
+    found = evaluation(
+        teacher=(38.0, 20.0, {"role": "baseline"}),
+        student=(38.4, 20.0, {"role": "distilled"}),
+        alone_int8=(37.9, 90.0, int8("teacher", role="baseline")),
+        student_int8=(38.3, 90.0, int8("student", role="distilled")),
+    )
+    chosen = shipped(found)
+    assert chosen["ship"] == "student_int8" and list(chosen["differences"]) == ["alone_int8"]
+
+
+def test_a_single_system_is_no_choice():
+    assert shipped(evaluation(teacher=(38.0, 20.0, {"role": "baseline"}))) is None
+
+
 def test_a_teacher_alone_is_not_shipped():
     assert shipped(evaluation()) is None and not list(verdict_sentences(evaluation()))
 

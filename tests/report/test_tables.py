@@ -51,6 +51,16 @@ def test_a_change_is_that_of_the_seeds_that_the_baseline_has_too(evaluation):
     assert table.rows[2][1].text == "34.50 ± 2.12*"
 
 
+def test_only_seeds_that_are_equal_decide_on_a_star(evaluation):
+    systems, record = (json.loads(json.dumps(part)) for part in (evaluation.systems, evaluation.test_sets))
+    for name, seed in (("baseline", 1), ("student_seed0", 0), ("student_seed1", 1)):
+        systems[name]["seed"] = seed
+    record["flickr"]["comparisons"][0]["p_value"] = 0.9
+    table = quality_table(changed(evaluation, systems=systems, test_sets=record), "BLEU", "baseline")
+    assert table.rows[2][1].text == "34.50 ± 2.12*"
+    assert table.rows[2][1].title == "student_seed1 against baseline: p = 0.04"
+
+
 def test_a_baselines_own_seeds_get_no_star(evaluation):
     record = json.loads(json.dumps(evaluation.test_sets))
     record["flickr"]["comparisons"] = [
