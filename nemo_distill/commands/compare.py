@@ -3,9 +3,12 @@
 All jobs of a comparison are checked before the first one starts, so that no mistake ends it after hours.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +24,7 @@ from nemo_distill.console import sigterm_as_exception
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of, prepare_corpus
 from nemo_distill.experiments.comparison_plan import REVERSE_TOKENIZER, TOKENIZER, Run, plan_runs
-from nemo_distill.experiments.comparison_section import ComparisonConfig, read_comparison
+from nemo_distill.experiments.comparison_section import ComparisonConfig, read_comparison, read_override
 from nemo_distill.report.plots import plotting_problems
 
 CHECKS: Mapping[str, Callable[[DictConfig], object]] = {
@@ -62,31 +65,97 @@ def _planned_problems(config: ComparisonConfig) -> list[str]:
     Each is composed and checked as the job itself does it. What earlier jobs will write is not there yet, so problems
     that name one of their paths are left to the job.
     """
-    runs = [run for run in plan_runs(config) if not run.is_done]
+    steps = list(plan_runs(config))
+    runs = [run for run in steps if not run.is_done]
     unmade = _unmade(config, runs)
     firsts: dict[str, Run] = {}
     for run in runs:  # seeds differ in nothing that is checked
         firsts.setdefault(run.group, run)
-    found: dict[str, list[str]] = {}
+    unwritten, composer, found = _unwritten(config, firsts.values(), steps), Composer(), dict[str, list[str]]()
     for run in firsts.values():
-        for problem in _problems(run):
-            if not any(path in problem for path in unmade):
-                found.setdefault(problem, []).append(run.group)
-    return [f"{_named(config, named)}: {problem}" for problem, named in found.items()]
+        own = unwritten[run.group]
+        told = [*unmade, *(f"'{path}'" for path in own)]
+        problems = (
+            f": {problem}" for problem in _problems(run, composer) if not any(path in problem for path in told)
+        )
+        for problem in (*own.values(), *problems):
+            found.setdefault(problem, []).append(run.group)
+    return [f"{_named(config, named)}{problem}" for problem, named in found.items()]
 
 
 def _unmade(config: ComparisonConfig, runs: Sequence[Run]) -> list[str]:
-    """Returns the paths that the jobs will write, or folders of them."""
-    folders = [run.folder for run in runs]
-    folders += [Path(config.output_dir) / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
-    paths = [f"{folder}/" for folder in folders]
-    paths += [f"'{path}'" for path in (*folders, *(path for run in runs for path in run.made))]
-    return paths + ([f"{config.corpus.folder}/"] if config.corpus.generate else [])
+    """Returns the beginnings of the paths that the jobs will write, as problems name them.
+
+    Of labels and trainings these are whole paths, of tokenizers, caches and a generated corpus also folders.
+    """
+    folders = [Path(config.output_dir) / name for name in (TOKENIZER, REVERSE_TOKENIZER)]
+    folders += [run.folder for run in runs if run.job == "cache"]
+    folders += [Path(config.corpus.folder)] if config.corpus.generate else []
+    whole = [*folders, *(path for run in runs for path in run.made)]
+    return [f"'{folder}/" for folder in folders] + [f"'{path}'" for path in whole]
 
 
-def _problems(run: Run) -> Iterator[str]:
+def _unwritten(config: ComparisonConfig, runs: Iterable[Run], steps: Sequence[Run]) -> dict[str, dict[Path, str]]:
+    """Returns the paths that jobs name in the folder of a step that is still to be done and does not write them.
+
+    They are by the jobs' groups, each with the end of a sentence about it. A job's own check cannot tell: a checkpoint
+    may be there until its training is done.
+    """
+    folders = {step.folder: step for step in steps if not step.is_done and step.job != "cache"}
+    made = {path for step in steps for file in step.made for path in (file, *file.parents)}
+    return {
+        run.group: {
+            path: f" names '{path}', which {_key(config, step.group)} does not write; it writes {_written(step)}."
+            for path in sorted(run.texts_as_paths - made)
+            for folder in path.parents
+            if (step := folders.get(folder)) and step is not run
+        }
+        for run in runs
+    }
+
+
+def _written(step: Run) -> str:
+    return ", ".join(os.path.relpath(file, step.folder) for file in step.made if file != step.folder)
+
+
+class Composer:
+    """Composes the configurations of jobs as `composed_job` does, but reads each choice of files once.
+
+    Hydra takes a tenth of a second for a job, and a study has a hundred.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[tuple[str, ...], DictConfig] = {}
+
+    def composed(self, job: str, overrides: Sequence[str]) -> DictConfig:
+        """Returns the configuration of a job.
+
+        Raises:
+            HydraException: if an override is wrong.
+        """
+        of_parts = [one for one in map(read_override, overrides) if "." in one.key_or_group]
+        whole = [one for one in map(read_override, overrides) if "." not in one.key_or_group]
+        # Of trainer=null and trainer.max_steps=1, the last one counts.
+        in_order = {one.key_or_group for one in whole}.isdisjoint(one.key_or_group.split(".")[0] for one in of_parts)
+        if in_order and not any(one.is_sweep_override() or one.is_hydra_override() for one in (*whole, *of_parts)):
+            with suppress(HydraException, OmegaConfBaseException):  # which Hydra is to tell of all overrides
+                config = self._with_files(job, tuple(one.input_line for one in whole))
+                # There is no public way to apply overrides to a configuration as `compose` does.
+                ConfigLoaderImpl._apply_overrides_to_config(of_parts, config)
+                return config
+        return composed_job(job, overrides)
+
+    def _with_files(self, job: str, overrides: tuple[str, ...]) -> DictConfig:
+        """Returns what Hydra makes of the overrides without a dot, among which are those that choose files."""
+        key = (job, *overrides)
+        if key not in self._begun:
+            self._begun[key] = composed_job(job, overrides)
+        return self._begun[key].copy()
+
+
+def _problems(run: Run, composer: Composer) -> Iterator[str]:
     try:
-        CHECKS[run.job](composed_job(run.job, run.overrides))
+        CHECKS[run.job](composer.composed(run.job, run.overrides))
     except ConfigurationError as error:
         yield from error.problems
     except HydraException as error:

@@ -22,6 +22,7 @@ from nemo_distill.models.distillation_section import TranslationDistillation, re
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import replaced, step_validation, write_over_checkpoints
+from nemo_distill.nemo_files.model_kinds import config_width
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.files import user_path, write_text, writing
@@ -174,12 +175,20 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
     record["tokens_in_batch"] = _tokens_in_batch(cfg, trainer)
     seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
     folder = Path(trainer.default_root_dir)
-    started = cfg.get("init_from_nemo_model")
-    before = (read_run_of(user_path(started)) if started else None) or {}
+    before = _started_from(cfg)
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield trainer
     for written in _models_of(trainer):
         write_text(written.with_suffix(".md"), model_card(written, folder))
+
+
+def _started_from(cfg: DictConfig) -> RunRecord | None:
+    """Returns the record of the training that made the weights to start from, an empty one if there is none.
+
+    None if the training starts from no model.
+    """
+    path = cfg.get("init_from_nemo_model")
+    return (read_run_of(user_path(path)) or {}) if path else None
 
 
 def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
@@ -199,11 +208,11 @@ def _models_of(trainer: Any) -> list[Path]:
     return sorted(folder.glob("*.nemo"))
 
 
-def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
+def _outcome(trainer: Any, before: RunRecord | None) -> dict[str, Any]:
     """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`.
 
     Args:
-        before: the record of the training that made the weights to start from, whose length is added.
+        before: as from `_started_from`; the length in it is added.
     """
     from nemo_distill.trainer.training_length import TrainingLength
 
@@ -212,7 +221,8 @@ def _outcome(trainer: Any, before: RunRecord) -> dict[str, Any]:
     student = getattr(model, "student", model)
     best = checkpoint.best_model_score if checkpoint else None
     return {
-        **_sum(length.so_far(trainer), before),
+        # What is not known is left out, as the record's steps are a number.
+        **{key: value for key, value in _sum(length.so_far(trainer), before).items() if value is not None},
         "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
         "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
@@ -244,7 +254,7 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
         console.info(f"trainer.precision=auto: {earlier['precision']}, in which this training began.")
     elif cfg.trainer.get("precision") == AUTO:
         unit = bfloat16_unit(cfg.trainer.get("accelerator") or "auto")
-        width = teacher if section and section.same_size_as_teacher else model["encoder"]["hidden_size"]
+        width = teacher if section and section.same_size_as_teacher else config_width(model)
         with open_dict(cfg):
             cfg.trainer.precision = precision_for(width, unit)
             if section and not (section.teacher_precision or section.teacher_cache or section.share_encoder):
@@ -261,12 +271,12 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
 
 def _least_width(section: TranslationDistillation) -> int:
     """Returns the least width of the teachers, or of those that made the cache."""
-    return min(teacher_archive(path).config.encoder.hidden_size for path in teacher_archives(section))
+    return min(config_width(teacher_archive(path).config) for path in teacher_archives(section))
 
 
-def _sum(length: dict[str, int | None], before: RunRecord) -> dict[str, int | None]:
-    """Adds the length of an earlier training, if it is known. A sum with an unknown number is unknown."""
-    if not before:
+def _sum(length: dict[str, int | None], before: RunRecord | None) -> dict[str, int | None]:
+    """Adds the length of an earlier training, if there was one. A sum with an unknown number is unknown."""
+    if before is None:
         return length
     earlier = {"steps": before.get("steps"), "target_tokens": before.get("target_tokens")}
     return {
@@ -348,8 +358,12 @@ def _record_labels(cfg: DictConfig, model: Any) -> None:
             model.cfg.labels_selected_by = sorted(names)
 
 
-def _how_to_go_on(cfg: DictConfig, trainer: Any) -> str:
-    """Returns what an interrupted training says: the keys with which the same command goes on."""
+def _how_to_go_on(cfg: DictConfig, trainer: Any, why: str = "") -> str:
+    """Returns what an interrupted training says: the keys with which the same command goes on.
+
+    Args:
+        why: continues the sentence "Training was interrupted".
+    """
     manager = cfg.get("exp_manager")
     if manager is None:
         return "\nTraining was interrupted. Without exp_manager, nothing of it was saved."
@@ -357,15 +371,16 @@ def _how_to_go_on(cfg: DictConfig, trainer: Any) -> str:
     missing = {key: value for key, value in wanted.items() if not manager.get(key)}
     keys = [f"{'' if key in manager else '+'}exp_manager.{key}={value}" for key, value in missing.items()]
     with_keys = f"With {' '.join(keys)} the same command" if keys else "The same command"
-    return f"\nTraining was interrupted. {with_keys} goes on from the last checkpoint."
+    return f"\nTraining was interrupted{why}. {with_keys} goes on from the last checkpoint."
 
 
 def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
     """Trains and tests `model`, according to `do_training` and `do_testing`.
 
     Raises:
-        Interrupted: with exit code 1, if the training is interrupted.
+        Interrupted: with exit code 1, if the training is interrupted, or its time is over before its last step.
     """
+    from nemo_distill.trainer.interruption import is_out_of_time
     from nemo_distill.trainer.safe_checkpoints import complete_training
 
     if cfg.get("do_training", True):
@@ -380,6 +395,9 @@ def run_job(cfg: DictConfig, trainer: Any, model: Any) -> None:
             raise ConfigurationError([f"trainer: {' '.join(str(error).split())}"]) from error
         if trainer.interrupted:  # Lightning before 2.3
             raise Interrupted(_how_to_go_on(cfg, trainer))
+        if is_out_of_time(trainer):
+            limit = f"exp_manager.max_time_per_run={cfg.exp_manager.max_time_per_run}"
+            raise Interrupted(_how_to_go_on(cfg, trainer, f", because {limit} is over"))
         complete_training(trainer, model)
         if trainer.global_step < trainer.max_steps and trainer.current_epoch == trainer.max_epochs:
             console.warning(

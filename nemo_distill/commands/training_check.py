@@ -60,8 +60,9 @@ def validate_training(cfg: DictConfig) -> None:
         ConfigurationError: with every problem found.
     """
     _raise(replaced_sections(cfg))
-    model = _plain(cfg.model)
-    problems = _job_problems(cfg) + shared_embedding_problems(model)
+    sections = _plain(cfg)
+    model = sections["model"]
+    problems = _job_problems(cfg, sections) + shared_embedding_problems(model)
     problems += kind_problems(model, "model.") or language_file_problems(model)
     if path := cfg.get(KEY):
         problems += start_problems(model, path)
@@ -88,8 +89,9 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
         ConfigurationError: with every problem found.
     """
     _raise(replaced_sections(cfg))
-    model = _plain(cfg.model)
-    problems = _job_problems(cfg, tokenizers_required=False)
+    sections = _plain(cfg)
+    model = sections["model"]
+    problems = _job_problems(cfg, sections, tokenizers_required=False)
     if not model.get("distillation"):
         _raise([*problems, "model.distillation is missing; model.distillation.model_path names the teacher."])
     distillation, section_problems = read_distillation(model, "model.distillation")
@@ -177,9 +179,8 @@ def _converted_teacher(sections: Mapping[str, Any]) -> list[str]:
     return [f"{key}: trainer.precision={precision} converts the teacher to {CONVERTING[precision]} too; set null."]
 
 
-def _job_problems(cfg: DictConfig, tokenizers_required: bool = True) -> list[str]:
-    model = _plain(cfg.model)
-    sections = _plain(cfg)
+def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required: bool = True) -> list[str]:
+    model = sections["model"]
     _raise(_section_problems(model))  # without these, nothing else can be checked
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections) + validation_problems(model)

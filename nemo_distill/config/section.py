@@ -318,10 +318,18 @@ def argument_problem(where: str, value: Any, type_: Any) -> str | None:
         value: a plain value of a resolved configuration.
     """
     try:
-        adapter = TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))
+        try:
+            adapter = _argument_adapter(type_)
+        except TypeError:  # no hash, such as Annotated[int, {...}] of a user's own loss
+            adapter = _argument_adapter.__wrapped__(type_)
         adapter.validate_json(json.dumps(value, default=str))
     except ValidationError:
         return mistake(where, value, type_)
     except (PydanticSchemaGenerationError, PydanticUserError):
         return None
     return None
+
+
+@cache  # a training has a hundred keys, and a comparison a hundred trainings
+def _argument_adapter(type_: Any) -> TypeAdapter:
+    return TypeAdapter(type_, config=ConfigDict(strict=True, allow_inf_nan=False))

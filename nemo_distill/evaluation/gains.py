@@ -13,8 +13,10 @@ import numpy as np
 
 from nemo_distill.evaluation.evaluation_record import DISTILLED, GapRecord, Interval
 from nemo_distill.evaluation.likeness import (
+    COUNTED,
     Systems,
     baselines_of_size,
+    counted,
     first_of,
     group_of,
     has_teacher,
@@ -22,7 +24,6 @@ from nemo_distill.evaluation.likeness import (
     marked,
     members,
     seeds_match,
-    steps_of,
     training_difference,
 )
 from nemo_distill.metrics.contrasts import TAILS, Scores, seed_margin
@@ -143,11 +144,13 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
 
 
 def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
-    """Returns a sentence if it is known of only one of two groups how long it was trained, or nothing."""
-    unknown = [one for one in (group, baseline) if not steps_of(systems, one)]
-    if len(unknown) != 1:
-        return ""
-    return f" How long {unknown[0]} was trained is not known, so the trainings may differ."
+    """Returns a sentence if it is known of only one of two groups how much it was trained, or nothing."""
+    for key, words in COUNTED.items():
+        unknown = [one for one in (group, baseline) if not counted(systems, one, key)]
+        if len(unknown) == 1:
+            said = "How long" if key == "steps" else f"With how many {words}"
+            return f" {said} {unknown[0]} was trained is not known, so the trainings may differ."
+    return ""
 
 
 def _tests(

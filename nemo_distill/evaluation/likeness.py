@@ -154,18 +154,14 @@ def training_difference(systems: Systems, group: str, other: str) -> str | None:
     """Returns in words how the trainings of two groups differ in steps or batches; None if that is not known."""
     differences = []
     for key, words in COUNTED.items():
-        mine, theirs = (_counted(systems, one, key) for one in (group, other))
+        mine, theirs = (counted(systems, one, key) for one in (group, other))
         if mine and theirs and mine != theirs:
             differences.append(f"{_listed(mine)} {words} against {_listed(theirs)}")
     return ", ".join(differences) or None
 
 
-def steps_of(systems: Systems, group: str) -> set[int]:
-    """Returns the steps that the models of a group were trained for; empty if they are not known."""
-    return _counted(systems, group, "steps")
-
-
-def _counted(systems: Systems, group: str, key: str) -> set[int]:
+def counted(systems: Systems, group: str, key: str) -> set[int]:
+    """Returns the numbers, by a key of `COUNTED`, that the models of a group were trained with; empty if not known."""
     trainings = [systems[name].get("training") or {} for name in members(systems, group).values()]
     return {training[key] for training in trainings if training.get(key) is not None}
 
@@ -183,7 +179,7 @@ def trained_otherwise(systems: Systems) -> dict[str, str]:
     """Returns for each group the names of those that have its size and run as it does, but were trained otherwise."""
     # A study has hundreds of groups, so what is compared for each pair is looked up once for each group.
     known = {
-        group: (kind(systems, group), _sizes(systems, group), [_counted(systems, group, key) for key in COUNTED])
+        group: (kind(systems, group), _sizes(systems, group), [counted(systems, group, key) for key in COUNTED])
         for group in groups_of(systems)
     }
 

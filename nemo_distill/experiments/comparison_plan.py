@@ -35,6 +35,8 @@ PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aay
 SIDE_OF_LANGUAGE, OTHER_SIDE = re.compile(r"(?<=model\.)(src|tgt)(?=_language=)"), {"src": "tgt", "tgt": "src"}
 GROUPS = ("student=", "schedule=")
 TOKENIZER, REVERSE_TOKENIZER = "tokenizer", "reverse_tokenizer"  # folders that the first training of each writes
+# What labels write if a key asks for it, by its ending.
+OPTIONAL_TEXTS = {"weights": "label_weights", "dropped.tsv": "keep_dropped", "hypotheses.tsv": "keep_hypotheses"}
 # Of a baseline whose tokenizers come from a teacher that is there.
 WITHOUT_TEACHER = ("model.distillation.distillation_loss_weight=0", "model.distillation.student_train_loss_weight=1")
 
@@ -297,7 +299,8 @@ def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Run:
     given = [override("model", teacher), override("output_dir", folder), "name=pseudo", *config.labels[name]]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
-    made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt", "weights")]
+    optional = [ending for ending, key in OPTIONAL_TEXTS.items() if values.get(key)]
+    made = [written / f"{values['name']}.{ending}" for ending in ("src", "tgt", *optional)]
     made += [folder] if written == folder else []  # others select from the translations in that folder
     return Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None, made=tuple(made))
 

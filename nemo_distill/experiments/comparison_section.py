@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
@@ -70,13 +71,24 @@ Overrides = Annotated[list[Any], AfterValidator(_flat), Allowed("a list of overr
 
 
 @cache
-def parsed(override: str) -> tuple[str, Any]:
-    """Returns an override's key and its value, as Hydra reads them; None is the value of one that deletes.
+def read_override(override: str) -> Override:
+    """Returns an override as Hydra reads it.
 
     Raises:
         OverrideParseException: if Hydra could not read it.
     """
     (found,) = OverridesParser.create().parse_overrides([override])
+    return found
+
+
+@cache
+def parsed(override: str) -> tuple[str, Any]:
+    """Returns an override's key and its value; None is the value of one that deletes.
+
+    Raises:
+        OverrideParseException: if Hydra could not read it.
+    """
+    found = read_override(override)
     return found.key_or_group, found.value()
 
 

@@ -40,7 +40,7 @@ from nemo_distill.models.positions import check_positions, check_width
 from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
 from nemo_distill.nemo_files.host_fixes import opening_data
-from nemo_distill.nemo_files.model_kinds import number_of_positions
+from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions
 from nemo_distill.nemo_files.restore import check_weights
 from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
@@ -221,8 +221,16 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         return texts if processor is None else [processor.detokenize(text.split(" ")) for text in texts]
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """Returns the stacks and the head. The code around them has type checks and hooks that break the graph."""
-        return [self.encoder.encoder, self.decoder.decoder, self.log_softmax.mlp]
+        """Returns the stacks and the head. The code around them has type checks and hooks that break the graph.
+
+        Of an encoder of Hugging Face, it returns the parts: NeMo calls the whole in a way that is not compiled.
+        """
+        if is_hugging_face_encoder(self.cfg):
+            (whole,) = self.encoder.children()
+            encoder = [*whole.children()]
+        else:
+            encoder = [self.encoder.encoder]
+        return [*encoder, self.decoder.decoder, self.log_softmax.mlp]
 
     def distillation_forward(self, batch: list[Tensor]) -> Tensor | Projection:
         src_ids, src_mask, tgt_ids, tgt_mask, labels = squeeze_batch(batch)

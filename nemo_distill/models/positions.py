@@ -29,10 +29,10 @@ def check_positions(
     Raises:
         ConfigurationError: if there are pairs that are longer than its learned positions.
     """
-    in_memory, problems, warnings = list(_in_memory(datasets)), [], []
+    loaded, problems, warnings = list(in_memory(datasets)), [], []
     for side, text in zip(SIDES, ("source", "target")):
         positions = number_of_positions(config, side)
-        lengths = _lengths_above(positions, side, in_memory, tag)
+        lengths = _lengths_above(positions, side, loaded, tag)
         if not len(lengths):
             continue
         said = (
@@ -70,11 +70,11 @@ def check_width(config: Mapping[str, Any], **widths: int) -> None:
             )
 
 
-def _in_memory(datasets: Any) -> Iterator[Any]:
+def in_memory(datasets: Any) -> Iterator[Any]:
     """Yields the data sets whose batches are in memory, also of a `ConcatDataset`."""
     for dataset in datasets if isinstance(datasets, Iterable) and not hasattr(datasets, "datasets") else [datasets]:
         if hasattr(dataset, "datasets"):
-            yield from _in_memory(dataset.datasets)
+            yield from in_memory(dataset.datasets)
         elif hasattr(dataset, "batches"):
             yield dataset
 

@@ -1,6 +1,6 @@
 """Checks whether a model can start with the weights of another one (`init_from_nemo_model`)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ from nemo_distill.models.initialization import EQUAL_WHOLE_STACK_KEYS, sharing_p
 from nemo_distill.models.pairing import model_vocabulary, reading_order_problems
 from nemo_distill.models.student_config import own_tokenizer, sizes_of
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.model_kinds import SIDES
+from nemo_distill.nemo_files.model_kinds import SIDES, is_hugging_face_encoder
 from nemo_distill.nemo_files.tokenizer_files import vocabulary_differences
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, teacher_archive, translation_archive
 
 KEY = "init_from_nemo_model"
+TRAINING_KEYS = ("dropout", "initializer_range")  # in Hugging Face's keys of training alone
 
 
 def start_problems(model: Mapping[str, Any], path: Any, teacher_path: str | Path | None = None) -> list[str]:
@@ -47,13 +48,28 @@ def weight_problems(model: Mapping[str, Any], start: Mapping[str, Any], path: st
     problems = [
         f"{KEY}: '{path}' has {side}.{key}={theirs}, model.{side} has {ours}."
         for side in SIDES
-        for key, ours, theirs in stack_differences(side, model[side], start[side], EQUAL_WHOLE_STACK_KEYS)
+        for key, ours, theirs in _differences(side, model, start)
     ]
     if bool(model.get("multilingual")) != bool(start.get("multilingual")):
         problems.append(
             f"{KEY}: '{path}' has multilingual={start.get('multilingual')}, the model {model.get('multilingual')}."
         )
     return problems + sharing_problem(f"{KEY}={path}", model, start)
+
+
+def _differences(side: str, model: Mapping[str, Any], start: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yields each key of a side whose values differ, with the model's value and that of the one to start from.
+
+    Each class of Hugging Face has its own keys and defaults, so all keys of its encoders are compared as they are.
+    """
+    ours, theirs = model[side], start[side]
+    if side == "decoder" or not (is_hugging_face_encoder(model) and is_hugging_face_encoder(start)):
+        yield from stack_differences(side, ours, theirs, EQUAL_WHOLE_STACK_KEYS)
+        return
+    for key in dict.fromkeys([*theirs, *ours]):
+        is_shape = not any(part in key for part in TRAINING_KEYS)
+        if is_shape and (ours.get(key) or False) != (theirs.get(key) or False):
+            yield key, ours.get(key), theirs.get(key)
 
 
 def _start_tokenizer_problems(model: Mapping[str, Any], start: NemoArchive, teacher: NemoArchive | None) -> list[str]:

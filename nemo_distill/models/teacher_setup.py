@@ -78,6 +78,7 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
 
     def adapt_teacher(self, teacher: Any) -> DistillationMixin:
         if isinstance(teacher, CachedTeacher):
+            teacher.check_pairs(getattr(self, "_train_ds", None) or ())
             return teacher
         tokenizers = self.encoder_tokenizer, self.decoder_tokenizer
         is_folder = isinstance(teacher, HuggingFaceTeacher)

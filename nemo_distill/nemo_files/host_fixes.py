@@ -18,6 +18,7 @@ is fixed, so that the entry can be removed.
 | NeMo unpickles tarred batches, which can run code: `safe_batches` | nemo_toolkit 2.4 |
 | After a restoration that failed, NeMo builds all models without data: `restoring` | nemo_toolkit 2.4 |
 | NeMo's `exp_manager` fails if steps are validated and epochs counted: `step_validation` | nemo_toolkit 2.4 |
+| A long sentence replaces NeMo's fixed positions, in half precision by others: `keep_positions` | nemo_toolkit 2.4 |
 """
 
 import pickle
@@ -55,10 +56,13 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def opening_data(where: str, shown: bool = True) -> Iterator[None]:
     """Within this context, data that NeMo opens runs no code, and is cleaned as `counted_cleaning` says.
 
+    Its sentences may be longer than fixed positions, so `keep_positions` is applied too.
+
     Args:
         where: the section of the configuration, for messages.
         shown: print what is left out.
     """
+    keep_positions()
     with safe_batches(), counted_cleaning(where, shown):
         yield
 
@@ -134,7 +138,11 @@ def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
 
 @contextmanager
 def restoring(model_class: Any) -> Iterator[None]:
-    """Within this context, a model may be restored; after it, NeMo knows that none is being restored any more."""
+    """Within this context, a model may be restored; after it, NeMo knows that none is being restored any more.
+
+    `keep_positions` is applied, for the sentences that the model will read.
+    """
+    keep_positions()
     try:
         yield
     finally:
@@ -198,6 +206,48 @@ def logs_this_step(trainer: Any) -> bool:
 def nemo_path(checkpoint_callback: Any) -> Path:
     """Returns the path of the `.nemo` that NeMo writes at the end of a training."""
     return Path(checkpoint_callback._format_nemo_checkpoint_name())
+
+
+def keep_positions() -> None:
+    """Lets models read sentences that are longer than their fixed positions, without changing these positions.
+
+    For such a batch, NeMo replaces the table of positions by a longer one, and computes the original one again
+    afterwards, both in torch's default type. In a model converted to bfloat16, the table becomes float32, and the next
+    layer fails. With `trainer.precision=bf16-true`, positions are computed in bfloat16, which has few of the whole
+    numbers above 256. The method is replaced on NeMo's own class, which NeMo's embeddings use.
+    """
+    from nemo.collections.nlp.modules.common.transformer.transformer_modules import FixedPositionalEncoding
+
+    FixedPositionalEncoding.forward = _read_positions
+
+
+def _read_positions(module: Any, position_ids: Any) -> Any:
+    """Returns the encodings (B, T, D) of positions (B, T). Those beyond the table are computed for this batch only."""
+    import torch
+    from nemo.utils import logging, logging_mode
+
+    table = module.pos_enc
+    if position_ids.max() >= len(table):
+        logging.warning(
+            f"A batch is longer than the {len(table)} positions of a model (max_sequence_length). Further positions "
+            "are computed for such batches.",
+            mode=logging_mode.ONCE,
+        )
+        longer = _exact_positions(type(module), table.shape[1], int(position_ids.max()) + 1)  # (L, D)
+        table = torch.cat((table, longer[len(table) :].to(table)))
+    return torch.embedding(table, position_ids)
+
+
+def _exact_positions(positions: Any, width: int, length: int) -> Any:
+    """Returns NeMo's table (L, D) in float32, whatever torch's default type is."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return positions(width, length).pos_enc
+    finally:
+        torch.set_default_dtype(before)
 
 
 def restore_youtokentome() -> None:

@@ -137,8 +137,14 @@ class TeacherCache:
             tokens[begin:end] = self._map(shard)[0][start : start + end - begin]
         return tokens.view(self._layout)[:, 0]
 
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Returns for each of the keys (B,) whether its pair is in the cache."""
+        return self._keys[self._nearest(keys)] == keys
+
+    def _nearest(self, keys: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+
     def _find(self, keys: np.ndarray) -> np.ndarray:
-        found = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        if (missing := self._keys[found] != keys).any():
-            raise MissingPairError(self.path, int(missing.argmax()))
-        return found
+        if not (held := self.holds(keys)).all():
+            raise MissingPairError(self.path, int(held.argmin()))
+        return self._nearest(keys)

@@ -1,4 +1,4 @@
-"""Saves a training that is told to stop, so that no step is repeated."""
+"""Saves a training that is told to stop, so that no step is repeated, and tells if its time was over."""
 
 import signal
 import threading
@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from nemo.utils.exp_manager import StatelessTimer
 
 from nemo_distill.console import console
 from nemo_distill.nemo_files.host_fixes import save_last_checkpoint
@@ -33,6 +34,16 @@ class SavedInterruption(Callback):
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset_on_run()
         if trainer.training or trainer.validating:
             save_last_checkpoint(trainer)
+
+
+def is_out_of_time(trainer: Trainer) -> bool:
+    """True if `exp_manager.max_time_per_run` ended the training and steps remain. Lightning then calls it finished.
+
+    NeMo's timer ends it by an exception, so that Lightning does not tell the timer the end of the training.
+    """
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, StatelessTimer)]
+    is_over = any(timer.end_time() is None and timer.time_remaining() <= 0 for timer in timers)
+    return is_over and not 0 <= trainer.max_steps <= trainer.global_step
 
 
 def _stop_after_this_step(number: int, frame: Any) -> None:

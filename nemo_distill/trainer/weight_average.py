@@ -90,8 +90,11 @@ class WeightAverage(Callback):
         self._ended = True
         self._show(pl_module, averages=True)  # for the .nemo, which NeMo writes after this
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.on_train_end(trainer, pl_module)  # which has not run if a resumed training has no steps left
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # on_train_end has not run if a resumed training has no steps left. If NeMo's time limit ended it, on_fit_end
+        # does not run either.
+        if stage == "fit":
+            self.on_train_end(trainer, pl_module)
 
     def _begin(self, pl_module: LightningModule) -> None:
         if self.decay is None:

@@ -3,13 +3,24 @@
 from types import SimpleNamespace
 
 import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from nemo_distill.commands import compare
-from nemo_distill.commands.compare import check_plan
+from nemo_distill.commands.compare import Composer, check_plan
+from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
 from nemo_distill.experiments.comparison_section import read_comparison
 from tests.conftest import composed
+
+
+def assert_composed_alike(config):
+    """Checks that each job of a comparison has the configuration that its command composes."""
+    composer, runs = Composer(), {run.group: run for run in plan_runs(config) if run.arguments}
+    for run in runs.values():
+        quick, whole = (compose(run.job, run.overrides) for compose in (composer.composed, composed_job))
+        assert quick == whole and OmegaConf.to_yaml(quick) == OmegaConf.to_yaml(whole)
 
 
 @pytest.fixture
@@ -55,6 +66,43 @@ def test_a_mistake_is_told_with_the_key_of_its_job(problems, corpus, tmp_path, o
     assert all(words in problem for words in said)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named", "writes"),
+    [
+        (["distillation=word_level_kl", "+init_from_nemo_model={runs}/hybrid_seed0/checkpoints/AAYNBaseDistill.nemo"],
+         "hybrid_seed0/checkpoints/AAYNBaseDistill.nemo", "methods.hybrid does not write; it writes model.nemo."),
+        (["distillation=hybrid"] + [f"model.distillation.mix.corpora.pseudo.{key}={{runs}}/labels_train/{file}" for key, file in
+          (("source", "psuedo.src"), ("target", "pseudo.tgt"))],
+         "labels_train/psuedo.src", "labels.train does not write; it writes pseudo.src, pseudo.tgt."),
+        (["distillation=hybrid"] + [f"model.distillation.mix.corpora.pseudo.{key}={{runs}}/labels_train/pseudo.{file}" for key, file in
+          (("source", "src"), ("target", "tgt"), ("weights", "weights"))],
+         "labels_train/pseudo.weights", "labels.train does not write; it writes pseudo.src, pseudo.tgt."),
+    ],
+)  # fmt: skip
+def test_a_file_that_the_job_of_its_folder_does_not_write_is_told_with_what_it_writes(
+    problems, tmp_path, overrides, named, writes
+):
+    runs = tmp_path / "runs"
+    (problem,) = problems(f"methods.noisy={[override.format(runs=runs) for override in overrides]}")
+    assert problem == f"methods.noisy names '{runs}/{named}', which {writes}"
+
+
+def test_a_file_beside_a_folder_that_a_job_will_write_is_told(problems, tmp_path):
+    """Its path ends as that of a planned one."""
+    files = [f"{tmp_path}/other{tmp_path}/runs/labels_train/pseudo.{side}" for side in ("src", "tgt")]
+    mixed = [f"model.distillation.mix.corpora.pseudo.{key}={file}" for key, file in zip(("source", "target"), files)]
+    found = problems(f"methods.noisy={['distillation=hybrid', *mixed]}")
+    assert len(found) == 2 and all(file in problem for file, problem in zip(files, found))
+
+
+def test_a_job_may_read_all_that_another_one_writes(problems, corpus, tmp_path):
+    folder = tmp_path / "runs" / "labels_train"
+    kept = [f"source={corpus}/train.de", "keep_dropped=true", "keep_hypotheses=true"]
+    read = [f"source=[{folder}/pseudo.dropped.tsv,{folder}/pseudo.hypotheses.tsv,{folder}/pseudo.src]"]
+    second = [f"source={corpus}/train.de", f"output_dir={folder}", "name=second"]
+    assert problems(f"labels.train={kept}", f"+labels.read={read}", f"+labels.same={second}") == []
+
+
 def test_mistakes_of_several_jobs_are_told_together(problems):
     found = problems("methods.noisy=['model.distillation.temprature=2']", "methods.hybrid=['distillation=hibrid']")
     assert [problem.partition(":")[0] for problem in found] == ["methods.hybrid", "methods.noisy"]
@@ -76,6 +124,45 @@ def test_text_that_another_job_will_select_from_finished_labels_may_be_missing(c
     (train,) = (run for run in plan_runs(comparison) if run.group == "labels_train")
     train.work.finish({"seconds": 1.0})
     assert train.is_done and check_plan(comparison) is None
+
+
+@pytest.mark.parametrize("config", ["pipeline", "pipeline_small", "demo"])
+def test_the_jobs_of_a_shipped_comparison_are_composed_as_their_commands_do(corpus, config):
+    given = [] if config == "demo" else [f"corpus.folder={corpus}", "teacher=teacher.nemo", "corpus.source=de"]
+    given += ["corpus.monolingual=mono.de"] if config == "pipeline" else []
+    assert_composed_alike(read_comparison(composed(config, *given)))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.distillation.tempreature=2"],
+        ["~model.nothing"],
+        ["distillation=hibrid"],
+        ["student=slim_3x3", "+student=slim_1x1"],
+        ["+model.beam_size=4"],
+        ["model.encoder=3", "model.encoder.num_layers=2"],
+        ["schedule=study", "trainer.max_steps=7", "++a.b=1", "~model.test_ds"],
+        ["++trainer.max_steps=1", "++trainer=null"],
+        ["++model={beam_size: 7}", "model.beam_size=3"],
+        ["foo@bar=baz"],
+        ["model.beam_size=1,2"],
+        ["model.beam_size=["],
+        ["model.src_language=${nothing}"],
+        ["hydra.job.name=x"],
+    ],
+)
+def test_overrides_are_composed_as_a_command_does_also_in_odd_orders(overrides):
+    composer = Composer()
+    made = [as_text(compose, overrides) for compose in (composer.composed, composer.composed, composed_job)]
+    assert made[0] == made[1] == made[2]
+
+
+def as_text(compose, overrides):
+    try:
+        return OmegaConf.to_yaml(compose("distill", overrides))
+    except HydraException as error:
+        return composition_problem(error)
 
 
 def test_the_report_shows_the_metric_of_the_evaluation(tmp_path, monkeypatch):

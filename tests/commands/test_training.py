@@ -16,7 +16,10 @@ from nemo_distill import commands
 from nemo_distill.commands import training
 from nemo_distill.commands.jobs import JOBS
 from nemo_distill.commands.training import plain_errors, resumes
+from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.run_record import read_run
+from nemo_distill.trainer.training_length import TrainingLength
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
 
@@ -238,7 +241,8 @@ def test_a_training_goes_on_where_its_config_says_so(section, expected):
 @pytest.mark.parametrize(
     ("before", "steps", "tokens"),
     [
-        ({}, 5, 100),
+        (None, 5, 100),
+        ({}, None, None),
         ({"steps": 7, "target_tokens": 200}, 12, 300),
         ({"steps": 7}, 12, None),
         ({"status": "failed"}, None, None),
@@ -246,6 +250,22 @@ def test_a_training_goes_on_where_its_config_says_so(section, expected):
 )
 def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, tokens):
     assert training._sum({"steps": 5, "target_tokens": 100}, before) == {"steps": steps, "target_tokens": tokens}
+
+
+def test_a_training_from_a_model_without_a_record_is_of_unknown_length(tmp_path):
+    start = tmp_path / "start.nemo"
+    start.write_bytes(b"weights")
+    assert training._started_from(OmegaConf.create({})) is None
+    before = training._started_from(OmegaConf.create({"init_from_nemo_model": str(start)}))
+    trainer = SimpleNamespace(
+        callbacks=[TrainingLength()], checkpoint_callback=None, callback_metrics={}, global_step=5,
+        default_root_dir=tmp_path, lightning_module=SimpleNamespace(number_of_parameters=lambda: 1),
+    )  # fmt: skip
+    write_json(tmp_path / "run.json", training._outcome(trainer, None))
+    assert read_run(tmp_path)["steps"] == 5
+    write_json(tmp_path / "run.json", training._outcome(trainer, before))
+    record = read_run(tmp_path)
+    assert record.get("steps") is None and record.get("target_tokens") is None and record["parameters"] == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, read_section, rule, section
+from nemo_distill.config.section import argument_problem, read_config, read_section, rule, section
 
 
 @section
@@ -178,6 +178,12 @@ def test_a_missing_value_is_told_beside_other_problems():
     with pytest.raises(ConfigurationError) as raised:
         read_config(Search, OmegaConf.create({"seed": "???", "beam": 0}))
     assert [problem.split(" ")[0] for problem in raised.value.problems] == ["seed", "beam=0:"]
+
+
+def test_an_argument_is_checked_also_where_its_type_has_no_hash():
+    for type_ in (int, Annotated[int, {"unit": "words"}]):
+        assert argument_problem("beam", 1, type_) is None
+        assert argument_problem("beam", "wide", type_) == "beam=wide: must be a whole number."
 
 
 def test_a_section_cannot_be_built_of_values_that_do_not_fit():

@@ -95,6 +95,15 @@ def test_systems_without_seeds_are_compared_too():
     ]
 
 
+def test_a_training_whose_batches_are_not_known_is_told():
+    """As of tarred data that was made by someone else."""
+    found = several(baseline=[30.0], distilled=[37.0])
+    found["systems"]["distilled_seed0"]["training"] = {"steps": 1000, "tokens_in_batch": 2000}
+    found["systems"]["baseline_seed0"]["training"] = {"steps": 1000, "tokens_in_batch": None}
+    said = " With how many tokens in a batch baseline was trained is not known, so the trainings may differ."
+    assert verdicts(found)[0].endswith(said)
+
+
 def test_a_training_of_which_nothing_is_known_is_told():
     found = several(baseline=[30.0], distilled=[37.0])
     found["systems"]["distilled_seed0"]["training"] = {"steps": 1000}

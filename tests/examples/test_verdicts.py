@@ -2,20 +2,18 @@
 
 import json
 
+import experiments as study_experiments
 import pytest
+import verdicts
+from experiments import Experiment
 from omegaconf import OmegaConf
 from study import check_study, read_study
-from verdicts import (
-    IN_OUR_RUN,
-    study_markdown,
-    study_models,
-    study_plots,
-    study_problems,
-    unclaimed_models,
-)
+from verdicts import IN_OUR_RUN
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.section import read_value
 from nemo_distill.experiments.comparison_plan import plan_runs
+from tests.commands.test_compare import assert_composed_alike
 from tests.conftest import SCRIPTS, composed
 
 DOCS = SCRIPTS.parents[2] / "docs"
@@ -36,6 +34,32 @@ RECORD = {
     "device": "cpu: a machine", "threads": 1, "date": "2026-01-02T03:04:05", "git_revision": "a" * 40,
     "versions": {"torch": "2.0"},
 }  # fmt: skip
+
+
+def read(experiments):
+    """Returns experiments as a study reads them, and what is wrong with them."""
+    return read_value(dict[str, Experiment], experiments, "experiments")
+
+
+def study_markdown(experiments, *others):
+    return verdicts.study_markdown(read(experiments)[0], *others)
+
+
+def study_plots(experiments, evaluation):
+    return verdicts.study_plots(read(experiments)[0], evaluation)
+
+
+def study_models(experiments):
+    return study_experiments.study_models(read(experiments)[0])
+
+
+def unclaimed_models(experiments, names):
+    return study_experiments.unclaimed_models(read(experiments)[0], names)
+
+
+def study_problems(experiments, baselines):
+    found, wrong = read(experiments)
+    return study_experiments.study_problems(found, baselines) + wrong
 
 
 def page(**scores):
@@ -149,7 +173,7 @@ def test_a_teacher_in_a_claim_counts_with_every_seed():
 def test_the_published_page_is_what_its_scores_give(name):
     study = read_study(composed(name, "corpus.folder=multi30k"))
     evaluation = json.loads((DOCS / f"{name}.json").read_text()) | {"made_with": RECORD}
-    text = study_markdown(study.experiments, evaluation, study.introduction, study.title)
+    text = verdicts.study_markdown(study.experiments, evaluation, study.introduction, study.title)
     pages = [page.split("\n\n") for page in (text, (DOCS / f"{name}.md").read_text())]
     made, published = ([part for part in page if " hours of training" not in part] for page in pages)
     assert made == published
@@ -187,6 +211,49 @@ def test_models_that_there_are_not_are_told_before_anything_is_trained():
     ]
 
 
+def test_a_model_of_two_experiments_is_told():
+    again = {"again": {"title": "Again", "methods": {"cool": ["lr=1"]}}}
+    (told,) = study_problems(EXPERIMENTS | again, ["slim"])
+    assert told.startswith("experiments.again.methods.cool: experiments.heat has a model of this name")
+
+
+def test_unknown_sizes_have_a_dash():
+    evaluation = results(teacher=[40], slim=[20], cool=[30], hot=[10])
+    evaluation["systems"]["teacher"]["parameters"] = evaluation["systems"]["hot_seed0"]["parameters"] = None
+    rows = {"sizes": {"title": "Sizes", "rows": ["slim", "hot"]}}
+    text = study_markdown(rows, evaluation, "", "")
+    assert "Teacher: 40.00 BLEU, – parameters." in text
+    assert "| slim | 20.00 | 1 |  |  | 100 | – |" in text and "| hot | 10.00 | 1 |  |  | – | – |" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+experiments.new={title: x}"], ["experiments.new.rows has no value"]),
+        (["+experiments.new={methods: {n: []}}"], ["experiments.new.title has no value; give it."]),
+        (["+experiments.new=[a]"], ["experiments.new=['a']: must be a section with claims, "]),
+        (["+experiments.new={title: x, methods: {n: []}, claims: {So.: [{plus: n, minus: slim}]}}"],
+         ["experiments.new.claims.So.[0].above has no value"]),
+        (["+experiments.new={title: x, methods: {n: []}, grid: {rows: {a: [n]}}}"],
+         ["experiments.new.grid.columns has no value"]),
+        (["+experiments.new={title: x, rows: [slim], grid: {rows: {a: [slim]}, columns: [b]}}"],
+         ["experiments.new.rows has no effect with grid"]),
+        (["+experiments.new={title: x, methods: {n: []}, claim: {So.: []}}"],
+         ["experiments.new has the unknown key 'claim'; the closest known key is 'claims'."]),
+        (["evaluation.metrics=[chrF]"], ["evaluation.metrics=['chrF']: a study's verdicts need BLEU"]),
+        (["++report=true", "++one_seed=[slim]", "++methods.mine=['model.optim.lr=1']", "evaluation.metrics=[chrF]",
+          "+corpus.generate={train: 10, validation: 5, test: 5}"],
+         ["methods has no effect", "one_seed has no effect", "report has no effect", "corpus.generate has no effect",
+          "evaluation.metrics="]),
+    ],
+)  # fmt: skip
+def test_what_a_page_cannot_show_is_told_before_anything_is_trained(overrides, said):
+    with pytest.raises(ConfigurationError) as told:
+        read_study(composed("study", "corpus.folder=text", *overrides))
+    assert len(told.value.problems) == len(said)
+    assert all(problem.startswith(words) for problem, words in zip(told.value.problems, said))
+
+
 @pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real", "study_short"])
 def test_a_study_names_no_model_that_it_does_not_train(name):
     study = composed(name, "corpus.folder=text")
@@ -211,6 +278,12 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
     given = [f"corpus.folder={tmp_path}", f"output_dir={tmp_path / 'runs'}", "seeds=[0]"]
     given += [f"small={tokenizer}"] if name == "study_more" else []
     check_study(read_study(composed(name, *given)))
+
+
+@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real", "study_short"])
+def test_the_jobs_of_a_study_are_composed_as_their_commands_do(name):
+    given = {"study_full": ["teacher=teacher.nemo"], "study_more": ["small=small.model"]}.get(name, [])
+    assert_composed_alike(read_study(composed(name, "corpus.folder=text", *given)))
 
 
 @pytest.fixture

@@ -175,6 +175,29 @@ def test_a_pair_that_is_not_there_is_told_by_its_source(distill, cut_cache):
         model.distillation_losses(batch)
 
 
+def test_missing_pairs_are_counted_before_the_training(distill, distillation_config, teacher_path, corpus, tmp_path):
+    """The cache is of a mix, which cleans its lines of control characters, and the training reads them as they are."""
+    for side, mark in (("de", "\x84"), ("en", "")):
+        lines = (corpus / f"train.{side}").read_text().splitlines()
+        (tmp_path / f"odd.{side}").write_text(
+            "".join(f"{line}{mark * (number < 2)}\n" for number, line in enumerate(lines))
+        )
+    cfg = caching_config(
+        teacher_path, tmp_path / "cache", [tmp_path / "odd.de"], "+model.distillation.mix.corpora.real={share: 1}"
+    )
+    check_caching(cfg)
+    job = caching_job(cfg)
+    (tmp_path / "text").mkdir()
+    mix_training_data(cfg.model, tmp_path / "text")
+    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
+    distillation_config.train_ds.src_file_name = str(tmp_path / "odd.de")
+    distillation_config.train_ds.tgt_file_name = str(tmp_path / "odd.en")
+    with pytest.raises(
+        ConfigurationError, match=r"cache lacks 2 of the \d+ pairs of model.train_ds, such as that with"
+    ):
+        distill(tmp_path / "cache", losses={"kl": WORD_LEVEL["kl"]})
+
+
 def test_another_vocabulary_is_refused_without_the_script_too(
     distill, distillation_config, cut_cache, corpus, tmp_path
 ):

@@ -6,9 +6,12 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+from omegaconf import OmegaConf
 from torch._dynamo.utils import counters
 
+from nemo_distill import DistillableMTEncDecModel
 from tests.models.conftest import distill, distillation_of
+from tests.models.test_hugging_face_encoder import BERT
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,25 @@ def test_a_compiled_pair_has_the_losses_and_gradients_of_an_uncompiled_one(disti
         assert losses == pytest.approx(expected_losses, rel=1e-5, abs=1e-6)
         assert set(gradients) == set(expected_gradients)
         assert all(torch.allclose(gradients[name], value, atol=1e-6) for name, value in expected_gradients.items())
+
+
+@pytest.mark.parametrize("config_class", ["transformers.BertConfig", "transformers.DistilBertConfig"])
+def test_an_encoder_of_hugging_face_is_compiled_too(distillation_config, tmp_path, config_class):
+    config = OmegaConf.merge(distillation_config, BERT, {"encoder": {"_target_": config_class}})
+    alone = OmegaConf.masked_copy(config, [*config.keys() - {"distillation"}])
+    config.distillation.model_path = str(tmp_path / "teacher.nemo")
+    DistillableMTEncDecModel(alone).save_to(config.distillation.model_path)
+    plain = list(losses_and_gradients(config, tmp_path, None))
+    compiled = list(losses_and_gradients(config, tmp_path, "eager"))
+    for (losses, gradients), (expected_losses, expected_gradients) in zip(compiled, plain):
+        assert losses == pytest.approx(expected_losses, rel=1e-5, abs=1e-6)
+        assert all(torch.allclose(gradients[name], value, atol=1e-6) for name, value in expected_gradients.items())
+    distillation = distillation_of(config, tmp_path)
+    for model in (distillation.student, distillation.teacher):
+        torch._dynamo.reset()
+        counters.clear()
+        model.encoder(input_ids=torch.ones(3, 7, dtype=torch.long), encoder_mask=torch.ones(3, 7))
+        assert counters["stats"]["unique_graphs"] >= 2  # the embeddings and the layers
 
 
 class Graphs(pl.Callback):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 from omegaconf import OmegaConf
 
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
@@ -9,6 +10,7 @@ from nemo_distill.commands.cache_teacher import cache_teacher, caching_job
 from nemo_distill.config.errors import DataError
 from nemo_distill.models.translation_teacher import TranslationTeacher
 from tests.conftest import tiny_config
+from tests.models.conftest import distill
 from tests.models.test_cached_teacher import caching_config
 
 LONG = 20  # words; at least as many tokens
@@ -47,6 +49,34 @@ def test_fixed_positions_read_longer_pairs_and_say_so(tokenizer, long_corpus, wa
     assert sum(len(batch["src"]) for batch in model._train_ds.batches.values()) == 15
     assert len(warnings) == 4 and all("max_sequence_length" in warning for warning in warnings)
     assert {warning.split()[1] for warning in warnings} == {"model.train_ds", "model.validation_ds"}
+
+
+def position_tables(model):
+    return [side.embedding.position_embedding.pos_enc for side in (model.encoder, model.decoder)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "teachers"), [("32-true", "bfloat16"), ("bf16-mixed", "bfloat16"), ("bf16-true", None)]
+)
+def test_half_precision_reads_longer_pairs_and_keeps_its_positions(
+    precision, teachers, tokenizer, long_corpus, distillation_config, tmp_path
+):
+    """The teacher has as many positions as the student."""
+    short = {"encoder": {"max_sequence_length": 12}, "decoder": {"max_sequence_length": 12}}
+    teacher = tmp_path / "teacher.nemo"
+    DistillableMTEncDecModel(config(tokenizer, None, learned=False)).save_to(str(teacher))
+    own = {"model_path": str(teacher), "teacher_precision": teachers}
+    sections = {name: config(tokenizer, long_corpus, learned=False)[name] for name in ("train_ds", "validation_ds")}
+    cfg = OmegaConf.merge(distillation_config, short, sections, {"distillation": own})
+    model, _ = distill(cfg, tmp_path, precision=precision, max_epochs=1, max_steps=-1)
+    exact = position_tables(DistillableMTEncDecModel(config(tokenizer, None, learned=False)))
+    for tables in (position_tables(model.student), position_tables(model.teacher)):
+        assert all(torch.equal(table, known.to(table.dtype)) for table, known in zip(tables, exact))
+    assert position_tables(model.teacher)[0].dtype == torch.bfloat16
+    model.save_to(str(tmp_path / "student.nemo"))
+    restored = MTEncDecModel.restore_from(str(tmp_path / "student.nemo"), map_location="cpu")
+    for table, known in zip(position_tables(restored), exact):
+        assert torch.equal(table, known.to(position_tables(model.student)[0].dtype).float())
 
 
 def test_enough_positions_say_nothing(tokenizer, corpus, warnings):

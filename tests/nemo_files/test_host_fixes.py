@@ -1,5 +1,6 @@
 """Each fix is still needed: a test that fails tells that its host has mended the fault, and that the fix can go."""
 
+import importlib.util
 import inspect
 import pickle
 import re
@@ -16,6 +17,7 @@ from nemo.collections.nlp.data.machine_translation.machine_translation_dataset i
     TranslationDataset,
 )
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
+from nemo.collections.nlp.modules.common.transformer import transformer_modules
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 from nemo.utils.exp_manager import exp_manager
 
@@ -105,6 +107,64 @@ def test_nemo_compares_epochs_with_none_and_the_fix_lets_steps_be_validated(tmp_
     with host_fixes.step_validation(trainer):
         exp_manager(trainer, logging)
     assert trainer.check_val_every_n_epoch is None and trainer.checkpoint_callback.monitor == "val_loss"
+
+
+@pytest.fixture
+def nemos_positions():
+    """NeMo's class of fixed positions as it is without the fix, which replaces a method of it for good."""
+    spec = importlib.util.spec_from_file_location("without_the_fix", transformer_modules.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FixedPositionalEncoding
+
+
+@pytest.fixture
+def positions():
+    """The class with the fix."""
+    host_fixes.keep_positions()
+    return transformer_modules.FixedPositionalEncoding
+
+
+@pytest.fixture
+def set_default():
+    """Sets torch's default type, as Lightning does while it computes with `trainer.precision=bf16-true`."""
+    yield torch.set_default_dtype
+    torch.set_default_dtype(torch.float32)
+
+
+LONG = torch.arange(400).repeat(2, 1)  # positions of a batch, of which a table of 300 has too few
+
+
+def test_nemo_replaces_its_table_of_positions_by_one_of_another_type(nemos_positions):
+    table = nemos_positions(16, 300).bfloat16()
+    table(LONG)
+    assert table.pos_enc.dtype == torch.float32
+
+
+def test_nemo_computes_its_table_of_positions_anew_in_half_precision(nemos_positions, set_default):
+    exact, table = nemos_positions(16, 300).pos_enc, nemos_positions(16, 300).bfloat16()
+    set_default(torch.bfloat16)
+    table(LONG)
+    assert (table.pos_enc.float() - exact).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("default", [torch.float32, torch.bfloat16])
+def test_the_fix_reads_further_positions_and_keeps_the_table(positions, set_default, dtype, default):
+    expected = positions(16, 400).pos_enc.to(dtype)
+    module = positions(16, 300).to(dtype)
+    table, before = module.pos_enc, module.pos_enc.clone()
+    set_default(default)
+    assert torch.equal(module(LONG), expected.expand(2, -1, -1))
+    assert torch.equal(module(LONG[:, :300]), before.expand(2, -1, -1))
+    assert torch.equal(module(torch.tensor([[350], [2]])), expected[[350, 2]].unsqueeze(1))  # as a cached search asks
+    assert module.pos_enc is table and torch.equal(table, before)
+
+
+def test_positions_within_the_table_are_read_from_it(positions):
+    module = positions(16, 4)
+    module.pos_enc += 1
+    assert torch.equal(module(torch.arange(6))[:4], module.pos_enc)
 
 
 def test_what_is_replaced_comes_back_after_an_error():

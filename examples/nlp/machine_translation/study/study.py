@@ -1,17 +1,18 @@
 """Runs the study's experiments, and writes their tables and the verdicts on its claims. See conf/study.yaml."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from experiments import Experiment, study_models, study_problems, unclaimed_models
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
-from verdicts import study_markdown, study_models, study_plots, study_problems, unclaimed_models
+from verdicts import METRIC, study_markdown, study_plots
 
 from nemo_distill.commands.compare import check_plan
 from nemo_distill.commands.jobs import hydra_main
 from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, section
+from nemo_distill.config.section import read_config, read_value, section
 from nemo_distill.console import console, sigterm_as_exception
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of
 from nemo_distill.experiments.comparison_plan import plan_runs
@@ -19,12 +20,20 @@ from nemo_distill.experiments.comparison_section import ComparisonConfig
 from nemo_distill.report.plots import plotting_problems
 from nemo_distill.storage.files import whole_file
 
+# Keys of a comparison that a study does not read, and what to do instead.
+UNREAD = {
+    "methods": "the models of a study are the methods of its experiments; add them there",
+    "one_seed": "models that no claim compares have one seed; repeated=all gives seeds to all",
+    "report": "a study writes study.md; nemo-distill report makes a page of its folders",
+    "corpus.generate": "a study reads text that is there; leave it null",
+}
+
 
 @section
 class StudyConfig(ComparisonConfig):
     """A comparison with experiments, whose models are its methods, and claims about them."""
 
-    experiments: dict[str, Any] = Field(kw_only=True)
+    experiments: dict[str, Experiment] = Field(kw_only=True)
     """The tables of the page, with the models and the claims of each."""
     title: str = "The study, repeated at a small scale"
     """Of the page."""
@@ -37,7 +46,10 @@ class StudyConfig(ComparisonConfig):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each rule that several keys break."""
-        return super().problems() + study_problems(self.experiments, list(self.baselines))
+        metrics, problems = self.evaluation.metrics, super().problems()
+        if METRIC not in metrics:
+            problems.append(f"evaluation.metrics={metrics}: a study's verdicts need {METRIC}; add it.")
+        return problems + study_problems(self.experiments, list(self.baselines))
 
 
 @hydra_main("study", Path(__file__).parents[1] / "conf")
@@ -62,13 +74,26 @@ def read_study(cfg: DictConfig) -> StudyConfig:
     Raises:
         ConfigurationError: with every problem found.
     """
-    planned = cfg.copy()
-    experiments = OmegaConf.to_container(cfg.experiments, resolve=True)
+    unread = [f"{key} has no effect here: {instead}." for key, instead in UNREAD.items() if OmegaConf.select(cfg, key)]
+    try:
+        config = read_config(StudyConfig, _planned(cfg), other_keys=True)
+    except ConfigurationError as error:
+        raise ConfigurationError([*unread, *error.problems]) from error
+    if unread:
+        raise ConfigurationError(unread)
+    return config
+
+
+def _planned(cfg: DictConfig) -> DictConfig:
+    """Returns the configuration with the models of the experiments as methods, or with none if these are wrong."""
+    given, planned = cfg.get("experiments"), cfg.copy()
+    values = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
+    experiments = read_value(dict[str, Experiment], values, "experiments")[0] or {}
     with open_dict(planned):
         planned.methods = study_models(experiments)
-        unclaimed = unclaimed_models(experiments, [*cfg.baselines, *planned.methods])
-        planned.one_seed = unclaimed if cfg.repeated == "claimed" else []
-    return read_config(StudyConfig, planned, other_keys=True)
+        unclaimed = unclaimed_models(experiments, [*cfg.get("baselines", {}), *planned.methods])
+        planned.one_seed = [] if cfg.get("repeated") == "all" else unclaimed
+    return planned
 
 
 def check_study(config: StudyConfig) -> None:

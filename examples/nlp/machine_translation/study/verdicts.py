@@ -1,8 +1,10 @@
 """What a study found, as Markdown and plots: a table an experiment, and the verdicts on what it was to show."""
 
 import statistics
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+
+from experiments import Experiment, Grid
 
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.findings import seen_notes
@@ -27,107 +29,59 @@ difference is followed by the number of seeds that would find a true difference 
 probability of {POWER:.0%}. It is computed from the spread of the seeds here, which so few tell only roughly. In the
 tables of models, ± is the standard deviation over seeds."""
 IN_OUR_RUN = "*In the run that we published:*"  # a study's text is typed, and does not change with the tables
-NOT_YET = "\N{EN DASH}"  # of a model that has not been trained
-
-
-def study_problems(experiments: Mapping[str, Any], baselines: Sequence[str]) -> list[str]:
-    """Returns a sentence for each model that an experiment's table or claims name and that there is not.
-
-    Args:
-        experiments: of the study's config, resolved.
-        baselines: names of the models without a teacher.
-    """
-    known = {
-        "teacher",
-        *baselines,
-        *(name for experiment in experiments.values() for name in experiment.get("methods") or {}),
-    }
-    problems = []
-    for key, experiment in experiments.items():
-        named = {*_names(experiment), *(name for one in _contrasts(experiment) for name in (*one.plus, *one.minus))}
-        over = experiment.get("over") or {}
-        named |= {name for name in (*over, *over.values()) if name is not None}
-        problems += [f"experiments.{key} names the model '{name}', which there is not." for name in named - known]
-        for row, names in (experiment.get("grid") or {"rows": {}})["rows"].items():
-            if len(names) != (columns := len(experiment["grid"]["columns"])):
-                problems.append(f"experiments.{key}.grid.rows.{row} has {len(names)} models for {columns} columns.")
-    return problems
-
-
-def study_models(experiments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the overrides of each model of the experiments, by its name.
-
-    Args:
-        experiments: of the study's config, resolved.
-    """
-    return {
-        name: one for experiment in experiments.values() for name, one in (experiment.get("methods") or {}).items()
-    }
-
-
-def unclaimed_models(experiments: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Returns those of the models that no claim compares.
-
-    Args:
-        experiments: of the study's config, resolved.
-        names: of the models.
-    """
-    contrasts = [contrast for experiment in experiments.values() for contrast in _contrasts(experiment)]
-    claimed = {name for contrast in contrasts for name in (*contrast.plus, *contrast.minus)}
-    return [name for name in names if name not in claimed]
+UNKNOWN = "\N{EN DASH}"  # the score of a model that has not been trained, or the size of one
 
 
 def study_markdown(
-    experiments: Mapping[str, Any], evaluation: Mapping[str, Any], introduction: str, title: str
+    experiments: Mapping[str, Experiment], evaluation: Mapping[str, Any], introduction: str, title: str
 ) -> str:
     """Returns a page: how it was made, the verdicts on all claims, and a section with a table for each experiment.
 
     Args:
-        experiments: of the study's config, resolved.
+        experiments: of the study's config.
         evaluation: of the models that have been trained, the teacher first; as in `evaluation.json`. Of
             several test sets, the mean of a model's scores counts.
         introduction: what was done, as Markdown.
         title: of the page.
     """
     table = _StudyTable(evaluation)
-    begun = {key: one for key, one in experiments.items() if table.has_some_of(one.get("methods") or _names(one))}
-    waiting = [one["title"] for key, one in experiments.items() if key not in begun]
+    begun = {key: one for key, one in experiments.items() if table.has_some_of(one.methods or one.models)}
+    waiting = [one.title for key, one in experiments.items() if key not in begun]
     plotted = _plotted(begun, table)
     sections = [f"# {title}", introduction.strip(), _provenance(evaluation), *seen_notes(evaluation)]
     sections += [f"Not trained yet: {'; '.join(waiting)}."] if waiting else []
     sections += ["## Verdicts", EXPLANATION, _verdicts(begun, table.scores)]
     sections += ["## All models", table.teacher_sentence]
     for key, experiment in begun.items():
-        sections += [f"### {experiment['title']}", *filter(None, [experiment.get("text")])]
-        grid = experiment.get("grid")
-        over = experiment.get("over") or {}
-        sections.append(table.of_grid(grid, over) if grid else table.of_rows(_names(experiment), over))
+        sections += [f"### {experiment.title}", *filter(None, [experiment.text])]
+        grid, over = experiment.grid, experiment.over
+        sections.append(table.of_grid(grid, over) if grid else table.of_rows(experiment.models, over))
         if key in plotted:
-            sections.append(f"![{experiment['title']}]({_plot_name(key)}.png)")
-        sections += [f"{IN_OUR_RUN} {found}" for found in [experiment.get("found")] if found]
+            sections.append(f"![{experiment.title}]({_plot_name(key)}.png)")
+        sections += [f"{IN_OUR_RUN} {experiment.found}"] if experiment.found else []
     signatures = ", ".join(f"`{signature}`" for signature in table.signatures)
     return "\n\n".join(sections) + f"\n\nsacrebleu's signature: {signatures}\n"
 
 
-def study_plots(experiments: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Plot]:
+def study_plots(experiments: Mapping[str, Experiment], evaluation: Mapping[str, Any]) -> list[Plot]:
     """Returns a plot of each experiment whose grid says what its columns are (`x`): a line a row, of mean scores.
 
     Baselines of the models in it are level lines.
 
     Args:
-        experiments: of the study's config, resolved.
+        experiments: of the study's config.
         evaluation: of the models that have been trained, as for `study_markdown`.
     """
-    plots = []
-    for key, lines in _plotted(experiments, _StudyTable(evaluation)).items():
-        labels = (experiments[key]["grid"]["x"], "BLEU")
-        plots.append(line_plot(_plot_name(key), experiments[key]["title"], labels, lines, marker="o"))
-    return plots
+    return [
+        line_plot(_plot_name(key), experiments[key].title, (x, METRIC), lines, marker="o")
+        for key, (x, lines) in _plotted(experiments, _StudyTable(evaluation)).items()
+    ]
 
 
-def _plotted(experiments: Mapping[str, Any], table: "_StudyTable") -> dict[str, Lines]:
-    grids = {key: grid for key, one in experiments.items() if "x" in (grid := one.get("grid") or {})}
-    return {key: lines for key, grid in grids.items() if (lines := table.lines(grid))}
+def _plotted(experiments: Mapping[str, Experiment], table: "_StudyTable") -> dict[str, tuple[str, Lines]]:
+    """Returns what the columns are, and the lines, of each experiment that has a plot, by the experiment's key."""
+    grids = {key: grid for key, one in experiments.items() if (grid := one.grid)}
+    return {key: (grid.x, lines) for key, grid in grids.items() if grid.x and (lines := table.lines(grid))}
 
 
 def _plot_name(experiment: str) -> str:
@@ -160,28 +114,30 @@ class _StudyTable:
     @property
     def teacher_sentence(self) -> str:
         """What the teacher scores, and its size."""
-        return f"Teacher: {_mean(self.scores[self.teacher].values())} BLEU, {self.sizes[self.teacher]:,} parameters."
+        return (
+            f"Teacher: {_mean(self.scores[self.teacher].values())} BLEU, {_size(self.sizes[self.teacher])} parameters."
+        )
 
     def of_rows(self, groups: Sequence[str], over: Over) -> str:
         return markdown_table(["model", *self.scores_by, *COLUMNS], [self._row(group, over) for group in groups])
 
-    def of_grid(self, grid: Mapping[str, Any], over: Over) -> str:
-        gains = {group: self._gain(group, over) for groups in grid["rows"].values() for group in groups}
-        rows = [[row, *(self._cell(group, gains[group]) for group in groups)] for row, groups in grid["rows"].items()]
+    def of_grid(self, grid: Grid, over: Over) -> str:
+        gains = {group: self._gain(group, over) for groups in grid.rows.values() for group in groups}
+        rows = [[row, *(self._cell(group, gains[group]) for group in groups)] for row, groups in grid.rows.items()]
         baselines = dict.fromkeys(gain.baseline for gain in gains.values() if gain)
         named = f" (over {', '.join(baselines)})" if baselines else ""
-        return markdown_table([f"BLEU{named}", *grid["columns"]], rows)
+        return markdown_table([f"BLEU{named}", *grid.columns], rows)
 
-    def lines(self, grid: Mapping[str, Any]) -> Lines:
+    def lines(self, grid: Grid) -> Lines:
         """Returns the columns and mean scores of the baselines and of each row, of what has been trained."""
-        named = {group for groups in grid["rows"].values() for group in groups if group in self.scores}
+        named = {group for groups in grid.rows.values() for group in groups if group in self.scores}
         alone = {gain.baseline for group in named if (gain := self._gain(group, {}))} - named
         # Baselines first: they have all columns, which a plot takes in the order in which it meets them.
-        rows = {f"{group}, no teacher": [group] * len(grid["columns"]) for group in sorted(alone)} | grid["rows"]
+        rows = {f"{group}, no teacher": [group] * len(grid.columns) for group in sorted(alone)} | grid.rows
         points = {
             row: [
                 (column, statistics.mean(self.scores[group].values()))
-                for column, group in zip(grid["columns"], groups)
+                for column, group in zip(grid.columns, groups)
                 if group in self.scores
             ]
             for row, groups in rows.items()
@@ -190,7 +146,7 @@ class _StudyTable:
 
     def _row(self, group: str, over: Over) -> list[str]:
         if group not in self.scores:
-            return [group, NOT_YET, *[""] * (len(self.scores_by) - 1 + len(COLUMNS))]
+            return [group, UNKNOWN, *[""] * (len(self.scores_by) - 1 + len(COLUMNS))]
         size, gain = self.sizes[group], self._gain(group, over)
         shown = [
             marked(_mean(scores[group].values()), self.systems, metric, group)
@@ -198,12 +154,13 @@ class _StudyTable:
         ]
         gained = f"{_signed(gain.mean)} over {gain.baseline}" if gain else ""
         relative = f"{_signed(100 * gain.relative, 1)} %" if gain and gain.relative is not None else ""
-        ratio = f"{self.sizes[self.teacher] / size:.1f}x"
-        return [group, *shown, str(len(self.scores[group])), gained, relative, f"{size:,}", ratio]
+        of_teacher = self.sizes[self.teacher]
+        ratio = f"{of_teacher / size:.1f}x" if size and of_teacher else UNKNOWN
+        return [group, *shown, str(len(self.scores[group])), gained, relative, _size(size), ratio]
 
     def _cell(self, group: str, gain: Gain | None) -> str:
         if group not in self.scores:
-            return NOT_YET
+            return UNKNOWN
         return _mean(self.scores[group].values()) + (f" ({_signed(gain.mean)})" if gain else "")
 
     def _gain(self, group: str, over: Over) -> Gain | None:
@@ -233,10 +190,10 @@ def _provenance(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _verdicts(experiments: Mapping[str, Any], scores: Scores) -> str:
+def _verdicts(experiments: Mapping[str, Experiment], scores: Scores) -> str:
     rows = []
     for experiment in experiments.values():
-        for claim, contrasts in _claims(experiment):
+        for claim, contrasts in experiment.contrasts():
             verdict = joint_verdict([contrast.verdict(scores) for contrast in contrasts])
             rows.append([claim, f"**{verdict}**", "<br>".join(_evidence(contrast, scores) for contrast in contrasts)])
     return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
@@ -254,27 +211,6 @@ def _evidence(contrast: Contrast, scores: Scores) -> str:
     return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {verdict}{of_seeds}"
 
 
-def _claims(experiment: Mapping[str, Any]) -> Iterator[tuple[str, list[Contrast]]]:
-    for claim, contrasts in (experiment.get("claims") or {}).items():
-        yield claim, [Contrast(_listed(one["plus"]), _listed(one["minus"]), one["above"]) for one in contrasts]
-
-
-def _contrasts(experiment: Mapping[str, Any]) -> Iterator[Contrast]:
-    for _, contrasts in _claims(experiment):
-        yield from contrasts
-
-
-def _names(experiment: Mapping[str, Any]) -> list[str]:
-    """The models of an experiment's table."""
-    if grid := experiment.get("grid"):
-        return [name for names in grid["rows"].values() for name in names]
-    return list(experiment.get("rows") or experiment["methods"])
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
-
-
 def _means_over_sets(by_set: Sequence[Scores]) -> Scores:
     """Returns each model's scores by seed, averaged over the test sets."""
     first, *_ = by_set
@@ -287,6 +223,10 @@ def _means_over_sets(by_set: Sequence[Scores]) -> Scores:
 def _mean(scores: Collection[float]) -> str:
     deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     return f"{statistics.mean(scores):.2f}{deviation}"
+
+
+def _size(parameters: int | None) -> str:
+    return UNKNOWN if parameters is None else f"{parameters:,}"
 
 
 def _signed(value: float, digits: int = 2) -> str:
