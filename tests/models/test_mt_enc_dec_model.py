@@ -179,6 +179,7 @@ def test_a_student_records_how_it_was_made(distillation_config, teacher_path, tm
 
 def test_noise_is_in_the_students_source_alone(distillation_config, batch, tmp_path, monkeypatch):
     distillation_config.distillation.noise = {"mask": 0.5}
+    distillation_config.distillation.distill_encoder = False
     model = distillation_of(distillation_config, tmp_path)
     read = {}
     for role, one in (("teacher", model.teacher), ("student", model.student)):
@@ -303,7 +304,7 @@ def test_a_student_records_what_selected_its_labels_and_those_of_the_model_that_
     cfg = OmegaConf.create({"model": distillation_config})
     model = distillation_of(distillation_config, tmp_path)
     trainer = SimpleNamespace(
-        fit=lambda model: None, interrupted=False, checkpoint_callback=None, global_step=0, max_steps=-1
+        fit=lambda model: None, interrupted=False, checkpoint_callback=None, global_step=0, max_steps=-1, callbacks=[]
     )
     run_job(cfg, trainer, model)
     model.student.save_to(str(tmp_path / "first.nemo"))
