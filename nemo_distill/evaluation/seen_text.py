@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.text.lines import TextFiles, decoded, is_blank, normalized
+from nemo_distill.text.lines import TextFiles, decoded, is_blank, lines_with_progress, normalized
 
 REVISION = 1  # increase it when other sentences count as equal, so that stored counts are not used
-PROGRESS_EVERY = 1 << 14  # lines
 Seen = dict[str, dict[str, int]]  # how many `sources` and `references` of each test set
 
 
@@ -45,17 +43,10 @@ def _counted(sets: Mapping[str, Mapping[str, Path]], training: Mapping[str, Sequ
 
 def _in_text(asked: set[str], paths: Sequence[Path]) -> set[str]:
     """Returns those of the sentences that are in the files."""
-    seen = set()
+    seen: set[str] = set()
     for path in paths:
-        text = TextFiles([path])
-        with shown_progress(f"looking for test sentences in {path.name}", text.size) as on_progress:
-            number = 0
-            for number, sentence in enumerate(_sentences(text), start=1):
-                if sentence in asked:
-                    seen.add(sentence)
-                if number % PROGRESS_EVERY == 0:
-                    on_progress(text.position, PROGRESS_EVERY)
-            on_progress(text.size, number % PROGRESS_EVERY)
+        lines = lines_with_progress(path, f"looking for test sentences in {path.name}")
+        seen.update(sentence for sentence in _sentences(lines) if sentence in asked)
     return seen
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.failures.segment import Found, Segment, ngrams, words
-from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.text.languages import SPACELESS
-from nemo_distill.text.lines import TextFiles
+from nemo_distill.text.lines import lines_with_progress
 
 REVISION = 1  # increase it when the questions or answers change, so that stored ones are not used
 SHORTEST_WORD = 4  # letters; shorter ones are mostly parts of names and abbreviations
 SAME_NAME = 0.85  # similarity of a name's forms, by difflib
-PROGRESS_EVERY = 1 << 14  # lines
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,8 @@ def _read(asked: Questions, files: Mapping[str, Sequence[Path]], span: int) -> d
     found = _Search(asked, span)
     readers = {"sources": found.source, "targets": found.target, "word_lists": found.word_list}
     for read, path in [(readers[side], path) for side, paths in files.items() for path in paths]:
-        text = TextFiles([path])
-        with shown_progress(f"reading {path.name}", text.size) as on_progress:
-            number = 0
-            for number, raw in enumerate(text, start=1):
-                read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
-                if number % PROGRESS_EVERY == 0:
-                    on_progress(text.position, PROGRESS_EVERY)
-            on_progress(text.size, number % PROGRESS_EVERY)
+        for number, raw in enumerate(lines_with_progress(path, f"reading {path.name}"), start=1):
+            read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
     return found.record()
 
 

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import section
+from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import numeric_order, user_path
 
 Item = TypeVar("Item")
@@ -37,6 +38,7 @@ EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "over_long",
 )
 MAX_BYTES = 1 << 26
+PROGRESS_EVERY = 1 << 14  # lines
 # Control characters, U+2028, U+2029 and the byte order mark. Those that separate words become a space.
 _PARTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
@@ -180,6 +182,21 @@ class TextFiles:
             with path.open("rb") as self._file:
                 yield from stream_lines(unpacked(self._file), path)
                 self._passed, self._file = self._passed + self._file.tell(), None
+
+
+def lines_with_progress(path: Path, label: str) -> Iterator[bytes]:
+    """Yields the lines of a file, and shows how much of it has been read.
+
+    Args:
+        label: what is shown before the progress.
+    """
+    text, number = TextFiles([path]), 0
+    with shown_progress(label, text.size) as on_progress:
+        for number, raw in enumerate(text, start=1):
+            yield raw
+            if number % PROGRESS_EVERY == 0:
+                on_progress(text.position, PROGRESS_EVERY)
+        on_progress(text.size, number % PROGRESS_EVERY)
 
 
 def unpacker(file: BinaryIO) -> Callable[[BinaryIO], BufferedIOBase] | None:

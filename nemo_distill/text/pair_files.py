@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from zipfile import BadZipFile, ZipFile
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.storage.ledger import is_hidden
 from nemo_distill.text.languages import same_language
 from nemo_distill.text.lines import TextFiles, stream_lines, telling_damage, unpacked
 
@@ -106,9 +107,9 @@ def _members(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with _damage_of_archive(path), ZipFile(path) as archive:
         for name in archive.namelist():
-            parts = PurePosixPath(name).parts
-            if not any(part.startswith((".", "__MACOSX")) for part in parts) and "." in parts[-1]:
-                found.setdefault(parts[-1].rpartition(".")[2], []).append(name)
+            member = PurePosixPath(name)
+            if member.suffix and not is_hidden(member) and "__MACOSX" not in member.parts:
+                found.setdefault(member.suffix.removeprefix("."), []).append(name)
     return found
 
 
