@@ -124,6 +124,18 @@ def test_of_several_test_sets_the_mean_counts():
     )
     assert "| slim | 25.50 ± 0.71 (+10.00) | 5.00 ± 0.00 (−10.50) |" in text
     assert "Teacher: 30.00 BLEU" in text and "`v:1`, `v:2`" in text
+    assert "| difference (BLEU) | test | news |" in text
+    assert "| cool − hot | +20.50 ± 3.16 | +20.50 ± 3.16 |" in text
+
+
+def test_one_test_set_has_no_table_by_test_set():
+    assert "difference (BLEU)" not in page(teacher=[40], slim=[20], cool=[30], hot=[10])
+
+
+def test_differences_by_test_set_are_of_models_that_have_been_trained():
+    evaluation = results(teacher=[40], slim=[20], cool=[30])
+    both = {"test_sets": evaluation["test_sets"] | {"news": evaluation["test_sets"]["test"]}}
+    assert "difference (BLEU)" not in study_markdown(EXPERIMENTS, evaluation | both, "", "")
 
 
 def test_other_metrics_have_a_column_and_a_mark_where_they_selected_labels():

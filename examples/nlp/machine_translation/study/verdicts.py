@@ -51,6 +51,7 @@ def study_markdown(
     sections = [f"# {title}", introduction.strip(), _provenance(evaluation), *seen_notes(evaluation)]
     sections += [f"Not trained yet: {'; '.join(waiting)}."] if waiting else []
     sections += ["## Verdicts", EXPLANATION, _verdicts(begun, table.scores)]
+    sections += _by_set(begun, table.by_set) if len(table.by_set) > 1 else []
     sections += ["## All models", table.teacher_sentence]
     for key, experiment in begun.items():
         sections += [f"### {experiment.title}", *filter(None, [experiment.text])]
@@ -97,6 +98,7 @@ class _StudyTable:
     def __init__(self, evaluation: Mapping[str, Any]):
         self.systems, sets = evaluation["systems"], evaluation["test_sets"]
         first, *_ = sets.values()
+        self.by_set = {name: scores_by_group(evaluation, name, METRIC) for name in sets}
         self.scores_by = {
             metric: _means_over_sets([scores_by_group(evaluation, name, metric) for name in sets])
             for metric in dict.fromkeys([METRIC, *next(iter(first["scores"].values()))])
@@ -199,16 +201,36 @@ def _verdicts(experiments: Mapping[str, Experiment], scores: Scores) -> str:
     return markdown_table(["claim", "verdict", "evidence (BLEU)"], rows)
 
 
+def _by_set(experiments: Mapping[str, Experiment], by_set: Mapping[str, Scores]) -> list[str]:
+    contrasts = [
+        one for experiment in experiments.values() for _, several in experiment.contrasts() for one in several
+    ]
+    cells = {_difference(one): [_estimate(one, scores) for scores in by_set.values()] for one in contrasts}
+    rows = [[difference, *estimates] for difference, estimates in cells.items() if all(estimates)]
+    return ["The same differences by test set:", markdown_table(["difference (BLEU)", *by_set], rows)] if rows else []
+
+
 def _evidence(contrast: Contrast, scores: Scores) -> str:
-    sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
-    said = f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
-    if not (by_seed := contrast.by_seed(scores)):
+    said = _difference(contrast)
+    if not (estimate := _estimate(contrast, scores)):
         return f"{said}: not trained yet"
-    margin = f" ± {contrast.margin(scores):.2f}" if len(by_seed) > 1 else ""
     limit, verdict = f"{contrast.above:g}".replace("-", MINUS), contrast.verdict(scores)
-    needed = seeds_needed(by_seed, EFFECT) if verdict == OPEN else None
+    needed = seeds_needed(contrast.by_seed(scores), EFFECT) if verdict == OPEN else None
     of_seeds = f" ({needed} seeds)" if needed else ""
-    return f"{said} = {_signed(contrast.estimate(scores))}{margin}, claimed above {limit}: {verdict}{of_seeds}"
+    return f"{said} = {estimate}, claimed above {limit}: {verdict}{of_seeds}"
+
+
+def _difference(contrast: Contrast) -> str:
+    sides = (" + ".join(groups) for groups in (contrast.plus, contrast.minus))
+    return f" {MINUS} ".join(f"({side})" if " " in side else side for side in sides)
+
+
+def _estimate(contrast: Contrast, scores: Scores) -> str:
+    """Returns the difference and its margin; nothing if no seed has all of its models."""
+    if not (by_seed := contrast.by_seed(scores)):
+        return ""
+    margin = f" ± {contrast.margin(scores):.2f}" if len(by_seed) > 1 else ""
+    return f"{_signed(contrast.estimate(scores))}{margin}"
 
 
 def _means_over_sets(by_set: Sequence[Scores]) -> Scores:
