@@ -71,11 +71,11 @@ class SizingConfig:
         try:
             archive = teacher_archive(self.teacher)
             _teacher_parameters(archive)
+            encoder, decoder = (archived_vocabulary(archive, side) for side in SIDES)
         except ValueError as error:
             return [f"teacher={self.teacher}: {error}."]
         reasons = self.untimed() if self.target.speedup and self.speed else []
         problems = [f"target.speedup={self.target.speedup}: {reason}" for reason in reasons]
-        encoder, decoder = (archived_vocabulary(archive, side) for side in SIDES)
         if self.shared_embeddings and encoder and decoder and encoder.pieces != decoder.pieces:
             problems.append(
                 "shared_embeddings=true: the teacher's sides have different vocabularies; it must be false."

@@ -106,10 +106,14 @@ def with_special_tokens(path: str | Path) -> bytes:
     """Returns a SentencePiece model with the special tokens that it lacks added behind its own pieces.
 
     Marian's models have no `<pad>`. Control symbols do not change how text is split, nor the ids of other pieces.
+
+    Raises:
+        ValueError: if the file is damaged.
     """
+    lacking = [name for name, index in read_vocabulary(path).special_ids.items() if index < 0]
     model = sentencepiece_proto(Path(path))
     pieces = [entry.piece for entry in model.pieces]
-    for name in (name for name, index in read_vocabulary(path).special_ids.items() if index < 0):
+    for name in lacking:
         piece = getattr(model.trainer_spec, f"{name}_piece")
         if piece not in pieces:
             model.pieces.add(piece=piece, score=0.0)

@@ -12,6 +12,7 @@ from nemo_distill.config.section import read_config
 from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.student_sizes import SizeTarget
 from tests.conftest import composed, tiny_config
+from tests.hugging_face_folders import write_folder
 
 QUICK = ("speed.sentences=4", "speed.latency_sentences=1", "speed.rounds=2", "recipe.seconds=0.5")
 
@@ -68,6 +69,13 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     expected = ["recipe.label=", "shared_embeddings=maybe", "shown=0", "target.dtype=int4", "target.hours=2.0"]
     assert all(problem.startswith(key) for problem, key in zip(sorted(others), expected, strict=True))
     assert teacher.startswith(f"teacher={tmp_path}/none.nemo:")
+
+
+def test_a_damaged_tokenizer_of_a_teacher_is_told(corpus, tmp_path):
+    folder = write_folder("marian", tmp_path / "marian", corpus)
+    (folder / "target.spm").write_bytes(b"torn")
+    with pytest.raises(ConfigurationError, match=r"^1 problem.*\n.* teacher=.*target\.spm' is not a sentencepiece"):
+        check_sizing(config(f"teacher={folder}"))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,13 @@ def test_special_tokens_are_added_and_nothing_else_changes(special, corpus, tmp_
     assert after[: len(before)] == before
 
 
+def test_a_damaged_tokenizer_is_told_with_its_file(corpus, tmp_path):
+    path = write_folder("marian", tmp_path / "folder", corpus) / "source.spm"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"source\.spm' is not a sentencepiece"):
+        archived_vocabulary(HuggingFaceFolder(path.parent), "encoder")
+
+
 def test_what_a_cache_keeps_of_a_folder_is_read_as_the_folder_is(folder, tmp_path):
     archive, copy = HuggingFaceFolder(folder), io.BytesIO()
     archive.copy_without_weights(copy)
