@@ -136,7 +136,8 @@ def line_plot(
             dashes, colour = divmod(index, len(COLOURS))
             style = {"color": COLOURS[colour], "linestyle": DASHES[dashes % len(DASHES)]}
             style["marker"] = marker or ("o" if len(points) == 1 else "")
-            axes.plot(*zip(*thinned(points)), label=label, **style)
+            shown = f" {label}" if label.startswith("_") else label  # matplotlib's legends leave out such names
+            axes.plot(*zip(*thinned(points)), label=shown, **style)
         if len(lines) > 1:
             axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
 
