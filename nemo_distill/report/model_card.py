@@ -15,17 +15,21 @@ from nemo_distill.evaluation.findings import findings, notes
 from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.translation_archive import SIDES, translation_archive
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES
+from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import RUN_NAME, read_run
+from nemo_distill.text.files import as_list
+from nemo_distill.text.languages import NO_LANGUAGE
 
 FOLDERS = re.compile(r"[^\s=,:|'\"\[\]{}]*/(?=[^/\s])")  # folders before a file name, also in the value of an override
+YOUTOKENTOME = "import nemo_distill.nemo_files.youtokentome  # lets NeMo load the tokenizer\n"
 USE = """\
 ```python
-from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+{imports}from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
 model = MTEncDecModel.restore_from("{name}").eval()
-print(model.translate(["..."]))
+print(model.translate(["..."]{languages}))
 ```"""
 
 
@@ -44,7 +48,7 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
     """
     archive = translation_archive(model)
     config = OmegaConf.to_container(archive.config)
-    sections = [f"# {model.stem}", _summary(config), _sizes(archive, config), USE.format(name=model.name)]
+    sections = [f"# {model.stem}", _summary(config), _sizes(archive, config), _use(archive, config)]
     if made := config.get("distilled_with"):
         sections += ["## How it was distilled", *_distillation(made)]
     if run is not None:
@@ -58,12 +62,29 @@ def model_card(model: Path, run: Path | None = None, evaluation: Path | None = N
 
 
 def _summary(config: Mapping[str, Any]) -> str:
-    languages = [config.get(key) for key in ("src_language", "tgt_language")]
-    named = "" if None in languages or "ignore" in languages else f" from {languages[0]} to {languages[1]}"
+    languages = [", ".join(one) for one in _languages(config)]
+    named = f" from {languages[0]} to {languages[1]}" if languages else ""
     kind = (
         "distilled from a teacher with nemo_distill" if config.get("distilled_with") else "trained without a teacher"
     )
     return f"A neural translation model{named}, {kind}. It is a plain NeMo `MTEncDecModel`."
+
+
+def _languages(config: Mapping[str, Any]) -> list[list[str]]:
+    """Returns the languages of source and target; none if one of them is not known."""
+    languages = [as_list(config.get(key)) for key in LANGUAGE_KEYS]
+    return languages if all(one and NO_LANGUAGE not in one for one in languages) else []
+
+
+def _use(archive: NemoArchive, config: Mapping[str, Any]) -> str:
+    """Returns the code that translates: in a multilingual model from and to the first of its languages."""
+    vocabularies = (archived_vocabulary(archive, side) for side in SIDES)
+    needs_import = any(vocabulary is not None and vocabulary.library == "yttm" for vocabulary in vocabularies)
+    languages = ""
+    if config.get("multilingual"):
+        source, target = (as_list(config[key])[0] for key in LANGUAGE_KEYS)
+        languages = f', source_lang="{source}", target_lang="{target}"'
+    return USE.format(imports=YOUTOKENTOME if needs_import else "", name=archive.path.name, languages=languages)
 
 
 def _sizes(archive: NemoArchive, config: Mapping[str, Any]) -> str:

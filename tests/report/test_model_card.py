@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_distill.commands import card as card_command
 from nemo_distill.commands.card import CardConfig
@@ -10,6 +11,7 @@ from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.ledger import sha256_of
 from tests.conftest import composed, tiny_config
 from tests.evaluation.test_evaluation_tables import evaluation
+from tests.models.test_multilingual import MANY_TO_ONE, ONE_TO_MANY
 
 MADE = {
     "nemo_distill": "0.1.0",
@@ -68,6 +70,35 @@ def test_paths_in_a_metrics_command_are_reduced_and_other_text_is_not(student, e
 def test_a_model_without_a_teacher_has_a_card_too(teacher_path):
     card = model_card(teacher_path)
     assert "trained without a teacher" in card and "How it was distilled" not in card
+
+
+@pytest.mark.parametrize(
+    ("languages", "named", "asked"),
+    [
+        (MANY_TO_ONE, "from de, nl to en", 'source_lang="de", target_lang="en"'),
+        (ONE_TO_MANY, "from de to en, fr", 'source_lang="de", target_lang="en"'),
+    ],
+)
+def test_the_code_of_a_multilingual_models_card_runs(languages, named, asked, tokenizer, tmp_path, capsys):
+    from nemo_distill import DistillableMTEncDecModel
+
+    path = tmp_path / "student.nemo"
+    DistillableMTEncDecModel(OmegaConf.merge(tiny_config(tokenizer), languages)).save_to(str(path))
+    card = model_card(path)
+    code = card.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace("student.nemo", str(path)), {})
+    assert named in card and asked in card and capsys.readouterr().out.startswith("[")
+
+
+def test_the_code_of_a_card_lets_nemo_load_youtokentome(tokenizer, yttm_tokenizer, tmp_path):
+    from nemo_distill import DistillableMTEncDecModel
+
+    config = tiny_config(tokenizer)
+    config.encoder_tokenizer = {"library": "yttm", "tokenizer_model": str(yttm_tokenizer)}
+    config.shared_embeddings = False
+    DistillableMTEncDecModel(config).save_to(str(tmp_path / "student.nemo"))
+    _, code = model_card(tmp_path / "student.nemo").split("```python\n")
+    assert code.startswith("import nemo_distill.nemo_files.youtokentome")
 
 
 def test_the_card_is_written_beside_the_model_and_not_over_another(student):
