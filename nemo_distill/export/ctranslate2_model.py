@@ -17,6 +17,7 @@ from ctranslate2.specs import common_spec, transformer_spec
 from torch import Tensor, nn
 
 from nemo_distill.export.record import ExportRecord
+from nemo_distill.nemo_files.host_fixes import fixed_positions
 from nemo_distill.nemo_files.model_kinds import ends_with_norm
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, read_vocabulary
 
@@ -163,7 +164,7 @@ def position_table(embedding: Any, positions: int) -> Tensor:
     table = embedding.position_embedding
     if isinstance(table, nn.Embedding):
         return table.weight[:positions]
-    return type(table)(table.pos_enc.shape[1], positions).pos_enc
+    return fixed_positions(table, positions)
 
 
 def _set_embedding(spec: Any, token_spec: Any, embedding: Any, positions: int) -> None:

@@ -233,9 +233,20 @@ def _read_positions(module: Any, position_ids: Any) -> Any:
             "are computed for such batches.",
             mode=logging_mode.ONCE,
         )
-        longer = _exact_positions(type(module), table.shape[1], int(position_ids.max()) + 1)  # (L, D)
-        table = torch.cat((table, longer[len(table) :].to(table)))
+        table = fixed_positions(module, int(position_ids.max()) + 1)
     return torch.embedding(table, position_ids)
+
+
+def fixed_positions(module: Any, length: int) -> Any:
+    """Returns the first rows (length, D) of a model's fixed positions. Those beyond its table are computed.
+
+    The model knows the rows of its table, which `trainer.precision=bf16-true` has rounded.
+    """
+    import torch
+
+    table = module.pos_enc
+    computed = _exact_positions(type(module), table.shape[1], length)
+    return torch.cat((table[:length], computed[len(table) :].to(table)))
 
 
 def _exact_positions(positions: Any, width: int, length: int) -> Any:

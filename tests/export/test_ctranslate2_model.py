@@ -83,6 +83,16 @@ def test_fixed_positions_go_on_as_far_as_asked(tokenizers, tmp_path):
         largest_difference(model, folder, sources, random_ids(model.encoder_tokenizer, [100], seed=2))
 
 
+def test_fixed_positions_are_those_of_the_model(tokenizers, tmp_path):
+    """Training in bfloat16 rounds them."""
+    model = random_model({}, {}, tokenizers["sentencepiece"], tokenizers["sentencepiece"], True)
+    for part in (model.encoder, model.decoder):
+        part.embedding.position_embedding.bfloat16().float()
+    folder = export(model, tmp_path, max_positions=100)
+    sources, targets = (random_ids(model.encoder_tokenizer, [98], seed) for seed in (1, 2))
+    assert largest_difference(model, folder, sources, targets) < 1e-4
+
+
 def test_a_projection_of_its_own_is_exported(tokenizers, tmp_path):
     """NeMo ties it to the decoder's embeddings; nothing here relies on that."""
     model = random_model({}, {}, tokenizers["sentencepiece"], tokenizers["sentencepiece"], True)
