@@ -15,6 +15,11 @@ from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.supported import OF_HUGGING_FACE, unsupported
 from nemo_distill.nemo_files.archive import ARTIFACT_PREFIX, NemoArchive, NemoFile
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES, learned_positions
+from nemo_distill.nemo_files.translation_archive import (
+    archived_vocabulary,
+    readable_tokenizers,
+    translation_archive,
+)
 from nemo_distill.storage.files import UserPath
 from nemo_distill.text.languages import NO_LANGUAGE
 
@@ -98,12 +103,26 @@ class ExportSettings:
             return [f"output='{self.output}' already exists; choose another folder, or set force=true to replace it."]
         if not (self.output / RECORD_NAME).is_file():
             return [f"output='{self.output}' is not an earlier export, so force=true does not replace it."]
-        return []
+        named = {"model": self.model, "node_modules": self.node_modules}
+        return [
+            f"output='{self.output}' holds {key}='{path}', which would be deleted with it; move it elsewhere."
+            for key, path in named.items()
+            if path is not None and path.resolve().is_relative_to(self.output.resolve())
+        ]
 
     @rule
     def model_problems(self) -> list[str]:
-        """Returns a sentence for each property of the model that the format cannot express."""
-        return unsupported(OmegaConf.to_container(NemoArchive(self.model).config), self.format)
+        """Returns a sentence for each property of the model that the format cannot express, or why it cannot run."""
+        config = OmegaConf.to_container(NemoArchive(self.model).config)
+        return unsupported(config, self.format) or self._restoring_problems()
+
+    def _restoring_problems(self) -> list[str]:
+        """Returns a sentence if NeMo could not restore the model, or must not."""
+        try:
+            readable_tokenizers(translation_archive(self.model))
+        except ValueError as error:
+            return [f"model={self.model}: {error}."]
+        return []
 
     @rule
     def text_problems(self) -> list[str]:
@@ -127,10 +146,15 @@ class ExportSettings:
     @rule
     def tokenizer_problems(self) -> list[str]:
         """Returns a sentence for each property of a tokenizer that Hugging Face's cannot have."""
-        if self.format not in OF_HUGGING_FACE:
+        if self.format not in OF_HUGGING_FACE or self._restoring_problems():
             return []
         archive = NemoArchive(self.model)
         problems = []
+        encoder, decoder = (archived_vocabulary(archive, side) for side in SIDES)
+        if archive.config.get("shared_embeddings") and encoder != decoder:
+            problems.append(
+                "shared_embeddings=true: Hugging Face's models have one tokenizer, and this model has two."
+            )
         with TemporaryDirectory() as folder:
             for side in SIDES:
                 artifact = str((archive.config.get(f"{side}_tokenizer") or {}).get("tokenizer_model") or "")

@@ -9,9 +9,10 @@ from nemo_distill.config.section import read_config, read_section
 from nemo_distill.export import settings as settings_module
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.settings import ExportSettings
+from tests.conftest import TINY_SIZE
 from tests.pseudo_labels.fakes import write_model
 
-STACK = {"library": "nemo", "hidden_act": "relu", "max_sequence_length": 64, "learn_positional_encodings": False}
+STACK = TINY_SIZE | {"library": "nemo", "hidden_act": "relu", "learn_positional_encodings": False}
 TOKENIZER = {"library": "sentencepiece", "tokenizer_model": "nemo:tokenizer.model", "r2l": False}
 CONFIG = {
     "target": "nemo.collections.nlp.models.machine_translation.mt_enc_dec_model.MTEncDecModel",
@@ -52,27 +53,36 @@ def changed(changes):
             node.pop(key)
         else:
             node[key] = value
+        if key == "multilingual":
+            config["src_language"] = ["de", "fr"]  # NeMo needs a list then
     return config
 
 
-def write_archive(path, changes=(), **artifacts):
-    """A `.nemo` without weights: they are not read before an export is refused."""
-    return write_model(path, yaml.safe_dump(changed(changes)).encode(), **artifacts)
+@pytest.fixture
+def write_archive(tokenizer, tmp_path):
+    """Writes a `.nemo` without weights: they are not read before an export is refused."""
+
+    def write(changes=(), **artifacts):
+        config = yaml.safe_dump(changed(changes)).encode()
+        tokenizers = {"tokenizer.model": tokenizer.read_bytes()} | artifacts
+        return write_model(tmp_path / "model.nemo", config, **tokenizers)
+
+    return write
 
 
 def problems_of(model, output, **values):
     return read_section(ExportSettings, {"model": str(model), "output": str(output), **values})[1]
 
 
-def test_a_plain_model_is_not_refused(tmp_path):
-    path = write_archive(tmp_path / "model.nemo")
+def test_a_plain_model_is_not_refused(write_archive, tmp_path):
+    path = write_archive()
     for format in ("ctranslate2", "onnx"):
         assert problems_of(path, tmp_path / "out", format=format) == []
 
 
 @pytest.mark.parametrize(("section", "key", "value", "said", "onnx_can"), REFUSED)
-def test_what_a_format_cannot_express_is_refused(section, key, value, said, onnx_can, tmp_path):
-    path = write_archive(tmp_path / "model.nemo", [(section, key, value)])
+def test_what_a_format_cannot_express_is_refused(section, key, value, said, onnx_can, write_archive, tmp_path):
+    path = write_archive([(section, key, value)])
     (problem,) = problems_of(path, tmp_path / "out")
     assert problem.startswith(said)
     assert (problems_of(path, tmp_path / "out", format="onnx") == []) == onnx_can
@@ -93,23 +103,32 @@ LEARNED = [(side, "learn_positional_encodings", True) for side in ("encoder", "d
         ([(None, "src_language", "de")], "src_language=de: NeMo tokenizes text of this model with Moses"),
     ],
 )
-def test_what_hugging_faces_models_cannot_express_is_refused(changes, said, tokenizer, tmp_path):
-    path = write_archive(tmp_path / "model.nemo", changes, **{"tokenizer.model": tokenizer.read_bytes()})
+def test_what_hugging_faces_models_cannot_express_is_refused(changes, said, write_archive, tmp_path):
+    path = write_archive(changes)
     (problem,) = problems_of(path, tmp_path / "out", format="hugging_face")
     assert problem.startswith(said)
 
 
-def test_moses_may_be_used_before_a_hugging_face_model(tokenizer, tmp_path):
-    artifacts = {"tokenizer.model": tokenizer.read_bytes()}
-    path = write_archive(tmp_path / "model.nemo", [(None, "src_language", "de")], **artifacts)
+def test_two_tokenizers_of_shared_embeddings_are_no_tokenizer_of_hugging_face(
+    write_archive, english_tokenizer, tmp_path
+):
+    changes = [(None, "shared_embeddings", True), ("decoder_tokenizer", "tokenizer_model", "nemo:english.model")]
+    path = write_archive(changes, **{"english.model": english_tokenizer.read_bytes()})
+    (problem,) = problems_of(path, tmp_path / "out", format="hugging_face")
+    assert problem.startswith("shared_embeddings=true: ")
+    assert problems_of(path, tmp_path / "out") == []
+
+
+def test_moses_may_be_used_before_a_hugging_face_model(write_archive, tmp_path):
+    path = write_archive([(None, "src_language", "de")])
     assert problems_of(path, tmp_path / "out", format="hugging_face", pretokenized=True) == []
     (problem,) = problems_of(path, tmp_path / "out", pretokenized=True)
     assert problem == "pretokenized=true: only for format=hugging_face; remove it."
 
 
-def test_all_reasons_are_told_at_once(tmp_path):
+def test_all_reasons_are_told_at_once(write_archive, tmp_path):
     changes = [row[:3] for row in REFUSED if row[1] != "sentencepiece_legacy" and row[2] is not None]
-    path = write_archive(tmp_path / "model.nemo", changes)
+    path = write_archive(changes)
     settings = {"model": str(path), "output": str(tmp_path / "out")}
     with pytest.raises(ConfigurationError) as error:
         read_config(ExportSettings, OmegaConf.create(settings | {"quantization": "int4", "max_positions": 2}))
@@ -134,21 +153,21 @@ def test_all_reasons_are_told_at_once(tmp_path):
         ({"format": "onnx", "max_positions": 9}, "max_positions=9: only for format=ctranslate2 and hugging_face"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(values, said, tmp_path):
-    path = write_archive(tmp_path / "model.nemo")
+def test_values_that_mean_nothing_are_refused(values, said, write_archive, tmp_path):
+    path = write_archive()
     (problem,) = problems_of(path, tmp_path / "out", **values)
     assert problem.startswith(said)
 
 
-def test_learned_positions_are_as_many_as_were_learned(tmp_path):
-    path = write_archive(tmp_path / "model.nemo", [("decoder", "learn_positional_encodings", True)])
+def test_learned_positions_are_as_many_as_were_learned(write_archive, tmp_path):
+    path = write_archive([("decoder", "learn_positional_encodings", True)])
     assert problems_of(path, tmp_path / "out", max_positions=64) == []
     (problem,) = problems_of(path, tmp_path / "out", max_positions=65)
     assert problem == "max_positions=65: the decoder has learned 64 positions."
 
 
-def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
-    path = write_archive(tmp_path / "model.nemo")
+def test_nothing_but_an_earlier_export_is_replaced(write_archive, tmp_path):
+    path = write_archive()
     precious, earlier = tmp_path / "precious", tmp_path / "earlier"
     for folder in (precious, earlier):
         folder.mkdir()
@@ -161,12 +180,31 @@ def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
     assert problems_of(path, earlier, force=True) == []
 
 
+def test_an_export_that_holds_the_model_is_not_replaced(write_archive, tmp_path):
+    write_archive()
+    (tmp_path / RECORD_NAME).write_text("{}")
+    (problem,) = problems_of(tmp_path / "model.nemo", tmp_path, force=True)
+    assert problem.startswith(f"output='{tmp_path}' holds model='{tmp_path / 'model.nemo'}'")
+
+
 @pytest.mark.parametrize("format", ["ctranslate2", "onnx"])
-def test_a_missing_package_is_told_with_the_extra_that_installs_it(format, tmp_path, monkeypatch):
-    path = write_archive(tmp_path / "model.nemo")
+def test_a_missing_package_is_told_with_the_extra_that_installs_it(format, write_archive, tmp_path, monkeypatch):
+    path = write_archive()
     monkeypatch.setattr(settings_module, "find_spec", lambda name: None)
     (problem,) = problems_of(path, tmp_path / "out", format=format)
     assert problem == f"{format} is not installed: pip install 'nemo_distill[{format}]'."
+
+
+@pytest.mark.parametrize("format", ["ctranslate2", "hugging_face", "onnx"])
+def test_what_nemo_cannot_restore_is_refused_before_nemo_is_imported(format, write_archive, tokenizer, tmp_path):
+    def told(*changes, **artifacts):
+        (problem,) = problems_of(write_archive(changes, **artifacts), tmp_path / "out", format=format)
+        return problem
+
+    assert "its config has 'os.system'" in told(("head", "_target_", "os.system"))
+    assert "encoder has no num_layers" in told(("encoder", "num_layers", None))
+    assert "holds a damaged tokenizer" in told(**{"tokenizer.model": tokenizer.read_bytes()[:300]})
+    assert "has no member 'lost.model'" in told(("encoder_tokenizer", "tokenizer_model", "nemo:lost.model"))
 
 
 def test_a_missing_model_is_told(tmp_path):
