@@ -5,6 +5,7 @@ pieces of both: first the target's, so that their ids stay as they are, then the
 differently there, so that text is never split into it.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from nemo_distill.nemo_files.tokenizer_files import read_vocabulary, sentencepie
 SPACE = "▁"  # of both libraries, at the beginning of a word
 TARGET = "\ue000"  # at the beginning of target pieces' names; a character for private use
 SPECIAL = ("pad", "bos", "eos")
-UNKNOWN = " \u2047 "  # what sentencepiece writes for an unknown piece
 USER_DEFINED, UNIGRAM, BPE = 4, 1, 2  # sentencepiece's numbers of kinds of pieces and models
 COMPOSING = ("nfkc", "nmt_nfkc")  # begin the names of sentencepiece's rules that compose characters
 TILDE, NO_TILDE = "～", "\ue001"  # the rules nmt_* keep the full-width one, which NFKC would replace
+REGEX_SIGN = re.compile(r"[\\^$.|?*+()\[\]{}]")  # JavaScript refuses a backslash before other signs
 SEMITIC = range(10, 37)  # Unicode's combining classes of the vowel marks of Hebrew, Arabic and Syriac
 
 
@@ -65,7 +66,7 @@ def read_spec(path: Path) -> TokenizerSpec:
     return TokenizerSpec(
         names,
         vocabulary.special_ids,
-        UNKNOWN,
+        proto.trainer_spec.unk_surface,
         _sentencepiece_merges(names) if proto.trainer_spec.model_type == BPE else None,
         [piece.score for piece in proto.pieces],
         [index for index, piece in enumerate(proto.pieces) if piece.type == USER_DEFINED],
@@ -129,7 +130,7 @@ def build_tokenizer(folder: Path, record: ExportRecord, offset: int) -> Any:
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for tokens in special for token in tokens.values()]
     )
-    tokenizer.add_tokens([AddedToken(sides[0].names[index], normalized=False) for index in sides[0].user_defined])
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in _changed_by(tokenizer.normalizer, sides[0])])
     ends = [(special[0][key], offset + sides[0].special_ids[key]) for key in ("bos", "eos")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{ends[0][0]} $A {ends[1][0]}", special_tokens=ends
@@ -169,11 +170,12 @@ def _model(source: TokenizerSpec, target: TokenizerSpec, offset: int) -> Any:
         unk_token=source.names[unknown],
         fuse_unk=True,
         byte_fallback=source.byte_fallback,
+        ignore_merges=bool(source.user_defined),  # no merges make them; other pieces stay whole anyway
     )
 
 
 def _reader(side: TokenizerSpec) -> tuple[Any, Any]:
-    """Returns what normalizes text, and what splits it into words."""
+    """Returns what normalizes text, and what splits it into words and user-defined symbols."""
     from tokenizers import Regex, normalizers, pre_tokenizers
 
     steps: list[Any] = [*_composer(side), normalizers.Precompiled(side.characters)] if side.characters else []
@@ -183,7 +185,20 @@ def _reader(side: TokenizerSpec) -> tuple[Any, Any]:
         ends = r"(?<![\s\S]) | (?![\s\S])"
         steps += [normalizers.Replace(Regex(spaces), " "), normalizers.Replace(Regex(ends), "")]
     scheme = "always" if side.dummy_prefix else "never"
-    return normalizers.Sequence(steps), pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme)
+    # Trained with split_by_whitespace=false, a piece may have parts of two words.
+    in_words = not any(SPACE in name.lstrip(SPACE) for name in side.names)
+    splitter: Any = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme, split=in_words)
+    if side.user_defined:
+        symbols = sorted((side.names[index] for index in side.user_defined), key=len, reverse=True)
+        pattern = Regex("|".join(REGEX_SIGN.sub(r"\\\g<0>", symbol) for symbol in symbols))
+        splitter = pre_tokenizers.Sequence([splitter, pre_tokenizers.Split(pattern, "isolated")])
+    return normalizers.Sequence(steps), splitter
+
+
+def _changed_by(normalizer: Any, side: TokenizerSpec) -> list[str]:
+    """Returns the user-defined symbols that sentencepiece keeps although its rules would change them elsewhere."""
+    symbols = (side.names[index] for index in side.user_defined)
+    return [symbol for symbol in symbols if normalizer.normalize_str(symbol) != symbol]
 
 
 def _composer(side: TokenizerSpec) -> list[Any]:

@@ -77,6 +77,25 @@ def test_marks_that_the_models_text_has_in_another_order_than_unicodes_keep_it(l
     assert split_otherwise(both_tokenizers(tmp_path, lines), lines) == []
 
 
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"split_by_whitespace": False}, "▁den▁Mann"),
+        ({"user_defined_symbols": ["<sep>", "Hund", "a|b.", "™", "<sep><sep>"]}, "<sep>"),
+        ({"unk_surface": "??"}, "▁Hunde"),
+    ],
+)
+def test_symbols_and_pieces_of_several_words_stay_whole(model_type, options, kept, tmp_path):
+    words = "der Hund sieht den Mann <sep> Hunde Hundefreund".split()
+    lines = [" ".join(random.Random(seed).choices(words, k=5)) + " den Mann" for seed in range(40)]
+    own, exported = both_tokenizers(tmp_path, lines, vocab_size=80, model_type=model_type, **options)
+    odd = ["<sep> der Hund", "der<sep>Hund<sep><sep> Hund", "a|b. aabb. den™der ™", "☃ den ☃ Mann"]
+    assert kept in own.encode(" ".join(lines), out_type=str) + own.encode("<sep> der den Mann", out_type=str)
+    assert split_otherwise((own, exported), [*lines, *odd[:2], odd[3]]) == []
+    assert [exported.decode(own.encode(line)) for line in odd] == [own.decode(own.encode(line)) for line in odd]
+
+
 @pytest.mark.parametrize("rule", ["identity", "nfkc", "nmt_nfkc", "nmt_nfkc_cf"])
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
 def test_only_the_space_is_taken_from_the_ends(model_type, rule, tmp_path):
