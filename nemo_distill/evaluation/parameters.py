@@ -12,7 +12,7 @@ from typing import Any
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder, unsafe_reasons
-from nemo_distill.nemo_files.model_kinds import ends_with_norm
+from nemo_distill.nemo_files.model_kinds import ends_with_norm, is_hugging_face_model
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
@@ -68,6 +68,8 @@ def archive_parameters(archive: NemoArchive) -> ParameterCount | None:
     """Returns the number of parameters of a model; None if its config is not sufficient."""
     if isinstance(archive, HuggingFaceFolder):
         return folder_parameters(archive.path)
+    if is_hugging_face_model(archive.config):  # the copy in a teacher cache, which lacks most of the config
+        return None
     source, target = (archived_vocabulary(archive, side) for side in SIDES)
     if source is None or target is None:
         return None

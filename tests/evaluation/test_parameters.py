@@ -3,8 +3,10 @@ from omegaconf import OmegaConf
 
 from nemo_distill.evaluation.parameters import archive_parameters, count_parameters
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from tests.conftest import SCRIPTS, tiny_config, train_sentencepiece
+from tests.hugging_face_folders import write_folder
 
 SHAPES = {
     "tied": {},
@@ -71,3 +73,11 @@ def test_an_archive_tells_its_count_without_its_weights(teacher_path, tokenizer)
 def test_what_the_config_does_not_tell_is_not_guessed(tokenizer, change):
     config = OmegaConf.merge(tiny_config(tokenizer), change)
     assert count_parameters(config, 60, 60) is None
+
+
+def test_a_caches_copy_of_a_hugging_face_model_has_no_count(corpus, tmp_path):
+    folder = HuggingFaceFolder(write_folder("nllb", tmp_path / "nllb", corpus))
+    with (tmp_path / "teacher.nemo").open("wb") as stream:
+        folder.copy_without_weights(stream)
+    assert archive_parameters(folder) is not None
+    assert archive_parameters(NemoArchive(tmp_path / "teacher.nemo")) is None
