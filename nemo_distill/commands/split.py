@@ -68,8 +68,8 @@ class SplittingConfig:
         split = self.split()
         try:
             replaced = {path.resolve() for path in split.replaced()}
-        except DataError:  # a record that cannot be read, of which `check_output` tells
-            replaced = set()
+        except DataError as error:
+            return [*problems, f"output: {error}."]
         written = {path.resolve() for path in split.texts}
         problems += [
             f"output={self.output} would {'overwrite' if path.resolve() in written else 'delete'} '{path}'."

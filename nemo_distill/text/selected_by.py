@@ -8,14 +8,26 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.records import read_json
+from nemo_distill.storage.records import OPEN, FileEntry, read_json
 from nemo_distill.text.files import as_list
 
 TARGET = ".tgt"  # a record such as `pseudo.json` tells of `pseudo.tgt`; the source side is not selected
 SPLIT_RECORD = "split.json"  # tells of all files of a split, and of their endings
+
+
+@with_config(OPEN)
+class TextRecord(TypedDict, total=False):
+    """What the record of a text says of its files."""
+
+    settings: dict[str, Any]
+    selected_by: list[str]
+    files: list[FileEntry]
 
 
 def selected_by(targets: Iterable[Path]) -> list[str]:
@@ -30,7 +42,7 @@ def selected_by(targets: Iterable[Path]) -> list[str]:
 def _of_text(path: Path) -> list[str]:
     names = set()
     for record in (_read(path.with_suffix(".json")), _read(path.with_name(SPLIT_RECORD))):
-        _, ending = (record.get("settings") or {}).get("endings") or ("", TARGET.removeprefix("."))
+        _, ending = record.get("settings", {}).get("endings", ("", TARGET.removeprefix(".")))
         if path.suffix == f".{ending}" and record.get("selected_by") and fingerprint(path) in record.get("files", ()):
             names |= {*record["selected_by"]}
     return sorted(names)
@@ -44,12 +56,12 @@ def training_selected_by(train: Mapping[str, Any]) -> list[str]:
     """
     if train.get("use_tarred_dataset") and (metadata := as_list(train.get("metadata_file"))):
         records = (_read(user_path(path)) for path in metadata)
-        return sorted({name for record in records for name in record.get("selected_by") or ()})
+        return sorted({name for record in records for name in record.get("selected_by", ())})
     return selected_by(user_path(path) for path in as_list(train.get("tgt_file_name")))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> TextRecord:
     try:
-        return read_json(path) or {}
+        return read_json(path, TextRecord) or {}
     except DataError:  # a JSON file of someone else's
         return {}

@@ -21,7 +21,7 @@ from nemo_distill.text.duplicates import Duplicates
 from nemo_distill.text.languages import is_spaceless
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, decoded, is_blank, normalized, parallel_lines
 from nemo_distill.text.pair_files import read_pairs
-from nemo_distill.text.selected_by import SPLIT_RECORD, selected_by
+from nemo_distill.text.selected_by import SPLIT_RECORD, TextRecord, selected_by
 
 TRAIN = "train"
 DRAWN = 4, 1000  # so many times the held-out pairs, and so many more, are drawn: some share a target with another
@@ -85,7 +85,7 @@ class Split:
             DataError: if there is a record that cannot be read.
         """
         record = self.output / SPLIT_RECORD
-        earlier = (read_json(record) or {}).get("files", [])
+        earlier = (read_json(record, TextRecord) or {}).get("files", [])
         return list(dict.fromkeys([record, *self.texts, *(self.output / Path(file["name"]).name for file in earlier)]))
 
     @property

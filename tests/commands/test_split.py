@@ -47,6 +47,13 @@ def test_what_is_no_split_is_not_overwritten(text):
         check_split(config(text))
 
 
+def test_a_record_of_others_is_told(text):
+    (text / "data").mkdir()
+    (text / "data" / "split.json").write_text('{"files": ["all.de"]}')
+    with pytest.raises(ConfigurationError, match="output: '.*split.json' cannot be read: files.0=all.de"):
+        check_split(config(text, "overwrite=true"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [

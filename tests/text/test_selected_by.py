@@ -45,7 +45,10 @@ def test_the_source_side_was_not_selected(labels):
     assert selected_by([source]) == []  # the target of labels that were translated backwards is human
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"selected_by": ["BLEU"]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", '{"selected_by": ["BLEU"]}', '{"settings": "small"}', '{"selected_by": ["BLEU"], "files": 3}'],
+)
 def test_a_json_file_of_others_says_nothing(tmp_path, content):
     (tmp_path / "train.json").write_text(content)
     (tmp_path / "train.tgt").write_text("a\n")
