@@ -209,21 +209,31 @@ def unreadable_files(
         if pattern == MISSING:  # another check reports this
             continue
         found = expand_paths(pattern)
-        if not all(map(is_file, found)) or not found:
+        if not found:
             problems.append(f"names '{pattern}', which does not exist")
-        for path in filter(is_file, found):
+        for path in found:
             found_in = _access_problems(path, refused) or _damage_problems(path)
-            problems += found_in or (_table_problems(path) if is_text else [])
-            if not path.stat().st_size and not may_be_empty:
-                problems.append(f"names '{path}', which is empty")
+            found_in = found_in or (_table_problems(path) if is_text else [])
+            if not found_in and not may_be_empty and _is_empty(path):
+                found_in = [f"names '{path}', which is empty"]
+            problems += found_in
     return problems
+
+
+def _is_empty(path: Path) -> bool:
+    """True if a file, plain or packed, has no line."""
+    try:
+        return next(iter(TextFiles([path])), None) is None
+    except DataError:  # told by who reads it
+        return False
 
 
 def _access_problems(path: str | Path, refused: Mapping[bytes, str] = MappingProxyType(NO_TEXT)) -> list[str]:
     """Returns a problem if a file does not exist, cannot be opened, or has a name that no record can hold."""
-    if not is_file(path):
-        return [f"names '{path}', which does not exist"]
     file = user_path(path)
+    if not is_file(file):
+        what = "is a folder" if os.path.isdir(file) else "is a pipe or a device"
+        return [f"names '{path}', which {what if os.path.exists(file) else 'does not exist'}"]
     if (name := os.fsencode(file).decode("utf-8", "replace")) != str(file):
         return [f"names '{name}', whose name is not UTF-8; rename it"]
     try:

@@ -68,6 +68,23 @@ def test_a_file_without_read_permission_is_told(tmp_path, monkeypatch):
         assert problem.endswith(f"names '{tmp_path}/secret.de', which cannot be read: Permission denied.")
 
 
+def test_what_is_no_file_or_holds_no_line_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(b""))
+    told = {
+        "folder": "is a folder", "f*r": "is a folder", "fifo": "is a pipe or a device", "none": "does not exist",
+        "none*": "does not exist", "packed.gz": "is empty",
+    }  # fmt: skip
+    for name, what in told.items():
+        (problem,) = unreadable_files(f"{tmp_path}/{name}")
+        assert problem.endswith(f", which {what}")
+    assert unreadable_files(f"{tmp_path}/packed.gz", may_be_empty=True) == []
+    section = {"src_file_name": f"{tmp_path}/folder", "tgt_file_name": f"{tmp_path}/none"}
+    said = " ".join(data_problems("train_ds", section))
+    assert "folder', which is a folder." in said and "none', which does not exist." in said
+
+
 def test_a_file_whose_name_no_record_can_hold_is_told(tmp_path):
     path = tmp_path / os.fsdecode(b"h\xfcnde.de")
     path.write_text("der Hund\n")
