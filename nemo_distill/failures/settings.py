@@ -6,8 +6,8 @@ from pydantic import Field
 
 from nemo_distill.config.section import rule, section
 from nemo_distill.failures.robustness import Noise
+from nemo_distill.text.files import unreadable_files
 from nemo_distill.text.languages import code_problems
-from nemo_distill.text.lines import expand_paths
 
 KindName = Literal[
     "numbers", "dates", "addresses", "tags", "garbled", "made_up_words", "loops", "empty", "cut", "too_short",
@@ -54,13 +54,12 @@ class FailureSettings:
 
     @rule
     def files(self) -> list[str]:
-        """Returns a sentence for each name of a training file that does not exist."""
+        """Returns a sentence for each file that is not there, or is no text. A list of words may be a table."""
         named = {key: getattr(self, key) for key in ("training_source", "training_target", "word_lists")}
         return [
-            f"{key} names '{name}': there is no such file."
+            f"{key} {problem}."
             for key, names in named.items()
-            for name in names
-            if not any(path.is_file() for path in expand_paths(name))
+            for problem in unreadable_files(names, is_text=key != "word_lists")
         ]
 
     @rule

@@ -1,3 +1,4 @@
+import gzip
 import json
 from dataclasses import replace
 from math import comb
@@ -163,6 +164,29 @@ def test_wrong_settings_are_refused_together():
 def test_settings_that_are_none_or_without_effect_are_refused(values, named):
     _, (problem,) = read_section(FailureSettings, values, "f")
     assert problem.startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"training_target": ["{folder}/f*"]}, "f.training_target names '{folder}/folder', which is a folder"),
+        ({"training_target": ["{folder}/table"]}, "f.training_target names '{folder}/table', which is a table"),
+        ({"training_target": ["{folder}/table.gz"]}, "f.training_target names a damaged file"),
+        (
+            {"training_target": ["{folder}/text"], "word_lists": ["{folder}/utf16", "{folder}/table"]},
+            "f.word_lists names '{folder}/utf16', which is UTF-16",
+        ),
+    ],
+)
+def test_files_that_are_no_text_are_refused_before_anything_is_translated(tmp_path, values, sentence):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("a dog\n")
+    (tmp_path / "table").write_text("dog\t3\n" * 20)
+    (tmp_path / "table.gz").write_bytes(gzip.compress(b"a dog\n" * 20)[:-9])
+    (tmp_path / "utf16").write_bytes("dog\n".encode("utf-16"))
+    values = {key: [name.format(folder=tmp_path) for name in names] for key, names in values.items()}
+    _, (problem,) = read_section(FailureSettings, values, "f")
+    assert problem.startswith(sentence.format(folder=tmp_path))
 
 
 @pytest.mark.parametrize("part", ["references", "translations", "noised"])
