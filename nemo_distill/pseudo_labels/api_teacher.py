@@ -221,7 +221,8 @@ class ApiTeacher:
         if self.settings.answer is None:
             text = content.strip()
             return (None, f"the answer has several lines{cut}") if "\n" in text else (text, None)
-        found = list(re.finditer(self.settings.answer, content, re.DOTALL))
+        # A match of nothing, which `(.*)` has after that of all, is none.
+        found = [match for match in re.finditer(self.settings.answer, content, re.DOTALL) if match[0]]
         if not found:
             return None, f"api.answer matches nothing in the answer{cut}"
         text = found[-1][found[-1].re.groups and 1]

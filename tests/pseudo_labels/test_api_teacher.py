@@ -80,6 +80,11 @@ def test_an_answer_in_which_the_group_matches_nothing_has_failed(ask, tmp_path):
     assert answer.error == "api.answer's group matches nothing in the answer"
 
 
+@pytest.mark.parametrize("answer", ["(.*)", ".*", r"(?:Translation:)?\s*(.*)"])
+def test_a_pattern_that_matches_anything_gives_the_whole_answer(ask, answer):
+    assert ask("ein Hund", answer=answer)[0] == [["<translation>EIN HUND</translation>"]]
+
+
 def test_half_a_character_is_replaced(ask):
     assert ask("ein halved Hund")[0] == [["EIN HALVED HUND?"]]
 
