@@ -174,7 +174,7 @@ class LabellingConfig(Selection, TeacherSection):
         """Returns a sentence if there are no scores to go by, or nothing that goes by them."""
         filtered = bool(self.filters and self.filters.quality_quantile)
         selected = self.selection == "quality"
-        scored = self.engine == FILE and not self.more_labels and not self.file_problems() and not self.unscored
+        scored = self.engine == FILE and not self.more_labels and not self.unscored
         problems = []
         if selected and not (self.quality.is_given or scored):
             problems.append("selection=quality needs scores: give quality.file or quality.command.")

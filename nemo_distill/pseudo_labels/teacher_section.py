@@ -1,5 +1,6 @@
 """What translates the text that is to be labelled: an engine with its models, files of translations, or a server."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -78,10 +79,10 @@ class TeacherSection(ModelSection):
         return self.source_language, self.target_language
 
     @property
-    def hypotheses_per_line(self) -> int:
-        """The most hypotheses that the teacher gives for a line."""
+    def hypotheses_per_line(self) -> float:
+        """The most hypotheses that the teacher gives for a line; inf if its files cannot be read."""
         if self.engine == FILE:
-            return 0 if self.file_problems() else self.survey().most
+            return math.inf if (found := self.survey()) is None else found.most
         return self.api.samples if self.engine == API else self.search.n_best
 
     @property
@@ -95,16 +96,21 @@ class TeacherSection(ModelSection):
         """Why translations have no scores, in words that follow a comma; None if they have."""
         if self.engine == API:
             return "and a server gives none"
-        if self.engine != FILE or self.file_problems() or (line := self.survey().unscored) is None:
-            return None
-        return f"but model has none of source line {line}"
+        found = self.survey() if self.engine == FILE else None
+        return f"but model has none of source line {found.unscored}" if found and found.unscored else None
 
     def text_files(self) -> list[Path]:
         """Returns the files of a teacher that is only text in files."""
         return input_files(self.model) if self.engine == FILE else []
 
-    def survey(self) -> Survey:
-        """Returns what is in the files of a teacher that is only text."""
+    def survey(self) -> Survey | None:
+        """Returns what is in the files of a teacher that is only text; None if they cannot be read."""
+        try:
+            return None if unreadable_files(self.model, is_text=False) else self._read_files()
+        except DataError:
+            return None
+
+    def _read_files(self) -> Survey:
         return _survey(tuple(self.text_files()), self.reading, self.file)
 
     def written_language(self) -> str | None:
@@ -164,7 +170,7 @@ class TeacherSection(ModelSection):
         if self.engine != FILE or unreadable_files(self.model, is_text=False):
             return []
         try:
-            found = self.survey()
+            found = self._read_files()
         except DataError as error:
             return [f"model: {error}{'' if str(error).endswith('.') else '.'}"]
         lines = sum(1 for _ in TextFiles(self.sources))

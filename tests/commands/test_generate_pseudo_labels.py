@@ -249,6 +249,21 @@ def test_each_mistake_is_told_and_nothing_is_written(files, overrides, sentence)
     assert not (files / "labels").exists()
 
 
+@pytest.mark.parametrize("overrides", [["selection=mbr"], ["selection=quality", "quality.metric=COMET"]])
+@pytest.mark.parametrize(
+    ("model", "format", "sentence"),
+    [
+        ("nowhere.en", "lines", "model names '{files}/nowhere.en', which does not exist."),
+        ("text.en", "tsv", "model: '{files}/text.en', line 1: has 1 columns"),
+    ],
+)
+def test_files_that_cannot_be_read_are_told_alone(files, model, format, sentence, overrides):
+    with pytest.raises(ConfigurationError) as error:
+        check_labelling(config(files, "engine=file", f"model={files}/{model}", f"file.format={format}", *overrides))
+    (problem,) = error.value.problems
+    assert problem.startswith(sentence.format(files=files))
+
+
 def test_what_is_wrong_with_data_ends_the_job_with_a_sentence(files):
     run_job(config(files))
     (files / "labels" / "pseudo.json").unlink()
