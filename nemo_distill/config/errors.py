@@ -19,7 +19,7 @@ class ConfigurationError(ValueError):
 
 
 class NotFiniteError(ArithmeticError):
-    """NaN or infinity in weights, a loss or gradients. The message says where."""
+    """NaN or infinity in weights, a loss, gradients or scores. The message says where."""
 
 
 class DataError(ValueError):

@@ -1,11 +1,13 @@
 """The common interface of all translation engines."""
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Protocol
 
+from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import CLOSED
 
@@ -23,12 +25,22 @@ class Hypothesis:
             Temperature, `top_k` and `top_p` of a sample do not affect it. A forced language token at the start counts
             neither in the sum nor in the length.
         finished: False if the hypothesis was cut off by the length limit.
+
+    Raises:
+        NotFiniteError: if the score is NaN, as after an overflow. The text then means nothing.
     """
 
     __pydantic_config__ = CLOSED  # for the lines of shards
     text: str
     score: float
     finished: bool = True
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.score):
+            raise NotFiniteError(
+                "A translation has a score that is no number, because values in the model overflow; use another "
+                "dtype, such as bfloat16 or float32."
+            )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.console import console, markdown_table
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import engine_problems, load_engine, model_width, search_problems
@@ -174,7 +175,11 @@ def _probe(request: EngineRequest, candidates: Sequence[tuple[str, str]], lines:
     found = [ProbedEngine(*candidates[0], speed, 1.0, 0.0)]
     for engine, dtype in candidates[1:]:
         console.info(f"engine=auto tries {engine} in {dtype}")
-        speed, texts = _timed(request.load(engine, dtype), lines, request.judged_search)
+        try:
+            speed, texts = _timed(request.load(engine, dtype), lines, request.judged_search)
+        except NotFiniteError as error:
+            console.info(f"engine=auto leaves out {engine} in {dtype}: {error}")
+            continue
         same = mean(text == other for text, other in zip(texts, expected))
         found.append(ProbedEngine(engine, dtype, speed, same, _lost(reference, lines, expected, texts)))
     return found

@@ -4,6 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.decoding.engine import EMPTY
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import tiny_config
@@ -115,3 +116,15 @@ def test_nemos_search_refuses_what_it_cannot_do(model):
 
     with pytest.raises(ValueError, match="NeMo's search supports only a beam"):
         NeMoEngine(model).translate(["Hund"], SearchSettings(n_best=2))
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_values_that_overflow_give_no_translation(tokenizer, method):
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    from nemo_distill.decoding.nemo_engines import CachedEngine
+
+    model = MTEncDecModel(tiny_config(tokenizer)).eval().requires_grad_(False)
+    model.decoder.decoder.layers[0].third_sub_layer.dense_in.weight.fill_(3e38)
+    with pytest.raises(NotFiniteError, match="score that is no number.* another dtype"):
+        CachedEngine([model]).translate(["Hund"], SearchSettings(method=method, max_delta=2))

@@ -61,6 +61,21 @@ def test_the_fastest_engine_with_the_same_words_is_taken(request_for, others, ch
     )
 
 
+def test_an_engine_whose_values_overflow_is_left_out(request_for, monkeypatch):
+    request = request_for({REFERENCE: (1.0, 0), ("ctranslate2", "float16"): (0.1, 0)})
+    load = EngineRequest.load
+
+    def overflowing(self, engine, dtype):
+        loaded = load(self, engine, dtype)
+        if dtype == "float16":
+            loaded.translate = lambda lines, settings: [Translation((Hypothesis("x", float("nan")),)) for _ in lines]
+        return loaded
+
+    monkeypatch.setattr(EngineRequest, "load", overflowing)
+    found = choose_engine(request, LINES)
+    assert (found["engine"], len(found["probed"])) == ("nemo_distill", 1)
+
+
 def test_other_words_are_faithful_if_the_model_finds_them_as_probable(request_for, monkeypatch):
     request = request_for({REFERENCE: (1.0, 0), ("ctranslate2", "int8"): (0.1, 30)})
     for lost, engine in ((0.009, "ctranslate2"), (0.011, "nemo_distill"), (None, "nemo_distill")):

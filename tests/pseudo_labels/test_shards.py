@@ -178,7 +178,7 @@ def test_a_short_shard_in_the_middle_is_refused(folder):
 
 
 def test_a_score_that_is_no_number_is_refused_with_its_line(tmp_path):
-    rows = [Row(1, "0" * 16, (Hypothesis("x", float("nan")),))]
+    rows = [Row(1, "0" * 16, (Hypothesis("x", float("-inf")),))]
     with pytest.raises(ValueError, match="line 1 a score that is no number"):
         write(tmp_path / "shard-0.jsonl.gz", 0, rows)
     assert list(tmp_path.iterdir()) == []
