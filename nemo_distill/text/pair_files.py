@@ -108,7 +108,8 @@ def _members(path: Path) -> dict[str, list[str]]:
     with _damage_of_archive(path), ZipFile(path) as archive:
         for name in archive.namelist():
             member = PurePosixPath(name)
-            if member.suffix and not is_hidden(member) and "__MACOSX" not in member.parts:
+            is_file = member.suffix and not name.endswith("/")
+            if is_file and not is_hidden(member) and "__MACOSX" not in member.parts:
                 found.setdefault(member.suffix.removeprefix("."), []).append(name)
     return found
 
@@ -146,8 +147,9 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def _translation_units(path: Path) -> Iterator[Row]:
     """Yields the units of a TMX: the text of each language."""
-    damage = telling_damage(lambda: f"'{path}' is damaged", ElementTree.ParseError)
-    with damage, path.open("rb") as file:
+    # The last two are raised for encodings that the parser does not have, such as Shift JIS.
+    errors = (ElementTree.ParseError, ValueError, LookupError)
+    with telling_damage(lambda: f"'{path}' is damaged or in an unknown encoding", *errors), path.open("rb") as file:
         body: ElementTree.Element | None = None
         for event, element in ElementTree.iterparse(unpacked(file), ("start", "end")):
             name = element.tag.rpartition("}")[2]

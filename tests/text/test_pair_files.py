@@ -58,6 +58,14 @@ def test_packed_files_are_read_alike(tmp_path, pack, ending):
         pairs(path, "en", "de")
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "big5", "unheard-of"])
+def test_a_tmx_in_an_encoding_that_cannot_be_read_is_told(tmp_path, encoding):
+    path = tmp_path / "memory.tmx"
+    path.write_bytes(TMX.format(encoding=encoding).encode("ascii", "replace"))
+    (problem, *_) = field_problems(path, ["de", "en"])
+    assert problem.startswith(f"names a file that cannot be read: '{path}' is damaged or in an unknown encoding")
+
+
 def test_json_lines_are_read_by_their_keys(tmp_path):
     path = tmp_path / "wmt.jsonl"
     path.write_text(
@@ -95,6 +103,7 @@ def test_an_archive_that_is_not_parallel_or_damaged_is_told(tmp_path):
     with ZipFile(path, "a") as archive:
         archive.writestr("more/News.de-en.en", "one\n")
         archive.writestr("__MACOSX/._Books.de-en.de", "")
+        archive.writestr("folder.de/", "")
     with pytest.raises(DataError, match="several files of the ending 'en': corpus/Books.de-en.en, more/News.de-en.en"):
         pairs(path, "de", "en")
     whole = archive_of(tmp_path / "whole.zip", de="eins\n" * 999, en="one\n" * 999).read_bytes()
