@@ -193,12 +193,15 @@ def composed(words: Sequence[str], language: str | None) -> Iterator[Decimal]:
 
 
 SHORT = 3  # letters of an abbreviation
+LARGEST = 10**12  # what is larger is a loop, such as "hundred hundred hundred ..."
 
 
 def _goes_on(current: Decimal, value: Decimal) -> bool:
     """True if a number word goes on with the number before it, as in `hundred five` and `nineteen eighty`."""
     if value == HALF or not current:
         return True
+    if current > LARGEST:
+        return False
     tens = current % 100
     return (
         (not tens and value < 100)

@@ -203,12 +203,13 @@ def _plain(written: str) -> Iterator[str]:
 
 
 def _value(number: Decimal) -> str:
-    return f"{number.normalize():f}"
+    written = f"{number:f}"  # `normalize` would round long numbers
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def _may_be_spelled(number: Number) -> bool:
-    return any(":" not in value and _is_often_spelled(Decimal(value)) for one in number.readings for value in one)
+    return any(":" not in value and _is_often_spelled(value) for one in number.readings for value in one)
 
 
-def _is_often_spelled(value: Decimal) -> bool:
-    return value <= 100 or not value % 100
+def _is_often_spelled(value: str) -> bool:
+    return Decimal(value) <= 100 or value.endswith("00")

@@ -121,6 +121,12 @@ def test_round_numbers_are_not_compared_without_the_number_words_of_the_language
 def test_the_longest_of_numbers_are_compared_too():
     long = "1" * 5000
     assert changed_numbers(Segment(f"{long} {long}.30", long, long), "de", "en") == []
+    assert changed_numbers(Segment("", f"{long} 0{long}0", ""), "de", "fr") == [f"+{long}", f"+0{long}0"]
+
+
+@pytest.mark.parametrize(("language", "word", "five"), [("en", "hundred", "five"), ("de", "hundert", "fünf")])
+def test_a_loop_of_number_words_is_no_error(language, word, five):
+    assert "5" in values_of(f"zwei two {f'{word} ' * 500}{five}", language)
 
 
 @pytest.mark.parametrize(
