@@ -81,6 +81,14 @@ class TranslationConfig(ModelSection):
             return []
         return [f"output names '{self.output}', {problem}." for problem in file_problems(self.output, self.overwrite)]
 
+    @rule
+    def overwriting_problems(self) -> list[str]:
+        """Returns a sentence if the output would replace what is read."""
+        read = [*input_files(self.input), *map(Path, model_paths(self.model))]
+        if self.output is None or self.output.resolve() not in {path.resolve() for path in read}:
+            return []
+        return [f"output names '{self.output}', which is read; name another file."]
+
 
 def run_translation(config: TranslationConfig) -> None:
     """Translates `input` into `output`, or standard input into standard output."""

@@ -121,6 +121,14 @@ def test_all_mistakes_are_told_at_once_and_an_output_is_not_overwritten(tmp_path
     assert [problem.startswith(start) for problem, start in zip(problems, sorted(starts), strict=True)] == [True] * 9
 
 
+@pytest.mark.parametrize("output", ["in", "model.nemo"])
+def test_what_is_read_is_never_overwritten(translate, tmp_path, output):
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigurationError, match=f"output names '{tmp_path}/{output}', which is read"):
+        translate("overwrite=true", output=output)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_restored_model_translates_as_nemo_does(teacher_path, tmp_path):
     from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
