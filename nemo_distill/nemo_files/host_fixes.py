@@ -24,7 +24,7 @@ is fixed, so that the entry can be removed.
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -67,8 +67,7 @@ def opening_data(where: str, shown: bool = True) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
+def counted_cleaning(where: str, shown: bool = True) -> AbstractContextManager[None]:
     """Within this context, NeMo's `clean: true` also drops pairs with an empty line, and prints what it drops.
 
     NeMo counts the first and the last token of an empty line, so that `min_seq_length` keeps it.
@@ -97,12 +96,10 @@ def counted_cleaning(where: str, shown: bool = True) -> Iterator[None]:
             console.info(f"{where}: left out of the {len(kept):,} pairs in '{texts[0]}': {dropped_in_words(dropped)}")
         return list(compress(src_ids, kept)), list(compress(tgt_ids, kept))
 
-    with replaced(TranslationDataset, "clean_src_and_target", clean):
-        yield
+    return replaced(TranslationDataset, "clean_src_and_target", clean)
 
 
-@contextmanager
-def safe_batches() -> Iterator[None]:
+def safe_batches() -> AbstractContextManager[None]:
     """Tarred data that NeMo opens within this context runs no code. NeMo unpickles each batch, whatever it holds."""
     from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import TarredTranslationDataset
 
@@ -117,8 +114,7 @@ def safe_batches() -> Iterator[None]:
             ) from error
         return build(dataset, (pickle.dumps(arrays), sample[1]))
 
-    with replaced(TarredTranslationDataset, "_build_sample", build_safely):
-        yield
+    return replaced(TarredTranslationDataset, "_build_sample", build_safely)
 
 
 def seeded_choices(dataset: Any) -> Callable[[int], Iterator[int]] | None:
@@ -149,22 +145,15 @@ def restoring(model_class: Any) -> Iterator[None]:
         model_class._set_model_restore_state(is_being_restored=False)
 
 
-@contextmanager
-def step_validation(trainer: Any) -> Iterator[None]:
+def step_validation(trainer: Any) -> AbstractContextManager[None]:
     """Within this context, `exp_manager` accepts a trainer with `check_val_every_n_epoch=None`.
 
     NeMo compares it with `max_epochs`, for a message, although Lightning's None means that steps count.
     """
-    given = trainer.check_val_every_n_epoch
-    trainer.check_val_every_n_epoch = given or 0
-    try:
-        yield
-    finally:
-        trainer.check_val_every_n_epoch = given
+    return replaced(trainer, "check_val_every_n_epoch", trainer.check_val_every_n_epoch or 0)
 
 
-@contextmanager
-def classic_onnx_export() -> Iterator[None]:
+def classic_onnx_export() -> AbstractContextManager[None]:
     """Within this context, `torch.onnx.export` uses the exporter from before torch 2.9.
 
     The new exporter fails on NeMo's fixed positions, which depend on a tensor's value ("Could not guard on
@@ -172,8 +161,7 @@ def classic_onnx_export() -> Iterator[None]:
     """
     import torch
 
-    with replaced(torch.onnx, "export", partial(torch.onnx.export, dynamo=False)):
-        yield
+    return replaced(torch.onnx, "export", partial(torch.onnx.export, dynamo=False))
 
 
 def write_over_checkpoints(trainer: Any) -> None:
