@@ -11,6 +11,8 @@ once the library is fixed, so that the entry can be removed.
 | NeMo's `export` uses an ONNX exporter that fails on its fixed positions: `classic_onnx_export` | torch 2.9 |
 | A resumed training writes checkpoints under new names: `write_over_checkpoints` | lightning 2.2 to 2.4 |
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
+| A checkpoint that is written after a batch does not count it: `count_last_batch` | lightning 2.2 to 2.4 |
+| A resumed training skips the validation that comes first: `validate_on_resume` | nemo_toolkit 2.4 |
 | No public API writes the checkpoint to resume from: `save_last_checkpoint` | lightning 2.2 to 2.4 |
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
@@ -177,6 +179,41 @@ def save_last_checkpoint(trainer: Any) -> None:
 def set_logged_step(trainer: Any) -> None:
     """Sets the step counter of the loggers to the trainer's. Lightning saves it before it counts the last batch."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
+def count_last_batch(checkpoint: dict[str, Any]) -> None:
+    """Counts the last batch in a checkpoint, which Lightning does only after the callbacks that write checkpoints.
+
+    A resumed training would read no batch twice, but take the next one for that batch. With `accumulate_grad_batches`,
+    its first optimizer step would have a batch less.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        counts["completed"] = counts["processed"]
+
+
+def last_batch(trainer: Any) -> int:
+    """Returns the number of the last batch, counted over all epochs."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx
+
+
+def validate_on_resume(trainer: Any, validated: int) -> None:
+    """Makes a resumed training begin with the validation after its last batch if that was interrupted, and only then.
+
+    NeMo's loop begins with none, and also skips the one after the first batch.
+
+    Args:
+        trainer: the trainer.
+        validated: the last batch with a finished validation.
+    """
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+    from nemo.utils.exp_manager import SkipResumeTrainingValidationLoop
+
+    loop = trainer.fit_loop.epoch_loop
+    loop.val_loop.batch_progress.reset_on_run()  # Lightning would go on in the middle
+    if isinstance(loop, SkipResumeTrainingValidationLoop):  # otherwise disable_validation_on_resume=false asks for it
+        is_due = partial(_TrainingEpochLoop._should_check_val_fx, loop)
+        loop._should_check_val_fx = lambda fetcher: last_batch(trainer) != validated and is_due(fetcher)
 
 
 def is_within_optimizer_step(trainer: Any) -> bool:

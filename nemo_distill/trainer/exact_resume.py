@@ -10,7 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
-from nemo_distill.nemo_files.host_fixes import is_within_optimizer_step, set_logged_step
+from nemo_distill.nemo_files.host_fixes import (
+    count_last_batch,
+    is_within_optimizer_step,
+    last_batch,
+    set_logged_step,
+    validate_on_resume,
+)
 
 STATE_WORDS = 624  # of a Mersenne Twister
 
@@ -20,11 +26,12 @@ class ExactResumeCallback(Callback):
 
     If a checkpoint is written while gradients are being accumulated, the gradients are saved too. After resuming, it
     also corrects the step counter of the loggers: in a checkpoint after a validation, Lightning saves the counter
-    before it counts the last batch.
+    before it counts the last batch. A validation that was interrupted is repeated as a whole, and no other one.
     """
 
     def __init__(self) -> None:
         self._to_restore: list[dict[str, Any]] | None = None
+        self._validated: int | None = -1  # the last batch with a finished validation; None if it is not known
         self._trainer: Trainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -36,10 +43,22 @@ class ExactResumeCallback(Callback):
         if dist.is_available() and dist.is_initialized():
             states = [None] * dist.get_world_size()
             dist.all_gather_object(states, state)
-        return {"states": states}
+        return {"states": states, "validated": self._validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validated = state_dict.get("validated")  # checkpoints of earlier versions lack it
         self._to_restore = [state | {"numpy": _checked_numpy_state(state["numpy"])} for state in state_dict["states"]]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        count_last_batch(checkpoint)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._to_restore is not None:
+            validate_on_resume(trainer, last_batch(trainer) if self._validated is None else self._validated)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._validated = last_batch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._to_restore is None:

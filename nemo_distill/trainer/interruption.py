@@ -28,11 +28,8 @@ class SavedInterruption(Callback):
             signal.signal(signal.SIGINT, _stop_after_this_step)  # until Lightning restores all handlers after the fit
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not isinstance(exception, SIGTERMException) or trainer.world_size > 1:
-            return
-        if trainer.validating:
-            trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset_on_run()
-        if trainer.training or trainer.validating:
+        is_told_to = isinstance(exception, SIGTERMException) and trainer.world_size == 1
+        if is_told_to and (trainer.training or trainer.validating):
             save_last_checkpoint(trainer)
 
 

@@ -10,7 +10,8 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 from nemo.collections.common.data.dataset import ConcatDataset
 from nemo.collections.nlp.data.machine_translation.machine_translation_dataset import (
     TarredTranslationDataset,
@@ -19,7 +20,7 @@ from nemo.collections.nlp.data.machine_translation.machine_translation_dataset i
 from nemo.collections.nlp.models.machine_translation import mt_enc_dec_model
 from nemo.collections.nlp.modules.common.transformer import transformer_modules
 from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
-from nemo.utils.exp_manager import exp_manager
+from nemo.utils.exp_manager import SkipResumeTrainingValidationLoop, exp_manager
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.nemo_files import host_fixes
@@ -97,6 +98,32 @@ def test_the_private_names_of_lightning_and_nemo_are_still_there():
     assert ModelCheckpoint()._enable_version_counter is True
     assert callable(NeMoModelCheckpoint._format_nemo_checkpoint_name)
     assert callable(NeMoModelCheckpoint._save_last_checkpoint) and callable(NeMoModelCheckpoint._monitor_candidates)
+
+
+def test_lightning_counts_a_batch_after_the_callbacks_and_the_fix_counts_it_in_a_checkpoint():
+    saved = []
+    saving = LambdaCallback(
+        on_train_batch_end=lambda trainer, *_: saved.append(trainer._checkpoint_connector.dump_checkpoint())
+    )
+    pl.Trainer(
+        max_steps=1, limit_val_batches=0, callbacks=saving, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+    ).fit(BoringModel())  # fmt: skip
+    (checkpoint,) = saved
+    counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    assert [counts[kind]["completed"] for kind in ("total", "current")] == [0, 0]
+    host_fixes.count_last_batch(checkpoint)
+    assert [counts[kind]["completed"] for kind in ("total", "current")] == [1, 1]
+
+
+def test_nemos_loop_validates_nothing_until_a_resumed_training_has_trained_on_a_batch():
+    """The fix is tested in `tests/trainer/test_interruption.py`."""
+    loop = SkipResumeTrainingValidationLoop(None)
+    loop.restarting = True
+    assert loop._should_check_val_fx(None) is False
+    loop.restarting = False
+    with pytest.raises(AttributeError):  # only now it asks the trainer, which is None
+        loop._should_check_val_fx(None)
 
 
 def test_nemo_compares_epochs_with_none_and_the_fix_lets_steps_be_validated(tmp_path):

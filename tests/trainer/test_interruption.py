@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.utils.callbacks import NeMoModelCheckpoint
+from nemo.utils.exp_manager import configure_no_restart_validation_training_loop
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -58,18 +59,19 @@ class SignalAt(pl.Callback):
             signal.raise_signal(self.number)
 
 
-def fit(folder, *callbacks):
-    """Trains from the last checkpoint in a folder, if there is one, and returns the model."""
+def fit(folder, *callbacks, **checkpoint):
+    """Trains from the last checkpoint in a folder, if there is one, with NeMo's loop, and returns the model."""
     settle_checkpoints(folder)
     last = next(folder.glob("*-last.ckpt"), None)
     options = {"save_top_k": 1, "save_last": True, "every_n_epochs": 1, "prefix": "line"}
-    saver = NeMoModelCheckpoint(dirpath=str(folder), monitor="val_loss", **options)
+    saver = NeMoModelCheckpoint(dirpath=str(folder), monitor="val_loss", **(options | checkpoint))
     saver.CHECKPOINT_NAME_LAST = "{step}-last"  # exp_manager sets it like this
     trainer = pl.Trainer(
         max_steps=STEPS, plugins=[SafeCheckpointIO()], accelerator="cpu", logger=False, check_val_every_n_epoch=None,
         callbacks=[WeightAverage(0.9), ExactResumeCallback(), SavedInterruption(), *callbacks, saver],
         val_check_interval=4, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
     )  # fmt: skip
+    configure_no_restart_validation_training_loop(trainer)  # as exp_manager does
     model, data = Line(), torch.arange(4.0 * BATCHES).reshape(BATCHES, 2, 2) / 20  # complete batches, as NeMo's are
     batches = resumable_loader(DataLoader(data, 1), shuffle=True)
     trainer.fit(model, batches, DataLoader(data, BATCHES // 2), ckpt_path=last and str(last))
@@ -103,6 +105,7 @@ def checkpoint(folder):
         (signal.SIGTERM, 8, False, 4),  # within an optimizer step
         (signal.SIGINT, 9, False, 5),
         (signal.SIGTERM, 1, False, 1),  # before any validation
+        (signal.SIGTERM, 6, False, 3),  # the batch before one after which is validated
         (signal.SIGTERM, 7, False, 4),  # a batch after which is validated
         (signal.SIGTERM, 7, True, 4),
         (signal.SIGINT, 3, True, 2),
@@ -125,6 +128,38 @@ def test_a_training_that_is_told_to_stop_goes_on_from_that_step(number, batch, v
     for name, value in last["state_dict"].items():
         assert torch.equal(found["state_dict"][name], value)
     assert found["weight_average"]["updates"] == last["weight_average"]["updates"] == STEPS
+
+
+@pytest.mark.parametrize("batch", [6, 7, 10])
+def test_a_training_that_was_killed_goes_on_from_a_checkpoint_between_validations(batch, tmp_path):
+    class Killed(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.fit_loop.total_batch_idx == batch:
+                raise OSError("killed")
+
+    options = {"every_n_train_steps": 1, "every_n_epochs": None}
+    expected = fit(tmp_path / "whole", **options)
+    with pytest.raises(OSError, match="killed"):
+        fit(tmp_path / "parts", Killed(), **options)
+    resumed = fit(tmp_path / "parts", **options)
+    begun = batch - batch % 2  # the batch after the last step
+    assert resumed.losses == {index: loss for index, loss in expected.losses.items() if index >= begun}
+    assert resumed.scores == {place: score for place, score in expected.scores.items() if 2 * place[0] > begun}
+
+
+def test_a_training_that_was_killed_while_it_validated_validates_first(tmp_path):
+    class Killed(pl.Callback):
+        def on_validation_batch_end(self, trainer, *_):
+            if trainer.global_step == 4:
+                raise OSError("killed")
+
+    options = {"every_n_train_steps": 1, "every_n_epochs": None}
+    expected = fit(tmp_path / "whole", **options)
+    with pytest.raises(OSError, match="killed"):
+        fit(tmp_path / "parts", Killed(), **options)
+    resumed = fit(tmp_path / "parts", **options)
+    assert [resumed.scores[4, batch] for batch in (0, 1)] == [expected.scores[4, batch] for batch in (0, 1)]
+    assert min(resumed.losses) == 8
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
