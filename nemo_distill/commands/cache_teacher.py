@@ -24,6 +24,7 @@ from nemo_distill.models.pairing import (
     model_vocabulary,
     reading_across_problems,
     reading_order_problems,
+    swapped_tokenizer_problems,
     vocabulary_problems,
 )
 from nemo_distill.models.student_config import TOKENIZERS, missing_languages, student_tokenizers
@@ -232,6 +233,8 @@ def _teacher_problems(model: Mapping[str, Any], section: TranslationDistillation
     problems = teaching_problems(student, archive.config)
     problems += hugging_face_problems(replace(section, teacher_cache=None), [archive]) if section else []
     problems = problems or language_file_problems({**student, "train_ds": model["train_ds"]})
+    own = model if model["distillation"].get("across_vocabularies") else {}
+    problems += swapped_tokenizer_problems({**own, "train_ds": model["train_ds"]}, archive)
     if model["distillation"].get("across_vocabularies"):
         vocabulary, whose = model_vocabulary("decoder", model), "student"
     else:

@@ -24,9 +24,11 @@ from nemo_distill.models.distillation_section import (
 )
 from nemo_distill.models.exp_manager_options import exp_manager_problems
 from nemo_distill.models.pairing import (
+    DATA_SECTIONS,
     check_teachers,
     model_vocabulary,
     shared_embedding_problems,
+    swapped_tokenizer_problems,
     teacher_file_problems,
     varying_ids_problems,
 )
@@ -39,7 +41,6 @@ from nemo_distill.text.files import as_list, copied_text, data_problems, unread_
 from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
 
-DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
 
 
@@ -62,7 +63,7 @@ def validate_training(cfg: DictConfig) -> None:
     _raise(replaced_sections(cfg))
     sections = _plain(cfg)
     model = sections["model"]
-    problems = _job_problems(cfg, sections) + shared_embedding_problems(model)
+    problems = _job_problems(cfg, sections) + shared_embedding_problems(model) + swapped_tokenizer_problems(model)
     problems += kind_problems(model, "model.") or language_file_problems(model)
     if path := cfg.get(KEY):
         problems += start_problems(model, path)
@@ -112,6 +113,7 @@ def validate_distillation(cfg: DictConfig) -> TranslationDistillation:
     if not teacher_problems:
         teacher_problems, widths = check_teachers(model, distillation, archives)
     if not teacher_problems:
+        problems += swapped_tokenizer_problems(model, teacher_archive(archives[0]))
         registered = registered_tensors(model, *(teacher_archive(path).config for path in archives))
     losses = distillation_losses(distillation)
     _, found = checked_loss_terms(distillation, losses, registered, widths, "model.distillation")

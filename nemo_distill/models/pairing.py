@@ -39,6 +39,7 @@ from nemo_distill.storage.files import user_path
 
 # Options that need the teacher's layers as NeMo has them.
 OF_NEMO_ALONE = ("same_size_as_teacher", "distilbert_initialization", "share_encoder")
+DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 ACROSS = "model.distillation.across_vocabularies"
 OF_ALL_POSITIONS = ("SpanLikelihoodLoss", "SortedProbabilitiesLoss")  # the losses that count unpaired positions too
 TOKENIZER_OPTIONS = ("bpe_dropout", "r2l", "sentencepiece_legacy")
@@ -261,6 +262,24 @@ def shared_embedding_problems(model: Mapping[str, Any], teacher: NemoArchive | N
     return [
         "model.shared_embeddings=true needs one vocabulary, but the tokenizers of encoder and decoder differ: they "
         f"have {len(encoder.pieces)} and {len(decoder.pieces)} pieces; set model.shared_embeddings=false."
+    ]
+
+
+def swapped_tokenizer_problems(model: Mapping[str, Any], teacher: NemoArchive | None = None) -> list[str]:
+    """Returns a sentence for each data section whose sides would be read with the tokenizers of each other.
+
+    Args:
+        model: the config of the model.
+        teacher: provides the tokenizer of a side without its own.
+    """
+    swapped = [name for name in DATA_SECTIONS if (model.get(name) or {}).get("reverse_lang_direction")]
+    encoder, decoder = (model_vocabulary(side, model, teacher) for side in SIDES) if swapped else (None, None)
+    if encoder == decoder and (encoder or model.get("shared_tokenizer", True)):
+        return []
+    return [
+        f"model.{name}.reverse_lang_direction=true: NeMo turns text into ids before it swaps the sides, which needs "
+        "one tokenizer for both; set it to false, and swap src_file_name and tgt_file_name."
+        for name in swapped
     ]
 
 

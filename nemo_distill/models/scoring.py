@@ -19,8 +19,7 @@ from nemo_distill.models.retokenized_teacher import RetokenizedTeacher
 from nemo_distill.nemo_files.model_kinds import number_of_positions
 from nemo_distill.nemo_files.restore import restore_for_inference
 from nemo_distill.nemo_files.translation_archive import bilingual_archive
-from nemo_distill.storage.files import user_path
-from nemo_distill.text.files import as_list
+from nemo_distill.text.files import text_pairs
 from nemo_distill.text.lines import TextFiles
 
 BATCH_CHARACTERS = 20_000  # of source and target, including padding
@@ -153,10 +152,10 @@ def warn_of_reversed_section(where: str, teacher: Any, section: Mapping[str, Any
 
 def sampled_pairs(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns some pairs from the start of a data section's first files; none if the data is tarred."""
-    names = [as_list(section.get(f"{side}_file_name"))[:1] for side in ("src", "tgt")]
-    if section.get("use_tarred_dataset") or not all(names):
+    named = text_pairs(section)
+    if section.get("use_tarred_dataset") or not named:
         return []
-    files = [TextFiles([user_path(name)]) for (name,) in names]
+    files = [TextFiles([path]) for path in named[0]]
     lines = [pair for pair in islice(zip(*files), SAMPLED_FROM) if all(side.strip() for side in pair)]
     step = max(1, len(lines) // SAMPLED_PAIRS)
     chosen = lines[::step][:SAMPLED_PAIRS]

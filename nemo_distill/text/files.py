@@ -187,6 +187,12 @@ def text_paths(section: Mapping[str, Any]) -> tuple[list[Path], list[Path]]:
     return sources, targets
 
 
+def text_pairs(section: Mapping[str, Any]) -> list[tuple[Path, Path]]:
+    """Returns the source file and the target file of each pair of files, as the model of a data section reads them."""
+    sides = text_paths(section)
+    return list(zip(*(reversed(sides) if section.get("reverse_lang_direction") else sides)))
+
+
 def input_files(value: str | list[str] | None) -> list[Path]:
     """Returns the files named by a config value, a path or a list of paths; see `expand_paths`."""
     return [path for pattern in as_list(value) for path in expand_paths(pattern)]

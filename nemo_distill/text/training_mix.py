@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_distill.config.checks import MISSING
 from nemo_distill.config.section import read_section
 from nemo_distill.console import console
-from nemo_distill.text.files import LINE_COUNT_LIMIT, mix_of, text_paths
+from nemo_distill.text.files import LINE_COUNT_LIMIT, mix_of, text_pairs
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.mix_section import MixSection
 from nemo_distill.text.mixing import Corpus, Mix, write_mix
@@ -57,17 +57,13 @@ def mix_settings(model: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def training_pairs(model: Mapping[str, Any]) -> list[Files]:
     """Returns the source and target files for training, of the mix or of `train_ds`; none of existing tarred data."""
-    if corpora := _mixed_corpora(model):
-        return [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
     train_ds = model.get("train_ds") or {}
+    if corpora := _mixed_corpora(model):
+        pairs = [pair for corpus in corpora for pair in zip(corpus.sources, corpus.targets)]
+        return [pair[::-1] for pair in pairs] if train_ds.get("reverse_lang_direction") else pairs
     if train_ds.get("use_tarred_dataset") and train_ds.get("metadata_file"):
         return []
-    return _files(train_ds)
-
-
-def _files(section: Mapping[str, Any]) -> list[Files]:
-    """Returns the source and target files that a data section names."""
-    return list(zip(*text_paths(section)))
+    return text_pairs(train_ds)
 
 
 def _mixed_corpora(model: Mapping[str, Any]) -> Collection[Corpus]:
@@ -136,7 +132,7 @@ def _is_small(path: Path) -> bool:
 
 
 def _read(section: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    small = [files for files in _files(section) if all(map(_is_small, files))]
+    small = [files for files in text_pairs(section) if all(map(_is_small, files))]
     return [pair for files in small for pair in _pairs(files) if all(pair)]
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tarfile
 
 import pytest
@@ -26,6 +27,14 @@ def test_a_batch_is_traced_to_its_lines(corpus, tokenizer):
             f"The batch contains line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:10]))}"
         )
         assert said.endswith(f"of '{corpus}/train.de' and '{corpus}/train.en'.")
+
+
+def test_a_batch_whose_sides_are_swapped_is_traced_to_its_lines(corpus, tokenizer):
+    config = tiny_config(tokenizer, corpus)
+    config.train_ds.reverse_lang_direction = True
+    model = DistillableMTEncDecModel(config)
+    said = model.batch_origin([torch.as_tensor(array) for array in model._train_ds[0]])
+    assert re.fullmatch(f"The batch contains lines? .* of '{corpus}/train.en' and '{corpus}/train.de'.", said)
 
 
 def test_lines_that_the_tokenizer_reads_otherwise_are_found_and_tarred_data_is_named_by_its_text(tokenizer, tmp_path):

@@ -38,6 +38,16 @@ def test_of_each_section_one_process_warns_of_swapped_sides_with_both_numbers(se
     assert forward > 2 > 0.5 > backward
 
 
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_a_section_whose_sides_are_swapped_on_purpose_is_judged_by_what_is_read(
+    is_swapped, section, trained_path, warnings
+):
+    teacher = restore_for_inference(DistillableMTEncDecModel, trained_path)
+    files = swapped(section) if is_swapped else section
+    warn_of_reversed_section("model.train_ds", teacher, files | {"reverse_lang_direction": True})
+    assert len(warnings) == (not is_swapped)
+
+
 def test_a_teacher_that_knows_neither_direction_says_nothing(section, teacher_path, warnings):
     teacher = restore_for_inference(DistillableMTEncDecModel, teacher_path)
     warn_of_reversed_section("model.train_ds", teacher, swapped(section))

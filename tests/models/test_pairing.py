@@ -2,7 +2,9 @@
 
 import pytest
 
-from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.commands.cache_teacher import check_caching
+from nemo_distill.commands.training_check import check_distillation_job, check_training
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.models.pairing import reading_order_problems, shared_embedding_problems
 from tests.conftest import train_sentencepiece
 from tests.models.conftest import problems
@@ -45,6 +47,36 @@ def test_one_matrix_of_embeddings_for_two_vocabularies_is_told(tokenizer, corpus
     assert shared_embedding_problems(files | {"shared_embeddings": False}) == []
     same = {key: files["encoder_tokenizer"] for key in files}
     assert shared_embedding_problems(same | {"shared_embeddings": True}) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [(check_training, "aayn_base"), (check_distillation_job, "aayn_base_distill"), (check_caching, "cache_teacher")],
+)
+def test_data_whose_sides_nemo_swaps_after_it_has_read_them_needs_one_tokenizer(
+    check, name, job, corpus, tokenizer, teacher_path, tmp_path
+):
+    other = train_sentencepiece(tmp_path / "other", corpus / "train.en", vocab_size=45)
+    overrides = ["model.train_ds.reverse_lang_direction=true"]
+    if name != "aayn_base":
+        overrides += ["model.distillation.across_vocabularies=true", f"model.distillation.model_path={teacher_path}"]
+    if name == "aayn_base_distill":
+        overrides.append("model.distillation.student_train_loss_weight=1")
+    if name == "cache_teacher":
+        overrides.append(f"model.distillation.teacher_cache={tmp_path}/cache")
+
+    def told(encoder, decoder):
+        files = {"encoder": encoder, "decoder": decoder}.items()
+        try:
+            check(
+                job(*overrides, *(f"model.{side}_tokenizer.tokenizer_model={path}" for side, path in files), name=name)
+            )
+        except ConfigurationError as error:
+            return [one for one in error.problems if one.startswith("model.train_ds.reverse_lang_direction=true")]
+        return []
+
+    assert len(told(other, tokenizer)) == 1
+    assert told(other, other) == []
 
 
 def test_a_distilbert_student_of_another_width_is_refused_with_the_reason(job):

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.models.distillation_section import read_distillation
-from nemo_distill.text.training_mix import mix_training_data, mixed_files, training_mix_problems
+from nemo_distill.text.training_mix import mix_training_data, mixed_files, training_mix_problems, training_pairs
 from tests.conftest import composed
 
 
@@ -73,6 +73,18 @@ def test_the_students_config_keeps_what_was_mixed(files):
     record = cfg.model.distillation.mix.made
     assert record.corpora.real == {"pairs": 40, "used": 2, "lines": 2, "left_out": {}}
     assert [file.name for file in record.settings.corpora.pseudo.sources] == ["pseudo.src"]
+
+
+def test_the_files_are_those_that_a_model_reads_as_source_and_as_target(files):
+    overrides = ["distillation=low_data", *pseudo(files)]
+    pairs, swapped = (
+        training_pairs(
+            OmegaConf.to_container(config(files, *overrides, f"model.train_ds.reverse_lang_direction={value}").model)
+        )
+        for value in (False, True)
+    )
+    assert [path.name for path in pairs[1]] == ["pseudo.src", "pseudo.tgt"]
+    assert swapped == [pair[::-1] for pair in pairs]
 
 
 def test_without_corpora_nothing_is_mixed(files):
