@@ -11,16 +11,30 @@ from nemo_distill.commands.compare import Composer, check_plan
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.experiments.comparison_plan import plan_runs
-from nemo_distill.experiments.comparison_section import read_comparison
+from nemo_distill.experiments.comparison_section import read_comparison, read_override
 from tests.conftest import composed
 
 
-def assert_composed_alike(config):
-    """Checks that each job of a comparison has the configuration that its command composes."""
-    composer, runs = Composer(), {run.group: run for run in plan_runs(config) if run.arguments}
-    for run in runs.values():
+def assert_composed_alike(*comparisons):
+    """Checks that jobs have the configurations that their commands compose.
+
+    Of jobs whose overrides differ only in the values of single keys, the first is checked: Hydra itself sets such keys.
+    """
+    composer, checked = Composer(), set()
+    for run in (run for config in comparisons for run in plan_runs(config) if run.arguments):
+        kinds = {(run.job, *kind_of(override)) for override in map(read_override, run.overrides)}
+        if kinds <= checked:
+            continue
+        checked |= kinds
         quick, whole = (compose(run.job, run.overrides) for compose in (composer.composed, composed_job))
         assert quick == whole and OmegaConf.to_yaml(quick) == OmegaConf.to_yaml(whole)
+
+
+def kind_of(override):
+    """Of a single key, its name, how it is set, and the type of its value; of a file or a section, everything."""
+    if "." in override.key_or_group:
+        return override.type, override.key_or_group, type(override.value())
+    return (override.input_line,)
 
 
 @pytest.fixture
@@ -154,6 +168,7 @@ def test_the_jobs_of_a_shipped_comparison_are_composed_as_their_commands_do(corp
 )
 def test_overrides_are_composed_as_a_command_does_also_in_odd_orders(overrides):
     composer = Composer()
+    as_text(composer.composed, [*overrides, "model.label_smoothing=0.3"])  # another job with the same files
     made = [as_text(compose, overrides) for compose in (composer.composed, composer.composed, composed_job)]
     assert made[0] == made[1] == made[2]
 

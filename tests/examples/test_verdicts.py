@@ -17,6 +17,7 @@ from tests.commands.test_compare import assert_composed_alike
 from tests.conftest import SCRIPTS, composed
 
 DOCS = SCRIPTS.parents[2] / "docs"
+STUDIES = ("study", "study_back", "study_full", "study_more", "study_real", "study_short")
 EXPERIMENTS = {
     "heat": {
         "title": "Temperature",
@@ -266,7 +267,7 @@ def test_what_a_page_cannot_show_is_told_before_anything_is_trained(overrides, s
     assert all(problem.startswith(words) for problem, words in zip(told.value.problems, said))
 
 
-@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real", "study_short"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_no_model_that_it_does_not_train(name):
     study = composed(name, "corpus.folder=text")
     assert study_problems(OmegaConf.to_container(study.experiments, resolve=True), list(study.baselines)) == []
@@ -292,10 +293,10 @@ def test_all_jobs_of_a_study_are_valid(name, corpus, tokenizer, tmp_path):
     check_study(read_study(composed(name, *given)))
 
 
-@pytest.mark.parametrize("name", ["study", "study_back", "study_full", "study_more", "study_real", "study_short"])
-def test_the_jobs_of_a_study_are_composed_as_their_commands_do(name):
-    given = {"study_full": ["teacher=teacher.nemo"], "study_more": ["small=small.model"]}.get(name, [])
-    assert_composed_alike(read_study(composed(name, "corpus.folder=text", *given)))
+def test_the_jobs_of_the_studies_are_composed_as_their_commands_do():
+    given = {"study_full": ["teacher=teacher.nemo"], "study_more": ["small=small.model"]}
+    studies = (composed(name, "corpus.folder=text", *given.get(name, [])) for name in STUDIES)
+    assert_composed_alike(*map(read_study, studies))
 
 
 @pytest.fixture
