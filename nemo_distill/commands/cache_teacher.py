@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_distill.commands.training import checked, plain_errors
 from nemo_distill.commands.training_check import replaced_sections, tarred_problems, tokenizer_section_problems
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import unknown_keys, wrong_values

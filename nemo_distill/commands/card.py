@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.nemo_files.translation_archive import TranslationFile

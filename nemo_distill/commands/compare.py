@@ -17,8 +17,8 @@ from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.commands.report import ReportConfig, write_report
-from nemo_distill.commands.training import check, plain_errors
 from nemo_distill.commands.training_check import validate_distillation, validate_training
+from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import sigterm_as_exception
 from nemo_distill.evaluation.evaluation_tables import print_evaluation

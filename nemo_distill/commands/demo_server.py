@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.progress import track
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.section import Allowed, read_config, rule, section
 from nemo_distill.console import console
 from nemo_distill.decoding.engine import Engine

@@ -4,16 +4,10 @@ import tempfile
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.training import (
-    check,
-    plain_errors,
-    resumes,
-    run_job,
-    start_from_nemo,
-    training_run,
-)
+from nemo_distill.commands.training import resumes, run_job, start_from_nemo, training_run
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.commands.training_data import preprocess_data
+from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.experiments.sweep import job_command, run_in_sweep
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.text.training_mix import mix_training_data

@@ -5,7 +5,7 @@ from dataclasses import replace
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.decoding.engines import found_dtype

@@ -7,7 +7,7 @@ from typing import Annotated
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import Allowed, read_config, rule, section
 from nemo_distill.console import console

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import console, print_table

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nemo_distill.commands.labelling_config import LabellingConfig
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.console import console

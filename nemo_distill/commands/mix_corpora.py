@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import check_output, checked, plain_errors, warn
+from nemo_distill.commands.user_errors import check_output, checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.progress import print_counts, shown_progress

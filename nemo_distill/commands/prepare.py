@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import Field
 
-from nemo_distill.commands.training import checked, plain_errors, warn
+from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
 from nemo_distill.console import print_table

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from nemo_distill.commands.recipe import RecipeConfigs, check_recipe
 from nemo_distill.commands.recipe_bill import Cost
 from nemo_distill.commands.sizing import Sizing, SizingConfig, Student
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.console import console, markdown_table, print_table

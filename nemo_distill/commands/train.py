@@ -2,16 +2,10 @@
 
 from omegaconf import DictConfig
 
-from nemo_distill.commands.training import (
-    check,
-    plain_errors,
-    resumes,
-    run_job,
-    start_from_nemo,
-    training_run,
-)
+from nemo_distill.commands.training import resumes, run_job, start_from_nemo, training_run
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.commands.training_data import preprocess_data
+from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.experiments.sweep import job_command, run_in_sweep
 
 

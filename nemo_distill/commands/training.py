@@ -1,130 +1,36 @@
 """The steps that `train` and `distill` share, in NeMo's order."""
 
-import errno
-import os
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import CONVERTING
-from nemo_distill.console import Interrupted, console, set_up_console
-from nemo_distill.experiments.sweep import changes_since, new_record
+from nemo_distill.console import Interrupted, console
+from nemo_distill.experiments.training_record import check_earlier, new_record, recorded_training
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
-from nemo_distill.nemo_files.host_fixes import replaced, step_validation, write_over_checkpoints
+from nemo_distill.nemo_files.host_fixes import step_validation, write_over_checkpoints
 from nemo_distill.nemo_files.model_kinds import config_width
 from nemo_distill.nemo_files.translation_archive import teacher_archive
-from nemo_distill.report.model_card import model_card
-from nemo_distill.storage.files import user_path, write_text, writing
-from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.storage.made_with import device_name
-from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run, read_run_of, recorded_run
+from nemo_distill.storage.files import writing
+from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run
 from nemo_distill.text.selected_by import training_selected_by
 
-Job = TypeVar("Job")
-# Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
-DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.EEXIST, errno.EISDIR, errno.ENOTDIR,
-)  # fmt: skip
 # In what Lightning says of keys that only data, or the first scores, show to be wrong.
 WRONG_KEYS = ("val_check_interval", "Early stopping conditioned on metric", "could not find the monitored key")
-
-
-def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
-    """Returns what `read_job` makes of a configuration; prints problems and ends with exit code 2 if there are any."""
-    try:
-        job = read_job(cfg)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
-        print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
-        sys.exit(2)
-    set_up_console()
-    return job
-
-
-def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
-    """Like `checked`, for a check that returns warnings, which are printed."""
-    warnings = checked(cfg, check_job)
-    warn(warnings or [])
-
-
-def check_output(work: Work, texts: Sequence[Path], overwrite: bool, kind: str, place: str) -> None:
-    """Checks that no other text is in the place of a job's output, unless it may be replaced.
-
-    Args:
-        texts: the files that the job writes.
-        kind: what they are together.
-        place: what to give another one of.
-
-    Raises:
-        ConfigurationError: if there is such text.
-    """
-    remedy = f"give another {place}, or replace it with overwrite=true"
-    try:
-        record = work.done(overwrite)
-    except DataError as error:
-        raise ConfigurationError([f"output: {error}; {remedy}."]) from error
-    there = [path for path in texts if path.exists()]
-    if there and not record and not overwrite:
-        raise ConfigurationError(
-            [f"output: '{path}' is there, and no record of a {kind}; {remedy}." for path in there]
-        )
-
-
-def warn(warnings: Sequence[str]) -> None:
-    """Prints warnings about settings that are allowed."""
-    for warning in warnings:
-        console.warning(f"Warning: {warning}")
-
-
-@contextmanager
-def plain_errors(goes_on: bool = False) -> Iterator[None]:
-    """Ends the program with a message instead of a stack trace after bad input, a disk error or Ctrl-C.
-
-    Args:
-        goes_on: True if the same command continues the work; False if it starts over.
-    """
-    try:
-        with replaced(threading, "excepthook", _show_thread):
-            yield
-    except (ConfigurationError, DataError, NotFiniteError) as error:
-        raise SystemExit(f"\n{error}") from error
-    except BrokenPipeError as error:  # the reader of the output has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from error
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        where = f"'{error.filename}': " if error.filename else ""
-        remedy = f"the same command {'goes on' if goes_on else 'starts over'} once that is mended."
-        raise SystemExit(f"\n{where}{error.strerror}. What was finished before is intact; {remedy}") from error
-    except KeyboardInterrupt as interruption:
-        again = "goes on from there" if goes_on else "starts over"
-        raise Interrupted(f"\nInterrupted; the same command {again}.") from interruption
 
 
 def resumes(cfg: DictConfig) -> bool:
     """True if the same command resumes a training from its last checkpoint."""
     return bool((cfg.get("exp_manager") or {}).get("resume_if_exists"))
-
-
-def _show_thread(ended: threading.ExceptHookArgs) -> None:
-    """Shows errors in threads except disk errors. Threads such as TensorBoard's writer pass those on."""
-    if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in DISK_ERRORS):
-        threading.__excepthook__(ended)
 
 
 @contextmanager
@@ -140,28 +46,9 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     folder, began = log_folder(manager), any(checkpoint_folder(manager).glob("*"))
     earlier = read_run(folder) if began else None  # read it now, because exp_manager moves it when it resumes
     if began:
-        _check_earlier(folder, earlier, record, resumes(cfg))
+        check_earlier(folder, earlier, record, resumes(cfg))
     with writing(folder):
         yield from _recorded(cfg, record, earlier)
-
-
-def _check_earlier(folder: Path, earlier: RunRecord | None, record: dict[str, Any], resumes: bool) -> None:
-    """Checks that a training in a folder that holds one already goes on with it as it began.
-
-    Raises:
-        DataError: if it would begin anew, or go on with other settings, text or teachers.
-    """
-    if not resumes:
-        raise DataError(
-            f"exp_manager.explicit_log_dir={folder} holds a training already: exp_manager.resume_if_exists=true goes "
-            "on with it, and another folder begins a new one."
-        )
-    changes = changes_since(earlier or {}, record)
-    if changes:
-        raise DataError(
-            f"'{folder}' holds a training with other settings, which cannot go on with these: {'; '.join(changes)}. "
-            "Another exp_manager.explicit_log_dir begins a new one; init_from_nemo_model starts from its weights."
-        )
 
 
 def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
@@ -171,64 +58,8 @@ def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None
         yield trainer
         return
     record["made_with"] |= precision
-    record["made_with"]["device"] = f"{trainer.world_size} x {device_name(str(trainer.strategy.root_device))}"
-    record["tokens_in_batch"] = _tokens_in_batch(cfg, trainer)
-    seconds = (earlier or {}).get("seconds", 0.0) if trainer.ckpt_path else 0.0
-    folder = Path(trainer.default_root_dir)
-    before = _started_from(cfg)
-    with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
+    with recorded_training(cfg, trainer, record, earlier):
         yield trainer
-    for written in _models_of(trainer):
-        write_text(written.with_suffix(".md"), model_card(written, folder))
-
-
-def _started_from(cfg: DictConfig) -> RunRecord | None:
-    """Returns the record of the training that made the weights to start from, an empty one if there is none.
-
-    None if the training starts from no model.
-    """
-    path = cfg.get("init_from_nemo_model")
-    return (read_run_of(user_path(path)) or {}) if path else None
-
-
-def _tokens_in_batch(cfg: DictConfig, trainer: Any) -> int | None:
-    """Returns the limit on the tokens of an optimizer step: source, target and padding of all its batches.
-
-    None for tarred data that is there already, whose batches were made elsewhere.
-    """
-    train: Any = cfg.model.get("train_ds") or {}
-    if train.get("metadata_file") or not train.get("tokens_in_batch"):
-        return None
-    return train.tokens_in_batch * trainer.accumulate_grad_batches * trainer.world_size
-
-
-def _models_of(trainer: Any) -> list[Path]:
-    callback = trainer.checkpoint_callback
-    folder = Path((callback and callback.dirpath) or Path(trainer.default_root_dir) / "checkpoints")
-    return sorted(folder.glob("*.nemo"))
-
-
-def _outcome(trainer: Any, before: RunRecord | None) -> dict[str, Any]:
-    """Returns the results of a training: its length, best and last scores, sizes, and the written `.nemo`.
-
-    Args:
-        before: as from `_started_from`; the length in it is added.
-    """
-    from nemo_distill.trainer.training_length import TrainingLength
-
-    (length,) = (callback for callback in trainer.callbacks if isinstance(callback, TrainingLength))
-    model, checkpoint = trainer.lightning_module, trainer.checkpoint_callback
-    student = getattr(model, "student", model)
-    best = checkpoint.best_model_score if checkpoint else None
-    return {
-        # What is not known is left out, as the record's steps are a number.
-        **{key: value for key, value in _sum(length.so_far(trainer), before).items() if value is not None},
-        "best": None if best is None else {"monitor": checkpoint.monitor, "value": float(best)},
-        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        "parameters": student.number_of_parameters() if student else None,  # none, where data alone was prepared
-        "teacher_parameters": getattr(model, "teacher_parameters", None),
-        "models": [fingerprint(path) for path in _models_of(trainer)],
-    }
 
 
 def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -272,16 +103,6 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
 def _least_width(section: TranslationDistillation) -> int:
     """Returns the least width of the teachers, or of those that made the cache."""
     return min(config_width(teacher_archive(path).config) for path in teacher_archives(section))
-
-
-def _sum(length: dict[str, int | None], before: RunRecord | None) -> dict[str, int | None]:
-    """Adds the length of an earlier training, if there was one. A sum with an unknown number is unknown."""
-    if before is None:
-        return length
-    earlier = {"steps": before.get("steps"), "target_tokens": before.get("target_tokens")}
-    return {
-        key: None if value is None or (more := earlier[key]) is None else value + more for key, value in length.items()
-    }
 
 
 def build_trainer(cfg: DictConfig) -> Any:

@@ -13,7 +13,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 
-from nemo_distill.commands.training import checked, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.console import set_up_console
 from nemo_distill.decoding.engine import Engine, Translation, translate_stream

@@ -6,30 +6,22 @@ settings and inputs, so that only one that is still the same is skipped.
 """
 
 import json
-import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.errors import DataError
 from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
-from nemo_distill.nemo_files.model_kinds import SIDES
-from nemo_distill.storage.files import user_path, versions
-from nemo_distill.storage.ledger import Work, differences, fingerprint
-from nemo_distill.storage.made_with import git_revision
+from nemo_distill.experiments.training_record import job_inputs, job_settings, new_record
+from nemo_distill.storage.ledger import Work
 from nemo_distill.storage.run_record import FAILED, FINISHED, INTERRUPTED, RUN_NAME, RUNNING, RunRecord, read_run
-from nemo_distill.storage.shard_folder import MANIFEST
-from nemo_distill.text.files import FILE_KEYS, as_list
-from nemo_distill.text.training_mix import mixed_files
 
-PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
 FINISHED_BEFORE, REFUSED = "finished before", "refused"
 
 
@@ -133,102 +125,3 @@ def _exit_code(arguments: Sequence[str]) -> int:
             process.terminate()
             process.wait()
             raise
-
-
-def job_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the resolved `config` and the SHA-256 of the `teachers`, as JSON values."""
-    config = OmegaConf.to_container(cfg, resolve=True)
-    return {"config": config, "teachers": _teachers(config.get("model", {}).get("distillation") or {})}
-
-
-def job_inputs(cfg: DictConfig) -> dict[str, str]:
-    """Returns the SHA-256 of each file of data, tokenizers and a teacher cache's list, and of the first weights."""
-    config = OmegaConf.to_container(cfg, resolve=True)
-    return {str(path): fingerprint(path)["sha256"] for path in _named_files(config) if path.is_file()}
-
-
-def _named_files(config: Mapping[str, Any]) -> Iterator[Path]:
-    model = config.get("model", {})
-    named = [config.get("init_from_nemo_model")]
-    for section in (model.get("train_ds") or {}, model.get("validation_ds") or {}):
-        named += [name for key in (*FILE_KEYS, "metadata_file") for name in as_list(section.get(key))]
-    named += [(model.get(f"{side}_tokenizer") or {}).get("tokenizer_model") for side in SIDES]
-    if cache := (model.get("distillation") or {}).get("teacher_cache"):
-        named.append(user_path(cache) / MANIFEST)
-    yield from (user_path(name) for name in named if name)
-    try:
-        yield from mixed_files(model)
-    except ConfigurationError:  # a sweep asks before the job's own check, which tells what is wrong
-        return
-
-
-def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if cache := distillation.get("teacher_cache"):
-        from nemo_distill.teacher_cache.cache import read_manifest  # imports torch, so only if needed
-
-        return [read_manifest(cache)["settings"]["teacher"]]
-    paths = map(user_path, as_list(distillation.get("model_path")))
-    return [fingerprint(path) for path in paths if path.exists()]
-
-
-# What may change while a training goes on: its length, where it runs, and what is logged, validated and tested.
-DECISIVE_OF_TRAINER = (
-    "precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
-    "overfit_batches",
-)  # fmt: skip
-FREE_SECTIONS = ("exp_manager", "do_training", "do_testing", "name")
-
-
-def changes_since(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """Returns how a training that goes on differs from the one that began, in what decides on its weights.
-
-    Args:
-        earlier: its record in `run.json`; one without settings tells nothing.
-        record: from `new_record`.
-    """
-    if not earlier.get("settings"):
-        return []
-    changed = differences(_decisive(earlier["settings"]), _decisive(record["settings"]))
-    inputs = earlier.get("inputs") or {}
-    return changed + [
-        f"'{name}' has changed since"
-        for name, sha256 in record["inputs"].items()
-        if inputs.get(name, sha256) != sha256
-    ]
-
-
-def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    config = {key: value for key, value in settings["config"].items() if key not in FREE_SECTIONS}
-    trainer = config.get("trainer") or {}
-    model = {key: value for key, value in (config.get("model") or {}).items() if key != "test_ds"}
-    return {
-        **config,
-        "trainer": {key: trainer.get(key) for key in DECISIVE_OF_TRAINER},
-        "model": _without_workers(model),
-        "teachers": settings.get("teachers"),
-    }
-
-
-def _without_workers(section: Any) -> Any:
-    if not isinstance(section, Mapping):
-        return section
-    return {key: _without_workers(value) for key, value in section.items() if key not in ("num_workers", "pin_memory")}
-
-
-def new_record(cfg: DictConfig, status: str) -> dict[str, Any]:
-    """Returns the record of a training before its start: settings, inputs, command and environment."""
-    settings = job_settings(cfg)
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return {
-        "status": status,
-        "seed": settings["config"].get("seed", 0),
-        "overrides": list(overrides),
-        "made_with": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": None,
-            "versions": {"python": platform.python_version(), **versions(PACKAGES)},
-            "git_revision": git_revision(),
-        },
-        "settings": settings,
-        "inputs": job_inputs(cfg),
-    }

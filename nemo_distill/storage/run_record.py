@@ -38,8 +38,8 @@ class RunRecord(TypedDict, total=False):
     """The content of `run.json`.
 
     `steps` and `target_tokens` include those of the training that made the weights to start from, if its record is
-    known. `target_tokens` are those of the text that the model was trained on, without padding. `tokens_in_batch` is
-    the limit on the tokens of an optimizer step: source, target and padding.
+    known, and otherwise they are None. `target_tokens` are those of the text that the model was trained on, without
+    padding. `tokens_in_batch` is the limit on the tokens of an optimizer step: source, target and padding.
     """
 
     status: str
@@ -49,7 +49,7 @@ class RunRecord(TypedDict, total=False):
     settings: dict[str, Any]
     inputs: dict[str, str]
     seconds: float
-    steps: int
+    steps: int | None
     target_tokens: int | None
     tokens_in_batch: int | None
     best: FoundBest | None

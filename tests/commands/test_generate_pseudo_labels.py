@@ -15,7 +15,7 @@ from nemo_distill.commands.generate_pseudo_labels import (
     translate,
     write_text,
 )
-from nemo_distill.commands.training import plain_errors
+from nemo_distill.commands.user_errors import plain_errors
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings

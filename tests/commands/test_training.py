@@ -1,10 +1,7 @@
 """A training that was killed goes on as if nothing had happened."""
 
-import errno
 import json
-import re
 import signal
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,14 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill import commands
 from nemo_distill.commands import training
-from nemo_distill.commands.jobs import JOBS
-from nemo_distill.commands.training import plain_errors, resumes
-from nemo_distill.storage.files import write_json
+from nemo_distill.commands.training import resumes
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.run_record import read_run
-from nemo_distill.trainer.training_length import TrainingLength
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
 
@@ -222,73 +214,9 @@ def test_keys_that_only_a_training_shows_to_be_wrong_are_told(train, tmp_path, o
     assert "ConfigurationError" in failed.stderr and sentence in failed.stderr
 
 
-@pytest.mark.parametrize(("goes_on", "again"), [(True, "goes on"), (False, "starts over")])
-def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
-    with pytest.raises(SystemExit, match=f"the same command {again}( from there)?[.]$"), plain_errors(goes_on):
-        raise KeyboardInterrupt
-    with pytest.raises(SystemExit, match=f"^\nNo space left.* the same command {again} once"), plain_errors(goes_on):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
 @pytest.mark.parametrize(
     ("section", "expected"),
     [(None, False), ({"name": "x"}, False), ({"resume_if_exists": False}, False), ({"resume_if_exists": True}, True)],
 )
 def test_a_training_goes_on_where_its_config_says_so(section, expected):
     assert resumes(OmegaConf.create({"exp_manager": section})) is expected
-
-
-@pytest.mark.parametrize(
-    ("before", "steps", "tokens"),
-    [
-        (None, 5, 100),
-        ({}, None, None),
-        ({"steps": 7, "target_tokens": 200}, 12, 300),
-        ({"steps": 7}, 12, None),
-        ({"status": "failed"}, None, None),
-    ],
-)
-def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, tokens):
-    assert training._sum({"steps": 5, "target_tokens": 100}, before) == {"steps": steps, "target_tokens": tokens}
-
-
-def test_a_training_from_a_model_without_a_record_is_of_unknown_length(tmp_path):
-    start = tmp_path / "start.nemo"
-    start.write_bytes(b"weights")
-    assert training._started_from(OmegaConf.create({})) is None
-    before = training._started_from(OmegaConf.create({"init_from_nemo_model": str(start)}))
-    trainer = SimpleNamespace(
-        callbacks=[TrainingLength()], checkpoint_callback=None, callback_metrics={}, global_step=5,
-        default_root_dir=tmp_path, lightning_module=SimpleNamespace(number_of_parameters=lambda: 1),
-    )  # fmt: skip
-    write_json(tmp_path / "run.json", training._outcome(trainer, None))
-    assert read_run(tmp_path)["steps"] == 5
-    write_json(tmp_path / "run.json", training._outcome(trainer, before))
-    record = read_run(tmp_path)
-    assert record.get("steps") is None and record.get("target_tokens") is None and record["parameters"] == 1
-
-
-@pytest.mark.parametrize(
-    ("train_ds", "expected"),
-    [({"tokens_in_batch": 100}, 800), ({"tokens_in_batch": 100, "metadata_file": "there.json"}, None), (None, None)],
-)
-def test_the_tokens_of_a_step_are_those_of_all_its_batches_and_devices(train_ds, expected):
-    trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=2)
-    assert training._tokens_in_batch(OmegaConf.create({"model": {"train_ds": train_ds}}), trainer) == expected
-
-
-THAT_GO_ON = (
-    "cache_teacher", "compare", "evaluate", "explain", "generate_pseudo_labels", "prepare", "size_student", "study",
-)  # fmt: skip
-STUDY = SCRIPTS / "study" / "study.py"
-JOB_FILES = [
-    STUDY,
-    *(Path(commands.__path__[0]) / f"{module}.py" for module in sorted({job.module for job in JOBS.values()})),
-]
-
-
-@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.stem)
-def test_a_job_promises_to_go_on_only_if_it_does(path):
-    promised = re.search(r"with plain_errors\((.*?)\)[,:]", path.read_text())[1]
-    trains = path.stem in ("train", "distill")
-    assert promised == ("resumes(cfg)" if trains else "goes_on=True" if path.stem in THAT_GO_ON else "")

@@ -8,9 +8,7 @@ import sys
 import time
 
 import pytest
-from omegaconf import OmegaConf
 
-from nemo_distill.experiments.sweep import job_inputs, job_settings
 from nemo_distill.experiments.sweep_folders import folder_name
 from nemo_distill.storage.records import read_json
 from tests.conftest import SCRIPTS
@@ -22,7 +20,8 @@ import sys
 import time
 from pathlib import Path
 import hydra
-from nemo_distill.experiments.sweep import new_record, run_in_sweep
+from nemo_distill.experiments.sweep import run_in_sweep
+from nemo_distill.experiments.training_record import new_record
 from nemo_distill.storage.run_record import RUNNING, recorded_run
 
 def out_of_time(number, frame):
@@ -157,11 +156,6 @@ def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
     assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=2": "failed"}
 
 
-def test_a_teacher_of_a_user_that_there_is_not_is_left_to_the_check_of_the_training():
-    cfg = OmegaConf.create({"model": {"distillation": {"model_path": "~no_such_user/teacher.nemo"}}})
-    assert job_settings(cfg)["teachers"] == []
-
-
 def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
     values = ["a/../../../x", "x" * 260]
     for _ in range(2):
@@ -172,23 +166,3 @@ def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
         texts = [read_json(folder / "run.json")["settings"]["config"]["text"] for folder in folders]
         assert sorted(texts) == sorted(values)
     assert "2 trainings: 2 finished before." in found.stdout
-
-
-def test_the_inputs_of_a_training_are_all_that_it_reads_besides_teachers(tmp_path):
-    files = {name: tmp_path / name for name in ("a.de", "a.en", "metadata.json", "tokenizer.model", "start.nemo")}
-    (tmp_path / "cache").mkdir()
-    files["manifest.json"] = tmp_path / "cache" / "manifest.json"
-    for path in files.values():
-        path.write_text(path.name)
-    model = {
-        "train_ds": {"src_file_name": [str(files["a.de"])], "tgt_file_name": str(files["a.en"])},
-        "validation_ds": {"metadata_file": str(files["metadata.json"])},
-        "encoder_tokenizer": {"tokenizer_model": str(files["tokenizer.model"])},
-        "distillation": {"teacher_cache": str(tmp_path / "cache")},
-    }
-    cfg = OmegaConf.create({"model": model, "init_from_nemo_model": str(files["start.nemo"])})
-    before = job_inputs(cfg)
-    assert set(before) == set(map(str, files.values()))
-    for path in files.values():
-        path.write_text("another text")
-    assert not set(before.items()) & set(job_inputs(cfg).items())

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
-from nemo_distill.commands.training import plain_errors, run_job, training_run
+from nemo_distill.commands.training import run_job, training_run
+from nemo_distill.commands.user_errors import plain_errors
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import tiny_config

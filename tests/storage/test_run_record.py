@@ -1,4 +1,3 @@
-import hashlib
 import json
 from importlib.metadata import version
 
@@ -6,10 +5,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill.console import Interrupted
-from nemo_distill.experiments.sweep import job_settings, new_record
+from nemo_distill.experiments.training_record import new_record
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.run_record import read_run_of, recorded_run
-from tests.teacher_cache.fakes import build_cache, random_pairs
 
 
 @pytest.mark.parametrize(
@@ -31,23 +29,6 @@ def test_a_record_says_how_its_run_ended(tmp_path, error, status):
     assert (ended["status"], ended["steps"], ended["seed"]) == (status, 7, 3)
     assert ended["seconds"] >= 100.0
     assert ended["made_with"]["versions"]["torch"] == version("torch")
-
-
-def test_settings_hold_the_resolved_config_and_the_hashes_of_all_teachers(tmp_path):
-    teachers = [tmp_path / "a.nemo", tmp_path / "b.nemo"]
-    for path in teachers:
-        path.write_bytes(path.name.encode())
-    distillation = {"model_path": [*map(str, teachers)], "temperature": "${seed}"}
-    settings = job_settings(OmegaConf.create({"seed": 5, "model": {"distillation": distillation}}))
-    assert settings["config"]["model"]["distillation"]["temperature"] == 5
-    expected = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in teachers]
-    assert settings["teachers"] == expected
-
-
-def test_a_teacher_caches_teacher_is_the_one_that_it_was_made_with(tmp_path):
-    made_with = build_cache(tmp_path / "cache", [random_pairs(3, seed=0)])["settings"]
-    cfg = OmegaConf.create({"model": {"distillation": {"model_path": None, "teacher_cache": str(tmp_path / "cache")}}})
-    assert job_settings(cfg)["teachers"] == [made_with["teacher"]]
 
 
 @pytest.mark.parametrize("place", ["a.nemo", "checkpoints/a.nemo"])

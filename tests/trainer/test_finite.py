@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nemo_distill.commands.training import plain_errors
+from nemo_distill.commands.user_errors import plain_errors
 from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.nemo_files.restore import check_weights, not_finite
 from nemo_distill.trainer.finite import FiniteTraining

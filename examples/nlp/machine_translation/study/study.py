@@ -10,7 +10,7 @@ from verdicts import METRIC, study_markdown, study_plots
 
 from nemo_distill.commands.compare import check_plan
 from nemo_distill.commands.jobs import hydra_main
-from nemo_distill.commands.training import check, plain_errors
+from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, read_value, section
 from nemo_distill.console import console, sigterm_as_exception

@@ -1,0 +1,96 @@
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_distill.experiments import training_record
+from nemo_distill.experiments.training_record import job_inputs, job_settings
+from nemo_distill.storage.files import write_json
+from nemo_distill.storage.run_record import read_run
+from nemo_distill.trainer.training_length import TrainingLength
+from tests.teacher_cache.fakes import build_cache, random_pairs
+
+
+def test_settings_hold_the_resolved_config_and_the_hashes_of_all_teachers(tmp_path):
+    teachers = [tmp_path / "a.nemo", tmp_path / "b.nemo"]
+    for path in teachers:
+        path.write_bytes(path.name.encode())
+    distillation = {"model_path": [*map(str, teachers)], "temperature": "${seed}"}
+    settings = job_settings(OmegaConf.create({"seed": 5, "model": {"distillation": distillation}}))
+    assert settings["config"]["model"]["distillation"]["temperature"] == 5
+    expected = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in teachers]
+    assert settings["teachers"] == expected
+
+
+def test_a_teacher_caches_teacher_is_the_one_that_it_was_made_with(tmp_path):
+    made_with = build_cache(tmp_path / "cache", [random_pairs(3, seed=0)])["settings"]
+    cfg = OmegaConf.create({"model": {"distillation": {"model_path": None, "teacher_cache": str(tmp_path / "cache")}}})
+    assert job_settings(cfg)["teachers"] == [made_with["teacher"]]
+
+
+def test_a_teacher_of_a_user_that_there_is_not_is_left_to_the_check_of_the_training():
+    cfg = OmegaConf.create({"model": {"distillation": {"model_path": "~no_such_user/teacher.nemo"}}})
+    assert job_settings(cfg)["teachers"] == []
+
+
+def test_the_inputs_of_a_training_are_all_that_it_reads_besides_teachers(tmp_path):
+    files = {name: tmp_path / name for name in ("a.de", "a.en", "metadata.json", "tokenizer.model", "start.nemo")}
+    (tmp_path / "cache").mkdir()
+    files["manifest.json"] = tmp_path / "cache" / "manifest.json"
+    for path in files.values():
+        path.write_text(path.name)
+    model = {
+        "train_ds": {"src_file_name": [str(files["a.de"])], "tgt_file_name": str(files["a.en"])},
+        "validation_ds": {"metadata_file": str(files["metadata.json"])},
+        "encoder_tokenizer": {"tokenizer_model": str(files["tokenizer.model"])},
+        "distillation": {"teacher_cache": str(tmp_path / "cache")},
+    }
+    cfg = OmegaConf.create({"model": model, "init_from_nemo_model": str(files["start.nemo"])})
+    before = job_inputs(cfg)
+    assert set(before) == set(map(str, files.values()))
+    for path in files.values():
+        path.write_text("another text")
+    assert not set(before.items()) & set(job_inputs(cfg).items())
+
+
+@pytest.mark.parametrize(
+    ("before", "steps", "tokens"),
+    [
+        (None, 5, 100),
+        ({}, None, None),
+        ({"steps": 7, "target_tokens": 200}, 12, 300),
+        ({"steps": 7}, 12, None),
+        ({"status": "failed"}, None, None),
+    ],
+)
+def test_the_length_of_a_training_includes_that_of_the_model_that_it_started_from(before, steps, tokens):
+    assert training_record._sum({"steps": 5, "target_tokens": 100}, before) == {
+        "steps": steps,
+        "target_tokens": tokens,
+    }
+
+
+def test_a_training_from_a_model_without_a_record_is_of_unknown_length(tmp_path):
+    start = tmp_path / "start.nemo"
+    start.write_bytes(b"weights")
+    assert training_record._started_from(OmegaConf.create({})) is None
+    before = training_record._started_from(OmegaConf.create({"init_from_nemo_model": str(start)}))
+    trainer = SimpleNamespace(
+        callbacks=[TrainingLength()], checkpoint_callback=None, callback_metrics={}, global_step=5,
+        default_root_dir=tmp_path, lightning_module=SimpleNamespace(number_of_parameters=lambda: 1),
+    )  # fmt: skip
+    write_json(tmp_path / "run.json", training_record._outcome(trainer, None))
+    assert read_run(tmp_path)["steps"] == 5
+    write_json(tmp_path / "run.json", training_record._outcome(trainer, before))
+    record = read_run(tmp_path)
+    assert record["steps"] is None and record["target_tokens"] is None and record["parameters"] == 1
+
+
+@pytest.mark.parametrize(
+    ("train_ds", "expected"),
+    [({"tokens_in_batch": 100}, 800), ({"tokens_in_batch": 100, "metadata_file": "there.json"}, None), (None, None)],
+)
+def test_the_tokens_of_a_step_are_those_of_all_its_batches_and_devices(train_ds, expected):
+    trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=2)
+    assert training_record._tokens_in_batch(OmegaConf.create({"model": {"train_ds": train_ds}}), trainer) == expected
