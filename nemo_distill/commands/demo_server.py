@@ -24,7 +24,6 @@ from nemo_distill.decoding.engines import (
     ModelSection,
     engine_problems,
     load_engine,
-    model_paths,
     search_problems,
 )
 from nemo_distill.decoding.settings import SearchSettings
@@ -161,8 +160,7 @@ class ServerConfig:
         """Returns a sentence for each reason why the engine could not load a model."""
         problems = []
         for name, model in self.sections().items():
-            languages = (model.source_language, model.target_language)
-            found = engine_problems(self.engine, model_paths(model.model), model.dtype, *languages)
+            found = engine_problems(self.engine, model.paths, model.dtype, *model.languages)
             problems += [f"models.{name}: {problem}" for problem in found]
         return problems
 
@@ -195,9 +193,7 @@ def run_server(config: ServerConfig) -> None:
 
 
 def _load(config: ServerConfig, model: ModelSection) -> Engine:
-    languages = (model.source_language, model.target_language)
-    paths = model_paths(model.model)
-    return load_engine(config.engine, paths, config.device, model.dtype, model.weights, *languages)
+    return load_engine(config.engine, model.paths, config.device, model.dtype, model.weights, *model.languages)
 
 
 def main(cfg: DictConfig) -> None:

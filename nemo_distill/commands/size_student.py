@@ -15,8 +15,9 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.console import console, markdown_table, print_table
 from nemo_distill.evaluation.shape_speed import MeasuredShape
-from nemo_distill.evaluation.student_sizes import MEGABYTE, NAMES, WIDTHS, candidates
-from nemo_distill.nemo_files.translation_archive import SIDES
+from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.evaluation.student_sizes import NAMES, WIDTHS, candidates
+from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.storage.files import write_json, write_text
 from nemo_distill.storage.made_with import made_with
 

@@ -23,7 +23,6 @@ from nemo_distill.decoding.engines import (
     ModelSection,
     engine_problems,
     load_engine,
-    model_paths,
     search_problems,
 )
 from nemo_distill.decoding.settings import SearchSettings
@@ -64,8 +63,7 @@ class TranslationConfig(ModelSection):
     @rule
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
-        languages = (self.source_language, self.target_language)
-        return engine_problems(self.engine, model_paths(self.model), self.dtype, *languages)
+        return engine_problems(self.engine, self.paths, self.dtype, *self.languages)
 
     @rule
     def probe_problems(self) -> list[str]:
@@ -92,14 +90,14 @@ class TranslationConfig(ModelSection):
 
 def run_translation(config: TranslationConfig) -> None:
     """Translates `input` into `output`, or standard input into standard output."""
-    languages = (config.source_language, config.target_language)
-    paths = model_paths(config.model)
-    name, dtype = config.engine, config.dtype
+    name, dtype, languages = config.engine, config.dtype, config.languages
     if name == AUTO:
         probed = probed_lines(TextFiles(input_files(config.input)), config.device)
-        chosen = choose_engine(EngineRequest(paths, config.search, config.device, config.weights, *languages), probed)
+        chosen = choose_engine(
+            EngineRequest(config.paths, config.search, config.device, config.weights, *languages), probed
+        )
         name, dtype = chosen["engine"], chosen["dtype"]
-    engine = load_engine(name, paths, config.device, dtype, config.weights, *languages)
+    engine = load_engine(name, config.paths, config.device, dtype, config.weights, *languages)
     search, cut, blank = config.search, 0, 0
     with _whole_or_nothing(config.output) as output:
         for number, translation in enumerate(_translations(engine, config)):

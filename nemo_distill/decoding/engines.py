@@ -37,13 +37,8 @@ ENGINES = get_args(EngineName)
 DTYPES = ("float32", "float16", "bfloat16", AUTO)  # of all engines but CTranslate2
 
 
-# Of a configuration: what an engine loads; `model_paths` returns the paths.
+# Of a configuration: what an engine loads.
 ModelFiles = Annotated[str | Annotated[list[str], Field(min_length=1)], Allowed("a path, or a list of paths")]
-
-
-def model_paths(model: str | list[str]) -> list[str]:
-    """Returns the paths that a config's `model` names."""
-    return [str(user_path(path)) for path in as_list(model)]
 
 
 @section
@@ -62,6 +57,16 @@ class ModelSection:
     """Of a multilingual model, by any of its codes: `de`, `deu`, `deu_Latn`."""
     target_language: str | None = None
     """Of a multilingual model; `ignore`: the lines have the tag of OPUS-MT, or the words of T5, themselves."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths that `model` names."""
+        return [str(user_path(path)) for path in as_list(self.model)]
+
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The source and the target language."""
+        return self.source_language, self.target_language
 
     @rule
     def share_problems(self) -> list[str]:

@@ -220,7 +220,7 @@ class EvaluationJob:
             "systems": [
                 system_settings(system) | {"search": asdict(system.searched(self.search))} for system in systems
             ],
-            "source": fingerprint(self.texts.folder / f"{self.sets[0].name}.src"),
+            "source": fingerprint(self.texts.path(self.sets[0], "src")),
             "timed": asdict(self.settings.speed),
             "device": made["device"],
             "threads": self.threads,
@@ -269,7 +269,7 @@ class EvaluationJob:
 
     def _test_set(self, one: EvaluationSet, pairs: Sequence[Pair]) -> tuple[dict[str, Any], dict[str, list[float]]]:
         """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
-        texts = {system.name: self.texts.read(one, f"{system.name}.txt") for system in self.all_systems}
+        texts = self.texts.translations(one, self.all_systems)
         scores, compared = self._scores(one, texts), self._compared(one, texts, pairs)
         return {
             "lines": len(self.texts.read(one, "src")),
@@ -288,16 +288,13 @@ class EvaluationJob:
         failures = self.settings.failures or FailureSettings()
         named = {"sources": failures.training_source, "references": failures.training_target}
         training = {side: input_files(names) for side, names in named.items() if names}
-        folder = self.texts.folder
-        sets = {
-            one.name: {"sources": folder / f"{one.name}.src", "references": folder / f"{one.name}.ref"}
-            for one in self.sets
-        }
+        sides = {"sources": "src", "references": "ref"}
+        sets = {one.name: {side: self.texts.path(one, ending) for side, ending in sides.items()} for one in self.sets}
         return seen_sentences(sets, training, self.folder / "scores" / "seen.json") if training else {}
 
     def _scores(self, one: EvaluationSet, texts: Lines) -> dict[str, dict[str, Any]]:
         """Returns each system's score by each metric."""
-        sources, references = (self.texts.read(one, side) for side in ("src", "ref"))
+        sources, references = self.texts.pairs(one)
         more, settings = self.texts.more_references(one), self.settings
 
         def by_sacrebleu(metric: str, new: Lines) -> Scores:
@@ -337,7 +334,7 @@ class EvaluationJob:
         works = {
             name: Work(
                 self.folder / "scores" / metric / f"{one.name}.{name}.json",
-                {**self._scored(one, "src", f"{name}.txt"), **made_by},
+                {"texts": self.texts.fingerprints(one, *one.references, "src", f"{name}.txt"), **made_by},
             )
             for name in texts
         }
@@ -348,9 +345,14 @@ class EvaluationJob:
 
     def _compared(self, one: EvaluationSet, texts: Lines, pairs: Sequence[Pair]) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
-        settings = self._scored(one, *(f"{name}.txt" for name in texts))
-        settings |= self._scored_as(one) | {"test": asdict(self.significance), "systems": list(texts)}
-        settings |= {"pairs": pairs, "revision": REVISION}
+        settings = {
+            "texts": self.texts.fingerprints(one, *one.references, *(f"{name}.txt" for name in texts)),
+            "test": asdict(self.significance),
+            "systems": list(texts),
+            "pairs": pairs,
+            "revision": REVISION,
+            **self._scored_as(one),
+        }
         references, more = self.texts.read(one, "ref"), self.texts.more_references(one)
 
         def make() -> dict[str, Any]:
@@ -364,8 +366,3 @@ class EvaluationJob:
     def _scored_as(self, one: EvaluationSet) -> dict[str, Any]:
         pieces = {"pieces": fingerprint(flores_pieces())} if "spBLEU" in self.settings.metrics else {}
         return {"tokenizer": bleu_tokenization(one.language), "versions": versions(["sacrebleu"]), **pieces}
-
-    def _scored(self, one: EvaluationSet, *endings: str) -> dict[str, Any]:
-        """What scores depend on: the SHA-256 of the references and of the texts with these endings."""
-        files = [self.texts.folder / f"{one.name}.{ending}" for ending in (*one.references, *endings)]
-        return {"texts": [fingerprint(file) for file in files]}

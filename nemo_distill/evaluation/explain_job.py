@@ -120,7 +120,7 @@ class ExplainJob:
 
     def _explained(self) -> dict[str, Any]:
         self.texts.write_set(self.test)
-        sources, references = (self.texts.read(self.test, side) for side in ("src", "ref"))
+        sources, references = self.texts.pairs(self.test)
         view = read_training(
             self.training, sources, references, self.settings.sample, self.folder / "training_text.json"
         )
@@ -134,8 +134,8 @@ class ExplainJob:
         systems = [self.teacher, wide, self.student, *exports]
         explanation = Explanation(
             sources,
-            Translated(references, self._lines(self.test, systems), self.texts.more_references(self.test)),
-            Translated(view.labels, self._lines(sample, [self.teacher, self.student])),
+            Translated(references, self.texts.translations(self.test, systems), self.texts.more_references(self.test)),
+            Translated(view.labels, self.texts.translations(sample, [self.teacher, self.student])),
             view,
             self.settings.rare,
             self.settings.metric,
@@ -147,11 +147,11 @@ class ExplainJob:
     def _record(
         self, explanation: Explanation, sample: EvaluationSet, systems: Sequence[System], notes: Sequence[str]
     ) -> dict[str, Any]:
-        files = [self.texts.folder / f"{self.test.name}.{end}" for end in ("src", *self.test.references)]
-        files += [self.texts.folder / f"{self.test.name}.{system.name}.txt" for system in systems]
-        files += [self.texts.folder / f"{sample.name}.{end}" for end in ("ref", f"{TEACHER}.txt", f"{STUDENT}.txt")]
+        translated = [f"{system.name}.txt" for system in systems]
+        texts = self.texts.fingerprints(self.test, "src", *self.test.references, *translated)
+        texts += self.texts.fingerprints(sample, "ref", f"{TEACHER}.txt", f"{STUDENT}.txt")
         settings = {
-            "texts": [fingerprint(file) for file in files],
+            "texts": texts,
             "training_text": fingerprint(self.folder / "training_text.json"),
             "settings": {key: asdict(self.settings)[key] for key in ("metric", "labels", "rare", "search")},
             "models": {system.name: system_settings(system) for system in systems},
@@ -190,9 +190,6 @@ class ExplainJob:
         make_exports(systems, quantization)
         return [*(replace(one, name=EXPORT) for one in systems[1:]), *([served] if served else [])], notes
 
-    def _lines(self, one: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
-        return {system.name: self.texts.read(one, f"{system.name}.txt") for system in systems}
-
     def _score(self, name: str) -> Score:
         lines, references = (self.texts.read(self.test, end) for end in (f"{name}.txt", "ref"))
         more = self.texts.more_references(self.test)
@@ -228,10 +225,9 @@ class ExplainJob:
 
     def _scored(self, system: System, asked: Mapping[str, tuple[EvaluationSet, str]]) -> dict[str, np.ndarray]:
         """Returns a model's scores of the lines in some files of the texts, each (N, 2); see `forced_record`."""
-        names = [(f"{one.name}.src", f"{one.name}.{end}") for one, end in asked.values()]
         settings = {
             "model": system_settings(system),
-            "texts": [fingerprint(self.texts.folder / name) for pair in names for name in pair],
+            "texts": [text for one, end in asked.values() for text in self.texts.fingerprints(one, "src", end)],
             "versions": versions(["nemo_toolkit", "torch"]),
         }
 

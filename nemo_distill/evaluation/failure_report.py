@@ -1,8 +1,7 @@
 """Counts the failures of an evaluation's systems, and writes them beside the results as JSON and Markdown."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_distill.console import console, markdown_table
@@ -16,6 +15,7 @@ from nemo_distill.failures.robustness import Noise, noised
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import remove_leftovers, write_text
 from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.records import FileEntry
 from nemo_distill.text.files import input_files
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
     depends = {
         "settings": asdict(settings),
         "files": [fingerprint(path) for path in files],
-        "texts": [fingerprint(path) for one in job.sets for path in _texts(job, one, copies[one.name].values())],
+        "texts": [text for one in job.sets for text in _texts(job, one, copies[one.name].values())],
         "baselines": job.settings.significance.baselines,
         "revision": REVISION,
     }
@@ -84,15 +84,10 @@ def _example(hit: Mapping[str, Any], texts: TranslatedSet, system: str) -> str:
 
 
 def _translated(job: "EvaluationJob", one: EvaluationSet, copies: Copies) -> TranslatedSet:
-    def by_system(of_set: EvaluationSet, systems: Sequence[System]) -> dict[str, list[str]]:
-        return {system.name: job.texts.read(of_set, f"{system.name}.txt") for system in systems}
-
-    sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
     return TranslatedSet(
-        sources,
-        references,
-        by_system(one, job.all_systems),
-        {kind: by_system(copy, _translators(job)) for kind, copy in copies.items()},
+        *job.texts.pairs(one),
+        job.texts.translations(one, job.all_systems),
+        {kind: job.texts.translations(copy, _translators(job)) for kind, copy in copies.items()},
         job.texts.more_references(one),
     )
 
@@ -101,7 +96,7 @@ def _noised_copies(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
     """Makes noised copies of each test set, and has all systems translate them."""
     copies: dict[str, Copies] = {}
     for one in job.sets:
-        sources, references = (job.texts.read(one, side) for side in ("src", "ref"))
+        sources, references = job.texts.pairs(one)
         copies[one.name] = {
             kind: job.texts.new_set(
                 f"{one.name}+{kind}", noised(sources, kind, settings.noise_seed), references, one.language
@@ -119,9 +114,9 @@ def _translators(job: "EvaluationJob") -> list[System]:
     return [system for system in job.all_systems if not isinstance(system, TextSystem)]
 
 
-def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[Path]:
-    """Yields the files that the failures on a test set are found in."""
-    endings = ("src", *one.references, *(f"{system.name}.txt" for system in job.all_systems))
-    yield from (job.texts.folder / f"{one.name}.{ending}" for ending in endings)
+def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[FileEntry]:
+    """Yields the names and SHA-256 of the files that the failures on a test set are found in."""
+    translated = [f"{system.name}.txt" for system in job.all_systems]
+    yield from job.texts.fingerprints(one, "src", *one.references, *translated)
     for copy in copies:
-        yield from (job.texts.folder / f"{copy.name}.{system.name}.txt" for system in _translators(job))
+        yield from job.texts.fingerprints(copy, *(f"{system.name}.txt" for system in _translators(job)))

@@ -61,6 +61,11 @@ class EngineRequest:
         return self.device.partition(":")[0]
 
     @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The source and the target language."""
+        return self.source_language, self.target_language
+
+    @property
     def judged_search(self) -> SearchSettings:
         """The search of the probe. Samples differ by chance, so that the beam stands for them."""
         beam = SearchSettings(beam_size=self.search.beam_size, max_delta=self.search.max_delta)
@@ -70,8 +75,7 @@ class EngineRequest:
 
     def load(self, engine: str, dtype: str) -> Engine:
         """Loads the models."""
-        languages = (self.source_language, self.target_language)
-        return load_engine(engine, self.paths, self.device, dtype, self.weights, *languages)
+        return load_engine(engine, self.paths, self.device, dtype, self.weights, *self.languages)
 
     def work(self, folder: Path) -> Work:
         """Returns the choice that is kept in a folder. It does not depend on the machine."""
@@ -91,8 +95,7 @@ class EngineRequest:
     def _export_problems(self) -> list[str]:
         if self.search.method == "sample":
             return ["search.method=sample: CTranslate2 loads the model again for each line that it samples."]
-        languages = (self.source_language, self.target_language)
-        problems = engine_problems(CTRANSLATE2, self.paths, None, *languages)
+        problems = engine_problems(CTRANSLATE2, self.paths, None, *self.languages)
         return problems or search_problems(CTRANSLATE2, self.search)
 
 

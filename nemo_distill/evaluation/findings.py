@@ -48,9 +48,8 @@ NO_ROLES = """\
 Gap closed: not computed, because no system has the role distilled. Say which systems are baselines and which are
 distilled, such as '+models.student={model: student.nemo, role: distilled}'."""
 ALIKE = """\
-"Smaller" (MB) and "faster" (sentences/s) are relative to the first system, the teacher, in the same engine and
-precision and with the same beam size. They are empty where the teacher did not run so. "Compression" is relative to
-the teacher's parameters."""
+"Smaller" (MB) and "faster" (sentences/s) are relative to the first system's model in the same engine and precision and
+with the same beam size. They are empty where it did not run so. "Compression" is relative to its parameters."""
 MEASURED = """\
 Sentences/s and tokens/s are for many sentences together; "ms alone" is for one sentence at a time. Each system ran in
 a process of its own, with {threads} thread(s) on {device}, and the systems took turns. Of several seeds, the first was
@@ -61,7 +60,7 @@ BRIEF_GAPS = f"""\
 "Gap closed": at 0 % a student is as good as the baseline of its size, at 100 % as good as the teacher. In brackets:
 the {CONFIDENCE:.0%} confidence interval, or the values of two seeds."""
 BRIEF_ALIKE = """\
-"Smaller" and "faster": compared with the teacher in the same engine and precision. Empty: the teacher did not run
+"Smaller" and "faster": compared with the first system's model in the same engine and precision. Empty: it did not run
 there."""
 BRIEF_SEEDS = f"""\
 "±" in the table is the standard deviation over seeds. "±" in a finding is the {CONFIDENCE:.0%} confidence interval

@@ -202,8 +202,7 @@ def _engine_of(path: Path) -> str:
 def _model_problems(system: System) -> list[str]:
     if system.engine == AUTO:
         return ["engine=auto: an evaluation compares engines, and so does not choose one; name it, or leave it out."]
-    languages = (system.source_language, system.target_language)
-    if problems := engine_problems(system.engine, [system.model], system.dtype, *languages):
+    if problems := engine_problems(system.engine, [system.model], system.dtype, *system.languages):
         return problems
     if system.engine == "ctranslate2" and system.model.is_file():
         # It could be exported on the fly, but then its size and memory would not be those of an export.

@@ -70,6 +70,11 @@ class System:
         return int(match[2]) if match else None
 
     @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The source and the target language."""
+        return self.source_language, self.target_language
+
+    @property
     def precision(self) -> str | None:
         """The type of the weights."""
         if self.dtype is None and self.engine == "ctranslate2":
@@ -87,8 +92,7 @@ class System:
 
     def load(self, device: str) -> Engine:
         """Loads the model on a device."""
-        languages = (self.source_language, self.target_language)
-        return load_engine(self.engine, [self.model], device, self.dtype, None, *languages)
+        return load_engine(self.engine, [self.model], device, self.dtype, None, *self.languages)
 
     def parameters(self) -> ParameterCount | None:
         """Returns the number of parameters without loading the model; None if its config is not sufficient."""

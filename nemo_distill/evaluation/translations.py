@@ -1,6 +1,6 @@
 """The texts of an evaluation: source sentences, references and the translations of each system."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.storage.records import FileEntry
 from nemo_distill.text.lines import clean_text
 
 CHUNK = 2048  # sentences that are sorted by length and translated together
@@ -41,7 +42,7 @@ class Texts:
         """Writes the sources and references of a test set."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for ending, path in {"src": one.source, **one.references}.items():
-            _write(self.folder / f"{one.name}.{ending}", read_lines(path))
+            _write(self.path(one, ending), read_lines(path))
 
     def new_set(
         self, name: str, sources: Sequence[str], references: Sequence[str], language: str | None
@@ -53,9 +54,25 @@ class Texts:
         _write(reference, references)
         return EvaluationSet(name, source, reference, language)
 
+    def path(self, one: EvaluationSet, ending: str) -> Path:
+        """Returns the file with ending `src`, `ref`, `ref2` or `NAME.txt`."""
+        return self.folder / f"{one.name}.{ending}"
+
     def read(self, one: EvaluationSet, ending: str) -> list[str]:
         """Returns the lines of the file with ending `src`, `ref`, `ref2` or `NAME.txt`."""
-        return (self.folder / f"{one.name}.{ending}").read_text(encoding="utf-8").split("\n")[:-1]
+        return self.path(one, ending).read_text(encoding="utf-8").split("\n")[:-1]
+
+    def fingerprints(self, one: EvaluationSet, *endings: str) -> list[FileEntry]:
+        """Returns the names and SHA-256 of the files with these endings."""
+        return [fingerprint(self.path(one, ending)) for ending in endings]
+
+    def pairs(self, one: EvaluationSet) -> tuple[list[str], list[str]]:
+        """Returns the sources and the first references of a test set."""
+        return self.read(one, "src"), self.read(one, "ref")
+
+    def translations(self, one: EvaluationSet, systems: Iterable[System]) -> dict[str, list[str]]:
+        """Returns the translations of a test set by the names of the systems, which must have translated it."""
+        return {system.name: self.read(one, f"{system.name}.txt") for system in systems}
 
     def more_references(self, one: EvaluationSet) -> list[list[str]]:
         """Returns the further references of a test set, file by file."""
@@ -65,7 +82,7 @@ class Texts:
         """Writes a system's missing translations of the test sets; of a system of text only, those that are there."""
         if isinstance(system, TextSystem):
             for one in sets:
-                _write(self._path(system, one), system.lines(one.name))
+                _write(self.path(one, f"{system.name}.txt"), system.lines(one.name))
             return
         missing = [one for one in sets if not self._is_made(system, one, device)]
         if not missing:
@@ -86,15 +103,12 @@ class Texts:
                 console.warning(f"Warning: {system.name} reads only {what}; it has no positions for the rest.")
             if blank:
                 console.warning(f"test_sets.{one.name} has {blank} lines without text; their translations are empty.")
-            path = self._path(system, one)
+            path = self.path(one, f"{system.name}.txt")
             _write(path, [clean_text(translation.text) for translation in made])
             self._work(system, one, device).finish({"sha256": sha256_of(path), "source_cut": cut})
 
-    def _path(self, system: System, one: EvaluationSet) -> Path:
-        return self.folder / f"{one.name}.{system.name}.txt"
-
     def _is_made(self, system: System, one: EvaluationSet, device: str) -> bool:
-        path = self._path(system, one)
+        path = self.path(one, f"{system.name}.txt")
         record = self._work(system, one, device).done(overwrite=True)
         return record is not None and path.is_file() and sha256_of(path) == record["sha256"]
 
@@ -103,11 +117,11 @@ class Texts:
         settings = {
             **system_settings(system),
             "search": asdict(system.searched(self.search)),
-            "source": sha256_of(self.folder / f"{one.name}.src"),
+            "source": sha256_of(self.path(one, "src")),
             "versions": {"nemo_distill": __version__, **versions(DECODERS)},
             **({} if kind == "cpu" else {"device": kind}),
         }
-        return Work(self._path(system, one).with_suffix(".json"), settings)
+        return Work(self.path(one, f"{system.name}.json"), settings)
 
 
 def translated(

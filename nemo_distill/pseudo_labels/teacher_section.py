@@ -17,7 +17,6 @@ from nemo_distill.decoding.engines import (
     ModelSection,
     engine_problems,
     model_languages,
-    model_paths,
     search_problems,
     written_language,
 )
@@ -71,12 +70,7 @@ class TeacherSection(ModelSection):
         """The models, or the files of translations that are there; none of a server."""
         if self.engine == API:
             return []
-        return list(map(str, input_files(self.model))) if self.engine == FILE else model_paths(self.model)
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        """The source and target language that are asked for."""
-        return self.source_language, self.target_language
+        return list(map(str, input_files(self.model))) if self.engine == FILE else self.paths
 
     @property
     def hypotheses_per_line(self) -> float:

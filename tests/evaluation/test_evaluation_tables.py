@@ -324,3 +324,12 @@ def test_a_score_by_a_metric_that_selected_the_labels_is_marked():
     ]
     assert as_csv(record).splitlines()[2].endswith(',"bleu, COMET"')
     assert "†" not in as_markdown(evaluation(selected_by=["chrF"]))
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_first_system_with_a_role_is_not_called_a_teacher(brief):
+    record = evaluation(role="distilled")
+    record["systems"] = {"baseline": record["systems"]["teacher"] | {"role": "baseline"}} | record["systems"]
+    del record["systems"]["teacher"]
+    (note,) = [note for note in notes(record, brief) if '"Smaller"' in note]
+    assert "teacher" not in note and "the first system's model" in note
