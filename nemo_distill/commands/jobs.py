@@ -20,7 +20,7 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException, SearchPathException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill import __version__
@@ -31,7 +31,7 @@ CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
 KEY = re.compile(r"[\w.+@/~]+")
 HELP_OPTIONS = {"-h", "--help"}
-HOME = re.compile(r"(?:(?<=[=,\[])|(?<=: ))~(?=/)")
+HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 WRONG_KEY = re.compile(r"'([^']+)'|override ([^\s'=]+)")
 PROGRAM = "nemo-distill"
@@ -117,8 +117,8 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
 
     The help begins with the comment at the top of the config, which says what the job does and shows a command.
 
-    `~/` at the beginning of a value, or of one in a list or section, is the user's home. Shells expand it only after
-    keys without a dot, and Hydra cannot parse it.
+    `~/` at the beginning of a value, or of one in a list or section, is the user's home, in a config file too. Shells
+    expand it only after keys without a dot, and Hydra cannot parse it.
 
     Mistakes in the arguments are told all at once, with the keys that there are in place of an unknown one, and end
     with exit code 2. Hydra tells only the first one, and ends with 1, as after a crash of the job.
@@ -127,7 +127,7 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
     def decorated(task: Callable[..., Any]) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            sys.argv[1:] = [HOME.sub(lambda _: os.path.expanduser("~"), argument) for argument in sys.argv[1:]]
+            sys.argv[1:] = _with_home(sys.argv[1:])
             mistakes: list[HydraException] = []
             try:
                 if HELP_OPTIONS & set(sys.argv):
@@ -166,6 +166,9 @@ def _run_or_find_mistake(
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
         held_back.truncate(0)
+        values = OmegaConf.to_container(cfg, resolve=False)  # before other values refer to them
+        if (at_home := _with_home(values)) != values:
+            cfg = OmegaConf.create(at_home, flags={"struct": True})
         return task(cfg) if is_run else None
 
     try:
@@ -180,6 +183,15 @@ def _run_or_find_mistake(
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
     return None
+
+
+def _with_home(value: Any) -> Any:
+    """Returns a value, or a list or section of values, with the path of the user's home for `~/`."""
+    if isinstance(value, str):
+        return HOME.sub(lambda _: os.path.expanduser("~"), value)
+    if isinstance(value, dict):
+        return {key: _with_home(part) for key, part in value.items()}
+    return [_with_home(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_meant(argument: str, mistake: HydraException) -> bool:

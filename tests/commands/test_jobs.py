@@ -71,6 +71,31 @@ def test_a_users_home_is_known_after_keys_with_a_dot_and_in_lists_and_sections(t
     assert all(f"'{tmp_path}/{name}'" in told for name in ("a.nemo", "t.de", "t.en")), told
 
 
+HOMES = """
+from pathlib import Path
+from omegaconf import OmegaConf
+from nemo_distill.commands.jobs import hydra_main
+
+@hydra_main("mine", Path(__file__).parent)
+def main(cfg):
+    print(OmegaConf.is_struct(cfg), OmegaConf.is_missing(cfg, "asked"), cfg.output_dir, cfg.folder, *cfg.texts)
+
+main()
+"""
+
+
+def test_a_users_home_is_known_in_a_config_file_and_after_quotes(tmp_path):
+    (tmp_path / "homes.py").write_text(HOMES)
+    texts = "texts: ['source=~/a.de', '~model.test_ds', a~/b]\nasked: ???\n"
+    (tmp_path / "mine.yaml").write_text("output_dir: ~/runs\nfolder: ${output_dir}/corpus\n" + texts)
+    ended = run_script(tmp_path / "homes.py", cwd=tmp_path, HOME="/home/me")
+    assert ended.stdout.split() == [
+        "True", "True", "/home/me/runs", "/home/me/runs/corpus", "source=/home/me/a.de", "~model.test_ds", "a~/b",
+    ], ended.stderr  # fmt: skip
+    ended = run_script(tmp_path / "homes.py", "output_dir='~/mine'", cwd=tmp_path, HOME="/home/me")
+    assert ended.stdout.split()[2:4] == ["/home/me/mine", "/home/me/mine/corpus"], ended.stderr
+
+
 def test_help_that_is_not_read_to_its_end_leaves_no_stack_trace(tmp_path):
     command = f"{sys.executable} -m nemo_distill distill --help | head -1"
     shown = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
