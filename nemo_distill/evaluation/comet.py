@@ -1,6 +1,7 @@
 """Computes COMET (Rei et al. 2020, arXiv 2009.09025) with the authors' package and a local checkpoint."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,7 @@ def comet_scores(
         sources: one per sentence.
         translations: the translations of each system, one per sentence.
         references: one per sentence.
-        device: `cpu`, or `cuda...`, which uses one GPU.
+        device: `cpu`, `cuda`, or one GPU such as `cuda:1`.
 
     Raises:
         DataError: if COMET fails, with its error output.
@@ -109,9 +110,10 @@ def comet_scores(
         path.write_text(json.dumps(job), encoding="utf-8")
         # Passed as text. If run as a file, Python would import modules from its folder, such as `comet.py`.
         program = Path(__file__).with_name("comet_process.py").read_text(encoding="utf-8")
-        command = [settings.interpreter, "-c", program, str(path)]
+        command, environment = [settings.interpreter, "-c", program, str(path)], os.environ | _one_gpu(device)
         # The errors go to a file: a pipe that is not read would fill up and stop the process.
-        with errors.open("w") as stderr, Popen(command, stdout=PIPE, stderr=stderr, text=True, cwd=folder) as process:
+        options: dict[str, Any] = {"stdout": PIPE, "text": True, "cwd": folder, "env": environment}
+        with errors.open("w") as stderr, Popen(command, stderr=stderr, **options) as process:
             try:
                 for line in process.stdout or ():
                     result = json.loads(line)
@@ -122,3 +124,12 @@ def comet_scores(
         if process.returncode:
             told = errors.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise DataError(f"COMET with '{settings.file}' ended with an error:\n{told}")
+
+
+def _one_gpu(device: str) -> dict[str, str]:
+    """Returns the environment variable by which a process sees only the GPU of a device; COMET takes the first."""
+    _, _, index = device.partition(":")
+    if not index:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)] if visible else index}

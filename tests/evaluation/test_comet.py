@@ -6,6 +6,7 @@ from nemo_distill.evaluation.comet import CometSettings, comet_scores
 # The share of sentences that are their reference. It also prints, and writes more to its error output than a pipe holds.
 # Fails on the word "broken", and where it is not told to stay off the network.
 PACKAGE = """
+import os
 import sys
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ class Model:
     def predict(self, samples, batch_size, gpus, progress_bar):
         print("scoring")
         sys.stderr.write("a warning\\n" * 100_000)
+        if samples[0]["mt"] == "which GPU":
+            return SimpleNamespace(system_score=os.environ.get("CUDA_VISIBLE_DEVICES", "-1").replace(",", "."))
         if any(sample["mt"] == "broken" for sample in samples):
             raise ValueError("cannot be scored")
         right = [sample["mt"] == sample["ref"] and bool(sample["src"]) for sample in samples]
@@ -44,6 +47,19 @@ def test_every_system_gets_a_score_and_a_signature(checkpoint):
     assert {name: score.value for name, score in scores.items()} == {"good": 1.0, "bad": 0.5}
     assert scores["bad"].signature.startswith("COMET|model:model.ckpt|sha256:")
     assert scores["bad"].signature.endswith("|version:9.9")
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "seen"),
+    [(None, "cpu", -1), (None, "cuda", -1), (None, "cuda:1", 1), ("5,7", "cuda:1", 7), ("5,7", "cuda", 5.7)],
+)
+def test_the_gpu_of_the_evaluation_is_the_one_that_comet_sees(checkpoint, monkeypatch, visible, device, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    settings = CometSettings(checkpoint=str(checkpoint))
+    ((_, score),) = comet_scores(settings, ["a"], {"system": ["which GPU"]}, ["x"], device)
+    assert score.value == seen
 
 
 def test_scores_depend_on_the_checkpoint_its_hparams_and_the_package(checkpoint, tmp_path):
