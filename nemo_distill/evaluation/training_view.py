@@ -12,13 +12,11 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.failures.segment import ngrams, units
-from nemo_distill.progress import shown_progress
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.text.lines import TextFiles, decoded, is_blank, parallel_lines
+from nemo_distill.text.lines import decoded, is_blank, parallel_lines
 
 SPAN = 3  # words of the runs by which a sentence is near to the training text
 SEED = 1  # of the sample
-PROGRESS_EVERY = 1 << 14  # pairs
 REVISION = 1  # increase it when the same text gives other answers
 
 
@@ -99,14 +97,10 @@ def _read(files: Sequence[tuple[Path, Path]], runs: set[str], words: set[str], s
 def _pairs(files: Sequence[tuple[Path, Path]]) -> Iterator[tuple[str, str]]:
     """Yields the pairs with text on both sides."""
     for paths in files:
-        total = sum(1 for _ in TextFiles(paths[:1]))
-        with shown_progress(f"reading {paths[0].name}", total) as on_progress:
-            for number, pair in enumerate(parallel_lines(*paths), start=1):
-                if number % PROGRESS_EVERY == 0:
-                    on_progress(number, PROGRESS_EVERY)
-                source, label = map(decoded, pair)
-                if not is_blank(source) and not is_blank(label):
-                    yield source, label
+        for pair in parallel_lines(*paths, label=f"reading {paths[0].name}"):
+            source, target = map(decoded, pair)
+            if not is_blank(source) and not is_blank(target):
+                yield source, target
 
 
 def _runs(line: str) -> set[str]:

@@ -258,13 +258,17 @@ def _oddity(raw: bytes) -> str | None:
     return f"{what}; 'nemo-distill mix' writes a corpus without such characters"
 
 
-def parallel_lines(source: Path, target: Path) -> Iterator[tuple[bytes, bytes]]:
+def parallel_lines(source: Path, target: Path, label: str | None = None) -> Iterator[tuple[bytes, bytes]]:
     """Yields the line pairs of two parallel files.
+
+    Args:
+        label: what is shown before the progress; None shows none.
 
     Raises:
         DataError: if one has more lines than the other.
     """
-    for number, pair in enumerate(zip_longest(TextFiles([source]), TextFiles([target])), start=1):
+    sources = lines_with_progress(source, label) if label else TextFiles([source])
+    for number, pair in enumerate(zip_longest(sources, TextFiles([target])), start=1):
         if None in pair:
             longer, shorter = (source, target) if pair[1] is None else (target, source)
             raise DataError(f"'{longer}' has more lines than '{shorter}', which ends after line {number - 1}.")
