@@ -51,7 +51,8 @@ def check_comparison(config: ComparisonConfig) -> None:
     """
     problems, corpus = list(length_problems(config)), config.corpus
     if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
-        problems.append(f"teacher names '{config.teacher}', which does not exist.")
+        reason = "is a folder; it must be a .nemo" if Path(config.teacher).is_dir() else "does not exist"
+        problems.append(f"teacher names '{config.teacher}', which {reason}.")
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     if problems := problems or _other_work(plan_runs(config)):
         raise ConfigurationError(problems)
