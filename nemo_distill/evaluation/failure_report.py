@@ -15,7 +15,6 @@ from nemo_distill.failures.robustness import Noise, noised
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import remove_leftovers, write_text
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.storage.records import FileEntry
 from nemo_distill.text.files import input_files
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _translators(job: "EvaluationJob") -> list[System]:
     return [system for system in job.all_systems if not isinstance(system, TextSystem)]
 
 
-def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[FileEntry]:
+def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[dict[str, str]]:
     """Yields the names and SHA-256 of the files that the failures on a test set are found in."""
     translated = [f"{system.name}.txt" for system in job.all_systems]
     yield from job.texts.fingerprints(one, "src", *one.references, *translated)

@@ -14,7 +14,6 @@ from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
-from nemo_distill.storage.records import FileEntry
 from nemo_distill.text.lines import clean_text
 
 CHUNK = 2048  # sentences that are sorted by length and translated together
@@ -62,7 +61,7 @@ class Texts:
         """Returns the lines of the file with ending `src`, `ref`, `ref2` or `NAME.txt`."""
         return self.path(one, ending).read_text(encoding="utf-8").split("\n")[:-1]
 
-    def fingerprints(self, one: EvaluationSet, *endings: str) -> list[FileEntry]:
+    def fingerprints(self, one: EvaluationSet, *endings: str) -> list[dict[str, str]]:
         """Returns the names and SHA-256 of the files with these endings."""
         return [fingerprint(self.path(one, ending)) for ending in endings]
 

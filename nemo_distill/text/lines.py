@@ -258,7 +258,7 @@ def _oddity(raw: bytes) -> str | None:
     return f"{what}; 'nemo-distill mix' writes a corpus without such characters"
 
 
-def parallel_lines(source: Path, target: Path, label: str | None = None) -> Iterator[tuple[bytes, bytes]]:
+def parallel_lines(source: Path, target: Path, *, label: str | None = None) -> Iterator[tuple[bytes, bytes]]:
     """Yields the line pairs of two parallel files.
 
     Args:
