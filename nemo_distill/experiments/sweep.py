@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.wording import shown
 from nemo_distill.console import Interrupted, console, set_up_console, sigterm_as_exception
 from nemo_distill.experiments.training_record import job_inputs, job_settings, new_record
 from nemo_distill.storage.ledger import Work
@@ -48,6 +49,9 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
         return None
     set_up_console()
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if not isinstance(manager := cfg.get("exp_manager"), DictConfig):
+        said = f"exp_manager={shown(manager)}: must be a section of keys, in which a sweep names the training's folder"
+        return _outcome(folder, REFUSED, f"was refused: {said}")
     added = _add_folder(cfg, folder)
     try:
         work = Work(folder / RUN_NAME, job_settings(cfg), shape=RunRecord, read_inputs=lambda: job_inputs(cfg))
@@ -70,8 +74,8 @@ def run_in_sweep(cfg: DictConfig, command: Sequence[str]) -> dict[str, str] | No
 
 def _outcome(folder: Path, outcome: str, reason: str = "") -> dict[str, str]:
     best = (read_run(folder) or {}).get("best") if outcome in (FINISHED, FINISHED_BEFORE) else None
-    shown = f"{best['monitor']} {best['value']:.4g}" if best else ""
-    return {"training": _training(folder), "outcome": outcome, "best": shown, "reason": reason}
+    score = f"{best['monitor']} {best['value']:.4g}" if best else ""
+    return {"training": _training(folder), "outcome": outcome, "best": score, "reason": reason}
 
 
 def _training(folder: Path) -> str:

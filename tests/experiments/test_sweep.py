@@ -156,6 +156,14 @@ def test_joblib_runs_the_trainings_of_a_sweep_side_by_side(sweep, tmp_path):
     assert statuses(tmp_path / "mine") == {"temperature=1": "finished", "temperature=2": "failed"}
 
 
+@pytest.mark.parametrize("override", ["exp_manager=null", "~exp_manager"])
+def test_a_training_that_cannot_have_a_folder_is_refused_in_a_sweep(sweep, tmp_path, override):
+    found = sweep("temperature=1,3", override, "hydra.sweep.dir=mine")
+    assert found.returncode == 1 and "Traceback" not in found.stderr, found.stderr
+    assert "temperature=1 was refused: exp_manager=null: must be a section of keys" in found.stderr
+    assert "2 trainings: 2 refused." in found.stdout
+
+
 def test_values_that_are_paths_or_long_name_a_folder_each(sweep, tmp_path):
     values = ["a/../../../x", "x" * 260]
     for _ in range(2):
