@@ -82,7 +82,7 @@ class TranslationConfig(ModelSection):
     @rule
     def overwriting_problems(self) -> list[str]:
         """Returns a sentence if the output would replace what is read."""
-        read = [*input_files(self.input), *map(Path, model_paths(self.model))]
+        read = [*input_files(self.input), *map(Path, self.paths)]
         if self.output is None or self.output.resolve() not in {path.resolve() for path in read}:
             return []
         return [f"output names '{self.output}', which is read; name another file."]
