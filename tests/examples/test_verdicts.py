@@ -338,4 +338,4 @@ def test_the_study_of_short_sentences_can_be_planned(planned):
     config = planned("study_short", ["test", "news"])
     check_study(config)
     runs = [run.folder.name for run in plan_runs(config)]
-    assert runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "labels_train", "cache_all"] and len(runs) == 31
+    assert runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "labels_train", "cache_all"] and len(runs) == 35
