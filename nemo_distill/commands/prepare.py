@@ -12,10 +12,11 @@ from pydantic import Field
 from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, section
+from nemo_distill.config.wording import shown
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
 from nemo_distill.storage.files import user_path
-from nemo_distill.text.batches import BatchSettings
+from nemo_distill.text.batches import BatchSettings, PairLimits
 from nemo_distill.text.files import InputFiles, copies, input_files, not_parallel
 from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
@@ -101,7 +102,21 @@ class PreparationConfig(BatchSettings):
         for key, tokenizer in (("tokenizer", self.tokenizer), ("target_tokenizer", self.target_tokenizer)):
             if tokenizer and not tokenizer.tokenizer_model and tokenizer.vocab_size is None:
                 problems.append(f"{key}.vocab_size has no value; give it, or {key}.tokenizer_model.")
-        return problems
+        return problems + self._unused()
+
+    def _unused(self) -> list[str]:
+        """Returns a sentence for each key of tarred data, or of limits, that has no effect."""
+        if self.tarred and self.clean:
+            return []
+        cause = "clean=false" if self.tarred else "tarred=false"
+        unused = {field.name for field in fields(PairLimits if self.tarred else BatchSettings)} - {"clean"}
+        unused |= set() if self.tarred else {"clean", "devices", "threads", "tar_file_prefix"}
+        return [
+            f"{field.name}={shown(value)}: has no effect with {cause}; leave it out."
+            for field in fields(self)
+            if field.name in unused
+            and (value := getattr(self, field.name)) != getattr(field.default, "default", field.default)
+        ]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,10 @@ def test_other_settings_are_refused_by_name_and_replace_on_request(config):
         (["target=[]"], "source names 1 files and target 0; the numbers must be equal."),
         (["devices=0"], "devices=0: must be a whole number of at least 1."),
         (["tar_file_prefix=a/b"], "tar_file_prefix=a/b"),
+        (["tarred=false"], "tokens_in_batch=150: has no effect with tarred=false; leave it out."),
+        (["tarred=false", "clean=false"], "clean=false: has no effect with tarred=false; leave it out."),
+        (["tarred=false", "threads=2"], "threads=2: has no effect with tarred=false; leave it out."),
+        (["clean=false", "max_seq_length_ratio=3"], "max_seq_length_ratio=3.0: has no effect with clean=false"),
         (["+sourse=x"], "the configuration has the unknown key 'sourse'; the closest known key is 'source'."),
     ],
 )
@@ -85,7 +89,7 @@ def test_files_that_are_not_parallel_are_told_before_any_work(config, corpus):
 
 
 def test_text_that_is_source_and_target_is_prepared_and_warned_of(config, corpus, caplog):
-    main(config(f"target={corpus}/train.de", "tarred=false"))
+    main(config(f"target={corpus}/train.de", "tarred=false", "tokens_in_batch=512"))
     assert any(f"source: '{corpus}/train.de' is source and target" in message for message in caplog.messages)
 
 
