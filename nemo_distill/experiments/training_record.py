@@ -4,9 +4,9 @@ A training goes on, and a sweep skips it, only if what its record names is still
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.console import print_table
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.files import user_path, versions, write_text
 from nemo_distill.storage.ledger import differences, fingerprint
 from nemo_distill.storage.made_with import device_name, git_revision
-from nemo_distill.storage.run_record import RunRecord, read_run_of, recorded_run
+from nemo_distill.storage.run_record import RunRecord, read_run, read_run_of, recorded_run
 from nemo_distill.storage.shard_folder import MANIFEST
 from nemo_distill.text.files import FILE_KEYS, as_list
 from nemo_distill.text.training_mix import mixed_files
@@ -147,7 +148,7 @@ def _without_workers(section: Any) -> Any:
 def recorded_training(
     cfg: DictConfig, trainer: Any, record: dict[str, Any], earlier: RunRecord | None
 ) -> Iterator[None]:
-    """Keeps `run.json` up to date during a training, then writes the model card.
+    """Keeps `run.json` up to date during a training, then writes the model card and prints a summary.
 
     Args:
         cfg: the config of the training.
@@ -162,8 +163,24 @@ def recorded_training(
     before = _started_from(cfg)
     with recorded_run(folder, record, lambda: _outcome(trainer, before), seconds):
         yield
-    for written in _models_of(trainer):
+    models = _models_of(trainer)
+    for written in models:
         write_text(written.with_suffix(".md"), model_card(written, folder))
+    if models:  # none, where data alone was prepared
+        print_table(("training", str(folder)), training_summary(read_run(folder) or {}, models))
+
+
+def training_summary(record: RunRecord, models: Sequence[Path]) -> list[tuple[str, str]]:
+    """Returns the rows of a table of a finished training: its models, and what is known of its length and score."""
+    counts = {"steps": record.get("steps"), "target tokens": record.get("target_tokens")}
+    rows = [(name, f"{count:,}") for name, count in counts.items() if count is not None]
+    rows.append(("time", str(timedelta(seconds=round(record.get("seconds", 0.0))))))
+    if best := record.get("best"):
+        rows.append((f"best {best['monitor']}", f"{best['value']:.5g}"))
+    if size := record.get("parameters"):
+        of_teacher = record.get("teacher_parameters")
+        rows.append(("parameters", f"{size:,}" + (f", the teacher's {of_teacher:,}" if of_teacher else "")))
+    return rows + [("model", str(path)) for path in models]
 
 
 def _started_from(cfg: DictConfig) -> RunRecord | None:

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill.experiments import training_record
-from nemo_distill.experiments.training_record import job_inputs, job_settings
+from nemo_distill.experiments.training_record import job_inputs, job_settings, training_summary
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.run_record import read_run
 from nemo_distill.trainer.training_length import TrainingLength
@@ -52,6 +52,22 @@ def test_the_inputs_of_a_training_are_all_that_it_reads_besides_teachers(tmp_pat
     for path in files.values():
         path.write_text("another text")
     assert not set(before.items()) & set(job_inputs(cfg).items())
+
+
+def test_a_summary_shows_what_is_known(tmp_path):
+    model = tmp_path / "student.nemo"
+    known = {"steps": 4000, "target_tokens": 6902995, "seconds": 1206.4, "parameters": 1496384}
+    known |= {"best": {"monitor": "val_sacreBLEU", "value": 29.654}, "teacher_parameters": 20831168}
+    assert training_summary(known, [model]) == [
+        ("steps", "4,000"),
+        ("target tokens", "6,902,995"),
+        ("time", "0:20:06"),
+        ("best val_sacreBLEU", "29.654"),
+        ("parameters", "1,496,384, the teacher's 20,831,168"),
+        ("model", str(model)),
+    ]
+    unknown = {"steps": None, "target_tokens": None, "seconds": 2.0, "best": None, "parameters": None}
+    assert training_summary(unknown, []) == [("time", "0:00:02")]
 
 
 @pytest.mark.parametrize(
