@@ -130,6 +130,15 @@ def test_a_training_that_is_told_to_stop_goes_on_from_that_step(number, batch, v
     assert found["weight_average"]["updates"] == last["weight_average"]["updates"] == STEPS
 
 
+def killed_and_resumed(folder, killed):
+    """Returns a whole training, and one that goes on after it was killed. There is a checkpoint after each step."""
+    options = {"every_n_train_steps": 1, "every_n_epochs": None}
+    expected = fit(folder / "whole", **options)
+    with pytest.raises(OSError, match="killed"):
+        fit(folder / "parts", killed, **options)
+    return expected, fit(folder / "parts", **options)
+
+
 @pytest.mark.parametrize("batch", [6, 7, 10])
 def test_a_training_that_was_killed_goes_on_from_a_checkpoint_between_validations(batch, tmp_path):
     class Killed(pl.Callback):
@@ -137,11 +146,7 @@ def test_a_training_that_was_killed_goes_on_from_a_checkpoint_between_validation
             if trainer.fit_loop.total_batch_idx == batch:
                 raise OSError("killed")
 
-    options = {"every_n_train_steps": 1, "every_n_epochs": None}
-    expected = fit(tmp_path / "whole", **options)
-    with pytest.raises(OSError, match="killed"):
-        fit(tmp_path / "parts", Killed(), **options)
-    resumed = fit(tmp_path / "parts", **options)
+    expected, resumed = killed_and_resumed(tmp_path, Killed())
     begun = batch - batch % 2  # the batch after the last step
     assert resumed.losses == {index: loss for index, loss in expected.losses.items() if index >= begun}
     assert resumed.scores == {place: score for place, score in expected.scores.items() if 2 * place[0] > begun}
@@ -153,11 +158,7 @@ def test_a_training_that_was_killed_while_it_validated_validates_first(tmp_path)
             if trainer.global_step == 4:
                 raise OSError("killed")
 
-    options = {"every_n_train_steps": 1, "every_n_epochs": None}
-    expected = fit(tmp_path / "whole", **options)
-    with pytest.raises(OSError, match="killed"):
-        fit(tmp_path / "parts", Killed(), **options)
-    resumed = fit(tmp_path / "parts", **options)
+    expected, resumed = killed_and_resumed(tmp_path, Killed())
     assert [resumed.scores[4, batch] for batch in (0, 1)] == [expected.scores[4, batch] for batch in (0, 1)]
     assert min(resumed.losses) == 8
 

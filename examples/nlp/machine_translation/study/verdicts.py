@@ -98,11 +98,12 @@ class _StudyTable:
     def __init__(self, evaluation: Mapping[str, Any]):
         self.systems, sets = evaluation["systems"], evaluation["test_sets"]
         first, *_ = sets.values()
-        self.by_set = {name: scores_by_group(evaluation, name, METRIC) for name in sets}
-        self.scores_by = {
-            metric: _means_over_sets([scores_by_group(evaluation, name, metric) for name in sets])
+        by_metric = {
+            metric: {name: scores_by_group(evaluation, name, metric) for name in sets}
             for metric in dict.fromkeys([METRIC, *next(iter(first["scores"].values()))])
         }
+        self.by_set = by_metric[METRIC]
+        self.scores_by = {metric: _means_over_sets([*by_set.values()]) for metric, by_set in by_metric.items()}
         self.scores = self.scores_by[METRIC]
         self.sizes = {system["group"]: system["parameters"] for system in self.systems.values()}
         self.teacher, *_ = self.scores
