@@ -334,8 +334,8 @@ def test_the_study_on_real_text_can_be_planned(planned):
     assert runs.count("hybrid_seed2") == 1 and "T5_seed0" in runs and "T5_seed1" not in runs
 
 
-def test_the_study_of_short_sentences_can_be_planned(planned):
-    config = planned("study_short", ["test", "news"])
+def test_the_study_of_short_sentences_can_be_planned(planned, tokenizer):
+    config = planned("study_short", ["test", "news"], f"small_tokenizer={tokenizer}")
     check_study(config)
     runs = [run.folder.name for run in plan_runs(config)]
-    assert runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "labels_train", "cache_all"] and len(runs) == 35
+    assert runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "alone_2000_seed0", "labels_train"] and len(runs) == 42
