@@ -40,11 +40,21 @@ def measured(command: str) -> dict[str, str]:
             lines.append(line.rstrip())
     if process.returncode:
         raise SystemExit(f"'{command}' ended with code {process.returncode}; its block stays as it was.")
-    shown = "\n".join(line for line in lines if line.startswith(MARKDOWN))
+    shown = apart([line for line in lines if line.startswith(MARKDOWN)])
     if not shown:
         raise SystemExit(f"'{command}' printed neither a table nor a list; its block stays as it was.")
     revision = short_revision(record["git_revision"])
     return {record["device"]: f"{record['date'][:10]}, {record['device']}, revision {revision}.\n\n{shown}"}
+
+
+def apart(lines: Sequence[str]) -> str:
+    """Joins lines of Markdown, with an empty one between what would else be one table or list."""
+    blocks: list[list[str]] = []
+    for line, after in zip(lines, [*lines[1:], ""]):
+        if not blocks or after.startswith("| ---") or line[:2] != blocks[-1][-1][:2]:
+            blocks.append([])
+        blocks[-1].append(line)
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def by_machine(text: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.console import markdown_table, print_list, print_table
+from nemo_distill.evaluation.differences import difference_table
 from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
 from nemo_distill.evaluation.findings import digits_of, findings, metrics_of, notes, shown_spread
 from nemo_distill.evaluation.likeness import (
@@ -39,6 +40,7 @@ TRAINING_COLUMNS = {
     "preparation_seconds": "labels and caches, h:mm:ss",
 }
 GAP, OTHERWISE, SMOOTHING = "gap closed", "trained unlike", "label smoothing"
+SIZES = ("parameters", "without embeddings", "compression", "MB", "smaller", "sentences/s", "faster")
 BRIEF = ("parameters", "MB", "smaller", "sentences/s", "faster", "ms alone, median", OTHERWISE)
 
 
@@ -103,62 +105,79 @@ Cells = tuple[list[str], list[list[str]]]  # columns, and the cells of each row
 
 
 def table(evaluation: Mapping[str, Any]) -> Cells:
-    """Returns the columns and cells of the table of quality, size and speed, rounded. Empty columns are omitted."""
+    """Returns the columns and cells of the table of quality, size and speed, with a row per system, rounded. Empty
+    columns are omitted.
+    """
     return _filled([_cells(evaluation, row) for row in as_rows(evaluation)])
 
 
-def brief_table(evaluation: Mapping[str, Any]) -> Cells:
-    """Returns a table with a row per group, one score per test set, and columns that fit on a screen."""
+def group_table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
+    """Returns a table with a row per group, which has the means of several seeds with their standard deviations.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        brief: with one score per test set, and columns that fit on a screen.
+    """
     systems, sets = evaluation["systems"], evaluation["test_sets"]
-    shown = [
-        column for name, one in sets.items() for column in (f"{name} {metrics_of(one)[0]}", _gap_column(sets, name))
-    ]
     rows: dict[str, dict[str, str]] = {}
     for row in as_rows(evaluation):
-        group, cells = row["group"], _cells(evaluation, row)
-        kept = {"system": group, **{key: cells[key] for key in ("runs in", *shown, *BRIEF)}}
-        rows.setdefault(group, kept)
+        rows.setdefault(row["group"], _cells(evaluation, row) | {"system": row["group"]})
     for name, one in sets.items():
         for group, spread in one["groups"].items():
-            metric = metrics_of(one)[0]
-            rows[group][f"{name} {metric}"] = marked(shown_spread(metric, spread[metric]), systems, metric, group)
+            for metric in metrics_of(one):
+                score = marked(shown_spread(metric, spread[metric]), systems, metric, group)
+                rows[group][f"{name} {metric}"] = score
+    columns = list(next(iter(rows.values())))
+    if brief:
+        scores = [
+            column
+            for name, one in sets.items()
+            for column in (f"{name} {metrics_of(one)[0]}", _gap_column(sets, name))
+        ]
+        columns = ["system", "runs in", *scores, *BRIEF]
     if any(one["groups"] for one in sets.values()):
-        rows = {
-            group: {"system": group, "seeds": str(len(members(systems, group))), **row} for group, row in rows.items()
-        }
-    return _filled(list(rows.values()))
+        columns.insert(1, "seeds")
+    counts = {group: str(len(members(systems, group))) for group in rows}
+    return _filled(
+        [{column: {"seeds": counts[group], **row}[column] for column in columns} for group, row in rows.items()]
+    )
 
 
 def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
-    """Returns the columns and cells of the table of what the trainings took, with a row per model; None if nothing is
-    known.
+    """Returns the columns and cells of the table of what the trainings took, with a row per model, which has the means
+    of several seeds; None if nothing is known.
     """
-    trained = {
-        name
-        for name, system in evaluation["systems"].items()
-        if system["engine"] != TEXT_ONLY and not system.get("same_model_as")
-    }
-    found = [
-        {
-            "system": row["system"],
-            **{
-                words: shown_seconds(row[key]) if key.endswith("seconds") else _number(row[key], 0)
-                for key, words in TRAINING_COLUMNS.items()
-            },
-            SMOOTHING: "" if row["label_smoothing"] is None else f"{row['label_smoothing']:g}",
-        }
-        for row in as_rows(evaluation)
-        if row["system"] in trained
-    ]
+    trained: dict[str, list[dict[str, Any]]] = {}
+    for row in as_rows(evaluation):
+        system = evaluation["systems"][row["system"]]
+        if system["engine"] != TEXT_ONLY and not system.get("same_model_as"):
+            trained.setdefault(row["group"], []).append(row)
+    found = []
+    for group, rows in trained.items():
+        cells = {words: _shown_cost(key, [row[key] for row in rows]) for key, words in TRAINING_COLUMNS.items()}
+        smoothing = rows[0]["label_smoothing"]
+        found.append({"system": group, **cells, SMOOTHING: "" if smoothing is None else f"{smoothing:g}"})
     if not any(any(list(row.values())[1:]) for row in found):
         return None
     return _filled(found)
+
+
+def _shown_cost(key: str, of_seeds: Sequence[float | None]) -> str:
+    known = [value for value in of_seeds if value is not None]
+    mean = statistics.mean(known) if known else None
+    return shown_seconds(mean) if key.endswith("seconds") else _number(mean, 0)
 
 
 def _filled(rows: Sequence[Mapping[str, str]]) -> Cells:
     """Returns those columns that have a value in any row, and the cells in them."""
     columns = [column for column in rows[0] if any(row[column] not in ("", NOT_MEASURED) for row in rows)]
     return columns, [[row[column] for column in columns] for row in rows]
+
+
+def _part(cells: Cells, columns: Collection[str]) -> Cells:
+    """Returns those columns of a table that are named."""
+    kept = [index for index, column in enumerate(cells[0]) if column in columns]
+    return [cells[0][index] for index in kept], [[row[index] for index in kept] for row in cells[1]]
 
 
 def _gap_column(sets: Collection[str], set_name: str) -> str:
@@ -210,9 +229,12 @@ def shown_seconds(seconds: float | None) -> str:
 
 def as_markdown(evaluation: Mapping[str, Any]) -> str:
     """Returns the verdict, the tables, the findings and the notes as Markdown."""
-    costs = cost_table(evaluation)
-    tables = [markdown_table(*table(evaluation)), *([markdown_table(*costs)] if costs else [])]
-    lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in (findings(evaluation), notes(evaluation))]
+    cells, sizes = group_table(evaluation), (*SIZES, *SPEED_COLUMNS.values())
+    quality = _part(cells, [column for column in cells[0] if column not in sizes])
+    found = (quality, difference_table(evaluation), _part(cells, ["system", *sizes]), cost_table(evaluation))
+    tables = [markdown_table(columns, rows) for columns, rows in filter(None, found) if rows and len(columns) > 1]
+    texts = (findings(evaluation), notes(evaluation))
+    lists = [[f"- {' '.join(line.split())}" for line in lines] for lines in texts]
     said = " ".join(verdict_sentences(evaluation))
     return "\n\n".join([*filter(None, [said]), *tables, *("\n".join(lines) for lines in lists if lines)]) + "\n"
 
@@ -231,12 +253,10 @@ def print_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
         evaluation: as in `evaluation.json`.
         folder: where `evaluation.md` is, which has the rest.
     """
-    print_table(*brief_table(evaluation))
+    print_table(*group_table(evaluation, brief=True))
     if costs := cost_table(evaluation):
-        columns, rows = costs
-        shown = [index for index, column in enumerate(columns) if column != SMOOTHING]
-        print_table([columns[index] for index in shown], [[row[index] for index in shown] for row in rows])
-    print_list("\nFindings", findings(evaluation, brief=True))
+        print_table(*_part(costs, [column for column in costs[0] if column != SMOOTHING]))
+    print_list("\nFindings", findings(evaluation, tested=True))
     more = f"All scores, and how they were computed: {folder / 'evaluation.md'}"
     print_list("How to read the table", [*notes(evaluation, brief=True), more])
     print_list("Verdict", verdict_sentences(evaluation))

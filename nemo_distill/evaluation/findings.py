@@ -1,40 +1,40 @@
 """Puts the results of an evaluation into sentences: gains, differences and whether they may be chance, and notes."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nemo_distill.evaluation.comet import NOT_COMPUTED
+from nemo_distill.evaluation.differences import differences, how_tested
 from nemo_distill.evaluation.evaluation_record import DISTILLED
-from nemo_distill.evaluation.gains import gain_sentences, scores_by_group
+from nemo_distill.evaluation.gains import gain_sentences
 from nemo_distill.evaluation.likeness import (
     MARK,
     Systems,
     compared_with,
     factor_sentence,
     first_of,
-    group_of,
     groups_of,
     kind,
     marked,
-    members,
-    seeds_match,
     selected_labels,
-    unfair_comparison,
 )
 from nemo_distill.evaluation.verdict import shown_share
-from nemo_distill.metrics.contrasts import CONFIDENCE, EXACTNESS, Contrast
+from nemo_distill.metrics.contrasts import CONFIDENCE
 from nemo_distill.metrics.scores import FEWER_IS_BETTER, METRICS
-from nemo_distill.metrics.significance import CHANCE, RESAMPLES, both_ways, group_p_value, shown_p_value
+from nemo_distill.metrics.significance import CHANCE, RESAMPLES
 
 UNITS = (
     "BLEU, spBLEU, chrF and chrF++ range from 0 to 100; more is better. TER is edits per 100 reference words; less is "
     "better."
 )
 SEEDS = f"""\
-A mean over seeds is followed by ± and the standard deviation. A difference between groups of seeds is taken seed by
-seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by Student's t. A p-value is about the choice
-of sentences, for one seed. For a group it is the largest of its seeds, or 1 if the seeds differ in direction."""
+A mean over seeds is followed by ± and the standard deviation; evaluation.csv has the scores of each seed. A difference
+between groups of seeds is taken seed by seed, and is followed by ± and the {CONFIDENCE:.0%} confidence interval by
+Student's t. A p-value is about the choice of sentences, for one seed. For a group it is the largest of its seeds, or 1
+if the seeds differ in direction."""
+TESTED = f"""\
+A difference in bold is more than chance: over seeds where two or more were compared, else over sentences
+(p < {CHANCE}, {{tests}})."""
 GAPS = f"""\
 Gap closed is (student - baseline) / (teacher - baseline): at 0 % the student is as good as the baseline of its size,
 at 100 % as good as the teacher. In brackets is the {CONFIDENCE:.0%} confidence interval: with three seeds or more, by
@@ -70,13 +70,14 @@ BRIEF_MEASURED = """\
 {device}."""
 
 
-def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
-    """Yields what distilled groups gain over the baselines of their size, which share of the gap they close, how large
-    each difference is and whether it may be chance, the spread of groups, and ratios of what does not run alike.
+def findings(evaluation: Mapping[str, Any], tested: bool = False) -> Iterator[str]:
+    """Yields what distilled groups gain over the baselines of their size, which share of the gap they close, and how
+    much smaller and faster they are than what does not run alike.
 
     Args:
         evaluation: the content of `evaluation.json`.
-        brief: of groups with several seeds, only how they differ from others, and exports only from what was exported.
+        tested: also how large each difference is and whether it may be chance, of exports only from what was exported.
+            A page has these in `difference_table`.
     """
     systems = evaluation["systems"]
     for set_name, one in evaluation["test_sets"].items():
@@ -87,26 +88,12 @@ def findings(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str
         for metric in [metric for metric in metrics if metric not in fewer][:1]:
             said += gain_sentences(evaluation, set_name, metric)
         said += gap_sentences(evaluation, set_name)
-        for found in one["comparisons"]:
-            groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
-            if not brief or (not one["groups"].keys() & set(groups) and _is_of_models(systems, *groups)):
-                said.append(_compared(systems, found, groups))
-        for group, spread in one["groups"].items():
-            if not brief:
-                for metric in metrics_of(one):
-                    score = f"{shown_spread(metric, spread[metric])} {marked(metric, systems, metric, group)}"
-                    said.append(f"{group} has {score} over {spread['systems']} seeds.")
-            said += _group_findings(evaluation, set_name, group, brief)
+        if tested:
+            said += [difference.sentence for difference in differences(evaluation, set_name) if difference.of_models]
         yield from (f"{set_name}: {sentence}" for sentence in said)
     for group in groups_of(systems):
         if (other := compared_with(systems, group)) and kind(systems, group) != kind(systems, other):
             yield from filter(None, [factor_sentence(systems, group, other)])
-
-
-def _is_of_models(systems: Mapping[str, Any], group: str, other: str) -> bool:
-    """False for the comparison of an export with anything but what was exported."""
-    origins = {first_of(systems, one).get("same_model_as") for one in (group, other)}
-    return origins == {None} or bool(origins & {*members(systems, group).values(), *members(systems, other).values()})
 
 
 def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]:
@@ -126,51 +113,6 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
             )
         else:
             yield f"The gap that {group} closes is not given: {gap['reason']}."
-
-
-def _compared(systems: Systems, found: Mapping[str, Any], groups: Sequence[str]) -> str:
-    unfair, metric = unfair_comparison(systems, *groups), marked(found["metric"], systems, found["metric"], *groups)
-    return (
-        f"{found['system']} has {found['difference']:+.2f} {metric} against {found['baseline']}, "
-        f"{_verdict(found['p_value'] < CHANCE)} ({shown_p_value(found['p_value'])}, "
-        f"{found['test'].replace('_', ' ')} of {found['samples']:,}){_reserved(unfair)}."
-    )
-
-
-def _reserved(unfair: str | None) -> str:
-    """Returns what a sentence about two models of one size adds if they were trained differently."""
-    return f"; they were trained differently ({unfair}), so this says nothing about the methods" if unfair else ""
-
-
-def _group_findings(evaluation: Mapping[str, Any], set_name: str, group: str, brief: bool) -> Iterator[str]:
-    """Yields a sentence for each comparison of a group: the difference over seeds, and the largest p-value."""
-    one, systems = evaluation["test_sets"][set_name], evaluation["systems"]
-    compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    leading: dict[frozenset[str], str] = {}  # of two groups with several seeds, that of the first comparison
-    for found in both_ways(one["comparisons"]):
-        mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
-        if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
-            continue
-        if mine != group or mine == theirs or not seeds_match(systems, found["system"], found["baseline"]):
-            continue
-        if not brief or _is_of_models(systems, mine, theirs):
-            compared.setdefault((theirs, found["metric"]), []).append(found)
-    for (baseline, metric), comparisons in compared.items():
-        scores = scores_by_group(evaluation, set_name, metric)
-        contrast, p_value = Contrast([group], [baseline]), group_p_value(comparisons)
-        excess, margin = contrast.estimate(scores), contrast.margin(scores, two_sided=True)
-        metric = marked(metric, systems, metric, group, baseline)
-        seeds = f"{excess:+.2f} ± {margin:.2f} {metric} over seeds, {_verdict(abs(excess) > margin + EXACTNESS)}"
-        if math.isinf(margin):
-            seeds = f"{metric} over seeds: fewer than two of them in common"
-        yield (
-            f"{group} against {baseline}: {seeds}; over sentences, {_verdict(p_value < CHANCE)} "
-            f"(largest {shown_p_value(p_value)}){_reserved(unfair_comparison(systems, group, baseline))}."
-        )
-
-
-def _verdict(differs: bool) -> str:
-    return "more than chance" if differs else "not more than chance"
 
 
 def notes(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
@@ -212,10 +154,12 @@ def _score_notes(evaluation: Mapping[str, Any], metrics: Sequence[str]) -> Itera
         yield NOT_COMPUTED
     if any(one.get("references", 1) > 1 for one in sets):
         yield FIRST_REFERENCE
-    comparisons = sum(len(one["comparisons"]) for one in sets)
-    if comparisons > 1:
-        expected = f"{comparisons * CHANCE:.1f} would have p < {CHANCE}"
-        yield f"Each p-value is for one comparison. Of {comparisons} comparisons of equal systems, {expected}."
+    compared = [found for one in sets for found in one["comparisons"]]
+    if compared:
+        yield TESTED.format(tests=" and ".join(dict.fromkeys(map(how_tested, compared))))
+    if len(compared) > 1:
+        expected = f"{len(compared) * CHANCE:.1f} would have p < {CHANCE}"
+        yield f"Each p-value is for one comparison. Of {len(compared)} comparisons of equal systems, {expected}."
 
 
 def mark_notes(systems: Systems, metrics: Iterable[str]) -> Iterator[str]:

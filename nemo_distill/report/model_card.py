@@ -9,8 +9,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from nemo_distill.console import markdown_table
+from nemo_distill.evaluation.differences import difference_table
 from nemo_distill.evaluation.evaluation_record import read_evaluation
-from nemo_distill.evaluation.evaluation_tables import table
+from nemo_distill.evaluation.evaluation_tables import group_table, table
 from nemo_distill.evaluation.findings import findings, notes
 from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
@@ -119,11 +120,14 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
         raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
     first = next(iter(systems))
     exports = [name for name, system in systems.items() if system.get("same_model_as") in (first, *mine)]
-    columns, rows = table(shown)
-    yield markdown_table(columns, [row for row in rows if row[0] in (first, *mine, *exports)])
-    named = {f": {one} " for name in mine for one in (name, group_of(systems, name))}
-    about = [line for line in findings(shown) if any(one in line for one in named)]
-    yield "\n".join(f"- {' '.join(line.split())}" for line in [*about, *notes(shown)])
+    about = {one for name in mine for one in (name, group_of(systems, name))}
+    seeded = {group_of(systems, name) for name in (*mine, *exports)} - set(systems)
+    tables = ((table(shown), {first, *mine, *exports}), (group_table(shown), seeded), (difference_table(shown), about))
+    for (columns, rows), names in tables:
+        if kept := [row for row in rows if row[0] in names]:
+            yield markdown_table(columns, kept)
+    said = [line for line in findings(shown) if any(f": {one} " in line for one in about)]
+    yield "\n".join(f"- {' '.join(line.split())}" for line in [*said, *notes(shown)])
 
 
 def _as_yaml(value: Any) -> str:

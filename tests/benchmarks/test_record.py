@@ -32,6 +32,14 @@ def test_a_block_takes_over_the_tables_of_its_command_and_says_how_it_was_made(t
     assert "kept" not in page.read_text() and "- b\n<!-- end -->" in page.read_text()
 
 
+def test_tables_and_lists_stay_apart(tmp_path):
+    page = tmp_path / "page.md"
+    (tmp_path / "printed").write_text("| a |\n| --- |\n| 1 |\n\n| b |\n| --- |\n| 2 |\ntext\n- c\n- d\n")
+    page.write_text(PAGE.replace("{second}", f"cat {tmp_path / 'printed'}"))
+    assert record(page, "printed").returncode == 0
+    assert "| a |\n| --- |\n| 1 |\n\n| b |\n| --- |\n| 2 |\n\n- c\n- d\n<!-- end -->" in page.read_text()
+
+
 def test_what_was_measured_on_other_machines_stays(tmp_path):
     page = tmp_path / "page.md"
     other = "2026-01-02, cpu: Abacus, revision 0a1b+.\n\n| beads |"

@@ -1,11 +1,12 @@
 import pytest
 
+from nemo_distill.evaluation.differences import difference_table
 from nemo_distill.evaluation.evaluation_tables import (
     as_csv,
     as_markdown,
-    brief_table,
     cost_table,
     group_spreads,
+    group_table,
     table,
 )
 from nemo_distill.evaluation.findings import findings, notes
@@ -50,7 +51,7 @@ def evaluation(**student):
 
 def of_quality(record):
     """The findings, without sizes and speeds."""
-    return [said for said in findings(record) if said.startswith("flickr: ")]
+    return [said for said in findings(record, tested=True) if said.startswith("flickr: ")]
 
 
 def test_a_row_holds_quality_beside_size_and_speed():
@@ -84,7 +85,7 @@ def test_a_finding_says_whether_a_difference_may_be_chance(p_value, verdict):
 def test_no_p_value_is_rounded_to_nothing():
     record = evaluation()
     record["test_sets"]["flickr"]["comparisons"][0]["p_value"] = 0.00001
-    assert "(p < 0.0001, " in next(findings(record))
+    assert "(p < 0.0001, " in next(findings(record, tested=True))
 
 
 def test_seeds_have_a_mean_and_the_standard_deviation_of_a_sample():
@@ -148,7 +149,7 @@ def test_a_seed_that_a_baseline_was_compared_with_counts_among_its_group():
 def test_several_seeds_of_a_baseline_make_one_comparison_of_groups():
     names, baselines = ("a_seed0", "a_seed1", "b_seed0", "b_seed1"), ("b_seed0", "b_seed1")
     comparisons = [(name, other, 2.0, p) for name, p in zip(names[:2], (0.001, 0.2)) for other in baselines]
-    said = list(findings(of_two_groups(names, (42.0, 45.0, 40.0, 43.0), comparisons)))
+    said = list(findings(of_two_groups(names, (42.0, 45.0, 40.0, 43.0), comparisons), tested=True))
     (sentence,) = [sentence for sentence in said if "a against b" in sentence]
     assert "+2.00 ± 0.00 BLEU over seeds, more than chance" in sentence and "p = 0.2000" in sentence
 
@@ -174,7 +175,7 @@ def test_a_screen_gets_the_first_score_of_each_set_and_the_file_all():
     for scores in record["test_sets"]["flickr"]["scores"].values():
         scores |= score(55.0, "chrF")
     assert {"flickr BLEU", "flickr chrF", "tokens/s"} < set(table(record)[0])
-    brief = brief_table(record)[0]
+    brief = group_table(record, brief=True)[0]
     assert "flickr BLEU" in brief and not {"flickr chrF", "tokens/s"} & set(brief)
 
 
@@ -187,12 +188,12 @@ def test_a_screen_gets_a_row_and_a_sentence_for_all_seeds_of_a_group_and_none_of
         system |= {"group": name.partition("_seed")[0], "same_model_as": exports.get(name)}
     one = record["test_sets"]["flickr"]
     one["groups"] = group_spreads(one["scores"], {name: system["group"] for name, system in record["systems"].items()})
-    columns, rows = brief_table(record)
+    columns, rows = group_table(record, brief=True)
     assert [dict(zip(columns, row))["flickr BLEU"] for row in rows] == ["40.00", "40.00 ± 1.41", "40.00 ± 2.83"]
     assert [row[:2] for row in rows] == [["b", "1"], ["a", "2"], ["a_int8", "2"]]
-    said = list(findings(record, brief=True))
+    said = list(findings(record, tested=True))
     assert [one.partition(":")[2].partition(":")[0].strip() for one in said] == ["a against b", "a_int8 against a"]
-    assert len(of_quality(record)) > len(said)
+    assert len(difference_table(record)[1]) > len(said)
 
 
 def test_many_comparisons_are_warned_of():
@@ -227,7 +228,7 @@ def test_the_costs_of_a_training_are_told_as_far_as_they_are_known():
 def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherwise():
     record = evaluation(**training(4536), role="distilled", group="student")
     record["systems"]["teacher"] |= training(984) | {"parameters": 100, "role": "baseline", "group": "teacher"}
-    for columns, rows in (table(record), brief_table(record)):
+    for columns, rows in (table(record), group_table(record, brief=True)):
         assert [dict(zip(columns, row))["trained unlike"] for row in rows] == ["student", "teacher"]
     said = of_quality(record)
     assert not any("beat the baseline" in one or "beats" in one for one in said)
@@ -259,7 +260,7 @@ def test_sizes_and_speeds_are_relative_to_the_teacher_in_the_same_engine_or_it_i
 def test_of_text_only_nothing_is_measured():
     record = evaluation(engine="text", precision=None, beam_size=None, parameters=None, bytes=None, speed=None,
                         group="student", compression=None)  # fmt: skip
-    columns, rows = brief_table(record)
+    columns, rows = group_table(record, brief=True)
     row = dict(zip(columns, rows[1]))
     assert row["runs in"] == "only text"
     assert {row[column] for column in ("parameters", "MB", "sentences/s", "ms alone, median")} == {"not measured"}
@@ -314,7 +315,7 @@ def test_a_score_by_a_metric_that_selected_the_labels_is_marked():
     record = evaluation(selected_by=["bleu", "COMET"])
     columns, rows = table(record)
     assert [row[columns.index("flickr BLEU")] for row in rows] == ["40.13", "39.63†"]
-    columns, rows = brief_table(record)
+    columns, rows = group_table(record, brief=True)
     assert [row[columns.index("flickr BLEU")] for row in rows] == ["40.13", "39.63†"]
     (sentence,) = of_quality(record)
     assert sentence.startswith("flickr: student has -0.50 BLEU† against teacher")
@@ -333,3 +334,13 @@ def test_a_first_system_with_a_role_is_not_called_a_teacher(brief):
     del record["systems"]["teacher"]
     (note,) = [note for note in notes(record, brief) if '"Smaller"' in note]
     assert "teacher" not in note and "the first system's model" in note
+
+
+def test_a_page_has_a_row_for_all_seeds_of_a_model_and_sizes_in_a_table_of_their_own():
+    record = of_two_groups(("b", "a_seed0", "a_seed1"), (40.0, 39.0, 41.0), [])
+    for name, seconds in (("a_seed0", 60.0), ("a_seed1", 120.0)):
+        record["systems"][name] |= training(10, seconds)
+    lines = as_markdown(record).splitlines()
+    assert "| a | 2 | PyTorch float32 | 40.00 ± 1.41 |" in lines and not any("a_seed" in line for line in lines)
+    assert "| system | parameters | without embeddings | compression | MB | smaller |" in " ".join(lines)
+    assert "| a | 10 | 0:01:30 |" in lines

@@ -10,7 +10,7 @@ from nemo_distill.config.section import read_config
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.ledger import sha256_of
 from tests.conftest import composed, tiny_config
-from tests.evaluation.test_evaluation_tables import evaluation
+from tests.evaluation.test_evaluation_tables import evaluation, score
 from tests.models.test_multilingual import MANY_TO_ONE, ONE_TO_MANY
 
 MADE = {
@@ -50,9 +50,24 @@ def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(studen
     card = model_card(student, tmp_path, evaluated)
     for part in ("# student", "| num layers | 1 | 1 |", "| teacher.nemo | `abc` |", "temperature: 2.0", "seed: 7",
                  "model_path: teacher.nemo", "src_file_name=[a.de,c.de]",
-                 "39.63", "student has -0.50 BLEU against teacher", sha256_of(student)):  # fmt: skip
+                 "39.63", "| student | teacher | -0.50 (p = 0.2000) |", sha256_of(student)):  # fmt: skip
         assert part in card
     assert "/home/me" not in card and "secret" not in card
+
+
+def test_a_card_of_one_seed_shows_the_mean_of_all(student, evaluated):
+    record = json.loads(evaluated.read_text())
+    of_seed = record["systems"].pop("student") | {"group": "student"}
+    record["systems"] |= {f"student_seed{seed}": of_seed | {"seed": seed, "sha256": "a"} for seed in (0, 1)}
+    record["systems"]["student_seed0"]["sha256"] = sha256_of(student)
+    one = record["test_sets"]["flickr"]
+    one["scores"] = {"teacher": score(40.126)} | {f"student_seed{seed}": score(39.0 + seed) for seed in (0, 1)}
+    one["groups"] = {"student": {"systems": 2, "BLEU": {"mean": 39.5, "standard_deviation": 0.7}}}
+    one["comparisons"] = []
+    evaluated.write_text(json.dumps(record))
+    card = model_card(student, evaluation=evaluated)
+    assert "| student_seed0 | PyTorch float32 | 39.00 |" in card and "student_seed1" not in card
+    assert "| student | 2 | PyTorch float32 | 39.50 ± 0.70 |" in card
 
 
 def test_paths_in_a_metrics_command_are_reduced_and_other_text_is_not(student, evaluated):
