@@ -2,14 +2,16 @@
 
     python benchmarks/decode.py            # a 6x6 model of width 512, 32,000 tokens, beam 4: some minutes
     python benchmarks/decode.py --quick    # a smaller one, in under a minute
+    python benchmarks/decode.py --large    # how fast a teacher of 24x6 layers of width 1,024 labels, by batch size
     python benchmarks/decode.py --model student.nemo --source test.de --reference test.en
 
-The first two give all of them random weights of one shape and the same sources, and make every translation equally
-long. Their last line is a JSON object: its ratios are NeMo's time over another's, `identical_to_batch_1` is the share
-of sentences that our search translates in a batch as alone. The third translates text with a trained model.
+All but the last give random weights of one shape and the same sources, and make every translation equally long. The
+last line of the first two is a JSON object: its ratios are NeMo's time over another's, `identical_to_batch_1` is the
+share of sentences that our search translates in a batch as alone. The last one translates text with a trained model.
 """
 
 import argparse
+import copy
 import inspect
 import json
 import os
@@ -19,6 +21,7 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +34,8 @@ LATENCIES = 50  # sentences that are translated alone
 class Shape:
     """Sizes of the random models, and of the batch: `sentences` of `source` tokens, `target` in translation."""
 
-    layers: int = 6
+    encoder_layers: int = 6
+    decoder_layers: int = 6
     width: int = 512
     inner: int = 2048
     heads: int = 8
@@ -41,7 +45,12 @@ class Shape:
     target: int = 24
 
 
-QUICK = Shape(layers=3, width=256, inner=1024, heads=4, vocabulary=8000, sentences=16, target=20)
+QUICK = Shape(
+    encoder_layers=3, decoder_layers=3, width=256, inner=1024, heads=4, vocabulary=8000, sentences=16, target=20
+)
+
+LARGE = Shape(encoder_layers=24, width=1024, inner=4096, heads=16, sentences=64)
+BATCHES = (8, 16, 32, 64)  # sentences
 
 
 def build_model(shape: Shape) -> SimpleNamespace:
@@ -54,16 +63,17 @@ def build_model(shape: Shape) -> SimpleNamespace:
     sizes = {
         "vocab_size": shape.vocabulary,
         "hidden_size": shape.width,
-        "num_layers": shape.layers,
         "inner_size": shape.inner,
         "num_attention_heads": shape.heads,
         "num_token_types": 0,
     }
-    encoder = TransformerEncoderNM(**sizes, mask_future=False).eval().requires_grad_(False)
-    decoder = TransformerDecoderNM(**sizes).eval().requires_grad_(False)
+    sides = ({**sizes, "num_layers": layers} for layers in (shape.encoder_layers, shape.decoder_layers))
+    encoder_sizes, decoder_sizes = sides
+    encoder = TransformerEncoderNM(**encoder_sizes, mask_future=False).eval().requires_grad_(False)
+    decoder = TransformerDecoderNM(**decoder_sizes).eval().requires_grad_(False)
     head = TokenClassifier(shape.width, shape.vocabulary).eval().requires_grad_(False)
     head.mlp.layer0.bias[[PAD, BOS, EOS]] = -1e4
-    cfg = SimpleNamespace(encoder=sizes, decoder=sizes)
+    cfg = SimpleNamespace(encoder=encoder_sizes, decoder=decoder_sizes)
     return SimpleNamespace(encoder=encoder, decoder=decoder, log_softmax=head, cfg=cfg)
 
 
@@ -117,7 +127,7 @@ def our_search(model: SimpleNamespace, shape: Shape) -> Callable:
 def ctranslate2_search(
     model: SimpleNamespace, shape: Shape, quantization: str, folder: Path, threads: int
 ) -> Callable:
-    """Returns CTranslate2's beam search in the same model."""
+    """Returns CTranslate2's beam search in the same model, in batches of a size, or with one batch per thread."""
     from ctranslate2.specs import transformer_spec
 
     from nemo_distill.decoding.ctranslate2_engine import load_translator
@@ -129,10 +139,10 @@ def ctranslate2_search(
     SpecConverter(spec, names).convert(str(folder / quantization), quantization=quantization)
     translator = load_translator(folder / quantization, inter_threads=threads, intra_threads=1)
 
-    def decode(src_ids):
+    def decode(src_ids, batch=None):
         results = translator.translate_batch(
             [[tokens[index] for index in row[1:-1]] for row in src_ids.tolist()],  # it adds bos and eos itself
-            max_batch_size=-(-len(src_ids) // threads),
+            max_batch_size=batch or -(-len(src_ids) // threads),
             beam_size=BEAM_SIZE,
             length_penalty=0.0,
             min_decoding_length=shape.target,
@@ -150,8 +160,10 @@ def hugging_face_search(shape: Shape) -> Callable:
     sides = {
         f"{side}_{key}": value
         for side in ("encoder", "decoder")
-        for key, value in (("layers", shape.layers), ("attention_heads", shape.heads), ("ffn_dim", shape.inner))
-    }
+        for key, value in (
+            ("layers", getattr(shape, f"{side}_layers")), ("attention_heads", shape.heads), ("ffn_dim", shape.inner)
+        )
+    }  # fmt: skip
     special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
     config = MarianConfig(
         vocab_size=shape.vocabulary, d_model=shape.width, **sides, **special, forced_eos_token_id=None
@@ -178,14 +190,49 @@ def seconds_of(decode: Callable, src_ids, repeats: int) -> float:
     return min(times)
 
 
+def random_sources(shape: Shape):
+    """Returns the ids of the batch."""
+    import torch
+
+    words = torch.randint(4, shape.vocabulary, (shape.sentences, shape.source - 2))
+    ends = [torch.full((shape.sentences, 1), index) for index in (BOS, EOS)]
+    return torch.cat((ends[0], words, ends[1]), dim=1)
+
+
+def compare_batches(shape: Shape, repeats: int, threads: int) -> None:
+    """Prints the tokens a second of what `nemo-distill label` may take, for each batch size."""
+    import torch
+
+    model = build_model(shape)
+    half = SimpleNamespace(cfg=model.cfg)
+    for name in ("encoder", "decoder", "log_softmax"):
+        setattr(half, name, copy.deepcopy(getattr(model, name)).bfloat16())
+    src_ids, rows = random_sources(shape), []
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        engines = {f"nemo_distill {name}": _in_batches(our_search(one, shape)) for name, one in
+                   (("float32", model), ("bfloat16", half))}  # fmt: skip
+        for dtype in ("float32", "int8"):  # on a CPU, all others are computed as one of these
+            engines[f"CTranslate2 {dtype}"] = ctranslate2_search(model, shape, dtype, Path(folder), threads)
+        for name, decode in engines.items():
+            times = [seconds_of(partial(decode, batch=batch), src_ids, repeats) for batch in BATCHES]
+            rates = [shape.sentences * shape.target / taken for taken in times]
+            rows.append((name, rates))
+    reference = max(rows[0][1])
+    print_table(
+        ("engine", *(f"tokens/s, {batch} sentences" for batch in BATCHES), "best, against the first"),
+        [(name, *(f"{rate:.0f}" for rate in rates), f"{max(rates) / reference:.1f}x") for name, rates in rows],
+    )
+
+
+def _in_batches(decode: Callable) -> Callable:
+    return lambda src_ids, batch=BATCHES[0]: [found for part in src_ids.split(batch) for found in decode(part)]
+
+
 def compare_random_models(shape: Shape, repeats: int, threads: int) -> dict[str, float]:
     """Times all decoders, prints a table and returns the ratios."""
     import torch
 
-    model = build_model(shape)
-    words = torch.randint(4, shape.vocabulary, (shape.sentences, shape.source - 2))
-    ends = [torch.full((shape.sentences, 1), index) for index in (BOS, EOS)]
-    src_ids = torch.cat((ends[0], words, ends[1]), dim=1)
+    model, src_ids = build_model(shape), random_sources(shape)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         ours = our_search(model, shape)
         decoders = {
@@ -283,6 +330,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller model, once")
+    parser.add_argument("--large", action="store_true", help="a large teacher, in batches of several sizes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", help="a trained .nemo; needs --source and --reference")
     parser.add_argument("--source", help="raw text, a sentence a line")
@@ -300,6 +348,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.model:
         compare_trained_model(arguments.model, arguments.source, arguments.reference)
+    elif arguments.large:
+        compare_batches(LARGE, 2, arguments.threads)
     else:
         shape, repeats = (QUICK, 1) if arguments.quick else (Shape(), 3)
         print(json.dumps(compare_random_models(shape, repeats, arguments.threads)))

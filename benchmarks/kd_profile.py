@@ -18,8 +18,8 @@ from typing import Any
 
 from decode import PAD, Shape, build_model, print_table
 
-TEACHER = Shape(layers=6, width=512, inner=2048, heads=8, vocabulary=32_000, sentences=32, source=24, target=24)
-STUDENT = replace(TEACHER, layers=3, width=256, inner=1024, heads=4)
+TEACHER = Shape(width=512, inner=2048, heads=8, vocabulary=32_000, sentences=32, source=24, target=24)
+STUDENT = replace(TEACHER, encoder_layers=3, decoder_layers=3, width=256, inner=1024, heads=4)
 
 
 def projection_of(model: Any, hidden_states: Any) -> Any:
