@@ -1,11 +1,12 @@
 """The differences that an evaluation tested, of two systems or of two groups of seeds, as sentences and as a table."""
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_distill.evaluation.gains import scores_by_group
+from nemo_distill.evaluation.gains import scores_by_group, seed_differences
 from nemo_distill.evaluation.likeness import (
     Systems,
     first_of,
@@ -15,8 +16,7 @@ from nemo_distill.evaluation.likeness import (
     seeds_match,
     unfair_comparison,
 )
-from nemo_distill.metrics.contrasts import EXACTNESS, Contrast
-from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value, shown_p_value
+from nemo_distill.metrics.significance import CHANCE, TIE, both_ways, group_p_value, seed_margin, shown_p_value
 
 SYSTEM, AGAINST, UNFAIR = "system", "against", "trained differently"
 
@@ -59,7 +59,7 @@ class Difference:
         """True if it is, over seeds where there are several, else over sentences."""
         if self.margin is None or not self.over_seeds:
             return self.p_value < CHANCE
-        return abs(self.value) > self.margin + EXACTNESS
+        return abs(self.value) > self.margin + TIE
 
     @property
     def sentence(self) -> str:
@@ -140,8 +140,9 @@ def _of_group(evaluation: Mapping[str, Any], set_name: str, group: str) -> Itera
         if mine == group != theirs and seeds_match(systems, found["system"], found["baseline"]):
             compared.setdefault((theirs, found["metric"]), []).append(found)
     for (baseline, metric), comparisons in compared.items():
-        scores, contrast = scores_by_group(evaluation, set_name, metric), Contrast([group], [baseline])
-        values = (contrast.estimate(scores), contrast.margin(scores, two_sided=True), group_p_value(comparisons))
+        scores = scores_by_group(evaluation, set_name, metric)
+        by_seed = seed_differences(*(scores.get(one, {}) for one in (group, baseline)))
+        values = (statistics.mean(by_seed or [math.nan]), seed_margin(by_seed), group_p_value(comparisons))
         yield _difference(systems, (group, baseline), (group, baseline), metric, values)
 
 

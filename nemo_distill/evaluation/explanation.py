@@ -30,9 +30,16 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.training_view import TrainingView, target_words
 from nemo_distill.failures.profile import wilson
 from nemo_distill.failures.segment import units
-from nemo_distill.metrics.contrasts import TAILS, seed_margin
 from nemo_distill.metrics.scores import bleu, build_metric
-from nemo_distill.metrics.significance import RESAMPLES, SEED, resampled_scores, scored_by, sentence_statistics
+from nemo_distill.metrics.significance import (
+    RESAMPLES,
+    SEED,
+    TAILS,
+    resampled_scores,
+    scored_by,
+    seed_margin,
+    sentence_statistics,
+)
 
 TEACHER, STUDENT, WIDE, EXPORT, SERVED = "teacher", "student", "student_wide", "student_export", "student_served"
 CHAIN = {SERVED: "shortlist", EXPORT: "quantization", STUDENT: "search", WIDE: "model"}  # what each system loses

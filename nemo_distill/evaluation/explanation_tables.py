@@ -10,9 +10,8 @@ from typing_extensions import TypedDict
 from nemo_distill.config.errors import DataError
 from nemo_distill.console import markdown_table, print_list, print_table
 from nemo_distill.evaluation.explanation import LEAST_SENTENCES, STUDENT, TEACHER
-from nemo_distill.metrics.contrasts import CONFIDENCE
 from nemo_distill.metrics.learning_curve import MORE_STEPS
-from nemo_distill.metrics.significance import RESAMPLES
+from nemo_distill.metrics.significance import CONFIDENCE, RESAMPLES
 from nemo_distill.storage.records import OPEN, read_json
 
 EXPLANATION_NAME = "explanation.json"

@@ -19,9 +19,8 @@ from nemo_distill.evaluation.likeness import (
     selected_labels,
 )
 from nemo_distill.evaluation.verdict import shown_share
-from nemo_distill.metrics.contrasts import CONFIDENCE
 from nemo_distill.metrics.scores import FEWER_IS_BETTER, METRICS
-from nemo_distill.metrics.significance import CHANCE, RESAMPLES
+from nemo_distill.metrics.significance import CHANCE, CONFIDENCE, RESAMPLES
 
 UNITS = (
     "BLEU, spBLEU, chrF and chrF++ range from 0 to 100; more is better. TER is edits per 100 reference words; less is "

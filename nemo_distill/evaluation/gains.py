@@ -26,9 +26,9 @@ from nemo_distill.evaluation.likeness import (
     seeds_match,
     training_difference,
 )
-from nemo_distill.metrics.contrasts import TAILS, Scores, seed_margin
-from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value, shown_p_value
+from nemo_distill.metrics.significance import CHANCE, TAILS, both_ways, group_p_value, seed_margin, shown_p_value
 
+Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
 ALMOST_VERTICAL = 1.57  # radians
 
 
@@ -70,6 +70,17 @@ def scores_by_group(evaluation: Mapping[str, Any], test_set: str, metric: str) -
         if metric in of_system:
             scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
     return scores
+
+
+def seed_differences(mine: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> list[float]:
+    """Returns the differences of two groups' scores, for each seed of both. One without seeds counts with every seed.
+
+    Args:
+        mine: a group's scores by seed.
+        theirs: the other's.
+    """
+    seeds = mine if None in theirs else [seed for seed in theirs if None in mine or seed in mine]
+    return [_at(mine, seed) - _at(theirs, seed) for seed in seeds]
 
 
 def gain_over(group: str, baselines: Sequence[str], scores: Scores) -> Gain | None:

@@ -24,8 +24,8 @@ from nemo_distill.evaluation.likeness import (
     selected_labels,
     teachers,
 )
-from nemo_distill.metrics.contrasts import TAILS
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
+from nemo_distill.metrics.significance import TAILS
 
 ABOUT_EQUAL = 0.9  # of the best speed or size
 SPEED, SIZE = "sentences_per_second", "bytes"

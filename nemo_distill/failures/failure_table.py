@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemo_distill.failures.kinds import TITLES
-from nemo_distill.metrics.contrasts import CONFIDENCE
-from nemo_distill.metrics.significance import CHANCE
+from nemo_distill.metrics.significance import CHANCE, CONFIDENCE
 
 SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record
 NOTES = (

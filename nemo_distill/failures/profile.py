@@ -14,8 +14,7 @@ from nemo_distill.failures.settings import KIND_NAMES, FailureSettings, KindName
 from nemo_distill.failures.surface import characters_per_source
 from nemo_distill.failures.target_language import language_of
 from nemo_distill.failures.training_text import Answers, answers, questions
-from nemo_distill.metrics.contrasts import CONFIDENCE
-from nemo_distill.metrics.significance import pairs_with
+from nemo_distill.metrics.significance import CONFIDENCE, pairs_with
 from nemo_distill.text.files import input_files
 from nemo_distill.text.languages import identified_language
 

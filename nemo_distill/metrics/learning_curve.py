@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_distill.metrics.contrasts import TAILS
-from nemo_distill.metrics.significance import SEED
+from nemo_distill.metrics.significance import SEED, TAILS
 
 FITTED = 3  # numbers: a, b and c
 LEAST_POINTS, LEAST_SPAN = 5, 4.0  # fewer or closer ones do not tell one curve from another

@@ -5,6 +5,8 @@ one, not equal ones, so systems that differ in few lines always seem to differ s
 absolute differences. Here, ties count, and the differences are centered before taking absolute values.
 """
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired
 
@@ -20,6 +22,8 @@ from nemo_distill.storage.records import OPEN
 REVISION = 3  # increase it when stored results change, so that they are computed again
 RESAMPLES = 1_000  # of the margins over sentences
 CHANCE = 0.05  # differences with a smaller p-value are significant
+CONFIDENCE = 0.95  # probability that an interval holds the true value
+TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles of resamples that bound an interval
 LEAST_P = 0.0001  # smaller p-values are printed as "p < 0.0001"
 SEED = 12345  # the same as sacrebleu's
 TIE = 1e-9  # differences closer than this, in score points, are equal
@@ -172,6 +176,24 @@ def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:
 def shown_p_value(p_value: float) -> str:
     """Returns a p-value with its name, such as `p = 0.0440`, or `p < 0.0001` for very small values."""
     return f"p = {p_value:.4f}" if p_value >= LEAST_P else f"p < {LEAST_P}"
+
+
+def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
+    """Returns the half-width of the confidence interval of a mean over seeds, by Student's t.
+
+    It is infinite with fewer than two seeds. Models with the same seed and size start with the same weights. Much of a
+    seed's effect is the same for them and cancels out in their difference, as in a paired t test.
+
+    Args:
+        values: one for each seed.
+        two_sided: false for a one-sided interval, which suits a claim made in advance.
+    """
+    if len(values) < 2:
+        return math.inf
+    from scipy.stats import t  # takes a second to import, and checking a config does not need it
+
+    error = (1 - CONFIDENCE) / (2 if two_sided else 1)
+    return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def scored_by(metric: Metric) -> CorpusScore:

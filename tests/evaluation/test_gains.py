@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from nemo_distill.evaluation.gains import gain_sentences, gaps_closed, interval
+from nemo_distill.evaluation.gains import gain_sentences, gaps_closed, interval, seed_differences
 
 
 def evaluation(*systems):
@@ -258,3 +258,19 @@ def test_an_interval_over_seeds_is_students_and_one_over_sentences_the_central_p
     found = interval([7.0], np.arange(1001))
     assert (found["value"], found["low"], found["high"]) == pytest.approx((7.0, 25.0, 975.0))
     assert not math.isinf(found["high"])
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "differences"),
+    [
+        ({0: 3.0, 1: 5.0}, {1: 4.0, 0: 1.0, 2: 9.0}, [1.0, 2.0]),
+        ({0: 3.0, 1: 5.0}, {None: 1.0}, [2.0, 4.0]),
+        ({None: 9.0}, {0: 3.0, 1: 5.0}, [6.0, 4.0]),
+        ({None: 9.0}, {None: 3.0}, [6.0]),
+        ({0: 3.0}, {1: 4.0}, []),
+        ({0: 3.0}, {}, []),
+        ({}, {None: 3.0}, []),
+    ],
+)
+def test_a_group_without_seeds_is_compared_with_every_seed(mine, theirs, differences):
+    assert seed_differences(mine, theirs) == differences

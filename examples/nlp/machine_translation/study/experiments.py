@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from contrasts import Contrast
 from pydantic import Field
 
 from nemo_distill.config.section import section
 from nemo_distill.experiments.comparison_section import TEACHER, Overrides
-from nemo_distill.metrics.contrasts import Contrast
 
 
 @section

@@ -4,13 +4,14 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from contrasts import OPEN, POWER, Contrast, joint_verdict, seeds_needed
 from experiments import Experiment, Grid
 
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.findings import seen_notes
-from nemo_distill.evaluation.gains import Gain, gain_over, gain_over_size, scores_by_group
+from nemo_distill.evaluation.gains import Gain, Scores, gain_over, gain_over_size, scores_by_group
 from nemo_distill.evaluation.likeness import marked
-from nemo_distill.metrics.contrasts import CONFIDENCE, OPEN, POWER, Contrast, Scores, joint_verdict, seeds_needed
+from nemo_distill.metrics.significance import CONFIDENCE
 from nemo_distill.report.plots import Plot, line_plot
 from nemo_distill.storage.made_with import short_revision
 

@@ -7,15 +7,14 @@ paired t test.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nemo_distill.evaluation.gains import Scores
+from nemo_distill.metrics.significance import CONFIDENCE, TIE, seed_margin
+
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
-CONFIDENCE = 0.95  # probability that a verdict other than OPEN is right, for a single contrast
 POWER = 0.8  # probability that a true difference is found
-TAILS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # percentiles of resamples that bound an interval
-EXACTNESS = 1e-9  # rounding error of a sum of scores; an excess must be greater
-Scores = Mapping[str, Mapping[int | None, float]]  # by group and seed; the seed is None for systems without seeds
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,9 @@ class Contrast:
     def verdict(self, scores: Scores) -> str:
         """Returns `HOLDS` or `FAILS` if the result is significant, otherwise `OPEN`."""
         excess, margin = self.estimate(scores) - self.above, self.margin(scores)
-        if abs(excess) > margin + EXACTNESS:
+        if abs(excess) > margin + TIE:
             return HOLDS if excess > 0 else FAILS
         return OPEN
-
-
-def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
-    """Returns the half-width of the confidence interval of a mean over seeds; see `Contrast.margin`."""
-    if len(values) < 2:
-        return math.inf
-    from scipy.stats import t  # takes a second to import, and checking a config does not need it
-
-    error = (1 - CONFIDENCE) / (2 if two_sided else 1)
-    return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def seeds_needed(values: Sequence[float], excess: float) -> int | None:

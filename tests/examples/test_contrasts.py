@@ -4,9 +4,8 @@ import math
 import random
 
 import pytest
+from contrasts import FAILS, HOLDS, OPEN, POWER, Contrast, joint_verdict, seeds_needed
 from scipy.stats import ttest_rel
-
-from nemo_distill.metrics.contrasts import FAILS, HOLDS, OPEN, POWER, Contrast, joint_verdict, seeds_needed
 
 SCORES = {
     "a": {0: 10.0, 1: 12.0, 2: 14.5},
