@@ -11,9 +11,9 @@ from nemo_distill.config.section import read_config, rule, section
 from nemo_distill.decoding.engines import found_dtype
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_job import EvaluationJob, EvaluationSettings
-from nemo_distill.evaluation.evaluation_sets import SetSection, build_sets, set_name_problems, with_languages
+from nemo_distill.evaluation.evaluation_sets import SetSection, set_name_problems, with_languages
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
-from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems, text_problems
+from nemo_distill.evaluation.system_sections import Models, as_section, build_systems, system_problems
 from nemo_distill.storage.files import user_path
 
 
@@ -47,7 +47,9 @@ class EvaluationConfig(EvaluationSettings):
     def translation_problems(self) -> list[str]:
         """Returns a sentence for each file of translations that does not fit its test set."""
         readable = {name: None if one.problems() else one.test_set(name) for name, one in self.test_sets.items()}
-        return text_problems(self.models, readable)
+        return [
+            problem for name, one in self.models.items() for problem in as_section(one).set_problems(name, readable)
+        ]
 
 
 def evaluation_job(cfg: DictConfig) -> EvaluationJob:
@@ -62,7 +64,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
         for system in build_systems(config.models, tuple(config.test_sets))
     ]
     written = {system.name: system.written_language() for system in systems}
-    sets, problems = with_languages(build_sets(config.test_sets), written)
+    sets, problems = with_languages([one.test_set(name) for name, one in config.test_sets.items()], written)
     if problems:
         raise ConfigurationError(problems)
     job = EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)

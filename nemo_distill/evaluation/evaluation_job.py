@@ -26,6 +26,7 @@ from nemo_distill.evaluation.systems import System, TextSystem
 from nemo_distill.evaluation.translations import Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
+from nemo_distill.failures.profile import TranslatedSet
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.metrics.line_scores import ScorerSettings, command_fingerprints, scores_by_command
 from nemo_distill.metrics.scores import (
@@ -269,10 +270,10 @@ class EvaluationJob:
 
     def _test_set(self, one: EvaluationSet, pairs: Sequence[Pair]) -> tuple[dict[str, Any], dict[str, list[float]]]:
         """Returns the record of a test set, and each system's scores on the same resamples of its sentences."""
-        texts = self.texts.translations(one, self.all_systems)
+        texts = self.texts.translated_set(one, self.all_systems)
         scores, compared = self._scores(one, texts), self._compared(one, texts, pairs)
         return {
-            "lines": len(self.texts.read(one, "src")),
+            "lines": len(texts.sources),
             "source": one.source.name,
             "reference": ", ".join(path.name for path in one.references.values()),
             "references": len(one.references),
@@ -292,14 +293,13 @@ class EvaluationJob:
         sets = {one.name: {side: self.texts.path(one, ending) for side, ending in sides.items()} for one in self.sets}
         return seen_sentences(sets, training, self.folder / "scores" / "seen.json") if training else {}
 
-    def _scores(self, one: EvaluationSet, texts: Lines) -> dict[str, dict[str, Any]]:
+    def _scores(self, one: EvaluationSet, texts: TranslatedSet) -> dict[str, dict[str, Any]]:
         """Returns each system's score by each metric."""
-        sources, references = self.texts.pairs(one)
-        more, settings = self.texts.more_references(one), self.settings
+        settings, sources, references = self.settings, texts.sources, texts.references
 
         def by_sacrebleu(metric: str, new: Lines) -> Scores:
             for name, lines in new.items():
-                yield name, corpus_score(metric, lines, references, one.language, more)
+                yield name, corpus_score(metric, lines, references, one.language, texts.more_references)
 
         def by_comet(new: Lines) -> Scores:
             return comet_scores(settings.comet, sources, new, references, settings.device)
@@ -308,21 +308,21 @@ class EvaluationJob:
             yield from scores_by_command(metric, settings.scorers[metric], sources, references, new).items()
 
         found: dict[str, dict[str, Any]] = {}
+        kept = partial(self._kept_scores, one, texts.translations)
         for metric in settings.metrics:
-            score = partial(by_sacrebleu, metric)
-            found[metric] = self._kept_scores(metric, one, texts, self._scored_as(one), score)
+            found[metric] = kept(metric, self._scored_as(one), partial(by_sacrebleu, metric))
         if settings.comet.checkpoint:
-            found["COMET"] = self._kept_scores("COMET", one, texts, settings.comet.made_by(), by_comet)
+            found["COMET"] = kept("COMET", settings.comet.made_by(), by_comet)
         for name, scorer in settings.scorers.items():
             made_by = asdict(scorer) | {"files": command_fingerprints(scorer.command)}
-            found[name] = self._kept_scores(name, one, texts, made_by, partial(by_command, name))
-        return {system: {metric: scores[system] for metric, scores in found.items()} for system in texts}
+            found[name] = kept(name, made_by, partial(by_command, name))
+        return {system: {metric: scores[system] for metric, scores in found.items()} for system in texts.translations}
 
     def _kept_scores(
         self,
-        metric: str,
         one: EvaluationSet,
         texts: Lines,
+        metric: str,
         made_by: Mapping[str, Any],
         score: Callable[[Lines], Scores],
     ) -> dict[str, dict[str, Any]]:
@@ -343,22 +343,22 @@ class EvaluationJob:
             found |= {name: works[name].finish(asdict(made)) for name, made in score(new)}
         return {name: {key: record[key] for key in ("value", "signature")} for name, record in found.items() if record}
 
-    def _compared(self, one: EvaluationSet, texts: Lines, pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    def _compared(self, one: EvaluationSet, texts: TranslatedSet, pairs: Sequence[Pair]) -> Mapping[str, Any]:
         """Returns the `comparisons` of systems, and their scores on `resampled` sentences."""
         settings = {
-            "texts": self.texts.fingerprints(one, *one.references, *(f"{name}.txt" for name in texts)),
+            "texts": self.texts.fingerprints(one, *one.references, *(f"{name}.txt" for name in texts.translations)),
             "test": asdict(self.significance),
-            "systems": list(texts),
+            "systems": list(texts.translations),
             "pairs": pairs,
             "revision": REVISION,
             **self._scored_as(one),
         }
-        references, more = self.texts.read(one, "ref"), self.texts.more_references(one)
 
         def make() -> dict[str, Any]:
+            scored, by = (texts.translations, texts.references), (one.language, texts.more_references)
             return {
-                "comparisons": list(compare(texts, references, self.significance, pairs, one.language, more)),
-                "resampled": resample(texts, references, self.main_metric, one.language, more),
+                "comparisons": list(compare(*scored, self.significance, pairs, *by)),
+                "resampled": resample(*scored, self.main_metric, *by),
             }
 
         return Work(self.folder / "scores" / f"{one.name}.comparisons.json", settings).kept(make)

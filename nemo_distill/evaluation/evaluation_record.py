@@ -1,6 +1,5 @@
 """The types of `evaluation.json` and `failures.json`, as far as they are read."""
 
-from pathlib import Path
 from typing import Final, Literal, NotRequired
 
 from pydantic import with_config
@@ -9,7 +8,7 @@ from typing_extensions import TypedDict
 from nemo_distill.failures.settings import KindName
 from nemo_distill.metrics.significance import Comparison
 from nemo_distill.storage.made_with import MadeWith
-from nemo_distill.storage.records import OPEN, FileEntry, read_json
+from nemo_distill.storage.records import OPEN, FileEntry
 
 EVALUATION_NAME = "evaluation.json"
 FAILURES_NAME = "failures.json"
@@ -168,15 +167,6 @@ class EvaluationRecord(TypedDict):
     made_with: NotRequired[MadeWith]
 
 
-def read_evaluation(path: Path) -> EvaluationRecord | None:
-    """Returns the record in a file, or None if the file does not exist.
-
-    Raises:
-        DataError: if it is not the record of an evaluation.
-    """
-    return read_json(path, EvaluationRecord)
-
-
 @with_config(OPEN)
 class FailureHit(TypedDict):
     """A sentence, counted from 1, and the evidence of its failure."""
@@ -235,12 +225,3 @@ class FailureRecord(TypedDict):
 
     settings: FailureInputs
     test_sets: dict[str, SetFailures]
-
-
-def read_failures(path: Path) -> FailureRecord | None:
-    """Returns the record in a file, or None if the file does not exist.
-
-    Raises:
-        DataError: if it is not a record of failures.
-    """
-    return read_json(path, FailureRecord)

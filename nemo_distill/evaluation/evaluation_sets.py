@@ -103,11 +103,6 @@ class SetSection:
         return _files(self.source or "", self.reference or [])
 
 
-def build_sets(sections: Mapping[str, SetSection]) -> list[EvaluationSet]:
-    """Returns the test sets of a configuration."""
-    return [one.test_set(name) for name, one in sections.items()]
-
-
 def set_name_problems(names: Collection[str]) -> list[str]:
     """Returns a sentence for each name that a test set cannot have, or if there is none."""
     if not names:

@@ -22,7 +22,6 @@ from nemo_distill.evaluation.explanation import (
     TEACHER,
     WIDE,
     Explanation,
-    Translated,
     forced_record,
     seeds_record,
 )
@@ -120,10 +119,8 @@ class ExplainJob:
 
     def _explained(self) -> dict[str, Any]:
         self.texts.write_set(self.test)
-        sources, references = self.texts.pairs(self.test)
-        view = read_training(
-            self.training, sources, references, self.settings.sample, self.folder / "training_text.json"
-        )
+        asked, record = self.texts.translated_set(self.test), self.folder / "training_text.json"
+        view = read_training(self.training, asked.sources, asked.references, self.settings.sample, record)
         sample = self.texts.new_set(SAMPLE, view.sources, view.labels, self.test.language)
         exports, notes = self._exports()
         wide = replace(self.student, name=WIDE, beam_size=self.settings.wide_beam_size)
@@ -133,9 +130,8 @@ class ExplainJob:
             self.texts.translate(system, [self.test], self.settings.device)
         systems = [self.teacher, wide, self.student, *exports]
         explanation = Explanation(
-            sources,
-            Translated(references, self.texts.translations(self.test, systems), self.texts.more_references(self.test)),
-            Translated(view.labels, self.texts.translations(sample, [self.teacher, self.student])),
+            self.texts.translated_set(self.test, systems),
+            self.texts.translated_set(sample, [self.teacher, self.student]),
             view,
             self.settings.rare,
             self.settings.metric,
@@ -165,7 +161,7 @@ class ExplainJob:
             console.info("measuring the parts")
             return {
                 "made_with": made_with(self.settings.device, torch.get_num_threads()),
-                "test_set": {"sentences": len(explanation.sources), "source": self.test.source.name},
+                "test_set": {"sentences": len(explanation.test.sources), "source": self.test.source.name},
                 "signature": self._score(TEACHER).signature,
                 **explanation.record(),
                 **self._forced(explanation, sample),
@@ -191,9 +187,8 @@ class ExplainJob:
         return [*(replace(one, name=EXPORT) for one in systems[1:]), *([served] if served else [])], notes
 
     def _score(self, name: str) -> Score:
-        lines, references = (self.texts.read(self.test, end) for end in (f"{name}.txt", "ref"))
-        more = self.texts.more_references(self.test)
-        return corpus_score(self.settings.metric, lines, references, self.test.language, more)
+        lines, one = self.texts.read(self.test, f"{name}.txt"), self.texts.translated_set(self.test)
+        return corpus_score(self.settings.metric, lines, one.references, self.test.language, one.more_references)
 
     def _seeds(self) -> dict[str, Any] | None:
         if len(self._students) < 2:

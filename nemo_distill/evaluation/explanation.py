@@ -28,7 +28,7 @@ import numpy as np
 
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.training_view import TrainingView, target_words
-from nemo_distill.failures.profile import wilson
+from nemo_distill.failures.profile import TranslatedSet, wilson
 from nemo_distill.failures.segment import units
 from nemo_distill.metrics.scores import bleu, build_metric
 from nemo_distill.metrics.significance import (
@@ -49,21 +49,6 @@ TEACHERS_LABELS = 75.0  # BLEU of the teacher against labels that must be its ow
 SAME = 1e-3  # nats by which another translation must be more probable
 
 
-@dataclass(frozen=True)
-class Translated:
-    """Sentences and their translations.
-
-    Args:
-        references: what the translations are compared with.
-        systems: one translation per sentence, by system.
-        more: further references, as of `corpus_score`.
-    """
-
-    references: Sequence[str]
-    systems: Mapping[str, Sequence[str]]
-    more: Sequence[Sequence[str]] = ()
-
-
 class Scores:
     """The scores of systems on the same resamples of the sentences.
 
@@ -74,12 +59,12 @@ class Scores:
         seed: of the resamples.
     """
 
-    def __init__(self, texts: Translated, metric: str, language: str | None, seed: int = SEED):
+    def __init__(self, texts: TranslatedSet, metric: str, language: str | None, seed: int = SEED):
         built, self.seed = build_metric(metric, language), seed
         self.score = scored_by(built)
         self.statistics = {
-            name: sentence_statistics(built, lines, texts.references, texts.more)
-            for name, lines in texts.systems.items()
+            name: sentence_statistics(built, lines, texts.references, texts.more_references)
+            for name, lines in texts.translations.items()
         }
 
     def of(self, system: str, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -109,9 +94,8 @@ class Explanation:
     """Measures the parts.
 
     Args:
-        sources: the test set's sources.
-        test: its references, and translations by TEACHER, STUDENT, WIDE, and where there are such, EXPORT and SERVED.
-        sample: labels of a sample of the training text, and translations by TEACHER and STUDENT.
+        test: the test set, with translations by TEACHER, STUDENT, WIDE, and where there are such, EXPORT and SERVED.
+        sample: a sample of the training text, with its labels as references, and translations by TEACHER and STUDENT.
         view: what is known of the training text.
         rare: words that the training targets have less often are rare.
         metric: a metric of sacrebleu.
@@ -119,9 +103,8 @@ class Explanation:
         labels_of: `teacher` if the labels are its translations, otherwise `text`; None: found out.
     """
 
-    sources: Sequence[str]
-    test: Translated
-    sample: Translated
+    test: TranslatedSet
+    sample: TranslatedSet
     view: TrainingView
     rare: int
     metric: str
@@ -136,21 +119,21 @@ class Explanation:
     @property
     def explained(self) -> str:
         """The student as it is served, as far as that is given."""
-        return next(name for name in CHAIN if name in self.test.systems)
+        return next(name for name in CHAIN if name in self.test.translations)
 
     @cached_property
     def teachers_labels(self) -> bool:
         """Whether the labels are the teacher's translations."""
         if self.labels_of is not None:
             return self.labels_of == "teacher"
-        return bleu(self.sample.systems[TEACHER], self.sample.references, self.language).value >= TEACHERS_LABELS
+        return bleu(self.sample.translations[TEACHER], self.sample.references, self.language).value >= TEACHERS_LABELS
 
     def record(self) -> dict[str, Any]:
         """Returns everything as JSON values."""
         sample = self._sample_gaps()
         return {
             "explained": self.explained,
-            "scores": {name: estimate(self.scores.of(name)) for name in self.test.systems},
+            "scores": {name: estimate(self.scores.of(name)) for name in self.test.translations},
             "gap": estimate(self.scores.gap(self.explained)),
             "parts": {name: estimate(scores) for name, scores in self._parts(*sample).items()},
             "sample": {
@@ -166,7 +149,7 @@ class Explanation:
 
     def _parts(self, sample_gap: np.ndarray, test_gap: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the parts of the gap, which add up to it."""
-        systems = [name for name in CHAIN if name in self.test.systems]
+        systems = [name for name in CHAIN if name in self.test.translations]
         parts = {
             CHAIN[name]: self.scores.of(name) - self.scores.of(better)
             for name, better in zip(systems, [*systems[1:], TEACHER])
@@ -181,14 +164,16 @@ class Explanation:
         """Returns the gap on the training sample and on the test set, both against labels of the same kind."""
         sample, test = self.sample, self.test
         if self.teachers_labels:  # against human references of the test set, the teacher would not have 100
-            sample, test = (Translated(one.systems[TEACHER], one.systems) for one in (sample, test))
+            sample, test = (
+                TranslatedSet(one.sources, one.translations[TEACHER], one.translations) for one in (sample, test)
+            )
         on_sample = Scores(sample, self.metric, self.language, SEED + 1)
         return on_sample.gap(STUDENT), Scores(test, self.metric, self.language).gap(STUDENT)
 
     def _groups(self) -> dict[str, dict[str, np.ndarray]]:
         """Returns sets of sentences (N,); in each place, the gap is expected to be larger in the second group."""
-        nearness = np.array([self.view.nearness(source) for source in self.sources])
-        lengths = np.array([len(units(source)) for source in self.sources])
+        nearness = np.array([self.view.nearness(source) for source in self.test.sources])
+        lengths = np.array([len(units(source)) for source in self.test.sources])
         rare = np.array([any(count < self.rare for _, count in words) for words in self._reference_words])
         far, long = nearness < np.median(nearness), lengths > np.quantile(lengths, 2 / 3)
         if not far.any():  # more than half of the sentences are equally far
@@ -238,7 +223,7 @@ class Explanation:
             }
 
     def _share(self, wanted: Sequence[Counter[str]], system: str) -> np.ndarray:
-        said = (Counter(target_words(line)) for line in self.test.systems[system])
+        said = (Counter(target_words(line)) for line in self.test.translations[system])
         statistics = [[(one & other).total(), one.total()] for one, other in zip(wanted, said)]
         return resampled(
             np.array(statistics, dtype=float), lambda sums: 100 * sums[0] / sums[1] if sums[1] else math.nan

@@ -1,7 +1,7 @@
 """Counts the failures of an evaluation's systems, and writes them beside the results as JSON and Markdown."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from nemo_distill.console import console, markdown_table
@@ -83,11 +83,10 @@ def _example(hit: Mapping[str, Any], texts: TranslatedSet, system: str) -> str:
 
 
 def _translated(job: "EvaluationJob", one: EvaluationSet, copies: Copies) -> TranslatedSet:
-    return TranslatedSet(
-        *job.texts.pairs(one),
-        job.texts.translations(one, job.all_systems),
-        {kind: job.texts.translations(copy, _translators(job)) for kind, copy in copies.items()},
-        job.texts.more_references(one),
+    translators = _translators(job)
+    return replace(
+        job.texts.translated_set(one, job.all_systems),
+        noised={kind: job.texts.translated_set(copy, translators).translations for kind, copy in copies.items()},
     )
 
 
@@ -95,10 +94,10 @@ def _noised_copies(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
     """Makes noised copies of each test set, and has all systems translate them."""
     copies: dict[str, Copies] = {}
     for one in job.sets:
-        sources, references = job.texts.pairs(one)
+        texts = job.texts.translated_set(one)
         copies[one.name] = {
             kind: job.texts.new_set(
-                f"{one.name}+{kind}", noised(sources, kind, settings.noise_seed), references, one.language
+                f"{one.name}+{kind}", noised(texts.sources, kind, settings.noise_seed), texts.references, one.language
             )
             for kind in settings.noise
         }

@@ -151,11 +151,6 @@ def build_systems(models: Mapping[str, str | SystemSection], sets: Sequence[str]
     return [as_section(model).system(name, sets) for name, model in models.items()]
 
 
-def text_problems(models: Mapping[str, str | SystemSection], sets: Mapping[str, EvaluationSet | None]) -> list[str]:
-    """Returns a sentence for each file of translations that does not fit its test set; see `set_problems`."""
-    return [problem for name, model in models.items() for problem in as_section(model).set_problems(name, sets)]
-
-
 def system_problems(systems: Sequence[System], search: SearchSettings) -> list[str]:
     """Returns a sentence for each problem of systems that are evaluated together.
 

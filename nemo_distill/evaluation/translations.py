@@ -11,6 +11,7 @@ from nemo_distill.decoding.engine import Engine, Translation, translate_parts
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet, read_lines
 from nemo_distill.evaluation.systems import System, TextSystem
+from nemo_distill.failures.profile import TranslatedSet
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import versions, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
@@ -65,17 +66,11 @@ class Texts:
         """Returns the names and SHA-256 of the files with these endings."""
         return [fingerprint(self.path(one, ending)) for ending in endings]
 
-    def pairs(self, one: EvaluationSet) -> tuple[list[str], list[str]]:
-        """Returns the sources and the first references of a test set."""
-        return self.read(one, "src"), self.read(one, "ref")
-
-    def translations(self, one: EvaluationSet, systems: Iterable[System]) -> dict[str, list[str]]:
-        """Returns the translations of a test set by the names of the systems, which must have translated it."""
-        return {system.name: self.read(one, f"{system.name}.txt") for system in systems}
-
-    def more_references(self, one: EvaluationSet) -> list[list[str]]:
-        """Returns the further references of a test set, file by file."""
-        return [self.read(one, ending) for ending in one.references if ending != "ref"]
+    def translated_set(self, one: EvaluationSet, systems: Iterable[System] = ()) -> TranslatedSet:
+        """Returns the texts of a test set, with the translations of systems, which must have translated it."""
+        references, *more = (self.read(one, ending) for ending in one.references)
+        translations = {system.name: self.read(one, f"{system.name}.txt") for system in systems}
+        return TranslatedSet(self.read(one, "src"), references, translations, more_references=more)
 
     def translate(self, system: System, sets: Sequence[EvaluationSet], device: str) -> None:
         """Writes a system's missing translations of the test sets; of a system of text only, those that are there."""

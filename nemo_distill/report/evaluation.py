@@ -11,13 +11,13 @@ from nemo_distill.evaluation.evaluation_record import (
     EVALUATION_NAME,
     FAILURES_NAME,
     EvaluationRecord,
-    read_evaluation,
-    read_failures,
+    FailureRecord,
 )
 from nemo_distill.evaluation.evaluation_sets import reference_endings
 from nemo_distill.evaluation.likeness import group_of, groups_of, mean_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
+from nemo_distill.storage.records import read_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Evaluation:
         Raises:
             DataError: if the folder contains no evaluation, or failures of other translations.
         """
-        record = read_evaluation(folder / EVALUATION_NAME)
+        record = read_json(folder / EVALUATION_NAME, EvaluationRecord)
         if not record or not record["systems"] or not record["test_sets"]:
             raise DataError(
                 f"'{folder}' holds no {EVALUATION_NAME} with systems and test sets; create it with "
@@ -131,7 +131,7 @@ def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
         DataError: if they were counted in other texts, such as earlier translations.
     """
     path = folder / FAILURES_NAME
-    if (found := read_failures(path)) is None:
+    if (found := read_json(path, FailureRecord)) is None:
         return {}
     counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
     for test_set, one in record["test_sets"].items():

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill.console import markdown_table
 from nemo_distill.evaluation.differences import difference_table
-from nemo_distill.evaluation.evaluation_record import read_evaluation
+from nemo_distill.evaluation.evaluation_record import EvaluationRecord
 from nemo_distill.evaluation.evaluation_tables import group_table, table
 from nemo_distill.evaluation.findings import findings, notes
 from nemo_distill.evaluation.likeness import group_of
@@ -19,6 +19,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
 from nemo_distill.storage.ledger import fingerprint
+from nemo_distill.storage.records import read_json
 from nemo_distill.storage.run_record import RUN_NAME, read_run
 from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE
@@ -108,7 +109,7 @@ def _distillation(made: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _evaluation(path: Path, sha256: str) -> Iterator[str]:
-    record = read_evaluation(path)
+    record = read_json(path, EvaluationRecord)
     if record is None:
         raise ValueError(f"evaluation={path}: there is no file '{path}'")
     # Signatures hold commands, and notes values of configs. Elsewhere a slash is no path's, as in `sentences/s`.

@@ -9,7 +9,6 @@ from nemo_distill.evaluation import evaluation_sets
 from nemo_distill.evaluation.evaluation_sets import (
     EvaluationSet,
     SetSection,
-    build_sets,
     set_name_problems,
     with_languages,
 )
@@ -20,7 +19,7 @@ def read_evaluation_sets(sections):
     """The test sets of a config, and all problems."""
     found, problems = read_value(dict[str, SetSection], sections, "test_sets")
     problems += set_name_problems(sections)
-    return build_sets(found) if not problems else [], problems
+    return [one.test_set(name) for name, one in found.items()] if not problems else [], problems
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from nemo_distill.evaluation.explanation import (
     TEACHER,
     WIDE,
     Explanation,
-    Translated,
     forced_record,
     seeds_record,
 )
 from nemo_distill.evaluation.explanation_tables import explanation_as_markdown, what_to_change
 from nemo_distill.evaluation.training_view import TrainingView
+from nemo_distill.failures.profile import TranslatedSet
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
 SETTINGS = {"metric": "BLEU", "labels": None}
@@ -42,8 +42,9 @@ VIEW = TrainingView(5000, frozenset(), dict.fromkeys(WORDS, 100), [line.upper() 
 
 
 def explanation(systems, sample, view=VIEW, references=REFERENCES, sources=SOURCES, **settings):
-    test = Translated(references, systems)
-    return Explanation(sources, test, Translated(LABELS, sample), view, 10, "BLEU", None, **settings)
+    test = TranslatedSet(sources, references, systems)
+    labels = TranslatedSet(LABELS, LABELS, sample)
+    return Explanation(test, labels, view, 10, "BLEU", None, **settings)
 
 
 def test_the_five_parts_add_up_to_the_difference_between_the_served_student_and_the_teacher():

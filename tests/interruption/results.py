@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_distill.evaluation.evaluation_record import read_evaluation
+from nemo_distill.evaluation.evaluation_record import EvaluationRecord
+from nemo_distill.storage.records import read_json
 from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO
 from tests.pseudo_labels.fakes import contents
 
@@ -78,7 +79,7 @@ def check_evaluation(folder: Path, whole: Path) -> None:
     """Texts and scores are what an uninterrupted run writes; the tables are whole."""
     for name, path in readable(folder).items():
         if name == "evaluation.json":
-            assert read_evaluation(path)
+            assert read_json(path, EvaluationRecord)
         elif name != "evaluation.md":
             assert path.read_bytes() == (whole / name).read_bytes(), name
 
