@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_section
 from nemo_distill.console import markdown_table
-from nemo_distill.failures.failure_table import NOTES, failure_findings, failure_table
+from nemo_distill.evaluation.failure_report import NOTES, failure_findings, failure_table
 from nemo_distill.failures.profile import TranslatedSet, profile
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.storage.files import write_json

@@ -1,4 +1,4 @@
-"""Counts the failures of an evaluation's systems, and writes them beside the results as JSON and Markdown."""
+"""Counts the failures of an evaluation's systems, and presents them: a table for each test set, and what differs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -8,11 +8,11 @@ from nemo_distill.console import console, markdown_table
 from nemo_distill.evaluation.evaluation_record import FAILURES_NAME
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System, TextSystem
-from nemo_distill.failures.failure_table import NOTES, failure_findings, failure_table
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
 from nemo_distill.failures.robustness import Noise, noised
 from nemo_distill.failures.settings import FailureSettings
+from nemo_distill.metrics.significance import CHANCE, CONFIDENCE
 from nemo_distill.storage.files import remove_leftovers, write_text
 from nemo_distill.storage.ledger import Work, fingerprint
 from nemo_distill.text.files import input_files
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 Copies = Mapping[Noise, EvaluationSet]  # of a test set, with noise
 EXAMPLES = 5  # sentences in the report for each kind and system; all are in the record
+SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record
+NOTES = (
+    f"Failures of every thousand sentences, with Wilson's interval at {CONFIDENCE:.0%}. A star: differs from a "
+    f"system that it is compared with, by McNemar's exact test (p < {CHANCE} by Holm over the kinds).",
+    "Sentences without a verdict, such as short ones for the language, are not counted.",
+)
 
 
-def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str, Any]:
-    """Writes `failures.json` and `failures.md`, and returns the profile of each test set.
+def write_failures(job: "EvaluationJob", settings: FailureSettings) -> None:
+    """Writes `failures.json` and `failures.md`.
 
     Args:
         job: the evaluation, whose systems have translated the test sets.
@@ -50,7 +56,6 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> dict[str,
     found = Work(job.folder / FAILURES_NAME, depends).kept(make)["test_sets"]
     write_text(job.folder / "failures.md", failures_as_markdown(found, sets))
     console.info(f"failures are in '{job.folder / 'failures.md'}'")
-    return found
 
 
 def failures_as_markdown(found: Mapping[str, Any], sets: Mapping[str, TranslatedSet]) -> str:
@@ -118,3 +123,51 @@ def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[Evaluation
     yield from job.texts.fingerprints(one, "src", *one.references, *translated)
     for copy in copies:
         yield from job.texts.fingerprints(copy, *(f"{system.name}.txt" for system in _translators(job)))
+
+
+def failure_table(one: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and cells of a test set's table: a row per kind, a column per system."""
+    systems = list(dict.fromkeys(system for kind in one["kinds"].values() for system in kind.get("systems", ())))
+    stars = {(found["kind"], found["system"]) for found in significant(one)}
+    rows = []
+    for kind, found in one["kinds"].items():
+        cells = [_cell(found, system) + (" *" if (kind, system) in stars else "") for system in systems]
+        rows.append([TITLES[kind], *cells])
+    return ["failures", *systems], rows
+
+
+def failure_findings(one: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each significant difference, and one with the kinds that do not apply."""
+    return [*_differences(one), *_not_applicable(one)]
+
+
+def _differences(one: Mapping[str, Any]) -> Iterator[str]:
+    for found in significant(one):
+        mine, theirs = found["only_system"], found["only_baseline"]
+        yield (
+            f"{TITLES[found['kind']]}: only {found['system']} in {len(mine)} sentences{_numbers(mine)}, only "
+            f"{found['baseline']} in {len(theirs)}{_numbers(theirs)}; p = {found['p_value_holm']:.2g} by Holm."
+        )
+
+
+def _not_applicable(one: Mapping[str, Any]) -> Iterator[str]:
+    reasons = {kind: found["not_applicable"] for kind, found in one["kinds"].items() if "not_applicable" in found}
+    if reasons:
+        yield f"Not applicable: {', '.join(f'{TITLES[kind]} ({reason})' for kind, reason in reasons.items())}."
+
+
+def significant(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields the comparisons of a test set whose difference is significant."""
+    yield from (found for found in one["comparisons"] if found["p_value_holm"] < CHANCE)
+
+
+def _cell(found: Mapping[str, Any], system: str) -> str:
+    if "not_applicable" in found:
+        return "not applicable"
+    rate = found["systems"][system]["rate"]
+    return f"{rate['per_thousand']:.1f} ({rate['low']:.1f} to {rate['high']:.1f})" if rate else "no verdict"
+
+
+def _numbers(lines: list[int]) -> str:
+    shown = ", ".join(map(str, lines[:SHOWN_LINES])) + (", ..." if len(lines) > SHOWN_LINES else "")
+    return f" ({shown})" if lines else ""

@@ -14,7 +14,7 @@ from nemo_distill.evaluation.evaluation_record import (
     FailureRecord,
 )
 from nemo_distill.evaluation.evaluation_sets import reference_endings
-from nemo_distill.evaluation.likeness import group_of, groups_of, mean_of, members
+from nemo_distill.evaluation.likeness import group_of, groups_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
@@ -96,10 +96,6 @@ class Evaluation:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
         scores = [one["scores"].get(system, {}).get(metric) for one in self.test_sets.values()]
         return statistics.mean(score["value"] for score in scores) if all(scores) else None
-
-    def measured(self, group: str, key: str) -> float | None:
-        """Returns the mean of a size or speed over a group's systems of which it is known; None if it is unknown."""
-        return mean_of(self.systems, group, key)
 
     def references(self, test_set: str) -> list[list[str]]:
         """Returns the references of a test set, file by file."""

@@ -9,8 +9,9 @@ from typing import Any
 import jinja2
 
 from nemo_distill.evaluation.explanation_tables import explanation_tables, remarks, what_to_change
+from nemo_distill.evaluation.failure_report import NOTES, failure_findings
 from nemo_distill.evaluation.findings import ALIKE, GAPS, UNITS, gap_sentences, mark_notes
-from nemo_distill.failures.failure_table import NOTES, failure_findings
+from nemo_distill.evaluation.likeness import mean_of
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.significance import CHANCE
 from nemo_distill.report.evaluation import Evaluation
@@ -189,7 +190,10 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
     for key, title, x_label, smaller_is_better in FRONTS:
         points = {}
         for group, names in evaluation.groups.items():
-            cost, scores = evaluation.measured(group, key), [evaluation.average(name, metric) for name in names]
+            cost, scores = (
+                mean_of(evaluation.systems, group, key),
+                [evaluation.average(name, metric) for name in names],
+            )
             known = [score for score in scores if score is not None]
             if cost and len(known) == len(scores):
                 points[group] = (cost, statistics.mean(known))

@@ -16,6 +16,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     shown_gap,
     shown_seconds,
 )
+from nemo_distill.evaluation.failure_report import significant
 from nemo_distill.evaluation.findings import digits_of
 from nemo_distill.evaluation.gains import scores_by_group
 from nemo_distill.evaluation.likeness import (
@@ -23,11 +24,11 @@ from nemo_distill.evaluation.likeness import (
     kind_in_words,
     like_teacher,
     marked,
+    mean_of,
     seeds_match,
     trained_otherwise,
 )
 from nemo_distill.evaluation.speed import MEGABYTE
-from nemo_distill.failures.failure_table import significant
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.learning_curve import MORE_STEPS, MORE_TEXT, growth, growth_problem, steps_points
 from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
@@ -120,14 +121,14 @@ def speed_table(evaluation: Evaluation) -> Table:
     for group, names in evaluation.groups.items():
         unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else "–"
         teacher = like_teacher(systems, group)
-        size = evaluation.measured(group, "bytes")
+        size = mean_of(systems, group, "bytes")
         rows.append(
             [
                 Cell(group),
                 Cell(kind_in_words(systems, group)),
                 _number(size and size / MEGABYTE, unknown),
                 *(_factor(factor(systems, group, teacher, key)) for key in factors),
-                *(_number(evaluation.measured(group, key), unknown) for key in speeds),
+                *(_number(mean_of(systems, group, key), unknown) for key in speeds),
             ]
         )
     return Table("", ("system", "runs in", "MB", *factors.values(), *speeds.values()), rows)

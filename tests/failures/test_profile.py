@@ -7,7 +7,7 @@ import pytest
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import read_section
-from nemo_distill.failures.failure_table import failure_findings, failure_table
+from nemo_distill.evaluation.failure_report import failure_findings, failure_table
 from nemo_distill.failures.kinds import KINDS, TITLES
 from nemo_distill.failures.profile import TranslatedSet, holm, mcnemar, profile, wilson
 from nemo_distill.failures.robustness import NOISES, noised
