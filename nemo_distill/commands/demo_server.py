@@ -1,7 +1,6 @@
 """Serves a web page that shows the translations of several models side by side, with their times."""
 
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from nemo_distill.decoding.engines import (
     search_problems,
 )
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.evaluation.speed import timed_translations
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -83,9 +83,7 @@ class Answer:
 
 def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> Answer:
     """Translates a text line by line and measures the time."""
-    started = time.perf_counter()
-    translations = engine.translate(text.splitlines(), settings)
-    seconds = time.perf_counter() - started
+    translations, seconds = timed_translations(engine, text.splitlines(), settings)
     joined = "\n".join(translation.text for translation in translations)
     return Answer(name, joined, seconds, any(translation.source_cut for translation in translations))
 

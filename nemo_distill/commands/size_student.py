@@ -75,8 +75,8 @@ def _tables(sizing: Sizing, students: Sequence[Student]) -> list[Table]:
     columns = [column for column in rows[0] if any(row.get(column) for row in rows)]
     cells = [[row.get(column, "") for column in columns] for row in (first, *rows)]
     tables = [("Students that meet the target", columns, cells)]
-    costs = {"labels": sizing.labelling, "teacher cache": sizing.caching}
-    if shared := [[name, _hours(cost), _size(cost.bytes)] for name, cost in costs.items() if cost and cost.hours]:
+    costs = zip(("labels", "teacher cache"), sizing.shared_costs.values())
+    if shared := [[name, _hours(cost), _size(cost.bytes)] for name, cost in costs if cost.hours]:
         tables.append(("Once for all students", ["what", "hours", "on disk"], shared))
     return tables
 
@@ -167,8 +167,8 @@ def _write(sizing: Sizing, students: Sequence[Student], *parts: str) -> None:
         "teacher": {"name": config.teacher.name, "parameters": sizing.teacher.total},
         "teacher_speed": sizing.teacher_speed and asdict(sizing.teacher_speed),
         "target": asdict(config.target),
-        "labelling": sizing.labelling and asdict(sizing.labelling),
-        "caching": sizing.caching and asdict(sizing.caching),
+        **{"labelling": None, "caching": None},
+        **{name: asdict(cost) for name, cost in sizing.shared_costs.items()},
         "students": found,
     }
     write_json(config.output_dir / "sizes.json", record)

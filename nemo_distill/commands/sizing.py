@@ -160,14 +160,9 @@ class Sizing:
         return [candidate for candidate in smaller if meets(candidate, self.target)]
 
     @cached_property
-    def labelling(self) -> Cost | None:
-        """The cost of labels."""
-        return self.bill.labelling() if self.bill else None
-
-    @cached_property
-    def caching(self) -> Cost | None:
-        """The cost of a cache."""
-        return self.bill.caching() if self.bill else None
+    def shared_costs(self) -> dict[str, Cost]:
+        """The costs of labels and of a cache, once for all students; none without a recipe."""
+        return {"labelling": self.bill.labelling(), "caching": self.bill.caching()} if self.bill else {}
 
     @cached_property
     def _text(self) -> TimedText:
@@ -196,7 +191,7 @@ class Sizing:
         """Returns the students that meet the target, the largest first. Says what it measures."""
         if self.target.is_given and self.untimed and self.bill is None:  # then nothing is measured
             return [self._measured(candidate) for candidate in self.candidates[: self.config.shown]]
-        _ = self.labelling, self.caching, self.teacher_speed
+        _ = self.shared_costs, self.teacher_speed
         tried = [self._measured(candidate) for candidate in self.candidates if candidate.shape in NAMES]
         found = [student for student in tried if self.is_met_by(student)]
         others = [candidate for candidate in self.candidates if candidate.shape not in NAMES]
@@ -230,8 +225,9 @@ class Sizing:
 
     def hours(self, student: Student) -> float | None:
         """Returns the hours of the recipe with a student; None if they are not known."""
-        known = [cost.hours for cost in (self.labelling, self.caching, student.training) if cost is not None]
-        return sum(known) if student.training is not None else None
+        if student.training is None:
+            return None
+        return sum(cost.hours for cost in (*self.shared_costs.values(), student.training))
 
     def is_met_by(self, student: Student) -> bool:
         """True if a student meets the limits, as far as they have been measured."""

@@ -14,7 +14,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.known_keys import CONVERTING
 from nemo_distill.console import Interrupted, console
 from nemo_distill.experiments.training_record import check_earlier, new_record, recorded_training
-from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
+from nemo_distill.models.distillation_section import read_distillation
 from nemo_distill.models.student_config import teacher_archives
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import step_validation, write_over_checkpoints
@@ -76,7 +76,8 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
 
     model = OmegaConf.to_container(cfg.model, resolve=True)
     section = read_distillation(model, "model.distillation")[0] if model.get("distillation") else None
-    teacher = 0 if section is None else _least_width(section)
+    teachers = teacher_archives(section) if section else []  # or those that made the cache
+    teacher = min((config_width(teacher_archive(path).config) for path in teachers), default=0)
     if cfg.trainer.get("precision") == AUTO and earlier and "precision" in earlier:
         with open_dict(cfg):
             cfg.trainer.precision = earlier["precision"]
@@ -98,11 +99,6 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
         chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or converted
         console.info(f"The teacher's weights are in {chosen['teacher_precision']}.")
     return chosen
-
-
-def _least_width(section: TranslationDistillation) -> int:
-    """Returns the least width of the teachers, or of those that made the cache."""
-    return min(config_width(teacher_archive(path).config) for path in teacher_archives(section))
 
 
 def build_trainer(cfg: DictConfig) -> Any:

@@ -183,7 +183,8 @@ def _converted_teacher(sections: Mapping[str, Any]) -> list[str]:
 
 def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required: bool = True) -> list[str]:
     model = sections["model"]
-    _raise(_section_problems(model))  # without these, nothing else can be checked
+    wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")  # without these, nothing else can be checked
+    _raise([f"model.{name} is missing." for name in wanted if model.get(name) is None])
     problems = check_missing(cfg) + unknown_keys(sections) + check_trainer(sections.get("trainer") or {})
     problems += wrong_values(sections) + validation_problems(model)
     validation = model.get("validation_ds") or {}
@@ -213,11 +214,6 @@ def tarred_problems(model: Mapping[str, Any]) -> list[str]:
         "model.train_ds.metadata_file has no value, and model.train_ds.use_tarred_dataset=true needs it; give it, or "
         "let model.preproc_out_dir make tarred data of text."
     ]
-
-
-def _section_problems(model: Mapping[str, Any]) -> list[str]:
-    wanted = (*SIDES, *(f"{side}_tokenizer" for side in SIDES), "optim")
-    return [f"model.{name} is missing." for name in wanted if model.get(name) is None]
 
 
 def _size_problems(model: Mapping[str, Any]) -> list[str]:
@@ -264,7 +260,8 @@ def _oddities(model: Mapping[str, Any]) -> list[str]:
             "model.distillation.distill_encoder=true has no effect, because loss.cosine, which it applies to the "
             "encoders too, has the weight 0; set model.distillation.cosine_loss_weight."
         )
-    return oddities + _odd_data(model)
+    of_files = copied_text(model) + unread_files(model) + untokenized_text(model)
+    return oddities + of_files + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
 def _of_job(cfg: DictConfig) -> list[str]:
@@ -286,11 +283,6 @@ def _unvalidated_end(trainer: DictConfig) -> list[str]:
         f"trainer.max_steps={steps} with trainer.val_check_interval={every}: the last {rest} steps are "
         "not validated, so the best checkpoint is of an earlier step; choose an interval that divides the training."
     ]
-
-
-def _odd_data(model: Mapping[str, Any]) -> list[str]:
-    of_files = copied_text(model) + unread_files(model) + untokenized_text(model)
-    return of_files + moses_notes(model) + evaluation_pairs_in_training(model)
 
 
 def tokenizer_section_problems(side: str, model: Mapping[str, Any], required: bool) -> list[str]:

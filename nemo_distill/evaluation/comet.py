@@ -60,14 +60,8 @@ class CometSettings:
 
     @property
     def file(self) -> Path:
-        """The checkpoint.
-
-        Raises:
-            ValueError: if there is none.
-        """
-        if self.checkpoint is None:
-            raise ValueError("comet.checkpoint has no value; give it")
-        return user_path(self.checkpoint)
+        """The checkpoint, if there is one."""
+        return user_path(self.checkpoint or "")
 
     def made_by(self) -> dict[str, Any]:
         """Returns what scores depend on besides the text, as JSON values."""

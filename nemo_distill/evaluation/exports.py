@@ -65,7 +65,7 @@ def with_exports(
         if problems := _problems(system, search):
             reasons.setdefault(" ".join(problems), []).append(system.name)
         else:
-            name = _export_name(system, quantization)
+            name = f"{system.group}_{quantization}" + ("" if system.seed is None else f"_seed{system.seed}")
             found.append(_exported(system, name, folders.setdefault(sha256, folder / name)))
     _check_names(found)
     return found, [f"Not exported to {quantization}: {', '.join(names)}. {why}" for why, names in reasons.items()]
@@ -108,10 +108,6 @@ def _check_names(systems: Sequence[System]) -> None:
     ]
     if problems:
         raise ConfigurationError(problems)
-
-
-def _export_name(system: System, quantization: str) -> str:
-    return f"{system.group}_{quantization}" + ("" if system.seed is None else f"_seed{system.seed}")
 
 
 def _exported(system: System, name: str, folder: Path) -> System:

@@ -6,7 +6,6 @@ random weights does not know when to stop; each translation gets a length in pro
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.speed import MEGABYTE
+from nemo_distill.evaluation.speed import MEGABYTE, timed_translations
 from nemo_distill.export.random_model import write_random_model
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES
@@ -184,12 +183,6 @@ def _measure(
     engine.translate(together, search)
     rates, latencies = [], []
     for _ in range(settings.rounds):
-        rates.append(len(together) / _seconds(engine, together, search))
-        latencies += [1000 * _seconds(engine, [line], search) for line in alone]
+        rates.append(len(together) / timed_translations(engine, together, search)[1])
+        latencies += [1000 * timed_translations(engine, [line], search)[1] for line in alone]
     return {"megabytes": size / MEGABYTE, "rates": rates, "milliseconds": float(np.median(latencies))}
-
-
-def _seconds(engine: ForcedEngine, lines: Sequence[str], search: SearchSettings) -> float:
-    began = time.perf_counter()
-    engine.translate(lines, search)
-    return time.perf_counter() - began

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from nemo_distill.config.section import section
 from nemo_distill.console import set_up_console
+from nemo_distill.decoding.engine import Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.systems import System
 from nemo_distill.metrics.scores import build_metric
@@ -56,6 +57,14 @@ class Speed:
     peak_memory_mb: float
 
 
+def timed_translations(
+    engine: Engine, lines: Sequence[str], search: SearchSettings
+) -> tuple[list[Translation], float]:
+    """Returns the translations of lines, and the seconds that they took."""
+    started = time.perf_counter()
+    return engine.translate(lines, search), time.perf_counter() - started
+
+
 class TimedSystem:
     """A system loaded in its own process."""
 
@@ -76,19 +85,12 @@ class TimedSystem:
 
     def together(self) -> tuple[float, int]:
         """Returns the seconds for all lines together, and the number of tokens in their translations."""
-        started = time.perf_counter()
-        translations = self._engine.translate(self._lines, self._search)
-        seconds = time.perf_counter() - started
+        translations, seconds = timed_translations(self._engine, self._lines, self._search)
         return seconds, sum(len(self._tokenize(translation.text).split()) for translation in translations)
 
     def latencies(self) -> list[float]:
         """Returns the seconds for each line alone."""
-        seconds = []
-        for line in self._alone:
-            started = time.perf_counter()
-            self._engine.translate([line], self._search)
-            seconds.append(time.perf_counter() - started)
-        return seconds
+        return [timed_translations(self._engine, [line], self._search)[1] for line in self._alone]
 
     def peak_memory(self) -> float:
         """Returns the peak main memory of this process in megabytes.
