@@ -97,7 +97,8 @@ class System:
     def parameters(self) -> ParameterCount | None:
         """Returns the number of parameters without loading the model; None if its config is not sufficient."""
         if self.engine == "ctranslate2":
-            return _export_parameters(self.model)
+            record = ExportRecord.read(self.model)
+            return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
         if self.engine == "hugging_face":
             return folder_parameters(self.model)
         return archive_parameters(NemoArchive(self.model))
@@ -198,10 +199,3 @@ class TextSystem(System):
     def written_language(self) -> None:
         """None: not known."""
         return None
-
-
-def _export_parameters(folder: Path) -> ParameterCount | None:
-    record = ExportRecord.read(folder)
-    if "shared_embeddings" not in record.architecture:  # export by an earlier version
-        return None
-    return count_parameters(record.architecture, record.source.pieces, record.target.pieces)

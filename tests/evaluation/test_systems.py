@@ -76,13 +76,13 @@ def test_seeds_of_one_model_are_a_group(tmp_path, name, group, seed):
     assert (system.group, system.seed) == (group, seed)
 
 
-def with_language(source, path, language):
-    """A copy of a `.nemo` that says it writes another language."""
+def with_config(source, path, before, after):
+    """A copy of a `.nemo` with a part of its config replaced."""
     with tarfile.open(source) as old, tarfile.open(path, "w") as new:
         for member in old.getmembers():
             content = old.extractfile(member).read() if member.isfile() else b""
             if member.name.endswith("model_config.yaml"):
-                content = content.replace(b"tgt_language: ignore", b"tgt_language: " + language)
+                content = content.replace(before, after)
                 member.size = len(content)
             new.addfile(member, io.BytesIO(content))
     return path
@@ -92,7 +92,7 @@ def test_a_model_says_what_language_it_writes(teacher_path, marian, tmp_path):
     from nemo_distill.export.export_model import export_model
     from nemo_distill.export.settings import ExportSettings
 
-    chinese = with_language(teacher_path, tmp_path / "zh.nemo", b"zh")
+    chinese = with_config(teacher_path, tmp_path / "zh.nemo", b"tgt_language: ignore", b"tgt_language: zh")
     assert System("a", teacher_path, "nemo_distill").written_language() is None
     assert System("a", chinese, "nemo_distill").written_language() == "zh"
     export_model(ExportSettings(chinese, tmp_path / "ct2"))
@@ -102,6 +102,20 @@ def test_a_model_says_what_language_it_writes(teacher_path, marian, tmp_path):
     (folder / "tokenizer_config.json").write_text('{"source_lang": "eng", "target_lang": "zho"}')
     assert System("a", folder, "hugging_face").written_language() == "zho"
     assert System("a", folder, "hugging_face", None, "eng_Latn", "jpn_Jpan").written_language() == "jpn_Jpan"
+
+
+def test_the_export_of_a_model_without_the_key_of_shared_embeddings_is_counted_as_the_model_is(teacher_path, tmp_path):
+    from nemo_distill.export.export_model import export_model
+    from nemo_distill.export.settings import ExportSettings
+
+    unsaid = with_config(teacher_path, tmp_path / "unsaid.nemo", b"shared_embeddings: true\n", b"")
+    assert "shared_embeddings" not in NemoArchive(unsaid).config
+    export_model(ExportSettings(unsaid, tmp_path / "ct2"))
+    counts = [
+        System("a", tmp_path / "ct2", "ctranslate2").parameters(),
+        System("b", unsaid, "nemo_distill").parameters(),
+    ]
+    assert counts[0] == counts[1] and counts[0].total > 0
 
 
 @pytest.mark.parametrize("names", [("kl", "kl_seed0"), ("kl_seed1", "kl"), ("kl_seed0", "kl_seed00")])
