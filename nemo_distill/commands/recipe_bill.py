@@ -82,7 +82,7 @@ class RecipeBill:
         """Pairs to train on: sampled ones, or those that the probe of labelling has made."""
         if self.text.pairs:
             return self.text.pairs
-        pairs = [(source, target) for source, target in self._label_probe["pairs"] if source and target]
+        pairs = [(source, target) for source, target in self._kept("label", self._label)["pairs"] if source and target]
         if not pairs:
             raise DataError(
                 "recipe: no label of the probe was kept, so nothing can be trained on; give recipe.target."
@@ -91,11 +91,11 @@ class RecipeBill:
 
     def labelling(self) -> Cost:
         """Returns the cost of labelling the whole text."""
-        return Cost() if self.recipe.label is None else _cost(self._label_probe, self.text.lines)
+        return Cost() if self.recipe.label is None else _cost(self._kept("label", self._label), self.text.lines)
 
     def caching(self) -> Cost:
         """Returns the cost of a cache of the whole text."""
-        return Cost() if self.recipe.cache is None else _cost(self._cache_probe, self.text.lines)
+        return Cost() if self.recipe.cache is None else _cost(self._kept("cache", self._cache), self.text.lines)
 
     def training(self, shape: StudentShape) -> Cost:
         """Returns the cost of training a student of this shape."""
@@ -103,14 +103,6 @@ class RecipeBill:
             return Cost()
         probe = self._kept("distill", partial(self._train, shape), shape=shape.overrides(), shared=self.configs.shared)
         return _cost(probe, probe["steps"]) + Cost(bytes=probe["bytes"])
-
-    @cached_property
-    def _label_probe(self) -> Mapping[str, Any]:
-        return self._kept("label", self._label)
-
-    @cached_property
-    def _cache_probe(self) -> Mapping[str, Any]:
-        return self._kept("cache", self._cache)
 
     @property
     def _device(self) -> str:
@@ -225,7 +217,7 @@ class RecipeBill:
         from nemo_distill.trainer.training_length import Stopwatch
 
         cached = self.recipe.cache is not None
-        pairs = self._cache_probe["pairs"] if cached else self.pairs
+        pairs = self._kept("cache", self._cache)["pairs"] if cached else self.pairs
         watch = Stopwatch(self.recipe.seconds, FIRST_STEPS, REPEATS)
         with TemporaryDirectory() as temporary:
             files = [[file] for file in _training_files(Path(temporary), pairs)]

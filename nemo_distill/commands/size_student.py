@@ -16,7 +16,7 @@ from nemo_distill.config.section import read_config
 from nemo_distill.console import console, markdown_table, print_table
 from nemo_distill.evaluation.shape_speed import MeasuredShape
 from nemo_distill.evaluation.speed import MEGABYTE
-from nemo_distill.evaluation.student_sizes import NAMES, WIDTHS, candidates
+from nemo_distill.evaluation.student_sizes import NAMES, WIDTHS
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.storage.files import write_json, write_text
 from nemo_distill.storage.made_with import made_with
@@ -143,11 +143,9 @@ def _print_notes(sizing: Sizing, largest: Student) -> None:
 
 def _nothing(sizing: Sizing) -> str:
     """Why there is no student."""
-    source, target = map(len, sizing.pieces)
-    smaller = candidates(sizing.teacher, (source, target), sizing.shared, sizing.target)
-    if not smaller:
+    if not sizing.smaller:
         return f"No student of the grid is smaller than this teacher; its least width is {WIDTHS[0]}."
-    least = smaller[-1]
+    least = sizing.smaller[-1]
     return (
         f"No student of the grid meets the target. The smallest has {least.count.total:,} parameters, "
         f"{least.count.embeddings:,} of them in embeddings: a smaller vocabulary makes smaller students."

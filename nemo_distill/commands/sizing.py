@@ -153,11 +153,15 @@ class Sizing:
         return source, target
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
-        """Students smaller than the teacher that meet the limits that need no measurement, the largest first."""
+    def smaller(self) -> list[Candidate]:
+        """Students smaller than the teacher, the largest first."""
         source, target = map(len, self.pieces)
-        smaller = candidates(self.teacher, (source, target), self.shared, self.target)
-        return [candidate for candidate in smaller if meets(candidate, self.target)]
+        return candidates(self.teacher, (source, target), self.shared, self.target)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Those of them that meet the limits that need no measurement."""
+        return [candidate for candidate in self.smaller if meets(candidate, self.target)]
 
     @cached_property
     def shared_costs(self) -> dict[str, Cost]:

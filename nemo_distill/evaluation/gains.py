@@ -241,41 +241,35 @@ def _gap(
             "reason": "the teacher was not evaluated in this engine and precision, or not with this beam size"
         }
     found |= {"teacher": teacher}
-    distance = _Distance(systems, scores, resampled, teacher, gain.baseline, group)
     if not (tests := _tests(systems, comparisons, teacher, gain.baseline)):
         return found | {"reason": f"the difference between {teacher} and {gain.baseline} was not tested"}
     if group_p_value(tests) >= CHANCE or tests[0]["difference"] <= 0:
         return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}
-    return found | {"closed": distance.closed(list(gain.by_seed))}
+    places = gain.baseline, group, teacher
+    return found | {"closed": _closed(systems, scores, resampled, places, list(gain.by_seed))}
 
 
-@dataclass(frozen=True)
-class _Distance:
-    """The baseline, the student and the teacher between which a gap is measured."""
+def _closed(
+    systems: Systems,
+    scores: Scores,
+    resampled: Mapping[str, Sequence[float]],
+    places: tuple[str, str, str],
+    seeds: Sequence[int | None],
+) -> Interval:
+    """Returns the share that is closed, with the confidence interval over seeds, or over sentences for a single seed.
 
-    systems: Systems
-    scores: Scores
-    resampled: Mapping[str, Sequence[float]]
-    teacher: str
-    baseline: str
-    group: str
-
-    def closed(self, seeds: Sequence[int | None]) -> Interval:
-        """The share that is closed, with the confidence interval over seeds, or over sentences for a single seed."""
-        shares = [self._of(seed, self.group) / self._of(seed, self.teacher) for seed in seeds]
-        student, teacher = (self._resampled(seeds[0], group) for group in (self.group, self.teacher))
-        # As an angle, because the share jumps between plus and minus infinity where the teacher's distance is zero.
-        angles = np.clip(np.arctan2(student, teacher), -ALMOST_VERTICAL, ALMOST_VERTICAL)
-        return interval(shares, np.tan(angles))
-
-    def _of(self, seed: int | None, group: str) -> float:
-        return _at(self.scores[group], seed) - _at(self.scores[self.baseline], seed)
-
-    def _resampled(self, seed: int | None, group: str) -> np.ndarray:
-        mine, theirs = (
-            np.array(self.resampled[_at(members(self.systems, one), seed)]) for one in (group, self.baseline)
-        )
-        return mine - theirs
+    Args:
+        places: the groups between which the gap is measured: baseline, student and teacher.
+    """
+    shares = []
+    for seed in seeds:
+        start, student, teacher = (_at(scores[group], seed) for group in places)
+        shares.append((student - start) / (teacher - start))
+    of_seed = (_at(members(systems, group), seeds[0]) for group in places)
+    start, student, teacher = (np.array(resampled[name]) for name in of_seed)
+    # As an angle, because the share jumps between plus and minus infinity where the teacher's distance is zero.
+    angles = np.arctan2(student - start, teacher - start)
+    return interval(shares, np.tan(np.clip(angles, -ALMOST_VERTICAL, ALMOST_VERTICAL)))
 
 
 def _at(by_seed: Mapping[int | None, Any], seed: int | None) -> Any:
