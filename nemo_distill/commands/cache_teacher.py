@@ -59,10 +59,6 @@ class CacheSection(CacheSettings):
     overwrite: bool = False
     """Replace a cache that was made with other settings."""
 
-    def depends_on(self) -> dict[str, Any]:
-        """Returns what the cache depends on."""
-        return {field.name: getattr(self, field.name) for field in fields(CacheSettings)}
-
 
 @dataclass(frozen=True)
 class CachingJob:
@@ -155,7 +151,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         **({"languages": languages} if any(languages) else {}),
         **({"student_tokenizers": student_tokenizers(model)} if across else {}),
         **({"tags": tags} if (tags := read_tags(student, archive.config)) else {}),
-        **settings.depends_on(),
+        **{field.name: getattr(settings, field.name) for field in fields(CacheSettings)},
         **pair_selection(train_ds),
         "data": data_fingerprints(model),
         "mix": mix_settings(model),

@@ -165,7 +165,7 @@ def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
 def _shown_cost(key: str, of_seeds: Sequence[float | None]) -> str:
     known = [value for value in of_seeds if value is not None]
     mean = statistics.mean(known) if known else None
-    return shown_seconds(mean) if key.endswith("seconds") else _number(mean, 0)
+    return shown_seconds(mean) if key.endswith("seconds") else shown_number(mean, 0)
 
 
 def _filled(rows: Sequence[Mapping[str, str]]) -> Cells:
@@ -189,20 +189,20 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
     cells = {"system": row["system"], "runs in": row["runs in"]}
     for name, one in evaluation["test_sets"].items():
         for metric in one["scores"][row["system"]]:
-            score = _number(row[f"{name} {metric}"], digits_of(metric))
+            score = shown_number(row[f"{name} {metric}"], digits_of(metric))
             cells[f"{name} {metric}"] = marked(score, evaluation["systems"], metric, row["group"])
         gap = (one.get("gaps") or {}).get(row["group"])
         cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
     cells |= {
-        "parameters": _number(row["parameters"], 0) or unknown,
-        "without embeddings": _number(row["parameters_without_embeddings"], 0),
-        "compression": _factor(row["compression"]),
-        "MB": _number(row["bytes"] and row["bytes"] / MEGABYTE, 1) or unknown,
-        "smaller": _factor(row["smaller"]),
-        "sentences/s": _number(row["sentences_per_second"], 1) or unknown,
-        "faster": _factor(row["faster"]),
+        "parameters": shown_number(row["parameters"], 0) or unknown,
+        "without embeddings": shown_number(row["parameters_without_embeddings"], 0),
+        "compression": shown_factor(row["compression"]),
+        "MB": shown_number(row["bytes"] and row["bytes"] / MEGABYTE, 1) or unknown,
+        "smaller": shown_factor(row["smaller"]),
+        "sentences/s": shown_number(row["sentences_per_second"], 1) or unknown,
+        "faster": shown_factor(row["faster"]),
     }
-    cells |= {words: _number(row[key], 1) or unknown for key, words in SPEED_COLUMNS.items()}
+    cells |= {words: shown_number(row[key], 1) or unknown for key, words in SPEED_COLUMNS.items()}
     return cells | {OTHERWISE: row[OTHERWISE]}
 
 
@@ -211,11 +211,13 @@ def shown_gap(gap: Mapping[str, Any]) -> str:
     return shown_share(gap["closed"]) if gap["closed"] else "not given"
 
 
-def _number(value: float | None, digits: int) -> str:
+def shown_number(value: float | None, digits: int) -> str:
+    """Returns a number with a separator of thousands; "" if it is not known."""
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def _factor(value: float | None) -> str:
+def shown_factor(value: float | None) -> str:
+    """Returns a factor such as `2.5x`; "" if it is not known."""
     return "" if value is None else f"{value:.1f}x"
 
 

@@ -143,7 +143,7 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
         if first_of(systems, group).get("same_model_as"):
             continue
         if gain := gain_over_size(group, systems, scores):
-            tests = _tests(systems, comparisons, group, gain.baseline)
+            tests = comparisons_between(systems, comparisons, group, gain.baseline)
             unknown = _unknown_training(systems, group, gain.baseline)
             yield _sentence(group, gain, marked(metric, systems, metric, group), tests) + unknown
         for baseline in baselines_of_size(systems, group):
@@ -164,14 +164,22 @@ def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
     return ""
 
 
-def _tests(
-    systems: Systems, comparisons: Sequence[Mapping[str, Any]], group: str, baseline: str
+def comparisons_between(
+    systems: Systems, comparisons: Sequence[Mapping[str, Any]], group: str, baseline: str, every: bool = True
 ) -> list[Mapping[str, Any]]:
-    """Returns the comparisons of a group with a baseline, seed by seed."""
+    """Returns the comparisons of a group with a baseline, seed by seed.
+
+    Args:
+        systems: of an evaluation.
+        comparisons: by one metric.
+        group: the group.
+        baseline: another group.
+        every: as of `both_ways`.
+    """
     mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
     return [
         one
-        for one in both_ways(comparisons, every=True)
+        for one in both_ways(comparisons, every)
         if one["system"] in mine and one["baseline"] in theirs and seeds_match(systems, one["system"], one["baseline"])
     ]
 
@@ -241,7 +249,7 @@ def _gap(
             "reason": "the teacher was not evaluated in this engine and precision, or not with this beam size"
         }
     found |= {"teacher": teacher}
-    if not (tests := _tests(systems, comparisons, teacher, gain.baseline)):
+    if not (tests := comparisons_between(systems, comparisons, teacher, gain.baseline)):
         return found | {"reason": f"the difference between {teacher} and {gain.baseline} was not tested"}
     if group_p_value(tests) >= CHANCE or tests[0]["difference"] <= 0:
         return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}

@@ -8,6 +8,7 @@ resumes. Several comparisons in the same folder share the work.
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -298,7 +299,7 @@ def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
 
 
 def _exit_code(run: Run, lock: int | None, **options: Any) -> int:
-    process = subprocess.Popen(run.command, pass_fds=() if lock is None else (lock,), **options)
+    process = subprocess.Popen([sys.executable, *run.arguments], pass_fds=() if lock is None else (lock,), **options)
     _running.add(process)
     try:
         return process.wait()

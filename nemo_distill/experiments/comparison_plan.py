@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,11 +88,6 @@ class Run:
     def is_ready(self) -> bool:
         """True if all required steps are finished."""
         return all(run.is_done for run in self.needs)
-
-    @property
-    def command(self) -> list[str]:
-        """The command of the step: this Python with its arguments."""
-        return [sys.executable, *self.arguments]
 
     @property
     def job(self) -> str:

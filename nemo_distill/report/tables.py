@@ -13,25 +13,26 @@ from nemo_distill.evaluation.evaluation_tables import (
     OTHERWISE,
     SPEED_COLUMNS,
     cost_table,
+    shown_factor,
     shown_gap,
+    shown_number,
     shown_seconds,
 )
 from nemo_distill.evaluation.failure_report import significant
 from nemo_distill.evaluation.findings import digits_of
-from nemo_distill.evaluation.gains import scores_by_group
+from nemo_distill.evaluation.gains import comparisons_between, scores_by_group
 from nemo_distill.evaluation.likeness import (
     factor,
     kind_in_words,
     like_teacher,
     marked,
     mean_of,
-    seeds_match,
     trained_otherwise,
 )
 from nemo_distill.evaluation.speed import MEGABYTE
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.metrics.learning_curve import MORE_STEPS, MORE_TEXT, growth, growth_problem, steps_points
-from nemo_distill.metrics.significance import CHANCE, both_ways, group_p_value
+from nemo_distill.metrics.significance import CHANCE, group_p_value
 from nemo_distill.report.evaluation import Evaluation
 from nemo_distill.report.runs import LOWER_IS_BETTER, Run
 from nemo_distill.report.sweep import Sweep
@@ -43,6 +44,7 @@ GROWTH = (
     "Predictions by a power law through the measured scores, with 95 % intervals. They hold as long as the law does. "
     "A training curve says little if the learning rate was nearly 0 at its end; a sweep of max_steps says more."
 )
+UNKNOWN = "–"
 Points = Sequence[tuple[float, float]]
 
 
@@ -86,7 +88,8 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
             change, compared = "", []
             if group != baseline:
                 change = _change_of_common_seeds(mine, theirs)
-                compared = _comparisons(evaluation, names, test_set, metric, groups[baseline])
+                tested = [one for one in sets[test_set].get("comparisons") or () if one["metric"] == metric]
+                compared = comparisons_between(evaluation.systems, tested, group, baseline, every=False)
             cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:
@@ -119,16 +122,16 @@ def speed_table(evaluation: Evaluation) -> Table:
     factors = {"bytes": "smaller", **({"sentences_per_second": "faster"} if speeds else {})}
     rows = []
     for group, names in evaluation.groups.items():
-        unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else "–"
+        unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else UNKNOWN
         teacher = like_teacher(systems, group)
         size = mean_of(systems, group, "bytes")
         rows.append(
             [
                 Cell(group),
                 Cell(kind_in_words(systems, group)),
-                _number(size and size / MEGABYTE, unknown),
+                Cell(shown_number(size and size / MEGABYTE, 1) or unknown),
                 *(_factor(factor(systems, group, teacher, key)) for key in factors),
-                *(_number(mean_of(systems, group, key), unknown) for key in speeds),
+                *(Cell(shown_number(mean_of(systems, group, key), 1) or unknown) for key in speeds),
             ]
         )
     return Table("", ("system", "runs in", "MB", *factors.values(), *speeds.values()), rows)
@@ -174,7 +177,7 @@ def costs_table(evaluation: Evaluation) -> Table | None:
     if not (found := cost_table(evaluation.record)):
         return None
     columns, rows = found
-    return Table("", columns, [[Cell(cell or "–") for cell in row] for row in rows])
+    return Table("", columns, [[Cell(cell or UNKNOWN) for cell in row] for row in rows])
 
 
 def sweep_table(sweep: Sweep, baseline: str | None) -> Table:
@@ -278,19 +281,6 @@ def _run_row(run: Run) -> list[Cell]:
     ]
 
 
-def _comparisons(
-    evaluation: Evaluation, names: Sequence[str], test_set: str, metric: str, baselines: Sequence[str]
-) -> list[Mapping[str, Any]]:
-    return [
-        one
-        for one in both_ways(evaluation.test_sets[test_set].get("comparisons") or ())
-        if one["system"] in names
-        and one["baseline"] in baselines
-        and one["metric"] == metric
-        and seeds_match(evaluation.systems, one["system"], one["baseline"])
-    ]
-
-
 def _change_of_common_seeds(mine: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> str:
     """Returns the change of the mean score, over all seeds if two groups have none in common."""
     common = [seed for seed in mine if seed is not None and seed in theirs]
@@ -309,7 +299,7 @@ def _score_cell(
     scores: Sequence[float], change: str = "", compared: Sequence[Mapping[str, Any]] = (), digits: int = 2
 ) -> Cell:
     if not scores:
-        return Cell("–")
+        return Cell(UNKNOWN)
     text = f"{statistics.mean(scores):.{digits}f}"
     if len(scores) > 1:
         text += f" ± {statistics.stdev(scores):.{digits}f}"
@@ -319,13 +309,9 @@ def _score_cell(
     return Cell(text, change, title)
 
 
-def _number(value: float | None, unknown: str) -> Cell:
-    return Cell(unknown if value is None else f"{value:,.1f}")
-
-
 def _count(value: int | None) -> Cell:
-    return Cell("–" if value is None else f"{value:,}")
+    return Cell(shown_number(value, 0) or UNKNOWN)
 
 
 def _factor(value: float | None) -> Cell:
-    return Cell("–" if value is None else f"{value:.1f}x")
+    return Cell(shown_factor(value) or UNKNOWN)
