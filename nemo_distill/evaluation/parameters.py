@@ -6,13 +6,15 @@ matrix (Press & Wolf 2017, arXiv 1608.05859), and with `shared_embeddings` also 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.export.random_model import weight_shapes
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import LOCAL_ONLY, HuggingFaceFolder, unsafe_reasons
-from nemo_distill.nemo_files.model_kinds import ends_with_norm, is_hugging_face_model
+from nemo_distill.nemo_files.model_kinds import is_hugging_face_model
 from nemo_distill.nemo_files.translation_archive import SIDES, archived_vocabulary
 
 
@@ -54,13 +56,15 @@ def count_parameters(config: Mapping[str, Any], source_pieces: int, target_piece
         stack.get("library", "nemo") != "nemo" or stack.get("arch") for stack in (encoder, decoder)
     ):
         return None
-    tokens = target_pieces * decoder["hidden_size"]
+    shapes = weight_shapes(config, dict(zip(SIDES, (source_pieces, target_pieces))))
+    sizes = {name: prod(shape) for name, shape in shapes.items()}
+    tokens = sizes["decoder/embeddings/weight"]
     embeddings = tokens + _extra_embeddings(encoder) + _extra_embeddings(decoder)
     if not config.get("shared_embeddings", False):
-        embeddings += source_pieces * encoder["hidden_size"]
-    layers = _layers(encoder, attentions=1) + _layers(decoder, attentions=2)
-    embedding_norms = _norm(encoder["hidden_size"]) + _norm(decoder["hidden_size"])
-    output_bias = target_pieces
+        embeddings += sizes["encoder/embeddings/0/weight"]
+    layers = sum(size for name, size in sizes.items() if name.split("/")[1] in ("layer", "layer_norm"))
+    embedding_norms = sum(size for name, size in sizes.items() if "/layernorm_embedding/" in name)
+    output_bias = sizes["decoder/projection/bias"]
     return ParameterCount(embeddings + embedding_norms + layers + output_bias, embeddings, layers + tokens)
 
 
@@ -99,15 +103,3 @@ def folder_parameters(folder: Path) -> ParameterCount:
 def _extra_embeddings(stack: Mapping[str, Any]) -> int:
     positions = stack.get("max_sequence_length", 512) if stack.get("learn_positional_encodings") else 0
     return (positions + stack.get("num_token_types", 2)) * stack["hidden_size"]
-
-
-def _layers(stack: Mapping[str, Any], attentions: int) -> int:
-    width, inner = stack["hidden_size"], stack["inner_size"]
-    attention = 4 * (width * width + width)
-    feed_forward = 2 * width * inner + inner + width
-    layer = attentions * attention + feed_forward + (attentions + 1) * _norm(width)
-    return stack["num_layers"] * layer + (_norm(width) if ends_with_norm(stack) else 0)
-
-
-def _norm(width: int) -> int:
-    return 2 * width
