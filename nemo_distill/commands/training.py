@@ -21,7 +21,7 @@ from nemo_distill.nemo_files.host_fixes import step_validation, write_over_check
 from nemo_distill.nemo_files.model_kinds import config_width
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.files import writing
-from nemo_distill.storage.run_record import RUNNING, RunRecord, read_run
+from nemo_distill.storage.run_record import RUNNING, read_run
 from nemo_distill.text.selected_by import training_selected_by
 
 # In what Lightning says of keys that only data, or the first scores, show to be wrong.
@@ -39,27 +39,21 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
     from nemo_distill.trainer.safe_checkpoints import checkpoint_folder, log_folder  # imports torch
 
     record, manager = new_record(cfg, RUNNING), cfg.get("exp_manager") or {}
-    if not (manager.get("explicit_log_dir") or resumes(cfg)):  # then NeMo names a new folder by the time
-        with writing(Path()):
-            yield from _recorded(cfg, record, None)
-        return
-    folder, began = log_folder(manager), any(checkpoint_folder(manager).glob("*"))
-    earlier = read_run(folder) if began else None  # read it now, because exp_manager moves it when it resumes
-    if began:
-        check_earlier(folder, earlier, record, resumes(cfg))
+    folder, earlier = Path(), None
+    if manager.get("explicit_log_dir") or resumes(cfg):  # otherwise NeMo names a new folder by the time
+        folder = log_folder(manager)
+        if any(checkpoint_folder(manager).glob("*")):
+            earlier = read_run(folder)  # now, because exp_manager moves it when it resumes
+            check_earlier(folder, earlier, record, resumes(cfg))
     with writing(folder):
-        yield from _recorded(cfg, record, earlier)
-
-
-def _recorded(cfg: DictConfig, record: dict[str, Any], earlier: RunRecord | None) -> Iterator[Any]:
-    precision = choose_precision(cfg, (earlier or {}).get("made_with"))
-    trainer = build_trainer(cfg)
-    if not (cfg.get("exp_manager") and trainer.is_global_zero):
-        yield trainer
-        return
-    record["made_with"] |= precision
-    with recorded_training(cfg, trainer, record, earlier):
-        yield trainer
+        precision = choose_precision(cfg, (earlier or {}).get("made_with"))
+        trainer = build_trainer(cfg)
+        if not (cfg.get("exp_manager") and trainer.is_global_zero):
+            yield trainer
+            return
+        record["made_with"] |= precision
+        with recorded_training(cfg, trainer, record, earlier):
+            yield trainer
 
 
 def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) -> dict[str, str]:
