@@ -185,13 +185,12 @@ def run_server(config: ServerConfig) -> None:
     import waitress
 
     bar = track(config.sections().items(), "loading", transient=True)
-    engines = {name: _load(config, model) for name, model in bar}
+    engines = {
+        name: load_engine(config.engine, model.paths, config.device, model.dtype, model.weights, *model.languages)
+        for name, model in bar
+    }
     console.info(f"http://127.0.0.1:{config.port}  (Ctrl-C ends it)")
     waitress.serve(build_page(engines, config.search), host="127.0.0.1", port=config.port, threads=2)
-
-
-def _load(config: ServerConfig, model: ModelSection) -> Engine:
-    return load_engine(config.engine, model.paths, config.device, model.dtype, model.weights, *model.languages)
 
 
 def main(cfg: DictConfig) -> None:

@@ -100,10 +100,9 @@ def answers(asked: Questions, text: Mapping[str, Sequence[Path]], span: int, rec
 
 def _read(asked: Questions, files: Mapping[str, Sequence[Path]], span: int) -> dict[str, Any]:
     found = _Search(asked, span)
-    readers = {"sources": found.source, "targets": found.target, "word_lists": found.word_list}
-    for read, path in [(readers[side], path) for side, paths in files.items() for path in paths]:
+    for side, path in [(side, path) for side, paths in files.items() for path in paths]:
         for number, raw in enumerate(lines_with_progress(path, f"reading {path.name}"), start=1):
-            read(words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
+            found.read(side, words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
     return found.record()
 
 
@@ -116,15 +115,13 @@ class _Search:
         self.source_lines = Counter[str]()
         self.lines, self.spans = dict[str, str](), dict[str, str]()
 
-    def word_list(self, said: Sequence[str], place: str) -> None:
+    def read(self, side: str, said: Sequence[str], place: str) -> None:
+        """Reads the words of a line of `sources`, `targets` or `word_lists`."""
         self.missing.difference_update(said)
-
-    def source(self, said: Sequence[str], place: str) -> None:
-        self.missing.difference_update(said)
-        self.source_lines.update(self.asked.copied.intersection(said))
-
-    def target(self, said: Sequence[str], place: str) -> None:
-        self.missing.difference_update(said)
+        if side == "sources":
+            self.source_lines.update(self.asked.copied.intersection(said))
+        if side != "targets":
+            return
         self.in_targets.update(self.asked.copied.intersection(said))
         if (line := " ".join(said)) in self.asked.lines:
             self.lines.setdefault(line, place)

@@ -83,8 +83,9 @@ def score_lines(where: str, command: str, lines: Sequence[bytes], output: Path) 
         given, scores = (Path(folder) / name for name in ("hypotheses.tsv", "scores.txt"))
         with given.open("wb") as stream:
             stream.writelines(lines)
-        names = dict(zip(PLACES, map(str, (given, scores))))
-        words = [_filled(word, names) for word in shlex.split(command)]
+        words = shlex.split(command)
+        for place, path in zip(PLACES, (given, scores)):
+            words = [word.replace(place, str(path)) for word in words]
         run = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if run.returncode or not scores.is_file():
             ended = f"ended with exit code {run.returncode}" if run.returncode else "wrote no {scores}"
@@ -143,9 +144,3 @@ def scores_by_command(
     better = "lower" if scorer.lower_is_better else "higher"
     signature = f"{name}|mean of {len(sources)}|{better} is better|{scorer.command}"
     return {system: Score(mean, signature) for system, mean in means.items()}
-
-
-def _filled(word: str, names: dict[str, str]) -> str:
-    for place, name in names.items():
-        word = word.replace(place, name)
-    return word

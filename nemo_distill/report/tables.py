@@ -76,7 +76,8 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     otherwise.
     """
     sets, groups = evaluation.test_sets, evaluation.groups
-    with_gaps = [name for name, one in sets.items() if metric in _gap_metrics(one)]
+    gaps = {name: one.get("gaps") or {} for name, one in sets.items()}
+    with_gaps = [name for name in sets if any(gap["metric"] == metric for gap in gaps[name].values())]
     scores = {name: scores_by_group(evaluation.record, name, metric) for name in sets}
     first = metric == evaluation.metrics[0]
     unlike = trained_otherwise(evaluation.systems) if first else {}
@@ -93,7 +94,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
             cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:
-                gap = sets[test_set]["gaps"].get(group)
+                gap = gaps[test_set].get(group)
                 cells.append(_gap_cell(gap) if gap else Cell(""))
         system = evaluation.systems[names[0]]
         cells += [_count(system.get("parameters")), _factor(system.get("compression"))] if first else []
@@ -109,10 +110,6 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
 def _gap_cell(gap: Mapping[str, Any]) -> Cell:
     text, _, bounds = shown_gap(gap).partition(" (")
     return Cell(text, bounds.rstrip(")"), gap["reason"] or "")
-
-
-def _gap_metrics(one: Mapping[str, Any]) -> set[str]:
-    return {gap["metric"] for gap in (one.get("gaps") or {}).values()}
 
 
 def speed_table(evaluation: Evaluation) -> Table:
