@@ -68,7 +68,7 @@ def evaluation_job(cfg: DictConfig) -> EvaluationJob:
     if problems:
         raise ConfigurationError(problems)
     job = EvaluationJob(systems, sets, user_path(config.output_dir), config.search, config)
-    job.check()
+    _ = job.exported  # so that the names of exports are checked
     return job
 
 

@@ -130,22 +130,18 @@ class EvaluationJob:
         return (self.significance.metrics or self.settings.metrics)[0]
 
     @cached_property
-    def _exported(self) -> tuple[list[System], list[str]]:
-        """The systems with their exports, and a sentence for each model that is not exported."""
+    def exported(self) -> tuple[list[System], list[str]]:
+        """The systems with their exports, and a sentence for each model that is not exported.
+
+        Raises:
+            ConfigurationError: if a system has the name of another one's export.
+        """
         return with_exports(self.systems, self.search, self.settings.export, self.folder / "exports")
 
     @property
     def all_systems(self) -> list[System]:
         """The systems and their exports."""
-        return self._exported[0]
-
-    def check(self) -> None:
-        """Checks the names of the exports.
-
-        Raises:
-            ConfigurationError: if a system has the name of another one's export.
-        """
-        _ = self._exported
+        return self.exported[0]
 
     def run(self) -> dict[str, Any]:
         """Translates what has not been translated before, scores, compares and times, and returns `evaluation.json`.
@@ -167,7 +163,7 @@ class EvaluationJob:
         scores = self.folder / "scores"
         for folder in (self.folder, self.texts.folder, scores, *scores.glob("*/")):
             remove_leftovers(folder)
-        systems, notes = self._exported
+        systems, notes = self.exported
         for note in notes:
             console.info(note)
         if self.settings.export is not None:

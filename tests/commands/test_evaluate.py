@@ -373,7 +373,7 @@ def test_a_model_that_cannot_be_exported_is_evaluated_as_it_is_and_that_is_said(
     monkeypatch.setattr(exports_module, "find_spec", lambda name: None)
     job = evaluation_job(config(*overrides, f"output_dir={tmp_path}"))
     assert [system.name for system in job.all_systems] == ["teacher", "small", "raw", "people", "again"]
-    (note,) = job._exported[1]
+    (note,) = job.exported[1]
     assert note.startswith("Not exported to int8: teacher, raw, again. ctranslate2 is not installed: pip install")
 
 
