@@ -6,6 +6,7 @@ All jobs of a comparison are checked before the first one starts, so that no mis
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -125,7 +126,7 @@ class Composer:
     """
 
     def __init__(self) -> None:
-        self._begun: dict[tuple[str, ...], DictConfig] = {}
+        self._begun = cache(composed_job)
 
     def composed(self, job: str, overrides: Sequence[str]) -> DictConfig:
         """Returns the configuration of a job.
@@ -139,18 +140,12 @@ class Composer:
         in_order = {one.key_or_group for one in whole}.isdisjoint(one.key_or_group.split(".")[0] for one in of_parts)
         if in_order and not any(one.is_sweep_override() or one.is_hydra_override() for one in (*whole, *of_parts)):
             with suppress(HydraException, OmegaConfBaseException):  # which Hydra is to tell of all overrides
-                config = self._with_files(job, tuple(one.input_line for one in whole))
+                # The overrides without a dot, among which are those that choose files.
+                config = self._begun(job, tuple(one.input_line for one in whole)).copy()
                 # There is no public way to apply overrides to a configuration as `compose` does.
                 ConfigLoaderImpl._apply_overrides_to_config(of_parts, config)
                 return config
         return composed_job(job, overrides)
-
-    def _with_files(self, job: str, overrides: tuple[str, ...]) -> DictConfig:
-        """Returns what Hydra makes of the overrides without a dot, among which are those that choose files."""
-        key = (job, *overrides)
-        if key not in self._begun:
-            self._begun[key] = composed_job(job, overrides)
-        return self._begun[key].copy()
 
 
 def _problems(run: Run, composer: Composer) -> Iterator[str]:
