@@ -23,6 +23,10 @@ CONFIG_NAME = "model_config.yaml"
 WEIGHTS = "model_weights"  # part of the file names of weights
 # In the saved config, NeMo replaces the path of an artifact with this prefix and the member's name.
 ARTIFACT_PREFIX = "nemo:"
+OF_MARIAN = (
+    "it looks like a model of Marian itself. Convert it to a Hugging Face folder, or give its translations to "
+    "nemo-distill label with engine=file"
+)
 
 
 class NemoArchive:
@@ -43,6 +47,7 @@ class NemoArchive:
             content = b"" if problem else self._read(CONFIG_NAME)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             reason = str(error).splitlines()[0].rstrip(":")  # tarfile gives one line per compression that it tried
+            reason = OF_MARIAN if self.path.suffix == ".npz" else reason
             raise ValueError(missing_content(self.path) or f"'{self.path}' is not a .nemo file: {reason}") from error
         except KeyError as error:
             raise ValueError(f"'{self.path}' is not a .nemo file: it has no {CONFIG_NAME}") from error

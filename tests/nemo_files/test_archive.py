@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,13 @@ def test_a_file_that_is_no_archive_is_told(tmp_path):
     path = tmp_path / "text.nemo"
     path.write_text("text")
     with pytest.raises(ValueError, match="is not a .nemo file"):
+        NemoArchive(path)
+
+
+def test_a_model_of_marian_itself_is_told_with_what_can_be_done(tmp_path):
+    path = tmp_path / "model.npz"
+    np.savez(path, weight=np.zeros(1))
+    with pytest.raises(ValueError, match=r"model\.npz' is not a \.nemo file.*Hugging Face folder.*engine=file"):
         NemoArchive(path)
 
 
