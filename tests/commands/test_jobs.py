@@ -61,6 +61,14 @@ def test_a_jobs_help_begins_with_the_comment_of_its_config_and_imports_nothing_s
     assert "describe each key." in shown.stdout and shown.stdout.splitlines()[-1] == "imported"
 
 
+@pytest.mark.parametrize(
+    ("job", "has_groups"), [("distill", True), ("train", True), ("cache", True), ("label", False)]
+)
+def test_a_jobs_help_lists_groups_of_options_only_where_they_can_be_given(job, has_groups, tmp_path):
+    shown = nemo_distill(job, "--help", cwd=tmp_path).stdout
+    assert ("student: base_6x2" in shown) is has_groups
+
+
 def test_a_users_home_is_known_after_keys_with_a_dot_and_in_lists_and_sections(tmp_path):
     text = ["model.train_ds.src_file_name=~/a.de", "model.train_ds.tgt_file_name=[~/a.en,~/b.en]", "~model.test_ds"]
     told = run_script(SCRIPTS / "enc_dec_nmt_distill.py", *text, cwd=tmp_path, HOME=str(tmp_path)).stderr
