@@ -257,7 +257,9 @@ def print_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     """
     print_table(*group_table(evaluation, brief=True))
     if costs := cost_table(evaluation):
-        print_table(*_part(costs, [column for column in costs[0] if column != SMOOTHING]))
+        told = _part(costs, [column for column in costs[0] if column != SMOOTHING])
+        if len(told[0]) > 1:  # more than names
+            print_table(*told)
     print_list("\nFindings", findings(evaluation, tested=True))
     more = f"All scores, and how they were computed: {folder / 'evaluation.md'}"
     print_list("How to read the table", [*notes(evaluation, brief=True), more])

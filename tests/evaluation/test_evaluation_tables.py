@@ -1,5 +1,6 @@
 import pytest
 
+from nemo_distill.evaluation import evaluation_tables
 from nemo_distill.evaluation.differences import difference_table
 from nemo_distill.evaluation.evaluation_tables import (
     as_csv,
@@ -223,6 +224,14 @@ def test_the_costs_of_a_training_are_told_as_far_as_they_are_known():
     columns, _ = cost_table(evaluation(**training(10)))
     assert columns == ["system", "steps", "training, h:mm:ss"]
     assert ",10," in as_csv(evaluation(**training(10))).splitlines()[2]
+
+
+@pytest.mark.parametrize(("student", "tables"), [({"label_smoothing": 0.1}, 1), (training(10), 2)])
+def test_no_table_of_names_alone_is_printed_if_no_training_is_known(student, tables, monkeypatch, tmp_path):
+    printed = []
+    monkeypatch.setattr(evaluation_tables, "print_table", lambda columns, rows: printed.append(columns))
+    evaluation_tables.print_evaluation(evaluation(**student), tmp_path)
+    assert len(printed) == tables and all(len(columns) > 1 for columns in printed)
 
 
 def test_a_row_and_the_sentences_say_that_a_model_of_one_size_was_trained_otherwise():
