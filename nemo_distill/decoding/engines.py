@@ -20,7 +20,7 @@ from nemo_distill.decoding.hugging_face_engine import (
     unsupported_by_hugging_face,
 )
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.export.record import ExportRecord
+from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.export.supported import unsupported
 from nemo_distill.nemo_files.archive import NemoArchive
@@ -148,7 +148,11 @@ def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> li
             return not_asked_for(languages, "an exported model")
     except ValueError as error:
         return [f"model: {error}."]
-    return [f"model names '{path}', a folder, but engine={name} needs a .nemo."]
+    readers = {RECORD_NAME: "an export: engine=ctranslate2", "config.json": "of Hugging Face: engine=hugging_face"}
+    known = next(
+        (f" It seems to be {reader} reads it." for file, reader in readers.items() if (path / file).is_file()), ""
+    )
+    return [f"model names '{path}', a folder, but engine={name} needs a .nemo.{known}"]
 
 
 def _found_device(device: str) -> str:

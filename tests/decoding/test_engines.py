@@ -60,6 +60,17 @@ def test_what_cannot_be_loaded_is_told_from_the_names(arguments, sentences):
     assert engine_problems(*arguments) == sentences
 
 
+@pytest.mark.parametrize(
+    ("files", "engine"),
+    [(["config.json"], "hugging_face"), (["config.json", "nemo_distill.json"], "ctranslate2")],
+)
+def test_a_folder_that_another_engine_reads_is_told_with_this_engine(files, engine, tmp_path):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    (sentence,) = engine_problems("nemo_distill", [tmp_path])
+    assert f"'{tmp_path}', a folder" in sentence and f"engine={engine} reads it." in sentence
+
+
 def test_models_of_other_words_are_not_averaged(teacher_path, yttm_tokenizer, tmp_path):
     shutil.copy(teacher_path, tmp_path / "again.nemo")
     assert engine_problems("nemo_distill", [teacher_path, tmp_path / "again.nemo"]) == []
