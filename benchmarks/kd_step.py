@@ -129,7 +129,7 @@ def build_cache(folder: Path, sizes: Sizes, device: str) -> float:
     teacher = jobs[0].load_teacher(device)
     for job in jobs:
         start = time.perf_counter()
-        build(job.cache, lambda: teacher)
+        build(job.folder, job.settings, lambda: teacher)
     return time.perf_counter() - start
 
 

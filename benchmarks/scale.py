@@ -161,8 +161,9 @@ def run_cache(folder: Path) -> None:
     import tarfile
 
     from nemo_distill.storage.ledger import fingerprint
-    from nemo_distill.teacher_cache.build import CacheJob, build
+    from nemo_distill.teacher_cache.build import build
     from nemo_distill.teacher_cache.folder import CacheFolder
+    from nemo_distill.teacher_cache.settings import CacheSettings
 
     with tarfile.open(folder / "teacher.nemo", "w") as archive:
         entry = tarfile.TarInfo("model_config.yaml")
@@ -170,7 +171,7 @@ def run_cache(folder: Path) -> None:
         archive.addfile(entry, io.BytesIO(TRANSLATOR))
     settings = {"teacher": fingerprint(folder / "teacher.nemo"), "k": K, "dtype": "float16"}
     cache = CacheFolder(folder / "cache", settings, folder / "teacher.nemo")
-    build(CacheJob(cache, K, "float16", SHARD), lambda: RandomTeacher(folder))
+    build(cache, CacheSettings(k=K, dtype="float16", shard_pairs=SHARD), lambda: RandomTeacher(folder))
 
 
 def run_read(folder: Path) -> None:

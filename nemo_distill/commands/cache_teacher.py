@@ -43,7 +43,7 @@ from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from nemo_distill.storage.shard_folder import BEGUN
-from nemo_distill.teacher_cache.build import CacheJob, TeacherOfPairs, build
+from nemo_distill.teacher_cache.build import TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
@@ -65,18 +65,17 @@ class CachingJob:
     """A job with a valid configuration.
 
     Args:
+        settings: those of the cache, with the precision in which the teacher computes.
         train_ds: the data section of the training, with the cache's batch size.
-        precision: the precision in which the teacher computes.
         student: `multilingual`, `src_language` and `tgt_language` of the students that will read the cache, and their
             tokenizers, if they are others than the teacher's.
         languages: the source and target language of a Hugging Face teacher of several.
     """
 
-    cache: CacheJob
+    folder: CacheFolder
+    settings: CacheSection
     train_ds: Mapping[str, Any]
-    precision: str
     student: Mapping[str, Any]
-    overwrite: bool
     languages: tuple[str | None, str | None]
 
     def reading(self, train_ds: Mapping[str, Any]) -> "CachingJob":
@@ -93,7 +92,13 @@ class CachingJob:
         train_ds = OmegaConf.create(dict(self.train_ds))
         tokenizers = load_nemo_tokenizers(self.student) if TOKENIZERS[0] in self.student else None
         teacher = TranslationTeacher(
-            self.cache.folder.teacher, train_ds, device, self.precision, self.student, self.languages, tokenizers
+            self.folder.teacher,
+            train_ds,
+            device,
+            self.settings.precision,
+            self.student,
+            self.languages,
+            tokenizers,
         )
         if warns:
             warn_of_reversed_section("model.train_ds", teacher.model, self.train_ds)
@@ -108,11 +113,11 @@ def check_caching(cfg: DictConfig) -> CachingJob:
     """
     try:
         job = caching_job(cfg)
-        changes = job.cache.folder.conflicts()
+        changes = job.folder.conflicts()
     except DataError as error:
         raise ConfigurationError([f"model.distillation.teacher_cache: {error}."]) from error
-    if changes and not job.overwrite:
-        said = f"'{job.cache.folder.path}' holds a teacher cache with other settings: {'; '.join(changes)}"
+    if changes and not job.settings.overwrite:
+        said = f"'{job.folder.path}' holds a teacher cache with other settings: {'; '.join(changes)}"
         remedy = "give another folder, or start over with cache.overwrite=true"
         raise ConfigurationError([f"model.distillation.teacher_cache: {said}; {remedy}."])
     return job
@@ -156,15 +161,8 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         "data": data_fingerprints(model),
         "mix": mix_settings(model),
     }
-    folder = CacheFolder(path, recorded, teacher)
-    return CachingJob(
-        CacheJob(folder, settings.k, settings.dtype, settings.shard_pairs),
-        {**train_ds, "tokens_in_batch": settings.tokens_in_batch},
-        settings.precision,
-        student,
-        settings.overwrite,
-        languages,
-    )
+    batched = {**train_ds, "tokens_in_batch": settings.tokens_in_batch}
+    return CachingJob(CacheFolder(path, recorded, teacher), settings, batched, student, languages)
 
 
 def _precision(precision: str, folder: Path, teacher: NemoArchive, accelerator: str) -> Any:
@@ -252,12 +250,12 @@ def cache_teacher(job: CachingJob, rank: int, world_size: int, device: str) -> N
     Raises:
         DataError: if the data or a finished cache cannot be used.
     """
-    folder = job.cache.folder
-    if not job.overwrite and folder.manifest():
+    folder = job.folder
+    if not job.settings.overwrite and folder.manifest():
         folder.verify()
     with shown_progress("caching", 1.0, shown=rank == 0) as on_progress:
         load_teacher = partial(job.load_teacher, device, warns=rank == 0)
-        manifest = build(job.cache, load_teacher, rank, world_size, job.overwrite, on_progress)
+        manifest = build(folder, job.settings, load_teacher, rank, world_size, job.settings.overwrite, on_progress)
     if manifest is None:
         console.info("This process has made its shards; others have not yet.")
         return

@@ -6,7 +6,7 @@ teacher and device. Its repeats say how much it varies. Probes are kept, so that
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -199,14 +199,14 @@ class RecipeBill:
         cfg.cache.tokens_in_batch = min(cfg.cache.tokens_in_batch, tokens or cfg.cache.tokens_in_batch)
         job, began = caching_job(cfg), time.perf_counter()
         read = {"data": [fingerprint(file) for file in _training_files(folder, pairs)]}  # the same pairs, repeated
-        cache = replace(job.cache, folder=CacheFolder(output, job.cache.folder.settings | read, self.configs.teacher))
+        cache = CacheFolder(output, job.folder.settings | read, self.configs.teacher)
         teacher: TeacherOfPairs = job.load_teacher(self._device)
         marks = [(time.perf_counter(), 0)]
 
         def mark(position: float, count: int) -> None:
             marks.append((time.perf_counter(), count))
 
-        manifest = build(cache, lambda: teacher, overwrite=True, on_progress=mark) or {}
+        manifest = build(cache, job.settings, lambda: teacher, overwrite=True, on_progress=mark) or {}
         spans = [(now - before, count) for (before, _), (now, count) in pairwise(marks)]
         rest = sum(seconds for seconds, count in spans if not count) / len(pairs)  # writing shards and the index
         batches = [(seconds + rest * count, count) for seconds, count in spans if count]

@@ -7,7 +7,6 @@ closes the folder. The memory of a process does not grow with the data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.sorted_on_disk import SortedOnDisk
 from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.records import KEY, PAIR, pair_keys, token_records, token_type
+from nemo_distill.teacher_cache.settings import CacheSettings
 
 NUMBERED = np.dtype([("key", KEY), ("number", "<i8")])
 GROUP = 10_000  # number of pairs whose keys are added at a time
@@ -43,35 +43,9 @@ class TeacherOfPairs(Protocol):
         """Returns the log-probabilities (B, T, V) of the target tokens."""
 
 
-@dataclass(frozen=True)
-class CacheJob:
-    """The settings of a build.
-
-    Args:
-        folder: the folder to write to.
-        k: number of words to store per token; None stores all.
-        dtype: the type of stored log-probabilities.
-        shard_pairs: a shard ends after the batch with which it reaches this number of pairs.
-    """
-
-    folder: CacheFolder
-    k: int | None
-    dtype: str
-    shard_pairs: int
-
-    def layout(self, vocab_size: int) -> np.dtype:
-        """Returns the layout of a token record.
-
-        Raises:
-            DataError: if k is greater than the vocabulary.
-        """
-        if self.k is not None and self.k > vocab_size:
-            raise DataError(f"cache.k={self.k}: the teacher has only {vocab_size} words; null stores all of them")
-        return token_type(self.k or vocab_size, vocab_size, self.dtype)
-
-
 def build(
-    job: CacheJob,
+    folder: CacheFolder,
+    settings: CacheSettings,
     load_teacher: Callable[[], TeacherOfPairs],
     rank: int = 0,
     world_size: int = 1,
@@ -81,7 +55,8 @@ def build(
     """Writes the missing shards of this process, and closes the folder if all shards are complete.
 
     Args:
-        job: the settings of the build.
+        folder: the folder to write to.
+        settings: what is stored, and in shards of what size.
         load_teacher: loads the teacher. Called only if there is work to do.
         rank: the number of this process, from 0.
         world_size: the number of processes.
@@ -90,27 +65,33 @@ def build(
 
     Returns:
         The manifest, or None if other processes are still writing shards.
+
+    Raises:
+        DataError: if there are no pairs, or k is greater than the vocabulary.
     """
-    job.folder.take(overwrite)
-    if manifest := job.folder.manifest():
+    folder.take(overwrite)
+    if manifest := folder.manifest():
         return manifest
     teacher = load_teacher()
-    layout = job.layout(teacher.vocab_size)
-    repeated = job.folder.repeated(lambda: _repeated_pairs(teacher, job.folder.path))
+    if settings.k is not None and settings.k > teacher.vocab_size:
+        words = f"the teacher has only {teacher.vocab_size} words"
+        raise DataError(f"cache.k={settings.k}: {words}; null stores all of them")
+    layout = token_type(settings.k or teacher.vocab_size, teacher.vocab_size, settings.dtype)
+    repeated = folder.repeated(lambda: _repeated_pairs(teacher, folder.path))
     shards, done = 0, 0.0
-    for index, (batches, number) in enumerate(_shards(teacher, repeated, job.shard_pairs)):
+    for index, (batches, number) in enumerate(_shards(teacher, repeated, settings.shard_pairs)):
         share = number / teacher.num_batches
-        if job.folder.lacks(index, rank, world_size):
+        if folder.lacks(index, rank, world_size):
             tokens = []
             for part, batch in enumerate(batches, start=1):
                 tokens.append(_records(teacher, batch, layout))
                 on_progress(done + (share - done) * part / len(batches), len(batch[0]))
-            job.folder.write(index, _pairs(batches, teacher.pad_id), np.concatenate(tokens))
+            folder.write(index, _pairs(batches, teacher.pad_id), np.concatenate(tokens))
         shards, done = index + 1, share
         on_progress(done, 0)
     if not shards:
         raise DataError("model.train_ds holds no pairs")
-    return job.folder.close(shards)
+    return folder.close(shards)
 
 
 def _repeated_pairs(teacher: TeacherOfPairs, folder: Path) -> np.ndarray:

@@ -195,7 +195,7 @@ def test_a_cache_teaches_what_the_teacher_would(distillation, teachers, corpora,
         teachers[teacher], tmp_path / "cache", sources, "cache.k=null", "cache.dtype=float32", *languages
     )
     check_caching(cfg)
-    assert caching_job(cfg).cache.folder.settings.get("tags") == tags
+    assert caching_job(cfg).folder.settings.get("tags") == tags
     cache_teacher(caching_job(cfg), 0, 1, "cpu")
     word_level = {name: EVERYWHERE[name] for name in ("kl", "js")}
     online, _ = distillation(teachers[teacher], kind, names, word_level)

@@ -3,8 +3,9 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_distill.teacher_cache.build import CacheJob, build
+from nemo_distill.teacher_cache.build import build
 from nemo_distill.teacher_cache.folder import CacheFolder
+from nemo_distill.teacher_cache.settings import CacheSettings
 from tests.pseudo_labels.fakes import write_model
 
 PAD = 0
@@ -67,9 +68,9 @@ def cache_job(folder, k=8, dtype="float16", shard_pairs=10, **settings):
     archive = folder.parent / "teacher.nemo"
     write_model(archive)
     recorded = {"teacher": {"name": "teacher.nemo", "sha256": "0" * 64}, "k": k, "dtype": dtype, **settings}
-    return CacheJob(CacheFolder(folder, recorded, archive), k, dtype, shard_pairs)
+    return CacheFolder(folder, recorded, archive), CacheSettings(k=k, dtype=dtype, shard_pairs=shard_pairs)
 
 
 def build_cache(folder, batches, teacher=None, rank=0, world_size=1, overwrite=False, **settings):
     teacher = teacher or FakeTeacher(batches)
-    return build(cache_job(folder, **settings), lambda: teacher, rank, world_size, overwrite)
+    return build(*cache_job(folder, **settings), lambda: teacher, rank, world_size, overwrite)

@@ -114,7 +114,7 @@ def test_a_job_whose_folder_was_begun_anew_ends_and_leaves_it_alone(tmp_path, ba
 
 def test_a_finished_cache_needs_no_teacher(tmp_path, batches):
     manifest = build_cache(tmp_path / "cache", batches)
-    assert build(cache_job(tmp_path / "cache"), load_teacher=None) == manifest
+    assert build(*cache_job(tmp_path / "cache"), load_teacher=None) == manifest
 
 
 def test_other_settings_are_refused_or_replace(tmp_path, batches):

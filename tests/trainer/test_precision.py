@@ -129,7 +129,7 @@ def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, c
     ]  # fmt: skip
     cfg = composed("cache_teacher", *keys)
     job = caching_job(cfg)
-    assert job.precision == job.cache.folder.settings["precision"] == "bfloat16"
-    job.cache.folder.take()
+    assert job.settings.precision == job.folder.settings["precision"] == "bfloat16"
+    job.folder.take()
     cpu("flags: avx2")
-    assert caching_job(cfg).precision == "bfloat16"
+    assert caching_job(cfg).settings.precision == "bfloat16"
