@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, section
+from nemo_distill.config.section import changed, read_config, section
 from nemo_distill.config.wording import shown
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems, tokenizer_library
@@ -38,11 +38,10 @@ class TokenizerConfig(TokenizerTraining):
 
     def problems(self) -> list[str]:
         """Returns a sentence for each invalid combination of keys."""
-        default = TokenizerTraining()
+        keys = "vocab_size", "training_sample_size", "coverage", "special_tokens"
         unused = [
-            f"{key}={getattr(self, key)}: has no effect with tokenizer_model={self.tokenizer_model}, which is there."
-            for key in ("vocab_size", "training_sample_size", "coverage", "special_tokens")
-            if self.tokenizer_model and getattr(self, key) != getattr(default, key)
+            f"{key}={value}: has no effect with tokenizer_model={self.tokenizer_model}, which is there."
+            for key, value in (changed(self, *keys) if self.tokenizer_model else {}).items()
         ]
         return [*super().problems(), *tokenizer_problems(self.tokenizer_model, self.library, self.r2l), *unused]
 
@@ -112,10 +111,8 @@ class PreparationConfig(BatchSettings):
         unused = {field.name for field in fields(PairLimits if self.tarred else BatchSettings)} - {"clean"}
         unused |= set() if self.tarred else {"clean", "devices", "threads", "tar_file_prefix"}
         return [
-            f"{field.name}={shown(value)}: has no effect with {cause}; leave it out."
-            for field in fields(self)
-            if field.name in unused
-            and (value := getattr(self, field.name)) != getattr(field.default, "default", field.default)
+            f"{key}={shown(value)}: has no effect with {cause}; leave it out."
+            for key, value in changed(self, *(field.name for field in fields(self) if field.name in unused)).items()
         ]
 
 

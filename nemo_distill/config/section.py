@@ -175,6 +175,14 @@ def broken_rules(found: Any) -> list[str]:
     return list(_rule_problems(found, ""))
 
 
+def changed(found: Any, *keys: str) -> dict[str, Any]:
+    """Returns the values of a section's keys, or of these, that are not the defaults. A required key has none."""
+    known = _fields(type(found))
+    values = {key: getattr(found, key) for key in keys or known}
+    defaults = {key: known[key].get_default(call_default_factory=True) for key in values}
+    return {key: value for key, value in values.items() if value != defaults[key]}
+
+
 @cache
 def _rules(section_class: type) -> list[Callable[[Any], list[str]]]:
     methods = {name: one for base in reversed(section_class.__mro__) for name, one in vars(base).items()}

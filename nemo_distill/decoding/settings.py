@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nemo_distill.config.section import rule, section
+from nemo_distill.config.section import changed, rule, section
 
 
 @section
@@ -58,9 +58,8 @@ class SearchSettings:
         if self.method != "beam":
             return []
         return [
-            f"{key}={getattr(self, key)}: only samples are drawn by it; set method=sample."
-            for key in ("top_k", "top_p", "epsilon", "temperature")
-            if getattr(self, key) != getattr(SearchSettings, key)
+            f"{key}={value}: only samples are drawn by it; set method=sample."
+            for key, value in changed(self, "top_k", "top_p", "epsilon", "temperature").items()
         ]
 
     @property

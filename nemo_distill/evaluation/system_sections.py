@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from nemo_distill.config.section import Allowed, section
+from nemo_distill.config.section import Allowed, changed, section
 from nemo_distill.decoding.engines import engine_problems, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Role
@@ -53,11 +53,9 @@ class SystemSection:
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why the system cannot be evaluated."""
         if self.translations is not None:
-            default = SystemSection()
-            changed = [key for key in self.__dataclass_fields__ if getattr(self, key) != getattr(default, key)]
             problems = [
-                f"{key}={getattr(self, key)}: has no effect on a system of translations; leave it out."
-                for key in changed
+                f"{key}={value}: has no effect on a system of translations; leave it out."
+                for key, value in changed(self).items()
                 if key not in TEXT_KEYS
             ]
             return problems + named_files("translations", list(self._files().values()))[1]

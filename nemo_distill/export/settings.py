@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from nemo_distill.config.section import rule, section
+from nemo_distill.config.section import changed, rule, section
 from nemo_distill.export.browser_page import INSTALL, library_problems, normalizer_problems
 from nemo_distill.export.browser_page import QUANTIZATIONS as OF_BROWSERS
 from nemo_distill.export.hugging_face_tokenizer import tokenizer_problems
@@ -75,8 +75,8 @@ class ExportSettings:
         """Returns a sentence for each key that has no effect on this format."""
         return [
             f"{key}={str(value).lower()}: only for format={' and '.join(formats)}; remove it."
-            for key, formats in ONLY_FOR.items()
-            if (value := getattr(self, key)) != getattr(ExportSettings, key) and self.format not in formats
+            for key, value in changed(self, *ONLY_FOR).items()
+            if self.format not in (formats := ONLY_FOR[key])
         ]
 
     @rule

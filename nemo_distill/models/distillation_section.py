@@ -1,7 +1,7 @@
 """The `distillation` section of a translation model: its fields, its losses, and the tensors that they compare."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import nn
 from nemo_distill.config.checks import listing
 from nemo_distill.config.known_keys import Count
 from nemo_distill.config.schedule import Schedule, Weight
-from nemo_distill.config.section import Allowed, argument_problem, read_section, rule, section
+from nemo_distill.config.section import Allowed, argument_problem, changed, read_section, rule, section
 from nemo_distill.config.wording import shown
 from nemo_distill.core.distillation_section import DistillationSection
 from nemo_distill.core.loss_terms import Widths, read_tensors, reads_only_distributions
@@ -162,10 +162,8 @@ class TranslationDistillation(DistillationSection):
         problems, given = [], self.initialization
         if not self.distilbert_initialization:
             problems += [
-                f"initialization.{field.name}={shown(getattr(given, field.name))} has no effect with "
-                "distilbert_initialization=false."
-                for field in fields(given)
-                if getattr(given, field.name) != field.default
+                f"initialization.{key}={shown(value)} has no effect with distilbert_initialization=false."
+                for key, value in changed(given).items()
             ]
         elif given.encoder is given.decoder is None and not given.embeddings:
             problems.append("distilbert_initialization=true copies nothing, as initialization says; set it to false.")

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from nemo_distill.config.schedule import Schedule, as_schedule
-from nemo_distill.config.section import section
+from nemo_distill.config.section import changed, section
 from nemo_distill.decoding.search import Found, SpecialIds
 from nemo_distill.decoding.settings import SearchSettings
 
@@ -43,11 +43,8 @@ class OnPolicy:
         if self.method == "greedy" and self.temperature != 1:
             problems.append(f"temperature={self.temperature:g}: greedy search has none; set method=sampled.")
         if self.is_off:
-            default = OnPolicy()
-            changed = [
-                key for key in ("method", "temperature", "max_delta") if getattr(self, key) != getattr(default, key)
-            ]
-            problems += [f"{key}={getattr(self, key)}: has no effect with share=0." for key in changed]
+            unread = changed(self, "method", "temperature", "max_delta")
+            problems += [f"{key}={value}: has no effect with share=0." for key, value in unread.items()]
         return problems
 
     @property

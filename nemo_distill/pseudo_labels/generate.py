@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import section
+from nemo_distill.config.section import changed, section
 from nemo_distill.decoding.engine import EMPTY, Engine, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.shards import Header, LabelFolder, Row, count_rows, write_shard
@@ -36,9 +36,8 @@ class LabelNoise(TextNoise):
         if self.changes_text:
             return []
         return [
-            f"{key}={getattr(self, key)} has no effect without noise, such as typing=0.05."
-            for key in ("seed", "written")
-            if getattr(self, key) != getattr(LabelNoise(), key)
+            f"{key}={value} has no effect without noise, such as typing=0.05."
+            for key, value in changed(self, "seed", "written").items()
         ]
 
     def decisive(self) -> dict[str, Any]:

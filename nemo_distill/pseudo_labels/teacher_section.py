@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.known_keys import Accelerator, Devices
-from nemo_distill.config.section import rule, section
+from nemo_distill.config.section import changed, rule, section
 from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
     EngineName,
@@ -149,14 +149,10 @@ class TeacherSection(ModelSection):
     @rule
     def unused_section_problems(self) -> list[str]:
         """Returns a sentence for each section that has no effect with this engine."""
-        unused: dict[str, Any] = {"file": self.engine != FILE and self.file, "api": self.engine != API and self.api}
-        unused |= {key: self.engine in TEXT_ONLY and getattr(self, key) for key in ("search", "dtype", "weights")}
-        unused |= {"noise": self.engine == FILE and self.noise}
-        return [
-            f"{key} has no effect with engine={self.engine}; leave it out."
-            for key, value in unused.items()
-            if value and value != type(value)()
-        ]
+        unused = [key for key in (FILE, API) if key != self.engine]
+        unused += ["search", "dtype", "weights"] if self.engine in TEXT_ONLY else []
+        unused += ["noise"] if self.engine == FILE else []
+        return [f"{key} has no effect with engine={self.engine}; leave it out." for key in changed(self, *unused)]
 
     @rule
     def file_problems(self) -> list[str]:
