@@ -89,7 +89,7 @@ class LabellingConfig(Selection, TeacherSection):
 
     def engine_request(self) -> EngineRequest:
         """Returns what `engine=auto` chooses an engine for."""
-        return EngineRequest(self.teachers, self.search, torch_device(self.accelerator), self.weights, *self.languages)
+        return EngineRequest(self, self.search, torch_device(self.accelerator))
 
     def resolved(self) -> "LabellingConfig":
         """Returns the configuration with what `auto` stands for: first what the labels were begun with.

@@ -90,14 +90,12 @@ class TranslationConfig(ModelSection):
 
 def run_translation(config: TranslationConfig) -> None:
     """Translates `input` into `output`, or standard input into standard output."""
-    name, dtype, languages = config.engine, config.dtype, config.languages
+    name, dtype = config.engine, config.dtype
     if name == AUTO:
         probed = probed_lines(TextFiles(input_files(config.input)), config.device)
-        chosen = choose_engine(
-            EngineRequest(config.paths, config.search, config.device, config.weights, *languages), probed
-        )
+        chosen = choose_engine(EngineRequest(config, config.search, config.device), probed)
         name, dtype = chosen["engine"], chosen["dtype"]
-    engine = load_engine(name, config.paths, config.device, dtype, config.weights, *languages)
+    engine = load_engine(name, config.paths, config.device, dtype, config.weights, *config.languages)
     search, cut, blank = config.search, 0, 0
     with _whole_or_nothing(config.output) as output:
         for number, translation in enumerate(_translations(engine, config)):

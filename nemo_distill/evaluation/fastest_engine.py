@@ -18,7 +18,7 @@ import torch
 from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.console import console, markdown_table
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import engine_problems, load_engine, model_width, search_problems
+from nemo_distill.decoding.engines import ModelSection, engine_problems, load_engine, model_width, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.files import folder_lock
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -40,30 +40,19 @@ class EngineRequest:
     """What has to be translated, and by which models.
 
     Args:
-        paths: the `.nemo` files.
+        models: the `.nemo` files; their `dtype` is not read.
         search: how they search.
         device: `cpu`, `cuda` or `cuda:1`.
-        weights: of several models.
-        source_language: of a multilingual model.
-        target_language: of a multilingual model.
     """
 
-    paths: Sequence[str]
+    models: ModelSection
     search: SearchSettings
     device: str
-    weights: Sequence[float] | None = None
-    source_language: str | None = None
-    target_language: str | None = None
 
     @property
     def kind(self) -> str:
         """`cpu` or `cuda`."""
         return self.device.partition(":")[0]
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        """The source and the target language."""
-        return self.source_language, self.target_language
 
     @property
     def judged_search(self) -> SearchSettings:
@@ -75,17 +64,18 @@ class EngineRequest:
 
     def load(self, engine: str, dtype: str) -> Engine:
         """Loads the models."""
-        return load_engine(engine, self.paths, self.device, dtype, self.weights, *self.languages)
+        return load_engine(engine, self.models.paths, self.device, dtype, self.models.weights, *self.models.languages)
 
     def work(self, folder: Path) -> Work:
         """Returns the choice that is kept in a folder. It does not depend on the machine."""
-        settings = {key: value for key, value in asdict(self).items() if key not in ("paths", "device")}
-        return Work(folder / RECORD, settings | {"models": [fingerprint(Path(path)) for path in self.paths]})
+        settings: dict[str, Any] = {"search": asdict(self.search)}
+        settings |= {key: getattr(self.models, key) for key in ("weights", "source_language", "target_language")}
+        return Work(folder / RECORD, settings | {"models": [fingerprint(Path(path)) for path in self.models.paths]})
 
     def candidates(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Returns the engines and types to try, the reference first, and why others are left out."""
         found = [(OURS, "float32")]
-        unit, width = bfloat16_unit(self.kind), min(map(model_width, self.paths))
+        unit, width = bfloat16_unit(self.kind), min(map(model_width, self.models.paths))
         if (dtype := DTYPES[precision_for(width, unit)]) != "float32":
             found.append((OURS, dtype))
         if problems := self._export_problems():
@@ -95,7 +85,7 @@ class EngineRequest:
     def _export_problems(self) -> list[str]:
         if self.search.method == "sample":
             return ["search.method=sample: CTranslate2 loads the model again for each line that it samples."]
-        problems = engine_problems(CTRANSLATE2, self.paths, None, *self.languages)
+        problems = engine_problems(CTRANSLATE2, self.models.paths, None, *self.models.languages)
         return problems or search_problems(CTRANSLATE2, self.search)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.decoding.engines import ModelSection
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation import fastest_engine
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
@@ -40,7 +41,7 @@ def request_for(monkeypatch, teacher_path):
         monkeypatch.setattr(fastest_engine.time, "perf_counter", lambda: clock.now)
         monkeypatch.setattr(EngineRequest, "candidates", lambda self: (list(engines), []))
         monkeypatch.setattr(EngineRequest, "load", lambda self, *name: Engine(clock, *engines[name]))
-        return EngineRequest([str(teacher_path)], search, "cpu")
+        return EngineRequest(ModelSection(model=str(teacher_path)), search, "cpu")
 
     return make
 
@@ -84,7 +85,7 @@ def test_other_words_are_faithful_if_the_model_finds_them_as_probable(request_fo
 
 
 def test_the_models_own_probabilities_tell_good_words_from_bad_ones(trained_path):
-    request = EngineRequest([str(trained_path)], NO_PENALTY, "cpu")
+    request = EngineRequest(ModelSection(model=str(trained_path)), NO_PENALTY, "cpu")
     engine, (sources, targets) = request.load(*REFERENCE), reversing_sentences(20, seed=9)
     assert fastest_engine._lost(engine, sources, targets, targets) == 0
     assert fastest_engine._lost(engine, sources, targets, targets[1:] + targets[:1]) > 1
@@ -93,14 +94,14 @@ def test_the_models_own_probabilities_tell_good_words_from_bad_ones(trained_path
 def test_a_choice_is_kept_for_the_same_models_and_search_on_any_machine(trained_path, tmp_path, monkeypatch):
     pytest.importorskip("ctranslate2")
     sources, _ = reversing_sentences(20, seed=9)
-    request = EngineRequest([str(trained_path)], NO_PENALTY, "cpu")
+    request = EngineRequest(ModelSection(model=str(trained_path)), NO_PENALTY, "cpu")
     chosen = choose_engine(request, sources, tmp_path)
     names = [(one["engine"], one["dtype"]) for one in chosen["probed"]]
     assert names == [REFERENCE, ("ctranslate2", "float32"), ("ctranslate2", "int8")]
     assert chosen["probed"][1]["same"] >= 0.9 and chosen["made_with"]["device"].startswith("cpu")
     assert read_json(tmp_path / "engine.json") == chosen
     monkeypatch.setattr(fastest_engine, "load_engine", None)
-    elsewhere = EngineRequest([str(trained_path)], NO_PENALTY, "cuda")
+    elsewhere = EngineRequest(ModelSection(model=str(trained_path)), NO_PENALTY, "cuda")
     assert choose_engine(elsewhere, sources, tmp_path) == chosen
     with pytest.raises(TypeError):  # another search is probed anew
         choose_engine(replace(request, search=replace(NO_PENALTY, beam_size=2)), sources, tmp_path)
@@ -114,7 +115,7 @@ def test_a_choice_is_kept_for_the_same_models_and_search_on_any_machine(trained_
     ],
 )
 def test_what_ctranslate2_cannot_do_leaves_it_out_and_is_said(search, reason, teacher_path):
-    candidates, reasons = EngineRequest([str(teacher_path)], search, "cpu").candidates()
+    candidates, reasons = EngineRequest(ModelSection(model=str(teacher_path)), search, "cpu").candidates()
     assert candidates == [REFERENCE] and reason in reasons[0]
 
 
