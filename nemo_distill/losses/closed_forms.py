@@ -49,11 +49,6 @@ def _cross_entropy(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> Los
     return -(student * q).sum(dim=-1), student.exp().sub_(q)
 
 
-def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
-    """The gradient is p (log p - log q - KL(p ‖ q))."""
-    return _toward_student(student, teacher)
-
-
 def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
     """The gradient is (1 - beta) p (log p - log m - KL(p ‖ m)).
 
@@ -62,14 +57,14 @@ def _jensen_shannon(loss: JensenShannonLoss, student: Tensor, teacher: Tensor) -
     if loss.beta in (0, 1):
         return (_kl if loss.beta == 0 else _reverse_kl)(loss, student, teacher)
     mixture = torch.logaddexp(teacher + math.log(loss.beta), student + math.log1p(-loss.beta))
-    reverse, gradient = _toward_student(student, mixture)
+    reverse, gradient = _reverse_kl(loss, student, mixture)
     forward = (teacher - mixture).mul_(teacher.exp()).sum(dim=-1)
     return loss.beta * forward + (1 - loss.beta) * reverse, gradient.mul_(1 - loss.beta)
 
 
-def _toward_student(student: Tensor, other: Tensor) -> LossesAndGradients:
-    """Returns KL(p ‖ other) and its gradient, with `other` held constant."""
-    p, distance = student.exp(), student - other
+def _reverse_kl(loss: WordLevelLoss, student: Tensor, teacher: Tensor) -> LossesAndGradients:
+    """The gradient is p (log p - log q - KL(p ‖ q))."""
+    p, distance = student.exp(), student - teacher
     values = (p * distance).sum(dim=-1)
     return values, distance.sub_(values.unsqueeze(-1)).mul_(p)
 

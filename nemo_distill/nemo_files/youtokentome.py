@@ -6,12 +6,15 @@ NeMo 1.x trained most of its published translation models with `library: yttm`. 
     model = MTEncDecModel.restore_from("student_or_teacher.nemo")
 """
 
-from functools import partial
 from typing import Any
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.nemo_files.model_kinds import SIDES, TOKENIZER_LIBRARIES
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.text.token_ids import MissingPackageError, import_youtokentome
+
+# Of `MTEncDecModel.setup_enc_dec_tokenizers`, for each side.
+NEMO_ARGUMENTS = ("tokenizer_library", "tokenizer_model", "bpe_dropout", "model_name", "r2l", "sentencepiece_legacy")
 
 
 def restore_youtokentome() -> None:
@@ -36,25 +39,21 @@ def restore_youtokentome() -> None:
 
 def _load_tokenizers(nemo_setup: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Like NeMo's method, but recognizes sentencepiece and youtokentome by the content of the file."""
-    loaders = {}
-    for side in ("encoder", "decoder"):
+    own = {}
+    for side in SIDES:
         library, model_file = kwargs.get(f"{side}_tokenizer_library"), kwargs.get(f"{side}_tokenizer_model")
-        if library in (None, "sentencepiece", "yttm") and model_file and tokenizer_library(model_file) == "yttm":
+        if library in TOKENIZER_LIBRARIES and model_file and tokenizer_library(model_file) == "yttm":
             dropout, r2l = kwargs.get(f"{side}_bpe_dropout") or 0.0, kwargs.get(f"{side}_r2l", False)
-            loaders[side] = partial(_load_youtokentome, model_file, dropout, r2l)
-    if len(loaders) == 2:
-        return loaders["encoder"](), loaders["decoder"]()
-    if not loaders:
-        return nemo_setup(**kwargs)
-    # NeMo's method loads both sides. Pass the loadable side's arguments for both, and keep only that side.
-    (own_side,) = loaders
-    other_side = "decoder" if own_side == "encoder" else "encoder"
-    for key in ("tokenizer_library", "tokenizer_model", "bpe_dropout", "model_name", "r2l", "sentencepiece_legacy"):
-        if f"{other_side}_{key}" in kwargs:
-            kwargs[f"{own_side}_{key}"] = kwargs[f"{other_side}_{key}"]
-    tokenizers = dict(zip(("encoder", "decoder"), nemo_setup(**kwargs)))
-    tokenizers[own_side] = loaders[own_side]()
-    return tokenizers["encoder"], tokenizers["decoder"]
+            own[side] = _load_youtokentome(model_file, dropout, r2l)
+    if len(own) == 2:
+        return own["encoder"], own["decoder"]
+    for side in own:  # NeMo's method loads both sides, so it loads the other one twice
+        other = "decoder" if side == "encoder" else "encoder"
+        for key in NEMO_ARGUMENTS:
+            if f"{other}_{key}" in kwargs:
+                kwargs[f"{side}_{key}"] = kwargs[f"{other}_{key}"]
+    encoder, decoder = nemo_setup(**kwargs)
+    return own.get("encoder", encoder), own.get("decoder", decoder)
 
 
 def _load_youtokentome(model_file: Any, bpe_dropout: float, r2l: bool) -> Any:
