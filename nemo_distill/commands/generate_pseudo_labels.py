@@ -58,9 +58,9 @@ class LabellingJob:
                 self._warn_if_reversed(engine)
             translate = searching(engine, config.search)
         if config.reverse_model:
-            from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
+            from nemo_distill.models.scoring import load_scorer  # NeMo's import takes many seconds
 
-            reverse = NeMoScorer(config.reverse_model, device, dtype=config.reverse_dtype)
+            reverse = load_scorer(config.reverse_model, device, dtype=config.reverse_dtype)
         return Translator(translate, policy, reverse, config.noise)
 
     def _warn_if_reversed(self, engine: Engine) -> None:

@@ -227,9 +227,9 @@ class ExplainJob:
         }
 
         def make() -> dict[str, Any]:
-            from nemo_distill.models.scoring import NeMoScorer  # NeMo's import takes many seconds
+            from nemo_distill.models.scoring import load_scorer  # NeMo's import takes many seconds
 
-            scorer = NeMoScorer(system.model, self.settings.device)
+            scorer = load_scorer(system.model, self.settings.device)
             console.info(f"scoring translations with {system.name}")
             read = self.texts.read
             return {"scores": [scorer.totals(read(one, "src"), read(one, end)) for one, end in asked.values()]}

@@ -96,21 +96,14 @@ class PairScorer:
         )
 
 
-class NeMoScorer(PairScorer):
-    """Scores pairs with the model in a `.nemo`.
-
-    Args:
-        model_path: the `.nemo`.
-        device: the device to run on.
-        dtype: see `PairScorer`.
+def load_scorer(model_path: str | Path, device: str = "cpu", dtype: str = "float32") -> PairScorer:
+    """Returns a scorer with the model in a `.nemo`.
 
     Raises:
         ValueError: if the model is multilingual.
     """
-
-    def __init__(self, model_path: str | Path, device: str = "cpu", dtype: str = "float32"):
-        bilingual_archive(model_path)
-        super().__init__(restore_for_inference(MTEncDecModel, model_path).to(device), dtype)
+    bilingual_archive(model_path)
+    return PairScorer(restore_for_inference(MTEncDecModel, model_path).to(device), dtype)
 
 
 def warn_of_reversed_pairs(model: Any, trainer: Any) -> None:

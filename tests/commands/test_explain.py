@@ -51,7 +51,7 @@ def test_every_part_is_measured_and_the_parts_add_up(explained):
 def test_the_same_command_runs_no_model_again(explained, monkeypatch):
     _, overrides, record = explained
     monkeypatch.setattr(systems_module, "load_engine", lambda *arguments: pytest.fail("a model is loaded again"))
-    monkeypatch.setattr("nemo_distill.models.scoring.NeMoScorer", None)
+    monkeypatch.setattr("nemo_distill.models.scoring.load_scorer", None)
     assert explain_job(config(*overrides)).run() == json.loads(json.dumps(record))
     again = explain_job(config(*overrides, "labels=teacher", "rare=3")).run()
     assert again["scores"] == record["scores"]

@@ -8,9 +8,9 @@ from tests.examples.bad_files import MODEL, write_nemo
 
 @pytest.fixture(scope="module")
 def scorer(teacher_path):
-    from nemo_distill.models.scoring import NeMoScorer
+    from nemo_distill.models.scoring import load_scorer
 
-    return NeMoScorer(teacher_path)
+    return load_scorer(teacher_path)
 
 
 SOURCES = ["der Hund", "der Mann sieht und sieht und sieht das Haus", "", "Haus", "der rot Hund sieht der Mann"]
