@@ -28,7 +28,11 @@ from typing import Any
 
 LINES, QUICK_LINES, SAMPLES = 100_000, 1_000, 32
 REPLACED = 0.15  # of the words of a sample
-METRICS = {"chrf": {"chrf": 1.0}, "bleu": {"bleu": 1.0}, "bleu + chrf": {"bleu": 0.5, "chrf": 0.5}}
+METRICS: dict[str, dict[Any, float]] = {
+    "chrf": {"chrf": 1.0},
+    "bleu": {"bleu": 1.0},
+    "bleu + chrf": {"bleu": 0.5, "chrf": 0.5},
+}
 ONE_PROCESS = ("chrf", 1)  # shows the memory, because the main process does all by itself
 ALONE = 500  # lines for the arithmetic alone
 
@@ -92,11 +96,10 @@ def opened(folder: Path) -> Any:
 def select(folder: Path, metric: str, workers: int) -> dict[str, float]:
     """Selects labels in this process, and returns the seconds and the peak memory in MB."""
     from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-    from nemo_distill.pseudo_labels.filters import NO_FILTERS
     from nemo_distill.pseudo_labels.selection import Criteria
     from nemo_distill.text.lines import LinePolicy
 
-    criteria = Criteria("mbr", METRICS[metric], None, NO_FILTERS)
+    criteria = Criteria(selection="mbr", metric=METRICS[metric])
     (folder / "labels" / "pseudo.json").unlink(missing_ok=True)  # or what is there would not be made again
     started = time.perf_counter()
     assembly = Assembly(opened(folder), [folder / "text"], [None], LinePolicy(), criteria, workers=workers)

@@ -111,7 +111,7 @@ def run_assemble(folder: Path) -> None:
     from nemo_distill.pseudo_labels.filters import FilterSettings
     from nemo_distill.pseudo_labels.selection import Criteria
 
-    criteria = Criteria("one_best", {"bleu": 1.0}, None, FilterSettings(score_quantile=0.05))
+    criteria = Criteria(metric={"bleu": 1.0}, filters=FilterSettings(score_quantile=0.05))
     assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), criteria))
 
 

@@ -267,14 +267,14 @@ class LabellingConfig(Selection, TeacherSection):
     def criteria(self) -> Criteria:
         """Returns how labels are selected and filtered."""
         return Criteria(
-            self.selection,
-            self.metric_weights,
-            self.bleu_language(),
-            self.filters or NO_FILTERS,
-            self.moses_languages(),
-            self.labels_per_source,
-            self.label_weights,
-            self.quality.metric,
+            selection=self.selection,
+            metric=self.metric_weights,
+            metric_language=self.bleu_language(),
+            filters=self.filters or NO_FILTERS,
+            moses=self.moses_languages(),
+            labels_per_source=self.labels_per_source,
+            label_weights=self.label_weights,
+            quality=self.quality.metric,
         )
 
     def depends_on(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A selection is a function that gives each hypothesis a value. The hypotheses with the highest values become labels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -15,10 +15,9 @@ from nemo_distill.config.section import Allowed, section
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.pseudo_labels.filters import NO_FILTERS, FilterSettings
 from nemo_distill.pseudo_labels.shards import Row
-from nemo_distill.pseudo_labels.similarity import NAMES, similarities
+from nemo_distill.pseudo_labels.similarity import NAMES, MetricName, similarities
 from nemo_distill.text.lines import normalized
 
-MetricName = Literal["bleu", "chrf"]
 MetricWeights = dict[MetricName, Annotated[float, Field(gt=0)]]
 
 
@@ -48,47 +47,31 @@ class Selection:
     """Which pairs are dropped; null: none."""
 
     @property
-    def metric_weights(self) -> dict[str, float]:
+    def metric_weights(self) -> dict[MetricName, float]:
         """The weight of each metric."""
-        given = {self.metric: 1.0} if isinstance(self.metric, str) else self.metric
-        return {str(name): weight for name, weight in given.items()}
-
-    @property
-    def compared_by(self) -> list[str]:
-        """The metrics that hypotheses are compared by, as `Criteria.compared_by`."""
-        return _compared_by(self.selection, self.metric_weights, self.filters or NO_FILTERS)
-
-
-def _compared_by(selection: str, metric: Mapping[str, float], filters: FilterSettings) -> list[str]:
-    return list(metric) if selection in ("interpolation", "mbr") or filters.consensus_quantile else []
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """How labels are selected, filtered and written, with nothing left to find out.
-
-    Args:
-        metric: the weight of each metric.
-        metric_language: as in `Selection`, but None is no language.
-        filters: which pairs are dropped. Filters see raw text.
-        moses: languages of source and target, whose Moses tokenization the pairs are written in, as text must be that
-            a model of these languages is trained on; None for raw text.
-        quality: the name of the metric that `quality` gives scores of, if any.
-    """
-
-    selection: str
-    metric: Mapping[str, float]
-    metric_language: str | None
-    filters: FilterSettings
-    moses: Sequence[str | None] = (None, None)
-    labels_per_source: int = 1
-    label_weights: str | None = None
-    quality: str | None = None
+        return {self.metric: 1.0} if isinstance(self.metric, str) else self.metric
 
     @property
     def compared_by(self) -> list[str]:
         """The metrics that hypotheses are compared by, with one another or with a reference; none if they are not."""
-        return _compared_by(self.selection, self.metric, self.filters)
+        by_consensus = self.filters is not None and self.filters.consensus_quantile
+        return [*self.metric_weights] if self.selection in ("interpolation", "mbr") or by_consensus else []
+
+
+@section
+class Criteria(Selection):
+    """How labels are selected, filtered and written, with nothing left to find out.
+
+    A `metric_language` of None is no language, and not the teacher's.
+    """
+
+    filters: FilterSettings = NO_FILTERS
+    """Which pairs are dropped. Filters see raw text."""
+    moses: Sequence[str | None] = (None, None)
+    """Languages of source and target, whose Moses tokenization the pairs are written in, as text must be that a model
+    of these languages is trained on; null for raw text."""
+    quality: str | None = None
+    """The name of the metric that `quality` gives scores of, if any."""
 
     @property
     def selected_by(self) -> list[str]:
@@ -160,7 +143,7 @@ def consensus(candidate: Candidate, criteria: Criteria) -> np.ndarray:
     texts = candidate.texts
     if len(texts) == 1:
         return np.zeros(1)
-    matrix = similarities(texts, texts, criteria.metric, criteria.metric_language)
+    matrix = similarities(texts, texts, criteria.metric_weights, criteria.metric_language)
     return np.round((matrix.sum(axis=1) - matrix.diagonal()) / (len(texts) - 1), 9)
 
 
@@ -188,7 +171,8 @@ def _interpolation(candidate: Candidate, criteria: Criteria) -> np.ndarray:
     """The similarity to the reference (Kim & Rush 2016, section 3.3). Without a reference, the one-best counts."""
     if not candidate.reference:
         return _one_best(candidate, criteria)
-    return similarities(candidate.texts, [candidate.reference], criteria.metric, criteria.metric_language)[:, 0]
+    reference, language = [candidate.reference], criteria.metric_language
+    return similarities(candidate.texts, reference, criteria.metric_weights, language)[:, 0]
 
 
 def _quality(candidate: Candidate, criteria: Criteria) -> np.ndarray:

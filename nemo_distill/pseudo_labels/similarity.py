@@ -7,6 +7,7 @@ min(a, b) of an n-gram, which is the number of levels k with a >= k and b >= k. 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -15,6 +16,7 @@ from nemo_distill.text.languages import bleu_tokenization
 
 CHRF_ORDER, CHRF_BETA = 6, 2
 BLEU_ORDER = 4
+MetricName = Literal["bleu", "chrf"]
 NAMES = {"bleu": "BLEU", "chrf": "chrF"}  # of the metrics, as an evaluation names them
 COLUMNS = 1 << 16  # different n-grams that are counted at a time; bounds the memory for very long lines
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # any large odd number: n-grams are told apart by 64-bit hashes
@@ -22,7 +24,10 @@ DIGITS = 9  # of a similarity. Values that differ by rounding only must be equal
 
 
 def similarities(
-    hypotheses: Sequence[str], references: Sequence[str], weights: Mapping[str, float], language: str | None = None
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    weights: Mapping[MetricName, float],
+    language: str | None = None,
 ) -> np.ndarray:
     """Returns the similarity of each hypothesis to each reference, (n, m), from 0 to 100.
 

@@ -147,4 +147,4 @@ def only(**filters):
 
 def criteria_of(filters, selection="one_best", metric="bleu", **others):
     """Criteria of a language without a tokenization of its own; several metrics have equal weights."""
-    return Criteria(selection, dict.fromkeys(metric.split("+"), 1.0), None, filters, **others)
+    return Criteria(selection=selection, metric=dict.fromkeys(metric.split("+"), 1.0), filters=filters, **others)
