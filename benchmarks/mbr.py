@@ -72,7 +72,7 @@ def samples(texts: Sequence[str], generator: random.Random) -> list[str]:
 def write_labels(folder: Path, lines: Iterator[tuple[str, ...]]) -> None:
     """Writes a source, whose lines are numbers, and labels with samples of each line."""
     from nemo_distill.decoding.engine import Hypothesis, Translation
-    from nemo_distill.pseudo_labels.generate import Generation, Translator, generate
+    from nemo_distill.pseudo_labels.generate import Translator, generate
     from nemo_distill.text.lines import LinePolicy
 
     generator, waiting = random.Random(0), list(lines)
@@ -82,8 +82,7 @@ def write_labels(folder: Path, lines: Iterator[tuple[str, ...]]) -> None:
         found = [samples(waiting[first_line - 1 + place], generator) for place in range(len(texts))]
         return [Translation(tuple(Hypothesis(text, 0.0) for text in drawn)) for drawn in found]
 
-    job = Generation([folder / "text"], opened(folder), 5000, 500)
-    generate(job, lambda: Translator(translate, LinePolicy()))
+    generate(opened(folder), 5000, 500, lambda: Translator(translate, LinePolicy()))
 
 
 def opened(folder: Path) -> Any:
@@ -102,7 +101,7 @@ def select(folder: Path, metric: str, workers: int) -> dict[str, float]:
     criteria = Criteria(selection="mbr", metric=METRICS[metric])
     (folder / "labels" / "pseudo.json").unlink(missing_ok=True)  # or what is there would not be made again
     started = time.perf_counter()
-    assembly = Assembly(opened(folder), [folder / "text"], [None], LinePolicy(), criteria, workers=workers)
+    assembly = Assembly(opened(folder), [None], LinePolicy(), criteria, workers=workers)
     assemble(assembly, overwrite=True)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

@@ -99,10 +99,10 @@ def policy() -> Any:
 def run_generate(folder: Path) -> None:
     """Translates into shards."""
     from nemo_distill.decoding.settings import SearchSettings
-    from nemo_distill.pseudo_labels.generate import Generation, Translator, generate, searching
+    from nemo_distill.pseudo_labels.generate import Translator, generate, searching
 
     translator = Translator(searching(UpperCase(), SearchSettings()), policy())
-    generate(Generation([folder / "text.src"], labels(folder), SHARD, 2048), lambda: translator)
+    generate(labels(folder), SHARD, 2048, lambda: translator)
 
 
 def run_assemble(folder: Path) -> None:
@@ -112,7 +112,7 @@ def run_assemble(folder: Path) -> None:
     from nemo_distill.pseudo_labels.selection import Criteria
 
     criteria = Criteria(metric={"bleu": 1.0}, filters=FilterSettings(score_quantile=0.05))
-    assemble(Assembly(labels(folder), [folder / "text.src"], [None], policy(), criteria))
+    assemble(Assembly(labels(folder), [None], policy(), criteria))
 
 
 def run_mix(folder: Path) -> None:

@@ -20,7 +20,7 @@ from nemo_distill.evaluation.fastest_engine import choose_engine, probed_lines
 from nemo_distill.progress import print_counts, shown_progress
 from nemo_distill.pseudo_labels.api_teacher import ANSWERS, ApiTeacher
 from nemo_distill.pseudo_labels.assemble import Assembly, assemble
-from nemo_distill.pseudo_labels.generate import Generation, Translate, Translator, generate, searching
+from nemo_distill.pseudo_labels.generate import Translate, Translator, generate, searching
 from nemo_distill.pseudo_labels.shards import BILL, LabelFolder
 from nemo_distill.pseudo_labels.teacher_section import API, FILE
 from nemo_distill.pseudo_labels.text_teacher import TextTeacher
@@ -32,11 +32,15 @@ from nemo_distill.trainer.precision import AUTO
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """A valid configuration, what it translates, and what is made of the translations."""
+    """A valid configuration, and what is made of the translations."""
 
     config: LabellingConfig
-    generation: Generation
     assembly: Assembly
+
+    @property
+    def folder(self) -> LabelFolder:
+        """The folder of the translations."""
+        return self.assembly.labels
 
     def build_translator(self, device: str, warns: bool = False) -> Translator:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
@@ -45,9 +49,8 @@ class LabellingJob:
         if config.engine == FILE:
             translate = TextTeacher(list(map(Path, config.teachers)), policy, config.file).translate
         elif config.engine == API:
-            folder = self.generation.folder
             translate = ApiTeacher(
-                str(config.model), config.api, config.languages, folder.path, folder.digest
+                str(config.model), config.api, config.languages, self.folder.path, self.folder.digest
             ).translate
         else:
             engine = load_engine(
@@ -65,7 +68,7 @@ class LabellingJob:
 
     def _warn_if_reversed(self, engine: Engine) -> None:
         """Checks for swapped files if the engine uses a NeMo model. Other engines cannot score references."""
-        pairs = [pair for pair in zip(self.assembly.sources, self.assembly.references) if pair[1]]
+        pairs = [pair for pair in zip(self.folder.sources, self.assembly.references) if pair[1]]
         teacher = getattr(engine, "model", None)
         if not pairs or not hasattr(teacher, "encoder_tokenizer"):
             return
@@ -93,7 +96,7 @@ def check_labelling(cfg: DictConfig) -> LabellingJob:
 
 
 def _label_conflicts(job: LabellingJob) -> list[str]:
-    folder = job.generation.folder
+    folder = job.folder
     changes = [] if job.config.engine == AUTO else folder.conflicts()  # an engine is chosen only for new labels
     if not changes or job.config.overwrite is True:
         return []
@@ -119,12 +122,12 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
     sources = config.sources
     folder = LabelFolder(config.output_dir, config.depends_on(), sources)
     assembly = Assembly(
-        folder, sources, config.references, config.reading, config.criteria(),
+        folder, config.references, config.reading, config.criteria(),
         config.name, config.keep_dropped, config.workers,
         [LabelFolder.finished(path, sources) for path in config.more_labels], config.quality, config.keep_hypotheses,
         config.noise,
     )  # fmt: skip
-    return LabellingJob(config, Generation(sources, folder, config.shard_lines, config.chunk_lines), assembly)
+    return LabellingJob(config, assembly)
 
 
 def chosen_job(cfg: DictConfig, job: LabellingJob) -> LabellingJob:
@@ -146,7 +149,7 @@ def asking_alone(job: LabellingJob) -> Iterator[None]:
     if job.config.engine != API:
         yield
         return
-    answers = job.generation.folder.path / ANSWERS
+    answers = job.folder.path / ANSWERS
     answers.mkdir(parents=True, exist_ok=True)
     with locked(answers / ".lock", wait=False) as lock:
         if lock is None:
@@ -156,29 +159,31 @@ def asking_alone(job: LabellingJob) -> Iterator[None]:
 
 def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> bool:
     """Writes this process's shards. Returns whether all shards are finished."""
-    total = sum(path.stat().st_size for path in job.generation.sources)
+    total = sum(path.stat().st_size for path in job.folder.sources)
     with shown_progress("translating", total, shown=rank == 0) as on_progress:
         manifest = generate(
-            job.generation,
+            job.folder,
+            job.config.shard_lines,
+            job.config.chunk_lines,
             partial(job.build_translator, device, warns=rank == 0),
             rank,
             world_size,
             job.config.overwrite is True,
             on_progress,
         )
-    if (bill := job.generation.folder.path / BILL).is_file() and job.config.engine == API:
+    if (bill := job.folder.path / BILL).is_file() and job.config.engine == API:
         used = read_json(bill) or {}
         console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:
         console.info("This process has made its shards; others have not yet.")
     else:
-        print_counts(f"Translations in {job.generation.folder.path}", manifest["counts"], manifest["lines"])
+        print_counts(f"Translations in {job.folder.path}", manifest["counts"], manifest["lines"])
     return manifest is not None
 
 
 def write_text(job: LabellingJob) -> None:
     """Selects, filters and writes the text."""
-    manifest = job.generation.folder.manifest()
+    manifest = job.folder.manifest()
     lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
     with shown_progress("selecting and filtering", lines) as on_progress:
         done = count(1)

@@ -164,11 +164,11 @@ class RecipeBill:
             cfg.engine, cfg.dtype = chosen.config.engine, chosen.config.dtype
             job = labelling_job(cfg)
             began = time.perf_counter()
-            generate(job.generation, lambda: translator)
+            generate(job.folder, job.config.shard_lines, job.config.chunk_lines, lambda: translator)
             assemble(job.assembly)
             seconds = time.perf_counter() - began
             sides = [job.assembly.path(side).read_text("utf-8").split("\n")[:-1] for side in ("src", "tgt")]
-            return seconds, _bytes(job.generation.folder.path), list(zip(*sides))
+            return seconds, _bytes(job.folder.path), list(zip(*sides))
 
     def _cache(self) -> dict[str, Any]:
         pairs = self.pairs

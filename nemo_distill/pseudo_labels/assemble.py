@@ -44,7 +44,7 @@ class Assembly:
     """The settings for writing text from a folder of labels.
 
     Args:
-        sources: the translated files, unchanged since.
+        labels: the labels, whose sources are unchanged since.
         references: the reference file for each source file, or None.
         policy: how invalid lines were treated. It applies to references too.
         more_labels: further labels of the same source, whose hypotheses are added to those of `labels`.
@@ -52,7 +52,6 @@ class Assembly:
     """
 
     labels: LabelFolder
-    sources: Sequence[Path]
     references: Sequence[Path | None]
     policy: LinePolicy
     criteria: Criteria
@@ -200,7 +199,7 @@ def candidates(assembly: Assembly) -> Iterator[Candidate]:
         theirs = [row for row in found if row is not None and row.hash == line_hash(raw)]
         if len(theirs) < len(found):
             what = "has no row in the shards" if None in found else "has changed since it was translated"
-            raise ShardError(f"source line {number}, {_place(assembly.sources, number)}, {what}.")
+            raise ShardError(f"source line {number}, {_place(assembly.labels.sources, number)}, {what}.")
         cleaned = clean_line(reference, assembly.policy).text if reference is not None else None
         yield Candidate(assembly.source_text(number, clean_line(raw, assembly.policy).text), theirs, cleaned)
     if next(rows, None) is not None:
@@ -208,7 +207,7 @@ def candidates(assembly: Assembly) -> Iterator[Candidate]:
 
 
 def _sources_and_references(assembly: Assembly) -> Iterator[tuple[bytes, bytes | None]]:
-    for source, reference in zip(assembly.sources, assembly.references, strict=True):
+    for source, reference in zip(assembly.labels.sources, assembly.references, strict=True):
         if reference is None:
             yield from ((raw, None) for raw in TextFiles([source]))
         else:

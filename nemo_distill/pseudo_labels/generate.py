@@ -7,9 +7,7 @@ shards. The processes do not communicate. The one that finds all shards complete
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
 
@@ -124,24 +122,10 @@ def searching(engine: Engine, search: SearchSettings) -> Translate:
     return lambda first_line, texts: engine.translate(texts, search)
 
 
-@dataclass(frozen=True)
-class Generation:
-    """The settings of a generation.
-
-    Args:
-        sources: the source files. Lines are numbered through all files.
-        shard_lines: source lines per shard. They are kept in memory, and a killed process loses at most this many.
-        chunk_lines: number of lines passed to the translator at a time.
-    """
-
-    sources: Sequence[Path]
-    folder: LabelFolder
-    shard_lines: int
-    chunk_lines: int
-
-
 def generate(
-    generation: Generation,
+    folder: LabelFolder,
+    shard_lines: int,
+    chunk_lines: int,
     build_translator: Callable[[], Translator],
     rank: int = 0,
     world_size: int = 1,
@@ -151,45 +135,31 @@ def generate(
     """Writes the missing shards of this process, and closes the folder if all shards are complete.
 
     Args:
+        folder: the folder, whose sources are translated. Their lines are numbered through all files.
+        shard_lines: source lines per shard. They are kept in memory, and a killed process loses at most this many.
+        chunk_lines: number of lines passed to the translator at a time.
         build_translator: creates the translator. Called only if there is something to translate.
         overwrite: delete results with other settings instead of raising an error.
 
     Returns:
         The manifest, or None if other processes are still writing shards.
     """
-    folder, files, translator = generation.folder, TextFiles(generation.sources), None
+    files, translator = TextFiles(folder.sources), None
     folder.take(overwrite)
     if manifest := folder.manifest():
         return manifest
     shards, begin = 0, 0
-    for index, raw_lines in enumerate(chunks(files, generation.shard_lines)):
+    for index, raw_lines in enumerate(chunks(files, shard_lines)):
         if folder.lacks(index, rank, world_size):
             translator = translator or build_translator()
-            _make_shard(
-                generation, index, raw_lines, translator, partial(_between, on_progress, begin, files.position)
-            )
+            first_line, rows = index * shard_lines + 1, list[Row]()
+            for chunk in chunks(raw_lines, chunk_lines):
+                rows += translator.rows(first_line + len(rows), chunk)
+                share = len(rows) / len(raw_lines)
+                on_progress(begin + share * (files.position - begin), len(chunk))
+            header = Header(index, first_line, len(rows), folder.digest, count_rows(rows))
+            with folder.held():
+                write_shard(folder.shard(index), header, rows)
         shards, begin = index + 1, files.position
         on_progress(begin, 0)
     return folder.close(shards)
-
-
-def _make_shard(
-    generation: Generation,
-    index: int,
-    raw_lines: Sequence[bytes],
-    translator: Translator,
-    on_chunk: Callable[[float, int], None],
-) -> None:
-    first_line = index * generation.shard_lines + 1
-    rows = []
-    for start in range(0, len(raw_lines), generation.chunk_lines):
-        chunk = raw_lines[start : start + generation.chunk_lines]
-        rows += translator.rows(first_line + start, chunk)
-        on_chunk(len(rows) / len(raw_lines), len(chunk))
-    header = Header(index, first_line, len(rows), generation.folder.digest, count_rows(rows))
-    with generation.folder.held():
-        write_shard(generation.folder.shard(index), header, rows)
-
-
-def _between(on_progress: OnProgress, begin: int, end: int, share: float, lines: int) -> None:
-    on_progress(begin + share * (end - begin), lines)

@@ -244,6 +244,7 @@ class LabelFolder(ShardFolder):
     def __init__(self, path: Path, settings: Mapping[str, Any], sources: Sequence[Path]):
         # The settings contain names and sizes of the sources alone, so that older labels remain valid.
         super().__init__(path, settings, lambda: _checksums(sources))
+        self.sources = sources
 
     @classmethod
     def finished(cls, path: Path, sources: Sequence[Path]) -> "LabelFolder":

@@ -456,7 +456,7 @@ def test_an_engine_is_chosen_for_new_labels_and_kept_for_them(files, monkeypatch
     settings = json.loads((files / "labels" / "settings.json").read_text())["settings"]
     assert (settings["engine"], settings["dtype"]) == ("ctranslate2", "int8")
     (files / "labels" / "engine.json").unlink()
-    assert labelling_job(cfg).generation.folder.digest == chosen.generation.folder.digest
+    assert labelling_job(cfg).folder.digest == chosen.folder.digest
     with pytest.raises(ConfigurationError, match="engine was ctranslate2 and is nemo_distill"):
         check_labelling(config(files, "search.length_penalty=0"))
     anew = config(files, "engine=auto", "search.length_penalty=0", "overwrite=true")
@@ -474,5 +474,5 @@ def test_auto_is_bfloat16_where_a_training_would_take_it(files, trained_path, mo
     monkeypatch.setattr(labelling_config, "model_width", lambda path: 512)
     found = labelling_job(config(files, "dtype=auto", "reverse_dtype=auto", f"reverse_model={trained_path}"))
     assert (found.config.dtype, found.config.reverse_dtype) == (dtype, reverse)
-    settings = found.generation.folder.settings
+    settings = found.folder.settings
     assert settings["dtype"] == dtype and settings.get("reverse_dtype", "float32") == reverse

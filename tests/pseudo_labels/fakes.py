@@ -16,7 +16,7 @@ from pathlib import Path
 from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.pseudo_labels.filters import NO_FILTERS
-from nemo_distill.pseudo_labels.generate import Generation, LabelNoise, Translator, generate, searching
+from nemo_distill.pseudo_labels.generate import LabelNoise, Translator, generate, searching
 from nemo_distill.pseudo_labels.selection import Criteria
 from nemo_distill.pseudo_labels.shards import LabelFolder
 from nemo_distill.text.lines import LinePolicy
@@ -97,20 +97,24 @@ def write_source(path, lines, seed=0):
 NO_NOISE = LabelNoise()
 
 
-def generation(sources, folder, shard_lines=20, chunk_lines=7, **settings):
-    """A generation whose settings are its shards' size, its sources' and what else is given."""
+def label_folder(sources, folder, shard_lines=20, **settings):
+    """A folder whose settings are its shards' size, its sources' and what else is given."""
     recorded = {
         "shard_lines": shard_lines,
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
         **settings,
     }
-    return Generation(sources, LabelFolder(folder, recorded, sources), shard_lines, chunk_lines)
+    return LabelFolder(folder, recorded, sources)
 
 
-def run(sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, noise=NO_NOISE, **settings):
+def run(
+    sources, folder, engine=None, reverse=None, rank=0, world_size=1, overwrite=False, noise=NO_NOISE, shard_lines=20,
+    chunk_lines=7, **settings,
+):  # fmt: skip
     """Generates in this process and returns the manifest."""
+    labels = label_folder(sources, folder, shard_lines, **settings)
     translator = Translator(searching(engine or Shouting(), SEARCH), POLICY, reverse, noise)
-    return generate(generation(sources, folder, **settings), lambda: translator, rank, world_size, overwrite)
+    return generate(labels, shard_lines, chunk_lines, lambda: translator, rank, world_size, overwrite)
 
 
 def contents(folder):

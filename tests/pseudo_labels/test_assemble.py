@@ -13,7 +13,16 @@ from nemo_distill.pseudo_labels.quality import QualitySettings
 from nemo_distill.pseudo_labels.shards import FAILED, MISSING, LabelFolder
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.shard_folder import ShardError
-from tests.pseudo_labels.fakes import POLICY, CommonLetters, contents, criteria_of, generation, only, run, write_source
+from tests.pseudo_labels.fakes import (
+    POLICY,
+    CommonLetters,
+    contents,
+    criteria_of,
+    label_folder,
+    only,
+    run,
+    write_source,
+)
 
 ALL = only(empty=True, identical=True, unfinished=True, source_cut=True, length_ratio=3.0, duplicates=True)
 
@@ -53,7 +62,7 @@ def source(tmp_path):
 @pytest.fixture
 def labels(source, tmp_path):
     run([source], tmp_path / "labels", Scripted(TABLE), CommonLetters(), shard_lines=4, chunk_lines=3)
-    return generation([source], tmp_path / "labels", shard_lines=4).folder
+    return label_folder([source], tmp_path / "labels", shard_lines=4)
 
 
 def lines(path):
@@ -65,7 +74,7 @@ def lines(path):
 def make(labels, source, filters=ALL, references=(None,), overwrite=False, **options):
     keys = ("selection", "metric", "labels_per_source", "label_weights", "quality_metric")
     criteria = {key.removesuffix("_metric"): options.pop(key) for key in keys if key in options}
-    assembly = Assembly(labels, [source], references, POLICY, criteria_of(filters, **criteria), **options)
+    assembly = Assembly(labels, references, POLICY, criteria_of(filters, **criteria), **options)
     record = assemble(assembly, overwrite)
     return record, lines(labels.path / f"{assembly.name}.src"), lines(labels.path / f"{assembly.name}.tgt")
 
@@ -155,12 +164,12 @@ def test_a_source_of_another_length_is_refused(labels, source, change, sentence)
 def test_a_changed_line_is_named_in_its_own_file(tmp_path):
     parts = [write_source(tmp_path / name, 10, seed) for seed, name in enumerate("ab")]
     run(parts, tmp_path / "labels", shard_lines=8)
-    labels = generation(parts, tmp_path / "labels", shard_lines=8).folder
+    labels = label_folder(parts, tmp_path / "labels", shard_lines=8)
     changed = parts[1].read_bytes().split(b"\n")
     changed[4] = changed[4][::-1] + b"!"
     parts[1].write_bytes(b"\n".join(changed))
     with pytest.raises(ShardError, match="source line 15, '.*/b' line 5, has changed"):
-        assemble(Assembly(labels, parts, [None, None], POLICY, criteria_of(only())))
+        assemble(Assembly(labels, [None, None], POLICY, criteria_of(only())))
 
 
 def test_a_shard_that_is_not_the_manifests_is_refused(labels, source):
@@ -212,7 +221,7 @@ def test_an_interrupted_assembly_starts_again_and_ends_with_the_same_bytes(label
 def test_several_workers_write_the_same_bytes(tmp_path):
     path = write_source(tmp_path / "text", 3000)
     run([path], tmp_path / "labels", shard_lines=1000, chunk_lines=500)
-    labels = generation([path], tmp_path / "labels", shard_lines=1000).folder
+    labels = label_folder([path], tmp_path / "labels", shard_lines=1000)
     filters = only(empty=True, unfinished=True, duplicates=True)
     record, *_ = make(labels, path, filters, name="a")
     make(labels, path, filters, name="b", workers=2)
@@ -226,10 +235,10 @@ def test_memory_does_not_grow_with_the_labels(tmp_path):
     for count in (500, 4_000):
         path = write_source(tmp_path / f"{count}.de", count)
         run([path], tmp_path / str(count), shard_lines=100, chunk_lines=50)
-        labels = generation([path], tmp_path / str(count), shard_lines=100).folder
+        labels = label_folder([path], tmp_path / str(count), shard_lines=100)
         criteria = criteria_of(only(empty=True, repetitions=3, score_quantile=0.1))
         tracemalloc.start()
-        assemble(Assembly(labels, [path], [None], POLICY, criteria))
+        assemble(Assembly(labels, [None], POLICY, criteria))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
@@ -251,7 +260,7 @@ def test_the_weights_of_a_lines_kept_labels_sum_to_one(tmp_path, filters):
     (tmp_path / "text.de").write_text("der Hund\n")
     teacher = Scripted({"der Hund": (-1.0, "the dog", "the dog is a dog and a dog", "a dog", "the one dog")})
     run([tmp_path / "text.de"], tmp_path / "labels", teacher)
-    labels = generation([tmp_path / "text.de"], tmp_path / "labels").folder
+    labels = label_folder([tmp_path / "text.de"], tmp_path / "labels")
     (tmp_path / "scores").write_text("4\n1\n3\n2\n")
     quality = QualitySettings(metric="my", file=str(tmp_path / "scores"))
     options = {"labels_per_source": 4, "label_weights": "rank", "quality": quality}
@@ -345,10 +354,10 @@ def test_a_line_that_every_teacher_failed_at_is_counted_by_its_reason(source, tm
     def translate(first_line, texts):
         return [Failure(FAILED) if "Hund" in text else Failure(MISSING) for text in texts]
 
-    job = generation([source], tmp_path / "labels", shard_lines=4)
-    manifest = generate(job, lambda: Translator(translate, POLICY))
+    labels = label_folder([source], tmp_path / "labels", shard_lines=4)
+    manifest = generate(labels, 4, 7, lambda: Translator(translate, POLICY))
     assert manifest["counts"] == {"empty": 1, "invalid_utf8": 1, "missing": 5, "failed": 2}
-    record = assemble(Assembly(job.folder, [source], [None], POLICY, criteria_of(only())))
+    record = assemble(Assembly(labels, [None], POLICY, criteria_of(only())))
     assert record["dropped"]["teacher_failed"] == 2 and record["dropped"]["teacher_missing"] == 5
 
 
@@ -358,7 +367,7 @@ def test_the_noise_that_the_teacher_read_is_written_or_the_clean_source(tmp_path
     folders = []
     for name, chunk_lines in (("once", 40), ("again", 7)):
         run([source], tmp_path / name, chunk_lines=chunk_lines, shard_lines=20, noise=noise)
-        folders.append(generation([source], tmp_path / name).folder)
+        folders.append(label_folder([source], tmp_path / name))
     assert contents(folders[0].shards) == contents(folders[1].shards)  # a line's noise depends on its number alone
     _, noised, targets = make(folders[0], source, only(), noise=noise)
     assert targets == [line.upper() for line in noised]  # as the teacher translates

@@ -21,7 +21,7 @@ from tests.pseudo_labels.fakes import (
     CommonLetters,
     Shouting,
     contents,
-    generation,
+    label_folder,
     run,
     write_source,
 )
@@ -182,7 +182,7 @@ def test_a_source_of_the_same_size_with_other_text_is_refused(source, tmp_path, 
         run([source], folder)
     engine = Shouting()
     run([source], folder, engine, overwrite=True)
-    assert engine.lines_seen == 130 and not generation([source], folder).folder.conflicts()
+    assert engine.lines_seen == 130 and not label_folder([source], folder).conflicts()
 
 
 def test_overwrite_replaces_other_settings_and_goes_on_with_the_same(source, expected, tmp_path):
@@ -277,8 +277,9 @@ def test_progress_passes_over_what_was_done_before(source, tmp_path):
     for index in (2, 5):
         (tmp_path / "out" / "shards" / f"shard-{index:06d}.jsonl.gz").unlink()
     (tmp_path / "out" / "manifest.json").unlink()
-    job = generation([source], tmp_path / "out")
-    generate(job, lambda: Translator(searching(Shouting(), SEARCH), POLICY), on_progress=lambda *at: seen.append(at))
+    labels = label_folder([source], tmp_path / "out")
+    translator = Translator(searching(Shouting(), SEARCH), POLICY)
+    generate(labels, 20, 7, lambda: translator, on_progress=lambda *at: seen.append(at))
     positions = [position for position, _ in seen]
     assert positions == sorted(positions) and positions[-1] == source.stat().st_size
     assert [lines for _, lines in seen] == [0, 0, 7, 7, 6, 0, 0, 0, 7, 7, 6, 0, 0]
