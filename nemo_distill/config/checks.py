@@ -23,19 +23,21 @@ def suggestion(key: str, known: Collection[str]) -> str:
 def check_missing(cfg: DictConfig) -> list[str]:
     """Returns a sentence for each mandatory key (`???` in the config file) that has no value."""
     problems = []
-    for key in sorted(_missing_keys(OmegaConf.to_container(cfg, resolve=False))):
+    # `OmegaConf.missing_keys` stops at the first list with a missing value.
+    parts = walked(OmegaConf.to_container(cfg, resolve=False))
+    for key in sorted(key for key, _, value in parts if value == MISSING):
         section = key.rpartition(".")[0]
         remedy = f"; give it, or leave the section out with '~{section}'" if section.endswith("_ds") else "; give it"
         problems.append(f"{key} has no value{remedy}.")
     return problems
 
 
-def _missing_keys(node: Any, where: str = "") -> Iterator[str]:
-    """Does the same as `OmegaConf.missing_keys`, which stops at the first list with a missing value."""
-    for key, value in parts_of(node):
-        if value == MISSING:
-            yield key_of(where, key)
-        yield from _missing_keys(value, key_of(where, key))
+def walked(node: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields all parts of a section or list, at any depth: the whole key, its last part, and the value."""
+    for name, value in parts_of(node):
+        key = key_of(where, name)
+        yield key, name, value
+        yield from walked(value, key)
 
 
 def parts_of(value: Any) -> Iterable[tuple[Any, Any]]:

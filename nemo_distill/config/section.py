@@ -24,7 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion
+from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion, walked
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.wording import Allowed as Allowed
 from nemo_distill.config.wording import is_section, mistake, plain_options_of, shown, type_in_words
@@ -146,12 +146,11 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
     return found, list(_rule_problems(found, where))
 
 
-def _not_utf8(value: Any, where: str) -> Iterator[str]:
+def _not_utf8(values: Any, where: str) -> Iterator[str]:
     """Yields a sentence for each text that JSON cannot hold, such as the name of a file that is not UTF-8."""
-    for name, part in parts_of(value):
-        yield from _not_utf8(part, key_of(where, name))
-    if isinstance(value, str) and (said := value.encode("utf-8", "replace").decode()) != value:
-        yield f"{where}={said}: must be UTF-8; if it is the name of a file, rename the file."
+    for key, _, value in walked(values, where):
+        if isinstance(value, str) and (said := value.encode("utf-8", "replace").decode()) != value:
+            yield f"{key}={said}: must be UTF-8; if it is the name of a file, rename the file."
 
 
 def _rule_problems(value: Any, where: str) -> Iterator[str]:

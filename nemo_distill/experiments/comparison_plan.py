@@ -13,7 +13,7 @@ from typing import Any, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from nemo_distill.config.checks import parts_of
+from nemo_distill.config.checks import walked
 from nemo_distill.experiments.comparison_section import (
     REVERSE,
     TEACHER,
@@ -102,7 +102,8 @@ class Run:
     @property
     def texts(self) -> Iterator[str]:
         """The texts in the values of the overrides, some of which name files."""
-        return (text for override in self.overrides for text in _texts(parsed(override)[1]))
+        values = [parsed(override)[1] for override in self.overrides]
+        return (part for _, _, part in walked(values) if isinstance(part, str))
 
     @cached_property
     def texts_as_paths(self) -> frozenset[Path]:
@@ -166,14 +167,6 @@ class Run:
     def earlier_seconds(self) -> float:
         """Wall time of attempts that failed or were interrupted."""
         return (read_json(self.begun_path) or {}).get("seconds", 0.0)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yields the strings in a value, including those in lists and sections."""
-    if isinstance(value, str):
-        yield value
-    for _, part in parts_of(value):
-        yield from _texts(part)
 
 
 def plan_runs(config: ComparisonConfig) -> Iterator[Run]:

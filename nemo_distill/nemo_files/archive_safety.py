@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from nemo_distill.config.checks import walked
 from nemo_distill.storage.folder_safety import escapes_folder
 from nemo_distill.storage.ledger import sha256_of
 
@@ -99,34 +100,18 @@ def forbidden_parts(config: Mapping[str, Any], own_classes: Collection[str] = ()
     built = {key: value for key, value in kept.items() if key not in RECORDS}
     allowed = {TRANSLATION_MODEL, *own_classes}
     whole = {key for key in TARGET_KEYS if built.get(key) in allowed}
-    found = [*_interpolations(kept), *(key for key in MERGED_KEYS if key in built)]
-    found += _named_classes({key: value for key, value in built.items() if key not in whole}, "")
+    texts = (part for _, *parts in walked(kept) for part in parts if isinstance(part, str))
+    found = [text for text in texts if INTERPOLATION in text] + [key for key in MERGED_KEYS if key in built]
+    found += _named_classes({key: value for key, value in built.items() if key not in whole})
     return found + list(_outer_files(built))
 
 
-def _interpolations(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for part in (*node, *node.values()):
-            yield from _interpolations(part)
-    elif isinstance(node, list):
-        for part in node:
-            yield from _interpolations(part)
-    elif isinstance(node, str) and INTERPOLATION in node:
-        yield node
-
-
-def _named_classes(node: Any, where: str) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            place = f"{where}.{key}".strip(".")
-            is_encoder = place == "encoder._target_" and value in TEXT_ENCODERS
-            # A `target` may also be a word, such as a language.
-            if key in TARGET_KEYS and isinstance(value, str) and (key != "target" or "." in value) and not is_encoder:
-                yield value
-            yield from _named_classes(value, place)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _named_classes(value, f"{where}[]")
+def _named_classes(config: Mapping[str, Any]) -> Iterator[str]:
+    for place, key, value in walked(config):
+        is_encoder = place == "encoder._target_" and value in TEXT_ENCODERS
+        # A `target` may also be a word, such as a language.
+        if key in TARGET_KEYS and isinstance(value, str) and (key != "target" or "." in value) and not is_encoder:
+            yield value
 
 
 def _outer_files(config: Mapping[str, Any]) -> Iterator[str]:
