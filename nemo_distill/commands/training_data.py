@@ -215,9 +215,10 @@ class TrainingText:
         files = self.tokenizers()
         if len(files) == len(SIDES):
             return files["encoder"].load(), files["decoder"].load()
-        from nemo_distill.nemo_files.nemo_tokenizers import nemo_tokenizers  # slow: imports NeMo
+        from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds, load_nemo_tokenizers  # slow: imports NeMo
 
-        return nemo_tokenizers(self.model)
+        encoder, decoder = map(NemoTokenIds, load_nemo_tokenizers(self.model))
+        return encoder, decoder
 
     def threads(self) -> int:
         """Returns the number of threads, from NeMo's key, where -1 is all processors and -2 all but one."""

@@ -104,9 +104,10 @@ class CachedDecoder:
         return hidden
 
     def _layer(self, layer: TransformerDecoderBlock, hidden: Tensor, state: DecoderState, index: int) -> Tensor:
+        source = state.source[index], state.source_mask
         parts = (
             (layer.layer_norm_1, lambda queries: _attend_to_target(layer.first_sub_layer, queries, state, index)),
-            (layer.layer_norm_2, lambda queries: _attend_to_source(layer.second_sub_layer, queries, state, index)),
+            (layer.layer_norm_2, lambda queries: _attend(layer.second_sub_layer, queries, *source)),
             (layer.layer_norm_3, layer.third_sub_layer),
         )
         for norm, sub_layer in parts:
@@ -119,10 +120,6 @@ def _attend_to_target(attention: MultiHeadAttention, hidden: Tensor, state: Deco
     new = _keys_and_values(attention, rows)
     state.target[index] = torch.cat((state.target[index], new), dim=3) if state.position else new
     return _attend(attention, rows, state.target[index]).view_as(hidden)
-
-
-def _attend_to_source(attention: MultiHeadAttention, hidden: Tensor, state: DecoderState, index: int) -> Tensor:
-    return _attend(attention, hidden, state.source[index], state.source_mask)
 
 
 def _heads(attention: MultiHeadAttention, projected: Tensor) -> Tensor:

@@ -125,8 +125,10 @@ def build_tokenizer(folder: Path, record: ExportRecord, offset: int) -> Any:
     tokenizer = Tokenizer(_model(sides[0], sides[1], offset))
     tokenizer.normalizer, tokenizer.pre_tokenizer = _reader(sides[0])
     tokenizer.decoder = _writer(sides[1])
-    named = (_plain, _target) if offset else (_plain, _plain)
-    special = [{key: name(side.names[side.special_ids[key]]) for key in SPECIAL} for name, side in zip(named, sides)]
+    prefixes = "", TARGET if offset else ""
+    special = [
+        {key: prefix + side.names[side.special_ids[key]] for key in SPECIAL} for prefix, side in zip(prefixes, sides)
+    ]
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for tokens in special for token in tokens.values()]
     )
@@ -144,14 +146,6 @@ def build_tokenizer(folder: Path, record: ExportRecord, offset: int) -> Any:
     )
 
 
-def _plain(name: str) -> str:
-    return name
-
-
-def _target(name: str) -> str:
-    return TARGET + name
-
-
 def _model(source: TokenizerSpec, target: TokenizerSpec, offset: int) -> Any:
     """Returns the model that splits source text; with an offset, its first ids are the target's pieces."""
     from tokenizers import models
@@ -159,7 +153,7 @@ def _model(source: TokenizerSpec, target: TokenizerSpec, offset: int) -> Any:
     names = list(source.names)
     if offset:
         filled = [f"<unused_{index}>" for index in range(len(target.names), offset)]
-        names = [*map(_target, [*target.names, *filled]), *names]
+        names = [*(TARGET + name for name in (*target.names, *filled)), *names]
     unknown = source.special_ids["unk"]
     if source.merges is None:
         scores = [*[0.0] * (len(names) - len(source.names)), *source.scores]

@@ -7,7 +7,6 @@ from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTE
 
 import nemo_distill.nemo_files.youtokentome  # noqa: F401  (lets NeMo load youtokentome tokenizers)
 from nemo_distill.nemo_files.model_kinds import SIDES
-from nemo_distill.text.token_ids import TokenIds
 
 
 class NemoTokenIds:
@@ -21,12 +20,6 @@ class NemoTokenIds:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.text_to_ids(text) for text in texts]
-
-
-def nemo_tokenizers(model: Mapping[str, Any]) -> tuple[TokenIds, TokenIds]:
-    """Loads the tokenizers of a model's config, as NeMo's model does."""
-    encoder, decoder = load_nemo_tokenizers(model)
-    return NemoTokenIds(encoder), NemoTokenIds(decoder)
 
 
 def load_nemo_tokenizers(model: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -77,11 +77,9 @@ class Work:
 
     def changed_inputs(self) -> list[str]:
         earlier = [inputs for record in self._records() if (inputs := record.get("inputs"))]
-        changed = [name for inputs in earlier for name, sha256 in inputs.items() if self._is_other(name, sha256)]
+        pairs = [pair for inputs in earlier for pair in inputs.items()]
+        changed = [name for name, sha256 in pairs if self.inputs.get(name, sha256) != sha256]
         return [f"'{name}' has changed since" for name in dict.fromkeys(changed)]
-
-    def _is_other(self, name: str, sha256: str) -> bool:
-        return self.inputs.get(name, sha256) != sha256
 
     def _records(self) -> list["Described"]:
         paths = [path for path in (self.begun_path, self.finished_path) if path]
