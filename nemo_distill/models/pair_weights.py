@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds
-from nemo_distill.teacher_cache.records import KEY, pair_key, pair_keys
+from nemo_distill.teacher_cache.records import KEY, found_keys, pair_key, pair_keys
 from nemo_distill.text.lines import TextFiles, chunks
 from nemo_distill.text.token_ids import id_rows
 
@@ -64,9 +64,9 @@ class PairWeights:
             DataError: if the mix does not have a pair.
         """
         keys = pair_keys(src_ids, src_mask, labels, self._pad_id)
-        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        if (missing := self._keys[places] != keys).any():
-            row = int(missing.argmax())
+        places, known = found_keys(self._keys, keys)
+        if not known.all():
+            row = int(known.argmin())
             source = self._source_tokenizer.ids_to_text(src_ids[row][src_mask[row].bool()].tolist())
             raise DataError(
                 f"distillation.mix.weighting=loss: the mix has no weight for the pair whose source is '{source}'; "

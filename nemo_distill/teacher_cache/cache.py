@@ -21,7 +21,7 @@ from nemo_distill.teacher_cache.folder import (
     shard_files,
     tokens_path,
 )
-from nemo_distill.teacher_cache.records import KEY, is_token_type
+from nemo_distill.teacher_cache.records import KEY, found_keys, is_token_type
 
 MAPPED = 256  # number of shards mapped at a time
 
@@ -129,7 +129,10 @@ class TeacherCache:
         Raises:
             MissingPairError: if a pair is not in the cache.
         """
-        places = self._places[self._find(keys)]
+        found, held = found_keys(self._keys, keys)
+        if not held.all():
+            raise MissingPairError(self.path, int(held.argmin()))
+        places = self._places[found]
         ends = np.cumsum(places["tokens"]).tolist()
         tokens = np.empty((ends[-1], self._layout.itemsize), np.uint8)
         # Copied pair by pair, because a view into a shard would keep the shard open.
@@ -139,12 +142,4 @@ class TeacherCache:
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Returns for each of the keys (B,) whether its pair is in the cache."""
-        return self._keys[self._nearest(keys)] == keys
-
-    def _nearest(self, keys: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-
-    def _find(self, keys: np.ndarray) -> np.ndarray:
-        if not (held := self.holds(keys)).all():
-            raise MissingPairError(self.path, int(held.argmin()))
-        return self._nearest(keys)
+        return found_keys(self._keys, keys)[1]

@@ -44,6 +44,12 @@ def pair_key(source: np.ndarray, target: np.ndarray) -> bytes:
     return hashlib.blake2b(length + ids, digest_size=KEY_BYTES).digest()
 
 
+def found_keys(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places (B,) of keys (B,) among sorted ones, and (B,), false for those that are not there."""
+    places = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    return places, known[places] == keys
+
+
 def token_type(k: int, vocab_size: int, dtype: str) -> np.dtype:
     """Returns the layout of a token record.
 
