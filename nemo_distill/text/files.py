@@ -265,9 +265,9 @@ def _damage_problems(path: Path) -> list[str]:
 
 
 def _table_problems(path: Path) -> list[str]:
-    """Returns a problem if a file is a table, by its name or by its first lines: objects of JSON, or as many tabs."""
+    """Returns a problem if a file is a table, by its name or by its first lines with text: JSON, or as many tabs."""
     try:
-        lines = [*itertools.islice(TextFiles([path]), TABLE_LINES)]
+        lines = [*itertools.islice(filter(bytes.strip, TextFiles([path])), TABLE_LINES)]
     except DataError:  # told by who reads it
         return []
     tabs = {line.count(b"\t") for line in lines}

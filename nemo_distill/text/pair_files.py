@@ -93,7 +93,7 @@ def _rows(path: Path, fields: Sequence[str], left_out: Counter[str]) -> Iterator
         return _parquet(path)
     if start.startswith(UTF16_STARTS) or XML_START.match(start):
         return _translation_units(path)
-    if start.startswith(b"{") and _object(next(_text_lines(path))) is not None:
+    if start.startswith(b"{") and _object(next(filter(str.strip, _text_lines(path)))) is not None:
         return _objects(path)
     return _table(path, left_out, has_names=not all(field.isdecimal() for field in fields))
 

@@ -129,6 +129,7 @@ TABLE = "Hund\tdog\n" * 10
         ("Hund\n".encode("utf-16"), "UTF-16"),
         (b"PAR1\x15\x04", "a Parquet table"),
         (b'{"translation": {"de": "Hund", "en": "dog"}}\n' * 10, "of JSON lines"),
+        (b"\n" + b'{"de": "Hund", "en": "dog"}\n' * 10, "of JSON lines"),
         (TABLE.encode(), "a table of 2 columns"),
         (gzip.compress(TABLE.encode(), mtime=0), "a table of 2 columns"),
     ],
