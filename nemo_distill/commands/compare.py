@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.commands.cache_teacher import check_caching
@@ -21,6 +21,7 @@ from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.commands.training_check import validate_distillation, validate_training
 from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.wording import shown
 from nemo_distill.console import sigterm_as_exception
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of, prepare_corpus
@@ -33,6 +34,14 @@ CHECKS: Mapping[str, Callable[[DictConfig], object]] = {
     "distill": validate_distillation,
     "label": check_labelling,
     "cache": check_caching,
+}
+PARAMS = "exp_manager.checkpoint_callback_params"
+# The only values with which a training writes the .nemo that a comparison takes from its folder.
+WRITING = {
+    "do_training": True,
+    "exp_manager.create_checkpoint_callback": True,
+    f"{PARAMS}.save_nemo_on_train_end": True,
+    f"{PARAMS}.dirpath": None,
 }
 SHOWN_JOBS = 3
 
@@ -150,13 +159,22 @@ class Composer:
 
 def _problems(run: Run, composer: Composer) -> Iterator[str]:
     try:
-        CHECKS[run.job](composer.composed(run.job, run.overrides))
+        cfg = composer.composed(run.job, run.overrides)
+        if run.model_path:
+            yield from _unwritten_model(cfg)
+        CHECKS[run.job](cfg)
     except ConfigurationError as error:
         yield from error.problems
     except HydraException as error:
         yield composition_problem(error)
     except OmegaConfBaseException as error:
         yield f"{error.full_key}: {str(error).splitlines()[0]}."
+
+
+def _unwritten_model(cfg: DictConfig) -> Iterator[str]:
+    for key, needed in WRITING.items():
+        if (value := OmegaConf.select(cfg, key, default=needed)) != needed:
+            yield f"{key}={shown(value)}: a comparison takes the .nemo that a training writes; leave it out."
 
 
 def _named(config: ComparisonConfig, groups: Sequence[str]) -> str:

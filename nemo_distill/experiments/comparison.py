@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import console
 from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.evaluation_job import EvaluationJob
@@ -260,6 +260,7 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
 
     Raises:
         SystemExit: if the step fails or is interrupted. The message says what to do next.
+        DataError: if a training has not left one `.nemo`.
     """
     if not run.arguments:
         return 0.0
@@ -277,8 +278,11 @@ def execute(run: Run, lock: int | None = None, at_a_time: int = 1) -> float:
     if training := read_run(run.folder):  # it counts earlier attempts only if it went on from their checkpoints
         seconds = max(seconds - earlier, training.get("seconds", 0.0))
     if run.model_path:
-        (written,) = (run.folder / "checkpoints").glob("*.nemo")
-        written.replace(run.model_path)  # whole already; the step that makes it is done again if this is not reached
+        written = list((run.folder / "checkpoints").glob("*.nemo"))
+        if len(written) != 1:
+            raise DataError(f"'{run.folder}/checkpoints' has {len(written)} .nemo files, and must have one")
+        # It is whole already. The step that makes it is done again if this is not reached.
+        written[0].replace(run.model_path)
     work.finish({"seconds": seconds})
     console.info(f"{name}: finished after {timedelta(seconds=round(seconds))}")
     return seconds

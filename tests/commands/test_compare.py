@@ -72,6 +72,8 @@ def test_a_shipped_comparison_has_none(problems, config):
         ("+baselines.other=['init_from_nemo_model={runs}/nobody_seed0/model.nemo']", ["baselines.other:", "nobody_seed0"]),
         ("pseudo=['model.distillation.mix.corpora.pseudo.source={runs}/label_train/pseudo.src','model.distillation.mix.corpora.pseudo.target={runs}/labels_train/pseudo.tgt']",
          ["methods.hybrid:", "label_train/pseudo.src"]),
+        ("+methods.noisy=['do_training=false']", ["methods.noisy:", "do_training=false", ".nemo"]),
+        ("+methods.noisy=['++exp_manager.checkpoint_callback_params.dirpath=kept']", ["methods.noisy:", "dirpath=kept", ".nemo"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_the_key_of_its_job(problems, corpus, tmp_path, override, said):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.experiments import comparison
 from nemo_distill.experiments.comparison import do_steps, evaluation_of, execute, take
 from nemo_distill.experiments.comparison_plan import Run
@@ -65,6 +65,18 @@ def test_a_finished_training_is_not_run_again(tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     assert execute(run_in(tmp_path / "run")) == first
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("written", [(), ("a.nemo", "b.nemo")])
+def test_a_training_that_leaves_not_one_model_is_told(written, tmp_path):
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for name in written:
+        (checkpoints / name).touch()
+    run = replace(run_in(tmp_path / "run"), arguments=("-c", ""))
+    with pytest.raises(DataError, match=f"run/checkpoints' has {len(written)} .nemo files"):
+        execute(run)
+    assert not run.is_done
 
 
 def test_the_result_of_another_command_is_not_taken_for_this_ones(demo, tmp_path):
