@@ -21,7 +21,7 @@ Job = TypeVar("Job")
 # Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.EEXIST, errno.EISDIR, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
 
 
@@ -34,6 +34,11 @@ def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
         sys.exit(2)
     except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
         print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"'{error.filename}': {error.strerror}.", file=sys.stderr)
         sys.exit(2)
     set_up_console()
     return job

@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -19,8 +19,9 @@ from nemo_distill.config.errors import DataError
 
 USE_MKL = "CT2_USE_MKL"  # environment variable of CTranslate2: 1 has Intel's library compute on any processor
 TEMPORARY = ".tmp"
+LONGEST, ADDED = 255, 18  # bytes of a name on Linux, and what the name of a temporary file has beside that of the file
 LFS_POINTER = b"version https://git-lfs"
-LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")  # the group is the name of the file to be
+LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")  # the group is what `_shortened` returns
 
 
 @contextmanager
@@ -57,7 +58,8 @@ def whole_path(path: Path) -> Iterator[Path]:
                 temporary.replace(path)
                 _sync(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that is told is the first one
+            temporary.unlink()
         raise
 
 
@@ -83,13 +85,20 @@ def whole_files(paths: Sequence[Path], outdated: Sequence[Path] = ()) -> Iterato
             temporary.replace(path)
     except BaseException:
         for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
         raise
     _sync(paths[0].parent)
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    return path.with_name(f".{_shortened(path.name)}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+
+
+def _shortened(name: str) -> str:
+    """Returns what the name of a temporary file holds of the name of the file to be; too much if that is too long."""
+    encoded = os.fsencode(name)
+    return os.fsdecode(encoded[: max(LONGEST, len(encoded)) - ADDED])
 
 
 def _sync(path: Path) -> None:
@@ -137,7 +146,7 @@ def remove_leftovers(folder: Path, *names: str | re.Pattern[str]) -> None:
     Args:
         names: the files that were to be written, by name or pattern; none: all, where no other job writes files.
     """
-    patterns = [name if isinstance(name, re.Pattern) else re.escape(name) for name in names] or [".+"]
+    patterns = [name if isinstance(name, re.Pattern) else re.escape(_shortened(name)) for name in names] or [".+"]
     for path in folder.glob(f".*{TEMPORARY}"):
         found = LEFTOVER.fullmatch(path.name)
         if found and any(re.fullmatch(pattern, found[1]) for pattern in patterns):

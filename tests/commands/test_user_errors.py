@@ -3,10 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_distill import commands
 from nemo_distill.commands.jobs import JOBS
-from nemo_distill.commands.user_errors import plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from tests.conftest import SCRIPTS
 
 
@@ -16,6 +17,15 @@ def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
         raise KeyboardInterrupt
     with pytest.raises(SystemExit, match=f"^\nNo space left.* the same command {again} once"), plain_errors(goes_on):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_name_that_is_too_long_is_told_in_a_sentence(capsys):
+    path = Path("a" * 256)
+    with pytest.raises(SystemExit, match=f"'{path}': File name too long[.]"), plain_errors():
+        path.touch()
+    with pytest.raises(SystemExit, match="2"):
+        checked(OmegaConf.create(), lambda cfg: path.exists() or path.touch())
+    assert capsys.readouterr().err == f"'{path}': File name too long.\n"
 
 
 THAT_GO_ON = (

@@ -62,6 +62,17 @@ def test_what_another_library_writes_appears_when_it_is_whole(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, f"{'ä' * 127}b", "猫" * 85])
+def test_a_name_may_be_as_long_as_linux_allows(name, tmp_path):
+    with whole_file(tmp_path / name) as stream:
+        leftover = Path(stream.name)
+    leftover.touch()
+    remove_leftovers(tmp_path, name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(OSError, match=f"File name too long: '{tmp_path}/{name}a'"), whole_file(tmp_path / f"{name}a"):
+        pytest.fail("what cannot be written is told before the work")
+
+
 def test_what_keeps_a_file_from_being_written_is_told(tmp_path):
     (tmp_path / "taken").write_text("")
     assert file_problems(tmp_path / "new", overwrite=False) == file_problems(tmp_path / "taken", overwrite=True) == []
