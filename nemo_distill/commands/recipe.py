@@ -24,7 +24,7 @@ from nemo_distill.config.section import section
 from nemo_distill.evaluation.student_sizes import StudentShape
 from nemo_distill.pseudo_labels.teacher_section import TEXT_ONLY
 from nemo_distill.text.files import InputFiles, input_files, not_parallel
-from nemo_distill.text.lines import TextFiles, decoded
+from nemo_distill.text.lines import TextFiles, counted_sample, decoded
 
 GROUPS = ("distillation", "schedule", "student")
 SAMPLED = 12_000
@@ -212,13 +212,8 @@ class RecipeText:
     def _read(self) -> tuple[int, list[Pair]]:
         sources, targets = map(TextFiles, self.files)
         pairs = zip(sources, targets) if self.files[1] else ((line, b"") for line in sources)
-        generator, lines = Random(0), 0
-        kept: list[tuple[bytes, bytes]] = []
-        for lines, pair in enumerate(pairs, start=1):  # algorithm R of Vitter 1985
-            if len(kept) < SAMPLED:
-                kept.append(pair)
-            elif (place := generator.randrange(lines)) < SAMPLED:
-                kept[place] = pair
+        generator = Random(0)
+        lines, kept = counted_sample(pairs, SAMPLED, generator)
         generator.shuffle(kept)
         texts = [(decoded(source), decoded(target)) for source, target in kept]
         return lines, [pair for pair in texts if pair[0].strip()]

@@ -3,17 +3,17 @@
 The text is read line by line. Memory depends on the test set and the sample only.
 """
 
-import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.failures.segment import ngrams, units
 from nemo_distill.storage.ledger import Work, fingerprint
-from nemo_distill.text.lines import decoded, is_blank, parallel_lines
+from nemo_distill.text.lines import counted_sample, decoded, is_blank, parallel_lines
 
 SPAN = 3  # words of the runs by which a sentence is near to the training text
 SEED = 1  # of the sample
@@ -78,16 +78,14 @@ def read_training(
 
 def _read(files: Sequence[tuple[Path, Path]], runs: set[str], words: set[str], sample: int) -> dict[str, Any]:
     seen, counts = set[str](), Counter[str]()
-    drawn: list[tuple[str, str]] = []
-    generator, pairs = random.Random(SEED), 0
-    for source, label in _pairs(files):
-        seen.update(runs.intersection(_runs(source)))
-        counts.update(word for word in target_words(label) if word in words)
-        pairs += 1
-        if len(drawn) < sample:
-            drawn.append((source, label))
-        elif (place := generator.randrange(pairs)) < sample:  # reservoir sampling (Vitter 1985, algorithm R)
-            drawn[place] = source, label
+
+    def read_pairs() -> Iterator[tuple[str, str]]:
+        for source, label in _pairs(files):
+            seen.update(runs.intersection(_runs(source)))
+            counts.update(word for word in target_words(label) if word in words)
+            yield source, label
+
+    pairs, drawn = counted_sample(read_pairs(), sample, Random(SEED))
     if not drawn:
         raise DataError(f"the training text '{files[0][0]}' has no pair with text on both sides")
     sources, labels = map(list, zip(*drawn))

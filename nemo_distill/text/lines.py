@@ -20,6 +20,7 @@ from glob import glob, has_magic
 from io import BufferedIOBase
 from itertools import islice, zip_longest
 from pathlib import Path
+from random import Random
 from typing import BinaryIO, Literal, TypeVar
 
 import regex
@@ -216,6 +217,20 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def counted_sample(items: Iterable[Item], size: int, random: Random) -> tuple[int, list[Item]]:
+    """Returns the number of items, and `size` of them, of which each is as likely to be there as any other.
+
+    It keeps no more than these in memory (Vitter 1985, algorithm R).
+    """
+    count, drawn = 0, list[Item]()
+    for count, item in enumerate(items, start=1):
+        if len(drawn) < size:
+            drawn.append(item)
+        elif (place := random.randrange(count)) < size:
+            drawn[place] = item
+    return count, drawn
 
 
 def count_plain_lines(path: Path) -> tuple[int, str | None]:

@@ -2,6 +2,8 @@ import bz2
 import gzip
 import lzma
 import tracemalloc
+from collections import Counter
+from random import Random
 
 import pytest
 
@@ -14,6 +16,7 @@ from nemo_distill.text.lines import (
     clean_line,
     clean_text,
     count_plain_lines,
+    counted_sample,
     expand_paths,
     is_blank,
     normalized,
@@ -168,3 +171,10 @@ def test_texts_that_differ_in_case_punctuation_and_spaces_are_normalized_alike(t
 @pytest.mark.parametrize(("text", "other"), [("…", "!"), ("1,5", "1,6"), ("für", "fur"), ("कि", "का")])
 def test_other_texts_are_not(text, other):
     assert normalized(text) != normalized(other)
+
+
+def test_each_item_is_as_likely_in_a_sample():
+    assert counted_sample(iter("abc"), 5, Random(0)) == (3, ["a", "b", "c"])
+    assert counted_sample("", 5, Random(0)) == (0, [])
+    drawn = Counter(item for seed in range(2000) for item in counted_sample(range(10), 3, Random(seed))[1])
+    assert all(count == pytest.approx(600, abs=75) for count in drawn.values()) and len(drawn) == 10
