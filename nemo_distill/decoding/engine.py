@@ -12,6 +12,10 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.records import CLOSED
 
 FIRST_PART = 128  # lines
+OVERFLOW = (
+    "A translation has a score that is no number, because values in the model overflow; use another dtype, such as "
+    "bfloat16 or float32."
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,7 @@ class Hypothesis:
 
     def __post_init__(self) -> None:
         if math.isnan(self.score):
-            raise NotFiniteError(
-                "A translation has a score that is no number, because values in the model overflow; use another "
-                "dtype, such as bfloat16 or float32."
-            )
+            raise NotFiniteError(OVERFLOW)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.errors import ConfigurationError, DataError, NotFiniteError
 from nemo_distill.decoding.asked_languages import Direction, folder_direction
-from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches_by_length, sample_seed
+from nemo_distill.decoding.engine import EMPTY, OVERFLOW, Hypothesis, Translation, batches_by_length, sample_seed
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
@@ -125,6 +125,7 @@ class HuggingFaceEngine:
             suppress_tokens=self._never(settings) or None,
             bad_words_ids=[word for word in config.bad_words_ids or () if len(word) > 1] or None,
             renormalize_logits=True,
+            logits_processor=[_checked] if settings.method == "sample" else None,
             **_search_options(settings),
         )
         generated = output.sequences[:, len(self._prompt) :]  # (B * n_best, T)
@@ -167,6 +168,13 @@ class HuggingFaceEngine:
         positions = torch.arange(steps.shape[1], device=steps.device)  # (T,)
         totals = steps.masked_fill(positions >= lengths.unsqueeze(1), 0.0).sum(-1)
         return (totals / settings.penalty(lengths)).tolist()
+
+
+def _checked(ids: Tensor, logits: Tensor) -> Tensor:
+    """Returns logits (B, V) from which tokens can be drawn. torch ends with an error of its own where they are NaN."""
+    if not logits.amax(-1).isfinite().all():
+        raise NotFiniteError(OVERFLOW)
+    return logits
 
 
 def _search_options(settings: SearchSettings) -> dict[str, Any]:

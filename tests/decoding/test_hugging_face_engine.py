@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, NotFiniteError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -88,6 +88,14 @@ def test_how_to_search_is_said_by_the_settings_alone(tmp_path, engine):
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     for settings in (GREEDY, BEAM, SAMPLES):
         assert HuggingFaceEngine(tmp_path).translate(LINES, settings) == engine.translate(LINES, settings)
+
+
+@pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
+def test_values_that_overflow_give_no_translation(tmp_path, settings):
+    engine = HuggingFaceEngine(write_model(tmp_path))
+    engine._model.model.decoder.layers[0].fc2.weight.requires_grad_(False).fill_(float("inf"))
+    with pytest.raises(NotFiniteError, match="score that is no number.* another dtype"):
+        engine.translate(["rot"], settings)
 
 
 def test_any_of_several_ends_is_one(tmp_path):
