@@ -41,8 +41,7 @@ from nemo_distill.nemo_files.translation_archive import archived_vocabulary, rea
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.records import read_json
-from nemo_distill.storage.shard_folder import BEGUN
+from nemo_distill.storage.shard_folder import begun_settings
 from nemo_distill.teacher_cache.build import TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -169,8 +168,8 @@ def _precision(precision: str, folder: Path, teacher: NemoArchive, accelerator: 
     """Returns the teacher's precision. For `auto` it is that of the cache that was begun, or chosen and printed."""
     if precision != AUTO:
         return precision
-    begun = (read_json(folder / BEGUN) or {}).get("settings", {})
-    return begun.get("precision") or chosen_dtype("cache.precision", config_width(teacher.config), accelerator)
+    begun = begun_settings(folder).get("precision")
+    return begun or chosen_dtype("cache.precision", config_width(teacher.config), accelerator)
 
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from nemo_distill.pseudo_labels.teacher_section import API, FILE, TeacherSection
 from nemo_distill.pseudo_labels.text_teacher import FileSettings
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.records import read_json
-from nemo_distill.storage.shard_folder import BEGUN
+from nemo_distill.storage.shard_folder import begun_settings
 from nemo_distill.text.files import References, as_list, input_files, unequal_lengths
 from nemo_distill.text.languages import (
     NO_LANGUAGE,
@@ -98,11 +97,11 @@ class LabellingConfig(Selection, TeacherSection):
         """
         if AUTO not in (self.engine, self.dtype, self.reverse_dtype):
             return self
-        begun = {} if self.overwrite is True else (read_json(self.output_dir / BEGUN) or {}).get("settings", {})
+        begun = {} if self.overwrite is True else begun_settings(self.output_dir)
         found: dict[str, Any] = {}
         if self.engine == AUTO:
             kept = begun if begun.get("engine") in ENGINES else self.engine_request().work(self.output_dir).done(True)
-            found = {key: kept[key] for key in ("engine", "dtype")} if kept else {}
+            found = {key: kept.get(key) for key in ("engine", "dtype")} if kept else {}
         elif self.dtype == AUTO:
             found["dtype"] = begun["dtype"] if "dtype" in begun else _chosen("dtype", self.teachers, self.accelerator)
         if self.reverse_dtype == AUTO and self.reverse_model:

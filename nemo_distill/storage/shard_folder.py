@@ -17,8 +17,8 @@ import nemo_distill
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
 from nemo_distill.storage.folder_safety import path_inside
-from nemo_distill.storage.ledger import Work, differences, sha256_of
-from nemo_distill.storage.records import OPEN, FileEntry
+from nemo_distill.storage.ledger import Described, Work, differences, sha256_of
+from nemo_distill.storage.records import OPEN, FileEntry, read_json
 
 BEGUN, MANIFEST = "settings.json", "manifest.json"
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
@@ -26,6 +26,15 @@ PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu"
 
 class ShardError(DataError):
     """Shards that are damaged, missing or out of order. The message names the file."""
+
+
+def begun_settings(folder: Path) -> dict[str, Any]:
+    """Returns the settings with which a folder was begun; none if it was not.
+
+    Raises:
+        DataError: if another program has written the record, or if it is damaged.
+    """
+    return (read_json(folder / BEGUN, Described) or {}).get("settings") or {}
 
 
 def used_versions() -> dict[str, str]:

@@ -134,6 +134,20 @@ def test_a_folder_with_a_damaged_record_is_refused(files, name):
         check_labelling(config(files))
 
 
+@pytest.mark.parametrize(
+    "record", [{"settings": [1]}, {"settings": None}, {"settings": {"engine": "ctranslate2"}}, {}]
+)
+def test_a_record_of_another_program_gives_no_engine_and_no_type(files, teacher_path, record):
+    (files / "labels").mkdir()
+    (files / "labels" / "settings.json").write_text(json.dumps(record))
+    reverse = f"reverse_model={teacher_path}"
+    for keys in (["engine=auto", "search.length_penalty=0"], ["reverse_dtype=auto", reverse]):
+        try:
+            assert check_labelling(config(files, *keys)).config.dtype is None
+        except ConfigurationError as error:
+            assert "output_dir: " in str(error)
+
+
 def test_another_teacher_is_refused(files):
     run_job(config(files))
     (files / "better").mkdir()
