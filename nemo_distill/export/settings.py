@@ -1,5 +1,6 @@
 """The settings of an export. They are checked before NeMo is imported."""
 
+from functools import cached_property
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal, get_args
@@ -64,6 +65,11 @@ class ExportSettings:
     force: bool = False
     """Replace an earlier export in `output`."""
 
+    @cached_property
+    def _archive(self) -> NemoArchive:
+        """The `.nemo`. All rules read it here, because unpacking a compressed one takes long."""
+        return NemoArchive(self.model)
+
     @rule
     def package_problems(self) -> list[str]:
         """Returns a sentence if the format's package is missing."""
@@ -113,9 +119,10 @@ class ExportSettings:
     @rule
     def model_problems(self) -> list[str]:
         """Returns a sentence for each property of the model that the format cannot express, or why it cannot run."""
-        config = OmegaConf.to_container(NemoArchive(self.model).config)
-        return unsupported(config, self.format) or self._restoring_problems()
+        config = OmegaConf.to_container(self._archive.config)
+        return unsupported(config, self.format) or self._restoring_problems
 
+    @cached_property
     def _restoring_problems(self) -> list[str]:
         """Returns a sentence if NeMo could not restore the model, or must not."""
         try:
@@ -129,7 +136,7 @@ class ExportSettings:
         """Returns a sentence if NeMo tokenizes text as no tokenizer of Hugging Face does."""
         if self.format not in OF_HUGGING_FACE:
             return []
-        config = NemoArchive(self.model).config
+        config = self._archive.config
         moses = {key: config.get(key) for key in LANGUAGE_KEYS if config.get(key) not in (None, NO_LANGUAGE)}
         if not moses and self.pretokenized:
             return ["pretokenized=true: this model tokenizes no text with Moses; set it to false."]
@@ -146,10 +153,9 @@ class ExportSettings:
     @rule
     def tokenizer_problems(self) -> list[str]:
         """Returns a sentence for each property of a tokenizer that Hugging Face's cannot have."""
-        if self.format not in OF_HUGGING_FACE or self._restoring_problems():
+        if self.format not in OF_HUGGING_FACE or self._restoring_problems:
             return []
-        archive = NemoArchive(self.model)
-        problems = []
+        archive, problems = self._archive, list[str]()
         encoder, decoder = (archived_vocabulary(archive, side) for side in SIDES)
         if archive.config.get("shared_embeddings") and encoder != decoder:
             problems.append(
@@ -169,7 +175,7 @@ class ExportSettings:
         """Returns a sentence for each side that has learned fewer positions than are wanted."""
         return [
             f"max_positions={self.max_positions}: the {side} has learned {known} positions."
-            for side, known in learned_positions(NemoArchive(self.model).config).items()
+            for side, known in learned_positions(self._archive.config).items()
             if self.max_positions is not None and self.max_positions > known
         ]
 

@@ -5,10 +5,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.config.section import read_config, read_section
+from nemo_distill.config.section import broken_rules, read_config, read_section
 from nemo_distill.export import settings as settings_module
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.export.settings import ExportSettings
+from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import TINY_SIZE
 from tests.pseudo_labels.fakes import write_model
 
@@ -78,6 +79,15 @@ def test_a_plain_model_is_not_refused(write_archive, tmp_path):
     path = write_archive()
     for format in ("ctranslate2", "onnx"):
         assert problems_of(path, tmp_path / "out", format=format) == []
+
+
+def test_a_model_is_opened_once_for_all_rules(write_archive, tmp_path, monkeypatch):
+    """But by the check of its path, and by that of a translation model."""
+    opened, read = [], NemoArchive.__init__
+    monkeypatch.setattr(NemoArchive, "__init__", lambda archive, path: opened.append(path) or read(archive, path))
+    settings = ExportSettings(write_archive(), tmp_path / "out", format="hugging_face", max_positions=9)
+    for _ in range(2):  # of the command and of `export_model`
+        assert broken_rules(settings) == [] and len(opened) == 3
 
 
 @pytest.mark.parametrize(("section", "key", "value", "said", "onnx_can"), REFUSED)
