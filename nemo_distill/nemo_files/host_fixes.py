@@ -13,6 +13,7 @@ once the library is fixed, so that the entry can be removed.
 | After resuming from a checkpoint after validation, loggers lag one step: `set_logged_step` | lightning 2.2 to 2.4 |
 | A checkpoint that is written after a batch does not count it: `count_last_batch` | lightning 2.2 to 2.4 |
 | A resumed training skips the validation that comes first: `validate_on_resume` | nemo_toolkit 2.4 |
+| A resumed training without steps left skips its last validation: `validate_before_end` | lightning 2.2 to 2.4 |
 | No public API writes the checkpoint to resume from: `save_last_checkpoint` | lightning 2.2 to 2.4 |
 | No public API tells if gradients are being accumulated: `is_within_optimizer_step` | lightning 2.2 to 2.4 |
 | No public API tells if a step is logged: `logs_this_step` | lightning 2.2 to 2.4 |
@@ -214,6 +215,28 @@ def validate_on_resume(trainer: Any, validated: int) -> None:
     if isinstance(loop, SkipResumeTrainingValidationLoop):  # otherwise disable_validation_on_resume=false asks for it
         is_due = partial(_TrainingEpochLoop._should_check_val_fx, loop)
         loop._should_check_val_fx = lambda fetcher: last_batch(trainer) != validated and is_due(fetcher)
+
+
+def validate_before_end(trainer: Any, validated: int) -> None:
+    """Makes a resumed training that has no steps left begin with the validation after its last one, if it is due.
+
+    Lightning's loop would end before it begins.
+
+    Args:
+        trainer: the trainer, before it restores its loops.
+        validated: as for `validate_on_resume`.
+    """
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+
+    fit_loop = trainer.fit_loop
+    loop_class = type(fit_loop)
+
+    def done(self: Any) -> bool:
+        loop = self.epoch_loop
+        is_left = loop.restarting and last_batch(trainer) != validated
+        return not (is_left and _TrainingEpochLoop._should_check_val_fx(loop, None)) and loop_class.done.fget(self)
+
+    fit_loop.__class__ = type(loop_class.__name__, (loop_class,), {"done": property(done)})
 
 
 def is_within_optimizer_step(trainer: Any) -> bool:

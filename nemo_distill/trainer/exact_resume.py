@@ -15,6 +15,7 @@ from nemo_distill.nemo_files.host_fixes import (
     is_within_optimizer_step,
     last_batch,
     set_logged_step,
+    validate_before_end,
     validate_on_resume,
 )
 
@@ -47,6 +48,8 @@ class ExactResumeCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._validated = state_dict.get("validated")  # checkpoints of earlier versions lack it
+        if self._trainer is not None and self._validated is not None:
+            validate_before_end(self._trainer, self._validated)
         self._to_restore = [state | {"numpy": _checked_numpy_state(state["numpy"])} for state in state_dict["states"]]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

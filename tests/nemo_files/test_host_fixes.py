@@ -126,6 +126,14 @@ def test_nemos_loop_validates_nothing_until_a_resumed_training_has_trained_on_a_
         loop._should_check_val_fx(None)
 
 
+def test_lightnings_loop_ends_before_a_validation_that_was_interrupted_after_the_last_step():
+    """The fix is tested in `tests/trainer/test_interruption.py`."""
+    loop = pl.Trainer(max_steps=1, logger=False, enable_checkpointing=False).fit_loop
+    loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 1
+    loop.epoch_loop.restarting = True
+    assert loop.done and not loop.epoch_loop.done
+
+
 def test_nemo_compares_epochs_with_none_and_the_fix_lets_steps_be_validated(tmp_path):
     trainer = pl.Trainer(max_epochs=2, check_val_every_n_epoch=None, logger=False, enable_checkpointing=False)
     logging = {"explicit_log_dir": str(tmp_path), "create_tensorboard_logger": False}

@@ -59,7 +59,7 @@ class SignalAt(pl.Callback):
             signal.raise_signal(self.number)
 
 
-def fit(folder, *callbacks, **checkpoint):
+def fit(folder, *callbacks, val_check_interval=4, **checkpoint):
     """Trains from the last checkpoint in a folder, if there is one, with NeMo's loop, and returns the model."""
     settle_checkpoints(folder)
     last = next(folder.glob("*-last.ckpt"), None)
@@ -69,7 +69,7 @@ def fit(folder, *callbacks, **checkpoint):
     trainer = pl.Trainer(
         max_steps=STEPS, plugins=[SafeCheckpointIO()], accelerator="cpu", logger=False, check_val_every_n_epoch=None,
         callbacks=[WeightAverage(0.9), ExactResumeCallback(), SavedInterruption(), *callbacks, saver],
-        val_check_interval=4, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
+        val_check_interval=val_check_interval, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
     )  # fmt: skip
     configure_no_restart_validation_training_loop(trainer)  # as exp_manager does
     model, data = Line(), torch.arange(4.0 * BATCHES).reshape(BATCHES, 2, 2) / 20  # complete batches, as NeMo's are
@@ -111,6 +111,7 @@ def checkpoint(folder):
         (signal.SIGINT, 3, True, 2),
         (signal.SIGTERM, BATCHES - 1, False, 6),  # the last batch of an epoch
         (signal.SIGINT, BATCHES - 1, True, 6),
+        (signal.SIGTERM, 2 * STEPS - 1, True, STEPS),  # the last validation
     ],
 )
 def test_a_training_that_is_told_to_stop_goes_on_from_that_step(number, batch, validating, step, whole, tmp_path):
@@ -119,7 +120,7 @@ def test_a_training_that_is_told_to_stop_goes_on_from_that_step(number, batch, v
         fit(tmp_path, SignalAt(number, batch, validating))
     assert checkpoint(tmp_path)["global_step"] == step
     resumed = fit(tmp_path)
-    assert min(resumed.losses) == batch + 1
+    assert min(resumed.losses, default=2 * STEPS) == batch + 1
     assert resumed.losses == {index: loss for index, loss in expected.losses.items() if index > batch}
     assert resumed.scores.items() <= expected.scores.items()
     to_come = {key for key in expected.scores if key[0] > step or (validating and key[0] == step)}
@@ -152,15 +153,24 @@ def test_a_training_that_was_killed_goes_on_from_a_checkpoint_between_validation
     assert resumed.scores == {place: score for place, score in expected.scores.items() if 2 * place[0] > begun}
 
 
-def test_a_training_that_was_killed_while_it_validated_validates_first(tmp_path):
+@pytest.mark.parametrize("step", [4, STEPS])
+def test_a_training_that_was_killed_while_it_validated_validates_first(step, tmp_path):
     class Killed(pl.Callback):
         def on_validation_batch_end(self, trainer, *_):
-            if trainer.global_step == 4:
+            if trainer.global_step == step:
                 raise OSError("killed")
 
     expected, resumed = killed_and_resumed(tmp_path, Killed())
-    assert [resumed.scores[4, batch] for batch in (0, 1)] == [expected.scores[4, batch] for batch in (0, 1)]
-    assert min(resumed.losses) == 8
+    assert [resumed.scores[step, batch] for batch in (0, 1)] == [expected.scores[step, batch] for batch in (0, 1)]
+    assert min(resumed.losses, default=2 * STEPS) == 2 * step
+
+
+@pytest.mark.parametrize("every", [3, 4])
+def test_a_training_that_has_ended_neither_trains_nor_validates_again(every, tmp_path):
+    options = {"every_n_train_steps": every, "every_n_epochs": None}
+    assert fit(tmp_path, val_check_interval=every, **options).losses
+    again = fit(tmp_path, val_check_interval=every, **options)
+    assert not again.losses and not again.scores
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
