@@ -42,6 +42,8 @@ from nemo_distill.text.languages import moses_notes, validation_problems
 from nemo_distill.text.training_mix import evaluation_pairs_in_training, training_mix_problems
 
 SECTIONS = (*SIDES, *DATA_SECTIONS, *(f"{side}_tokenizer" for side in SIDES), "head", "optim", "distillation")
+DIVIDING = "adagrad adam adamax adamw adan nadam radam rmsprop".split()  # optimizers that divide by sizes of gradients
+EPSILON, LEAST_FLOAT16 = 1e-8, 2.0**-24  # what they add to these by default, and the smallest number above 0
 
 
 def check_training(cfg: DictConfig) -> list[str]:
@@ -171,6 +173,18 @@ def _average_problems(sections: Mapping[str, Any]) -> list[str]:
     return [f"ema={sections['ema']}: needs weights in float32; set trainer.precision={mixed}, not {precision}."]
 
 
+def _rounded_epsilon(sections: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if weights in float16 would become NaN, because what an optimizer adds to divisors is 0."""
+    optim, precision = sections["model"]["optim"], (sections.get("trainer") or {}).get("precision")
+    name, eps = optim.get("name"), optim.get("eps", EPSILON)
+    if precision != "16-true" or name not in DIVIDING or not isinstance(eps, float) or eps > LEAST_FLOAT16 / 2:
+        return []
+    return [
+        f"trainer.precision=16-true: in float16, model.optim.eps={eps} of {name} is 0, so that weights become NaN; "
+        "set trainer.precision=16-mixed or bf16-mixed."
+    ]
+
+
 def _converted_teacher(sections: Mapping[str, Any]) -> list[str]:
     """Returns a sentence if the precision of the training converts a teacher whose precision is given."""
     precision = str((sections.get("trainer") or {}).get("precision"))
@@ -189,7 +203,7 @@ def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required
     problems += wrong_values(sections) + validation_problems(model)
     validation = model.get("validation_ds") or {}
     problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
-    problems += _average_problems(sections) + _converted_teacher(sections)
+    problems += _average_problems(sections) + _rounded_epsilon(sections) + _converted_teacher(sections)
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

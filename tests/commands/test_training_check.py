@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 
 from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job, check_training
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.text.files import data_problems
 from tests.conftest import SCRIPTS, composed, train_sentencepiece, write_corpus
 from tests.models.conftest import TINY, problems
@@ -42,6 +43,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.encoder_tokenizer.r2l=true"], "model.encoder_tokenizer.r2l=True has no effect, because the student has its teacher's tokenizer"),
         (["model.decoder_tokenizer.bpe_dropout=0.1"], "model.decoder_tokenizer.bpe_dropout=0.1 has no effect, because the student has its teacher's tokenizer"),
         (["ema=0.99", "trainer.precision=bf16-true"], "ema=0.99: needs weights in float32; set trainer.precision=bf16-mixed, not bf16-true."),
+        (["trainer.precision=16-true"], "trainer.precision=16-true: in float16, model.optim.eps=1e-08 of adam is 0, so that weights become NaN"),
         (["model.distillation.teacher_precision=float32", "trainer.precision=bf16-true"], "model.distillation.teacher_precision=float32: trainer.precision=bf16-true converts the teacher to bfloat16 too; set null."),
         (["+trainer.gpus=1"], "trainer.gpus is called trainer.devices now."),
         (["model.encoder_tokenizer.tokenizer_model=nowhere.model"], "names 'nowhere.model', which does not exist"),
@@ -323,3 +325,11 @@ def test_an_activation_that_nemo_does_not_have_is_refused(job):
     assert "model.encoder.hidden_act=swish: must be one of relu, gelu." in problems(
         check_distillation_job, job("model.encoder.hidden_act=swish")
     )
+
+
+@pytest.mark.parametrize("allowed", ["+model.optim.eps=1e-4", "model.optim.name=sgd", "trainer.precision=16-mixed"])
+def test_weights_in_float16_may_be_trained_where_nothing_is_divided_by_zero(allowed):
+    cfg = composed("aayn_base", "trainer.precision=16-true", allowed)
+    with pytest.raises(ConfigurationError) as raised:
+        check_training(cfg)
+    assert not any("trainer.precision" in problem for problem in raised.value.problems)
