@@ -320,7 +320,7 @@ def test_the_study_at_its_own_size_can_be_planned(planned, teacher_path):
     with pytest.raises(ConfigurationError) as told:  # the start copies from layers of a teacher as wide as the student
         check_study(config)
     assert {problem.split(":")[0] for problem in told.value.problems} == {"methods.wide_start"}
-    runs = {run.folder.name: run.command for run in plan_runs(config)}
+    runs = {run.folder.name: run.arguments for run in plan_runs(config)}
     assert {"student=slim_3x3", "schedule=study"} < set(runs["hybrid_seed2"])
     sizes = [one for one in runs["wide_3x4_T1_seed0"] if one.startswith("student=")]
     assert sizes[-1] == "student=wide_3x4"
