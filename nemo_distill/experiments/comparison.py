@@ -149,7 +149,7 @@ def do_steps(config: ComparisonConfig) -> None:
     for group, values in other_lengths(config).items():
         named = ", ".join(f"{key}={value}" for key, value in values.items())
         console.info(
-            f"{group} is trained for a different length ({named}), so its scores are not compared with the others'."
+            f"{group} is trained for a different length ({named}), so evaluations do not compare it with the others."
         )
     has_ended = threading.Event()
     with ThreadPoolExecutor(config.at_a_time) as pool:
