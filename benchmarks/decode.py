@@ -67,8 +67,8 @@ def build_model(shape: Shape) -> SimpleNamespace:
         "num_attention_heads": shape.heads,
         "num_token_types": 0,
     }
-    sides = ({**sizes, "num_layers": layers} for layers in (shape.encoder_layers, shape.decoder_layers))
-    encoder_sizes, decoder_sizes = sides
+    encoder_sizes = {**sizes, "num_layers": shape.encoder_layers}
+    decoder_sizes = {**sizes, "num_layers": shape.decoder_layers}
     encoder = TransformerEncoderNM(**encoder_sizes, mask_future=False).eval().requires_grad_(False)
     decoder = TransformerDecoderNM(**decoder_sizes).eval().requires_grad_(False)
     head = TokenClassifier(shape.width, shape.vocabulary).eval().requires_grad_(False)

@@ -60,8 +60,14 @@ class CometSettings:
 
     @property
     def file(self) -> Path:
-        """The checkpoint, if there is one."""
-        return user_path(self.checkpoint or "")
+        """The checkpoint.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.checkpoint is None:
+            raise ValueError("comet.checkpoint has no value; give it")
+        return user_path(self.checkpoint)
 
     def made_by(self) -> dict[str, Any]:
         """Returns what scores depend on besides the text, as JSON values."""

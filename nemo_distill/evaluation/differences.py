@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,23 +100,27 @@ def differences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[Differ
     for found in one["comparisons"]:
         groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
         if not one["groups"].keys() & set(groups):
-            names, values = (found["system"], found["baseline"]), (found["difference"], None, found["p_value"])
-            yield _difference(systems, names, groups, found["metric"], values, how_tested(found))
+            yield Difference(
+                system=found["system"],
+                baseline=found["baseline"],
+                value=found["difference"],
+                margin=None,
+                p_value=found["p_value"],
+                test=how_tested(found),
+                **_judged(systems, found["metric"], *groups),
+            )
     for group in one["groups"]:
         yield from _of_group(evaluation, set_name, group)
 
 
-def _difference(
-    systems: Systems,
-    names: tuple[str, str],
-    groups: Sequence[str],
-    metric: str,
-    values: tuple[float, float | None, float],
-    test: str = "",
-) -> Difference:
-    mark, unfair = marked("", systems, metric, *groups), unfair_comparison(systems, *groups)
-    value, margin, p_value = values
-    return Difference(*names, metric, mark, value, margin, p_value, test, unfair, _is_of_models(systems, *groups))
+def _judged(systems: Systems, metric: str, group: str, other: str) -> dict[str, Any]:
+    """Returns the metric, and what must be known of two groups to judge their difference by it."""
+    return {
+        "metric": metric,
+        "mark": marked("", systems, metric, group, other),
+        "unfair": unfair_comparison(systems, group, other),
+        "of_models": _is_of_models(systems, group, other),
+    }
 
 
 def how_tested(found: Mapping[str, Any]) -> str:
@@ -142,8 +146,15 @@ def _of_group(evaluation: Mapping[str, Any], set_name: str, group: str) -> Itera
     for (baseline, metric), comparisons in compared.items():
         scores = scores_by_group(evaluation, set_name, metric)
         by_seed = seed_differences(*(scores.get(one, {}) for one in (group, baseline)))
-        values = (statistics.mean(by_seed or [math.nan]), seed_margin(by_seed), group_p_value(comparisons))
-        yield _difference(systems, (group, baseline), (group, baseline), metric, values)
+        yield Difference(
+            system=group,
+            baseline=baseline,
+            value=statistics.mean(by_seed or [math.nan]),
+            margin=seed_margin(by_seed),
+            p_value=group_p_value(comparisons),
+            test="",
+            **_judged(systems, metric, group, baseline),
+        )
 
 
 def _verdict(differs: bool) -> str:

@@ -121,7 +121,8 @@ def group_table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
     systems, sets = evaluation["systems"], evaluation["test_sets"]
     rows: dict[str, dict[str, str]] = {}
     for row in as_rows(evaluation):
-        rows.setdefault(row["group"], _cells(evaluation, row) | {"system": row["group"]})
+        named = {"system": row["group"], "seeds": str(len(members(systems, row["group"])))}
+        rows.setdefault(row["group"], named | _cells(evaluation, row) | named)
     for name, one in sets.items():
         for group, spread in one["groups"].items():
             for metric in metrics_of(one):
@@ -134,13 +135,10 @@ def group_table(evaluation: Mapping[str, Any], brief: bool = False) -> Cells:
             for name, one in sets.items()
             for column in (f"{name} {metrics_of(one)[0]}", _gap_column(sets, name))
         ]
-        columns = ["system", "runs in", *scores, *BRIEF]
-    if any(one["groups"] for one in sets.values()):
-        columns.insert(1, "seeds")
-    counts = {group: str(len(members(systems, group))) for group in rows}
-    return _filled(
-        [{column: {"seeds": counts[group], **row}[column] for column in columns} for group, row in rows.items()]
-    )
+        columns = ["system", "seeds", "runs in", *scores, *BRIEF]
+    if not any(one["groups"] for one in sets.values()):
+        columns.remove("seeds")
+    return _filled([{column: row[column] for column in columns} for row in rows.values()])
 
 
 def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:

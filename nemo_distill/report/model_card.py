@@ -122,7 +122,8 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
     first = next(iter(systems))
     exports = [name for name, system in systems.items() if system.get("same_model_as") in (first, *mine)]
     about = {one for name in mine for one in (name, group_of(systems, name))}
-    seeded = {group_of(systems, name) for name in (*mine, *exports)} - set(systems)
+    of_seeds = {group for one in shown["test_sets"].values() for group in one["groups"]}
+    seeded = of_seeds & {group_of(systems, name) for name in (*mine, *exports)}
     tables = ((table(shown), {first, *mine, *exports}), (group_table(shown), seeded), (difference_table(shown), about))
     for (columns, rows), names in tables:
         if kept := [row for row in rows if row[0] in names]:

@@ -68,6 +68,10 @@ def test_a_card_of_one_seed_shows_the_mean_of_all(student, evaluated):
     card = model_card(student, evaluation=evaluated)
     assert "| student_seed0 | PyTorch float32 | 39.00 |" in card and "student_seed1" not in card
     assert "| student | 2 | PyTorch float32 | 39.50 ± 0.70 |" in card
+    one["groups"] = {}
+    del record["systems"]["student_seed1"], one["scores"]["student_seed1"]
+    evaluated.write_text(json.dumps(record))
+    assert "| student |" not in model_card(student, evaluation=evaluated)  # what would be the same row again
 
 
 def test_paths_in_a_metrics_command_are_reduced_and_other_text_is_not(student, evaluated):
