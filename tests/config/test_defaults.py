@@ -60,8 +60,10 @@ RECIPES = {
     "study_full",
     "study_models",
     "study_more",
+    "study_pieces",
     "study_real",
     "study_short",
+    "study_short_models",
 }
 
 

@@ -17,7 +17,7 @@ from tests.commands.test_compare import assert_composed_alike
 from tests.conftest import SCRIPTS, composed
 
 DOCS = SCRIPTS.parents[2] / "docs"
-STUDIES = ("study", "study_back", "study_full", "study_more", "study_real", "study_short")
+STUDIES = ("study", "study_back", "study_full", "study_more", "study_pieces", "study_real", "study_short")
 EXPERIMENTS = {
     "heat": {
         "title": "Temperature",
@@ -342,3 +342,10 @@ def test_the_study_of_short_sentences_can_be_planned(planned, tokenizer):
         runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "alone_2000_seed0", "labels_train"]
         and len(runs) == 42
     )
+
+
+def test_the_study_of_fewer_pieces_can_be_planned(planned, tokenizer):
+    config = planned("study_pieces", ["test", "news"], f"small_tokenizer={tokenizer}")
+    check_study(config)
+    runs = {run.folder.name: run.arguments for run in plan_runs(config)}
+    assert len(runs) == 18 and "model.train_ds.tokens_in_batch=5250" in runs["teacher"]
