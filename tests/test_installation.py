@@ -85,7 +85,7 @@ def test_a_wheel_holds_the_configs_as_files_and_of_the_studies_nothing(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"nemo_distill/conf/{path.relative_to(CONF)}" for path in CONF.rglob("*.yaml")}
     studies = {f"nemo_distill/conf/{path.name}" for path in CONF.glob("study*.yaml")}
-    assert "nemo_distill/conf/schedule/study.yaml" in configs and len(studies) == 7
+    assert "nemo_distill/conf/schedule/study.yaml" in configs and len(studies) == 9
     assert {name for name in names if name.endswith(".yaml")} == configs - studies
     pages = {"export/translator.html", "export/translator.js", "report/page.html", "report/reader.html"}
     assert {f"nemo_distill/{name}" for name in ("py.typed", *pages)} <= names

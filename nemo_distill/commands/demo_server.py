@@ -21,6 +21,7 @@ from nemo_distill.decoding.engines import (
     EngineName,
     ModelFiles,
     ModelSection,
+    engine_of,
     engine_problems,
     load_engine,
     search_problems,
@@ -123,10 +124,11 @@ class ServerConfig:
         Field(min_length=1),
         Allowed("a section with at least one model, such as '+models.student=student.nemo' adds"),
     ] = Field(default_factory=dict, validate_default=True)
-    """The name on the page, and a `.nemo` or several, or a section with the languages of a multilingual model, such as
-    `{model: many.nemo, target_language: fr}`; times are compared with the first one's."""
-    engine: EngineName = "nemo_distill"
-    """What searches."""
+    """The name on the page, and a `.nemo` or several, or the folder of an export or of a Hugging Face model; or a
+    section with the languages of a multilingual model, such as `{model: many.nemo, target_language: fr}`. Times are
+    compared with the first one's."""
+    engine: EngineName | None = None
+    """What searches; null: chosen for each model by the kind of file or folder."""
     device: Device = "cpu"
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
     port: int = Field(default=8000, ge=1, le=65535)
@@ -148,7 +150,8 @@ class ServerConfig:
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine or the page cannot follow."""
-        problems = search_problems(self.engine, self.search)
+        engines = dict.fromkeys(map(self.engine_name, self.sections().values()))
+        problems = [problem for engine in engines for problem in search_problems(engine, self.search)]
         if self.search.n_best > 1:
             problems.append(f"search.n_best={self.search.n_best}: the page shows one translation; it must be 1.")
         return problems
@@ -158,9 +161,13 @@ class ServerConfig:
         """Returns a sentence for each reason why the engine could not load a model."""
         problems = []
         for name, model in self.sections().items():
-            found = engine_problems(self.engine, model.paths, model.dtype, *model.languages)
+            found = engine_problems(self.engine_name(model), model.paths, model.dtype, *model.languages)
             problems += [f"models.{name}: {problem}" for problem in found]
         return problems
+
+    def engine_name(self, model: ModelSection) -> str:
+        """Returns the engine of a model."""
+        return engine_of(model.paths[0], self.engine)
 
     def sections(self) -> dict[str, ModelSection]:
         """Returns a section for each model, also for those that only name files."""
@@ -186,7 +193,9 @@ def run_server(config: ServerConfig) -> None:
 
     bar = track(config.sections().items(), "loading", transient=True)
     engines = {
-        name: load_engine(config.engine, model.paths, config.device, model.dtype, model.weights, *model.languages)
+        name: load_engine(
+            config.engine_name(model), model.paths, config.device, model.dtype, model.weights, *model.languages
+        )
         for name, model in bar
     }
     console.info(f"http://127.0.0.1:{config.port}  (Ctrl-C ends it)")

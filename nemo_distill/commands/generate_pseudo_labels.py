@@ -46,16 +46,16 @@ class LabellingJob:
         """Loads the teacher and the reverse model, if any. If `warns`, checks for swapped source and reference."""
         config, policy, reverse = self.config, self.config.reading, None
         translate: Translate
-        if config.engine == FILE:
+        if config.engine_name == FILE:
             translate = TextTeacher(list(map(Path, config.teachers)), policy, config.file).translate
-        elif config.engine == API:
+        elif config.engine_name == API:
             translate = ApiTeacher(
                 str(config.model), config.api, config.languages, self.folder.path, self.folder.digest
             ).translate
         else:
             engine = load_engine(
-                name=config.engine, paths=config.teachers, device=device, dtype=config.dtype, weights=config.weights,
-                source_language=config.source_language, target_language=config.target_language,
+                name=config.engine_name, paths=config.teachers, device=device, dtype=config.dtype,
+                weights=config.weights, source_language=config.source_language, target_language=config.target_language,
             )  # fmt: skip
             if warns:
                 self._warn_if_reversed(engine)
@@ -97,7 +97,7 @@ def check_labelling(cfg: DictConfig) -> LabellingJob:
 
 def _label_conflicts(job: LabellingJob) -> list[str]:
     folder = job.folder
-    changes = [] if job.config.engine == AUTO else folder.conflicts()  # an engine is chosen only for new labels
+    changes = [] if job.config.engine_name == AUTO else folder.conflicts()  # an engine is chosen only for new labels
     if not changes or job.config.overwrite is True:
         return []
     said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
@@ -132,7 +132,7 @@ def labelling_job(cfg: DictConfig) -> LabellingJob:
 
 def chosen_job(cfg: DictConfig, job: LabellingJob) -> LabellingJob:
     """Returns the job, with the engine that `engine=auto` chooses now if its labels were not begun with one."""
-    if job.config.engine != AUTO:
+    if job.config.engine_name != AUTO:
         return job
     request = job.config.engine_request()
     choose_engine(request, probed_lines(TextFiles(job.config.sources), request.device), job.config.output_dir)
@@ -146,7 +146,7 @@ def asking_alone(job: LabellingJob) -> Iterator[None]:
     Raises:
         DataError: if another process is at it.
     """
-    if job.config.engine != API:
+    if job.config.engine_name != API:
         yield
         return
     answers = job.folder.path / ANSWERS
@@ -171,7 +171,7 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
             job.config.overwrite is True,
             on_progress,
         )
-    if (bill := job.folder.path / BILL).is_file() and job.config.engine == API:
+    if (bill := job.folder.path / BILL).is_file() and job.config.engine_name == API:
         used = read_json(bill) or {}
         console.info("The server was used as follows: " + ", ".join(f"{key} {value:,}" for key, value in used.items()))
     if manifest is None:

@@ -95,11 +95,11 @@ class LabellingConfig(Selection, TeacherSection):
 
         An engine that has not been chosen yet stays `auto`.
         """
-        if AUTO not in (self.engine, self.dtype, self.reverse_dtype):
+        if AUTO not in (self.engine_name, self.dtype, self.reverse_dtype):
             return self
         begun = {} if self.overwrite is True else begun_settings(self.output_dir)
         found: dict[str, Any] = {}
-        if self.engine == AUTO:
+        if self.engine_name == AUTO:
             kept = begun if begun.get("engine") in ENGINES else self.engine_request().work(self.output_dir).done(True)
             found = {key: kept.get(key) for key in ("engine", "dtype")} if kept else {}
         elif self.dtype == AUTO:
@@ -173,7 +173,7 @@ class LabellingConfig(Selection, TeacherSection):
         """Returns a sentence if there are no scores to go by, or nothing that goes by them."""
         filtered = bool(self.filters and self.filters.quality_quantile)
         selected = self.selection == "quality"
-        scored = self.engine == FILE and not self.more_labels and not self.unscored
+        scored = self.engine_name == FILE and not self.more_labels and not self.unscored
         problems = []
         if selected and not (self.quality.is_given or scored):
             problems.append("selection=quality needs scores: give quality.file or quality.command.")
@@ -278,12 +278,13 @@ class LabellingConfig(Selection, TeacherSection):
 
     def depends_on(self) -> dict[str, Any]:
         """Returns everything that the labels depend on, as JSON has it."""
-        copied = ("engine", "dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
+        copied = ("dtype", "weights", "source_language", "target_language", "shard_lines", "chunk_lines")
         own: dict[str, Any] = {"file": asdict(self.file)} if self.file != FileSettings() else {}
-        own |= {"model": self.model, "api": self.api.decisive()} if self.engine == API else {}
+        own |= {"model": self.model, "api": self.api.decisive()} if self.engine_name == API else {}
         own |= {"noise": self.noise.decisive()} if self.noise.changes_text else {}
         own |= {"reverse_dtype": self.reverse_dtype} if self.reverse_dtype != "float32" else {}
         return {
+            "engine": self.engine_name,
             **{key: getattr(self, key) for key in copied},
             **own,
             "teachers": [fingerprint(Path(path)) for path in self.teachers],

@@ -152,7 +152,7 @@ class RecipeBill:
             "repeats": [seconds / count for count, seconds, _, _ in found],
             "bytes_each": sum(size for _, _, size, _ in found) / sum(count for count, *_ in found),
             "pairs": [pair for *_, pairs in found for pair in pairs],
-            "engine": {"name": chosen.config.engine, "dtype": chosen.config.dtype},
+            "engine": {"name": chosen.config.engine_name, "dtype": chosen.config.dtype},
         }
 
     def _labelled(
@@ -161,7 +161,7 @@ class RecipeBill:
         """Returns the seconds, the bytes and the pairs of labelling some lines, by an engine that was chosen."""
         with TemporaryDirectory(dir=folder) as temporary:
             cfg = self.configs.label(_written(Path(temporary), lines), Path(temporary) / "labels")
-            cfg.engine, cfg.dtype = chosen.config.engine, chosen.config.dtype
+            cfg.engine, cfg.dtype = chosen.config.engine_name, chosen.config.dtype
             job = labelling_job(cfg)
             began = time.perf_counter()
             generate(job.folder, job.config.shard_lines, job.config.chunk_lines, lambda: translator)

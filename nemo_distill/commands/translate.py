@@ -21,6 +21,7 @@ from nemo_distill.decoding.engines import (
     Device,
     EngineName,
     ModelSection,
+    engine_of,
     engine_problems,
     load_engine,
     search_problems,
@@ -37,9 +38,11 @@ from nemo_distill.trainer.precision import AUTO
 class TranslationConfig(ModelSection):
     """The configuration of `translate`."""
 
-    engine: Literal[EngineName, "auto"] = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
-    `nemo_distill` and `ctranslate2` in their types of weights that is faithful on the first lines of `input`."""
+    engine: Literal[EngineName, "auto"] | None = None
+    """What searches; null: `nemo_distill` for a `.nemo`, `ctranslate2` for an export's folder, `hugging_face` for the
+    folder of a sequence-to-sequence model. `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time.
+    `auto`: of a `.nemo`, the fastest of `nemo_distill` and `ctranslate2` in their types of weights that is faithful on
+    the first lines of `input`."""
     input: PossiblyEmptyFiles | None = None
     """A file, plain or packed, or several; null: standard input."""
     output: UserPath | None = None
@@ -55,20 +58,25 @@ class TranslationConfig(ModelSection):
     search: SearchSettings = Field(default_factory=SearchSettings)
     """How to search."""
 
+    @property
+    def engine_name(self) -> str:
+        """The engine, which the kind of model tells if none is named."""
+        return engine_of(self.paths[0], self.engine)
+
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine, self.search)
+        return search_problems(self.engine_name, self.search)
 
     @rule
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model."""
-        return engine_problems(self.engine, self.paths, self.dtype, *self.languages)
+        return engine_problems(self.engine_name, self.paths, self.dtype, *self.languages)
 
     @rule
     def probe_problems(self) -> list[str]:
         """Returns a sentence if there are no lines to choose an engine by."""
-        if self.engine != AUTO or self.input is not None:
+        if self.engine_name != AUTO or self.input is not None:
             return []
         return ["engine=auto tries engines on lines of input; give a file, or name an engine for standard input."]
 
@@ -90,7 +98,7 @@ class TranslationConfig(ModelSection):
 
 def run_translation(config: TranslationConfig) -> None:
     """Translates `input` into `output`, or standard input into standard output."""
-    name, dtype = config.engine, config.dtype
+    name, dtype = config.engine_name, config.dtype
     if name == AUTO:
         probed = probed_lines(TextFiles(input_files(config.input)), config.device)
         chosen = choose_engine(EngineRequest(config, config.search, config.device), probed)

@@ -46,7 +46,7 @@ class ModelSection:
     """What translates: a model, or several whose distributions are averaged."""
 
     model: ModelFiles = Field(kw_only=True)
-    """A `.nemo`; several, `[a.nemo,b.nemo]`, are averaged. An engine may take a folder instead."""
+    """A `.nemo`; several, `[a.nemo,b.nemo]`, are averaged. Or the folder of a Hugging Face model or of an export."""
     dtype: str | None = None
     """Of the weights: `float32`, `float16`, `bfloat16`; of `ctranslate2` also `int8` and others. `auto`: `bfloat16`
     where the device computes it faster and the model is wide enough, as with `trainer.precision=auto`. null:
@@ -75,6 +75,23 @@ class ModelSection:
         if self.weights is None or len(self.weights) == models:
             return []
         return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
+
+
+def engine_of(path: str | Path, asked: str | None = None) -> str:
+    """Returns the engine that translates with a model: the one asked for, or else that of the kind of file or folder.
+
+    Only a `.nemo` leaves a choice to `auto`.
+
+    Args:
+        path: the model, or the first of several.
+        asked: one of `ENGINES`, `auto` or None.
+    """
+    if asked not in (None, AUTO):
+        return str(asked)
+    path = Path(path)
+    if (path / RECORD_NAME).is_file() and not (path / "tokenizer_config.json").is_file():
+        return "ctranslate2"  # the other export is for Hugging Face
+    return "hugging_face" if path.is_dir() else asked or "nemo_distill"
 
 
 def engine_problems(

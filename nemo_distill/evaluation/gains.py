@@ -20,9 +20,9 @@ from nemo_distill.evaluation.likeness import (
     first_of,
     group_of,
     has_teacher,
-    like_teacher,
     marked,
     members,
+    scored_like_teacher,
     seeds_match,
     training_difference,
 )
@@ -212,7 +212,7 @@ def gaps_closed(
     """Returns which share of the distance from its baseline to the teacher each distilled group closes.
 
     (student - baseline) / (teacher - baseline), seed by seed. The baseline is that of `gain_over_size`, the teacher
-    the first system, unless it is a baseline or distilled itself. All three have the same engine and precision.
+    the first system, unless it is a baseline or distilled itself. All three have the same search and precision.
 
     Args:
         evaluation: `systems`, and `test_sets` with scores and comparisons, as in `evaluation.json`.
@@ -238,7 +238,7 @@ def _gap(
     resampled: Mapping[str, Sequence[float]],
 ) -> GapRecord:
     found: GapRecord = {"metric": metric, "teacher": None, "baseline": None, "closed": None, "reason": None}
-    teacher, gain = like_teacher(systems, group), gain_over_size(group, systems, scores)
+    teacher, gain = scored_like_teacher(systems, group), gain_over_size(group, systems, scores)
     if gain is None:
         differences = {one: training_difference(systems, group, one) for one in baselines_of_size(systems, group)}
         unlike = [f"other training than {one} ({why})" for one, why in differences.items() if why]

@@ -1,7 +1,8 @@
 """Decides which systems of an evaluation can be compared.
 
-Speeds and sizes are compared within one engine, precision and beam size. Scores of models of one size are compared if
-the models were trained for as many optimizer steps, with as many tokens in a batch.
+Speeds and sizes are compared within one engine, precision and beam size. So are scores, but Hugging Face's search
+counts as ours: it looks for the same hypotheses. Scores of models of one size are compared if the models were trained
+for as many optimizer steps, with as many tokens in a batch.
 """
 
 import statistics
@@ -19,6 +20,7 @@ ENGINES = {
     "hugging_face": "Hugging Face",
     TEXT_ONLY: "only text",
 }
+SEARCHES = {"hugging_face": "nemo_distill"}  # by engine, the engine whose search is the same
 MARK = "†"  # behind scores by a metric that also selected labels
 COUNTED = {"steps": "steps", "tokens_in_batch": "tokens in a batch"}  # what makes two trainings alike
 
@@ -71,6 +73,18 @@ def kind_in_words(systems: Systems, group: str) -> str:
 def like_teacher(systems: Systems, group: str) -> str | None:
     """Returns the group of the first system's model that runs as another group does; None if there is none."""
     return next((other for other in teachers(systems) if kind(systems, group) == kind(systems, other)), None)
+
+
+def _scored_kind(systems: Systems, group: str) -> tuple[Any, ...]:
+    """Returns what two groups must have in common for their scores to be compared."""
+    engine, *others = kind(systems, group)
+    return SEARCHES.get(engine, engine), *others
+
+
+def scored_like_teacher(systems: Systems, group: str) -> str | None:
+    """Returns the group of the first system's model whose scores compare with another group's; None without one."""
+    found = (other for other in teachers(systems) if _scored_kind(systems, group) == _scored_kind(systems, other))
+    return like_teacher(systems, group) or next(found, None)
 
 
 def has_teacher(systems: Systems) -> bool:
@@ -133,7 +147,8 @@ def compared_pairs(systems: Systems, baselines: Sequence[str], exports: Mapping[
         (teacher, other)
         for teacher in teachers(systems)
         for other in groups_of(systems)
-        if first_of(systems, other).get("role") == BASELINE and kind(systems, other) == kind(systems, teacher)
+        if first_of(systems, other).get("role") == BASELINE
+        and _scored_kind(systems, other) == _scored_kind(systems, teacher)
     ]
     students = dict.fromkeys(group_of(systems, name) for name in given)
     groups += [(student, other) for student in students for other in baselines_of_size(systems, student)]

@@ -1,6 +1,5 @@
 """The part of an evaluation's configuration that says which systems there are."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +7,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, changed, section
-from nemo_distill.decoding.engines import engine_problems, search_problems
+from nemo_distill.decoding.engines import engine_of, engine_problems, search_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_record import TEXT_ONLY, Role
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import NAME, System, TextSystem
-from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.storage.files import user_path
 from nemo_distill.text.files import as_list, named_files, unequal_lengths
 from nemo_distill.trainer.precision import AUTO
@@ -105,7 +103,7 @@ class SystemSection:
         return System(
             name,
             path,
-            self.engine or _engine_of(path),
+            self.engine or engine_of(path),
             self.dtype,
             self.source_language,
             self.target_language,
@@ -184,12 +182,6 @@ def _group_problems(systems: Sequence[System]) -> list[str]:
             problems.append(f"models.{system.name} and models.{other} are one group, but one of them has no seed.")
         others.setdefault(system.seed, system.name)
     return problems
-
-
-def _engine_of(path: Path) -> str:
-    if os.path.isfile(path / RECORD_NAME) and not os.path.isfile(path / "tokenizer_config.json"):
-        return "ctranslate2"  # the other export is for Hugging Face
-    return "hugging_face" if os.path.isdir(path) else "nemo_distill"
 
 
 def _model_problems(system: System) -> list[str]:

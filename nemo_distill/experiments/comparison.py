@@ -24,6 +24,7 @@ from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.evaluation_job import EvaluationJob
 from nemo_distill.evaluation.evaluation_record import BASELINE, DISTILLED, Role
 from nemo_distill.evaluation.systems import System
+from nemo_distill.experiments.compared_teacher import ComparedTeacher
 from nemo_distill.experiments.comparison_plan import Run, plan_runs
 from nemo_distill.experiments.comparison_section import (
     TEACHER,
@@ -51,9 +52,7 @@ def check_comparison(config: ComparisonConfig) -> None:
         ConfigurationError: with every problem found.
     """
     problems, corpus = list(length_problems(config)), config.corpus
-    if isinstance(config.teacher, str) and not Path(config.teacher).is_file():
-        reason = "is a folder; it must be a .nemo" if Path(config.teacher).is_dir() else "does not exist"
-        problems.append(f"teacher names '{config.teacher}', which {reason}.")
+    problems += ComparedTeacher.of(config).problems() if isinstance(config.teacher, str) else []
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     if problems := problems or _other_work(plan_runs(config)):
         raise ConfigurationError(problems)
@@ -219,11 +218,12 @@ def _with_training_text(failures: ComparedFailures | None, corpus: ComparedCorpu
 
 
 def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
-    role: Role | None = (
-        DISTILLED if run.group in config.methods else BASELINE if run.group in config.baselines else None
-    )
-    prepared = preparation_seconds(run) if role else None
-    return System(run.folder.name, model_path, "nemo_distill", role=role, preparation_seconds=prepared)
+    name = run.folder.name
+    if run.group == TEACHER:
+        teacher = ComparedTeacher.of(config)
+        return System(name, model_path, teacher.engine, None, *teacher.languages)
+    role: Role = DISTILLED if run.group in config.methods else BASELINE
+    return System(name, model_path, "nemo_distill", role=role, preparation_seconds=preparation_seconds(run))
 
 
 def preparation_seconds(run: Run) -> float:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.checks import walked
+from nemo_distill.experiments.compared_teacher import ComparedTeacher
 from nemo_distill.experiments.comparison_section import (
     REVERSE,
     TEACHER,
@@ -144,11 +144,13 @@ class Run:
     def _read_inputs(self) -> dict[str, str]:
         """Returns the SHA-256 of each file that is named, if it is there, and what identifies the steps before it.
 
-        A corpus may be generated later. Of a folder of labels or of a cache, it is the list of its files.
+        A corpus may be generated later. Of a folder of labels or of a cache, the list of its files stands for them. A
+        Hugging Face model's folder counts as a file.
         """
         named = [path for text in self.named for path in (*expand_paths(text), Path(text, MANIFEST))]
-        files = filter(os.path.isfile, named)
-        inputs = {str(path): fingerprint(path)["sha256"] for path in files}
+        read = [path for path in named if path.is_file()]
+        read += [Path(text) for text in self.named if Path(text, "config.json").is_file()]  # of Hugging Face
+        inputs = {str(path): fingerprint(path)["sha256"] for path in read}
         return inputs | {str(run.folder): run.identity for run in self.needs if run.arguments}
 
     @property
@@ -193,18 +195,17 @@ def _made(config: ComparisonConfig, steps: Sequence[Run]) -> set[Path]:
 
 
 def _steps(config: ComparisonConfig) -> Iterator[Run]:
-    teacher = _teacher(config)
-    yield teacher
-    (model,) = teacher.made
+    yield _teacher(config)
+    teacher = ComparedTeacher.of(config)
     optional = [] if config.reverse is None else [_reverse(config, config.reverse)]
-    optional += [_labels(config, name, model) for name in config.labels]
-    optional += [_cache(config, name, model) for name in config.caches]
+    optional += [_labels(config, name, teacher) for name in config.labels]
+    optional += [_cache(config, name, teacher) for name in config.caches]
     groups = (*config.baselines, *config.methods)
-    once = [_student(config, group, config.seeds[0], model) for group in groups if group in config.one_seed]
+    once = [_student(config, group, config.seeds[0], teacher) for group in groups if group in config.one_seed]
     optional += once
     for seed in config.seeds:
         for group in (group for group in groups if group not in config.one_seed):
-            step = _student(config, group, seed, model)
+            step = _student(config, group, seed, teacher)
             yield from _needed(step, optional)
             yield step
     while left := next((step for step in optional if step in once), None):
@@ -221,10 +222,10 @@ def _needed(step: Run, optional: list[Run]) -> Iterator[Run]:
         yield needed
 
 
-def _student(config: ComparisonConfig, group: str, seed: int, teacher: Path) -> Run:
+def _student(config: ComparisonConfig, group: str, seed: int, teacher: ComparedTeacher) -> Run:
     """The training of a baseline or of a method."""
     if group in config.methods:
-        shared = [*_shared_overrides(config), *config.students, _from_teacher(teacher)]
+        shared = [*_shared_overrides(config), *config.students, *teacher.of_trainings()]
         return _training(config, group, seed, "distill", with_length(config, shared, config.methods[group]))
     job, first, alone = _alone(config)
     shared = [*first, *_shared_overrides(config), *alone, *config.students]
@@ -239,7 +240,7 @@ def _with_groups(overrides: Sequence[str]) -> list[str]:
 
 def _teacher(config: ComparisonConfig) -> Run:
     if isinstance(config.teacher, str):
-        path = Path(config.teacher)
+        path = ComparedTeacher.of(config).path
         return Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path, made=(path,))
     overrides = [*_shared_overrides(config), *_new_tokenizers(config, TOKENIZER), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
@@ -261,17 +262,13 @@ def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
     if isinstance(config.teacher, str):
-        return "distill", [PLAIN_SMOOTHING], [_from_teacher(config.teacher), *WITHOUT_TEACHER]
+        return "distill", [PLAIN_SMOOTHING], [*ComparedTeacher.of(config).of_trainings(), *WITHOUT_TEACHER]
     tokenizer = Path(config.output_dir) / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
     return (
         "train",
         [],
         [override(f"model.{side}_tokenizer.tokenizer_model", tokenizer) for side in ("encoder", "decoder")],
     )
-
-
-def _from_teacher(model: Path | str) -> str:
-    return override("model.distillation.model_path", model)
 
 
 def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrides: Sequence[str]) -> Run:
@@ -281,9 +278,12 @@ def _training(config: ComparisonConfig, group: str, seed: int, job: str, overrid
     return Run(group, seed, folder, arguments, model, made=(model,))
 
 
-def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Run:
+def _labels(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Run:
     folder = Path(config.output_dir) / f"labels_{name}"
-    given = [override("model", teacher), override("output_dir", folder), "name=pseudo", *config.labels[name]]
+    own = config.labels[name]
+    is_its_own = any(parsed(one)[0] == "model" for one in own)  # of another model
+    model = [override("model", teacher.path)] if is_its_own else teacher.of_labels()
+    given = [*model, override("output_dir", folder), "name=pseudo", *own]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
     optional = [ending for ending, key in OPTIONAL_TEXTS.items() if values.get(key)]
@@ -292,10 +292,10 @@ def _labels(config: ComparisonConfig, name: str, teacher: Path) -> Run:
     return Run(f"labels_{name}", 0, folder, (*job_command("label"), *given), None, made=tuple(made))
 
 
-def _cache(config: ComparisonConfig, name: str, teacher: Path) -> Run:
+def _cache(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Run:
     folder = Path(config.output_dir) / f"cache_{name}"
     where = override("model.distillation.teacher_cache", folder)
-    given = [*_shared_overrides(config), _from_teacher(teacher), where, *config.caches[name]]
+    given = [*_shared_overrides(config), *teacher.of_trainings(), where, *config.caches[name]]
     return Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None, made=(folder,))
 
 

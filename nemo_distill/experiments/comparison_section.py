@@ -187,7 +187,8 @@ class ComparisonConfig:
     output_dir: str
     """The folder of the comparison; every step has a folder in it."""
     teacher: str | Overrides
-    """A `.nemo` file, or the overrides of the teacher's training, in addition to `overrides`."""
+    """A `.nemo` file, the folder of a Hugging Face model, or the overrides of the teacher's training, in addition to
+    `overrides`."""
     corpus: ComparedCorpus
     """The text that the models are trained and tested with."""
     students: Overrides
@@ -201,6 +202,10 @@ class ComparisonConfig:
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps of each baseline and method, whatever its data. null: `trainer.max_steps` of `students`, or
     about as many as its `trainer.max_epochs` on the training text."""
+    source_language: str | None = None
+    """The language that a multilingual teacher reads, by any of its codes; null: `corpus.source`."""
+    target_language: str | None = None
+    """The language that a multilingual teacher writes; null: `corpus.target`."""
     overrides: Overrides = Field(default_factory=list)
     """Overrides of every training."""
     baselines: dict[str, Overrides] = Field(default_factory=dict)
@@ -237,8 +242,15 @@ class ComparisonConfig:
     def problems(self) -> list[str]:
         """Returns a sentence for each rule that several keys break."""
         problems = [*self._unreadable_overrides(), *self._name_problems()]
-        if not isinstance(self.teacher, str) and self.vocab_size is None:
-            problems.append("vocab_size has no value; give it, for the teacher is to be trained.")
+        if not isinstance(self.teacher, str):
+            if self.vocab_size is None:
+                problems.append("vocab_size has no value; give it, for the teacher is to be trained.")
+            given = {"source_language": self.source_language, "target_language": self.target_language}
+            problems += [
+                f"{key}={language}: a teacher that is to be trained has no languages to choose from; remove it."
+                for key, language in given.items()
+                if language is not None
+            ]
         groups = (*self.baselines, *self.methods)
         known = [TEACHER, *(system_name(group, seed) for seed in self.seeds for group in groups)]
         problems += [

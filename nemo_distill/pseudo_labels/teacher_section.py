@@ -15,6 +15,7 @@ from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
     EngineName,
     ModelSection,
+    engine_of,
     engine_problems,
     model_languages,
     search_problems,
@@ -36,11 +37,12 @@ TEXT_ONLY = (FILE, API)
 class TeacherSection(ModelSection):
     """What translates, and what it translates."""
 
-    engine: Literal[EngineName, "auto", "file", "api"] = "nemo_distill"
-    """What searches; `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time. `auto`: the fastest of
-    `nemo_distill` and `ctranslate2` in their types of weights that is faithful, as a probe finds; labels that were
-    begun keep it. `hugging_face` takes the folder of a sequence-to-sequence model; `file` translations that are there;
-    `api` the name of a model that a server has."""
+    engine: Literal[EngineName, "auto", "file", "api"] | None = None
+    """What searches; null: `nemo_distill` for a `.nemo`, `ctranslate2` for an export's folder, `hugging_face` for the
+    folder of a sequence-to-sequence model. `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time.
+    `auto`: of a `.nemo`, the fastest of `nemo_distill` and `ctranslate2` in their types of weights that is faithful,
+    as a probe finds; labels that were begun keep it. `file` takes translations that are there, `api` the name of a
+    model that a server has."""
     source: InputFiles = Field(kw_only=True)
     """A file or a list of files, plain or packed. `part.*` stands for all such files in the order of their numbers."""
     file: FileSettings = Field(default_factory=FileSettings)
@@ -61,6 +63,11 @@ class TeacherSection(ModelSection):
     """Number of machines."""
 
     @property
+    def engine_name(self) -> str:
+        """The engine, which the kind of model tells if none is named."""
+        return engine_of(self.paths[0], self.engine)
+
+    @property
     def sources(self) -> list[Path]:
         """The files that are translated."""
         return input_files(self.source)
@@ -68,34 +75,34 @@ class TeacherSection(ModelSection):
     @property
     def teachers(self) -> list[str]:
         """The models, or the files of translations that are there; none of a server."""
-        if self.engine == API:
+        if self.engine_name == API:
             return []
-        return list(map(str, input_files(self.model))) if self.engine == FILE else self.paths
+        return list(map(str, input_files(self.model))) if self.engine_name == FILE else self.paths
 
     @property
     def hypotheses_per_line(self) -> float:
         """The most hypotheses that the teacher gives for a line; inf if its files cannot be read."""
-        if self.engine == FILE:
+        if self.engine_name == FILE:
             return math.inf if (found := self.survey()) is None else found.most
-        return self.api.samples if self.engine == API else self.search.n_best
+        return self.api.samples if self.engine_name == API else self.search.n_best
 
     @property
     def hypotheses_in_words(self) -> str:
         """What says how many hypotheses there are, where there is only one."""
         said = {FILE: "model has one translation of each line", API: f"api.samples={self.api.samples}"}
-        return said.get(self.engine, f"search.n_best={self.search.n_best}")
+        return said.get(self.engine_name, f"search.n_best={self.search.n_best}")
 
     @property
     def unscored(self) -> str | None:
         """Why translations have no scores, in words that follow a comma; None if they have."""
-        if self.engine == API:
+        if self.engine_name == API:
             return "and a server gives none"
-        found = self.survey() if self.engine == FILE else None
+        found = self.survey() if self.engine_name == FILE else None
         return f"but model has none of source line {found.unscored}" if found and found.unscored else None
 
     def text_files(self) -> list[Path]:
         """Returns the files of a teacher that is only text in files."""
-        return input_files(self.model) if self.engine == FILE else []
+        return input_files(self.model) if self.engine_name == FILE else []
 
     def survey(self) -> Survey | None:
         """Returns what is in the files of a teacher that is only text; None if they cannot be read."""
@@ -109,25 +116,25 @@ class TeacherSection(ModelSection):
 
     def written_language(self) -> str | None:
         """Returns the language that the model writes, if it says."""
-        if self.engine in TEXT_ONLY:
+        if self.engine_name in TEXT_ONLY:
             return None
-        return written_language(self.engine, self.teachers[0], self.target_language)
+        return written_language(self.engine_name, self.teachers[0], self.target_language)
 
     def model_languages(self) -> Sequence[str | None]:
         """Returns the languages whose Moses tokenization the model's text has."""
-        if self.engine in TEXT_ONLY:
+        if self.engine_name in TEXT_ONLY:
             return None, None
-        return model_languages(self.engine, self.teachers[0], *self.languages)
+        return model_languages(self.engine_name, self.teachers[0], *self.languages)
 
     @rule
     def engine_problems(self) -> list[str]:
         """Returns a sentence for each reason why the engine could not load the model, or ask the server."""
-        if self.engine == FILE:
+        if self.engine_name == FILE:
             problems = [f"model {problem}." for problem in unreadable_files(self.model, is_text=False)]
             return problems + not_asked_for(self.languages, "engine=file")
-        if self.engine == API:
+        if self.engine_name == API:
             return self._api_problems()
-        return engine_problems(self.engine, self.teachers, self.dtype, *self.languages)
+        return engine_problems(self.engine_name, self.teachers, self.dtype, *self.languages)
 
     def _api_problems(self) -> list[str]:
         problems = [f"api.{problem}" for problem in self.api.missing()]
@@ -144,20 +151,20 @@ class TeacherSection(ModelSection):
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine, self.search)
+        return search_problems(self.engine_name, self.search)
 
     @rule
     def unused_section_problems(self) -> list[str]:
         """Returns a sentence for each section that has no effect with this engine."""
         unused = [key for key in (FILE, API) if key != self.engine]
-        unused += ["search", "dtype", "weights"] if self.engine in TEXT_ONLY else []
-        unused += ["noise"] if self.engine == FILE else []
-        return [f"{key} has no effect with engine={self.engine}; leave it out." for key in changed(self, *unused)]
+        unused += ["search", "dtype", "weights"] if self.engine_name in TEXT_ONLY else []
+        unused += ["noise"] if self.engine_name == FILE else []
+        return [f"{key} has no effect with engine={self.engine_name}; leave it out." for key in changed(self, *unused)]
 
     @rule
     def file_problems(self) -> list[str]:
         """Returns a sentence if the translations in files cannot be read, or are not those of the sources' lines."""
-        if self.engine != FILE or unreadable_files(self.model, is_text=False):
+        if self.engine_name != FILE or unreadable_files(self.model, is_text=False):
             return []
         try:
             found = self._read_files()

@@ -6,7 +6,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill import DistillableMTEncDecModel
-from nemo_distill.decoding.engines import ENGINES, engine_problems, found_dtype, load_engine, search_problems
+from nemo_distill.decoding.engines import (
+    ENGINES,
+    engine_of,
+    engine_problems,
+    found_dtype,
+    load_engine,
+    search_problems,
+)
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import tiny_config
 from tests.examples.bad_files import MODEL, write_nemo
@@ -153,3 +160,18 @@ def test_what_an_engine_cannot_search_for_is_told():
     ]
     (problem,) = search_problems("ctranslate2", SearchSettings(length_penalty=0.6))
     assert problem.startswith("search.length_penalty_form=wu")
+
+
+@pytest.mark.parametrize("asked", [None, "auto"])
+def test_the_kind_of_model_tells_the_engine_of_a_folder(asked, tmp_path):
+    def folder(name, *files):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+        return tmp_path / name
+
+    assert engine_of(folder("export", "nemo_distill.json"), asked) == "ctranslate2"
+    assert engine_of(folder("own_export", "nemo_distill.json", "tokenizer_config.json"), asked) == "hugging_face"
+    assert engine_of(folder("other", "config.json"), asked) == "hugging_face"
+    assert engine_of(tmp_path / "a.nemo", asked) == (asked or "nemo_distill")
+    assert engine_of(tmp_path / "other", "nemo") == "nemo"

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from nemo_distill.evaluation.gains import gain_sentences, gaps_closed, interval, seed_differences
+from nemo_distill.evaluation.likeness import compared_pairs
 
 
 def evaluation(*systems):
@@ -223,6 +224,16 @@ def test_no_gap_is_closed_where_nothing_alike_is_there():
     )
     found["systems"]["teacher"]["role"] = "baseline"
     assert gaps_closed(found, "test", "BLEU", {}) == {}
+
+
+def test_a_teacher_of_hugging_face_is_searched_as_students_are():
+    found = several(baseline=[30.0], distilled=[35.0])
+    found["systems"]["teacher"]["engine"] = "hugging_face"
+    assert gap(found)["closed"]["value"] == pytest.approx(0.5)
+    assert ("teacher", "baseline_seed0") in compared_pairs(found["systems"], [], {})
+    found["systems"]["teacher"]["precision"] = "bfloat16"
+    assert gap(found)["teacher"] is None
+    assert ("teacher", "baseline_seed0") not in compared_pairs(found["systems"], [], {})
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["teacher_against_baseline", "baseline_against_teacher"])

@@ -340,7 +340,7 @@ def test_the_study_of_short_sentences_can_be_planned(planned, tokenizer):
     runs = [run.folder.name for run in plan_runs(config)]
     assert (
         runs[:5] == ["teacher", "alone_seed0", "alone_small_seed0", "alone_2000_seed0", "labels_train"]
-        and len(runs) == 42
+        and len(runs) == 45
     )
 
 

@@ -1,0 +1,97 @@
+"""The teacher of a comparison: what translates with it, its languages, and how the jobs are told of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from nemo_distill.decoding.asked_languages import KEYS, direction_problems
+from nemo_distill.decoding.engines import engine_of, engine_problems
+from nemo_distill.experiments.comparison_section import TEACHER, ComparisonConfig, override
+from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS
+
+HUGGING_FACE = "hugging_face"
+Languages = tuple[str | None, str | None]  # of source and target
+
+
+@dataclass(frozen=True)
+class ComparedTeacher:
+    """A `.nemo` that is there or will be trained, or the folder of a Hugging Face model.
+
+    Args:
+        path: the file or folder.
+        asked: the languages that the configuration names.
+        endings: those of the corpus, in place of languages that a multilingual model needs and that are not named.
+    """
+
+    path: Path
+    asked: Languages
+    endings: Languages
+
+    @classmethod
+    def of(cls, config: ComparisonConfig) -> "ComparedTeacher":
+        """Returns the teacher of a comparison."""
+        trained = Path(config.output_dir) / TEACHER / "model.nemo"
+        path = Path(config.teacher) if isinstance(config.teacher, str) else trained
+        languages = config.source_language, config.target_language
+        return cls(path, languages, (config.corpus.source, config.corpus.target))
+
+    @property
+    def engine(self) -> str:
+        """What translates with it."""
+        return engine_of(self.path)
+
+    @cached_property
+    def languages(self) -> Languages:
+        """The languages that it must be told, of source and target; None for one that it has no choice of."""
+        candidates = list(self._candidates())
+        return next((one for one in candidates if not _problems(self.path, one)), candidates[0])
+
+    def _candidates(self) -> Iterator[Languages]:
+        """Yields what it may need to be told: nothing, its target, as OPUS-MT with several of them, or both."""
+        (source, target), (first, second) = self.asked, self.endings
+        yield source, target
+        yield source, target or second
+        yield source or first, target or second
+
+    def problems(self) -> list[str]:
+        """Returns a sentence for each reason why one that must be there cannot teach.
+
+        What else a `.nemo` lacks, the jobs' own checks tell.
+        """
+        if not self.path.exists():
+            return [f"teacher names '{self.path}', which does not exist."]
+        if self.path.is_dir() and not (self.engine == HUGGING_FACE and (self.path / "config.json").is_file()):
+            return [
+                f"teacher names '{self.path}', which is a folder; it must be a .nemo, or the folder of a Hugging Face "
+                "model."
+            ]
+        return [f"teacher: {problem}" for problem in _problems(self.path, self.languages)]
+
+    def of_trainings(self) -> list[str]:
+        """Returns the overrides by which trainings and teacher caches take it as their teacher."""
+        keys = [f"model.distillation.{key}" for key in KEYS]
+        if self.engine != HUGGING_FACE:  # a student of NeMo's multilingual models learns one of their languages
+            keys = [f"model.{key}" for key in LANGUAGE_KEYS]
+        return [override("model.distillation.model_path", self.path), *self._told(keys)]
+
+    def of_labels(self) -> list[str]:
+        """Returns the overrides by which labels take it as their model."""
+        # The only form of the penalty that Hugging Face's search has.
+        form = ["search.length_penalty_form=power"] if self.engine == HUGGING_FACE else []
+        return [override("model", self.path), *self._told(KEYS), *form]
+
+    def _told(self, keys: Sequence[str]) -> list[str]:
+        return [f"{key}={language}" for key, language in zip(keys, self.languages) if language]
+
+
+@cache
+def _problems(path: Path, languages: Languages) -> list[str]:
+    """Returns a sentence for each reason why a model cannot translate between the languages."""
+    if path.is_dir():
+        return engine_problems(engine_of(path), [path], None, *languages)
+    try:
+        return direction_problems(NemoArchive(path).config, *languages) if path.is_file() else []
+    except ValueError:
+        return []
