@@ -130,7 +130,7 @@ def explain_job(cfg: DictConfig) -> ExplainJob:
     config = read_config(ExplainConfig, cfg)
     teacher = as_section(config.teacher).system(TEACHER, ())
     students = [user_path(path) for path in as_list(config.model)]
-    written = {TEACHER: teacher.written_language(), STUDENT: written_language("nemo_distill", students[0])}
+    written = {TEACHER: teacher.written_language(), STUDENT: written_language(students[0])}
     (test,), problems = with_languages([config.test.test_set("test")], written, section="test")
     if problems:
         raise ConfigurationError(problems)

@@ -41,8 +41,8 @@ class TranslationConfig(ModelSection):
     engine: Literal[EngineName, "auto"] | None = None
     """What searches; null: `nemo_distill` for a `.nemo`, `ctranslate2` for an export's folder, `hugging_face` for the
     folder of a sequence-to-sequence model. `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time.
-    `auto`: of a `.nemo`, the fastest of `nemo_distill` and `ctranslate2` in their types of weights that is faithful on
-    the first lines of `input`."""
+    `auto`: the fastest of `ctranslate2` and the default in their types of weights that is faithful on the first lines
+    of `input`."""
     input: PossiblyEmptyFiles | None = None
     """A file, plain or packed, or several; null: standard input."""
     output: UserPath | None = None
@@ -66,7 +66,8 @@ class TranslationConfig(ModelSection):
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine_name, self.search)
+        name = engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
+        return search_problems(name, self.search)
 
     @rule
     def engine_problems(self) -> list[str]:

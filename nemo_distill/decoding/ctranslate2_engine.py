@@ -30,7 +30,7 @@ VNNI = ("avx512_vnni", "avx_vnni")  # as Linux names them
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """The tokens of a line, without special tokens, and whether the line was cut off."""
 
     tokens: list[str]
@@ -84,6 +84,8 @@ class CTranslate2Engine:
         ConfigurationError: if ctranslate2 is not installed, or the folder is not an export for it.
     """
 
+    _prefix: Sequence[str] = ()  # what each translation begins with, and is no part of it
+
     def __init__(
         self,
         folder: str | Path,
@@ -95,8 +97,34 @@ class CTranslate2Engine:
         shortlist: bool = True,
         sentences_in_batch: int | None = None,
     ):
-        self._folder = user_path(folder)
-        self._record = _read_record(self._folder)
+        folder = user_path(folder)
+        self._record = _read_record(folder)
+        use_vmap = shortlist and self._record.shortlist is not None
+        self._open(
+            folder, device, device_index, compute_type, inter_threads, intra_threads, use_vmap, sentences_in_batch
+        )
+        source, target = self._record.source, self._record.target
+        self._source_tokenizer, self._target_tokenizer = (
+            load_tokenizer(folder / side.tokenizer, side.library) for side in (source, target)
+        )
+        self._source_processor, self._target_processor = load_processors(source.language, target.language)
+        self._source_vocabulary = read_tokens(folder, "source")
+        self._target_vocabulary = read_tokens(folder, "target")
+        self._target_ids = {token: index for index, token in enumerate(self._target_vocabulary)}
+
+    def _open(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        device_index: int = 0,
+        compute_type: str = "default",
+        inter_threads: int = 0,
+        intra_threads: int = 1,
+        use_vmap: bool = False,
+        sentences_in_batch: int | None = None,
+    ) -> None:
+        """Loads the model of a folder."""
+        self._folder, self._use_vmap, self._sentences_in_batch = folder, use_vmap, sentences_in_batch
         self._options = {
             "device": device,
             "device_index": device_index,
@@ -104,21 +132,11 @@ class CTranslate2Engine:
             "inter_threads": inter_threads or (_cores() if device == "cpu" else 1),
             "intra_threads": intra_threads,
         }
-        self._use_vmap = shortlist and self._record.shortlist is not None
-        self._sentences_in_batch = sentences_in_batch
         self._ctranslate2 = _import_ctranslate2()
         self._translator = self._load()
         if self._translator.device == "cpu" and self._translator.compute_type.startswith("int8") and int8_is_coarse():
             warn_of_coarse_int8()
         self._tokens_in_batch = TOKENS_IN_BATCH_CPU if self._translator.device == "cpu" else TOKENS_IN_BATCH
-        source, target = self._record.source, self._record.target
-        self._source_tokenizer, self._target_tokenizer = (
-            load_tokenizer(self._folder / side.tokenizer, side.library) for side in (source, target)
-        )
-        self._source_processor, self._target_processor = load_processors(source.language, target.language)
-        self._source_vocabulary = read_tokens(self._folder, "source")
-        self._target_vocabulary = read_tokens(self._folder, "target")
-        self._target_ids = {token: index for index, token in enumerate(self._target_vocabulary)}
 
     @classmethod
     def from_nemo(
@@ -193,20 +211,20 @@ class CTranslate2Engine:
             reason = missing_content(self._folder / "model.bin") or error
             raise ConfigurationError([f"'{self._folder}' cannot be loaded by ctranslate2: {reason}."]) from error
 
-    def _read(self, lines: Sequence[str]) -> list[_Source]:
+    def _read(self, lines: Sequence[str]) -> list[Source]:
         texts = [tokenized(line.rstrip("\n"), self._source_processor) if not is_blank(line) else "" for line in lines]
         longest = self._record.source.positions - 2  # bos and eos
         return [
-            _Source([self._source_vocabulary[index] for index in ids[:longest]], len(ids) > longest)
+            Source([self._source_vocabulary[index] for index in ids[:longest]], len(ids) > longest)
             for ids in self._source_tokenizer.encode(texts)
         ]
 
-    def _limit(self, source: _Source, settings: SearchSettings) -> int:
+    def _limit(self, source: Source, settings: SearchSettings) -> int:
         """Returns the maximum number of tokens in a hypothesis, including its end."""
         positions = self._record.target.positions
         return positions if settings.max_delta is None else min(positions, len(source.tokens) + 2 + settings.max_delta)
 
-    def _search(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
+    def _search(self, sources: list[Source], settings: SearchSettings) -> list[Any]:
         """Searches. CTranslate2 has one length limit per batch, so only sources with equal limits share a batch."""
         by_limit = defaultdict(list)
         for index, source in enumerate(sources):
@@ -217,7 +235,7 @@ class CTranslate2Engine:
             jobs |= zip(indices, self._start(self._translator, tokens, limit, settings))
         return [jobs[index].result() for index in range(len(sources))]
 
-    def _sample(self, sources: list[_Source], settings: SearchSettings) -> list[Any]:
+    def _sample(self, sources: list[Source], settings: SearchSettings) -> list[Any]:
         results = []
         for source in sources:
             self._ctranslate2.set_random_seed(sample_seed(settings.seed, *source.tokens))
@@ -237,7 +255,8 @@ class CTranslate2Engine:
             min_decoding_length=self._least(limit),
             return_scores=True,
             return_end_token=True,
-            suppress_sequences=[[token] for token in self._never(settings)],
+            suppress_sequences=self._never(settings),
+            target_prefix=[self._prefix] * len(tokens) if self._prefix else None,
             **self._search_options(settings),
         )
 
@@ -245,12 +264,12 @@ class CTranslate2Engine:
         """Returns the minimum number of tokens in a hypothesis, given its maximum."""
         return 0
 
-    def _never(self, settings: SearchSettings) -> list[str]:
-        """Returns the tokens that are not generated: padding, and unless they are allowed, unknown words."""
+    def _never(self, settings: SearchSettings) -> list[list[str]]:
+        """Returns what is not generated, a list of tokens each: padding, and unknown words unless they are allowed."""
         special = self._record.target.special_ids
         unknown = [special["unk"], *range(self._record.target.pieces, len(self._target_vocabulary))]
         never = {special["pad"], *([] if settings.allow_unknown else unknown)} - {special["eos"]}
-        return [self._target_vocabulary[index] for index in sorted(never)]
+        return [[self._target_vocabulary[index]] for index in sorted(never)]
 
     def _search_options(self, settings: SearchSettings) -> dict[str, Any]:
         if settings.method == "beam":

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
+from nemo_distill.decoding.converted_engine import ConvertedEngine, conversion_problems
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -80,7 +81,7 @@ class ModelSection:
 def engine_of(path: str | Path, asked: str | None = None) -> str:
     """Returns the engine that translates with a model: the one asked for, or else that of the kind of file or folder.
 
-    Only a `.nemo` leaves a choice to `auto`.
+    An export leaves no choice to `auto`.
 
     Args:
         path: the model, or the first of several.
@@ -91,7 +92,12 @@ def engine_of(path: str | Path, asked: str | None = None) -> str:
     path = Path(path)
     if (path / RECORD_NAME).is_file() and not (path / "tokenizer_config.json").is_file():
         return "ctranslate2"  # the other export is for Hugging Face
-    return "hugging_face" if path.is_dir() else asked or "nemo_distill"
+    return asked or ("hugging_face" if path.is_dir() else "nemo_distill")
+
+
+def is_folder_of_hugging_face(path: str | Path) -> bool:
+    """True if a model is a folder that transformers reads."""
+    return engine_of(path) == "hugging_face" and (Path(path) / "config.json").is_file()
 
 
 def engine_problems(
@@ -116,6 +122,8 @@ def engine_problems(
         return [f"engine={name}: must be one of {', '.join(ENGINES)}.", *problems]
     if name == AUTO and dtype is not None:
         problems.append(f"dtype={dtype}: has no effect with engine=auto, which chooses it; leave it out.")
+    if name == AUTO and is_folder_of_hugging_face(paths[0]):
+        name = "hugging_face"
     if len(paths) != 1 and name not in ("nemo_distill", AUTO):
         problems.append(f"model names {len(paths)} files, but engine={name} supports only one.")
     dtypes = QUANTIZATIONS if name == "ctranslate2" else DTYPES
@@ -125,6 +133,8 @@ def engine_problems(
         problems += [problem for path in paths if os.path.exists(path) for problem in folder_problems(path, languages)]
     elif name == "ctranslate2" and not find_spec("ctranslate2"):
         problems.append(missing_package("ctranslate2"))
+    elif name == "ctranslate2" and len(paths) == 1 and is_folder_of_hugging_face(paths[0]):
+        problems += folder_problems(paths[0], languages) or conversion_problems(paths[0])
     else:
         for path in filter(os.path.exists, paths):
             problems += _file_problems(name, Path(path), languages)
@@ -187,17 +197,16 @@ Device = Annotated[
 
 
 def model_languages(
-    name: str, path: str | Path, source_language: str | None = None, target_language: str | None = None
+    path: str | Path, source_language: str | None = None, target_language: str | None = None
 ) -> list[str | None]:
-    """Returns the source and target languages for which an engine tokenizes raw text; None: no tokenization.
+    """Returns the source and target languages for which a model's engine tokenizes raw text; None: no tokenization.
 
     Args:
-        name: one of `ENGINES`.
         path: the model, or the first of several.
         source_language: the source language of a multilingual model.
         target_language: the target language of a multilingual model.
     """
-    if name == "hugging_face":
+    if is_folder_of_hugging_face(path):
         return [None, None]
     if Path(path).is_dir():
         record = ExportRecord.read(Path(path))
@@ -210,17 +219,16 @@ def model_languages(
     return [None if language == "ignore" else language for language in languages]
 
 
-def written_language(name: str, path: str | Path, target_language: str | None = None) -> str | None:
+def written_language(path: str | Path, target_language: str | None = None) -> str | None:
     """Returns the target language according to the model, in its own code; None if the model does not say.
 
     Args:
-        name: one of `ENGINES`.
         path: the model, or the first of several.
         target_language: the target language of a multilingual model.
     """
-    if name == "hugging_face":
+    if is_folder_of_hugging_face(path):
         return folder_language(path) if target_language in (None, NO_LANGUAGE) else target_language
-    return model_languages(name, path, None, target_language)[1]
+    return model_languages(path, None, target_language)[1]
 
 
 def search_problems(name: str, settings: SearchSettings) -> list[str]:
@@ -275,7 +283,7 @@ def load_engine(
         name: one of `ENGINES`: `nemo_distill` (our own search), `ctranslate2`, `nemo` (NeMo's search) or
             `hugging_face`.
         paths: a `.nemo`. For `nemo_distill` also several, whose distributions are averaged; for `ctranslate2` also an
-            exported folder; for `hugging_face` a model folder.
+            exported folder, or that of a Hugging Face model, which is converted; for `hugging_face` the latter.
         device: a device such as `cpu` or `cuda:1`.
         dtype: the type of the weights: float32, float16, bfloat16 or auto; for CTranslate2 also int8 and others. None:
             float32, or the exported type.
@@ -288,6 +296,8 @@ def load_engine(
         (path,) = paths
         kind, _, index = device.partition(":")
         where: dict[str, Any] = {"device": kind, "device_index": int(index or 0)}
+        if is_folder_of_hugging_face(path):
+            return ConvertedEngine(path, dtype or "float32", source_language, target_language, **where)
         if Path(path).is_dir():
             return CTranslate2Engine(path, compute_type=dtype or "default", **where)
         return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)

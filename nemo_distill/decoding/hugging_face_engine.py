@@ -55,19 +55,21 @@ class HuggingFaceEngine:
         source_language: str | None = None,
         target_language: str | None = None,
     ):
-        model, self._tokenizer, direction = open_folder(folder, (source_language, target_language), dtype)
+        model, self.tokenizer, direction = open_folder(folder, (source_language, target_language), dtype)
         self._before = direction.before
-        self._prompt = prompt(model, self._tokenizer, direction)
+        self.prompt = prompt(model, self.tokenizer, direction)
         model.generation_config = _without_search(model.generation_config)
+        # transformers puts the start before a prompt with another one, and mBART's prompt begins with the language.
+        model.generation_config.decoder_start_token_id = self.prompt[0]
         # Marian's may be the source's, but transformers finds the scores of target words by it.
         model.config.vocab_size = len(model.get_output_embeddings().weight)
-        self._model = model.to(device).eval()
+        self.model = model.to(device).eval()
         self._device = device
-        self._special_tokens = self._tokenizer.num_special_tokens_to_add()
-        self._unknown = _unknown_ids(self._tokenizer, model.config.vocab_size)
+        self.special_tokens = self.tokenizer.num_special_tokens_to_add()
+        self._unknown = _unknown_ids(self.tokenizer, model.config.vocab_size)
         if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
             self._unknown |= set(model.generation_config.suppress_tokens or ())
-        self._longest = min(self._tokenizer.model_max_length, _positions(model.config))
+        self._longest = min(self.tokenizer.model_max_length, _positions(model.config))
 
     @torch.inference_mode()
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
@@ -78,8 +80,8 @@ class HuggingFaceEngine:
         """
         if problems := settings.problems() or unsupported_by_hugging_face(settings):
             raise ConfigurationError(problems)
-        sources = {index: self._read(line.strip()) for index, line in enumerate(lines) if not is_blank(line)}
-        wanted = [index for index, (ids, _) in sources.items() if len(ids) > self._special_tokens]
+        sources = {index: self.read(line.strip()) for index, line in enumerate(lines) if not is_blank(line)}
+        wanted = [index for index, (ids, _) in sources.items() if len(ids) > self.special_tokens]
         encoded = [sources[index][0] for index in wanted]
         translations = [EMPTY] * len(lines)
         for batch in self._batches(encoded, settings):
@@ -90,13 +92,18 @@ class HuggingFaceEngine:
                 translations[wanted[item]] = Translation(tuple(hypotheses), sources[wanted[item]][1])
         return translations
 
-    def _read(self, line: str) -> tuple[list[int], bool]:
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of a translation's ids, without special ones."""
+        # Clean-up would remove the space before a French "!".
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+    def read(self, line: str) -> tuple[list[int], bool]:
         """Returns the ids of a line with all special ids, and whether the line was cut off."""
         line = self._before + line
-        ids = self._tokenizer(line)["input_ids"]
+        ids = self.tokenizer(line)["input_ids"]
         if len(ids) <= self._longest:
             return ids, False
-        return self._tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
+        return self.tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
 
     def _batches(self, encoded: Sequence[list[int]], settings: SearchSettings) -> list[list[int]]:
         if settings.method == "sample":
@@ -112,27 +119,27 @@ class HuggingFaceEngine:
 
     def _generate(self, ids: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
         """Returns the hypotheses of each source in `ids` (B, S)."""
-        config = self._model.generation_config
-        output = self._model.generate(
+        config = self.model.generation_config
+        output = self.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            decoder_input_ids=ids.new_tensor([self._prompt] * len(ids)),  # (B, P)
-            max_new_tokens=self._limit(ids.shape[1], settings),
+            decoder_input_ids=ids.new_tensor([self.prompt] * len(ids)),  # (B, P)
+            max_new_tokens=self.limit(ids.shape[1], settings),
             num_return_sequences=settings.n_best,
             output_scores=settings.is_beam_search,
             output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
-            suppress_tokens=self._never(settings) or None,
+            suppress_tokens=self.never(settings) or None,
             bad_words_ids=[word for word in config.bad_words_ids or () if len(word) > 1] or None,
             renormalize_logits=True,
             logits_processor=[_checked] if settings.method == "sample" else None,
             **_search_options(settings),
         )
-        generated = output.sequences[:, len(self._prompt) :]  # (B * n_best, T)
+        generated = output.sequences[:, len(self.prompt) :]  # (B * n_best, T)
         ends = torch.isin(generated, ids.new_tensor(as_list(config.eos_token_id)))
         lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, generated.shape[1])  # (B * n_best,)
         scores = self._scores(output, lengths, settings)
-        texts = self._tokenizer.batch_decode(  # clean-up would remove the space before a French "!"
+        texts = self.tokenizer.batch_decode(  # clean-up would remove the space before a French "!"
             generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         finished = ends.any(-1).tolist()
@@ -140,9 +147,9 @@ class HuggingFaceEngine:
         per_line = [found[start : start + settings.n_best] for start in range(0, len(found), settings.n_best)]
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in per_line]
 
-    def _never(self, settings: SearchSettings) -> list[int]:
+    def never(self, settings: SearchSettings) -> list[int]:
         """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
-        config = self._model.generation_config
+        config = self.model.generation_config
         words = [ids[0] for ids in config.bad_words_ids or () if len(ids) == 1]
         never = {*(config.suppress_tokens or ()), *words}
         never = never - self._unknown if settings.allow_unknown else never | self._unknown
@@ -150,21 +157,21 @@ class HuggingFaceEngine:
         kept = {None, *as_list(config.eos_token_id)} - set(config.suppress_tokens or ())
         return sorted(never - kept)
 
-    def _limit(self, source_length: int, settings: SearchSettings) -> int:
+    def limit(self, source_length: int, settings: SearchSettings) -> int:
         """Returns the maximum number of tokens in a hypothesis, including its end. Always counts 2 special tokens."""
-        limit = _positions(self._model.config) + 1 - len(self._prompt)
+        limit = _positions(self.model.config) + 1 - len(self.prompt)
         if settings.max_delta is None:
             return limit
-        return min(limit, source_length - self._special_tokens + 2 + settings.max_delta)
+        return min(limit, source_length - self.special_tokens + 2 + settings.max_delta)
 
     def _scores(self, output: Any, lengths: Tensor, settings: SearchSettings) -> list[float]:
         """Returns log p(y|x) / lp(|y|) of each hypothesis, given its length |y| in `lengths` (B * n_best,)."""
         if settings.is_beam_search:
-            steps = self._model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
+            steps = self.model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
         else:  # not the scores, which depend on temperature, top_k and top_p
-            never = torch.tensor(self._never(settings), dtype=torch.long, device=self._model.device)
+            never = torch.tensor(self.never(settings), dtype=torch.long, device=self.model.device)
             logits = tuple(step.index_fill(-1, never, -torch.inf) for step in output.logits)
-            steps = self._model.compute_transition_scores(output.sequences, logits, normalize_logits=True)
+            steps = self.model.compute_transition_scores(output.sequences, logits, normalize_logits=True)
         positions = torch.arange(steps.shape[1], device=steps.device)  # (T,)
         totals = steps.masked_fill(positions >= lengths.unsqueeze(1), 0.0).sum(-1)
         return (totals / settings.penalty(lengths)).tolist()

@@ -1,12 +1,14 @@
-"""Chooses the fastest engine that is faithful to our search in float32: `engine=auto`.
+"""Chooses the fastest engine that is faithful to the model's own search in float32: `engine=auto`.
 
-Engines and types of weights translate some lines of the user's own text. One is faithful if it finds the same words as
-our search in float32 in `LEAST_SAME` of the lines, or if the model, in float32, finds its translations as probable: at
-most `MOST_LOST` nats a token less. The second rule is for types that find other words which are as good.
+That is our search for a `.nemo`, and Hugging Face's for its folders. Engines and types of weights translate some lines
+of the user's own text. One is faithful if it finds the same words in `LEAST_SAME` of the lines, or if the model, in
+float32, finds its translations as probable: at most `MOST_LOST` nats a token less. The second rule is for types that
+find other words which are as good.
 """
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +20,15 @@ import torch
 from nemo_distill.config.errors import NotFiniteError
 from nemo_distill.console import console, markdown_table
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.engines import ModelSection, engine_problems, load_engine, model_width, search_problems
+from nemo_distill.decoding.engines import (
+    ModelSection,
+    engine_of,
+    engine_problems,
+    load_engine,
+    model_width,
+    search_problems,
+)
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.storage.files import folder_lock
 from nemo_distill.storage.ledger import Work, fingerprint
@@ -26,7 +36,7 @@ from nemo_distill.storage.made_with import made_with
 from nemo_distill.text.lines import decoded, is_blank
 from nemo_distill.trainer.precision import DTYPES, bfloat16_unit, precision_for
 
-OURS, CTRANSLATE2 = "nemo_distill", "ctranslate2"
+CTRANSLATE2 = "ctranslate2"
 PROBED_LINES = {"cpu": 48, "cuda": 512}  # a GPU is fast only with large batches
 SAMPLED_FROM = 20_000
 WARM_UP = 4  # lines
@@ -74,10 +84,11 @@ class EngineRequest:
 
     def candidates(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Returns the engines and types to try, the reference first, and why others are left out."""
-        found = [(OURS, "float32")]
+        own = engine_of(self.models.paths[0])
+        found = [(own, "float32")]
         unit, width = bfloat16_unit(self.kind), min(map(model_width, self.models.paths))
         if (dtype := DTYPES[precision_for(width, unit)]) != "float32":
-            found.append((OURS, dtype))
+            found.append((own, dtype))
         if problems := self._export_problems():
             return found, problems
         return found + [(CTRANSLATE2, dtype) for dtype in EXPORTED_TYPES[self.kind]], []
@@ -165,7 +176,7 @@ def _probe(request: EngineRequest, candidates: Sequence[tuple[str, str]], lines:
     """Translates the lines by all candidates. The first of them is what the others are compared with."""
     reference = request.load(*candidates[0])
     speed, expected = _timed(reference, lines, request.judged_search)
-    found = [ProbedEngine(*candidates[0], speed, 1.0, 0.0)]
+    found, scorer = [ProbedEngine(*candidates[0], speed, 1.0, 0.0)], _scorer(request, reference)
     for engine, dtype in candidates[1:]:
         console.info(f"engine=auto tries {engine} in {dtype}")
         try:
@@ -174,7 +185,7 @@ def _probe(request: EngineRequest, candidates: Sequence[tuple[str, str]], lines:
             console.info(f"engine=auto leaves out {engine} in {dtype}: {error}")
             continue
         same = mean(text == other for text, other in zip(texts, expected))
-        found.append(ProbedEngine(engine, dtype, speed, same, _lost(reference, lines, expected, texts)))
+        found.append(ProbedEngine(engine, dtype, speed, same, _lost(scorer, lines, expected, texts)))
     return found
 
 
@@ -185,13 +196,25 @@ def _timed(engine: Engine, lines: Sequence[str], search: SearchSettings) -> tupl
     return len(lines) / (time.perf_counter() - began), [translation.text for translation in translations]
 
 
-def _lost(engine: Any, lines: Sequence[str], expected: Sequence[str], texts: Sequence[str]) -> float | None:
-    """Returns by how much the model finds `texts` less probable than `expected`; None if it cannot say."""
-    from nemo_distill.models.scoring import PairScorer  # NeMo's import takes many seconds
+def _scorer(request: EngineRequest, engine: Any) -> Any:
+    """Returns what tells how probable the model finds a translation; None for models that it cannot be told of."""
+    from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher  # NeMo's import takes many seconds
+    from nemo_distill.models.scoring import PairScorer
 
+    if isinstance(engine, HuggingFaceEngine):
+        with suppress(ValueError):  # of families that are no teachers word by word, such as T5
+            teacher = HuggingFaceTeacher(request.models.paths[0], request.models.languages)
+            return PairScorer(teacher.to(request.device).eval())
+        return None
     if engine.model.multilingual or hasattr(engine.decoder, "decoders"):
         return None
-    scorer = PairScorer(engine.model)
+    return PairScorer(engine.model)
+
+
+def _lost(scorer: Any, lines: Sequence[str], expected: Sequence[str], texts: Sequence[str]) -> float | None:
+    """Returns by how much the model finds `texts` less probable than `expected`; None without a scorer."""
+    if scorer is None:
+        return None
     return mean(scorer.score(lines, expected)) - mean(scorer.score(lines, texts))
 
 

@@ -189,8 +189,9 @@ def _model_problems(system: System) -> list[str]:
         return ["engine=auto: an evaluation compares engines, and so does not choose one; name it, or leave it out."]
     if problems := engine_problems(system.engine, [system.model], system.dtype, *system.languages):
         return problems
-    if system.engine == "ctranslate2" and system.model.is_file():
+    if system.engine == "ctranslate2" and engine_of(system.model) != "ctranslate2":
         # It could be exported on the fly, but then its size and memory would not be those of an export.
+        what = "a .nemo" if system.model.is_file() else "a folder of Hugging Face"
         taken = "a folder that 'nemo-distill export' wrote"
-        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes {taken}."]
+        return [f"model names '{system.model}', {what}; here engine=ctranslate2 takes {taken}."]
     return []

@@ -105,7 +105,7 @@ class System:
 
     def written_language(self) -> str | None:
         """Returns the target language; None if the model does not say."""
-        return written_language(self.engine, self.model, self.target_language)
+        return written_language(self.model, self.target_language)
 
     def bytes(self) -> int | None:
         """Returns the size on disk of the file, or of the files in the folder that its engine reads."""

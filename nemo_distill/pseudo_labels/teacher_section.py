@@ -27,6 +27,7 @@ from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.text.files import InputFiles, input_files, unreadable_files
 from nemo_distill.text.lines import LinePolicy, TextFiles
+from nemo_distill.trainer.precision import AUTO
 
 FILE = "file"  # in place of an engine: translations that are there
 API = "api"  # in place of an engine: a server
@@ -40,9 +41,9 @@ class TeacherSection(ModelSection):
     engine: Literal[EngineName, "auto", "file", "api"] | None = None
     """What searches; null: `nemo_distill` for a `.nemo`, `ctranslate2` for an export's folder, `hugging_face` for the
     folder of a sequence-to-sequence model. `nemo` is NeMo's own search: slower, one hypothesis, a sentence at a time.
-    `auto`: of a `.nemo`, the fastest of `nemo_distill` and `ctranslate2` in their types of weights that is faithful,
-    as a probe finds; labels that were begun keep it. `file` takes translations that are there, `api` the name of a
-    model that a server has."""
+    `auto`: the fastest of `ctranslate2` and the default in their types of weights that is faithful, as a probe finds;
+    labels that were begun keep it. `file` takes translations that are there, `api` the name of a model that a server
+    has."""
     source: InputFiles = Field(kw_only=True)
     """A file or a list of files, plain or packed. `part.*` stands for all such files in the order of their numbers."""
     file: FileSettings = Field(default_factory=FileSettings)
@@ -118,13 +119,13 @@ class TeacherSection(ModelSection):
         """Returns the language that the model writes, if it says."""
         if self.engine_name in TEXT_ONLY:
             return None
-        return written_language(self.engine_name, self.teachers[0], self.target_language)
+        return written_language(self.teachers[0], self.target_language)
 
     def model_languages(self) -> Sequence[str | None]:
         """Returns the languages whose Moses tokenization the model's text has."""
         if self.engine_name in TEXT_ONLY:
             return None, None
-        return model_languages(self.engine_name, self.teachers[0], *self.languages)
+        return model_languages(self.teachers[0], *self.languages)
 
     @rule
     def engine_problems(self) -> list[str]:
@@ -151,7 +152,8 @@ class TeacherSection(ModelSection):
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.engine_name, self.search)
+        name = engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
+        return search_problems(name, self.search)
 
     @rule
     def unused_section_problems(self) -> list[str]:

@@ -76,7 +76,7 @@ class Subject:
 
     def never_ends(self):
         if hasattr(self.model, "generation_config"):
-            self.engine._model.generation_config.suppress_tokens = [self.eos]
+            self.engine.model.generation_config.suppress_tokens = [self.eos]
 
 
 def ids_of(hypothesis):
@@ -133,19 +133,19 @@ def write_bart(folder):
 
 
 def hugging_face_subject(name, engine, forced):
-    end = engine._model.generation_config.eos_token_id
-    engine._tokenizer.batch_decode = lambda rows, **options: [
+    end = engine.model.generation_config.eos_token_id
+    engine.tokenizer.batch_decode = lambda rows, **options: [
         " ".join(str(index) for index in row[: [*row, end].index(end)]) for row in rows.tolist()
     ]
-    prompt = [engine._model.config.decoder_start_token_id, *forced]
+    prompt = [engine.model.config.decoder_start_token_id, *forced]
     special, never = (2, [1, 3, *_without_a_token(engine)]) if name == "m2m" else (1, [0, 2])
     return name, Subject(
-        name, engine, engine._model, end, lambda line: engine._tokenizer(line)["input_ids"], prompt, special, never
+        name, engine, engine.model, end, lambda line: engine.tokenizer(line)["input_ids"], prompt, special, never
     )
 
 
 def _without_a_token(engine):
-    tokenizer, size = engine._tokenizer, engine._model.config.vocab_size
+    tokenizer, size = engine.tokenizer, engine.model.config.vocab_size
     return [index for index in range(size) if tokenizer.convert_ids_to_tokens(index) in ("<unk>", None)]
 
 
@@ -172,7 +172,7 @@ def subjects(paths, tokenizer):
             *nemo_subjects(paths / "ends.nemo", ["nemo_distill", "nemo", "ctranslate2"]),
             hugging_face_subject("marian", HuggingFaceEngine(write_model(folders["marian"])), []),
             hugging_face_subject("bart", write_bart(folders["bart"]), [5]),
-            hugging_face_subject("m2m", m2m, [m2m._tokenizer.get_lang_id("en")]),
+            hugging_face_subject("m2m", m2m, [m2m.tokenizer.get_lang_id("en")]),
         ]
     )
 
@@ -254,10 +254,10 @@ def ignorants(paths, tokenizer):
         folder.mkdir()
         made = write(folder)
         engine = HuggingFaceEngine(folder) if name == "marian" else made
-        engine._model.generation_config.bad_words_ids = None
-        preferred = torch.zeros(engine._model.config.vocab_size)
-        preferred[engine._tokenizer.unk_token_id], preferred[engine._tokenizer.pad_token_id] = 500.0, 1000.0
-        engine._model.lm_head.register_forward_hook(lambda head, inputs, output, bias=preferred: output + bias)
+        engine.model.generation_config.bad_words_ids = None
+        preferred = torch.zeros(engine.model.config.vocab_size)
+        preferred[engine.tokenizer.unk_token_id], preferred[engine.tokenizer.pad_token_id] = 500.0, 1000.0
+        engine.model.lm_head.register_forward_hook(lambda head, inputs, output, bias=preferred: output + bias)
         found |= dict([hugging_face_subject(name, engine, [])])
     return found
 

@@ -154,13 +154,13 @@ REFUSED = [  # family, languages, what the sentences begin with
 def test_a_model_is_told_the_languages_in_its_own_way(folders, family, languages, told, first):
     assert engine_problems("hugging_face", [folders[family]], None, *languages) == []
     engine = load_engine("hugging_face", [folders[family]], "cpu", None, None, *languages)
-    ids, _ = engine._read("der Hund")
+    ids, _ = engine.read("der Hund")
     if first is None:
         assert engine._before == told
-        assert ids == engine._tokenizer(f"{told}der Hund")["input_ids"]
+        assert ids == engine.tokenizer(f"{told}der Hund")["input_ids"]
     else:
-        assert told in engine._tokenizer.convert_ids_to_tokens(ids)
-        assert engine._tokenizer.convert_ids_to_tokens(engine._prompt[1:]) == [first]
+        assert told in engine.tokenizer.convert_ids_to_tokens(ids)
+        assert engine.tokenizer.convert_ids_to_tokens(engine.prompt[1:]) == [first]
     (translation,) = engine.translate(["der Hund"], GREEDY)
     assert translation.hypotheses[0].score < 0 and str(first) not in translation.text.split()
 
@@ -221,4 +221,4 @@ def test_languages_are_refused_by_every_engine_of_a_model_without_any(teacher_pa
         "source_language=de: this model has no languages to choose from; remove it.",
         "target_language=en: this model has no languages to choose from; remove it.",
     ]
-    assert written_language(name, teacher_path) is None
+    assert written_language(teacher_path) is None

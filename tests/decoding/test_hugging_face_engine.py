@@ -76,9 +76,9 @@ def test_a_long_line_is_cut_and_says_so(engine):
 def test_no_special_token_of_a_long_line_is_cut_away(tmp_path):
     """NLLB's end with the sentence's end and the language."""
     engine = HuggingFaceEngine(write_model(tmp_path, around="$A </s> !"))
-    rot = engine._tokenizer.convert_tokens_to_ids("rot")
-    assert engine._read("rot " * 20) == ([rot] * 6 + [1, 17], True)
-    assert engine._read("rot " * 6) == ([rot] * 6 + [1, 17], False)
+    rot = engine.tokenizer.convert_tokens_to_ids("rot")
+    assert engine.read("rot " * 20) == ([rot] * 6 + [1, 17], True)
+    assert engine.read("rot " * 6) == ([rot] * 6 + [1, 17], False)
 
 
 def test_how_to_search_is_said_by_the_settings_alone(tmp_path, engine):
@@ -93,7 +93,7 @@ def test_how_to_search_is_said_by_the_settings_alone(tmp_path, engine):
 @pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
 def test_values_that_overflow_give_no_translation(tmp_path, settings):
     engine = HuggingFaceEngine(write_model(tmp_path))
-    engine._model.model.decoder.layers[0].fc2.weight.requires_grad_(False).fill_(float("inf"))
+    engine.model.model.decoder.layers[0].fc2.weight.requires_grad_(False).fill_(float("inf"))
     with pytest.raises(NotFiniteError, match="score that is no number.* another dtype"):
         engine.translate(["rot"], settings)
 
@@ -118,8 +118,8 @@ def test_an_end_counts_that_is_the_padding_too(tmp_path, engine):
 def test_spaces_before_punctuation_are_the_models(folder):
     """French has them, and some tokenizers of older versions ask for their removal."""
     engine = HuggingFaceEngine(folder)
-    engine._tokenizer.clean_up_tokenization_spaces = True
-    engine._model.generation_config.suppress_tokens = list(range(17))
+    engine.tokenizer.clean_up_tokenization_spaces = True
+    engine.model.generation_config.suppress_tokens = list(range(17))
     assert engine.translate(["rot"], replace(GREEDY, max_delta=0))[0].text == "! ! !"
 
 
@@ -171,7 +171,7 @@ def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
 def test_a_translation_begins_as_in_the_models_training(family, start, corpus, tmp_path):
     """Without a tokenizer.json, the tokenizer is read from SentencePiece's file."""
     engine = HuggingFaceEngine(write_family(family, tmp_path / family, corpus), "cpu", "float32", *FAMILIES[family])
-    assert engine._prompt == engine._tokenizer.convert_tokens_to_ids(start)
+    assert engine.prompt == engine.tokenizer.convert_tokens_to_ids(start)
     assert len(engine.translate(["der Hund"], GREEDY)) == 1
 
 
@@ -182,9 +182,9 @@ def test_the_unknown_word_is_the_targets_where_each_side_has_a_vocabulary(corpus
     known["<unk>"], known["▁red"] = known["▁red"], known["<unk>"]
     path.write_text(json.dumps(known))
     engine = HuggingFaceEngine(folder)
-    bias = engine._model.final_logits_bias.zero_()
+    bias = engine.model.final_logits_bias.zero_()
     bias[0, known["▁dog"]], bias[0, known["<unk>"]] = 1e3, 2e3
-    assert bias.shape[1] < len(engine._tokenizer.get_vocab())
+    assert bias.shape[1] < len(engine.tokenizer.get_vocab())
     for settings in (GREEDY, replace(SAMPLES, n_best=1)):
         (translation,) = engine.translate(["rot"], settings)
         assert set(translation.text.split()) == {"dog"}
@@ -194,12 +194,12 @@ def test_the_unknown_word_is_the_targets_where_each_side_has_a_vocabulary(corpus
 
 def test_an_unknown_word_that_the_model_forbids_is_generated_if_it_is_allowed(folder, monkeypatch):
     engine = HuggingFaceEngine(folder)
-    pad, unknown = engine._model.config.pad_token_id, engine._tokenizer.unk_token_id
-    engine._model.final_logits_bias[0, unknown], engine._model.final_logits_bias[0, pad] = 500.0, 1000.0
+    pad, unknown = engine.model.config.pad_token_id, engine.tokenizer.unk_token_id
+    engine.model.final_logits_bias[0, unknown], engine.model.final_logits_bias[0, pad] = 500.0, 1000.0
     for forbidding in ({"bad_words_ids": [[pad], [unknown]]}, {"bad_words_ids": None, "suppress_tokens": [unknown]}):
-        engine._model.generation_config.update(**forbidding)
+        engine.model.generation_config.update(**forbidding)
         for settings, allowed in itertools.product((GREEDY, BEAM, SAMPLES), (False, True)):
-            monkeypatch.setattr(engine._tokenizer, "batch_decode", lambda ids, **_: [str(row.tolist()) for row in ids])
+            monkeypatch.setattr(engine.tokenizer, "batch_decode", lambda ids, **_: [str(row.tolist()) for row in ids])
             (translation,) = engine.translate(["rot"], replace(settings, allow_unknown=allowed))
             ids = set(json.loads(translation.text))
             assert ids == {unknown} if allowed else ids.isdisjoint({unknown})
@@ -214,17 +214,34 @@ def test_scores_are_those_of_the_targets_words_where_each_side_has_a_vocabulary(
     outputs, scores = [], engine._scores
     monkeypatch.setattr(engine, "_scores", lambda *given: outputs.append(given[0].sequences) or scores(*given))
     (translation,) = engine.translate(["der Hund"], settings)
-    source, never = torch.tensor([engine._read("der Hund")[0]]), torch.tensor(engine._never(settings))
+    source, never = torch.tensor([engine.read("der Hund")[0]]), torch.tensor(engine.never(settings))
     expected = []
     for ids in outputs[0]:
-        logits = engine._model(source, decoder_input_ids=ids[None, :-1]).logits[0]  # (T, V)
+        logits = engine.model(source, decoder_input_ids=ids[None, :-1]).logits[0]  # (T, V)
         log_probs = logits.index_fill(-1, never, -torch.inf).log_softmax(-1)
-        ends = (ids[1:] == engine._tokenizer.eos_token_id).nonzero().flatten().tolist()
+        ends = (ids[1:] == engine.tokenizer.eos_token_id).nonzero().flatten().tolist()
         length = ends[0] + 1 if ends else len(ids) - 1
         total = log_probs[:length].gather(-1, ids[1 : length + 1, None]).sum().item()
         expected.append(total / settings.penalty(length))
     found = [hypothesis.score for hypothesis in translation.hypotheses]
     assert found == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+@torch.inference_mode()
+def test_a_translation_of_mbart_begins_with_its_language_and_nothing_before_it(corpus, tmp_path):
+    engine = HuggingFaceEngine(write_family("mbart", tmp_path / "mbart", corpus), "cpu", "float32", "de", "en")
+    language = engine.tokenizer.convert_tokens_to_ids("en_XX")
+    source = torch.tensor([engine.read("der Hund")[0]])
+    (translation,) = engine.translate(["der Hund"], replace(GREEDY, max_delta=0))
+    ids, total = [language], 0.0
+    never = torch.tensor(engine.never(GREEDY))
+    while len(ids) < source.shape[1] + 1 and ids[-1] != engine.tokenizer.eos_token_id:
+        logits = engine.model(source, decoder_input_ids=torch.tensor([ids])).logits[0, -1]
+        best = logits.index_fill(-1, never, -torch.inf).log_softmax(-1).max(-1)
+        ids.append(best.indices.item())
+        total += best.values.item()
+    assert translation.text == engine.text(ids[1:])
+    assert translation.hypotheses[0].score == pytest.approx(total, abs=1e-4)
 
 
 def test_weights_that_hold_an_array_of_objects_are_not_read(tmp_path, folder):

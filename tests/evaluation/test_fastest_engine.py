@@ -12,6 +12,8 @@ from nemo_distill.evaluation import fastest_engine
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.records import read_json
 from tests.conftest import reversing_sentences
+from tests.decoding.test_asked_languages import TASKS, write_t5
+from tests.hugging_face_folders import write_folder
 
 NO_PENALTY = SearchSettings(length_penalty=0.0)
 LINES = [f"line {number}" for number in range(50)]
@@ -87,8 +89,9 @@ def test_other_words_are_faithful_if_the_model_finds_them_as_probable(request_fo
 def test_the_models_own_probabilities_tell_good_words_from_bad_ones(trained_path):
     request = EngineRequest(ModelSection(model=str(trained_path)), NO_PENALTY, "cpu")
     engine, (sources, targets) = request.load(*REFERENCE), reversing_sentences(20, seed=9)
-    assert fastest_engine._lost(engine, sources, targets, targets) == 0
-    assert fastest_engine._lost(engine, sources, targets, targets[1:] + targets[:1]) > 1
+    scorer = fastest_engine._scorer(request, engine)
+    assert fastest_engine._lost(scorer, sources, targets, targets) == 0
+    assert fastest_engine._lost(scorer, sources, targets, targets[1:] + targets[:1]) > 1
 
 
 def test_a_choice_is_kept_for_the_same_models_and_search_on_any_machine(trained_path, tmp_path, monkeypatch):
@@ -124,3 +127,19 @@ def test_the_probed_lines_are_spread_over_the_text(count, last):
     lines = probed_lines([f"{number}".encode() for number in range(count)] + [b" "], "cpu")
     assert len(lines) == 48 and lines[0] == "0" and lines[-1] == last
     assert probed_lines([], "cuda") == []
+
+
+@pytest.mark.parametrize(
+    ("family", "languages"), [("marian", {}), ("t5", {"source_language": "en", "target_language": "de"})]
+)
+def test_of_a_hugging_face_folder_its_own_search_is_the_reference(family, languages, corpus, tmp_path):
+    write = write_folder if family == "marian" else lambda _, path, __: write_t5(path, task_specific_params=TASKS)
+    folder = write(family, tmp_path / family, corpus)
+    search = SearchSettings(length_penalty=1.0, length_penalty_form="power", max_delta=3)
+    request = EngineRequest(ModelSection(model=str(folder), **languages), search, "cpu")
+    found = choose_engine(request, ["der Hund sieht rot", "Mann und Hund"])
+    (reference, *others) = found["probed"]
+    assert (reference["engine"], reference["dtype"], reference["lost"]) == ("hugging_face", "float32", 0.0)
+    assert {one["engine"] for one in others} == {"ctranslate2"} and found["left_out"] == []
+    assert others[0]["same"] == 1.0
+    assert all((one["lost"] is None) == (family == "t5") for one in others)

@@ -13,6 +13,7 @@ from nemo_distill.evaluation.system_sections import Models, build_systems, syste
 from nemo_distill.evaluation.systems import System
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.decoding.test_hugging_face_engine import write_model
+from tests.hugging_face_folders import write_folder
 
 SEARCH = SearchSettings(length_penalty=0.0)
 
@@ -141,6 +142,14 @@ def test_all_mistakes_are_told(teacher_path, tmp_path):
     assert len(problems) == len(models)
     for name, (_, told) in models.items():
         assert any(problem.startswith(f"models.{name}") and told in problem for problem in problems), name
+
+
+def test_a_folder_that_would_be_converted_on_the_fly_is_not_evaluated(corpus, tmp_path):
+    folder = write_folder("marian", tmp_path / "marian", corpus)
+    _, (problem,) = read_systems({"teacher": {"model": str(folder), "engine": "ctranslate2"}}, SEARCH)
+    assert problem.startswith(
+        f"models.teacher: model names '{folder}', a folder of Hugging Face; here engine=ctranslate2"
+    )
 
 
 def test_a_name_that_is_no_part_of_a_file_name_is_told(teacher_path):

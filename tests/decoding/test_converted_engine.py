@@ -1,0 +1,102 @@
+"""CTranslate2 on Hugging Face's folders: the same translations and scores as Hugging Face's own search."""
+
+import json
+import shutil
+
+import pytest
+
+from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.decoding.converted_engine import ConvertedEngine
+from nemo_distill.decoding.engines import engine_problems, load_engine, model_languages, written_language
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
+from nemo_distill.decoding.settings import SearchSettings
+from tests.decoding.test_asked_languages import TASKS, write_t5
+from tests.decoding.test_hugging_face_engine import LINES
+from tests.hugging_face_folders import FAMILIES, write_folder
+
+LONG = "der Hund sieht rot " * 9
+SEARCHES = {
+    "greedy": SearchSettings(beam_size=1, length_penalty=0.6, max_delta=5),
+    "greedy_to_the_end": SearchSettings(beam_size=1, length_penalty=0.0, max_delta=None),
+    "beam": SearchSettings(beam_size=4, n_best=4, length_penalty=0.0, max_delta=3),
+    "unknown": SearchSettings(beam_size=1, length_penalty=0.0, max_delta=5, allow_unknown=True),
+}
+LANGUAGES = FAMILIES | {"t5": ("en", "de"), "madlad": (None, "fr")}
+CONVERTED = [family for family in LANGUAGES if family != "marian_of_two_vocabularies"]
+
+
+@pytest.fixture(scope="module")
+def folders(corpus, tmp_path_factory):
+    parent = tmp_path_factory.mktemp("converted")
+    found = {family: write_folder(family, parent / family, corpus) for family in FAMILIES}
+    gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}  # as MADLAD-400 and later T5 have it
+    return found | {
+        "t5": write_t5(parent / "t5", task_specific_params=TASKS),
+        "madlad": write_t5(parent / "madlad", "<2de>", "<2fr>", **gated),
+    }
+
+
+@pytest.fixture(scope="module")
+def engines(folders):
+    """Both engines of each family, by its name."""
+    return {
+        family: [load_engine(name, [folders[family]], "cpu", None, None, *LANGUAGES[family]) for name in names]
+        for family in CONVERTED
+        if (names := ("ctranslate2", "hugging_face"))
+    }
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("family", CONVERTED)
+def test_it_finds_what_hugging_face_finds(engines, family, search):
+    converted, origin = engines[family]
+    assert isinstance(converted, ConvertedEngine) and isinstance(origin, HuggingFaceEngine)
+    found, expected = (engine.translate([*LINES, LONG], SEARCHES[search]) for engine in (converted, origin))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.source_cut, one.is_of_nothing) == (other.source_cut, other.is_of_nothing)
+        best, theirs = one.hypotheses[0], list(other.hypotheses)
+        if SEARCHES[search].is_beam_search and converted._prefix and not one.is_of_nothing:
+            # Behind a language, CTranslate2's beam does not end at once.
+            theirs = [hypothesis for hypothesis in theirs if hypothesis.text or not hypothesis.finished]
+        assert (best.text, best.finished) == (theirs[0].text, theirs[0].finished)
+        assert best.score == pytest.approx(theirs[0].score, rel=1e-5, abs=2e-4)
+
+
+def test_the_weights_are_held_once(engines):
+    for converted, _ in engines.values():
+        assert {weight.device.type for weight in converted._origin.model.parameters()} == {"meta"}
+
+
+def test_it_computes_in_int8(folders):
+    engine = load_engine("ctranslate2", [folders["marian"]], "cpu", "int8")
+    assert engine._translator.compute_type.startswith("int8")
+    assert all(translation.hypotheses[0].score <= 0 for translation in engine.translate(LINES, SEARCHES["beam"]))
+
+
+def test_its_text_has_the_folders_languages(folders):
+    assert model_languages(folders["nllb"], "de", "en") == [None, None]
+    assert written_language(folders["nllb"], "en") == "en"
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "said"),
+    [
+        ("marian_of_two_vocabularies", {}, "whose sides have vocabularies of their own; engine=ctranslate2 does not convert"),
+        ("marian", {"pad_token_id": 0}, "whose padding is not its last token; engine=ctranslate2 does not convert it"),
+        ("nllb", {"model_type": "pegasus"}, "of the type pegasus, but engine=ctranslate2 converts only marian, m2m_100,"),
+    ],
+)  # fmt: skip
+def test_what_ctranslate2_cannot_express_is_told(folders, tmp_path, family, change, said):
+    folder = shutil.copytree(folders[family], tmp_path / family)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    (problem,) = engine_problems("ctranslate2", [folder], None, *FAMILIES[family])
+    assert problem.startswith(f"model names '{folder}'") and said in problem and problem.endswith("leave engine out.")
+    with pytest.raises(ConfigurationError, match="leave engine out"):
+        ConvertedEngine(folder, "float32", *FAMILIES[family])
+
+
+def test_languages_are_asked_for_as_by_hugging_face(folders):
+    problems = engine_problems("ctranslate2", [folders["nllb"]])
+    assert [problem.partition(" has")[0] for problem in problems] == ["source_language", "target_language"]
+    assert engine_problems("ctranslate2", [folders["nllb"]], "int8", "de", "en") == []
