@@ -148,7 +148,7 @@ def test_a_folder_that_would_be_converted_on_the_fly_is_not_evaluated(corpus, tm
     folder = write_folder("marian", tmp_path / "marian", corpus)
     _, (problem,) = read_systems({"teacher": {"model": str(folder), "engine": "ctranslate2"}}, SEARCH)
     assert problem.startswith(
-        f"models.teacher: model names '{folder}', a folder of Hugging Face; here engine=ctranslate2"
+        f"models.teacher.model names '{folder}', a folder of Hugging Face; here engine=ctranslate2"
     )
 
 
