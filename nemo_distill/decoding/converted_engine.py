@@ -50,7 +50,7 @@ class ConvertedEngine(CTranslate2Engine):
         self._temporary = TemporaryDirectory(prefix="nemo_distill_")
         converted, model = Path(self._temporary.name) / "model", self._origin.model
         start, *prefix = map(str, self._origin.prompt)
-        _convert(folder, model, self._origin.tokenizer, converted, quantization)
+        _convert(folder, model, _Numbers(model, self._origin.tokenizer), converted, quantization)
         if model.config.model_type != "marian":  # which begins with zeros, whatever the token is
             _set_start(converted, start)
         self._prefix = prefix
@@ -98,7 +98,7 @@ def conversion_problems(folder: str | Path) -> list[str]:
 
 
 class _Numbers:
-    """In place of a tokenizer, names each id by its number: tokens may lack ids, or share their text.
+    """In place of a tokenizer, gives each id its number as a name. In a tokenizer, ids may lack a token or share one.
 
     It has what CTranslate2's converter asks a tokenizer for.
     """
@@ -130,7 +130,7 @@ def _left_out(model: Any) -> int | None:
     return model.config.pad_token_id if model.config.model_type == "marian" else None
 
 
-def _convert(folder: str | Path, model: Any, tokenizer_of: Any, output: Path, quantization: str) -> None:
+def _convert(folder: str | Path, model: Any, numbers: _Numbers, output: Path, quantization: str) -> None:
     """Writes a model of Hugging Face that is loaded already."""
     from ctranslate2.converters import TransformersConverter
 
@@ -139,7 +139,7 @@ def _convert(folder: str | Path, model: Any, tokenizer_of: Any, output: Path, qu
             return model
 
         def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **_: Any) -> Any:
-            return _Numbers(model, tokenizer_of)
+            return numbers
 
     if model.config.model_type == "mbart":  # a key that the converter reads and newer folders lack
         model.config.normalize_before = True
