@@ -1,83 +1,124 @@
-"""Translates with CTranslate2 from the folder of a Hugging Face model, which is converted first."""
+"""Translates with CTranslate2 with the model of a Hugging Face folder, which is converted first."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
+from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source, read_record
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
+from nemo_distill.decoding.hugging_face_engine import (
+    FolderText,
+    language_is_start,
+    load_model,
+    positions_of,
+    read_folder,
+    start_id,
+)
 from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.export.record import RECORD_NAME, ExportRecord, SpecialIds, TextSide, read_tokens
+from nemo_distill.nemo_files.hugging_face_folder import WEIGHTS_OF_ANY, read_files
+from nemo_distill.storage.files import new_folder, user_path, versions
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 from nemo_distill.text.lines import is_blank
 
 FAMILIES = ("marian", "m2m_100", "mbart", "t5")  # by `model_type`; NLLB is of M2M-100's, MADLAD-400 of T5's
+ORIGIN = "origin"  # in a converted folder: what was in the first one besides weights
+HUGGING_FACE: Final = "hugging_face"  # the library of such a folder's tokenizers
+PACKAGES = ("nemo_toolkit", "torch", "ctranslate2", "transformers")
 
 
 class ConvertedEngine(CTranslate2Engine):
-    """An `Engine` that converts the folder of a Hugging Face model to a temporary one of CTranslate2.
+    """An `Engine` for a folder that `convert_folder` wrote.
 
     What is said of `CTranslate2Engine` and its search holds here too. Text, languages, forbidden words and length
-    limits are those of `HuggingFaceEngine`.
+    limits are those of `HuggingFaceEngine`. Behind a language, a beam finds no translation without a token.
 
     Args:
-        folder: the folder with `config.json`, weights and tokenizer.
-        quantization: the type of the weights, such as `float32` or `int8`.
+        folder: the converted folder.
         source_language: as for `HuggingFaceEngine`.
         target_language: likewise.
-        options: `device`, `device_index`, `inter_threads`, `intra_threads` and `sentences_in_batch` of
+        options: `device`, `device_index`, `compute_type`, `inter_threads`, `intra_threads` and `sentences_in_batch` of
             `CTranslate2Engine`.
 
     Raises:
-        ConfigurationError: if the folder cannot be loaded or converted, or a language is wrong.
+        ConfigurationError: if the folder cannot be loaded, or a language is wrong.
     """
+
+    _temporary: TemporaryDirectory | None = None  # is deleted with the engine
 
     def __init__(
         self,
+        folder: str | Path,
+        source_language: str | None = None,
+        target_language: str | None = None,
+        **options: Any,
+    ):
+        folder = user_path(folder)
+        side = read_record(folder).target
+        self._text = FolderText.of(folder / side.tokenizer, (source_language, target_language), side.pieces)
+        self._target_ids = {name: int(name) for name in read_tokens(folder, "target")}
+        prompt = list(map(str, self._text.prompt))
+        self._written = len(prompt) - 1  # CTranslate2 writes what is behind the start
+        self._prefix = prompt if language_is_start(self._text.tokenizer) else prompt[1:]
+        self._open(folder, **options)
+
+    @classmethod
+    def from_folder(
+        cls,
         folder: str | Path,
         quantization: str = "float32",
         source_language: str | None = None,
         target_language: str | None = None,
         **options: Any,
-    ):
-        if problems := conversion_problems(folder):
-            raise ConfigurationError(problems)
-        self._origin = HuggingFaceEngine(folder, "cpu", "float32", source_language, target_language)
-        self._temporary = TemporaryDirectory(prefix="nemo_distill_")
-        converted, model = Path(self._temporary.name) / "model", self._origin.model
-        start, *prefix = map(str, self._origin.prompt)
-        _convert(folder, model, _Numbers(model, self._origin.tokenizer), converted, quantization)
-        if model.config.model_type != "marian":  # which begins with zeros, whatever the token is
-            _set_start(converted, start)
-        self._prefix = prefix
-        self._target_ids = {str(index): index for index in range(_size(model))}
-        model.to("meta")  # the weights are in the converted model
-        self._open(converted, **options)
+    ) -> "ConvertedEngine":
+        """Converts a Hugging Face model to a temporary folder, which is deleted with the engine.
+
+        Args:
+            folder: the folder with `config.json`, weights and tokenizer.
+            quantization: the type of the weights, such as `float32` or `int8`.
+            source_language: as for the constructor.
+            target_language: likewise.
+            options: likewise.
+        """
+        temporary = TemporaryDirectory(prefix="nemo_distill_")
+        converted = Path(temporary.name) / "model"
+        convert_folder(folder, converted, quantization)
+        engine = cls(converted, source_language, target_language, **options)
+        engine._temporary = temporary
+        return engine
 
     def _read(self, lines: Sequence[str]) -> list[Source]:
-        found = [([], False) if is_blank(line) else self._origin.read(line.strip()) for line in lines]
-        least = self._origin.special_tokens
+        found = [([], False) if is_blank(line) else self._text.read(line.strip()) for line in lines]
+        least = self._text.special_tokens
         return [Source(list(map(str, ids)) if len(ids) > least else [], cut) for ids, cut in found]
 
     def _limit(self, source: Source, settings: SearchSettings) -> int:
-        return self._origin.limit(len(source.tokens), settings) + len(self._prefix)
+        return self._text.limit(len(source.tokens), settings) + self._written
 
     def _never(self, settings: SearchSettings) -> list[list[str]]:
-        config = self._origin.model.generation_config
-        words = [[index] for index in self._origin.never(settings)]
-        words += [word for word in config.bad_words_ids or () if len(word) > 1]
-        return [list(map(str, word)) for word in words if word != [_left_out(self._origin.model)]]
+        words = [[index] for index in self._text.never(settings)]
+        words += [word for word in self._text.generation_config.bad_words_ids or () if len(word) > 1]
+        named = [list(map(str, word)) for word in words]
+        return [word for word in named if self._target_ids.keys() >= set(word)]
 
     def _hypothesis(self, tokens: list[str], score: float, settings: SearchSettings) -> Hypothesis:
-        ids = [self._target_ids[token] for token in tokens[len(self._prefix) :]]
+        ids = [self._target_ids[token] for token in tokens[self._written :]]
         if not settings.is_beam_search:
             score /= settings.penalty(len(ids))
-        finished = ids[-1] in as_list(self._origin.model.generation_config.eos_token_id)
-        return Hypothesis(self._origin.text(ids), score, finished)
+        finished = ids[-1] in as_list(self._text.generation_config.eos_token_id)
+        return Hypothesis(self._text.text(ids), score, finished)
+
+
+def is_converted(folder: str | Path) -> bool:
+    """True if a folder is one that `convert_folder` wrote."""
+    return (Path(folder) / RECORD_NAME).is_file() and ExportRecord.read(Path(folder)).target.library == HUGGING_FACE
 
 
 def conversion_problems(folder: str | Path) -> list[str]:
@@ -97,6 +138,51 @@ def conversion_problems(folder: str | Path) -> list[str]:
     return [f"model names '{folder}', {reason}; engine=ctranslate2 does not convert it; leave engine out."]
 
 
+def convert_folder(folder: str | Path, output: Path, quantization: str) -> None:
+    """Converts the model of a Hugging Face folder to CTranslate2. The new folder appears whole or not at all.
+
+    Args:
+        folder: the folder with `config.json`, weights and tokenizer.
+        output: the folder to write; an earlier one is replaced.
+        quantization: the type of the weights, such as `float32` or `int8`.
+
+    Raises:
+        ConfigurationError: if the model cannot be loaded or converted.
+    """
+    folder = user_path(folder)
+    if problems := conversion_problems(folder):
+        raise ConfigurationError(problems)
+    from ctranslate2.converters import TransformersConverter
+
+    tokenizer, *_ = read_folder(folder, (None, None))
+    model = load_model(folder)
+    names = _Numbers(model, tokenizer)
+
+    class Converter(TransformersConverter):
+        def load_model(self, model_class: Any, model_name_or_path: str, **_: Any) -> Any:
+            return model
+
+        def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **_: Any) -> Any:
+            return names
+
+    if model.config.model_type == "mbart":  # a key that the converter reads and newer folders lack
+        model.config.normalize_before = True
+    with new_folder(output) as made:
+        Converter(str(folder)).convert(str(made), quantization=quantization, force=True)
+        if model.config.model_type != "marian":  # which begins with zeros, whatever the token is
+            _set_start(made, None if language_is_start(tokenizer) else names.start)
+        (made / ORIGIN).mkdir()
+        for file in read_files(folder):
+            if file.suffix not in WEIGHTS_OF_ANY:
+                shutil.copy(file, made / ORIGIN)
+        pieces, positions = len(names.get_vocab()), positions_of(model.config)
+        side = TextSide(ORIGIN, HUGGING_FACE, None, pieces, names.special_ids, positions)
+        ExportRecord(
+            folder.name, fingerprint(folder)["sha256"], "ctranslate2", quantization, {}, side, side,
+            {"nemo_distill": __version__, **versions(PACKAGES)},
+        ).write(made)  # fmt: skip
+
+
 class _Numbers:
     """In place of a tokenizer, gives each id its number as a name. In a tokenizer, ids may lack a token or share one.
 
@@ -104,14 +190,17 @@ class _Numbers:
     """
 
     def __init__(self, model: Any, tokenizer: Any):
-        self._names = {str(index): index for index in range(_size(model))}
-        if (left_out := _left_out(model)) is not None:
-            self._names.pop(str(left_out))
-            self._names["<pad>"] = left_out  # the name by which the converter leaves it out
+        config = model.generation_config
+        size, padding = len(model.get_output_embeddings().weight), config.pad_token_id
+        self._names = {str(index): index for index in range(size)}
+        if model.config.model_type == "marian":  # whose padding, with an embedding of zeros, is only what comes first
+            self._names.pop(str(padding))
+            self._names["<pad>"] = padding  # the name by which the converter leaves it out
+        start, (end, *_) = start_id(config), as_list(config.eos_token_id)
         self.unk_token_id = tokenizer.unk_token_id
-        self.bos_token, self.eos_token, self.unk_token, self.pad_token = (
-            str(getattr(tokenizer, f"{name}_token_id")) for name in ("bos", "eos", "unk", "pad")
-        )
+        self.special_ids: SpecialIds = {"pad": padding, "unk": tokenizer.unk_token_id, "bos": start, "eos": end}
+        self.start = self.bos_token = str(start)
+        self.eos_token, self.unk_token, self.pad_token = str(end), str(tokenizer.unk_token_id), str(padding)
         self.special_tokens_map: dict[str, list[str]] = {}
 
     def get_vocab(self) -> dict[str, int]:
@@ -121,33 +210,8 @@ class _Numbers:
         return str(index)
 
 
-def _size(model: Any) -> int:
-    return len(model.get_output_embeddings().weight)
-
-
-def _left_out(model: Any) -> int | None:
-    """Returns the id of Marian's padding, with whose embedding, zeros, a decoder begins; None of other families."""
-    return model.config.pad_token_id if model.config.model_type == "marian" else None
-
-
-def _convert(folder: str | Path, model: Any, numbers: _Numbers, output: Path, quantization: str) -> None:
-    """Writes a model of Hugging Face that is loaded already."""
-    from ctranslate2.converters import TransformersConverter
-
-    class Converter(TransformersConverter):
-        def load_model(self, model_class: Any, model_name_or_path: str, **_: Any) -> Any:
-            return model
-
-        def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **_: Any) -> Any:
-            return numbers
-
-    if model.config.model_type == "mbart":  # a key that the converter reads and newer folders lack
-        model.config.normalize_before = True
-    Converter(str(folder)).convert(str(output), quantization=quantization)
-
-
-def _set_start(folder: Path, token: str) -> None:
-    """Sets what a decoder reads first, which for some families is the language."""
+def _set_start(folder: Path, token: str | None) -> None:
+    """Sets what a decoder reads first; None: the first token of a prefix."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"decoder_start_token": token}))

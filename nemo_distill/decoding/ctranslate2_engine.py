@@ -98,7 +98,7 @@ class CTranslate2Engine:
         sentences_in_batch: int | None = None,
     ):
         folder = user_path(folder)
-        self._record = _read_record(folder)
+        self._record = read_record(folder)
         use_vmap = shortlist and self._record.shortlist is not None
         self._open(
             folder, device, device_index, compute_type, inter_threads, intra_threads, use_vmap, sentences_in_batch
@@ -337,7 +337,12 @@ def warn_of_coarse_int8() -> None:
     )
 
 
-def _read_record(folder: Path) -> ExportRecord:
+def read_record(folder: Path) -> ExportRecord:
+    """Returns the record of an export for CTranslate2.
+
+    Raises:
+        ConfigurationError: if the folder is none.
+    """
     try:
         record = ExportRecord.read(folder)
     except ValueError as error:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
-from nemo_distill.decoding.converted_engine import ConvertedEngine, conversion_problems
+from nemo_distill.decoding.converted_engine import ORIGIN, ConvertedEngine, conversion_problems, is_converted
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import (
@@ -171,7 +171,9 @@ def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> li
             missing = unsupported(config, name) if name == "ctranslate2" else ()
             return [*direction_problems(config, *languages), *(f"model: '{path}' has {one}" for one in missing)]
         if name == "ctranslate2":
-            ExportRecord.read(path)
+            record = ExportRecord.read(path)
+            if is_converted(path):
+                return folder_problems(path / record.source.tokenizer, languages)
             return not_asked_for(languages, "an exported model")
     except ValueError as error:
         return [f"model: {error}."]
@@ -226,8 +228,9 @@ def written_language(path: str | Path, target_language: str | None = None) -> st
         path: the model, or the first of several.
         target_language: the target language of a multilingual model.
     """
-    if is_folder_of_hugging_face(path):
-        return folder_language(path) if target_language in (None, NO_LANGUAGE) else target_language
+    folder = Path(path) / ORIGIN if is_converted(path) else Path(path)
+    if is_folder_of_hugging_face(folder):
+        return folder_language(folder) if target_language in (None, NO_LANGUAGE) else target_language
     return model_languages(path, None, target_language)[1]
 
 
@@ -296,8 +299,11 @@ def load_engine(
         (path,) = paths
         kind, _, index = device.partition(":")
         where: dict[str, Any] = {"device": kind, "device_index": int(index or 0)}
+        languages = source_language, target_language
         if is_folder_of_hugging_face(path):
-            return ConvertedEngine(path, dtype or "float32", source_language, target_language, **where)
+            return ConvertedEngine.from_folder(path, dtype or "float32", *languages, **where)
+        if is_converted(path):
+            return ConvertedEngine(path, *languages, compute_type=dtype or "default", **where)
         if Path(path).is_dir():
             return CTranslate2Engine(path, compute_type=dtype or "default", **where)
         return CTranslate2Engine.from_nemo(path, dtype or "float32", **where)

@@ -26,7 +26,84 @@ bos_token_id eos_token_id pad_token_id decoder_start_token_id bad_words_ids supp
 """.split()
 
 
-class HuggingFaceEngine:
+class FolderText:
+    """How a folder's model reads and writes text: its tokens and languages, what it never writes, how much at most.
+
+    Args:
+        folder: the folder.
+        tokenizer: its tokenizer.
+        direction: what the model must read to know its languages.
+        config: the model's.
+        generation_config: likewise.
+        size: the number of ids that the model can generate.
+    """
+
+    def __init__(
+        self, folder: str | Path, tokenizer: Any, direction: Direction, config: Any, generation_config: Any, size: int
+    ):
+        self.tokenizer, self._before = tokenizer, direction.before
+        self.prompt = prompt(generation_config, tokenizer, direction)
+        self.generation_config = _without_search(generation_config)
+        # transformers puts the start before a prompt with another one, and mBART's prompt begins with the language.
+        self.generation_config.decoder_start_token_id = self.prompt[0]
+        self.special_tokens = tokenizer.num_special_tokens_to_add()
+        self._unknown = _unknown_ids(tokenizer, size)
+        if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
+            self._unknown |= set(self.generation_config.suppress_tokens or ())
+        self._positions = positions_of(config)
+        self._longest = min(tokenizer.model_max_length, self._positions)
+
+    @classmethod
+    def of(cls, folder: str | Path, languages: Sequence[str | None], size: int) -> "FolderText":
+        """Returns that of a folder, which needs no weights.
+
+        Raises:
+            ConfigurationError: if the folder cannot be loaded, or a language is wrong.
+        """
+        tokenizer, direction, problems = read_folder(folder, languages)
+        if problems:
+            raise ConfigurationError(problems)
+        from transformers import AutoConfig, GenerationConfig
+
+        config = AutoConfig.from_pretrained(folder, **LOCAL_ONLY)
+        has_own = (Path(folder) / "generation_config.json").is_file()
+        own = GenerationConfig.from_pretrained(folder) if has_own else GenerationConfig.from_model_config(config)
+        if direction.source:
+            tokenizer.src_lang = direction.source
+        return cls(folder, tokenizer, direction, config, own, size)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of a translation's ids, without special ones."""
+        # Clean-up would remove the space before a French "!".
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+    def read(self, line: str) -> tuple[list[int], bool]:
+        """Returns the ids of a line with all special ids, and whether the line was cut off."""
+        line = self._before + line
+        ids = self.tokenizer(line)["input_ids"]
+        if len(ids) <= self._longest:
+            return ids, False
+        return self.tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
+
+    def never(self, settings: SearchSettings) -> list[int]:
+        """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
+        config = self.generation_config
+        words = [ids[0] for ids in config.bad_words_ids or () if len(ids) == 1]
+        never = {*(config.suppress_tokens or ()), *words}
+        never = never - self._unknown if settings.allow_unknown else never | self._unknown
+        never.add(config.pad_token_id)
+        kept = {None, *as_list(config.eos_token_id)} - set(config.suppress_tokens or ())
+        return sorted(never - kept)
+
+    def limit(self, source_length: int, settings: SearchSettings) -> int:
+        """Returns the maximum number of tokens in a hypothesis, including its end. Always counts 2 special tokens."""
+        limit = self._positions + 1 - len(self.prompt)
+        if settings.max_delta is None:
+            return limit
+        return min(limit, source_length - self.special_tokens + 2 + settings.max_delta)
+
+
+class HuggingFaceEngine(FolderText):
     """An `Engine` for a folder written by Hugging Face's `save_pretrained` or downloaded from its hub.
 
     The engine downloads nothing and runs no code from the folder. The model's generation config determines the special
@@ -55,21 +132,13 @@ class HuggingFaceEngine:
         source_language: str | None = None,
         target_language: str | None = None,
     ):
-        model, self.tokenizer, direction = open_folder(folder, (source_language, target_language), dtype)
-        self._before = direction.before
-        self.prompt = prompt(model, self.tokenizer, direction)
-        model.generation_config = _without_search(model.generation_config)
-        # transformers puts the start before a prompt with another one, and mBART's prompt begins with the language.
-        model.generation_config.decoder_start_token_id = self.prompt[0]
-        # Marian's may be the source's, but transformers finds the scores of target words by it.
-        model.config.vocab_size = len(model.get_output_embeddings().weight)
+        model, tokenizer, direction = open_folder(folder, (source_language, target_language), dtype)
+        size = len(model.get_output_embeddings().weight)
+        super().__init__(folder, tokenizer, direction, model.config, model.generation_config, size)
+        model.generation_config = self.generation_config
+        model.config.vocab_size = size  # Marian's may be the source's, and the scores of target words are found by it
         self.model = model.to(device).eval()
         self._device = device
-        self.special_tokens = self.tokenizer.num_special_tokens_to_add()
-        self._unknown = _unknown_ids(self.tokenizer, model.config.vocab_size)
-        if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
-            self._unknown |= set(model.generation_config.suppress_tokens or ())
-        self._longest = min(self.tokenizer.model_max_length, _positions(model.config))
 
     @torch.inference_mode()
     def translate(self, lines: Sequence[str], settings: SearchSettings) -> list[Translation]:
@@ -91,19 +160,6 @@ class HuggingFaceEngine:
             for item, hypotheses in zip(batch, self._generate(ids, settings)):
                 translations[wanted[item]] = Translation(tuple(hypotheses), sources[wanted[item]][1])
         return translations
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Returns the text of a translation's ids, without special ones."""
-        # Clean-up would remove the space before a French "!".
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-
-    def read(self, line: str) -> tuple[list[int], bool]:
-        """Returns the ids of a line with all special ids, and whether the line was cut off."""
-        line = self._before + line
-        ids = self.tokenizer(line)["input_ids"]
-        if len(ids) <= self._longest:
-            return ids, False
-        return self.tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
 
     def _batches(self, encoded: Sequence[list[int]], settings: SearchSettings) -> list[list[int]]:
         if settings.method == "sample":
@@ -147,23 +203,6 @@ class HuggingFaceEngine:
         per_line = [found[start : start + settings.n_best] for start in range(0, len(found), settings.n_best)]
         return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in per_line]
 
-    def never(self, settings: SearchSettings) -> list[int]:
-        """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
-        config = self.model.generation_config
-        words = [ids[0] for ids in config.bad_words_ids or () if len(ids) == 1]
-        never = {*(config.suppress_tokens or ()), *words}
-        never = never - self._unknown if settings.allow_unknown else never | self._unknown
-        never.add(config.pad_token_id)
-        kept = {None, *as_list(config.eos_token_id)} - set(config.suppress_tokens or ())
-        return sorted(never - kept)
-
-    def limit(self, source_length: int, settings: SearchSettings) -> int:
-        """Returns the maximum number of tokens in a hypothesis, including its end. Always counts 2 special tokens."""
-        limit = _positions(self.model.config) + 1 - len(self.prompt)
-        if settings.max_delta is None:
-            return limit
-        return min(limit, source_length - self.special_tokens + 2 + settings.max_delta)
-
     def _scores(self, output: Any, lengths: Tensor, settings: SearchSettings) -> list[float]:
         """Returns log p(y|x) / lp(|y|) of each hypothesis, given its length |y| in `lengths` (B * n_best,)."""
         if settings.is_beam_search:
@@ -199,23 +238,32 @@ def _search_options(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def prompt(model: Any, tokenizer: Any, direction: Direction) -> list[int]:
+def prompt(config: Any, tokenizer: Any, direction: Direction) -> list[int]:
     """Returns the ids at the start of every hypothesis, which are not part of the translation.
 
     Args:
-        model: the model, with its own generation config.
+        config: the model's own generation config.
         tokenizer: its tokenizer.
         direction: the languages, of which the target may be such an id.
     """
-    config = model.generation_config
-    start = config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
     if direction.target is None:
         forced = config.forced_bos_token_id
     else:
         forced = tokenizer.convert_tokens_to_ids(direction.target)
-        if type(tokenizer).__name__.startswith("MBartTokenizer"):  # not mBART-50's: the language is the start itself
+        if language_is_start(tokenizer):
             return [forced]
+    start = start_id(config)
     return [start] if forced is None else [start, forced]
+
+
+def start_id(config: Any) -> int:
+    """Returns the id that a decoder reads first, by the generation config of its model."""
+    return config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
+
+
+def language_is_start(tokenizer: Any) -> bool:
+    """True if a translation begins with its language and nothing before it: mBART's, not mBART-50's."""
+    return type(tokenizer).__name__.startswith("MBartTokenizer")
 
 
 def _unknown_ids(tokenizer: Any, size: int) -> set[int]:
@@ -243,7 +291,8 @@ def _without_search(generation_config: Any) -> Any:
     return GenerationConfig(**{key: getattr(generation_config, key, None) for key in VOCABULARY_KEYS})
 
 
-def _positions(config: Any) -> int:
+def positions_of(config: Any) -> int:
+    """Returns how many tokens a model of a config reads at most."""
     return getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 512)
 
 
@@ -298,16 +347,25 @@ def open_folder(
     tokenizer, direction, problems = read_folder(folder, languages, fast)
     if problems:
         raise ConfigurationError(problems)
+    model = load_model(folder, dtype)
+    if direction.source:
+        tokenizer.src_lang = direction.source
+    return model, tokenizer, direction
+
+
+def load_model(folder: str | Path, dtype: str = "float32") -> Any:
+    """Returns the model of a folder that `read_folder` has found safe to open.
+
+    Raises:
+        ConfigurationError: if it cannot be loaded.
+    """
     from transformers import AutoModelForSeq2SeqLM
 
     try:
         with only_allowed():
-            model = AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
+            return AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
         raise ConfigurationError([_not_loaded(folder, error)]) from error
-    if direction.source:
-        tokenizer.src_lang = direction.source
-    return model, tokenizer, direction
 
 
 def read_folder(

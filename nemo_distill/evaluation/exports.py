@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.console import console
+from nemo_distill.decoding.converted_engine import conversion_problems, convert_folder
 from nemo_distill.decoding.engines import search_problems
 from nemo_distill.decoding.settings import SearchSettings
-from nemo_distill.evaluation.systems import OF_NEMO, System
+from nemo_distill.evaluation.systems import EXPORTED, System
 from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings, Quantization, missing_package
 from nemo_distill.export.supported import unsupported
@@ -30,7 +31,7 @@ PACKAGES = ("ctranslate2", "nemo_toolkit", "torch")
 def with_exports(
     systems: Sequence[System], search: SearchSettings, quantization: str | None, folder: Path
 ) -> tuple[list[System], list[str]]:
-    """Returns the systems, each `.nemo` followed by its export, which `make_exports` makes.
+    """Returns the systems, each model followed by its export, which `make_exports` makes.
 
     A model is not exported if there is already a system that runs its export. Of several systems that run one model,
     only those that differ in beam size are evaluated as exports too, and their exports share a folder.
@@ -47,7 +48,7 @@ def with_exports(
     Raises:
         ConfigurationError: if another system already has the name of an export.
     """
-    given = {(system.nemo_sha256(), system.precision) for system in systems if system.engine == "ctranslate2"}
+    given = {(system.sha256(), system.precision) for system in systems if system.engine == "ctranslate2"}
     linked = _linked(systems)
     if quantization is None:
         return linked, []
@@ -57,9 +58,9 @@ def with_exports(
     reasons: dict[str, list[str]] = {}
     for system in linked:
         found.append(system)
-        sha256 = system.nemo_sha256()
+        sha256 = system.sha256()
         searched = sha256, system.searched(search).beam_size
-        if system.engine not in OF_NEMO or (sha256, quantization) in given or searched in there:
+        if system.engine not in EXPORTED or (sha256, quantization) in given or searched in there:
             continue
         there.add(searched)
         if problems := _problems(system, search):
@@ -77,6 +78,9 @@ def make_exports(systems: Sequence[System], quantization: str) -> None:
         if system.made_from is None or _is_made(system.model, system.made_from.model, quantization):
             continue
         console.info(f"exporting {system.made_from.name} to CTranslate2 {quantization}")
+        if system.made_from.engine == "hugging_face":
+            convert_folder(system.made_from.model, system.model, quantization)
+            continue
         from nemo_distill.export.export_model import export_model
 
         export_model(
@@ -89,9 +93,9 @@ def make_exports(systems: Sequence[System], quantization: str) -> None:
 def _linked(systems: Sequence[System]) -> list[System]:
     """Returns the systems; those that run the model of another one, or its export, say whose it is."""
     first: dict[str | None, str] = {None: ""}
-    for system in sorted(systems, key=lambda one: one.engine not in OF_NEMO):  # exports last
-        first.setdefault(system.nemo_sha256(), system.name)
-    origins = [first[system.nemo_sha256()] for system in systems]
+    for system in sorted(systems, key=lambda one: one.engine not in EXPORTED):  # exports last
+        first.setdefault(system.sha256(), system.name)
+    origins = [first[system.sha256()] for system in systems]
     return [
         replace(system, same_model_as=origin) if origin not in ("", system.name) else system
         for system, origin in zip(systems, origins)
@@ -125,8 +129,11 @@ def _exported(system: System, name: str, folder: Path) -> System:
 def _problems(system: System, search: SearchSettings) -> list[str]:
     if not find_spec("ctranslate2"):
         return [missing_package("ctranslate2")]
+    searching = search_problems("ctranslate2", system.searched(search))
+    if system.engine == "hugging_face":
+        return [*conversion_problems(system.model), *searching]
     config: Mapping = OmegaConf.to_container(NemoArchive(system.model).config)
-    return [*unsupported(config, "ctranslate2"), *search_problems("ctranslate2", system.searched(search))]
+    return [*unsupported(config, "ctranslate2"), *searching]
 
 
 def _is_made(folder: Path, model: Path, quantization: str) -> bool:

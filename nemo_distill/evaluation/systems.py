@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.console import console
+from nemo_distill.decoding.converted_engine import is_converted
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
@@ -23,6 +24,7 @@ from nemo_distill.text.lines import TextFiles, clean_text
 NAME = re.compile(r"[\w.+-]+")  # used in file names
 SEED_SUFFIX = re.compile(r"(.+)_seed(\d+)")
 OF_NEMO = ("nemo_distill", "nemo")  # the engines that load a `.nemo`
+EXPORTED = (*OF_NEMO, "hugging_face")  # the engines of models of which exports are made
 HTML_ENTITY = re.compile("&(?:#[0-9]+|#x[0-9a-f]+|quot|apos|amp|lt|gt|nbsp);", re.IGNORECASE)
 
 
@@ -98,6 +100,8 @@ class System:
         """Returns the number of parameters without loading the model; None if its config is not sufficient."""
         if self.engine == "ctranslate2":
             record = ExportRecord.read(self.model)
+            if is_converted(self.model):
+                return folder_parameters(self.model / record.target.tokenizer)
             return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
         if self.engine == "hugging_face":
             return folder_parameters(self.model)
@@ -115,11 +119,11 @@ class System:
             files = [self.model] if self.model.is_file() else self.model.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
-    def nemo_sha256(self) -> str | None:
-        """Returns the SHA-256 of the `.nemo` that is run, or that an export was made from; None for other models."""
+    def sha256(self) -> str | None:
+        """Returns the SHA-256 of the model that is run, or that an export was made from; None if there is no model."""
         if self.engine == "ctranslate2":
             return ExportRecord.read(self.model).sha256
-        return fingerprint(self.model)["sha256"] if self.engine in OF_NEMO else None
+        return fingerprint(self.model)["sha256"] if self.engine in EXPORTED else None
 
     def training(self) -> TrainingRecord | None:
         """Returns what the training took; None if nothing is known.

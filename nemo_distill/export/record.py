@@ -30,8 +30,8 @@ class TextSide:
     """How to convert between text and ids on one side.
 
     Args:
-        tokenizer: file name of the tokenizer in the exported folder.
-        library: `sentencepiece` or `yttm`.
+        tokenizer: file name of the tokenizer in the exported folder; of a Hugging Face model, the name of a folder.
+        library: `sentencepiece`, `yttm` or `hugging_face`.
         language: NeMo's language code, which determines pre- and post-processing; `ignore` and None: no processing.
         pieces: number of pieces in the tokenizer. Greater ids have no text.
         special_ids: the ids of pad, unk, bos and eos.
@@ -40,7 +40,7 @@ class TextSide:
 
     __pydantic_config__ = CLOSED
     tokenizer: str
-    library: Literal["sentencepiece", "yttm"]
+    library: Literal["sentencepiece", "yttm", "hugging_face"]
     language: str | None
     pieces: Annotated[int, Ge(1)]
     special_ids: SpecialIds
@@ -98,7 +98,7 @@ class ExportRecord:
     """The record of an export.
 
     Args:
-        model: file name of the `.nemo`.
+        model: name of the `.nemo`, or of the folder of a Hugging Face model.
         format: `ctranslate2`, `hugging_face`, `onnx` or `browser`.
         quantization: the type of the weights.
         quality: what the export costs; None if that was not measured.

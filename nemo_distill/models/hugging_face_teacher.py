@@ -91,7 +91,7 @@ class HuggingFaceTeacher(DistillationMixin[TranslationDistillation], nn.Module):
             self.model, self._tokenizer, direction = open_folder(folder.path, languages, fast=False)
         check_weights(self.model, f"'{path}' is not used: it")
         self.model.eval().requires_grad_(False)
-        self._prompt = prompt(self.model, self._tokenizer, direction)
+        self._prompt = prompt(self.model.generation_config, self._tokenizer, direction)
         self._before, self._after = self._around_sources(direction.before.strip())
         self.cfg = folder.config
         self.cfg.encoder.max_sequence_length -= len(self._before) + len(self._after) - 2  # a student's are 2

@@ -1,13 +1,14 @@
 """CTranslate2 on Hugging Face's folders: the same translations and scores as Hugging Face's own search."""
 
+import gc
 import json
 import shutil
 
 import pytest
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.converted_engine import ConvertedEngine
-from nemo_distill.decoding.engines import engine_problems, load_engine, model_languages, written_language
+from nemo_distill.decoding.converted_engine import ConvertedEngine, convert_folder, is_converted
+from nemo_distill.decoding.engines import engine_of, engine_problems, load_engine, model_languages, written_language
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
 from tests.decoding.test_asked_languages import TASKS, write_t5
@@ -62,15 +63,40 @@ def test_it_finds_what_hugging_face_finds(engines, family, search):
         assert best.score == pytest.approx(theirs[0].score, rel=1e-5, abs=2e-4)
 
 
-def test_the_weights_are_held_once(engines):
-    for converted, _ in engines.values():
-        assert {weight.device.type for weight in converted._origin.model.parameters()} == {"meta"}
+def test_a_converted_folder_needs_the_first_one_no_more(folders, engines, tmp_path):
+    for family in ("mbart", "m2m_100"):
+        convert_folder(folders[family], tmp_path / family, "int8")
+        assert not [file for file in (tmp_path / family).rglob("*") if file.suffix in (".safetensors", ".spm")]
+        assert is_converted(tmp_path / family) and engine_of(tmp_path / family) == "ctranslate2"
+        assert engine_problems("ctranslate2", [tmp_path / family], None, "de", "en") == []
+        assert len(engine_problems("ctranslate2", [tmp_path / family])) == 2  # languages
+        assert model_languages(tmp_path / family) == [None, None] and written_language(tmp_path / family, "en") == "en"
+        engine = load_engine("ctranslate2", [tmp_path / family], "cpu", None, None, "de", "en")
+        assert isinstance(engine, ConvertedEngine) and engine._translator.compute_type.startswith("int8")
+        assert [one.source_cut for one in engine.translate([LONG, "rot"], SEARCHES["greedy"])] == [True, False]
+
+
+def test_a_temporary_folder_goes_with_its_engine(folders):
+    engine = load_engine("ctranslate2", [folders["marian"]])
+    folder = engine._folder
+    assert folder.is_dir()
+    del engine
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_it_computes_in_int8(folders):
     engine = load_engine("ctranslate2", [folders["marian"]], "cpu", "int8")
     assert engine._translator.compute_type.startswith("int8")
     assert all(translation.hypotheses[0].score <= 0 for translation in engine.translate(LINES, SEARCHES["beam"]))
+
+
+def test_samples_of_a_line_do_not_depend_on_others(engines):
+    search = SearchSettings(method="sample", n_best=2, length_penalty=0.0, max_delta=3, top_k=500)
+    for family in ("marian", "nllb"):
+        converted, _ = engines[family]
+        together, alone = converted.translate(LINES[:3], search), converted.translate(LINES[2:3], search)
+        assert together[2] == alone[0] and len(alone[0].hypotheses) == 2
 
 
 def test_its_text_has_the_folders_languages(folders):
@@ -93,7 +119,7 @@ def test_what_ctranslate2_cannot_express_is_told(folders, tmp_path, family, chan
     (problem,) = engine_problems("ctranslate2", [folder], None, *FAMILIES[family])
     assert problem.startswith(f"model names '{folder}'") and said in problem and problem.endswith("leave engine out.")
     with pytest.raises(ConfigurationError, match="leave engine out"):
-        ConvertedEngine(folder, "float32", *FAMILIES[family])
+        ConvertedEngine.from_folder(folder, "float32", *FAMILIES[family])
 
 
 def test_languages_are_asked_for_as_by_hugging_face(folders):

@@ -144,6 +144,32 @@ def test_all_mistakes_are_told(teacher_path, tmp_path):
         assert any(problem.startswith(f"models.{name}") and told in problem for problem in problems), name
 
 
+def test_a_model_of_hugging_face_is_exported_beside_nemos(corpus, teacher_path, tmp_path):
+    folder = write_folder("nllb", tmp_path / "nllb", corpus)
+    teacher = System("teacher", folder, "hugging_face", None, "de", "en")
+    given = [teacher, System("student", teacher_path, "nemo_distill"), replace(teacher, name="greedy", beam_size=1)]
+    systems, left_out = with_exports(given, SEARCH, "int8", tmp_path / "exports")
+    assert left_out == [] and [one.name for one in systems] == [
+        "teacher", "teacher_int8", "student", "student_int8", "greedy", "greedy_int8",
+    ]  # fmt: skip
+    made = next(one for one in systems if one.name == "teacher_int8")
+    assert (made.same_model_as, made.languages) == ("teacher", ("de", "en"))
+    make_exports(systems, "int8")
+    assert made.precision == "int8" and made.sha256() == teacher.sha256() and made.selected_by() == []
+    assert made.parameters() == teacher.parameters() and 0 < made.bytes() < teacher.bytes()
+    assert (made.written_language(), made.training()) == ("en", None)
+    before = made.model.stat().st_ino
+    make_exports(systems, "int8")
+    assert made.model.stat().st_ino == before
+    (translation,) = made.load("cpu").translate(["der Hund"], SEARCH)
+    assert translation.hypotheses[0].score < 0
+
+
+def test_a_model_of_hugging_face_that_ctranslate2_cannot_express_is_not_exported(marian, tmp_path):
+    systems, (reason,) = with_exports([System("teacher", marian[0], "hugging_face")], SEARCH, "int8", tmp_path)
+    assert len(systems) == 1 and reason.startswith("Not exported to int8: teacher. ") and "padding" in reason
+
+
 def test_a_folder_that_would_be_converted_on_the_fly_is_not_evaluated(corpus, tmp_path):
     folder = write_folder("marian", tmp_path / "marian", corpus)
     _, (problem,) = read_systems({"teacher": {"model": str(folder), "engine": "ctranslate2"}}, SEARCH)
