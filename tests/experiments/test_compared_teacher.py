@@ -40,8 +40,7 @@ def compare(corpus, tmp_path):
     ],
 )
 def test_all_jobs_are_told_what_a_folder_must_be_told(folders, compare, family, asked, told):
-    shared = "true" if family == "nllb" else "false"
-    config = compare(f"teacher={folders[family]}", f"shared_embeddings={shared}", *asked)
+    config = compare(f"teacher={folders[family]}", "more=['model.shared_embeddings=false']", *asked)
     check_plan(config)
     runs = {run.folder.name: run.overrides for run in plan_runs(config) if run.arguments}
     labels = runs.pop("labels_train")
@@ -82,7 +81,7 @@ def test_labels_of_another_model_are_not_told_the_teachers_languages(folders, co
 
 def test_a_student_of_a_folder_that_has_changed_is_not_used(folders, compare, tmp_path):
     folder = shutil.copytree(folders["marian"], tmp_path / "marian")
-    config = compare(f"teacher={folder}", "shared_embeddings=false")
+    config = compare(f"teacher={folder}", "more=['model.shared_embeddings=false']")
     (before,) = (run for run in plan_runs(config) if run.folder.name == "baseline_seed0")
     before.folder.mkdir(parents=True)
     before.model_path.write_bytes(b"weights")
