@@ -11,7 +11,7 @@ from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source, read_record
 from nemo_distill.decoding.engine import Hypothesis
-from nemo_distill.decoding.hugging_face_engine import (
+from nemo_distill.decoding.hugging_face_text import (
     FolderText,
     language_is_start,
     load_model,

@@ -14,12 +14,8 @@ from nemo_distill.decoding.asked_languages import direction, direction_problems,
 from nemo_distill.decoding.converted_engine import ORIGIN, ConvertedEngine, conversion_problems, is_converted
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
-from nemo_distill.decoding.hugging_face_engine import (
-    HuggingFaceEngine,
-    folder_language,
-    folder_problems,
-    unsupported_by_hugging_face,
-)
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, unsupported_by_hugging_face
+from nemo_distill.decoding.hugging_face_text import folder_language, folder_problems
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package

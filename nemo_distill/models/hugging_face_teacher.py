@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_distill.core.distillation_mixin import DistillationMixin
-from nemo_distill.decoding.hugging_face_engine import open_folder, prompt
+from nemo_distill.decoding.hugging_face_text import open_folder, prompt
 from nemo_distill.losses.projection import Logits, Projection
 from nemo_distill.models.distillation_section import DISTRIBUTIONS, TranslationDistillation
 from nemo_distill.models.named_evaluation import squeeze_batch

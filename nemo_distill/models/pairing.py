@@ -12,7 +12,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.core.loss_terms import Widths
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
 from nemo_distill.decoding.asked_languages import not_asked_for
-from nemo_distill.decoding.hugging_face_engine import read_folder
+from nemo_distill.decoding.hugging_face_text import read_folder
 from nemo_distill.models.distillation_section import TranslationDistillation, registered_widths
 from nemo_distill.models.initialization import initialization_problems, shared_encoder_problems
 from nemo_distill.models.student_config import completed, own_tokenizer, sizes_of
