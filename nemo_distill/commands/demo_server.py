@@ -26,7 +26,7 @@ from nemo_distill.decoding.engines import (
     load_engine,
     search_problems,
 )
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 from nemo_distill.evaluation.speed import timed_translations
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> An
     return Answer(name, joined, seconds, any(translation.source_cut for translation in translations))
 
 
-def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flask":
+def build_page(engines: Mapping[str, tuple[Engine, SearchSettings]]) -> "Flask":
     """Returns the page as a WSGI application. The text is the query parameter `text`.
 
     Args:
-        engines: the engines by the names to show. Times are compared with the first one.
+        engines: the engines by the names to show, and how they search. Times are compared with the first one.
     """
     from flask import Flask, render_template_string, request
 
@@ -108,7 +108,7 @@ def build_page(engines: Mapping[str, Engine], settings: SearchSettings) -> "Flas
             problem = f"The text has {len(text)} characters; at most {LONGEST_TEXT} are translated."
         elif text:
             with one_at_a_time:
-                answers = [answer(name, engine, text, settings) for name, engine in engines.items()]
+                answers = [answer(name, engine, text, search) for name, (engine, search) in engines.items()]
         shown = {"text": text, "answers": answers, "problem": problem, "longest": LONGEST_TEXT, "cut": CUT}
         return render_template_string(PAGE, **shown)
 
@@ -133,7 +133,7 @@ class ServerConfig:
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
     port: int = Field(default=8000, ge=1, le=65535)
     """The page is at `http://127.0.0.1:` and this port."""
-    search: SearchSettings = Field(default_factory=SearchSettings)
+    search: AskedSearch = Field(default_factory=AskedSearch)
     """How to search."""
 
     @rule
@@ -192,14 +192,13 @@ def run_server(config: ServerConfig) -> None:
     import waitress
 
     bar = track(config.sections().items(), "loading", transient=True)
-    engines = {
-        name: load_engine(
-            config.engine_name(model), model.paths, config.device, model.dtype, model.weights, *model.languages
-        )
-        for name, model in bar
-    }
+    engines = {}
+    for name, model in bar:
+        kind = config.engine_name(model)
+        engine = load_engine(kind, model.paths, config.device, model.dtype, model.weights, *model.languages)
+        engines[name] = engine, config.search.of(kind)
     console.info(f"http://127.0.0.1:{config.port}  (Ctrl-C ends it)")
-    waitress.serve(build_page(engines, config.search), host="127.0.0.1", port=config.port, threads=2)
+    waitress.serve(build_page(engines), host="127.0.0.1", port=config.port, threads=2)
 
 
 def main(cfg: DictConfig) -> None:

@@ -59,7 +59,7 @@ class LabellingJob:
             )  # fmt: skip
             if warns:
                 self._warn_if_reversed(engine)
-            translate = searching(engine, config.search)
+            translate = searching(engine, config.searched)
         if config.reverse_model:
             from nemo_distill.models.scoring import load_scorer  # NeMo's import takes many seconds
 

@@ -88,7 +88,7 @@ class LabellingConfig(Selection, TeacherSection):
 
     def engine_request(self) -> EngineRequest:
         """Returns what `engine=auto` chooses an engine for."""
-        return EngineRequest(self, self.search, torch_device(self.accelerator))
+        return EngineRequest(self, self.searched, torch_device(self.accelerator))
 
     def resolved(self) -> "LabellingConfig":
         """Returns the configuration with what `auto` stands for: first what the labels were begun with.
@@ -289,7 +289,7 @@ class LabellingConfig(Selection, TeacherSection):
             **own,
             "teachers": [fingerprint(Path(path)) for path in self.teachers],
             "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
-            "search": _without_later_keys(asdict(self.search)),
+            "search": _without_later_keys(asdict(self.searched)),
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }

@@ -26,7 +26,7 @@ from nemo_distill.decoding.engines import (
     load_engine,
     search_problems,
 )
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.files import UserPath, file_problems, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
@@ -55,7 +55,7 @@ class TranslationConfig(ModelSection):
     """Lines that are read, sorted by length and translated at a time."""
     device: Device = "cpu"
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
-    search: SearchSettings = Field(default_factory=SearchSettings)
+    search: AskedSearch = Field(default_factory=AskedSearch)
     """How to search."""
 
     @property
@@ -63,11 +63,20 @@ class TranslationConfig(ModelSection):
         """The engine, which the kind of model tells if none is named."""
         return engine_of(self.paths[0], self.engine)
 
+    @property
+    def default_engine(self) -> str:
+        """The engine; with `auto`, the one that the others are compared with."""
+        return engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
+
+    @property
+    def searched(self) -> SearchSettings:
+        """How to search, with the form of the length penalty that the engine knows."""
+        return self.search.of(self.default_engine)
+
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        name = engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
-        return search_problems(name, self.search)
+        return search_problems(self.default_engine, self.search)
 
     @rule
     def engine_problems(self) -> list[str]:
@@ -102,10 +111,10 @@ def run_translation(config: TranslationConfig) -> None:
     name, dtype = config.engine_name, config.dtype
     if name == AUTO:
         probed = probed_lines(TextFiles(input_files(config.input)), config.device)
-        chosen = choose_engine(EngineRequest(config, config.search, config.device), probed)
+        chosen = choose_engine(EngineRequest(config, config.searched, config.device), probed)
         name, dtype = chosen["engine"], chosen["dtype"]
     engine = load_engine(name, config.paths, config.device, dtype, config.weights, *config.languages)
-    search, cut, blank = config.search, 0, 0
+    search, cut, blank = config.searched, 0, 0
     with _whole_or_nothing(config.output) as output:
         for number, translation in enumerate(_translations(engine, config)):
             output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
@@ -138,10 +147,10 @@ def _translations(engine: Engine, config: TranslationConfig) -> Iterable[Transla
     if config.input is None:
         lines = (decoded(line.removesuffix(b"\n")) for line in sys.stdin.buffer)
         chunk = 1 if sys.stdin.isatty() else config.chunk  # somebody who types wants to see each answer
-        return translate_stream(engine, lines, config.search, chunk)
+        return translate_stream(engine, lines, config.searched, chunk)
     text = TextFiles(input_files(config.input))
     total = sum(1 for _ in text)
-    stream = translate_stream(engine, map(decoded, text), config.search, config.chunk)
+    stream = translate_stream(engine, map(decoded, text), config.searched, config.chunk)
     return track(stream, "translating", total, console=Console(stderr=True), transient=True)
 
 

@@ -21,7 +21,8 @@ from nemo_distill.losses.labels import SmoothedLabels
 from nemo_distill.losses.projection import Projection
 from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS
 from nemo_distill.nemo_files.host_fixes import logs_this_step
-from nemo_distill.nemo_files.restore import check_weights, restore_for_inference
+from nemo_distill.nemo_files.restore import restore_for_inference
+from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source, read_record
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source, import_ctranslate2, read_record
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.decoding.hugging_face_text import (
     FolderText,
@@ -21,7 +21,8 @@ from nemo_distill.decoding.hugging_face_text import (
 )
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import RECORD_NAME, ExportRecord, SpecialIds, TextSide, read_tokens
-from nemo_distill.nemo_files.hugging_face_folder import WEIGHTS_OF_ANY, read_files
+from nemo_distill.nemo_files.hugging_face_folder import read_files
+from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import new_folder, user_path, versions
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import read_json
@@ -30,6 +31,10 @@ from nemo_distill.text.lines import is_blank
 
 FAMILIES = ("marian", "m2m_100", "mbart", "t5")  # by `model_type`; NLLB is of M2M-100's, MADLAD-400 of T5's
 ORIGIN = "origin"  # in a converted folder: what was in the first one besides weights
+ACTIVATIONS = (  # that CTranslate2 has, as transformers names them
+    "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish",
+)  # fmt: skip
+OF_TEXT = (".json", ".model", ".spm", ".txt")  # the files of configurations and tokenizers
 HUGGING_FACE: Final = "hugging_face"  # the library of such a folder's tokenizers
 PACKAGES = ("nemo_toolkit", "torch", "ctranslate2", "transformers")
 
@@ -38,7 +43,8 @@ class ConvertedEngine(CTranslate2Engine):
     """An `Engine` for a folder that `convert_folder` wrote.
 
     What is said of `CTranslate2Engine` and its search holds here too. Text, languages, forbidden words and length
-    limits are those of `HuggingFaceEngine`. Behind a language, a beam finds no translation without a token.
+    limits are those of `HuggingFaceEngine`. Behind a language, a beam finds no translation without a token, and ranks
+    by lengths that count the language. Scores do not count it.
 
     Args:
         folder: the converted folder.
@@ -52,6 +58,7 @@ class ConvertedEngine(CTranslate2Engine):
     """
 
     _temporary: TemporaryDirectory | None = None  # is deleted with the engine
+    _ends: Sequence[str] = ()
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class ConvertedEngine(CTranslate2Engine):
         self._target_ids = {name: int(name) for name in read_tokens(folder, "target")}
         prompt = list(map(str, self._text.prompt))
         self._written = len(prompt) - 1  # CTranslate2 writes what is behind the start
+        self._ends = list(map(str, as_list(self._text.generation_config.eos_token_id)))
         self._prefix = prompt if language_is_start(self._text.tokenizer) else prompt[1:]
         self._open(folder, **options)
 
@@ -110,9 +118,11 @@ class ConvertedEngine(CTranslate2Engine):
 
     def _hypothesis(self, tokens: list[str], score: float, settings: SearchSettings) -> Hypothesis:
         ids = [self._target_ids[token] for token in tokens[self._written :]]
-        if not settings.is_beam_search:
+        if settings.is_beam_search:  # CTranslate2 divides by a length that counts the language
+            score *= settings.penalty(len(tokens)) / settings.penalty(len(ids))
+        else:
             score /= settings.penalty(len(ids))
-        finished = ids[-1] in as_list(self._text.generation_config.eos_token_id)
+        finished = tokens[-1] in self._ends
         return Hypothesis(self._text.text(ids), score, finished)
 
 
@@ -129,7 +139,10 @@ def conversion_problems(folder: str | Path) -> list[str]:
             f"model names '{folder}' of the type {family}, but engine=ctranslate2 converts only "
             f"{', '.join(FAMILIES)}; leave engine out."
         ]
-    if family == "marian" and config.get("share_encoder_decoder_embeddings") is False:
+    activation = config.get("dense_act_fn" if family == "t5" else "activation_function")
+    if activation and activation not in ACTIVATIONS:
+        reason = f"whose activation is {activation}"
+    elif family == "marian" and config.get("share_encoder_decoder_embeddings") is False:
         reason = "whose sides have vocabularies of their own"
     elif family == "marian" and config.get("pad_token_id") != config.get("vocab_size", 0) - 1:
         reason = "whose padding is not its last token"
@@ -148,32 +161,33 @@ def convert_folder(folder: str | Path, output: Path, quantization: str) -> None:
 
     Raises:
         ConfigurationError: if the model cannot be loaded or converted.
+        NotFiniteError: if weights are NaN or infinite, of which int8 would make numbers.
     """
     folder = user_path(folder)
     if problems := conversion_problems(folder):
         raise ConfigurationError(problems)
+    import_ctranslate2()
     from ctranslate2.converters import TransformersConverter
 
     tokenizer, *_ = read_folder(folder, (None, None))
     model = load_model(folder)
+    check_weights(model, f"'{folder}' is not used: it")
     names = _Numbers(model, tokenizer)
-
-    class Converter(TransformersConverter):
-        def load_model(self, model_class: Any, model_name_or_path: str, **_: Any) -> Any:
-            return model
-
-        def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **_: Any) -> Any:
-            return names
-
+    converter = TransformersConverter(str(folder))
+    converter.load_model = lambda *_, **__: model
+    converter.load_tokenizer = lambda *_, **__: names
     if model.config.model_type == "mbart":  # a key that the converter reads and newer folders lack
         model.config.normalize_before = True
     with new_folder(output) as made:
-        Converter(str(folder)).convert(str(made), quantization=quantization, force=True)
+        try:
+            converter.convert(str(made), quantization=quantization, force=True)
+        except Exception as error:  # for what it cannot express, it raises many types of errors
+            raise ConfigurationError([f"'{folder}' cannot be converted by ctranslate2: {error!r}."]) from error
         if model.config.model_type != "marian":  # which begins with zeros, whatever the token is
             _set_start(made, None if language_is_start(tokenizer) else names.start)
         (made / ORIGIN).mkdir()
         for file in read_files(folder):
-            if file.suffix not in WEIGHTS_OF_ANY:
+            if file.suffix in OF_TEXT and file.resolve().parent == folder.resolve():
                 shutil.copy(file, made / ORIGIN)
         pieces, positions = len(names.get_vocab()), positions_of(model.config)
         side = TextSide(ORIGIN, HUGGING_FACE, None, pieces, names.special_ids, positions)
@@ -197,10 +211,11 @@ class _Numbers:
             self._names.pop(str(padding))
             self._names["<pad>"] = padding  # the name by which the converter leaves it out
         start, (end, *_) = start_id(config), as_list(config.eos_token_id)
-        self.unk_token_id = tokenizer.unk_token_id
-        self.special_ids: SpecialIds = {"pad": padding, "unk": tokenizer.unk_token_id, "bos": start, "eos": end}
+        unknown = end if tokenizer.unk_token_id is None else tokenizer.unk_token_id  # our own exports have none
+        self.unk_token_id = unknown
+        self.special_ids: SpecialIds = {"pad": padding, "unk": unknown, "bos": start, "eos": end}
         self.start = self.bos_token = str(start)
-        self.eos_token, self.unk_token, self.pad_token = str(end), str(tokenizer.unk_token_id), str(padding)
+        self.eos_token, self.unk_token, self.pad_token = str(end), str(unknown), str(padding)
         self.special_tokens_map: dict[str, list[str]] = {}
 
     def get_vocab(self) -> dict[str, int]:

@@ -85,6 +85,7 @@ class CTranslate2Engine:
     """
 
     _prefix: Sequence[str] = ()  # what each translation begins with, and is no part of it
+    _ends: Sequence[str] = ()  # the tokens that end a translation; none: the model's own
 
     def __init__(
         self,
@@ -99,6 +100,9 @@ class CTranslate2Engine:
     ):
         folder = user_path(folder)
         self._record = read_record(folder)
+        if self._record.target.library == "hugging_face":
+            said = f"'{folder}' was converted from the folder of a Hugging Face model; load_engine opens it."
+            raise ConfigurationError([said])
         use_vmap = shortlist and self._record.shortlist is not None
         self._open(
             folder, device, device_index, compute_type, inter_threads, intra_threads, use_vmap, sentences_in_batch
@@ -132,7 +136,7 @@ class CTranslate2Engine:
             "inter_threads": inter_threads or (_cores() if device == "cpu" else 1),
             "intra_threads": intra_threads,
         }
-        self._ctranslate2 = _import_ctranslate2()
+        self._ctranslate2 = import_ctranslate2()
         self._translator = self._load()
         if self._translator.device == "cpu" and self._translator.compute_type.startswith("int8") and int8_is_coarse():
             warn_of_coarse_int8()
@@ -256,6 +260,7 @@ class CTranslate2Engine:
             return_scores=True,
             return_end_token=True,
             suppress_sequences=self._never(settings),
+            end_token=list(self._ends) or None,
             target_prefix=[self._prefix] * len(tokens) if self._prefix else None,
             **self._search_options(settings),
         )
@@ -368,10 +373,15 @@ def load_translator(folder: str | Path, **options: Any) -> Any:
         options: further arguments of `Translator`.
     """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_import_ctranslate2().Translator, str(folder), **options).result()
+        return thread.submit(import_ctranslate2().Translator, str(folder), **options).result()
 
 
-def _import_ctranslate2() -> Any:
+def import_ctranslate2() -> Any:
+    """Returns the module.
+
+    Raises:
+        ConfigurationError: if it is not installed.
+    """
     try:
         import ctranslate2
     except ImportError as error:

@@ -242,7 +242,7 @@ def search_problems(name: str, settings: SearchSettings) -> list[str]:
     return [
         f"search.{key}={getattr(settings, key)}: engine=nemo supports only {key}={value}."
         for key, value in only.items()
-        if getattr(settings, key) != value
+        if getattr(settings, key) not in (value, None)
     ]
 
 

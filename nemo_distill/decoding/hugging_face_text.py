@@ -60,9 +60,12 @@ class FolderText:
             raise ConfigurationError(problems)
         from transformers import AutoConfig, GenerationConfig
 
-        config = AutoConfig.from_pretrained(folder, **LOCAL_ONLY)
         has_own = (Path(folder) / "generation_config.json").is_file()
-        own = GenerationConfig.from_pretrained(folder) if has_own else GenerationConfig.from_model_config(config)
+        try:
+            config = AutoConfig.from_pretrained(folder, **LOCAL_ONLY)
+            own = GenerationConfig.from_pretrained(folder) if has_own else GenerationConfig.from_model_config(config)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError([_not_loaded(folder, error)]) from error
         if direction.source:
             tokenizer.src_lang = direction.source
         return cls(folder, tokenizer, direction, config, own, size)

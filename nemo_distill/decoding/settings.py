@@ -1,5 +1,6 @@
 """The search settings, which are the same for all engines."""
 
+from dataclasses import asdict
 from typing import Literal
 
 from pydantic import Field
@@ -74,7 +75,7 @@ class SearchSettings:
 
     def power_form_problems(self, engine: str) -> list[str]:
         """Returns a sentence if an engine that supports only the `power` form cannot use these settings."""
-        if not self.is_beam_search or self.length_penalty_form == "power" or not self.length_penalty:
+        if not self.is_beam_search or self.length_penalty_form != "wu" or not self.length_penalty:
             return []
         return [
             f"length_penalty_form={self.length_penalty_form}: {engine} supports only power for a beam; set "
@@ -86,3 +87,21 @@ class SearchSettings:
         if self.length_penalty_form == "wu":
             return ((6 + lengths) / 6) ** self.length_penalty
         return lengths**self.length_penalty
+
+
+OF_POWER_FORM = ("ctranslate2", "hugging_face")  # the engines whose beam search knows no other form
+
+
+@section
+class AskedSearch(SearchSettings):
+    """Search settings of a job that translates with one model."""
+
+    length_penalty_form: Literal["wu", "power"] | None = None  # type: ignore[assignment]  # of what is asked for
+    """The form of the length penalty: `wu`, NeMo's, or `power`; null: `wu`, but `power` for a beam of CTranslate2 and
+    Hugging Face, which know no other."""
+
+    def of(self, engine: str) -> SearchSettings:
+        """Returns the settings that an engine is given."""
+        has_penalty = self.is_beam_search and self.length_penalty
+        form = "power" if has_penalty and engine in OF_POWER_FORM else "wu"
+        return SearchSettings(**{**asdict(self), "length_penalty_form": self.length_penalty_form or form})

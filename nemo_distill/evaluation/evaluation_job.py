@@ -61,9 +61,9 @@ class EvaluationSettings:
     speed: SpeedSettings | None = Field(default_factory=SpeedSettings)
     """What is timed; null: nothing."""
     export: Quantization | None = "int8"
-    """Every `.nemo` is also evaluated as an export to CTranslate2 with these weights, so that sizes and speeds are
-    compared within one engine and precision. Exports are kept beside the results. null: no exports. Without the extra
-    `ctranslate2` there are none, and the results say so."""
+    """Each `.nemo` and Hugging Face folder is evaluated in CTranslate2 too, with these weights, so that sizes and
+    speeds are compared within one engine and precision. Exports are kept beside the results. null: no exports. Without
+    the extra `ctranslate2` there are none, and the results say so."""
     comet: CometSettings = Field(default_factory=CometSettings)
     """Whether and by what COMET is computed."""
     scorers: dict[str, ScorerSettings] = Field(default_factory=dict)

@@ -1,14 +1,14 @@
 """Exports the models of an evaluation to CTranslate2, so that speeds and sizes are compared within one engine.
 
 A student is served as an export, and a teacher can be exported as well. The gain of the engine and of the precision is
-not the student's, so every `.nemo` is evaluated both as it is and exported.
+not the student's, so every `.nemo` and every Hugging Face folder is evaluated both as it is and exported.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -53,13 +53,13 @@ def with_exports(
     if quantization is None:
         return linked, []
     found: list[System] = []
-    there: set[tuple[str | None, int]] = set()
+    there: set[tuple[Any, ...]] = set()
     folders: dict[str | None, Path] = {}
     reasons: dict[str, list[str]] = {}
     for system in linked:
         found.append(system)
         sha256 = system.sha256()
-        searched = sha256, system.searched(search).beam_size
+        searched = sha256, system.searched(search).beam_size, system.languages
         if system.engine not in EXPORTED or (sha256, quantization) in given or searched in there:
             continue
         there.add(searched)

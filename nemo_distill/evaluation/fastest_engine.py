@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from nemo_distill.config.errors import NotFiniteError
+from nemo_distill.config.errors import ConfigurationError, NotFiniteError
 from nemo_distill.console import console, markdown_table
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import (
@@ -50,7 +50,7 @@ class EngineRequest:
     """What has to be translated, and by which models.
 
     Args:
-        models: the `.nemo` files; their `dtype` is not read.
+        models: the `.nemo` files, or a Hugging Face folder; their `dtype` is not read.
         search: how they search.
         device: `cpu`, `cuda` or `cuda:1`.
     """
@@ -108,7 +108,7 @@ class ProbedEngine:
         engine: the engine.
         dtype: the type of the weights.
         lines_per_second: its speed.
-        same: the share of lines with the same words as our search in float32.
+        same: the share of lines with the same words as the model's own search in float32.
         lost: how much less probable the model in float32 finds its translations, in nats a token; None if unknown.
     """
 
@@ -167,7 +167,7 @@ def _chosen(request: EngineRequest, lines: Sequence[str]) -> dict[str, Any]:
         console.info(f"engine=auto leaves out ctranslate2: {reason}")
     console.info(f"engine=auto: {engine} in {dtype}.")
     made = made_with(request.device, torch.get_num_threads())
-    is_default = (engine, dtype) == candidates[0]  # the labels of which are those of engine=nemo_distill
+    is_default = (engine, dtype) == candidates[0]  # whose labels are those without engine=auto
     choice = {"engine": engine, "dtype": None if is_default else dtype}
     return choice | {"probed": [asdict(one) for one in probed], "left_out": left_out, "made_with": made}
 
@@ -181,7 +181,7 @@ def _probe(request: EngineRequest, candidates: Sequence[tuple[str, str]], lines:
         console.info(f"engine=auto tries {engine} in {dtype}")
         try:
             speed, texts = _timed(request.load(engine, dtype), lines, request.judged_search)
-        except NotFiniteError as error:
+        except (ConfigurationError, NotFiniteError) as error:
             console.info(f"engine=auto leaves out {engine} in {dtype}: {error}")
             continue
         same = mean(text == other for text, other in zip(texts, expected))

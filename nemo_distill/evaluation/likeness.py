@@ -1,8 +1,8 @@
 """Decides which systems of an evaluation can be compared.
 
 Speeds and sizes are compared within one engine, precision and beam size. So are scores, but Hugging Face's search
-counts as ours: it looks for the same hypotheses. Scores of models of one size are compared if the models were trained
-for as many optimizer steps, with as many tokens in a batch.
+counts as ours: both rank translations by their probability. Scores of models of one size are compared if the models
+were trained for as many optimizer steps, with as many tokens in a batch.
 """
 
 import statistics
@@ -20,7 +20,7 @@ ENGINES = {
     "hugging_face": "Hugging Face",
     TEXT_ONLY: "only text",
 }
-SEARCHES = {"hugging_face": "nemo_distill"}  # by engine, the engine whose search is the same
+SEARCHES = {"hugging_face": "nemo_distill"}  # by engine, the one whose search it counts as
 MARK = "†"  # behind scores by a metric that also selected labels
 COUNTED = {"steps": "steps", "tokens_in_batch": "tokens in a batch"}  # what makes two trainings alike
 

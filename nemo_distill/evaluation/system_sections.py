@@ -191,7 +191,9 @@ def _model_problems(system: System) -> list[str]:
         return problems
     if system.engine == "ctranslate2" and engine_of(system.model) != "ctranslate2":
         # It could be exported on the fly, but then its size and memory would not be those of an export.
-        what = "a .nemo" if system.model.is_file() else "a folder of Hugging Face"
+        if system.model.is_dir():
+            said = "leave engine out, and with export=int8 it is evaluated in CTranslate2 as well"
+            return [f"model names '{system.model}', a folder of Hugging Face; {said}."]
         taken = "a folder that 'nemo-distill export' wrote"
-        return [f"model names '{system.model}', {what}; here engine=ctranslate2 takes {taken}."]
+        return [f"model names '{system.model}', a .nemo; here engine=ctranslate2 takes {taken}."]
     return []

@@ -21,11 +21,13 @@ class ComparedTeacher:
 
     Args:
         path: the file or folder.
+        output: the folder of the comparison.
         asked: the languages that the configuration names.
         endings: those of the corpus, in place of languages that a multilingual model needs and that are not named.
     """
 
     path: Path
+    output: Path
     asked: Languages
     endings: Languages
 
@@ -35,7 +37,7 @@ class ComparedTeacher:
         trained = Path(config.output_dir) / TEACHER / "model.nemo"
         path = Path(config.teacher) if isinstance(config.teacher, str) else trained
         languages = config.source_language, config.target_language
-        return cls(path, languages, (config.corpus.source, config.corpus.target))
+        return cls(path, Path(config.output_dir), languages, (config.corpus.source, config.corpus.target))
 
     @property
     def engine(self) -> str:
@@ -67,6 +69,8 @@ class ComparedTeacher:
                 f"teacher names '{self.path}', which is a folder; it must be a .nemo, or the folder of a Hugging Face "
                 "model."
             ]
+        if self.path.is_dir() and self.output.resolve().is_relative_to(self.path.resolve()):
+            return [f"output_dir={self.output}: lies in the teacher's folder, which it would change; take another."]
         return [f"teacher: {problem}" for problem in _problems(self.path, self.languages)]
 
     def of_trainings(self) -> list[str]:
@@ -78,9 +82,7 @@ class ComparedTeacher:
 
     def of_labels(self) -> list[str]:
         """Returns the overrides by which labels take it as their model."""
-        # The only form of the penalty that Hugging Face's search has.
-        form = ["search.length_penalty_form=power"] if self.engine == HUGGING_FACE else []
-        return [override("model", self.path), *self._told(KEYS), *form]
+        return [override("model", self.path), *self._told(KEYS)]
 
     def _told(self, keys: Sequence[str]) -> list[str]:
         return [f"{key}={language}" for key, language in zip(keys, self.languages) if language]

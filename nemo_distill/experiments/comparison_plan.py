@@ -149,7 +149,7 @@ class Run:
         """
         named = [path for text in self.named for path in (*expand_paths(text), Path(text, MANIFEST))]
         read = [path for path in named if path.is_file()]
-        read += [Path(text) for text in self.named if Path(text, "config.json").is_file()]  # of Hugging Face
+        read += [Path(text) for text in self.named if text and Path(text, "config.json").is_file()]  # of Hugging Face
         inputs = {str(path): fingerprint(path)["sha256"] for path in read}
         return inputs | {str(run.folder): run.identity for run in self.needs if run.arguments}
 

@@ -27,8 +27,8 @@ from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import check_width
 from nemo_distill.nemo_files.hugging_face_folder import HuggingFaceFolder
 from nemo_distill.nemo_files.model_kinds import SIDES
-from nemo_distill.nemo_files.restore import check_weights
 from nemo_distill.nemo_files.tokenizer_files import Vocabulary, loaded_vocabulary
+from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.text.files import as_list
 
 LEAST = 50.0  # in nats below the most probable word: no probability, but finite and without effect

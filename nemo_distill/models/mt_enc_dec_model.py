@@ -41,7 +41,7 @@ from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
 from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions
-from nemo_distill.nemo_files.restore import check_weights
+from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
 from nemo_distill.trainer.resumable_loader import resumable_loader

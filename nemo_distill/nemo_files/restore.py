@@ -1,6 +1,5 @@
 """Restores models from `.nemo` files for inference, without data sets, optimizer, code in the weights, or NaN."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TypeVar
@@ -9,13 +8,13 @@ import torch
 from nemo.core.classes import ModelPT
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 from omegaconf import open_dict
-from torch import Tensor
 
-from nemo_distill.config.errors import ConfigurationError, NotFiniteError
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS, TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import restoring
 from nemo_distill.nemo_files.saved_arrays import only_allowed
+from nemo_distill.nemo_files.weights import check_weights
 
 AnyModel = TypeVar("AnyModel", bound=ModelPT)
 UNFIT_WEIGHTS = "Error(s) in loading state_dict"  # torch's words
@@ -74,22 +73,3 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         raise ConfigurationError([f"'{path}' is not opened: its weights do not fit its config: {reason}"]) from error
     check_weights(model, f"'{path}' is not used: it")
     return model.eval().requires_grad_(False)
-
-
-def not_finite(named_tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Returns the names of the tensors that contain NaN or infinity."""
-    return [name for name, tensor in named_tensors if tensor.is_floating_point() and not tensor.isfinite().all()]
-
-
-def check_weights(module: torch.nn.Module, whose: str) -> None:
-    """Rejects a model whose weights contain NaN or infinity.
-
-    Args:
-        whose: the beginning of the message, such as `the student`.
-
-    Raises:
-        NotFiniteError: if there is such a weight. The message names the first one.
-    """
-    if bad := not_finite(module.named_parameters()):
-        more = f" and in {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise NotFiniteError(f"{whose} has NaN or infinity in '{bad[0]}'{more}")

@@ -21,7 +21,7 @@ from nemo_distill.decoding.engines import (
     search_problems,
     written_language,
 )
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 from nemo_distill.pseudo_labels.api_settings import ApiSettings
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
@@ -50,7 +50,7 @@ class TeacherSection(ModelSection):
     """How `engine=file` reads the translations that `model` names."""
     api: ApiSettings = Field(default_factory=ApiSettings)
     """How `engine=api` asks its server."""
-    search: SearchSettings = Field(default_factory=SearchSettings)
+    search: AskedSearch = Field(default_factory=AskedSearch)
     """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
     """How to treat invalid lines. Dropped lines are counted, and never shift the lines next to them."""
@@ -67,6 +67,16 @@ class TeacherSection(ModelSection):
     def engine_name(self) -> str:
         """The engine, which the kind of model tells if none is named."""
         return engine_of(self.paths[0], self.engine)
+
+    @property
+    def default_engine(self) -> str:
+        """The engine; with `auto`, the one that the others are compared with."""
+        return engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
+
+    @property
+    def searched(self) -> SearchSettings:
+        """How to search, with the form of the length penalty that the engine knows."""
+        return self.search.of(self.default_engine)
 
     @property
     def sources(self) -> list[Path]:
@@ -152,8 +162,7 @@ class TeacherSection(ModelSection):
     @rule
     def search_problems(self) -> list[str]:
         """Returns a sentence for each setting that the engine cannot follow."""
-        name = engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
-        return search_problems(name, self.search)
+        return search_problems(self.default_engine, self.search)
 
     @rule
     def unused_section_problems(self) -> list[str]:

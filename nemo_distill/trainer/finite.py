@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from nemo_distill.config.errors import NotFiniteError
-from nemo_distill.nemo_files.restore import check_weights, not_finite
+from nemo_distill.nemo_files.weights import check_weights, not_finite
 
 RESUME = "+exp_manager.resume_if_exists=true"
 

@@ -39,7 +39,7 @@ def problems(*overrides):
 
 @pytest.fixture
 def page():
-    return build_page({"teacher": Saying("long"), "student": Saying("short")}, SearchSettings())
+    return build_page({"teacher": (Saying("long"), SearchSettings()), "student": (Saying("short"), SearchSettings())})
 
 
 def test_every_model_answers_every_line(page):
@@ -49,7 +49,8 @@ def test_every_model_answers_every_line(page):
 
 
 def test_the_page_tells_which_model_translated_only_the_beginning_of_a_line():
-    page = build_page({"teacher": Saying("long"), "student": Saying("short", longest=5)}, SearchSettings())
+    engines = {"teacher": Saying("long"), "student": Saying("short", longest=5)}
+    page = build_page({name: (engine, SearchSettings()) for name, engine in engines.items()})
     text = page.test_client().get("/", query_string={"text": "Hund\nein langer Hund"}).text
     assert text.count(CUT) == 1 and text.index(CUT) > text.index("short ein langer Hund")
 

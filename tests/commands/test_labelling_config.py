@@ -18,7 +18,7 @@ MISTAKES = [
     (["model=[{files}/teacher.nemo,{files}/teacher.nemo]", "engine=nemo"], "model names 2 files, but engine=nemo"),
     (["weights=[1,2]"], "weights=[1.0, 2.0]: must be null or a number above 0 for each of the 1 models"),
     (["dtype=int4"], "dtype=int4: must be null or one of float32, float16, bfloat16"),
-    (["engine=ctranslate2"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
+    (["engine=ctranslate2", "search.length_penalty_form=wu"], "search.length_penalty_form=wu: CTranslate2 supports only power for a beam"),
     (["engine=hugging_face"], "engine=hugging_face needs a folder with config.json"),
     (["engine=file", "model={files}/text.en", "search.n_best=2"], "search has no effect with engine=file"),
     (["file.format=moses"], "file has no effect with engine=nemo_distill"),

@@ -3,11 +3,14 @@
 import gc
 import json
 import shutil
+import weakref
 
 import pytest
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, NotFiniteError
+from nemo_distill.decoding import converted_engine
 from nemo_distill.decoding.converted_engine import ConvertedEngine, convert_folder, is_converted
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.engines import engine_of, engine_problems, load_engine, model_languages, written_language
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.settings import SearchSettings
@@ -20,6 +23,7 @@ SEARCHES = {
     "greedy": SearchSettings(beam_size=1, length_penalty=0.6, max_delta=5),
     "greedy_to_the_end": SearchSettings(beam_size=1, length_penalty=0.0, max_delta=None),
     "beam": SearchSettings(beam_size=4, n_best=4, length_penalty=0.0, max_delta=3),
+    "beam_power": SearchSettings(beam_size=2, length_penalty=1.0, length_penalty_form="power", max_delta=3),
     "unknown": SearchSettings(beam_size=1, length_penalty=0.0, max_delta=5, allow_unknown=True),
 }
 LANGUAGES = FAMILIES | {"t5": ("en", "de"), "madlad": (None, "fr")}
@@ -76,6 +80,73 @@ def test_a_converted_folder_needs_the_first_one_no_more(folders, engines, tmp_pa
         assert [one.source_cut for one in engine.translate([LONG, "rot"], SEARCHES["greedy"])] == [True, False]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_of_which_int8_would_make_some(folders, tmp_path, value):
+    from transformers import MarianMTModel
+
+    folder = shutil.copytree(folders["marian"], tmp_path / "marian")
+    model = MarianMTModel.from_pretrained(folder)
+    model.model.encoder.layers[0].fc1.weight.data[0, 0] = value
+    model.save_pretrained(folder)
+    with pytest.raises(NotFiniteError, match="marian' is not used: it has NaN or infinity in"):
+        convert_folder(folder, tmp_path / "converted", "int8")
+    assert not (tmp_path / "converted").exists()
+
+
+def test_each_of_several_ends_ends_a_translation(folders, tmp_path):
+    folder, search = shutil.copytree(folders["m2m_100"], tmp_path / "m2m"), SEARCHES["greedy"]
+    config = json.loads((folder / "generation_config.json").read_text())
+
+    def translated(engine):
+        return load_engine(engine, [folder], "cpu", None, None, "de", "en").translate(LINES, search)
+
+    for second in range(4, 150):  # until some translation ends with it
+        (folder / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": [2, second]}))
+        expected = translated("hugging_face")
+        if any(one.hypotheses[0].finished and one.text for one in expected):
+            break
+    found = translated("ctranslate2")
+    assert [(one.text, one.hypotheses[0].finished) for one in found] == [
+        (one.text, one.hypotheses[0].finished) for one in expected
+    ]
+    assert any(one.hypotheses[0].finished and one.text for one in found)
+
+
+def test_the_loaded_model_is_not_kept(folders, tmp_path, monkeypatch):
+    kept = []
+    load = converted_engine.load_model
+
+    def load_and_watch(folder):
+        model = load(folder)
+        kept.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(converted_engine, "load_model", load_and_watch)
+    gc.disable()
+    try:
+        convert_folder(folders["marian"], tmp_path / "converted", "float32")
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_links_out_of_a_folder_are_not_followed(folders, tmp_path):
+    folder = shutil.copytree(folders["marian"], tmp_path / "marian")
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    convert_folder(folder, tmp_path / "converted", "float32")
+    assert not list((tmp_path / "converted").rglob("notes.txt"))
+
+
+def test_a_damaged_folder_is_told(folders, tmp_path):
+    convert_folder(folders["marian"], tmp_path / "converted", "float32")
+    (tmp_path / "converted" / "origin" / "generation_config.json").write_text("{")
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        load_engine("ctranslate2", [tmp_path / "converted"])
+    with pytest.raises(ConfigurationError, match="was converted from the folder of a Hugging Face model; load_engine"):
+        CTranslate2Engine(tmp_path / "converted")
+
+
 def test_a_temporary_folder_goes_with_its_engine(folders):
     engine = load_engine("ctranslate2", [folders["marian"]])
     folder = engine._folder
@@ -109,6 +180,7 @@ def test_its_text_has_the_folders_languages(folders):
     [
         ("marian_of_two_vocabularies", {}, "whose sides have vocabularies of their own; engine=ctranslate2 does not convert"),
         ("marian", {"pad_token_id": 0}, "whose padding is not its last token; engine=ctranslate2 does not convert it"),
+        ("marian", {"activation_function": "tanh"}, "whose activation is tanh; engine=ctranslate2 does not convert it"),
         ("nllb", {"model_type": "pegasus"}, "of the type pegasus, but engine=ctranslate2 converts only marian, m2m_100,"),
     ],
 )  # fmt: skip

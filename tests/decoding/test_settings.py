@@ -1,7 +1,8 @@
 import pytest
 
 from nemo_distill.config.section import read_section
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.engines import search_problems
+from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 
 
 def test_the_defaults_can_be_followed():
@@ -25,3 +26,22 @@ def test_a_beam_cannot_return_more_than_it_follows():
 @pytest.mark.parametrize(("form", "expected"), [("wu", (12 / 6) ** 0.5), ("power", 6**0.5)])
 def test_the_length_penalty_is_the_documented_one(form, expected):
     assert SearchSettings(length_penalty=0.5, length_penalty_form=form).penalty(6) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "given"),
+    [
+        ("nemo_distill", {}, "wu"),
+        ("nemo", {}, "wu"),
+        ("ctranslate2", {}, "power"),
+        ("hugging_face", {}, "power"),
+        ("hugging_face", {"length_penalty": 0.0}, "wu"),  # has no effect, and older records say so
+        ("ctranslate2", {"beam_size": 1}, "wu"),
+        ("nemo_distill", {"length_penalty_form": "power"}, "power"),
+        ("ctranslate2", {"length_penalty_form": "wu"}, "wu"),  # which is refused
+    ],
+)
+def test_the_form_of_the_length_penalty_is_one_that_the_engine_knows(engine, asked, given):
+    search = AskedSearch(**asked)
+    assert search_problems(engine, search) == search_problems(engine, search.of(engine))
+    assert search.of(engine) == SearchSettings(**{**asked, "length_penalty_form": given})

@@ -152,6 +152,10 @@ def test_a_model_of_hugging_face_is_exported_beside_nemos(corpus, teacher_path, 
     assert left_out == [] and [one.name for one in systems] == [
         "teacher", "teacher_int8", "student", "student_int8", "greedy", "greedy_int8",
     ]  # fmt: skip
+    other = replace(teacher, name="other", source_language="fr")
+    both, _ = with_exports([teacher, other], SEARCH, "int8", tmp_path / "exports")
+    assert [one.name for one in both] == ["teacher", "teacher_int8", "other", "other_int8"]
+    assert both[1].model == both[3].model
     made = next(one for one in systems if one.name == "teacher_int8")
     assert (made.same_model_as, made.languages) == ("teacher", ("de", "en"))
     make_exports(systems, "int8")
@@ -174,7 +178,7 @@ def test_a_folder_that_would_be_converted_on_the_fly_is_not_evaluated(corpus, tm
     folder = write_folder("marian", tmp_path / "marian", corpus)
     _, (problem,) = read_systems({"teacher": {"model": str(folder), "engine": "ctranslate2"}}, SEARCH)
     assert problem.startswith(
-        f"models.teacher.model names '{folder}', a folder of Hugging Face; here engine=ctranslate2"
+        f"models.teacher.model names '{folder}', a folder of Hugging Face; leave engine out, and with export="
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from nemo_distill.decoding.converted_engine import convert_folder
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.nemo_engines import CachedEngine
@@ -137,6 +138,16 @@ def test_greedy_search_finds_what_ours_finds_and_a_beam_nothing_worse(name, toke
     both = [pair for pair in zip(expected, found) if pair[0].finished and pair[1].finished]
     assert len(both) >= 5
     assert all(ours.score <= theirs.score + 1e-3 for ours, theirs in both)
+
+
+def test_an_export_can_be_converted_to_ctranslate2_as_any_folder(tokenizers, tmp_path):
+    lines = reversing_sentences(20, seed=3)[0]
+    folder = export(made_to_end(made("deep_and_shallow", tokenizers), lines), tmp_path)
+    expected, found = (hypotheses(load_engine(name, [folder]), lines, 1) for name in ("hugging_face", "ctranslate2"))
+    assert [one.text for one in found] == [one.text for one in expected]
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-3)
+    convert_folder(folder, tmp_path / "converted", "int8")
+    assert ExportRecord.read(tmp_path / "converted").quantization == "int8"
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

@@ -7,7 +7,7 @@ from torch import nn
 
 from nemo_distill.commands.user_errors import plain_errors
 from nemo_distill.config.errors import NotFiniteError
-from nemo_distill.nemo_files.restore import check_weights, not_finite
+from nemo_distill.nemo_files.weights import check_weights, not_finite
 from nemo_distill.trainer.finite import FiniteTraining
 
 NAN, INFINITY = float("nan"), float("inf")
