@@ -5,7 +5,7 @@ import pytest
 import sentencepiece
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.hugging_face_engine import folder_problems, open_folder, read_folder
+from nemo_distill.decoding.hugging_face_text import folder_problems, open_folder, read_folder
 from nemo_distill.evaluation.parameters import folder_parameters
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.hugging_face_folder import FLAT_TYPES, HuggingFaceFolder, unsafe_reasons

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, folder_problems
+from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
+from nemo_distill.decoding.hugging_face_text import folder_problems
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.storage.files import folder_lock
 from nemo_distill.storage.folder_safety import check_links, open_array, path_inside
