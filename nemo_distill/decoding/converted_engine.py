@@ -34,7 +34,7 @@ ORIGIN = "origin"  # in a converted folder: what was in the first one besides we
 ACTIVATIONS = (  # that CTranslate2 has, as transformers names them
     "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish",
 )  # fmt: skip
-OF_TEXT = (".json", ".model", ".spm", ".txt")  # the files of configurations and tokenizers
+OF_TEXT, WORDS = (".json", ".model", ".spm"), ("merges.txt", "vocab.txt")  # files of configurations and tokenizers
 HUGGING_FACE: Final = "hugging_face"  # the library of such a folder's tokenizers
 PACKAGES = ("nemo_toolkit", "torch", "ctranslate2", "transformers")
 
@@ -136,8 +136,8 @@ def conversion_problems(folder: str | Path) -> list[str]:
     config = read_json(Path(folder) / "config.json") or {}
     if (family := config.get("model_type")) not in FAMILIES:
         return [
-            f"model names '{folder}' of the type {family}, but engine=ctranslate2 converts only "
-            f"{', '.join(FAMILIES)}; leave engine out."
+            f"model names '{folder}', which is of the type {family}; CTranslate2 is given only those of "
+            f"{', '.join(FAMILIES)}."
         ]
     activation = config.get("dense_act_fn" if family == "t5" else "activation_function")
     if activation and activation not in ACTIVATIONS:
@@ -148,7 +148,7 @@ def conversion_problems(folder: str | Path) -> list[str]:
         reason = "whose padding is not its last token"
     else:
         return []
-    return [f"model names '{folder}', {reason}; engine=ctranslate2 does not convert it; leave engine out."]
+    return [f"model names '{folder}', {reason}; CTranslate2 cannot express it."]
 
 
 def convert_folder(folder: str | Path, output: Path, quantization: str) -> None:
@@ -187,7 +187,7 @@ def convert_folder(folder: str | Path, output: Path, quantization: str) -> None:
             _set_start(made, None if language_is_start(tokenizer) else names.start)
         (made / ORIGIN).mkdir()
         for file in read_files(folder):
-            if file.suffix in OF_TEXT and file.resolve().parent == folder.resolve():
+            if file.suffix in OF_TEXT or file.name in WORDS:
                 shutil.copy(file, made / ORIGIN)
         pieces, positions = len(names.get_vocab()), positions_of(model.config)
         side = TextSide(ORIGIN, HUGGING_FACE, None, pieces, names.special_ids, positions)

@@ -130,12 +130,21 @@ def test_the_loaded_model_is_not_kept(folders, tmp_path, monkeypatch):
         gc.enable()
 
 
-def test_links_out_of_a_folder_are_not_followed(folders, tmp_path):
-    folder = shutil.copytree(folders["marian"], tmp_path / "marian")
-    (tmp_path / "secret.txt").write_text("secret")
-    (folder / "notes.txt").symlink_to(tmp_path / "secret.txt")
-    convert_folder(folder, tmp_path / "converted", "float32")
-    assert not list((tmp_path / "converted").rglob("notes.txt"))
+def test_only_what_reads_text_is_copied_also_where_files_are_links(folders, tmp_path):
+    """As in the cache of the hub, whose snapshots are links."""
+    (tmp_path / "snapshot").mkdir()
+    for file in folders["marian"].iterdir():
+        (tmp_path / "snapshot" / file.name).symlink_to(file)
+    (tmp_path / "snapshot" / "notes.txt").write_text("notes")
+    convert_folder(tmp_path / "snapshot", tmp_path / "converted", "float32")
+    copied = {file.name for file in (tmp_path / "converted" / "origin").iterdir()}
+    assert {"config.json", "source.spm", "target.spm", "vocab.json"} <= copied and "notes.txt" not in copied
+    assert not [file for file in (tmp_path / "converted").rglob("*") if file.is_symlink()]
+    found, expected = (
+        load_engine("ctranslate2", [path]).translate(LINES, SEARCHES["greedy"])
+        for path in (tmp_path / "converted", folders["marian"])
+    )
+    assert found == expected
 
 
 def test_a_damaged_folder_is_told(folders, tmp_path):
@@ -178,10 +187,10 @@ def test_its_text_has_the_folders_languages(folders):
 @pytest.mark.parametrize(
     ("family", "change", "said"),
     [
-        ("marian_of_two_vocabularies", {}, "whose sides have vocabularies of their own; engine=ctranslate2 does not convert"),
-        ("marian", {"pad_token_id": 0}, "whose padding is not its last token; engine=ctranslate2 does not convert it"),
-        ("marian", {"activation_function": "tanh"}, "whose activation is tanh; engine=ctranslate2 does not convert it"),
-        ("nllb", {"model_type": "pegasus"}, "of the type pegasus, but engine=ctranslate2 converts only marian, m2m_100,"),
+        ("marian_of_two_vocabularies", {}, "whose sides have vocabularies of their own; CTranslate2 cannot express"),
+        ("marian", {"pad_token_id": 0}, "whose padding is not its last token; CTranslate2 cannot express it"),
+        ("marian", {"activation_function": "tanh"}, "whose activation is tanh; CTranslate2 cannot express it"),
+        ("nllb", {"model_type": "pegasus"}, "which is of the type pegasus; CTranslate2 is given only those of marian, m2m_100,"),
     ],
 )  # fmt: skip
 def test_what_ctranslate2_cannot_express_is_told(folders, tmp_path, family, change, said):
@@ -189,8 +198,8 @@ def test_what_ctranslate2_cannot_express_is_told(folders, tmp_path, family, chan
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     (problem,) = engine_problems("ctranslate2", [folder], None, *FAMILIES[family])
-    assert problem.startswith(f"model names '{folder}'") and said in problem and problem.endswith("leave engine out.")
-    with pytest.raises(ConfigurationError, match="leave engine out"):
+    assert problem.startswith(f"model names '{folder}'") and said in problem
+    with pytest.raises(ConfigurationError, match="CTranslate2 (cannot|is given)"):
         ConvertedEngine.from_folder(folder, "float32", *FAMILIES[family])
 
 
