@@ -20,13 +20,11 @@ from nemo_distill.decoding.engine import Engine, Translation, translate_stream
 from nemo_distill.decoding.engines import (
     Device,
     EngineName,
-    ModelSection,
-    engine_of,
+    SearchingSection,
     engine_problems,
     load_engine,
-    search_problems,
 )
-from nemo_distill.decoding.settings import AskedSearch, SearchSettings
+from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.files import UserPath, file_problems, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
@@ -35,7 +33,7 @@ from nemo_distill.trainer.precision import AUTO
 
 
 @section
-class TranslationConfig(ModelSection):
+class TranslationConfig(SearchingSection):
     """The configuration of `translate`."""
 
     engine: Literal[EngineName, "auto"] | None = None
@@ -55,28 +53,6 @@ class TranslationConfig(ModelSection):
     """Lines that are read, sorted by length and translated at a time."""
     device: Device = "cpu"
     """`cpu`, `cuda`, or one GPU such as `cuda:1`."""
-    search: AskedSearch = Field(default_factory=AskedSearch)
-    """How to search."""
-
-    @property
-    def engine_name(self) -> str:
-        """The engine, which the kind of model tells if none is named."""
-        return engine_of(self.paths[0], self.engine)
-
-    @property
-    def default_engine(self) -> str:
-        """The engine; with `auto`, the one that the others are compared with."""
-        return engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
-
-    @property
-    def searched(self) -> SearchSettings:
-        """How to search, with the form of the length penalty that the engine knows."""
-        return self.search.of(self.default_engine)
-
-    @rule
-    def search_problems(self) -> list[str]:
-        """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.default_engine, self.search)
 
     @rule
     def engine_problems(self) -> list[str]:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
@@ -35,7 +35,6 @@ ACTIVATIONS = (  # that CTranslate2 has, as transformers names them
     "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish",
 )  # fmt: skip
 OF_TEXT, WORDS = (".json", ".model", ".spm"), ("merges.txt", "vocab.txt")  # files of configurations and tokenizers
-HUGGING_FACE: Final = "hugging_face"  # the library of such a folder's tokenizers
 PACKAGES = ("nemo_toolkit", "torch", "ctranslate2", "transformers")
 
 
@@ -58,7 +57,6 @@ class ConvertedEngine(CTranslate2Engine):
     """
 
     _temporary: TemporaryDirectory | None = None  # is deleted with the engine
-    _ends: Sequence[str] = ()
 
     def __init__(
         self,
@@ -111,8 +109,7 @@ class ConvertedEngine(CTranslate2Engine):
         return self._text.limit(len(source.tokens), settings) + self._written
 
     def _never(self, settings: SearchSettings) -> list[list[str]]:
-        words = [[index] for index in self._text.never(settings)]
-        words += [word for word in self._text.generation_config.bad_words_ids or () if len(word) > 1]
+        words = [*([index] for index in self._text.never(settings)), *self._text.forbidden_sequences]
         named = [list(map(str, word)) for word in words]
         return [word for word in named if self._target_ids.keys() >= set(word)]
 
@@ -128,7 +125,7 @@ class ConvertedEngine(CTranslate2Engine):
 
 def is_converted(folder: str | Path) -> bool:
     """True if a folder is one that `convert_folder` wrote."""
-    return (Path(folder) / RECORD_NAME).is_file() and ExportRecord.read(Path(folder)).target.library == HUGGING_FACE
+    return (Path(folder) / RECORD_NAME).is_file() and ExportRecord.read(Path(folder)).is_of_hugging_face
 
 
 def conversion_problems(folder: str | Path) -> list[str]:
@@ -190,7 +187,7 @@ def convert_folder(folder: str | Path, output: Path, quantization: str) -> None:
             if file.suffix in OF_TEXT or file.name in WORDS:
                 shutil.copy(file, made / ORIGIN)
         pieces, positions = len(names.get_vocab()), positions_of(model.config)
-        side = TextSide(ORIGIN, HUGGING_FACE, None, pieces, names.special_ids, positions)
+        side = TextSide(ORIGIN, "hugging_face", None, pieces, names.special_ids, positions)
         ExportRecord(
             folder.name, fingerprint(folder)["sha256"], "ctranslate2", quantization, {}, side, side,
             {"nemo_distill": __version__, **versions(PACKAGES)},

@@ -100,7 +100,7 @@ class CTranslate2Engine:
     ):
         folder = user_path(folder)
         self._record = read_record(folder)
-        if self._record.target.library == "hugging_face":
+        if self._record.is_of_hugging_face:
             said = f"'{folder}' was converted from the folder of a Hugging Face model; load_engine opens it."
             raise ConfigurationError([said])
         use_vmap = shortlist and self._record.shortlist is not None

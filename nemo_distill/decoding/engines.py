@@ -16,7 +16,7 @@ from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsuppor
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, unsupported_by_hugging_face
 from nemo_distill.decoding.hugging_face_text import folder_language, folder_problems
-from nemo_distill.decoding.settings import SearchSettings
+from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 from nemo_distill.export.record import RECORD_NAME, ExportRecord
 from nemo_distill.export.settings import QUANTIZATIONS, missing_package
 from nemo_distill.export.supported import unsupported
@@ -72,6 +72,36 @@ class ModelSection:
         if self.weights is None or len(self.weights) == models:
             return []
         return [f"weights={self.weights}: must be null or a number above 0 for each of the {models} models."]
+
+
+@section
+class SearchingSection(ModelSection):
+    """A model, and how it is searched for translations."""
+
+    engine: str | None = None
+    """What searches; null: chosen by the kind of file or folder."""
+    search: AskedSearch = Field(default_factory=AskedSearch)
+    """How to search."""
+
+    @property
+    def engine_name(self) -> str:
+        """The engine, which the kind of model tells if none is named."""
+        return engine_of(self.paths[0], self.engine)
+
+    @property
+    def default_engine(self) -> str:
+        """The engine; with `auto`, the one that the others are compared with."""
+        return engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
+
+    @property
+    def searched(self) -> SearchSettings:
+        """How to search, with the form of the length penalty that the engine knows."""
+        return self.search.of(self.default_engine)
+
+    @rule
+    def search_problems(self) -> list[str]:
+        """Returns a sentence for each setting that the engine cannot follow."""
+        return search_problems(self.default_engine, self.search)
 
 
 def engine_of(path: str | Path, asked: str | None = None) -> str:
@@ -168,7 +198,7 @@ def _file_problems(name: str, path: Path, languages: Sequence[str | None]) -> li
             return [*direction_problems(config, *languages), *(f"model: '{path}' has {one}" for one in missing)]
         if name == "ctranslate2":
             record = ExportRecord.read(path)
-            if is_converted(path):
+            if record.is_of_hugging_face:
                 return folder_problems(path / record.source.tokenizer, languages)
             return not_asked_for(languages, "an exported model")
     except ValueError as error:

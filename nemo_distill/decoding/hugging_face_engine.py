@@ -101,7 +101,7 @@ class HuggingFaceEngine(FolderText):
             output_logits=not settings.is_beam_search,
             return_dict_in_generate=True,
             suppress_tokens=self.never(settings) or None,
-            bad_words_ids=[word for word in config.bad_words_ids or () if len(word) > 1] or None,
+            bad_words_ids=self.forbidden_sequences or None,
             renormalize_logits=True,
             logits_processor=[_checked] if settings.method == "sample" else None,
             **_search_options(settings),

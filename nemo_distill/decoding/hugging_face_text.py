@@ -55,9 +55,7 @@ class FolderText:
         Raises:
             ConfigurationError: if the folder cannot be loaded, or a language is wrong.
         """
-        tokenizer, direction, problems = read_folder(folder, languages)
-        if problems:
-            raise ConfigurationError(problems)
+        tokenizer, direction = _open_tokenizer(folder, languages)
         from transformers import AutoConfig, GenerationConfig
 
         has_own = (Path(folder) / "generation_config.json").is_file()
@@ -66,8 +64,6 @@ class FolderText:
             own = GenerationConfig.from_pretrained(folder) if has_own else GenerationConfig.from_model_config(config)
         except (OSError, ValueError) as error:
             raise ConfigurationError([_not_loaded(folder, error)]) from error
-        if direction.source:
-            tokenizer.src_lang = direction.source
         return cls(folder, tokenizer, direction, config, own, size)
 
     def text(self, ids: Sequence[int]) -> str:
@@ -82,6 +78,11 @@ class FolderText:
         if len(ids) <= self._longest:
             return ids, False
         return self.tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
+
+    @property
+    def forbidden_sequences(self) -> list[list[int]]:
+        """What the model forbids that has more than one id."""
+        return [word for word in self.generation_config.bad_words_ids or () if len(word) > 1]
 
     def never(self, settings: SearchSettings) -> list[int]:
         """Returns the ids that are not generated: padding, what the model forbids, unknown words if not allowed."""
@@ -202,13 +203,17 @@ def open_folder(
     Raises:
         ConfigurationError: if the folder cannot be loaded, or a language is wrong.
     """
+    tokenizer, direction = _open_tokenizer(folder, languages, fast)
+    return load_model(folder, dtype), tokenizer, direction
+
+
+def _open_tokenizer(folder: str | Path, languages: Sequence[str | None], fast: bool = True) -> tuple[Any, Direction]:
     tokenizer, direction, problems = read_folder(folder, languages, fast)
     if problems:
         raise ConfigurationError(problems)
-    model = load_model(folder, dtype)
     if direction.source:
         tokenizer.src_lang = direction.source
-    return model, tokenizer, direction
+    return tokenizer, direction
 
 
 def load_model(folder: str | Path, dtype: str = "float32") -> Any:

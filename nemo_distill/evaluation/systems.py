@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.console import console
-from nemo_distill.decoding.converted_engine import is_converted
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.engines import load_engine, written_language
 from nemo_distill.decoding.settings import SearchSettings
@@ -100,7 +99,7 @@ class System:
         """Returns the number of parameters without loading the model; None if its config is not sufficient."""
         if self.engine == "ctranslate2":
             record = ExportRecord.read(self.model)
-            if is_converted(self.model):
+            if record.is_of_hugging_face:
                 return folder_parameters(self.model / record.target.tokenizer)
             return count_parameters(record.architecture, record.source.pieces, record.target.pieces)
         if self.engine == "hugging_face":

@@ -6,12 +6,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from nemo_distill.decoding.asked_languages import KEYS, direction_problems
-from nemo_distill.decoding.engines import engine_of, engine_problems
+from nemo_distill.decoding.engines import engine_of, engine_problems, is_folder_of_hugging_face
 from nemo_distill.experiments.comparison_section import TEACHER, ComparisonConfig, override
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS
 
-HUGGING_FACE = "hugging_face"
 Languages = tuple[str | None, str | None]  # of source and target
 
 
@@ -64,7 +63,7 @@ class ComparedTeacher:
         """
         if not self.path.exists():
             return [f"teacher names '{self.path}', which does not exist."]
-        if self.path.is_dir() and not (self.engine == HUGGING_FACE and (self.path / "config.json").is_file()):
+        if self.path.is_dir() and not is_folder_of_hugging_face(self.path):
             return [
                 f"teacher names '{self.path}', which is a folder; it must be a .nemo, or the folder of a Hugging Face "
                 "model."
@@ -76,7 +75,9 @@ class ComparedTeacher:
     def of_trainings(self) -> list[str]:
         """Returns the overrides by which trainings and teacher caches take it as their teacher."""
         keys = [f"model.distillation.{key}" for key in KEYS]
-        if self.engine != HUGGING_FACE:  # a student of NeMo's multilingual models learns one of their languages
+        if not is_folder_of_hugging_face(
+            self.path
+        ):  # a student of NeMo's multilingual models learns one of their languages
             keys = [f"model.{key}" for key in LANGUAGE_KEYS]
         return [override("model.distillation.model_path", self.path), *self._told(keys)]
 

@@ -118,6 +118,11 @@ class ExportRecord:
     shortlist: Shortlist | None = None
     labels_selected_by: list[str] = field(default_factory=list)
 
+    @property
+    def is_of_hugging_face(self) -> bool:
+        """True if the model was converted from a Hugging Face folder, whose tokenizers read its text."""
+        return self.target.library == "hugging_face"
+
     def write(self, folder: Path) -> None:
         """Writes the record into an export's folder."""
         write_json(folder / RECORD_NAME, asdict(self))

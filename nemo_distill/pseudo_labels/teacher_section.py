@@ -14,20 +14,16 @@ from nemo_distill.config.section import changed, rule, section
 from nemo_distill.decoding.asked_languages import not_asked_for
 from nemo_distill.decoding.engines import (
     EngineName,
-    ModelSection,
-    engine_of,
+    SearchingSection,
     engine_problems,
     model_languages,
-    search_problems,
     written_language,
 )
-from nemo_distill.decoding.settings import AskedSearch, SearchSettings
 from nemo_distill.pseudo_labels.api_settings import ApiSettings
 from nemo_distill.pseudo_labels.generate import LabelNoise
 from nemo_distill.pseudo_labels.text_teacher import FileSettings, Survey, TextTeacher, survey
 from nemo_distill.text.files import InputFiles, input_files, unreadable_files
 from nemo_distill.text.lines import LinePolicy, TextFiles
-from nemo_distill.trainer.precision import AUTO
 
 FILE = "file"  # in place of an engine: translations that are there
 API = "api"  # in place of an engine: a server
@@ -35,7 +31,7 @@ TEXT_ONLY = (FILE, API)
 
 
 @section
-class TeacherSection(ModelSection):
+class TeacherSection(SearchingSection):
     """What translates, and what it translates."""
 
     engine: Literal[EngineName, "auto", "file", "api"] | None = None
@@ -50,8 +46,6 @@ class TeacherSection(ModelSection):
     """How `engine=file` reads the translations that `model` names."""
     api: ApiSettings = Field(default_factory=ApiSettings)
     """How `engine=api` asks its server."""
-    search: AskedSearch = Field(default_factory=AskedSearch)
-    """How the teacher searches."""
     reading: LinePolicy = Field(default_factory=LinePolicy)
     """How to treat invalid lines. Dropped lines are counted, and never shift the lines next to them."""
     noise: LabelNoise = Field(default_factory=LabelNoise)
@@ -62,21 +56,6 @@ class TeacherSection(ModelSection):
     """Processes on each machine."""
     num_nodes: int = Field(default=1, ge=1)
     """Number of machines."""
-
-    @property
-    def engine_name(self) -> str:
-        """The engine, which the kind of model tells if none is named."""
-        return engine_of(self.paths[0], self.engine)
-
-    @property
-    def default_engine(self) -> str:
-        """The engine; with `auto`, the one that the others are compared with."""
-        return engine_of(self.paths[0]) if self.engine_name == AUTO else self.engine_name
-
-    @property
-    def searched(self) -> SearchSettings:
-        """How to search, with the form of the length penalty that the engine knows."""
-        return self.search.of(self.default_engine)
 
     @property
     def sources(self) -> list[Path]:
@@ -158,11 +137,6 @@ class TeacherSection(ModelSection):
             for key in ("source_language", "target_language")
             if getattr(self, key) is None and f"{{{key}}}" in self.api.prompt
         ]
-
-    @rule
-    def search_problems(self) -> list[str]:
-        """Returns a sentence for each setting that the engine cannot follow."""
-        return search_problems(self.default_engine, self.search)
 
     @rule
     def unused_section_problems(self) -> list[str]:
