@@ -130,7 +130,7 @@ def ctranslate2_search(
     """Returns CTranslate2's beam search in the same model, in batches of a size, or with one batch per thread."""
     from ctranslate2.specs import transformer_spec
 
-    from nemo_distill.decoding.ctranslate2_engine import load_translator
+    from nemo_distill.decoding.ctranslate2_search import load_translator
     from nemo_distill.export.ctranslate2_model import SpecConverter, Vocabularies, decoder_spec, encoder_spec
 
     tokens = tuple(f"t{index}" for index in range(shape.vocabulary))

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_distill import __version__
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, Source, import_ctranslate2, read_record
+from nemo_distill.decoding.ctranslate2_search import CTranslate2Search, Source, import_ctranslate2, read_record
 from nemo_distill.decoding.engine import Hypothesis
 from nemo_distill.decoding.hugging_face_text import (
     FolderText,
@@ -38,10 +38,10 @@ OF_TEXT, WORDS = (".json", ".model", ".spm"), ("merges.txt", "vocab.txt")  # fil
 PACKAGES = ("nemo_toolkit", "torch", "ctranslate2", "transformers")
 
 
-class ConvertedEngine(CTranslate2Engine):
+class ConvertedEngine(CTranslate2Search):
     """An `Engine` for a folder that `convert_folder` wrote.
 
-    What is said of `CTranslate2Engine` and its search holds here too. Text, languages, forbidden words and length
+    What is said of `CTranslate2Engine`'s search holds here too. Text, languages, forbidden words and length
     limits are those of `HuggingFaceEngine`. Behind a language, a beam finds no translation without a token, and ranks
     by lengths that count the language. Scores do not count it.
 
@@ -55,8 +55,6 @@ class ConvertedEngine(CTranslate2Engine):
     Raises:
         ConfigurationError: if the folder cannot be loaded, or a language is wrong.
     """
-
-    _temporary: TemporaryDirectory | None = None  # is deleted with the engine
 
     def __init__(
         self,

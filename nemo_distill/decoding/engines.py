@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field
 from nemo_distill.config.section import Allowed, rule, section
 from nemo_distill.decoding.asked_languages import direction, direction_problems, not_asked_for
 from nemo_distill.decoding.converted_engine import ORIGIN, ConvertedEngine, conversion_problems, is_converted
-from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine, unsupported_by_ctranslate2
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
+from nemo_distill.decoding.ctranslate2_search import unsupported_by_ctranslate2
 from nemo_distill.decoding.engine import Engine
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine, unsupported_by_hugging_face
 from nemo_distill.decoding.hugging_face_text import folder_language, folder_problems

@@ -10,13 +10,11 @@ import pytest
 import torch
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.decoding import ctranslate2_engine
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.export_model import export_model
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.metrics.scores import bleu
-from nemo_distill.storage import made_with
 from tests.conftest import reversing_sentences, tiny_config
 
 SUM = SearchSettings(length_penalty=0.0)
@@ -106,36 +104,6 @@ def test_it_finds_what_nemo_finds_one_line_at_a_time(engine, model, beam_size):
     same = sum(ours == nemos for ours, nemos in zip(found, by_nemo(model, lines, beam_size)))
     assert same >= 0.99 * len(lines)
     assert len(set(found)) > 100
-
-
-@pytest.mark.parametrize(
-    ("cpu", "use_mkl", "coarse"),
-    [
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2\n", None, True),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2\n", "0", True),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx avx2\n", "1", False),
-        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx avx2\n", None, False),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", None, False),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx_vnni\n", None, False),
-        ("processor\t: 0\nFeatures\t: fp asimd i8mm\n", None, False),
-        ("", None, False),
-    ],
-)
-def test_int8_is_coarse_where_nothing_sums_its_products_exactly(cpu, use_mkl, coarse, tmp_path, monkeypatch):
-    (tmp_path / "cpuinfo").write_text(cpu)
-    monkeypatch.setattr(made_with, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.delenv("CT2_USE_MKL", raising=False)
-    if use_mkl is not None:
-        monkeypatch.setenv("CT2_USE_MKL", use_mkl)
-    assert ctranslate2_engine.int8_is_coarse() == coarse
-
-
-@pytest.mark.parametrize(("quantization", "coarse"), [("int8", True), ("int8", False), ("float32", True)])
-def test_coarse_int8_is_told(quantization, coarse, trained_path, monkeypatch, caplog):
-    monkeypatch.setattr(ctranslate2_engine, "int8_is_coarse", lambda: coarse)
-    ctranslate2_engine.warn_of_coarse_int8.cache_clear()
-    CTranslate2Engine.from_nemo(trained_path, quantization)
-    assert ("CT2_USE_MKL=1" in caplog.text) == (coarse and quantization == "int8")
 
 
 def test_int8_loads_and_translates(engine, trained_path):
