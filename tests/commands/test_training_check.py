@@ -26,7 +26,7 @@ def test_a_complete_training_passes(job, tokenizer):
         (["model.distillation.temperature=0"], "model.distillation.temperature=0: must be a number above 0"),
         (["+model.distillation.temprature=2"], "unknown key 'temprature'; the closest known key is 'temperature'"),
         (["model.distillation.distillation_loss_weight=-1"], "model.distillation.distillation_loss_weight=-1: must be a number of at least 0"),
-        (["model.distillation.distillation_loss_weight=0"], "nothing to train on"),
+        (["distillation=word_level_kl", "model.distillation.distillation_loss_weight=0"], "nothing to train on"),
         (["model.distillation.temperature=1", "model.distillation.distilbert_initialization=true", "model.distillation.initialization={encoder: null, decoder: [2], embeddings: false}", "model.encoder.num_layers=1", "model.decoder.num_layers=1", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16", "model.decoder.inner_size=32", "model.decoder.num_attention_heads=2"], "model.distillation.initialization.decoder=[2]: must be 1 numbers from 1 to 1"),
         (["model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=decoder_layers"], "layers=uniform: the student's 6 layers outnumber the teacher's 1"),
         (["+model.distillation.loss.cosine.layers=[[1,9]]", "model.distillation.cosine_loss_weight=1", "model.distillation.loss.cosine.hidden_states=encoder_layers"], "layers=[[1, 9]]: pairs layer 1 with the teacher's 9"),
