@@ -74,10 +74,9 @@ class ComparedTeacher:
 
     def of_trainings(self) -> list[str]:
         """Returns the overrides by which trainings and teacher caches take it as their teacher."""
-        keys = [f"model.distillation.{key}" for key in KEYS]
-        if not is_folder_of_hugging_face(
-            self.path
-        ):  # a student of NeMo's multilingual models learns one of their languages
+        if is_folder_of_hugging_face(self.path):
+            keys = [f"model.distillation.{key}" for key in KEYS]
+        else:  # a student of NeMo's multilingual models learns one of their languages
             keys = [f"model.{key}" for key in LANGUAGE_KEYS]
         return [override("model.distillation.model_path", self.path), *self._told(keys)]
 
