@@ -99,44 +99,29 @@ def answers(asked: Questions, text: Mapping[str, Sequence[Path]], span: int, rec
 
 
 def _read(asked: Questions, files: Mapping[str, Sequence[Path]], span: int) -> dict[str, Any]:
-    found = _Search(asked, span)
+    """Reads the lines of `sources`, `targets` and `word_lists`, and keeps only what was asked for."""
+    missing, in_targets, source_lines = set(asked.words), set[str](), Counter[str]()
+    lines, spans = dict[str, str](), dict[str, str]()
     for side, path in [(side, path) for side, paths in files.items() for path in paths]:
         for number, raw in enumerate(lines_with_progress(path, f"reading {path.name}"), start=1):
-            found.read(side, words(raw.decode("utf-8", "replace")), f"{path.name}:{number}")
-    return found.record()
-
-
-class _Search:
-    """Goes through lines and keeps only what was asked for."""
-
-    def __init__(self, asked: Questions, span: int):
-        self.asked, self.span = asked, span
-        self.missing, self.in_targets = set(asked.words), set[str]()
-        self.source_lines = Counter[str]()
-        self.lines, self.spans = dict[str, str](), dict[str, str]()
-
-    def read(self, side: str, said: Sequence[str], place: str) -> None:
-        """Reads the words of a line of `sources`, `targets` or `word_lists`."""
-        self.missing.difference_update(said)
-        if side == "sources":
-            self.source_lines.update(self.asked.copied.intersection(said))
-        if side != "targets":
-            return
-        self.in_targets.update(self.asked.copied.intersection(said))
-        if (line := " ".join(said)) in self.asked.lines:
-            self.lines.setdefault(line, place)
-        for start in range(len(said) - self.span + 1):
-            if (run := " ".join(said[start : start + self.span])) in self.asked.spans:
-                self.spans.setdefault(run, place)
-
-    def record(self) -> dict[str, Any]:
-        only_sources = {word: count for word, count in self.source_lines.items() if word not in self.in_targets}
-        return {
-            "missing": sorted(self.missing),
-            "source_lines": only_sources,
-            "lines": self.lines,
-            "spans": self.spans,
-        }
+            said, place = words(raw.decode("utf-8", "replace")), f"{path.name}:{number}"
+            missing.difference_update(said)
+            if side == "sources":
+                source_lines.update(asked.copied.intersection(said))
+            if side != "targets":
+                continue
+            in_targets.update(asked.copied.intersection(said))
+            if (line := " ".join(said)) in asked.lines:
+                lines.setdefault(line, place)
+            for start in range(len(said) - span + 1):
+                if (run := " ".join(said[start : start + span])) in asked.spans:
+                    spans.setdefault(run, place)
+    return {
+        "missing": sorted(missing),
+        "source_lines": {word: count for word, count in source_lines.items() if word not in in_targets},
+        "lines": lines,
+        "spans": spans,
+    }
 
 
 def made_up_words(segment: Segment, known: Answers) -> Found:
