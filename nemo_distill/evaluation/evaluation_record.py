@@ -18,7 +18,6 @@ Role = Literal["baseline", "distilled"]  # of a system; a distilled one is compa
 TEXT_ONLY = "text"  # the engine of systems of which only translations are there
 
 
-@with_config(OPEN)
 class TrainingRecord(TypedDict):
     """What a model's training took. None: not known.
 
@@ -41,7 +40,6 @@ class TrainingRecord(TypedDict):
     git_revision: NotRequired[str | None]
 
 
-@with_config(OPEN)
 class SystemRecord(TypedDict):
     """Size, speed and training of a system. `same_model_as` names another system that runs the same model.
 
@@ -65,7 +63,6 @@ class SystemRecord(TypedDict):
     speed: NotRequired[dict[str, float | None] | None]
 
 
-@with_config(OPEN)
 class ScoreRecord(TypedDict):
     """A corpus score."""
 
@@ -73,7 +70,6 @@ class ScoreRecord(TypedDict):
     signature: NotRequired[str | None]
 
 
-@with_config(OPEN)
 class Interval(TypedDict):
     """A mean over seeds, and where it lies: with 95 % confidence, or the values of both of two seeds.
 
@@ -93,7 +89,6 @@ class Interval(TypedDict):
     over: Literal["seeds", "both seeds", "sentences"]
 
 
-@with_config(OPEN)
 class GapRecord(TypedDict):
     """The share of the distance from a baseline to the teacher that a distilled group closes.
 
@@ -115,7 +110,6 @@ class GapRecord(TypedDict):
 Reason = Literal["only", "first", "best", "teacher"]
 
 
-@with_config(OPEN)
 class VerdictRecord(TypedDict):
     """Which system to ship.
 
@@ -138,7 +132,6 @@ class VerdictRecord(TypedDict):
     differences: dict[str, Interval]
 
 
-@with_config(OPEN)
 class SetRecord(TypedDict):
     """The scores on a test set, by system and metric.
 
@@ -167,7 +160,6 @@ class EvaluationRecord(TypedDict):
     made_with: NotRequired[MadeWith]
 
 
-@with_config(OPEN)
 class FailureHit(TypedDict):
     """A sentence, counted from 1, and the evidence of its failure."""
 
@@ -175,7 +167,6 @@ class FailureHit(TypedDict):
     found: list[str]
 
 
-@with_config(OPEN)
 class FailureCount(TypedDict):
     """The failures of one kind and system. `rate` has failures `per_thousand`, from `low` to `high`."""
 
@@ -184,7 +175,6 @@ class FailureCount(TypedDict):
     hits: list[FailureHit]
 
 
-@with_config(OPEN)
 class FailureKind(TypedDict):
     """The failures of one kind by system, or why the kind does not apply."""
 
@@ -192,7 +182,6 @@ class FailureKind(TypedDict):
     not_applicable: NotRequired[str]
 
 
-@with_config(OPEN)
 class FailureComparison(TypedDict):
     """The sentences that only one of two systems fails, and the p-value of McNemar's exact test, by Holm."""
 
@@ -204,7 +193,6 @@ class FailureComparison(TypedDict):
     p_value_holm: float
 
 
-@with_config(OPEN)
 class SetFailures(TypedDict):
     """The failures on a test set."""
 
@@ -212,7 +200,6 @@ class SetFailures(TypedDict):
     comparisons: list[FailureComparison]
 
 
-@with_config(OPEN)
 class FailureInputs(TypedDict):
     """What the failures were found in: the files in `texts/`."""
 

@@ -17,7 +17,6 @@ from nemo_distill.storage.records import OPEN, read_json
 EXPLANATION_NAME = "explanation.json"
 
 
-@with_config(OPEN)
 class Estimate(TypedDict):
     """A value with its 95 % interval."""
 
@@ -26,7 +25,6 @@ class Estimate(TypedDict):
     high: float
 
 
-@with_config(OPEN)
 class PlaceRecord(TypedDict):
     """The gap in groups of sentences; without `gaps` and `part` if a group is too small."""
 

@@ -19,6 +19,7 @@ from nemo_distill.evaluation.likeness import (
     counted,
     first_of,
     group_of,
+    groups_of,
     has_teacher,
     marked,
     members,
@@ -137,13 +138,11 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
     """
     systems = evaluation["systems"]
     scores = scores_by_group(evaluation, test_set, metric)
-    tested = evaluation["test_sets"][test_set].get("comparisons") or ()
-    comparisons = [one for one in tested if one["metric"] == metric]
     for group in scores:
         if first_of(systems, group).get("same_model_as"):
             continue
         if gain := gain_over_size(group, systems, scores):
-            tests = comparisons_between(systems, comparisons, group, gain.baseline)
+            tests = comparisons_between(evaluation, test_set, metric, group, gain.baseline)
             unknown = _unknown_training(systems, group, gain.baseline)
             yield _sentence(group, gain, marked(metric, systems, metric, group), tests) + unknown
         for baseline in baselines_of_size(systems, group):
@@ -165,21 +164,23 @@ def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
 
 
 def comparisons_between(
-    systems: Systems, comparisons: Sequence[Mapping[str, Any]], group: str, baseline: str, every: bool = True
+    evaluation: Mapping[str, Any], test_set: str, metric: str, group: str, baseline: str, every: bool = True
 ) -> list[Mapping[str, Any]]:
-    """Returns the comparisons of a group with a baseline, seed by seed.
+    """Returns the comparisons of a group with a baseline by a metric, seed by seed.
 
     Args:
-        systems: of an evaluation.
-        comparisons: by one metric.
+        evaluation: as in `evaluation.json`.
+        test_set: the name of one of its test sets.
+        metric: such as `BLEU`.
         group: the group.
         baseline: another group.
         every: as of `both_ways`.
     """
+    systems, tested = evaluation["systems"], evaluation["test_sets"][test_set].get("comparisons") or ()
     mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
     return [
         one
-        for one in both_ways(comparisons, every)
+        for one in both_ways((one for one in tested if one["metric"] == metric), every)
         if one["system"] in mine and one["baseline"] in theirs and seeds_match(systems, one["system"], one["baseline"])
     ]
 
@@ -221,22 +222,16 @@ def gaps_closed(
         resampled: each system's scores on the same resamples of the sentences.
     """
     systems = evaluation["systems"]
-    scores = scores_by_group(evaluation, test_set, metric)
-    distilled = [group for group in scores if first_of(systems, group).get("role") == DISTILLED]
     if not has_teacher(systems):
         return {}
-    comparisons = [one for one in evaluation["test_sets"][test_set]["comparisons"] if one["metric"] == metric]
-    return {group: _gap(group, systems, scores, metric, comparisons, resampled) for group in distilled}
+    distilled = [group for group in groups_of(systems) if first_of(systems, group).get("role") == DISTILLED]
+    return {group: _gap(evaluation, test_set, metric, group, resampled) for group in distilled}
 
 
 def _gap(
-    group: str,
-    systems: Systems,
-    scores: Scores,
-    metric: str,
-    comparisons: Sequence[Mapping[str, Any]],
-    resampled: Mapping[str, Sequence[float]],
+    evaluation: Mapping[str, Any], test_set: str, metric: str, group: str, resampled: Mapping[str, Sequence[float]]
 ) -> GapRecord:
+    systems, scores = evaluation["systems"], scores_by_group(evaluation, test_set, metric)
     found: GapRecord = {"metric": metric, "teacher": None, "baseline": None, "closed": None, "reason": None}
     teacher, gain = scored_like_teacher(systems, group), gain_over_size(group, systems, scores)
     if gain is None:
@@ -249,7 +244,7 @@ def _gap(
             "reason": "the teacher was not evaluated in this engine and precision, or not with this beam size"
         }
     found |= {"teacher": teacher}
-    if not (tests := comparisons_between(systems, comparisons, teacher, gain.baseline)):
+    if not (tests := comparisons_between(evaluation, test_set, metric, teacher, gain.baseline)):
         return found | {"reason": f"the difference between {teacher} and {gain.baseline} was not tested"}
     if group_p_value(tests) >= CHANCE or tests[0]["difference"] <= 0:
         return found | {"reason": f"{teacher} is not better than {gain.baseline} by more than chance"}

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired
 
 import numpy as np
-from pydantic import Field, with_config
+from pydantic import Field
 from sacrebleu.metrics.base import Metric
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
 from nemo_distill.metrics.scores import METRICS, MetricName, all_references, build_metric
-from nemo_distill.storage.records import OPEN
 
 REVISION = 3  # increase it when stored results change, so that they are computed again
 RESAMPLES = 1_000  # of the margins over sentences
@@ -48,7 +47,6 @@ class SignificanceSettings:
     """Names of the systems to compare all others with; null: the first system."""
 
 
-@with_config(OPEN)
 class Comparison(TypedDict):
     """The comparison of a system with a baseline, as in `evaluation.json`.
 

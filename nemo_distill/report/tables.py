@@ -89,8 +89,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
             change, compared = "", []
             if group != baseline:
                 change = _change_of_common_seeds(mine, theirs)
-                tested = [one for one in sets[test_set].get("comparisons") or () if one["metric"] == metric]
-                compared = comparisons_between(evaluation.systems, tested, group, baseline, every=False)
+                compared = comparisons_between(evaluation.record, test_set, metric, group, baseline, every=False)
             cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:

@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 26
 MAX_SHOWN = 60  # characters of a wrong value in a message
 # `__pydantic_config__` of dataclasses whose JSON must not contain other keys.
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-# `__pydantic_config__` of dictionaries whose JSON may contain other keys, which are kept.
+# `__pydantic_config__` of dictionaries whose JSON may contain other keys, which are kept, also in dictionaries inside.
 OPEN = ConfigDict(extra="allow")
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
