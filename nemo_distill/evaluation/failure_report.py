@@ -8,6 +8,7 @@ from nemo_distill.console import console, markdown_table
 from nemo_distill.evaluation.evaluation_record import FAILURES_NAME
 from nemo_distill.evaluation.evaluation_sets import EvaluationSet
 from nemo_distill.evaluation.systems import System, TextSystem
+from nemo_distill.evaluation.translations import Texts
 from nemo_distill.failures.kinds import TITLES
 from nemo_distill.failures.profile import REVISION, TranslatedSet, profile
 from nemo_distill.failures.robustness import Noise, noised
@@ -20,7 +21,6 @@ from nemo_distill.text.files import input_files
 if TYPE_CHECKING:
     from nemo_distill.evaluation.evaluation_job import EvaluationJob
 
-Copies = Mapping[Noise, EvaluationSet]  # of a test set, with noise
 EXAMPLES = 5  # sentences in the report for each kind and system; all are in the record
 SHOWN_LINES = 10  # numbers of sentences in a finding; all are in the record
 NOTES = (
@@ -38,13 +38,26 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> None:
         settings: which failures are counted.
     """
     remove_leftovers(job.folder / "failures")
-    copies = _noised_copies(job, settings)
-    sets = {one.name: _translated(job, one, copies[one.name]) for one in job.sets}
+    translators = [system for system in job.all_systems if not isinstance(system, TextSystem)]
+    copies = {one.name: _noised_copies(job.texts, one, settings) for one in job.sets}
+    for system in translators:
+        every = [copy for of_set in copies.values() for copy in of_set.values()]
+        job.texts.translate(system, every, job.settings.device)
+    sets, texts = dict[str, TranslatedSet](), list[dict[str, str]]()
+    for one in job.sets:
+        noised_texts = {kind: job.texts.translated_set(copy, translators) for kind, copy in copies[one.name].items()}
+        sets[one.name] = replace(
+            job.texts.translated_set(one, job.all_systems),
+            noised={kind: found.translations for kind, found in noised_texts.items()},
+        )
+        texts += job.texts.fingerprints(one, "src", *one.references, *_files_of(job.all_systems))
+        for copy in copies[one.name].values():
+            texts += job.texts.fingerprints(copy, *_files_of(translators))
     files = input_files([*settings.training_source, *settings.training_target, *settings.word_lists])
     depends = {
         "settings": asdict(settings),
         "files": [fingerprint(path) for path in files],
-        "texts": [text for one in job.sets for text in _texts(job, one, copies[one.name].values())],
+        "texts": texts,
         "baselines": job.settings.significance.baselines,
         "revision": REVISION,
     }
@@ -87,42 +100,19 @@ def _example(hit: Mapping[str, Any], texts: TranslatedSet, system: str) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _translated(job: "EvaluationJob", one: EvaluationSet, copies: Copies) -> TranslatedSet:
-    translators = _translators(job)
-    return replace(
-        job.texts.translated_set(one, job.all_systems),
-        noised={kind: job.texts.translated_set(copy, translators).translations for kind, copy in copies.items()},
-    )
+def _noised_copies(texts: Texts, one: EvaluationSet, settings: FailureSettings) -> dict[Noise, EvaluationSet]:
+    """Returns copies of a test set with noise, and writes them."""
+    plain = texts.translated_set(one)
+    return {
+        kind: texts.new_set(
+            f"{one.name}+{kind}", noised(plain.sources, kind, settings.noise_seed), plain.references, one.language
+        )
+        for kind in settings.noise
+    }
 
 
-def _noised_copies(job: "EvaluationJob", settings: FailureSettings) -> dict[str, Copies]:
-    """Makes noised copies of each test set, and has all systems translate them."""
-    copies: dict[str, Copies] = {}
-    for one in job.sets:
-        texts = job.texts.translated_set(one)
-        copies[one.name] = {
-            kind: job.texts.new_set(
-                f"{one.name}+{kind}", noised(texts.sources, kind, settings.noise_seed), texts.references, one.language
-            )
-            for kind in settings.noise
-        }
-    every = [copy for of_set in copies.values() for copy in of_set.values()]
-    for system in _translators(job):
-        job.texts.translate(system, every, job.settings.device)
-    return copies
-
-
-def _translators(job: "EvaluationJob") -> list[System]:
-    """Returns the systems that can translate another text: all but those of which only translations are there."""
-    return [system for system in job.all_systems if not isinstance(system, TextSystem)]
-
-
-def _texts(job: "EvaluationJob", one: EvaluationSet, copies: Iterable[EvaluationSet]) -> Iterator[dict[str, str]]:
-    """Yields the names and SHA-256 of the files that the failures on a test set are found in."""
-    translated = [f"{system.name}.txt" for system in job.all_systems]
-    yield from job.texts.fingerprints(one, "src", *one.references, *translated)
-    for copy in copies:
-        yield from job.texts.fingerprints(copy, *(f"{system.name}.txt" for system in _translators(job)))
+def _files_of(systems: Iterable[System]) -> list[str]:
+    return [f"{system.name}.txt" for system in systems]
 
 
 def failure_table(one: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -136,21 +126,14 @@ def failure_table(one: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["failures", *systems], rows
 
 
-def failure_findings(one: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each significant difference, and one with the kinds that do not apply."""
-    return [*_differences(one), *_not_applicable(one)]
-
-
-def _differences(one: Mapping[str, Any]) -> Iterator[str]:
+def failure_findings(one: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence for each significant difference, and one with the kinds that do not apply."""
     for found in significant(one):
         mine, theirs = found["only_system"], found["only_baseline"]
         yield (
             f"{TITLES[found['kind']]}: only {found['system']} in {len(mine)} sentences{_numbers(mine)}, only "
             f"{found['baseline']} in {len(theirs)}{_numbers(theirs)}; p = {found['p_value_holm']:.2g} by Holm."
         )
-
-
-def _not_applicable(one: Mapping[str, Any]) -> Iterator[str]:
     reasons = {kind: found["not_applicable"] for kind, found in one["kinds"].items() if "not_applicable" in found}
     if reasons:
         yield f"Not applicable: {', '.join(f'{TITLES[kind]} ({reason})' for kind, reason in reasons.items())}."
