@@ -67,7 +67,10 @@ def with_exports(
             reasons.setdefault(" ".join(problems), []).append(system.name)
         else:
             name = f"{system.group}_{quantization}" + ("" if system.seed is None else f"_seed{system.seed}")
-            found.append(_exported(system, name, folders.setdefault(sha256, folder / name)))
+            origin = system.same_model_as or system.name
+            path = folders.setdefault(sha256, folder / name)
+            export = replace(system, name=name, model=path, engine="ctranslate2", dtype=None, same_model_as=origin)
+            found.append(replace(export, made_from=system))
     _check_names(found)
     return found, [f"Not exported to {quantization}: {', '.join(names)}. {why}" for why, names in reasons.items()]
 
@@ -103,27 +106,21 @@ def _linked(systems: Sequence[System]) -> list[System]:
 
 
 def _check_names(systems: Sequence[System]) -> None:
-    names = [system.name for system in systems]
-    problems = [
-        f"models.{system.name} has the name that the export of models.{system.made_from.name} gets; rename it, or set "
-        "export=null."
-        for system in systems
-        if system.made_from and names.count(system.name) > 1
-    ]
+    """Refuses names by which a system would be one group with an export that is made here, unless it is a seed."""
+    problems = []
+    for system in systems:
+        for export in systems:
+            if system.made_from or not export.made_from or system.group != export.group:
+                continue
+            if system.seed != export.seed and None not in (system.seed, export.seed):
+                continue
+            has = "the name" if system.name == export.name else "a name of the group"
+            problems.append(
+                f"models.{system.name} has {has} that the export of models.{export.made_from.name} gets; rename it, "
+                "or set export=null."
+            )
     if problems:
         raise ConfigurationError(problems)
-
-
-def _exported(system: System, name: str, folder: Path) -> System:
-    return replace(
-        system,
-        name=name,
-        model=folder,
-        engine="ctranslate2",
-        dtype=None,
-        same_model_as=system.same_model_as or system.name,
-        made_from=system,
-    )
 
 
 def _problems(system: System, search: SearchSettings) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_value
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.exports import make_exports, with_exports
@@ -195,6 +196,18 @@ def test_an_export_that_the_user_names_is_not_made_again(teacher_path, export, m
     systems, _ = with_exports(given, SEARCH, "int8", export.parent)
     make_exports(systems, "int8")
     assert made == [export.parent / "teacher_int8"]
+
+
+def test_an_export_of_the_users_is_one_group_with_those_of_seeds_only_if_it_is_of_another_seed(
+    teacher_path, trained_path, export, tmp_path
+):
+    paths = {"student_seed0": teacher_path, "student_seed1": trained_path}
+    given = [System(name, path, "nemo_distill") for name, path in paths.items()]
+    mine = System("student_int8_seed2", export, "ctranslate2")
+    groups = [one.group for one in with_exports([*given, mine], SEARCH, "int8", tmp_path)[0]]
+    assert groups.count("student_int8") == 3
+    with pytest.raises(ConfigurationError, match="models.student_int8 has a name of the group that the export of"):
+        with_exports([*given, replace(mine, name="student_int8")], SEARCH, "int8", tmp_path)
 
 
 def test_an_export_with_intels_library_is_not_made_again(teacher_path, tmp_path, monkeypatch):
