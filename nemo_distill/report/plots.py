@@ -32,7 +32,7 @@ class Plot:
     """A plot.
 
     Args:
-        name: name of the PNG file, without the suffix.
+        name: name of the PNG file, without the suffix; a slash in the name of a key or scalar has become `_`.
         title: the title above the plot.
         svg: an `<svg>` element.
         png: the content of the PNG file.
@@ -167,4 +167,4 @@ def _plot(name: str, title: str, labels: tuple[str, str], draw: Any, legend: flo
         figure.savefig(png, format="png", dpi=150)
     drawing = svg.getvalue()
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
-    return Plot(name, title, drawing.replace(INK, "currentColor"), png.getvalue())
+    return Plot(name.replace("/", "_"), title, drawing.replace(INK, "currentColor"), png.getvalue())

@@ -190,12 +190,9 @@ def _fronts(evaluation: Evaluation, metric: str) -> Iterator[Plot]:
     for key, title, x_label, smaller_is_better in FRONTS:
         points = {}
         for group, names in evaluation.groups.items():
-            cost, scores = (
-                mean_of(evaluation.systems, group, key),
-                [evaluation.average(name, metric) for name in names],
-            )
-            known = [score for score in scores if score is not None]
-            if cost and len(known) == len(scores):
+            cost = mean_of(evaluation.systems, group, key)
+            known = [score for name in names if (score := evaluation.average(name, metric)) is not None]
+            if cost and len(known) == len(names):
                 points[group] = (cost, statistics.mean(known))
         if len(points) > 1:
             smaller = (smaller_is_better, evaluation.is_lower_better(metric))
@@ -218,4 +215,4 @@ def _sweep_plots(sweep: Sweep, number: int) -> list[Plot]:
 def _curves(runs: Sequence[Run], tags: Sequence[str]) -> Iterator[Plot]:
     for tag in tags:
         if lines := {run.name: run.curves[tag] for run in runs if run.curves.get(tag)}:
-            yield line_plot(f"curve_{tag.replace('/', '_')}", tag, ("optimizer steps", tag), lines)
+            yield line_plot(f"curve_{tag}", tag, ("optimizer steps", tag), lines)

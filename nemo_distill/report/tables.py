@@ -66,6 +66,11 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
+def _table(caption: str, rows: Sequence[Mapping[str, Cell]]) -> Table:
+    """Returns a table of at least one row, whose keys are the columns."""
+    return Table(caption, tuple(rows[0]), [list(row.values()) for row in rows])
+
+
 def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     """Returns the scores of every group on every test set, and the change relative to the group `baseline`.
 
@@ -121,16 +126,12 @@ def speed_table(evaluation: Evaluation) -> Table:
         unknown = NOT_MEASURED if systems[names[0]]["engine"] == TEXT_ONLY else UNKNOWN
         teacher = like_teacher(systems, group)
         size = mean_of(systems, group, "bytes")
-        rows.append(
-            [
-                Cell(group),
-                Cell(kind_in_words(systems, group)),
-                Cell(shown_number(size and size / MEGABYTE, 1) or unknown),
-                *(_factor(factor(systems, group, teacher, key)) for key in factors),
-                *(Cell(shown_number(mean_of(systems, group, key), 1) or unknown) for key in speeds),
-            ]
-        )
-    return Table("", ("system", "runs in", "MB", *factors.values(), *speeds.values()), rows)
+        row = {"system": Cell(group), "runs in": Cell(kind_in_words(systems, group))}
+        row["MB"] = Cell(shown_number(size and size / MEGABYTE, 1) or unknown)
+        row |= {words: _factor(factor(systems, group, teacher, key)) for key, words in factors.items()}
+        row |= {words: Cell(shown_number(mean_of(systems, group, key), 1) or unknown) for key, words in speeds.items()}
+        rows.append(row)
+    return _table("", rows)
 
 
 def failure_rates(evaluation: Evaluation, test_set: str, linked: bool) -> Table:
@@ -244,37 +245,26 @@ def _growth_row(name: str, points: Points, times: int, lower_is_better: bool) ->
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """Returns how each training was made and how it ended."""
-    columns = (
-        "training",
-        "status",
-        "best",
-        "steps",
-        "target tokens",
-        "wall time, h:mm:ss",
-        "seed",
-        "device",
-        "revision",
-        "made",
-    )
-    return Table("Trainings", columns, [_run_row(run) for run in runs])
+    return _table("Trainings", [_run_row(run) for run in runs])
 
 
-def _run_row(run: Run) -> list[Cell]:
+def _run_row(run: Run) -> dict[str, Cell]:
     record, made_with = run.record, run.record.get("made_with") or {}
     best = record.get("best")
     versions = ", ".join(f"{name} {version}" for name, version in (made_with.get("versions") or {}).items())
-    return [
-        Cell(run.name, title=" ".join(record.get("overrides") or ())),
-        Cell(record.get("status", "unknown")),
-        Cell(f"{best['value']:.4g}", best["monitor"]) if best else Cell(""),
-        _count(record.get("steps")),
-        _count(record.get("target_tokens")),
-        Cell(shown_seconds(record.get("seconds"))),
-        Cell(str(record.get("seed", ""))),
-        Cell(made_with.get("device") or ""),
-        Cell(short_revision(revision) if (revision := made_with.get("git_revision")) else "", title=revision or ""),
-        Cell((made_with.get("date") or "")[:10], title=f"{made_with.get('date')}; {versions}" if made_with else ""),
-    ]
+    seed, revision, date = record.get("seed"), made_with.get("git_revision"), made_with.get("date")
+    return {
+        "training": Cell(run.name, title=" ".join(record.get("overrides") or ())),
+        "status": Cell(record.get("status", "unknown")),
+        "best": Cell(f"{best['value']:.4g}", best["monitor"]) if best else Cell(""),
+        "steps": _count(record.get("steps")),
+        "target tokens": _count(record.get("target_tokens")),
+        "wall time, h:mm:ss": Cell(shown_seconds(record.get("seconds"))),
+        "seed": Cell("" if seed is None else str(seed)),
+        "device": Cell(made_with.get("device") or ""),
+        "revision": Cell(short_revision(revision) if revision else "", title=revision or ""),
+        "made": Cell((date or "")[:10], title=f"{date}; {versions}" if made_with else ""),
+    }
 
 
 def _change_of_common_seeds(mine: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> str:

@@ -40,8 +40,8 @@ def test_a_plot_takes_the_pages_colours_and_gives_the_same_bytes_again():
 def test_each_line_has_its_name():
     pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
     lines = {"slim": [(0.5, 20.0), (1.0, 21.0)], "wide": [(0.5, 22.0)], "_target_=Own": [(0.5, 23.0)]}
-    svg = line_plot("sweep", "Sweep", LABELS, lines, marker="o").svg
-    assert all(name in svg for name in lines)
+    plot = line_plot("sweep_model/size", "Sweep", LABELS, lines, marker="o")
+    assert all(name in plot.svg for name in lines) and plot.name == "sweep_model_size"
 
 
 def test_a_curve_of_one_point_is_seen():

@@ -139,7 +139,7 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
         "status": "failed", "seconds": 3725.4, "seed": 4, "best": {"monitor": "val_loss", "value": 1.23456},
         "made_with": {"device": "1 x cpu", "versions": {"torch": "2.13.0"}, "git_revision": "0123456789", "date": "now"},
     }  # fmt: skip
-    known, unknown = runs_table([Run("a", record, {}), Run("b", {}, {})]).rows
+    known, unknown, drawn = runs_table([Run("a", record, {}), Run("b", {}, {}), Run("c", {"seed": None}, {})]).rows
     assert [cell.text for cell in known] == [
         "a",
         "failed",
@@ -154,6 +154,7 @@ def test_a_training_says_how_it_was_made_and_one_without_a_record_that_nothing_i
     ]
     assert known[-1].title == "now; torch 2.13.0"
     assert [cell.text for cell in unknown][:2] == ["b", "unknown"]
+    assert unknown[6].text == drawn[6].text == ""
 
 
 def run(name, overrides=(), score=None, curve=()):
