@@ -60,18 +60,18 @@ class CometSettings:
 
     @property
     def file(self) -> Path:
-        """The checkpoint.
+        """The checkpoint, by its whole path: COMET runs in another folder.
 
         Raises:
             ValueError: if there is none.
         """
         if self.checkpoint is None:
             raise ValueError("comet.checkpoint has no value; give it")
-        return user_path(self.checkpoint)
+        return user_path(self.checkpoint).absolute()
 
     def made_by(self) -> dict[str, Any]:
         """Returns what scores depend on besides the text, as JSON values."""
-        hparams = self.file.absolute().parent.parent / "hparams.yaml"  # where COMET looks for it
+        hparams = self.file.parent.parent / "hparams.yaml"  # where COMET looks for it
         files = {"checkpoint": self.file, "hparams": hparams}
         fingerprints = {name: fingerprint(path) for name, path in files.items() if path.is_file()}
         return {**fingerprints, "python": self.python, "version": self.version()}

@@ -62,6 +62,13 @@ def test_the_gpu_of_the_evaluation_is_the_one_that_comet_sees(checkpoint, monkey
     assert score.value == seen
 
 
+def test_a_checkpoint_is_found_by_a_path_from_the_working_directory(checkpoint, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent)
+    settings = CometSettings(checkpoint=checkpoint.name)
+    assert settings.problems() == []
+    assert dict(comet_scores(settings, ["a"], {"good": ["x"]}, ["x"]))["good"].value == 1.0
+
+
 def test_scores_depend_on_the_checkpoint_its_hparams_and_the_package(checkpoint, tmp_path):
     deeper = tmp_path / "model" / "checkpoints" / "model.ckpt"
     deeper.parent.mkdir(parents=True)
