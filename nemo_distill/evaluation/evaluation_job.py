@@ -23,7 +23,7 @@ from nemo_distill.evaluation.likeness import compared_pairs
 from nemo_distill.evaluation.seen_text import seen_sentences
 from nemo_distill.evaluation.speed import SpeedSettings, measure
 from nemo_distill.evaluation.systems import System, TextSystem
-from nemo_distill.evaluation.translations import Texts, system_settings
+from nemo_distill.evaluation.translations import CHUNK, Texts, system_settings
 from nemo_distill.evaluation.verdict import verdict
 from nemo_distill.export.settings import Quantization
 from nemo_distill.failures.profile import TranslatedSet
@@ -74,7 +74,7 @@ class EvaluationSettings:
     """Where the models run: `cpu`, `cuda` or one GPU such as `cuda:1`."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of each timed system; null: `OMP_NUM_THREADS`, or torch's default."""
-    chunk: int = Field(default=2048, ge=1)
+    chunk: int = Field(default=CHUNK, ge=1)
     """Number of sentences that are sorted by length and translated together."""
 
     def problems(self) -> list[str]:

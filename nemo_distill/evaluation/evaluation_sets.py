@@ -100,7 +100,14 @@ class SetSection:
     def _files(self) -> tuple[list[Path], list[str]]:
         if self.sacrebleu:
             return _sacrebleu_files(self.sacrebleu, self.pair or "")
-        return _files(self.source or "", self.reference or [])
+        sources, problems = named_files("source", self.source)
+        references, reference_problems = named_files("reference", self.reference)
+        problems += reference_problems
+        if not problems and len(sources) > 1:
+            problems = [f"source={self.source}: must be one file; it names {len(sources)}."]
+        if not problems:
+            problems = [problem for one in references for problem in unequal_lengths("reference", sources[0], one)]
+        return [*sources, *references], problems
 
 
 def set_name_problems(names: Collection[str]) -> list[str]:
@@ -144,17 +151,6 @@ def with_languages(
             problems += tokenizer_problems(f"{where} is scored as language={seen}", bleu_tokenization(seen))
         found.append(one)
     return found, problems
-
-
-def _files(source: str, reference: str | list[str]) -> tuple[list[Path], list[str]]:
-    sources, problems = named_files("source", source)
-    references, reference_problems = named_files("reference", reference)
-    problems += reference_problems
-    if not problems and len(sources) > 1:
-        problems = [f"source={source}: must be one file; it names {len(sources)}."]
-    if not problems:
-        problems = [problem for one in references for problem in unequal_lengths("reference", sources[0], one)]
-    return [*sources, *references], problems
 
 
 def _sacrebleu_files(name: str, pair: str) -> tuple[list[Path], list[str]]:
