@@ -107,18 +107,18 @@ def _linked(systems: Sequence[System]) -> list[System]:
 
 def _check_names(systems: Sequence[System]) -> None:
     """Refuses names by which a system would be one group with an export that is made here, unless it is a seed."""
+    exports = [(system, system.made_from.name) for system in systems if system.made_from]
     problems = []
-    for system in systems:
-        for export in systems:
-            if system.made_from or not export.made_from or system.group != export.group:
-                continue
-            if system.seed != export.seed and None not in (system.seed, export.seed):
-                continue
-            has = "the name" if system.name == export.name else "a name of the group"
-            problems.append(
-                f"models.{system.name} has {has} that the export of models.{export.made_from.name} gets; rename it, "
-                "or set export=null."
-            )
+    for system in [system for system in systems if not system.made_from]:
+        for export, origin in exports:
+            seeds = {system.seed, export.seed}
+            if system.group == export.group and (len(seeds) == 1 or None in seeds):
+                has = "the name" if system.name == export.name else "a name of the group"
+                problems.append(
+                    f"models.{system.name} has {has} that the export of models.{origin} gets; rename it, or set "
+                    "export=null."
+                )
+                break
     if problems:
         raise ConfigurationError(problems)
 
