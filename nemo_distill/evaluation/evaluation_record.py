@@ -21,14 +21,8 @@ TEXT_ONLY = "text"  # the engine of systems of which only translations are there
 class TrainingRecord(TypedDict):
     """What a model's training took. None: not known.
 
-    Attributes:
-        steps: optimizer steps.
-        target_tokens: tokens of the target side, over all steps.
-        tokens_in_batch: of the training's batches, as configured.
-        seconds: wall time.
-        preparation_seconds: wall time of the labels and caches that the training needed.
-        device: number and name of the devices; in older records neither this nor the revision.
-        git_revision: of the code that trained.
+    `seconds` is wall time, and `preparation_seconds` that of the labels and caches that the training needed. `device`
+    has number and name of the devices. Older records have neither this nor the revision of the code that trained.
     """
 
     steps: int | None
@@ -73,13 +67,8 @@ class ScoreRecord(TypedDict):
 class Interval(TypedDict):
     """A mean over seeds, and where it lies: with 95 % confidence, or the values of both of two seeds.
 
-    Attributes:
-        value: the mean.
-        low: the lower end.
-        high: the upper end.
-        seeds: 1, or the number of seeds that were compared.
-        over: what the interval accounts for: the choice of `seeds`, or with a single one of `sentences`; `both seeds`
-            if the ends are the values of two seeds.
+    `over` says what the interval accounts for: the choice of `seeds`, or with a single one of `sentences`. It is
+    `both seeds` if the ends are the values of two seeds.
     """
 
     value: float
@@ -90,14 +79,9 @@ class Interval(TypedDict):
 
 
 class GapRecord(TypedDict):
-    """The share of the distance from a baseline to the teacher that a distilled group closes.
+    """The share of the distance from a baseline's group to the teacher's that a distilled group closes.
 
-    Attributes:
-        metric: what the distance is measured by.
-        teacher: the teacher's group.
-        baseline: the baseline's group.
-        closed: 0 at the baseline, 1 at the teacher; None where it is not given.
-        reason: why it is not given.
+    `closed` is 0 at the baseline and 1 at the teacher; None where it is not given, for the `reason`.
     """
 
     metric: str
@@ -113,16 +97,13 @@ Reason = Literal["only", "first", "best", "teacher"]
 class VerdictRecord(TypedDict):
     """Which system to ship.
 
-    Attributes:
-        ship: the group of the system.
-        because: the choice: the only system, the fastest or smallest of those that are as good as the best one, the
-            best of those that are about as fast or small as that, or the teacher, if it is better than that and costs
-            no more.
-        measure: what the choice was made by: `speed` or `size`.
-        metric: what quality is measured by, as a mean over the test sets.
-        differences: what the system has more than others: the teacher in the same engine and precision, and the first
-            system. What a teacher has more than the system that would be chosen without it. Without a teacher, what
-            it has more than the best other system, of those that run as it does if there are any.
+    `because` tells the choice: the only system, the fastest or smallest (`measure`) of those that are as good as the
+    best one, the best of those that are about as fast or small as that, or the teacher, if it is better than that and
+    costs no more. Quality is measured by `metric`, as a mean over the test sets.
+
+    `differences` has what the system has more than others: the teacher in the same engine and precision, and the first
+    system. What a teacher has more than the system that would be chosen without it. Without a teacher, what it has
+    more than the best other system, of those that run as it does if there are any.
     """
 
     ship: str
