@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,14 @@ class TokenizerConfig(TokenizerTraining):
             for key, value in (changed(self, *keys) if self.tokenizer_model else {}).items()
         ]
         return [*super().problems(), *tokenizer_problems(self.tokenizer_model, self.library, self.r2l), *unused]
+
+    def file(self, beginning: Path, texts: Sequence[Path], policy: LinePolicy) -> TokenizerFile:
+        """Returns the tokenizer that is there, or the one that is trained into a file whose path begins like this."""
+        if self.tokenizer_model:
+            path = user_path(self.tokenizer_model)
+            return TokenizerFile(path, tokenizer_library(path), self.r2l)
+        model = beginning.with_name(f"{beginning.name}.{self.vocab_size}.BPE.model")  # NeMo's name
+        return TokenizerFile(model, self.library, self.r2l, TokenizerJob(model, texts, self, policy))
 
 
 def tokenizer_problems(path: str | None, library: str, r2l: bool = False, legacy: bool = False) -> list[str]:
@@ -97,7 +105,7 @@ class PreparationConfig(BatchSettings):
         """Returns a sentence for each invalid combination of keys."""
         if user_path(self.output).is_file():
             return [f"output={self.output}: this is a file; give a folder."]
-        problems = not_parallel(input_files(self.source), input_files(self.target))
+        problems = not_parallel(*self.texts())
         for key, tokenizer in (("tokenizer", self.tokenizer), ("target_tokenizer", self.target_tokenizer)):
             if tokenizer and not tokenizer.tokenizer_model and tokenizer.vocab_size is None:
                 problems.append(f"{key}.vocab_size has no value; give it, or {key}.tokenizer_model.")
@@ -115,83 +123,63 @@ class PreparationConfig(BatchSettings):
             for key, value in changed(self, *(field.name for field in fields(self) if field.name in unused)).items()
         ]
 
-
-@dataclass(frozen=True)
-class PreparationJob:
-    """A job with a valid configuration."""
-
-    config: PreparationConfig
-    tokenizers: tuple[TokenizerFile, TokenizerFile]
-
     @property
     def folder(self) -> Path:
-        return user_path(self.config.output)
+        """The folder for tokenizers and data."""
+        return user_path(self.output)
+
+    def texts(self) -> tuple[list[Path], list[Path]]:
+        """Returns the source files and the target files."""
+        return input_files(self.source), input_files(self.target)
+
+    def tokenizers(self) -> tuple[TokenizerFile, TokenizerFile]:
+        """Returns the tokenizers of source and target."""
+        sources, targets = self.texts()
+        if self.target_tokenizer is None:
+            shared = self.tokenizer.file(self.folder / "shared_tokenizer", [*sources, *targets], self.reading)
+            return shared, shared
+        encoder = self.tokenizer.file(self.folder / "tokenizer.encoder", sources, self.reading)
+        return encoder, self.target_tokenizer.file(self.folder / "tokenizer.decoder", targets, self.reading)
 
     def data(self) -> list[TarredData]:
         """Returns the data to write. The tokenizers must exist."""
-        config = self.config
-        if not config.tarred:
+        if not self.tarred:
             return []
-        identities = {side: file.identity() for side, file in zip(SIDES, self.tokenizers)}
-        settings = BatchSettings(**{field.name: getattr(config, field.name) for field in fields(BatchSettings)})
-        files = input_files(config.source), input_files(config.target)
+        identities = {side: file.identity() for side, file in zip(SIDES, self.tokenizers())}
+        settings = BatchSettings(**{field.name: getattr(self, field.name) for field in fields(BatchSettings)})
         return [
             TarredData(
-                self.folder, *files, identities, settings, config.reading, config.devices, config.tar_file_prefix
+                self.folder, *self.texts(), identities, settings, self.reading, self.devices, self.tar_file_prefix
             )
         ]
 
 
-def _job(config: PreparationConfig) -> PreparationJob:
-    sources, targets = input_files(config.source), input_files(config.target)
-    if config.target_tokenizer is None:
-        shared = _tokenizer(config, config.tokenizer, "shared_tokenizer", [*sources, *targets])
-        return PreparationJob(config, (shared, shared))
-    encoder = _tokenizer(config, config.tokenizer, "tokenizer.encoder", sources)
-    decoder = _tokenizer(config, config.target_tokenizer, "tokenizer.decoder", targets)
-    return PreparationJob(config, (encoder, decoder))
-
-
-def _tokenizer(
-    config: PreparationConfig, tokenizer: TokenizerConfig, name: str, texts: Sequence[Path]
-) -> TokenizerFile:
-    if tokenizer.tokenizer_model:
-        path = user_path(tokenizer.tokenizer_model)
-        return TokenizerFile(path, tokenizer_library(path), tokenizer.r2l)
-    model = user_path(config.output) / f"{name}.{tokenizer.vocab_size}.BPE.model"  # NeMo's name
-    return TokenizerFile(
-        model, tokenizer.library, tokenizer.r2l, TokenizerJob(model, texts, tokenizer, config.reading)
-    )
-
-
-def check_preparation(cfg: DictConfig) -> PreparationJob:
-    """Returns the job, after checking that its folder has no tokenizers or data with other settings.
+def check_preparation(cfg: DictConfig) -> PreparationConfig:
+    """Returns the configuration, after checking that its folder has no tokenizers or data with other settings.
 
     Raises:
         ConfigurationError: with every problem found.
     """
-    job = _job(read_config(PreparationConfig, cfg))
-    conflicts = [] if job.config.overwrite else earlier_work(job.tokenizers, job.data)
+    config = read_config(PreparationConfig, cfg)
+    conflicts = [] if config.overwrite else earlier_work(config.tokenizers(), config.data)
     if conflicts:
         raise ConfigurationError([f"output: {conflict}; {REMEDY}." for conflict in conflicts])
-    return job
+    return config
 
 
-def prepare(job: PreparationJob) -> None:
+def prepare(config: PreparationConfig) -> None:
     """Writes tokenizers and data, and prints what was written."""
     began = time.monotonic()
-    records = train_missing(job.tokenizers, job.config.overwrite)
-    source, target = job.tokenizers
+    source, target = config.tokenizers()
+    records = train_missing((source, target), config.overwrite)
     rows = {f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()}
-    for data in job.data():
-        made = write_tarred_data(
-            data, lambda: (source.load(), target.load()), job.config.overwrite, job.config.threads
-        )
+    for data in config.data():
+        made = write_tarred_data(data, lambda: (source.load(), target.load()), config.overwrite, config.threads)
         rows |= _data_rows(made)
     rows["seconds"] = f"{time.monotonic() - began:,.1f}"
-    print(f"{job.folder}:")
+    print(f"{config.folder}:")
     print_table(("what", "how much"), list(rows.items()))
-    for line in _training_keys(job):
+    for line in _training_keys(config):
         print(line)
 
 
@@ -210,19 +198,19 @@ def _data_rows(made: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _training_keys(job: PreparationJob) -> list[str]:
+def _training_keys(config: PreparationConfig) -> list[str]:
     """Returns the keys by which a training uses what was written."""
     keys = [
         f"model.{side}_tokenizer.tokenizer_model={file.path}"
-        for side, file in zip(("encoder", "decoder"), job.tokenizers)
+        for side, file in zip(("encoder", "decoder"), config.tokenizers())
     ]
-    if job.config.tarred:
-        keys += ["model.train_ds.use_tarred_dataset=true", f"model.train_ds.metadata_file={job.data()[0].metadata}"]
+    for data in config.data():
+        keys += ["model.train_ds.use_tarred_dataset=true", f"model.train_ds.metadata_file={data.metadata}"]
     return ["To train on it:", *(f"  {key}" for key in keys)]
 
 
 def main(cfg: DictConfig) -> None:
-    job = checked(cfg, check_preparation)
-    warn(copies("source", input_files(job.config.source), input_files(job.config.target)))
+    config = checked(cfg, check_preparation)
+    warn(copies("source", *config.texts()))
     with plain_errors(goes_on=True):
-        prepare(job)
+        prepare(config)
