@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory, mkstemp
@@ -199,36 +198,20 @@ def _check_distillation(cfg: DictConfig) -> None:
 
 
 class RecipeText:
-    """The text of a recipe: how many lines it has, and a sample of them.
+    """The text of a recipe: how many lines it has, and a sample of them in random order.
+
+    `sources` are sampled lines of the source, and `pairs` those with a translation.
 
     Args:
         recipe: a recipe with a text.
     """
 
     def __init__(self, recipe: Recipe):
-        self.files = input_files(recipe.source), input_files(recipe.target)
-
-    @cached_property
-    def _read(self) -> tuple[int, list[Pair]]:
-        sources, targets = map(TextFiles, self.files)
-        pairs = zip(sources, targets) if self.files[1] else ((line, b"") for line in sources)
+        sources = TextFiles(input_files(recipe.source))
+        targets = TextFiles(input_files(recipe.target)) if recipe.target else repeat(b"")
         generator = Random(0)
-        lines, kept = counted_sample(pairs, SAMPLED, generator)
+        self.lines, kept = counted_sample(zip(sources, targets), SAMPLED, generator)
         generator.shuffle(kept)
         texts = [(decoded(source), decoded(target)) for source, target in kept]
-        return lines, [pair for pair in texts if pair[0].strip()]
-
-    @property
-    def lines(self) -> int:
-        """The number of lines."""
-        return self._read[0]
-
-    @property
-    def sources(self) -> list[str]:
-        """Sampled lines of the source, in random order."""
-        return [source for source, _ in self._read[1]]
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """Sampled lines with their translations; none of a text without."""
-        return [pair for pair in self._read[1] if pair[1].strip()]
+        self.sources = [source for source, _ in texts if source.strip()]
+        self.pairs: list[Pair] = [pair for pair in texts if all(side.strip() for side in pair)]
