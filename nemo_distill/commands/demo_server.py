@@ -2,11 +2,10 @@
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from omegaconf import DictConfig
 from pydantic import Field
@@ -72,21 +71,12 @@ PAGE = """<!doctype html>
 """
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The translation by the model `name`, its wall time, and whether only the beginning of a line was translated."""
-
-    name: str
-    text: str
-    seconds: float
-    source_cut: bool
-
-
-def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> Answer:
-    """Translates a text line by line and measures the time."""
+def answer(name: str, engine: Engine, text: str, settings: SearchSettings) -> dict[str, Any]:
+    """Translates a text line by line, and returns what `PAGE` shows of it."""
     translations, seconds = timed_translations(engine, text.splitlines(), settings)
     joined = "\n".join(translation.text for translation in translations)
-    return Answer(name, joined, seconds, any(translation.source_cut for translation in translations))
+    is_cut = any(translation.source_cut for translation in translations)
+    return {"name": name, "text": joined, "seconds": seconds, "source_cut": is_cut}
 
 
 def build_page(engines: Mapping[str, tuple[Engine, SearchSettings]]) -> "Flask":
