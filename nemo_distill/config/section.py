@@ -27,12 +27,11 @@ from pydantic_core import PydanticCustomError
 from nemo_distill.config.checks import MISSING, check_missing, key_of, parts_of, suggestion, walked
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.wording import Allowed as Allowed
-from nemo_distill.config.wording import is_section, mistake, plain_options_of, shown, type_in_words
+from nemo_distill.config.wording import is_section, mistake, plain_options_of, shown
 
 Section = TypeVar("Section")
 # Numbers must be written as numbers, and unknown keys are rejected.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-WRONG = "wrong keys"  # where an object that holds only what is right keeps the names of the others
 OWN_WORDS = "own_words"  # the type of an error whose message follows the key and ends the sentence
 _adapter: Callable[[Any], TypeAdapter] = cache(TypeAdapter)
 
@@ -132,7 +131,7 @@ def read_section(section_class: type[Section], values: Any, where: str = "") -> 
         where: the section's key as the user types it; "" for a whole configuration.
     """
     if not isinstance(values, Mapping):
-        return None, [f"{where}={values}: must be {type_in_words(section_class, ())}."]
+        return None, [mistake(where, values, section_class)]
     if problems := list(_not_utf8(values, where)):
         return None, problems
     try:
@@ -194,27 +193,22 @@ class _WrongKey(Exception):
 
 def _partial(section_class: type, values: Mapping[str, Any]) -> Any:
     """Returns an object of the class that holds what is right, and raises `_WrongKey` where a rule reads the rest."""
-    made: Any = object.__new__(_partial_class(section_class))
+    parts, wrong = {}, {}
     for name, field in _fields(section_class).items():
         if name in values:
             type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-            part, right = _right_part(type_, values[name])
+            parts[name], is_right = _right_part(type_, values[name])
         else:
-            part, right = field.get_default(call_default_factory=True), not field.is_required()
-        vars(made)[name] = part
-        if not right:
-            vars(made).setdefault(WRONG, set()).add(name)
+            parts[name], is_right = field.get_default(call_default_factory=True), not field.is_required()
+        if not is_right:
+            wrong[name] = property(_refuse_reading)
+    made: Any = object.__new__(type(section_class.__name__, (section_class,), wrong))
+    vars(made).update(parts)
     return made
 
 
-@cache
-def _partial_class(section_class: type) -> type:
-    def read(made: Any, name: str) -> Any:
-        if name in object.__getattribute__(made, "__dict__").get(WRONG, ()):
-            raise _WrongKey(name)
-        return object.__getattribute__(made, name)
-
-    return type(section_class.__name__, (section_class,), {"__getattribute__": read})
+def _refuse_reading(made: Any) -> NoReturn:
+    raise _WrongKey
 
 
 def _right_part(type_: Any, value: Any) -> tuple[Any, bool]:
