@@ -30,18 +30,18 @@ def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
     try:
         job = read_job(cfg)
     except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        problems = str(error)
     except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
-        print(f"{error.full_key}: {str(error).splitlines()[0]}.", file=sys.stderr)
-        sys.exit(2)
+        problems = f"{error.full_key}: {str(error).splitlines()[0]}."
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        print(f"'{error.filename}': {error.strerror}.", file=sys.stderr)
-        sys.exit(2)
-    set_up_console()
-    return job
+        problems = f"'{error.filename}': {error.strerror}."
+    else:
+        set_up_console()
+        return job
+    print(problems, file=sys.stderr)
+    sys.exit(2)
 
 
 def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
