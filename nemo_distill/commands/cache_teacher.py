@@ -14,7 +14,7 @@ from nemo_distill.commands.training_check import replaced_sections, tarred_probl
 from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.checks import check_missing
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.config.known_keys import unknown_keys, wrong_values
+from nemo_distill.config.known_keys import check_trainer, unknown_keys, wrong_values
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
@@ -148,7 +148,8 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     if across:
         student |= {key: model[key] for key in TOKENIZERS}
     path = user_path(model["distillation"]["teacher_cache"])
-    settings = replace(settings, precision=_precision(settings.precision, path, archive, cfg.trainer.accelerator))
+    accelerator = cfg.trainer.get("accelerator", "auto")
+    settings = replace(settings, precision=_precision(settings.precision, path, archive, accelerator))
     recorded = {
         "teacher": fingerprint(teacher),
         "tokenizers": _tokenizer_hashes(archive),
@@ -184,6 +185,7 @@ def _job_problems(cfg: DictConfig, values: Mapping[str, Any]) -> list[str]:
     # The training itself will report its other problems.
     problems = [problem for problem in check_missing(cfg) if problem.startswith(("model.train_ds", "cache."))]
     problems += [problem for problem in unknown_keys(values) if problem.startswith(("model.train_ds ", "trainer "))]
+    problems += check_trainer(values["trainer"])
     problems += [problem for problem in wrong_values(values) if problem.startswith(("model.train_ds.", "trainer."))]
     problems += data_problems("model.train_ds", model.get("train_ds") or {})
     problems += tarred_problems(model) if not model.get("preproc_out_dir") else []
@@ -271,9 +273,9 @@ def main(cfg: DictConfig) -> None:
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
-    trainer = cfg.trainer
-    where = (trainer.accelerator, trainer.devices, trainer.num_nodes, "trainer.")
-    with plain_errors(goes_on=True), processes(*where) as process, tempfile.TemporaryDirectory() as folder:
+    where = {key: cfg.trainer[key] for key in ("accelerator", "devices", "num_nodes") if key in cfg.trainer}
+    started = processes(**where, section="trainer.")
+    with plain_errors(goes_on=True), started as process, tempfile.TemporaryDirectory() as folder:
         mix_training_data(cfg.model, folder)
         job = job.reading(cfg.model.train_ds)
         cache_teacher(job, process.rank, process.world_size, process.device)

@@ -42,6 +42,7 @@ def test_the_trainers_list_is_lightnings_without_the_callbacks_that_we_pass():
     [
         ({"trainer": {"max_step": 5}}, ["trainer has the unknown key 'max_step'; the closest known key is 'max_steps'"]),
         ({"trainer": {"gpus": 5}}, []),
+        ({"exp_manager": {"gpus": 5}}, ["exp_manager has the unknown key 'gpus'"]),
         ({"exp_manager": {"checkpoint_callback_params": {"zzz": 1}}}, ["exp_manager.checkpoint_callback_params has the unknown key 'zzz'; known are"]),
         ({"model": {"encoder": {"num_layer": 3}}}, ["model.encoder has the unknown key 'num_layer'; the closest known key is 'num_layers'"]),
         ({"model": {"encoder": {"hidden_steps": 3}, "mine": {"a": 1}}}, []),
