@@ -4,7 +4,7 @@ The entry points are `check_training`, for a model trained without a teacher, an
 a single `ConfigurationError` with all problems.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -67,6 +67,9 @@ def validate_training(cfg: DictConfig) -> None:
     model = sections["model"]
     problems = _job_problems(cfg, sections) + shared_embedding_problems(model) + swapped_tokenizer_problems(model)
     problems += kind_problems(model, "model.") or language_file_problems(model)
+    if "distillation" in model:
+        said = "has no effect on a training without a teacher; leave it out, or train with 'nemo-distill distill'"
+        problems.append(f"model.distillation {said}.")
     if path := cfg.get(KEY):
         problems += start_problems(model, path)
     _raise(problems)
@@ -164,35 +167,22 @@ def replaced_sections(cfg: DictConfig) -> list[str]:
     ]
 
 
-def _average_problems(sections: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if weights are too coarse for a moving average, whose steps would be rounded away."""
-    precision = (sections.get("trainer") or {}).get("precision")
-    if not sections.get("ema") or not str(precision).endswith("16-true"):
-        return []
-    mixed = str(precision).replace("true", "mixed")
-    return [f"ema={sections['ema']}: needs weights in float32; set trainer.precision={mixed}, not {precision}."]
-
-
-def _rounded_epsilon(sections: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if weights in float16 would become NaN, because what an optimizer adds to divisors is 0."""
-    optim, precision = sections["model"]["optim"], (sections.get("trainer") or {}).get("precision")
-    name, eps = optim.get("name"), optim.get("eps", EPSILON)
-    if precision != "16-true" or name not in DIVIDING or not isinstance(eps, float) or eps > LEAST_FLOAT16 / 2:
-        return []
-    return [
-        f"trainer.precision=16-true: in float16, model.optim.eps={eps} of {name} is 0, so that weights become NaN; "
-        "set trainer.precision=16-mixed or bf16-mixed."
-    ]
-
-
-def _converted_teacher(sections: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if the precision of the training converts a teacher whose precision is given."""
-    precision = str((sections.get("trainer") or {}).get("precision"))
+def _precision_problems(sections: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence for each setting that does not go with the precision to which a training converts weights."""
+    precision, optim = str((sections.get("trainer") or {}).get("precision")), sections["model"]["optim"]
+    if (ema := sections.get("ema")) and precision.endswith("16-true"):  # the steps of averages would be rounded away
+        mixed = precision.replace("true", "mixed")
+        yield f"ema={ema}: needs weights in float32; set trainer.precision={mixed}, not {precision}."
+    name, eps = optim.get("name"), optim.get("eps", EPSILON)  # what an optimizer adds to divisors
+    if precision == "16-true" and name in DIVIDING and isinstance(eps, float) and eps <= LEAST_FLOAT16 / 2:
+        yield (
+            f"trainer.precision=16-true: in float16, model.optim.eps={eps} of {name} is 0, so that weights become "
+            "NaN; set trainer.precision=16-mixed or bf16-mixed."
+        )
     given = (sections["model"].get("distillation") or {}).get("teacher_precision")
-    if not given or precision not in CONVERTING:
-        return []
-    key = f"model.distillation.teacher_precision={given}"
-    return [f"{key}: trainer.precision={precision} converts the teacher to {CONVERTING[precision]} too; set null."]
+    if given and precision in CONVERTING:
+        key = f"model.distillation.teacher_precision={given}"
+        yield f"{key}: trainer.precision={precision} converts the teacher to {CONVERTING[precision]} too; set null."
 
 
 def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required: bool = True) -> list[str]:
@@ -203,7 +193,7 @@ def _job_problems(cfg: DictConfig, sections: dict[str, Any], tokenizers_required
     problems += wrong_values(sections) + validation_problems(model)
     validation = model.get("validation_ds") or {}
     problems += exp_manager_problems(sections.get("exp_manager") or {}, validation, sections.get("ema"))
-    problems += _average_problems(sections) + _rounded_epsilon(sections) + _converted_teacher(sections)
+    problems += _precision_problems(sections)
     for section in DATA_SECTIONS:
         problems += data_problems(f"model.{section}", model.get(section) or {})
     problems += tarred_problems(model)

@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_distill.commands import cache_teacher
 from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job, check_training
 from nemo_distill.config.errors import ConfigurationError
@@ -18,6 +19,20 @@ def test_a_complete_job_passes(job):
 def test_a_complete_training_passes(job, tokenizer):
     tokenizers = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
     check_training(job(*tokenizers, name="aayn_base"))
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("aayn_base", "+student=self"),
+        ("aayn_base", "+model.distillation.model_path=teacher.nemo"),
+        ("aayn_base_distill", "model.distillation.model_path=teacher.nemo"),
+    ],
+)
+def test_a_training_without_a_teacher_does_not_ignore_one(job, tokenizer, name, override):
+    tokenizers = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
+    (problem,) = problems(check_training, job(*tokenizers, override, name=name))
+    assert problem.startswith("model.distillation has no effect") and "nemo-distill distill" in problem
 
 
 @pytest.mark.parametrize(
@@ -300,18 +315,30 @@ def test_a_tag_that_the_tokenizer_splits_is_warned_of(job, corpus):
         ("model.train_ds.clean=no", "model.train_ds.clean=no: must be"),
         ("trainer.devices=abc", "trainer.devices=abc: must be"),
         ("+trainer.device=4", "trainer has the unknown key 'device'; the closest known key is 'devices'"),
+        ("+trainer.gpus=4", "trainer.gpus is called trainer.devices now."),
         ("model.train_ds=num_workers:3", "model.train_ds=num_workers:3: must be a section of keys"),
     ],
 )
-def test_a_cache_checks_what_it_reads_of_a_training(override, sentence, corpus, teacher_path, tmp_path):
-    keys = [
+def test_a_cache_checks_what_it_reads_of_a_training(override, sentence, cache_keys):
+    keys = [key for key in cache_keys if override != "model.train_ds=num_workers:3" or "train_ds" not in key]
+    (problem,) = problems(check_caching, composed("cache_teacher", *keys, override))
+    assert problem.startswith(sentence)
+
+
+@pytest.fixture
+def cache_keys(corpus, teacher_path, tmp_path):
+    """The overrides of a whole configuration of `cache`."""
+    return [
         f"model.distillation.model_path={teacher_path}", f"model.distillation.teacher_cache={tmp_path}/cache",
         f"model.train_ds.src_file_name={corpus}/train.de", f"model.train_ds.tgt_file_name={corpus}/train.en",
         "cache.k=4",
     ]  # fmt: skip
-    keys = [key for key in keys if override != "model.train_ds=num_workers:3" or "train_ds" not in key]
-    (problem,) = problems(check_caching, composed("cache_teacher", *keys, override))
-    assert problem.startswith(sentence)
+
+
+def test_a_cache_is_made_by_one_process_where_its_devices_are_left_out(cache_keys, tmp_path):
+    left_out = [f"~trainer.{key}" for key in ("accelerator", "devices", "num_nodes")]
+    cache_teacher.main(composed("cache_teacher", *cache_keys, "cache.precision=auto", *left_out))
+    assert (tmp_path / "cache" / "manifest.json").is_file()
 
 
 def test_a_section_without_a_value_is_missing(job, corpus):
