@@ -10,7 +10,7 @@ from pydantic import Field
 
 from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import DataError
-from nemo_distill.config.section import read_config, rule, section
+from nemo_distill.config.section import changed, read_config, rule, section
 from nemo_distill.console import console, print_table
 from nemo_distill.evaluation.export_quality import DevelopmentSet, measure_export, quality_problems
 from nemo_distill.export.export_model import export_model
@@ -64,6 +64,15 @@ class ShortlistSection:
         return not_parallel(*self.files())
 
     @rule
+    def unused_problems(self) -> list[str]:
+        """Returns a sentence for each setting of a shortlist that is not made."""
+        settings = {} if self.is_wanted else changed(self, "candidates", "common", "max_loss")
+        return [
+            f"{key}={value}: has no effect without labels, or source and target; give them, or leave it out."
+            for key, value in settings.items()
+        ]
+
+    @rule
     def package_problems(self) -> list[str]:
         """Returns a sentence if what aligns the text is missing."""
         if not self.is_wanted or find_spec("eflomal"):
@@ -86,6 +95,9 @@ class ExportConfig(ExportSettings):
     def measure_problems(self) -> list[str]:
         """Returns a sentence for each measurement or shortlist that the format does not have."""
         problems = []
+        if not self.development.is_given and changed(self, "max_loss"):
+            without = "without development.source and development.reference"
+            problems.append(f"max_loss={self.max_loss}: has no effect {without}; give them, or leave it out.")
         if self.development.is_given and self.format == "onnx":
             problems.append("development: format=onnx cannot be measured, because you run its search; remove it.")
         if self.development.is_given and self.pretokenized:

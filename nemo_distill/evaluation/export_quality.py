@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from nemo_distill.config.section import section
+from nemo_distill.config.section import changed, section
 from nemo_distill.console import console
 from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
 from nemo_distill.decoding.engine import Engine
@@ -51,8 +51,11 @@ class DevelopmentSet:
 
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why the set cannot be read."""
-        if not self.is_given and (self.source, self.reference) == (None, None):
-            return []
+        if self.source is None and self.reference is None:
+            return [
+                f"{key}={value}: has no effect without source and reference; give them, or leave it out."
+                for key, value in changed(self).items()
+            ]
         if not self.is_given:
             missing = "source" if self.source is None else "reference"
             return [f"{missing}=null: a development set has source and reference."]
