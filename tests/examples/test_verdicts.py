@@ -267,6 +267,14 @@ def test_what_a_page_cannot_show_is_told_before_anything_is_trained(overrides, s
     assert all(problem.startswith(words) for problem, words in zip(told.value.problems, said))
 
 
+@pytest.mark.parametrize("value", ["null", "3"])
+def test_baselines_that_are_no_section_are_told(value):
+    given = ["corpus.folder=text", "small_tokenizer=small.model", f"baselines={value}"]
+    with pytest.raises(ConfigurationError) as told:
+        read_study(composed("study_pieces", *given))
+    assert f"baselines={value}: must be a section." in told.value.problems
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_no_model_that_it_does_not_train(name):
     study = composed(name, "corpus.folder=text")

@@ -86,12 +86,13 @@ def read_study(cfg: DictConfig) -> StudyConfig:
 
 def _planned(cfg: DictConfig) -> DictConfig:
     """Returns the configuration with the models of the experiments as methods, or with none if these are wrong."""
-    given, planned = cfg.get("experiments"), cfg.copy()
+    given, baselines, planned = cfg.get("experiments"), cfg.get("baselines"), cfg.copy()
     values = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
     experiments = read_value(dict[str, Experiment], values, "experiments")[0] or {}
     with open_dict(planned):
         planned.methods = study_models(experiments)
-        unclaimed = unclaimed_models(experiments, [*cfg.get("baselines", {}), *planned.methods])
+        names = [*(baselines if isinstance(baselines, DictConfig) else ()), *planned.methods]
+        unclaimed = unclaimed_models(experiments, names)
         planned.one_seed = [] if cfg.get("repeated") == "all" else unclaimed
     return planned
 
