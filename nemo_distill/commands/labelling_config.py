@@ -201,6 +201,11 @@ class LabellingConfig(Selection, TeacherSection):
                 f"metric={self.metric}: has no effect with selection={self.selection} and without "
                 "filters.consensus_quantile."
             )
+        if self.metric_language and "bleu" not in self.compared_by:
+            said = "has no effect, because no hypotheses are compared by BLEU"
+            problems.append(f"metric_language={self.metric_language}: {said}.")
+        if self.reverse_dtype != LabellingConfig.reverse_dtype and not self.reverse_model:
+            problems.append(f"reverse_dtype={self.reverse_dtype}: has no effect without reverse_model.")
         quantile = filters.reverse_score_quantile
         if quantile not in (None, FilterSettings.reverse_score_quantile) and not self.reverse_model:
             problems.append(f"filters.reverse_score_quantile={quantile}: has no effect without reverse_model.")

@@ -34,6 +34,8 @@ MISTAKES = [
     (["labels_per_source=2"], "labels_per_source=2: the teacher gives at most 1 hypotheses of a line"),
     (["metric=chrf"], "metric=chrf: has no effect with selection=one_best"),
     (["filters.reverse_score_quantile=0.3"], "filters.reverse_score_quantile=0.3: has no effect without reverse_model"),
+    (["reverse_dtype=auto"], "reverse_dtype=auto: has no effect without reverse_model"),
+    (["metric_language=de"], "metric_language=de: has no effect, because no hypotheses are compared by BLEU"),
     (["label_weights=rank"], "label_weights=rank has no effect with labels_per_source=1"),
     (["filters.consensus_quantile=0.1"], "filters.consensus_quantile compares at least 2 hypotheses"),
     (["more_labels=[{files}/nowhere]", "selection=mbr"], "more_labels: '{files}/nowhere' holds no finished labels"),
