@@ -34,7 +34,8 @@ def check_mixing(cfg: DictConfig) -> Mix:
     mix = config.build(user_path(config.output))
     if problems := config.missing() or _overwritten(mix):
         raise ConfigurationError(problems)
-    check_output(mix.work, [mix.path("src"), mix.path("tgt")], config.overwrite, "mix", "name")
+    texts = [mix.path(ending) for ending in ENDINGS if ending != "json"]  # weights too, which any mix deletes
+    check_output(mix.work, texts, config.overwrite, "mix", "name")
     return mix
 
 

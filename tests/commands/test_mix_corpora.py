@@ -76,7 +76,7 @@ def test_inputs_are_not_overwritten(files):
         check_mixing(config(files, f"output={files}/real"))
 
 
-@pytest.mark.parametrize("name", ["mixed.src", "mixed.json"])
+@pytest.mark.parametrize("name", ["mixed.src", "mixed.weights", "mixed.json"])
 def test_what_is_no_mix_is_not_overwritten(files, name):
     (files / "out").mkdir()
     (files / "out" / name).write_text("{}")
