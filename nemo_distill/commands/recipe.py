@@ -117,9 +117,9 @@ class RecipeConfigs:
         """Returns the config of labelling some files."""
         cfg = composed("label", self.recipe.label or {})
         cfg.update({"model": str(self.teacher), "output_dir": str(output), "source": list(map(str, sources))})
-        cfg.accelerator = self.recipe.accelerator
-        if cfg.selection == "interpolation":  # whose references are those of the whole text; it costs next to nothing
-            cfg.update({"selection": "one_best", "reference": None})
+        cfg.accelerator, cfg.reference = self.recipe.accelerator, None  # references are those of the whole text
+        if cfg.selection == "interpolation":  # which needs them, and costs next to nothing
+            cfg.selection = "one_best"
         return cfg
 
     def cache(self, files: Sequence[Sequence[Path]], output: Path) -> DictConfig:

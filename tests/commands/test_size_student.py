@@ -4,6 +4,7 @@ import json
 import pytest
 
 from nemo_distill.commands import sizing
+from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.recipe import RecipeConfigs, RecipeText
 from nemo_distill.commands.recipe_bill import Cost, RecipeBill
 from nemo_distill.commands.size_student import SizingConfig, check_sizing, run_sizing
@@ -114,6 +115,14 @@ def test_packed_text_of_one_side_and_weights_in_the_loss_are_taken(large_teacher
     keys = ["+recipe.distill.trainer.max_steps=3", "+recipe.distill.model.distillation.mix.weighting=loss"]
     keys += ["+recipe.label={filters: null}", "recipe.cache={cache: {k: 4}}", f"recipe.source={packed}"]
     check_sizing(config(f"teacher={large_teacher}", *keys))
+
+
+def test_references_of_a_recipes_labels_are_not_asked_of_a_sample(large_teacher, corpus, tmp_path):
+    keys = [f"recipe.source={corpus}/train.de", "recipe.distill=null"]
+    keys += [f"+recipe.label={{reference: {corpus}/train.en, selection: mbr, search: {{n_best: 4}}}}"]
+    section = read_config(SizingConfig, config(f"teacher={large_teacher}", *keys))
+    configs = RecipeConfigs(section.recipe, large_teacher, shared=False)
+    check_labelling(configs.label([corpus / "val.de"], tmp_path / "labels"))
 
 
 @pytest.fixture(scope="module")
