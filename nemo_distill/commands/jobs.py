@@ -35,7 +35,7 @@ HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
 WRONG_KEY = re.compile(r"'([^']+)'|override ([^\s'=]+)")
 PROGRAM = "nemo-distill"
-COMPLETION = ("-sc", "--shell-completion")
+COMPLETION, COMPLETED = ("-sc", "--shell-completion"), re.compile("(install|uninstall|query)=")
 TYPED = re.compile(r"\s*\S+\s+(?P<job>\S+)\s+(?P<arguments>.*)")
 HELP = """\
 {program} JOB key=value ...
@@ -128,6 +128,9 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
         @functools.wraps(task)
         def main() -> None:
             sys.argv[1:] = _with_home(sys.argv[1:])
+            if {*COMPLETION} & set(sys.argv) and not any(map(COMPLETED.match, sys.argv)):
+                print(f"{COMPLETION[0]} needs install=bash, or another shell, or uninstall=bash.", file=sys.stderr)
+                sys.exit(2)
             mistakes: list[HydraException] = []
             try:
                 if HELP_OPTIONS & set(sys.argv):
@@ -174,11 +177,14 @@ def _run_or_find_mistake(
     try:
         with nullcontext() if is_run else redirect_stdout(io.StringIO()):
             hydra.main(version_base=None, config_path=str(folder), config_name=config_name)(composed)()
-    except SystemExit as end:
-        if sys.stderr is held_back and end.code == 1 and isinstance(end.__context__, MISTAKES):
+    except (SystemExit, *MISTAKES) as end:
+        # Hydra tells mistakes and exits, but raises those in a command line with --help.
+        mistake = end.__context__ if isinstance(end, SystemExit) and end.code == 1 else end
+        if sys.stderr is held_back and isinstance(mistake, MISTAKES):
             held_back.truncate(0)
-            return end.__context__
-        raise
+            return mistake
+        if is_run:
+            raise
     finally:
         sys.stderr = stderr
         stderr.write(held_back.getvalue())
