@@ -40,7 +40,10 @@ def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str
             "model.distillation.mix.weighting=loss: model.train_ds.reverse_lang_direction=true swaps the sides of the "
             "mix, whose weights are then not found; swap the files instead."
         ]
-    return [f"model.distillation.mix.{problem}" for problem in with_real_files(mix, train).missing()]
+    mixed = with_real_files(mix, train)
+    of_real = mixed.corpora[REAL].problems() if REAL in mixed.corpora else []
+    problems = mixed.missing() or [f"corpora.{REAL}.{problem}" for problem in of_real]
+    return [f"model.distillation.mix.{problem}" for problem in problems]
 
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:

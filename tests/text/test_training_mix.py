@@ -87,6 +87,16 @@ def test_the_files_are_those_that_a_model_reads_as_source_and_as_target(files):
     assert swapped == [pair[::-1] for pair in pairs]
 
 
+@pytest.mark.parametrize(("key", "said"), [("source", "2 files and target 1"), ("weights", "1 files and weights 2")])
+def test_the_files_of_the_training_must_fit_those_that_real_has_itself(files, key, said):
+    named = f"++model.distillation.mix.corpora.real.{key}=[{files}/train.src,{files}/mono.src]"
+    cfg = config(files, "distillation=hybrid", *pseudo(files), named)
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    section, problems = read_distillation(model, "model.distillation")
+    (problem,) = problems + training_mix_problems(model, section.mix)
+    assert problem.startswith(f"model.distillation.mix.corpora.real.source names {said}")
+
+
 def test_without_corpora_nothing_is_mixed(files):
     cfg = config(files)
     before = copy.deepcopy(cfg)
