@@ -15,17 +15,24 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import OPEN, FileEntry, read_json
-from nemo_distill.text.files import as_list
+from nemo_distill.text.files import as_list, text_pairs
 
 TARGET = ".tgt"  # a record such as `pseudo.json` tells of `pseudo.tgt`; the source side is not selected
 SPLIT_RECORD = "split.json"  # tells of all files of a split, and of their endings
 
 
 @with_config(OPEN)
+class TextSettings(TypedDict, total=False):
+    """What the settings of a text say of its files: of a split, the endings of sources and targets."""
+
+    endings: tuple[str, str]
+
+
+@with_config(OPEN)
 class TextRecord(TypedDict, total=False):
     """What the record of a text says of its files."""
 
-    settings: dict[str, Any]
+    settings: TextSettings
     selected_by: list[str]
     files: list[FileEntry]
 
@@ -57,7 +64,7 @@ def training_selected_by(train: Mapping[str, Any]) -> list[str]:
     if train.get("use_tarred_dataset") and (metadata := as_list(train.get("metadata_file"))):
         records = (_read(user_path(path)) for path in metadata)
         return sorted({name for record in records for name in record.get("selected_by", ())})
-    return selected_by(user_path(path) for path in as_list(train.get("tgt_file_name")))
+    return selected_by(target for _, target in text_pairs(train))
 
 
 def _read(path: Path) -> TextRecord:

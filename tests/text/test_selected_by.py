@@ -47,8 +47,11 @@ def test_the_source_side_was_not_selected(labels):
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{", '{"selected_by": ["BLEU"]}', '{"settings": "small"}', '{"selected_by": ["BLEU"], "files": 3}'],
-)
+    [
+        "[]", "{", '{"selected_by": ["BLEU"]}', '{"settings": "small"}', '{"selected_by": ["BLEU"], "files": 3}',
+        '{"settings": {"endings": 3}}', '{"settings": {"endings": ["de", "en", "fr"]}}',
+    ],
+)  # fmt: skip
 def test_a_json_file_of_others_says_nothing(tmp_path, content):
     (tmp_path / "train.json").write_text(content)
     (tmp_path / "train.tgt").write_text("a\n")
@@ -64,6 +67,17 @@ def test_a_mix_hands_on_what_selected_its_corpora(labels, tmp_path):
     assert write_mix(mix)["selected_by"] == ["BLEU"]
     train = {"src_file_name": str(mix.path("src")), "tgt_file_name": [str(mix.path("tgt"))]}
     assert training_selected_by(train) == ["BLEU"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_target_is_the_side_that_the_model_learns_to_write(labels, backwards):
+    target = str(labels("mbr", "BLEU"))
+    source = target.replace(".tgt", ".src")
+    files = {"src_file_name": source, "tgt_file_name": target}
+    if backwards:
+        files = {"src_file_name": target, "tgt_file_name": source}
+    assert training_selected_by(files | {"reverse_lang_direction": backwards}) == ["BLEU"]
+    assert training_selected_by(files | {"reverse_lang_direction": not backwards}) == []
 
 
 def test_tarred_data_says_what_selected_its_text(tmp_path):
