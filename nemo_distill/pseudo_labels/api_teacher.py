@@ -307,4 +307,4 @@ def _content(choice: Mapping[str, Any]) -> str:
 
 def _seconds(header: str | None) -> float:
     """Returns the seconds of a `Retry-After` header; 0 if it is missing or a date."""
-    return float(header) if header and header.strip().isdigit() else 0.0
+    return float(header) if header and header.strip().isdecimal() else 0.0

@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, line, body, first):
         words = set(line.split())
         if "busy" in words and first:
-            self.say(429, {"error": "slow down"}, {"Retry-After": "0"})
+            self.say(429, {"error": "slow down"}, {"Retry-After": "²" if "odd" in words else "0"})
         elif "broken" in words or ("shaky" in words and first):
             self.say(500, {"error": "out of memory"})
         elif "limited" in words and first:

@@ -45,7 +45,9 @@ def test_lines_are_asked_for_as_the_prompt_says(ask, server):
     assert texts[2] == ["{SOURCE} {TARGET_LANGUAGE}"]  # a line is no template
 
 
-@pytest.mark.parametrize("trouble", ["busy", "shaky", "torn", "slow", "drop", "page", "limited", "upstream"])
+@pytest.mark.parametrize(
+    "trouble", ["busy", "odd busy", "shaky", "torn", "slow", "drop", "page", "limited", "upstream"]
+)
 def test_what_passes_is_tried_again(ask, server, trouble):
     texts, teacher = ask(f"ein {trouble} Hund", "noch einer")
     assert texts == [[f"EIN {trouble.upper()} HUND"], ["NOCH EINER"]]
