@@ -106,7 +106,7 @@ def prepare_corpus(corpus: ComparedCorpus) -> None:
     folder, work = Path(corpus.folder), _generation(corpus, corpus.generate)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
-        if work.done() and all(file.is_file() for file in _generated_files(corpus)):
+        if work.done(files=_generated_files(corpus)):
             return
         console.info(f"Writing the demo corpus to {folder}")
         work.begin()  # first: what is there of it is ours

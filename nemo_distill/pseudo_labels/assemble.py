@@ -118,10 +118,7 @@ def assemble(
         DataError: if text with other settings exists, or shards, sources and references do not fit together.
     """
     with folder_lock(assembly.labels.path):
-        record = assembly.work.done(overwrite)
-        if record and all(path.is_file() for path in assembly.files()):
-            return record
-        return _assemble(assembly, on_line)
+        return assembly.work.done(overwrite, assembly.files()) or _assemble(assembly, on_line)
 
 
 def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]:

@@ -85,11 +85,12 @@ class Work:
         paths = [path for path in (self.begun_path, self.finished_path) if path]
         return [record for path in paths if (record := read_json(path, Described)) is not None]
 
-    def done(self, overwrite: bool = False) -> dict[str, Any] | None:
+    def done(self, overwrite: bool = False, files: Sequence[Path] = ()) -> dict[str, Any] | None:
         """Returns the finished record if this work is already done, otherwise None.
 
         Args:
             overwrite: ignore work with other settings instead of raising an error.
+            files: what the work has written; it is not done if one of them is missing.
 
         Raises:
             DataError: if there is work with other settings.
@@ -98,7 +99,7 @@ class Work:
         if changes and not overwrite:
             path = self.finished_path if self.finished_path.exists() else self.begun_path
             raise DataError(f"'{path}' was made with other settings: {'; '.join(changes)}")
-        return None if changes else self.finished()
+        return None if changes or not all(path.is_file() for path in files) else self.finished()
 
     def begin(self, **facts: Any) -> None:
         """Writes the record at the start of the work.

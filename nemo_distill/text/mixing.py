@@ -135,16 +135,11 @@ def write_mix(
     Raises:
         DataError: if a mix with other settings exists, files are not parallel, or a corpus has no usable pair.
     """
-    if record := _finished(mix, overwrite):  # without the lock, so that the folder may be read-only
+    if record := mix.work.done(overwrite, mix.texts):  # without the lock, so that the folder may be read-only
         return record
     parts = _plan(mix)  # without it as well: bad input leaves no file
     with locked(mix.output.with_name(f".{mix.output.name}.lock")):
-        return _finished(mix, overwrite) or _write(mix, parts, on_line)
-
-
-def _finished(mix: Mix, overwrite: bool) -> dict[str, Any] | None:
-    record = mix.work.done(overwrite)
-    return record if all(path.is_file() for path in mix.texts) else None
+        return mix.work.done(overwrite, mix.texts) or _write(mix, parts, on_line)
 
 
 def _write(mix: Mix, parts: Mapping[str, Part], on_line: Callable[[int, int], None]) -> dict[str, Any]:

@@ -136,18 +136,14 @@ def write_split(
     Raises:
         DataError: if a split with other settings exists, files are not parallel, or too few pairs can be held out.
     """
-    if record := _finished(split, overwrite):
+    if record := split.work.done(overwrite, split.texts):
         return record
     lines = 2 * sum(1 for _ in (split.raw_pairs() if split.fields else TextFiles(split.sources)))
     plan = _plan(split, lambda number: on_line(number, lines))
     split.output.mkdir(parents=True, exist_ok=True)
     with locked(split.output / ".split.lock"):
-        return _finished(split, overwrite) or _write(split, plan, lambda number: on_line(lines // 2 + number, lines))
-
-
-def _finished(split: Split, overwrite: bool) -> dict[str, Any] | None:
-    record = split.work.done(overwrite)
-    return record if all(path.is_file() for path in split.texts) else None
+        record = split.work.done(overwrite, split.texts)
+        return record or _write(split, plan, lambda number: on_line(lines // 2 + number, lines))
 
 
 class _Plan(NamedTuple):
