@@ -1,17 +1,16 @@
 """One source line: selects its labels and applies the filters for single pairs. Lines are shared among processes."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain
 from multiprocessing import get_context
 from typing import NamedTuple
 
 from nemo_distill.nemo_files.processors import load_processors, tokenized
 from nemo_distill.pseudo_labels.filters import Pair, first_reason
 from nemo_distill.pseudo_labels.selection import Candidate, Criteria, best, consensus, weights
-from nemo_distill.text.lines import chunks, clean_text
+from nemo_distill.text.lines import chunks, clean_text, map_ahead
 
 CHUNK = 500  # lines per task of a worker
 
@@ -74,22 +73,13 @@ def judge_all(candidates: Iterable[Candidate], criteria: Criteria, workers: int 
         candidates: any number of candidates; only a few chunks are in memory at a time.
         workers: number of processes; 1 uses only this process.
     """
-    judge_chunk = partial(_judge_chunk, criteria=criteria)
-    for outcomes in _map_in_order(judge_chunk, chunks(candidates, CHUNK), workers):
-        yield from outcomes
+    judge_chunk, parts = partial(_judge_chunk, criteria=criteria), chunks(candidates, CHUNK)
+    if workers == 1:
+        yield from chain.from_iterable(map(judge_chunk, parts))
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from chain.from_iterable(map_ahead(pool, judge_chunk, parts, 2 * workers))
 
 
 def _judge_chunk(candidates: Sequence[Candidate], criteria: Criteria) -> list[list[Outcome]]:
     return [judge(candidate, criteria) for candidate in candidates]
-
-
-def _map_in_order(function: Callable, items: Iterator, workers: int) -> Iterator:
-    """Like `map`, with `workers` processes. At most two items per process are read in advance."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = deque(pool.submit(function, item) for item in islice(items, 2 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(items, 1))

@@ -9,24 +9,25 @@ import json
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nemo_distill.storage.files import whole_files
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.batches import BatchSettings, pack
-from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, chunks, clean_line, parallel_lines
+from nemo_distill.text.lines import EMPTY, LinePolicy, TextFiles, chunks, clean_line, map_ahead, parallel_lines
 from nemo_distill.text.token_ids import IdRows, TokenIds, id_rows
 
 CHUNK = 5000  # pairs that are encoded at a time
 STORED = np.dtype("<i4")
 Pair = tuple[str, str]
+Batch = tuple[np.ndarray, np.ndarray]  # source ids (B, S) and target ids (B, T)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class FragmentReader:
                 encoded.append(chunk)
                 begun += count
                 on_progress(begun / total, count)
-            fragment.write(self._batches(encoded, tokenizers), dropped)
+            tokens = sum(int(side.lengths.sum()) for chunk in encoded for side in chunk)
+            fragment.write(self._batches(encoded, tokenizers), tokens, dropped)
         next(pairs, None)  # raises an error if only the targets go on
         return fragments
 
@@ -86,15 +88,11 @@ class FragmentReader:
     ) -> Iterator[tuple[list[IdRows], int]]:
         """Yields the ids of the pairs to use, chunk by chunk, and the number of lines that each chunk had."""
         threads = self.threads if all(tokenizer.threads_help for tokenizer in tokenizers) else 1
-        waiting: deque[tuple[Future, int]] = deque()
+        cleaned = ((list(self._cleaned(raw, dropped)), len(raw)) for raw in chunks(lines, CHUNK))
         with ThreadPoolExecutor(threads) as pool:
-            for raw in chunks(lines, CHUNK):
-                texts = list(self._cleaned(raw, dropped))
-                waiting.append((pool.submit(_ids, texts, tokenizers), len(raw)))
-                if len(waiting) > threads:
-                    yield self._kept(*waiting.popleft(), dropped)
-            while waiting:
-                yield self._kept(*waiting.popleft(), dropped)
+            for (source, target), count in map_ahead(pool, partial(_ids, tokenizers), cleaned, threads + 1):
+                kept = self.settings.keeps(source.lengths, target.lengths, dropped)
+                yield [source.where(kept), target.where(kept)], count
 
     def _cleaned(self, raw: Sequence[tuple[bytes, bytes]], dropped: Counter) -> Iterator[Pair]:
         for pair in raw:
@@ -105,29 +103,17 @@ class FragmentReader:
             else:
                 dropped[oddity] += 1
 
-    def _kept(self, encoded: Future, lines: int, dropped: Counter) -> tuple[list[IdRows], int]:
-        source, target = encoded.result()
-        kept = self.settings.keeps(source.lengths, target.lengths, dropped)
-        return [source.where(kept), target.where(kept)], lines
-
-    def _batches(self, encoded: list[list[IdRows]], tokenizers: tuple[TokenIds, TokenIds]) -> Iterator["Batch"]:
+    def _batches(self, encoded: list[list[IdRows]], tokenizers: tuple[TokenIds, TokenIds]) -> Iterator[Batch]:
         sides = [IdRows.joined(parts) for parts in zip(*encoded)]
         encoded.clear()  # to free the memory
         for rows in pack(sides[0].lengths, sides[1].lengths, self.settings.tokens_in_batch):
             source, target = (side.padded(rows, tokenizer.pad_id) for side, tokenizer in zip(sides, tokenizers))
-            yield Batch(source, target, sum(int(side.lengths[rows].sum()) for side in sides))
+            yield source, target
 
 
-def _ids(pairs: Sequence[Pair], tokenizers: tuple[TokenIds, TokenIds]) -> list[IdRows]:
-    return [id_rows(tokenizer, [pair[side] for pair in pairs]) for side, tokenizer in enumerate(tokenizers)]
-
-
-class Batch(NamedTuple):
-    """A batch: source ids (B, S), target ids (B, T), and the number of tokens without padding."""
-
-    source: np.ndarray
-    target: np.ndarray
-    tokens: int
+def _ids(tokenizers: tuple[TokenIds, TokenIds], chunk: tuple[Sequence[Pair], int]) -> tuple[list[IdRows], int]:
+    pairs, count = chunk
+    return [id_rows(tokenizer, [pair[side] for pair in pairs]) for side, tokenizer in enumerate(tokenizers)], count
 
 
 @dataclass(frozen=True)
@@ -149,15 +135,14 @@ class Fragment:
     def index_path(self) -> Path:
         return self.folder / f"{self.number:06}.json"
 
-    def write(self, batches: Iterator[Batch], dropped: Counter) -> None:
-        """Writes the batches, and how many pairs were dropped by reason."""
-        shapes, tokens = [], 0
+    def write(self, batches: Iterator[Batch], tokens: int, dropped: Counter) -> None:
+        """Writes the batches, their number of tokens without padding, and how many pairs were dropped by reason."""
+        shapes = []
         with whole_files([self.ids_path, self.index_path]) as (ids_file, index_file):
-            for batch in batches:
-                for block in batch[:2]:
+            for source, target in batches:
+                for block in (source, target):
                     ids_file.write(block.astype(STORED).tobytes())
-                shapes.append([*batch.source.shape, batch.target.shape[1]])
-                tokens += batch.tokens
+                shapes.append([*source.shape, target.shape[1]])
             index_file.write(json.dumps({"batches": shapes, "tokens": tokens, "dropped": dropped}).encode())
 
     @cached_property
@@ -178,7 +163,7 @@ class Fragment:
         sizes = self.shapes[:, 0] * (self.shapes[:, 1] + self.shapes[:, 2])
         return np.cumsum(sizes) - sizes
 
-    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, number: int) -> Batch:
         """Returns the source ids (B, S) and the target ids (B, T) of a batch."""
         rows, src_length, tgt_length = map(int, self.shapes[number])
         with self.ids_path.open("rb") as stream:

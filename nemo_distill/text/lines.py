@@ -12,8 +12,9 @@ import os
 import re
 import unicodedata
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -32,6 +33,7 @@ from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import numeric_order, user_path
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 EMPTY, INVALID_UTF8, CONTROL_CHARACTERS, OVER_LONG = ODDITIES = (
     "empty",
     "invalid_utf8",
@@ -217,6 +219,16 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def map_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterator[Item], ahead: int
+) -> Iterator[Result]:
+    """Like `pool.map`, but with at most `ahead` items that have been read and not been yielded."""
+    waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(items, ahead))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, item) for item in islice(items, 1))
 
 
 def counted_sample(items: Iterable[Item], size: int, random: Random) -> tuple[int, list[Item]]:
