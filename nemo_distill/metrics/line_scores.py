@@ -3,7 +3,6 @@
 Metrics such as COMET and MetricX need packages that conflict with NeMo, so they run in an environment of their own.
 """
 
-import math
 import os
 import shlex
 import shutil
@@ -21,7 +20,7 @@ from nemo_distill.config.section import section
 from nemo_distill.metrics.scores import Score
 from nemo_distill.storage.files import whole_file
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.lines import TextFiles
+from nemo_distill.text.lines import TextFiles, finite_number
 
 PLACES = ("{hypotheses}", "{scores}")
 SHOWN = 2000  # characters of what a command that failed has printed
@@ -105,11 +104,8 @@ def read_scores(paths: Sequence[Path], lower_is_better: bool = False) -> Iterato
     """
     for path in paths:
         for number, line in enumerate(TextFiles([path]), start=1):
-            try:
-                score = float(line)
-            except ValueError:
-                score = math.nan
-            if not math.isfinite(score):
+            score = finite_number(line)
+            if score is None:
                 said = line.decode("utf-8", "replace")[:60]
                 raise DataError(f"'{path}', line {number}: '{said}' is not a score; it must be a number.")
             yield -score if lower_is_better else score

@@ -4,7 +4,6 @@ A file format is a function that yields the translations of each source line, in
 line numbers must have their lines in increasing order; then a file of any size is read in constant memory.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.pseudo_labels.generate import Failure
 from nemo_distill.pseudo_labels.shards import FAILED, MISSING
 from nemo_distill.storage.records import CLOSED, parse_json
-from nemo_distill.text.lines import LinePolicy, TextFiles, chunks, clean_line
+from nemo_distill.text.lines import LinePolicy, TextFiles, chunks, clean_line, finite_number
 
 NO_SCORE = 0.0
 SEPARATOR = b" ||| "
@@ -231,7 +230,7 @@ def _moses(line: bytes, first: int, where: str) -> Iterator[Entry]:
     fields = [part.strip() for part in rest]
     while len(fields) > 2 and ALIGNMENT.fullmatch(fields[-1]):
         fields.pop()
-    score = _number(fields[-1]) if len(fields) > 1 else None
+    score = finite_number(fields[-1]) if len(fields) > 1 else None
     if score is not None:
         fields.pop()
     while len(fields) > 1 and (ALIGNMENT.fullmatch(fields[-1]) or _is_features(fields[-1])):
@@ -242,7 +241,7 @@ def _moses(line: bytes, first: int, where: str) -> Iterator[Entry]:
 def _is_features(field_: bytes) -> bool:
     """True for features such as `LM0= -12.5 -3 d: 0 F0=-1`, Marian's soft alignments, or none at all."""
     values = re.split(rb"[^\s=:]+[=:]|[\s,]", field_)
-    return all(_number(value) is not None for value in values if value)
+    return all(finite_number(value) is not None for value in values if value)
 
 
 def _tsv(line: bytes, first: int, where: str) -> Iterator[Entry]:
@@ -251,7 +250,7 @@ def _tsv(line: bytes, first: int, where: str) -> Iterator[Entry]:
         raise DataError(
             f"{where}: has {len(rest) + 1} columns; they must be line number, translation and, if any, score."
         )
-    score = _number(rest[1]) if len(rest) == 2 else None
+    score = finite_number(rest[1]) if len(rest) == 2 else None
     if len(rest) == 2 and score is None:
         raise DataError(f"{where}: '{rest[1].decode('utf-8', 'replace')[:60]}' is not a score.")
     yield Entry(_line_number(number, first, where), rest[0], score)
@@ -292,11 +291,3 @@ def _line_number(raw: bytes, first: int, where: str) -> int:
     if number < first:
         raise DataError(f"{where}: {number} is not the number of a source line, which begin with first_line={first}.")
     return number - first + 1
-
-
-def _number(raw: bytes) -> float | None:
-    try:
-        value = float(raw)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import math
 import os
 import re
 import unicodedata
@@ -154,6 +155,15 @@ def normalized(text: str) -> str:
 def decoded(raw: bytes) -> str:
     """Returns a line as text without control characters. Invalid UTF-8 becomes U+FFFD."""
     return clean_text(raw.decode("utf-8", "replace"))
+
+
+def finite_number(raw: bytes) -> float | None:
+    """Returns the number that a line or a part of it consists of; None if it is no number, infinite or NaN."""
+    try:
+        value = float(raw)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def line_hash(raw: bytes) -> str:
