@@ -90,6 +90,8 @@ class SplittingConfig:
             return ["pairs holds both sides; leave out source and target, or pairs."]
         if len(fields := self._fields()) != 2:
             return [f"fields={self.fields}: must be two, of source and target, such as [de,en] or [1,2]."]
+        if fields[0] == fields[1]:
+            return [f"fields={self.fields}: source and target are the same, so a model would learn to copy; give two."]
         return [f"pairs {problem}." for path in input_files(self.pairs) for problem in field_problems(path, fields)]
 
     def _fields(self) -> list[str]:

@@ -103,6 +103,7 @@ def test_files_that_hold_both_sides_are_split_alike(text):
     [
         ([], "fields=None: must be two, of source and target, such as [de,en] or [1,2]"),
         (["fields=[1]"], "fields=[1]: must be two"),
+        (["fields=[2,2]"], "fields=[2, 2]: source and target are the same"),
         (["fields=[1,7]"], "table.tsv', which has no field '7'; it has 1, 2, 3"),
         (["fields=[1,2]", "source={text}/all.de"], "pairs holds both sides; leave out source and target, or pairs"),
         (["fields=[1,2]", "pairs=nowhere.tmx"], "pairs names 'nowhere.tmx', which does not exist"),
