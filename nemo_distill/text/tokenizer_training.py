@@ -8,7 +8,6 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -225,7 +224,8 @@ def _train_yttm(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes, int]:
     """Trains with youtokentome, which reads and writes only files."""
     import youtokentome  # optional; the check of the job says how to install it
 
-    with _scratch_files(job.model, ("txt", "yttm")) as (text, model):
+    text, model = (job.model.with_name(f".{job.model.name}.{ending}.tmp") for ending in ("txt", "yttm"))
+    try:
         with text.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(f"{line}\n" for line in lines)
         youtokentome.BPE.train(
@@ -236,16 +236,9 @@ def _train_yttm(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes, int]:
             n_threads=1,
         )
         return model.read_bytes(), youtokentome.BPE(model=str(model)).vocab_size()
-
-
-@contextmanager
-def _scratch_files(beside: Path, endings: Sequence[str]) -> Iterator[list[Path]]:
-    paths = [beside.with_name(f".{beside.name}.{ending}.tmp") for ending in endings]
-    try:
-        yield paths
     finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
+        text.unlink(missing_ok=True)
+        model.unlink(missing_ok=True)
 
 
 def _in_words(job: TokenizerJob, error: Exception) -> DataError:
