@@ -9,11 +9,11 @@ settings, counts and examples.
 import json
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.metrics.line_scores import command_fingerprints, read_scores
@@ -142,7 +142,16 @@ def _assemble(assembly: Assembly, on_line: Callable[[], None]) -> dict[str, Any]
     if assembly.keep_hypotheses:
         with whole_file(assembly.path("hypotheses.tsv")) as stream:
             stream.writelines(hypothesis_lines(candidates(assembly)))
-    return assembly.work.finish({"lines": lines, **pairs, **_description(assembly, corpus_filters)})
+    return assembly.work.finish(
+        {
+            "lines": lines,
+            **pairs,
+            "least_kept": corpus_filters.thresholds(),
+            "selected_by": assembly.criteria.selected_by,
+            "versions": used_versions(),
+            "files": [fingerprint(path) for path in assembly.files()],
+        }
+    )
 
 
 def _with_language(assembly: Assembly) -> Criteria:
@@ -228,16 +237,14 @@ def _write(assembly: Assembly, outcomes: Iterator[Outcome], corpus_filters: Corp
     paths = [path for path in assembly.files() if path != assembly.path("hypotheses.tsv")]
     every = [assembly.path(ending) for ending in ENDINGS]
     with whole_files(paths, outdated=(assembly.work.finished_path, *every)) as opened:
-        streams = dict(zip(paths, opened))
+        streams = {path.name.removeprefix(f"{assembly.name}."): stream for path, stream in zip(paths, opened)}
         for outcome, reason in _judged(outcomes, corpus_filters):
             counts[reason] += 1
-            if reason is None:
-                _write_pair(assembly, streams, outcome)
-                continue
-            if len(examples[reason]) < EXAMPLES:
+            for ending, text in _texts(outcome, reason).items():
+                if ending in streams:
+                    streams[ending].write(text.encode() + b"\n")
+            if reason and len(examples[reason]) < EXAMPLES:
                 examples[reason].append({key: getattr(outcome, key) for key in ("line", "source", "target")})
-            if assembly.keep_dropped:
-                _write_dropped(streams[assembly.path("dropped.tsv")], reason, outcome)
     kept = counts.pop(None, 0)
     return {"kept": kept, "dropped": dict(sorted(counts.items())), "examples": dict(sorted(examples.items()))}
 
@@ -250,22 +257,9 @@ def _judged(outcomes: Iterator[Outcome], corpus_filters: CorpusFilters) -> Itera
         yield from ((one._replace(weight=one.weight / total) if total else one, reason) for one, reason in judged)
 
 
-def _write_pair(assembly: Assembly, streams: Mapping[Path, BinaryIO], outcome: Outcome) -> None:
-    streams[assembly.path("src")].write(outcome.source.encode() + b"\n")
-    streams[assembly.path("tgt")].write(outcome.target.encode() + b"\n")
-    if assembly.criteria.label_weights:
-        streams[assembly.path("weights")].write(f"{outcome.weight:.6f}\n".encode())
-
-
-def _write_dropped(stream: BinaryIO, reason: str, outcome: Outcome) -> None:
+def _texts(outcome: Outcome, reason: str | None) -> dict[str, str]:
+    """Returns the line that a pair, or a drop for a reason, has in each file, by its ending."""
+    if reason is None:
+        return {"src": outcome.source, "tgt": outcome.target, "weights": f"{outcome.weight:.6f}"}
     columns = (reason, str(outcome.line), f"{outcome.score:.4f}", outcome.source, outcome.target)
-    stream.write("\t".join(columns).encode() + b"\n")
-
-
-def _description(assembly: Assembly, corpus_filters: CorpusFilters) -> dict[str, Any]:
-    return {
-        "least_kept": corpus_filters.thresholds(),
-        "selected_by": assembly.criteria.selected_by,
-        "versions": used_versions(),
-        "files": [fingerprint(path) for path in assembly.files()],
-    }
+    return {"dropped.tsv": "\t".join(columns)}
