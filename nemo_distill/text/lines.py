@@ -5,6 +5,7 @@ such character in one language would shift all following lines against the other
 """
 
 import bz2
+import errno
 import gzip
 import hashlib
 import lzma
@@ -322,7 +323,7 @@ def telling_damage(describe: Callable[[], str], *errors: type[Exception]) -> Ite
     try:
         yield
     except kinds as error:
-        if getattr(error, "errno", None):
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # this one for places before the file's begin
             raise
         raise DataError(f"{describe()}: {error}") from error
 

@@ -114,6 +114,9 @@ def test_an_archive_that_is_not_parallel_or_damaged_is_told(tmp_path):
     (tmp_path / "bits.zip").write_bytes(whole[:90] + b"????" + whole[94:])
     with pytest.raises(DataError, match="bits.zip"):
         pairs(tmp_path / "bits.zip", "de", "en")
+    (tmp_path / "less.zip").write_bytes(whole[:4] + whole[64:])  # so that files seem to begin before the archive
+    with pytest.raises(DataError, match="less.zip"):
+        pairs(tmp_path / "less.zip", "de", "en")
 
 
 def test_parquet_is_read_by_its_columns_and_their_keys(tmp_path):
