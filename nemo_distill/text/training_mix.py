@@ -35,15 +35,21 @@ def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str
             "files, from which model.preproc_out_dir makes tarred data after mixing, or sample from several tarred "
             "data sets with model.train_ds.concat_sampling_probabilities."
         ]
-    if mix.weighting == "loss" and train.get("reverse_lang_direction"):
-        return [
-            "model.distillation.mix.weighting=loss: model.train_ds.reverse_lang_direction=true swaps the sides of the "
-            "mix, whose weights are then not found; swap the files instead."
-        ]
     mixed = with_real_files(mix, train)
     of_real = mixed.corpora[REAL].problems() if REAL in mixed.corpora else []
-    problems = mixed.missing() or [f"corpora.{REAL}.{problem}" for problem in of_real]
+    problems = _swapped_sides(mix) if train.get("reverse_lang_direction") else []
+    problems = problems or mixed.missing() or [f"corpora.{REAL}.{problem}" for problem in of_real]
     return [f"model.distillation.mix.{problem}" for problem in problems]
+
+
+def _swapped_sides(mix: MixSection) -> list[str]:
+    """Returns a sentence for each key that means one side of the mix, and would get the other."""
+    swaps = "model.train_ds.reverse_lang_direction=true swaps the sides of the mix"
+    harms = {"weighting=loss": "whose weights are then not found"} if mix.weighting == "loss" else {}
+    for name, corpus in mix.corpora.items():
+        if corpus.tag:
+            harms[f"corpora.{name}.tag={corpus.tag}"] = "so that the model would learn to write the tag"
+    return [f"{key}: {swaps}, {harm}; swap the files instead." for key, harm in harms.items()]
 
 
 def mixed_files(model: Mapping[str, Any]) -> list[Path]:

@@ -97,6 +97,19 @@ def test_the_files_of_the_training_must_fit_those_that_real_has_itself(files, ke
     assert problem.startswith(f"model.distillation.mix.corpora.real.source names {said}")
 
 
+def test_a_tag_is_refused_where_it_would_stand_before_what_the_model_writes(files):
+    cfg = config(files, "distillation=hybrid", *pseudo(files), "+model.distillation.mix.corpora.pseudo.tag='<BT>'")
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    section, _ = read_distillation(model, "model.distillation")
+    assert training_mix_problems(model, section.mix) == []
+    (problem,) = training_mix_problems(
+        model | {"train_ds": {**model["train_ds"], "reverse_lang_direction": True}}, section.mix
+    )
+    assert problem.startswith(
+        "model.distillation.mix.corpora.pseudo.tag=<BT>: model.train_ds.reverse_lang_direction=true"
+    )
+
+
 def test_without_corpora_nothing_is_mixed(files):
     cfg = config(files)
     before = copy.deepcopy(cfg)
