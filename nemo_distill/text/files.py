@@ -116,7 +116,9 @@ def untokenized_text(model: Mapping[str, Any]) -> list[str]:
     """Returns warnings if training text is raw although translation tokenizes its input with NeMo's processors."""
     section, corpora = model.get("train_ds") or {}, mix_of(model).get("corpora") or {}
     oddities = []
-    for side, language, end in (("src", "src_language", "source"), ("tgt", "tgt_language", "target")):
+    sides = (("src", "source"), ("tgt", "target"))
+    read = reversed(sides) if section.get("reverse_lang_direction") else sides
+    for language, (side, end) in zip(("src_language", "tgt_language"), read):
         if model.get(language) in (None, "ignore"):
             continue
         named = {f"model.distillation.mix.corpora.{name}.{end}": corpus.get(end) for name, corpus in corpora.items()}
@@ -294,18 +296,12 @@ def _readable(value: Any, **kind: Any) -> Any:
 
 
 # A file of a configuration, or a list of files, each of which may be a pattern; they exist and are not empty.
-InputFiles = Annotated[str | list[str], AfterValidator(_readable), Allowed("a file, or a list of files")]
-NumberFiles = Annotated[
-    str | list[str], AfterValidator(partial(_readable, is_text=False)), Allowed("a file, or a list of files")
-]
-PairFiles = Annotated[  # each holds both sides
-    str | list[str],
-    AfterValidator(partial(_readable, is_text=False, refused=NO_PAIRS)),
-    Allowed("a file, or a list of files"),
-]
-PossiblyEmptyFiles = Annotated[
-    str | list[str], AfterValidator(partial(_readable, may_be_empty=True)), Allowed("a file, or a list of files")
-]
+Files = str | list[str]
+FILES = Allowed("a file, or a list of files")
+InputFiles = Annotated[Files, AfterValidator(_readable), FILES]
+NumberFiles = Annotated[Files, AfterValidator(partial(_readable, is_text=False)), FILES]
+PairFiles = Annotated[Files, AfterValidator(partial(_readable, is_text=False, refused=NO_PAIRS)), FILES]  # both sides
+PossiblyEmptyFiles = Annotated[Files, AfterValidator(partial(_readable, may_be_empty=True)), FILES]
 References = Annotated[
     str | list[str | None],
     AfterValidator(_readable),

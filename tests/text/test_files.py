@@ -114,6 +114,10 @@ def test_raw_text_is_warned_of_where_a_models_languages_mean_moses(tmp_path):
         "model.distillation.mix.corpora.pseudo.source", "model.train_ds.tgt_file_name",
     ]  # fmt: skip
     assert untokenized_text(model | {"src_language": "ignore", "tgt_language": None}) == []
+    backwards = model | {"train_ds": model["train_ds"] | {"reverse_lang_direction": True}, "src_language": "ignore"}
+    (warning,) = untokenized_text(backwards)  # the model writes what the corpora have as sources
+    assert warning.startswith(f"model.distillation.mix.corpora.pseudo.source: '{raw}'")
+    assert "model.tgt_language=en" in warning
 
 
 TABLE = "Hund\tdog\n" * 10
