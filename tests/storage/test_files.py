@@ -3,7 +3,10 @@ import fcntl
 import multiprocessing
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from nemo_distill.storage.files import (
     folder_lock,
     locked,
     missing_content,
+    new_folder,
     remove_leftovers,
     whole_file,
     whole_path,
@@ -208,3 +212,66 @@ def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
         assert file_problems(path, overwrite=True) == ["which is a pipe or a device; name a file"]
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from pathlib import Path
+from nemo_distill.storage.files import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("a model")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_folder_appears_in_the_end(tmp_path):
+    output = tmp_path / "deep" / "output"
+    with new_folder(output) as folder:
+        (folder / "file").write_text("new")
+        assert not output.exists()
+    assert (output / "file").read_text() == "new"
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_the_middle_leaves_the_folder_that_was_there(error, tmp_path):
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "file").write_text("old")
+    with pytest.raises(error), new_folder(output) as folder:
+        (folder / "file").write_text("new")
+        raise error
+    assert (output / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_folder_takes_the_place_of_what_was_there(tmp_path):
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "old").write_text("old")
+    with new_folder(output) as folder:
+        (folder / "new").write_text("new")
+    assert [file.name for file in output.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_kill_in_the_middle_leaves_no_folder_and_does_not_hinder_the_next(tmp_path):
+    output = tmp_path / "output"
+    result = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(output)])
+    assert result.returncode == -signal.SIGKILL
+    assert not output.exists()
+    with new_folder(output) as folder:
+        assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_link_stays_one_and_its_folder_is_replaced_as_often_as_wanted(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    link = tmp_path / "output"
+    link.symlink_to(disk)
+    for name in ("first", "second"):
+        with new_folder(link) as folder:
+            (folder / name).write_text(name)
+        assert link.is_symlink() and [file.name for file in disk.iterdir()] == [name]
+    assert sorted(tmp_path.iterdir()) == [disk, link]
