@@ -293,7 +293,7 @@ def _printed(run: Run, lock: int | None, at_a_time: int) -> tuple[int, str]:
 
     It has its share of the cores. The teacher has all of them: it runs alone, because all other steps need it.
     """
-    share = {} if run.group == TEACHER else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_a_time))}
+    share = {} if run.group == TEACHER else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // at_a_time))}
     run.log_path.parent.mkdir(exist_ok=True)
     with run.log_path.open("ab") as log:
         begin = log.tell()
