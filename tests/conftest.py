@@ -5,7 +5,8 @@ import functools
 import io
 import os
 import random
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ TINY_SIZE = {
     "max_sequence_length": 64,
 }
 
+NO_DROPOUT = dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), 0.0)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts long files first, so that no processor is idle while another one ends with a long file."""
@@ -80,6 +83,41 @@ class Harm(Pickled):
 
     def __init__(self, folder: Path):
         super().__init__(os.mkdir, (str(folder),))
+
+
+def changed_archive(source: Path, path: Path, part: str, change: Callable[[bytes], bytes]) -> Path:
+    """A copy of a `.nemo` in which the members with `part` in their names are changed."""
+    with tarfile.open(source) as old, tarfile.open(path, "w") as new:
+        for member in filter(tarfile.TarInfo.isfile, old.getmembers()):
+            content = old.extractfile(member).read()
+            content = change(content) if part in member.name else content
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return path
+
+
+def changed_weights(source: Path, path: Path, change: Callable[[dict], dict]) -> Path:
+    """A copy of a `.nemo` with other weights."""
+    import torch
+
+    def rewrite(content: bytes) -> bytes:
+        stream = io.BytesIO()
+        torch.save(change(torch.load(io.BytesIO(content), weights_only=True)), stream)
+        return stream.getvalue()
+
+    return changed_archive(source, path, "weights", rewrite)
+
+
+def batch_of_lines(model: Any, sources: list[str], targets: list[str]) -> tuple:
+    """A batch as NeMo makes it with the tokenizers of a model: source ids, their mask, target ids, their mask, labels."""
+    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
+
+    tokenizers = {"encoder_tokenizer": model.encoder_tokenizer, "decoder_tokenizer": model.decoder_tokenizer}
+    (src, src_mask), (tgt, tgt_mask) = (
+        MTEncDecModel.prepare_inference_batch(lines, target=target, **tokenizers)
+        for lines, target in ((sources, False), (targets, True))
+    )
+    return src, src_mask, tgt[:, :-1], tgt_mask[:, :-1], tgt[:, 1:]
 
 
 def write_corpus(folder: Path, name: str, lines: int, seed: int) -> tuple[Path, Path]:
@@ -178,6 +216,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> type:
     return Clock
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """What a test compiles and sets is neither counted nor used by another one."""
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=True):
+        yield
+    torch._dynamo.reset()
+    counters.clear()
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train, val and test, each in .de and .en."""
@@ -232,19 +284,14 @@ def trained_path(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from nemo_distill import DistillableMTEncDecModel
 
     torch.manual_seed(0)
-    dropout = dict.fromkeys(("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout"), 0.0)
-    config = tiny_config(tokenizer, seed_size={"hidden_size": 32, "inner_size": 64, "pre_ln": True, **dropout})
+    config = tiny_config(tokenizer, seed_size={"hidden_size": 32, "inner_size": 64, "pre_ln": True, **NO_DROPOUT})
     model = DistillableMTEncDecModel(config).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(250):
-        sides = zip((False, True), reversing_sentences(64, seed=step))
-        tokenizers = {"encoder_tokenizer": model.encoder_tokenizer, "decoder_tokenizer": model.decoder_tokenizer}
-        (src, src_mask), (tgt, tgt_mask) = (
-            model.prepare_inference_batch(lines, target=target, **tokenizers) for target, lines in sides
-        )
-        log_probs = model(src, src_mask, tgt[:, :-1], tgt_mask[:, :-1])
+        *inputs, labels = batch_of_lines(model, *reversing_sentences(64, seed=step))
+        log_probs = model(*inputs)
         optimizer.zero_grad()
-        model.loss_fn(log_probs=log_probs, labels=tgt[:, 1:]).backward()
+        model.loss_fn(log_probs=log_probs, labels=labels).backward()
         optimizer.step()
     path = tmp_path_factory.mktemp("trained") / "trained.nemo"
     model.eval().save_to(str(path))

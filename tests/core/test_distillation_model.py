@@ -203,9 +203,7 @@ def test_a_step_whose_weights_are_all_zero_changes_nothing(teacher_path, tmp_pat
     assert not torch.equal(two.student.head.weight, fresh["head.weight"])
 
 
-def test_a_compiled_classifier_has_the_losses_of_an_uncompiled_one_in_two_graphs(teacher_path):
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # other tests compile in this process too
+def test_a_compiled_classifier_has_the_losses_of_an_uncompiled_one_in_two_graphs(teacher_path, fresh_compiler):
     losses = []
     for backend in (None, "eager"):
         pl.seed_everything(0)

@@ -1,6 +1,4 @@
-import io
 import shutil
-import tarfile
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,7 +13,7 @@ from nemo_distill.decoding.engines import (
     search_problems,
 )
 from nemo_distill.decoding.settings import SearchSettings
-from tests.conftest import tiny_config
+from tests.conftest import changed_archive, tiny_config
 from tests.examples.bad_files import MODEL, write_nemo
 
 LEGACY = {"encoder_tokenizer": {"sentencepiece_legacy": True}}
@@ -140,13 +138,7 @@ def test_a_model_that_leaves_its_encoders_width_to_hugging_face_is_loaded_in_a_c
 
 
 def test_a_damaged_tokenizer_of_one_of_several_models_is_told(teacher_path, tmp_path):
-    damaged = tmp_path / "damaged.nemo"
-    with tarfile.open(teacher_path) as whole, tarfile.open(damaged, "w") as tar:
-        for member in whole:
-            content = whole.extractfile(member).read() if member.isfile() else b""
-            content = content[:20] if "tokenizer" in member.name else content
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+    damaged = changed_archive(teacher_path, tmp_path / "damaged.nemo", "tokenizer", lambda content: content[:20])
     (problem,) = engine_problems("nemo_distill", [teacher_path, damaged])
     assert problem.startswith(f"model: '{damaged}' holds a damaged tokenizer: ")
 

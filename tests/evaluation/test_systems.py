@@ -1,6 +1,4 @@
-import io
 import shutil
-import tarfile
 from dataclasses import replace
 
 import pytest
@@ -13,6 +11,7 @@ from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.evaluation.system_sections import Models, build_systems, system_problems
 from nemo_distill.evaluation.systems import System
 from nemo_distill.nemo_files.archive import NemoArchive
+from tests.conftest import changed_archive
 from tests.decoding.test_hugging_face_engine import write_model
 from tests.hugging_face_folders import write_folder
 
@@ -80,14 +79,7 @@ def test_seeds_of_one_model_are_a_group(tmp_path, name, group, seed):
 
 def with_config(source, path, before, after):
     """A copy of a `.nemo` with a part of its config replaced."""
-    with tarfile.open(source) as old, tarfile.open(path, "w") as new:
-        for member in old.getmembers():
-            content = old.extractfile(member).read() if member.isfile() else b""
-            if member.name.endswith("model_config.yaml"):
-                content = content.replace(before, after)
-                member.size = len(content)
-            new.addfile(member, io.BytesIO(content))
-    return path
+    return changed_archive(source, path, "model_config.yaml", lambda content: content.replace(before, after))
 
 
 def test_a_model_says_what_language_it_writes(teacher_path, marian, tmp_path):

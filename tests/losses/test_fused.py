@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -308,15 +307,6 @@ def test_a_model_in_bf16_gets_gradients_in_bf16_that_were_summed_in_float32(gene
     for gradient, exact in zip(gradients(found, student), gradients(expected, doubles[0])):
         assert gradient.dtype == torch.bfloat16
         assert (gradient.double() - exact).norm() < 0.02 * exact.norm()
-
-
-@pytest.fixture
-def fresh_compiler():
-    """What is compiled here is forgotten, and not counted elsewhere."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-    counters.clear()
 
 
 def test_a_compiled_function_around_it_gives_the_same(student, teacher, mask, fresh_compiler):

@@ -29,6 +29,11 @@ def job(corpus, teacher_path):
     return compose_job
 
 
+def with_tokenizers(path):
+    """The overrides that give both sides this tokenizer."""
+    return [f"model.{side}_tokenizer.tokenizer_model={path}" for side in ("encoder", "decoder")]
+
+
 def quiet_trainer(folder, **options):
     return pl.Trainer(**{
         "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,

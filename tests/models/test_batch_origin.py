@@ -1,7 +1,5 @@
-import io
 import json
 import re
-import tarfile
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from nemo_distill.commands.training import run_job, training_run
 from nemo_distill.commands.user_errors import plain_errors
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.restore import restore_for_inference
-from tests.conftest import tiny_config
+from tests.conftest import changed_weights, tiny_config
 from tests.models.conftest import TINY
 
 LAST = -1
@@ -89,21 +87,8 @@ def test_a_model_with_such_weights_is_neither_saved_nor_restored(teacher_path, t
     assert list(tmp_path.iterdir()) == []
     weight.data.copy_(good)
     model.save_to(str(tmp_path / "good.nemo"))
-    _write_nan(tmp_path / "good.nemo", tmp_path / "bad.nemo", name)
+    bad = changed_weights(
+        tmp_path / "good.nemo", tmp_path / "bad.nemo", lambda weights: weights | {name: weights[name] * torch.nan}
+    )
     with pytest.raises(ArithmeticError, match=f"bad.nemo' is not used: it has NaN or infinity in '{name}'"):
-        restore_for_inference(DistillableMTEncDecModel, tmp_path / "bad.nemo")
-
-
-def _write_nan(good, bad, name):
-    """Copies a `.nemo` with NaN in one of its weights."""
-
-    with tarfile.open(good) as tar, tarfile.open(bad, "w") as copy:
-        for member in tar:
-            content = tar.extractfile(member).read() if member.isfile() else b""
-            if "weights" in member.name:
-                weights = torch.load(io.BytesIO(content), weights_only=True)
-                weights[name].fill_(float("nan"))
-                stream = io.BytesIO()
-                torch.save(weights, stream)
-                content, member.size = stream.getvalue(), stream.tell()
-            copy.addfile(member, io.BytesIO(content))
+        restore_for_inference(DistillableMTEncDecModel, bad)

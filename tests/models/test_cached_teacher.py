@@ -9,14 +9,14 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError
 from nemo_distill.commands.cache_teacher import cache_teacher, caching_job, check_caching
 from nemo_distill.config.errors import DataError
-from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.core.registry import Role
 from nemo_distill.losses.top_k import top_k_of
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.teacher_cache.cache import read_manifest
 from nemo_distill.text.training_mix import mix_training_data
 from tests.conftest import composed, train_sentencepiece, write_corpus
-from tests.models.conftest import three_steps
+from tests.models.conftest import losses_and_gradient, registered, three_steps
 
 PREFIX = "nemo_distill.losses."
 WORD_LEVEL = {
@@ -43,6 +43,16 @@ def make_cache(teacher_path, folder, sources, *overrides, device="cpu"):
     check_caching(cfg)
     cache_teacher(caching_job(cfg), 0, 1, device)
     return folder
+
+
+def make_cache_of_mix(teacher_path, folder, source, *overrides):
+    """Writes a mix of a corpus and others to `text` in a folder, and its cache beside it."""
+    cfg = caching_config(teacher_path, folder / "cache", [source], *overrides)
+    check_caching(cfg)
+    job = caching_job(cfg)
+    (folder / "text").mkdir()
+    mix_training_data(cfg.model, folder / "text")
+    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +92,8 @@ def test_a_cache_of_all_words_gives_the_losses_and_gradients_of_the_teacher(dist
     cached, _ = distill(whole_cache, temperature, losses, teacher_cache_tail=tail)
     cached.student.load_state_dict(online.student.state_dict())
     for batch in online.train_dataloader():
-        found = []
-        for model in (online.eval(), cached.eval()):
-            values = model.distillation_losses(batch)
-            model.zero_grad()
-            sum(values.values()).backward()
-            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-            found.append((values, torch.cat([gradient.flatten() for gradient in gradients])))
-        (values, gradient), (cached_values, cached_gradient) = found
+        values, gradient = losses_and_gradient(online.eval(), batch)
+        cached_values, cached_gradient = losses_and_gradient(cached.eval(), batch)
         assert set(cached_values) == set(values) == {*losses, "student"}
         for name, value in values.items():
             torch.testing.assert_close(cached_values[name], value, rtol=1e-5, atol=1e-7)
@@ -100,12 +104,11 @@ def test_a_cache_of_all_words_gives_the_losses_and_gradients_of_the_teacher(dist
 def test_what_is_cut_off_is_made_up_for_by_the_tail_policy(distill, cut_cache, tail):
     online, _ = distill()
     cached, _ = distill(cut_cache, losses={"kl": WORD_LEVEL["kl"]}, teacher_cache_tail=tail)
-    wanted = [(Role.TEACHER, "log_probs"), (Role.TEACHER, "nll")]
     for batch in online.train_dataloader():
-        registries = [DistillationRegistry(wanted, temperature) for temperature in (1.0, 1.0, 2.0)]
-        for teacher, registry in zip((online.teacher, cached.teacher, cached.teacher), registries):
-            with torch.no_grad(), teacher.distillation_pass(Role.TEACHER, registry):
-                teacher.distillation_forward(batch)
+        registries = [
+            registered(teacher, batch, "log_probs", "nll", temperature=temperature)
+            for teacher, temperature in ((online.teacher, 1.0), (cached.teacher, 1.0), (cached.teacher, 2.0))
+        ]
         mask = batch[-1].squeeze(0) != online.student.decoder_tokenizer.pad_id
         full, *kept = (registry.get(Role.TEACHER, "log_probs")[mask] for registry in registries)
         for found, temperature in zip(kept, (1.0, 2.0)):
@@ -151,12 +154,7 @@ def test_several_data_sets_are_cached_whole_and_trained_on_mixed(distill, distil
 def test_a_mix_is_trained_on_from_a_cache_of_its_corpora(distill, distillation_config, teacher_path, corpus, tmp_path):
     mix = {"pseudo": {"source": f"{corpus}/val.de", "target": f"{corpus}/val.en", "share": 1}, "real": {"share": 2}}
     overrides = [f"+model.distillation.mix.corpora.{name}={{{', '.join(f'{key}: {value}' for key, value in section.items())}}}" for name, section in mix.items()]  # fmt: skip
-    cfg = caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], *overrides)
-    check_caching(cfg)
-    job = caching_job(cfg)
-    (tmp_path / "text").mkdir()
-    mix_training_data(cfg.model, tmp_path / "text")
-    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
+    make_cache_of_mix(teacher_path, tmp_path, corpus / "train.de", *overrides)
     distillation_config.train_ds.src_file_name = [str(corpus / "train.de")]
     distillation_config.train_ds.tgt_file_name = [str(corpus / "train.en")]
     distillation_config.distillation.mix = {"corpora": mix}
@@ -182,14 +180,7 @@ def test_missing_pairs_are_counted_before_the_training(distill, distillation_con
         (tmp_path / f"odd.{side}").write_text(
             "".join(f"{line}{mark * (number < 2)}\n" for number, line in enumerate(lines))
         )
-    cfg = caching_config(
-        teacher_path, tmp_path / "cache", [tmp_path / "odd.de"], "+model.distillation.mix.corpora.real={share: 1}"
-    )
-    check_caching(cfg)
-    job = caching_job(cfg)
-    (tmp_path / "text").mkdir()
-    mix_training_data(cfg.model, tmp_path / "text")
-    cache_teacher(job.reading(cfg.model.train_ds), 0, 1, "cpu")
+    make_cache_of_mix(teacher_path, tmp_path, tmp_path / "odd.de", "+model.distillation.mix.corpora.real={share: 1}")
     distillation_config.train_ds.src_file_name = str(tmp_path / "odd.de")
     distillation_config.train_ds.tgt_file_name = str(tmp_path / "odd.en")
     with pytest.raises(

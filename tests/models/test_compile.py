@@ -13,14 +13,7 @@ from nemo_distill import DistillableMTEncDecModel
 from tests.models.conftest import distill, distillation_of
 from tests.models.test_hugging_face_encoder import BERT
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    """What one test compiles and sets is forgotten by the next."""
-    torch._dynamo.reset()
-    counters.clear()
-    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=True):
-        yield
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def losses_and_gradients(config, folder, backend):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from nemo_distill import DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.models.on_policy import OnPolicy
 from nemo_distill.trainer.finite import FiniteTraining
-from tests.conftest import SCRIPTS, composed
+from tests.conftest import NO_DROPOUT, SCRIPTS, composed
 from tests.forked import run_script
 from tests.models.conftest import distill
 
@@ -62,8 +62,7 @@ def config(distillation_config):
     cfg.distillation.update({"distill_encoder": False, "cosine_loss_weight": 1.0})
     cfg.optim = {"name": "sgd", "lr": 0.5}
     for side in ("encoder", "decoder"):
-        dropouts = ("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout")
-        cfg[side].update(dict.fromkeys(dropouts, 0.0))
+        cfg[side].update(NO_DROPOUT)
     return cfg
 
 

@@ -24,9 +24,9 @@ from nemo_distill.nemo_files.tokenizer_files import sentencepiece_proto
 from nemo_distill.nemo_files.translation_archive import teacher_archive
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.text.segmentations import piece_map
-from tests.conftest import tiny_config, train_sentencepiece
+from tests.conftest import batch_of_lines, tiny_config, train_sentencepiece
 from tests.hugging_face_folders import FAMILIES, write_folder
-from tests.models.conftest import distillation_of, losses_and_gradient, problems, registered
+from tests.models.conftest import distillation_of, losses_and_gradient, problems, registered, with_tokenizers
 from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, caching_config, make_cache
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn"), "m2m_100": ("de", "en"), "mbart": ("de_DE", "en_XX")}
@@ -53,17 +53,6 @@ def lines(corpus):
     """Some pairs, one of them with characters that no tokenizer knows."""
     source, target = ((corpus / f"train.{side}").read_text().splitlines()[:LINES] for side in ("de", "en"))
     return [*source, "Hund ☃ rot"], [*target, "dog ☃ red"]
-
-
-def student_batch(teacher, corpus):
-    from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
-
-    tokenizers = {"encoder_tokenizer": teacher.encoder_tokenizer, "decoder_tokenizer": teacher.decoder_tokenizer}
-    (src, src_mask), (tgt, tgt_mask) = (
-        MTEncDecModel.prepare_inference_batch(text, target=target, **tokenizers)
-        for text, target in zip(lines(corpus), (False, True))
-    )
-    return src, src_mask, tgt[:, :-1], tgt_mask[:, :-1], tgt[:, 1:]
 
 
 @torch.no_grad()
@@ -113,7 +102,7 @@ def expected_of_own_pieces(teacher, folder, family, source, target):
 
 
 def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
-    *batch, labels = student_batch(teacher, corpus)
+    *batch, labels = batch_of_lines(teacher, *lines(corpus))
     found = teacher(*batch)
     assert found.shape == (LINES + 1, labels.shape[1], teacher.decoder_tokenizer.vocab_size)
     for row, pair in enumerate(zip(*lines(corpus))):
@@ -127,7 +116,7 @@ def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
 
 
 def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher, corpus):
-    batch = student_batch(teacher, corpus)
+    batch = batch_of_lines(teacher, *lines(corpus))
     own = teacher.encoder_tokenizer, teacher.decoder_tokenizer
     registry = registered(RetokenizedTeacher(TranslationPieceTeacher(teacher), *own), batch, "log_probs")
     real = batch[-1] != teacher.decoder_tokenizer.pad_id
@@ -138,7 +127,7 @@ def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher,
 
 def test_other_pieces_get_the_probability_that_transformers_gives_their_text(teacher, folder, family, small, corpus):
     own = SentencePieceTokenizer(str(small))
-    batch = student_batch(SimpleNamespace(encoder_tokenizer=own, decoder_tokenizer=own), corpus)
+    batch = batch_of_lines(SimpleNamespace(encoder_tokenizer=own, decoder_tokenizer=own), *lines(corpus))
     registry = registered(RetokenizedTeacher(TranslationPieceTeacher(teacher), own, own), batch, "log_probs", "spans")
     log_probs, (spans, _) = (registry.get(Role.TEACHER, name) for name in ("log_probs", "spans"))
     pieces, theirs = pieces_of(own), pieces_of(teacher.decoder_tokenizer)
@@ -205,8 +194,11 @@ def test_plain_and_fused_losses_and_those_from_a_cache_are_the_same(
     settings |= {"own": small} if across else {}
     given = [f"model.distillation.{key}={value}" for key, value in languages.items() if value]
     if across:
-        given += [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
-        given += ["model.distillation.across_vocabularies=true", "model.distillation.student_train_loss_weight=0.5"]
+        given += [
+            *with_tokenizers(small),
+            "model.distillation.across_vocabularies=true",
+            "model.distillation.student_train_loss_weight=0.5",
+        ]
     whole = ("cache.k=null", "cache.dtype=float32", *given)
     cache = make_cache(folder, tmp_path / "cache", [corpus / "train.de"], *whole)
     plain = distill(str(folder), fused=False, **settings, **languages)
@@ -356,9 +348,8 @@ def test_other_pieces_are_counted_and_named(folder_job, tokenizer):
 
 
 def test_a_student_of_other_pieces_is_accepted_if_asked_for(folder_job, small):
-    own = [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
     across = "model.distillation.across_vocabularies=true"
-    check_distillation_job(folder_job(*own, across, "distillation=word_level"))
+    check_distillation_job(folder_job(*with_tokenizers(small), across, "distillation=word_level"))
     found = problems(check_distillation_job, folder_job(across, "distillation=word_level"))
     assert any("model.encoder_tokenizer.tokenizer_model has no value" in one for one in found)
 

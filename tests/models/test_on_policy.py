@@ -15,6 +15,7 @@ from nemo_distill.core.loss_terms import checked_loss_terms
 from nemo_distill.decoding.search import Found, SpecialIds
 from nemo_distill.models.distillation_section import REGISTERED_TENSORS, TranslationDistillation
 from nemo_distill.models.on_policy import OnPolicy, target_tensors
+from tests.conftest import NO_DROPOUT, tiny_config
 from tests.models.conftest import distill, distillation_of
 
 PAD, BOS, EOS = 3, 1, 2
@@ -105,8 +106,7 @@ def config(distillation_config):
     cfg.distillation.on_policy = {"share": {**RISING, "start": 0.0, "steps": 1}, "method": "greedy", "max_delta": 3}
     cfg.optim = {"name": "sgd", "lr": 0.5}
     for side in ("encoder", "decoder"):
-        dropouts = ("embedding_dropout", "ffn_dropout", "attn_score_dropout", "attn_layer_dropout")
-        cfg[side].update(dict.fromkeys(dropouts, 0.0))
+        cfg[side].update(NO_DROPOUT)
     return cfg
 
 
@@ -192,7 +192,7 @@ def gradients_of(config, folder, **options):
     """The gradients of the second optimizer step, which is drawn."""
 
     class Gradients(pl.Callback):
-        def on_before_zero_grad(self, trainer, model, optimizer):
+        def on_train_batch_end(self, trainer, model, *args):
             self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     gradients = Gradients()
@@ -276,8 +276,6 @@ def _inputs(model, batch):
 
 
 def test_translations_are_cut_where_a_teacher_has_learned_no_more_positions(config, tokenizer, tmp_path):
-    from tests.conftest import tiny_config
-
     short = tiny_config(tokenizer, seed_size={"learn_positional_encodings": True, "max_sequence_length": 12})
     torch.manual_seed(1)
     DistillableMTEncDecModel(short).save_to(str(tmp_path / "short.nemo"))

@@ -14,7 +14,7 @@ from nemo_distill.core.loss_terms import STUDENT_LOSS
 from nemo_distill.models.cached_teacher import CachedTeacher
 from nemo_distill.models.pair_weights import PairWeights
 from nemo_distill.text.training_mix import mix_training_data
-from tests.conftest import write_corpus
+from tests.conftest import batch_of_lines, write_corpus
 from tests.examples.bad_files import MODEL, write_nemo
 from tests.models.conftest import distillation_of, problems
 from tests.models.test_cached_teacher import make_cache
@@ -140,12 +140,10 @@ def test_equal_pairs_have_the_mean_of_their_weights(tokenizer, mixed, tmp_path):
     (tmp_path / "few.weights").write_text("1\n7\n0.5\n")
     tokenizers = model.student.encoder_tokenizer, model.student.decoder_tokenizer
     weights = PairWeights(tmp_path / "few.src", tmp_path / "few.tgt", tokenizers)
-    names = {"encoder_tokenizer": tokenizers[0], "decoder_tokenizer": tokenizers[1]}
-    src_ids, src_mask = model.student.prepare_inference_batch(["rot", "der Hund"], **names)
-    tgt_ids, _ = model.student.prepare_inference_batch(["red", "the dog"], target=True, **names)
-    assert weights.of(src_ids, src_mask, tgt_ids[:, 1:]).tolist() == [7, 0.75]
+    src_ids, src_mask, _, _, labels = batch_of_lines(model.student, ["rot", "der Hund"], ["red", "the dog"])
+    assert weights.of(src_ids, src_mask, labels).tolist() == [7, 0.75]
     with pytest.raises(DataError, match="no weight for the pair whose source is 'rot'"):
-        weights.of(src_ids, src_mask, tgt_ids.flip(0)[:, 1:])
+        weights.of(src_ids, src_mask, labels.flip(0))
 
 
 def test_a_teacher_cache_gives_the_weighted_losses_of_its_teacher(mixed, teacher_path, tmp_path):

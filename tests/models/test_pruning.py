@@ -9,7 +9,7 @@ from nemo_distill.models.distillation_section import Initialization
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
 from nemo_distill.models.pruning import KeptWidth, copy_layer, kept_width
 from nemo_distill.nemo_files.restore import restore_for_inference
-from tests.conftest import reversing_sentences, tiny_config
+from tests.conftest import batch_of_lines, reversing_sentences, tiny_config
 
 PRUNED = Initialization(prune_width=True)
 DIMS = [0, 1, 6, 7, 8, 9, 14, 15, 2, 3, 20, 21]  # of 24
@@ -150,13 +150,9 @@ def test_with_learned_positions_the_most_important_dimensions_are_kept(tokenizer
 
 
 def nll(model):
-    sides = zip(("encoder", "decoder"), reversing_sentences(64, seed=1000))
-    kwargs = {"encoder_tokenizer": model.encoder_tokenizer, "decoder_tokenizer": model.decoder_tokenizer}
-    (src, src_mask), (tgt, tgt_mask) = (
-        model.prepare_inference_batch(lines, target=side == "decoder", **kwargs) for side, lines in sides
-    )
+    *inputs, labels = batch_of_lines(model, *reversing_sentences(64, seed=1000))
     with torch.no_grad():
-        return model.loss_fn(log_probs=model(src, src_mask, tgt[:, :-1], tgt_mask[:, :-1]), labels=tgt[:, 1:]).item()
+        return model.loss_fn(log_probs=model(*inputs), labels=labels).item()
 
 
 @pytest.fixture(scope="module")

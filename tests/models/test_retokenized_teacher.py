@@ -11,7 +11,7 @@ from nemo_distill.core.registry import Role
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
-from tests.models.conftest import TINY, losses_and_gradient, problems, registered, three_steps
+from tests.models.conftest import TINY, losses_and_gradient, problems, registered, three_steps, with_tokenizers
 from tests.models.test_cached_teacher import PREFIX, WORD_LEVEL, make_cache
 
 ACROSS = {"across_vocabularies": True, "student_train_loss_weight": 0.5, "distill_encoder": False}
@@ -27,7 +27,7 @@ def small(corpus, tmp_path_factory):
 
 @pytest.fixture
 def tokenizers(small):
-    return [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
+    return with_tokenizers(small)
 
 
 @pytest.fixture
@@ -249,11 +249,10 @@ def test_a_batch_that_is_too_long_for_the_teachers_learned_positions_is_told(dis
 @pytest.fixture(scope="module")
 def cache(teacher_path, corpus, small, tmp_path_factory):
     """All of each distribution over the pieces of the small tokenizer."""
-    overrides = [f"model.{side}_tokenizer.tokenizer_model={small}" for side in ("encoder", "decoder")]
     across = ["model.distillation.across_vocabularies=true", "model.distillation.student_train_loss_weight=0.5"]
     whole = ["cache.k=null", "cache.dtype=float32"]
     folder = tmp_path_factory.mktemp("cache") / "across"
-    return make_cache(teacher_path, folder, [corpus / "train.de"], *overrides, *across, *whole)
+    return make_cache(teacher_path, folder, [corpus / "train.de"], *with_tokenizers(small), *across, *whole)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -284,8 +283,7 @@ def test_a_cache_for_other_tokenizers_is_refused(job, cache, tokenizer, tokenize
     assert any(
         "across_vocabularies=false" in one for one in problems(check_distillation_job, job(*given, *tokenizers))
     )
-    other = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
-    found = problems(check_distillation_job, job(*given, *other, across))
+    found = problems(check_distillation_job, job(*given, *with_tokenizers(tokenizer), across))
     assert any("model.decoder_tokenizer.tokenizer_model" in one and "another tokenizer" in one for one in found)
 
 
@@ -327,16 +325,15 @@ def test_what_does_not_go_across_vocabularies_is_told(job, tokenizers, overrides
 
 def test_pieces_with_spaces_at_the_other_end_are_refused(job, corpus, tmp_path):
     spaced = train_sentencepiece(tmp_path / "spaced", corpus / "both.txt", 40, treat_whitespace_as_suffix=True)
-    given = [f"model.{side}_tokenizer.tokenizer_model={spaced}" for side in ("encoder", "decoder")]
     across = ["model.distillation.across_vocabularies=true", "distillation=word_level", *TINY]
-    found = problems(check_distillation_job, job(*given, *across))
+    found = problems(check_distillation_job, job(*with_tokenizers(spaced), *across))
     assert len(found) == 2 and all("treat_whitespace_as_suffix" in one for one in found), found
 
 
 def test_the_key_is_refused_where_it_has_no_effect(job, tokenizer):
-    same = [f"model.{side}_tokenizer.tokenizer_model={tokenizer}" for side in ("encoder", "decoder")]
     across = ["model.distillation.across_vocabularies=true", "distillation=word_level"]
-    assert any("has no effect" in one for one in problems(check_distillation_job, job(*same, *across)))
+    found = problems(check_distillation_job, job(*with_tokenizers(tokenizer), *across))
+    assert any("has no effect" in one for one in found)
 
 
 @pytest.mark.parametrize(("loss", "tensor"), [(SPANS, "spans"), (SORTED, "own_pieces")])

@@ -11,7 +11,7 @@ from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from tests.commands.test_training_check import START
 from tests.conftest import tiny_config, train_sentencepiece
-from tests.models.conftest import problems
+from tests.models.conftest import problems, with_tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,6 @@ def test_the_twin_has_as_many_pieces_and_the_same_special_ids(tokenizer, twin_to
     ours, theirs = read_vocabulary(tokenizer), read_vocabulary(twin_tokenizer)
     assert len(ours.pieces) == len(theirs.pieces) and ours.special_ids == theirs.special_ids
     assert ours.pieces != theirs.pieces
-
-
-def with_tokenizers(path):
-    return [f"model.{side}_tokenizer.tokenizer_model={path}" for side in ("encoder", "decoder")]
 
 
 def test_another_vocabulary_of_the_same_size_is_told(job, tokenizer, twin_path, twin_tokenizer):

@@ -1,17 +1,16 @@
 """A `.nemo` is read as what it is, and what is wrong with it ends in a sentence."""
 
 import hashlib
-import io
 import tarfile
 
 import numpy as np
 import pytest
-import torch
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary, translation_archive
+from tests.conftest import changed_weights
 from tests.pseudo_labels.fakes import write_model
 
 
@@ -76,20 +75,11 @@ def test_weights_of_other_names_end_in_a_sentence(teacher_path, tmp_path):
     from nemo_distill import DistillableMTEncDecModel
     from nemo_distill.nemo_files.restore import restore_for_inference
 
-    path = tmp_path / "old.nemo"
-    with tarfile.open(teacher_path) as tar, tarfile.open(path, "w") as changed:
-        for member in filter(tarfile.TarInfo.isfile, tar.getmembers()):
-            content = tar.extractfile(member).read()
-            if member.name.endswith("model_weights.ckpt"):
-                weights = torch.load(io.BytesIO(content), weights_only=True)
-                weights = {
-                    name.replace("encoder._embedding", "encoder_embedding"): value for name, value in weights.items()
-                }
-                stream = io.BytesIO()
-                torch.save(weights, stream)
-                content = stream.getvalue()
-                member.size = len(content)
-            changed.addfile(member, io.BytesIO(content))
+    path = changed_weights(
+        teacher_path,
+        tmp_path / "old.nemo",
+        lambda weights: {name.replace("encoder._embedding", "encoder_embedding"): weights[name] for name in weights},
+    )
     with pytest.raises(
         ConfigurationError, match=r"old.nemo' is not opened: its weights do not fit its config: Missing key"
     ):

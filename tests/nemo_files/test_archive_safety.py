@@ -7,13 +7,12 @@ import shutil
 import tarfile
 
 import pytest
-import torch
 import yaml
 
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import MAX_EXPANSION, TRANSLATION_MODEL, TRUST
-from tests.conftest import Harm
+from tests.conftest import Harm, changed_weights
 
 CONFIG = f"target: {TRANSLATION_MODEL}\n".encode()
 
@@ -138,14 +137,8 @@ def test_weights_that_would_run_code_do_not(teacher_path, tmp_path, monkeypatch)
     from nemo_distill import DistillableMTEncDecModel
     from nemo_distill.nemo_files.restore import restore_for_inference
 
-    path, harm = tmp_path / "evil.nemo", tmp_path / "harm"
-    with tarfile.open(teacher_path) as tar, tarfile.open(path, "w") as copy:
-        for info in tar:
-            if "weights" not in info.name:
-                copy.addfile(info, tar.extractfile(info) if info.isfile() else None)
-        weights = io.BytesIO()
-        torch.save({"weight": Harm(harm)}, weights)
-        copy.addfile(*member("./model_weights.ckpt", weights.getvalue()))
+    harm = tmp_path / "harm"
+    path = changed_weights(teacher_path, tmp_path / "evil.nemo", lambda weights: {"weight": Harm(harm)})
     with pytest.raises(ConfigurationError, match="reading them would run code; if you trust its author, set") as error:
         restore_for_inference(DistillableMTEncDecModel, path)
     assert NemoArchive(path).sha256() in str(error.value)
