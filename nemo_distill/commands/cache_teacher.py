@@ -217,7 +217,7 @@ def _across_problems(model: Mapping[str, Any], section: TranslationDistillation 
     problems = [problem for side in SIDES for problem in tokenizer_section_problems(side, model, True)]
     if not problems:
         archive = teacher_archive(model["distillation"]["model_path"])
-        problems = reading_across_problems(model, archive, vocabulary_problems(model, archive))
+        problems = reading_across_problems(model, archive, vocabulary_problems(model, archive, archive))
         problems += reading_order_problems(model, archive.config)
     return problems
 

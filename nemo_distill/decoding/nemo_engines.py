@@ -17,6 +17,7 @@ from nemo_distill.decoding.engine import EMPTY, Hypothesis, Translation, batches
 from nemo_distill.decoding.search import Found, SpecialIds, StepDecoder, search
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.nemo_files.model_kinds import is_tagged, number_of_positions, reading_differences
+from nemo_distill.nemo_files.nemo_tokenizers import text_of
 from nemo_distill.nemo_files.processors import tokenized
 from nemo_distill.text.batches import SPECIAL_TOKENS
 from nemo_distill.text.lines import is_blank
@@ -105,9 +106,8 @@ class TextEngine(ABC):
 
     def _text(self, tokens: list[int]) -> str:
         tokenizer = self.model.decoder_tokenizer
-        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)  # sentencepiece_legacy would write them out
         known = [token if token < tokenizer.vocab_size else tokenizer.unk_id for token in tokens]
-        text = tokenizer.ids_to_text([token for token in known if token not in special])
+        text = text_of(known, tokenizer)
         return self.target_processor.detokenize(text.split(" ")) if self.target_processor is not None else text
 
     def _cut(self, source: list[int]) -> list[int]:

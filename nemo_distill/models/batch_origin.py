@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from nemo_distill.nemo_files.nemo_tokenizers import text_of
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.text.training_mix import training_pairs
 
@@ -29,7 +30,7 @@ def batch_origin(model: Any, batch: Sequence[Tensor]) -> str:
         batch: a NeMo batch: source ids (B, S), their mask, target ids (B, T), their mask, labels (B, T).
     """
     tokenizers = model.encoder_tokenizer, model.decoder_tokenizer
-    sides = [[_text(ids, tokenizer) for ids in rows.tolist()] for rows, tokenizer in zip(batch[::2], tokenizers)]
+    sides = [[text_of(ids, tokenizer) for ids in rows.tolist()] for rows, tokenizer in zip(batch[::2], tokenizers)]
     rows = list(zip(*sides))
     config = OmegaConf.to_container(model.cfg, resolve=True)
     config["distillation"] = (config.get("distilled_with") or {}).get("distillation")
@@ -37,13 +38,8 @@ def batch_origin(model: Any, batch: Sequence[Tensor]) -> str:
     return _sentence(places) or f"The batch's first source sentence is '{rows[0][0]}'."
 
 
-def _text(ids: Sequence[int], tokenizer: Any) -> str:
-    special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
-    return tokenizer.ids_to_text([index for index in ids if index not in special])
-
-
 def _reader(tokenizer: Any) -> Callable[[str], str]:
-    return lambda text: _text(tokenizer.text_to_ids(text), tokenizer)
+    return lambda text: text_of(tokenizer.text_to_ids(text), tokenizer)
 
 
 def _find(

@@ -14,6 +14,7 @@ from nemo_distill.models.distillation_section import registered_widths
 from nemo_distill.models.named_evaluation import squeeze_batch
 from nemo_distill.models.positions import in_memory
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.nemo_files.nemo_tokenizers import text_of
 from nemo_distill.progress import shown_progress
 from nemo_distill.teacher_cache.cache import MissingPairError, TeacherCache, cached_teacher_path
 from nemo_distill.teacher_cache.records import is_known, kept_words, padded, pair_keys
@@ -32,6 +33,7 @@ class CachedTeacher(DistillationMixin, nn.Module):
         super().__init__()
         self.cache = TeacherCache(path)
         self.archive = NemoArchive(cached_teacher_path(path))
+        self.cfg = self.archive.config
         self.tail = tail
         self.across_vocabularies = "student_tokenizers" in self.cache.manifest["settings"]
         self.pad_id, self.vocab_size = student.decoder_tokenizer.pad_id, student.decoder_vocab_size
@@ -73,7 +75,7 @@ class CachedTeacher(DistillationMixin, nn.Module):
                 held = self.cache.holds(pair_keys(src_ids, src_mask, labels, self.pad_id))
                 missing, pairs = missing + int((~held).sum()), pairs + len(held)
                 row = int(held.argmin())
-                first = first or ("" if held.all() else self._text(src_ids[row], src_mask[row]))
+                first = first or ("" if held.all() else text_of(src_ids[row].tolist(), self._source_tokenizer))
                 on_progress(done, len(held))
         if missing:
             raise ConfigurationError(
@@ -84,22 +86,19 @@ class CachedTeacher(DistillationMixin, nn.Module):
                 ]
             )
 
-    def _text(self, ids: Tensor, mask: Tensor) -> str:
-        return self._source_tokenizer.ids_to_text(ids[mask.bool()].tolist())
-
     def _records(self, batch: list[Tensor]) -> np.ndarray:
         src_ids, src_mask, _, _, labels = squeeze_batch(batch)
         try:
             return self.cache.records(pair_keys(src_ids, src_mask, labels, self.pad_id))
         except MissingPairError as error:
-            source = self._text(src_ids[error.row], src_mask[error.row])
+            source = text_of(src_ids[error.row].tolist(), self._source_tokenizer)
             raise DataError(
                 f"'{self.cache.path}' does not hold the pair whose source is '{source}'; check that the cache was "
                 "made from this data with these tokenizers"
             ) from error
 
     def distillation_widths(self) -> Widths:
-        return registered_widths(self.archive.config)
+        return registered_widths(self.cfg)
 
     def modules_to_compile(self) -> list[nn.Module]:
         return []

@@ -41,6 +41,7 @@ from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
 from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions
+from nemo_distill.nemo_files.nemo_tokenizers import text_of
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
@@ -216,8 +217,7 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
         """
         if filter_beam_ids:
             beam_ids = cls.filter_predicted_ids(beam_ids, decoder_tokenizer=tokenizer)
-        special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
-        texts = [tokenizer.ids_to_text([i for i in row if i not in special]) for row in beam_ids.tolist()]
+        texts = [text_of(row, tokenizer) for row in beam_ids.tolist()]
         return texts if processor is None else [processor.detokenize(text.split(" ")) for text in texts]
 
     def modules_to_compile(self) -> list[nn.Module]:

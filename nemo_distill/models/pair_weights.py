@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds
+from nemo_distill.nemo_files.nemo_tokenizers import NemoTokenIds, text_of
 from nemo_distill.teacher_cache.records import KEY, found_keys, pair_key, pair_keys
 from nemo_distill.text.lines import TextFiles, chunks
 from nemo_distill.text.token_ids import id_rows
@@ -67,7 +67,7 @@ class PairWeights:
         places, known = found_keys(self._keys, keys)
         if not known.all():
             row = int(known.argmin())
-            source = self._source_tokenizer.ids_to_text(src_ids[row][src_mask[row].bool()].tolist())
+            source = text_of(src_ids[row].tolist(), self._source_tokenizer)
             raise DataError(
                 f"distillation.mix.weighting=loss: the mix has no weight for the pair whose source is '{source}'; "
                 "check that the training reads the text of the mix with its own tokenizers"

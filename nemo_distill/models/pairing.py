@@ -145,11 +145,6 @@ def reading_order_problems(
     return problems
 
 
-def vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive) -> list[str]:
-    """Returns a sentence for each difference between the vocabularies of a student and its teacher."""
-    return or_across(_vocabulary_problems(model, archive, archive))
-
-
 def check_teachers(
     model: Mapping[str, Any], distillation: TranslationDistillation, paths: Sequence[str | Path]
 ) -> tuple[list[str], tuple[Widths, Widths] | None]:
@@ -161,7 +156,7 @@ def check_teachers(
     if problems := _kind_problems(whole, archives):
         return problems, None
     try:
-        differences = [one for archive in archives for one in _vocabulary_problems(model, archive, archives[0])]
+        differences = [one for archive in archives for one in vocabulary_problems(model, archive, archives[0])]
     except ValueError as error:
         return [f"model.distillation.model_path: {error}."], None
     first = archives[0].config
@@ -321,10 +316,15 @@ def _head_problems(teacher: NemoArchive) -> list[str]:
     return [f"model.distillation.model_path: '{teacher.path}' has head.log_softmax=false; it must be true."]
 
 
-def _vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive) -> list[str]:
+def vocabulary_problems(model: Mapping[str, Any], archive: NemoArchive, first: NemoArchive) -> list[str]:
     """Returns a sentence for each difference between a student's vocabularies and a teacher's.
 
     A Hugging Face teacher finds the student's ids by their pieces. All others must have the same ids.
+
+    Args:
+        model: the student's config.
+        archive: the teacher.
+        first: the first of the teachers, which provides the tokenizer of a side without its own.
     """
     compared = piece_differences if isinstance(archive, HuggingFaceFolder) else vocabulary_differences
     problems = []

@@ -65,16 +65,16 @@ class TeacherSetupMixin(DistillationMixin[TranslationDistillation]):
         return CachedTeacher(path, distillation.teacher_cache_tail, student=self)
 
     def validate_distillation_model(self, teacher: Any) -> list[str]:
-        if isinstance(teacher, CachedTeacher):
-            problems = teaching_problems(self.cfg, teacher.archive.config)
-            return problems or ([] if self._across_vocabularies else vocabulary_problems(self.cfg, teacher.archive))
-        if problems := teaching_problems(self.cfg, teacher.cfg):
+        problems = teaching_problems(self.cfg, teacher.cfg)
+        if problems or self._across_vocabularies:
             return problems
-        if self._across_vocabularies:
-            return []
-        if isinstance(teacher, HuggingFaceTeacher):
-            return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences))
-        return or_across(pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual)))
+        if isinstance(teacher, CachedTeacher):
+            differences = vocabulary_problems(self.cfg, teacher.archive, teacher.archive)
+        elif isinstance(teacher, HuggingFaceTeacher):
+            differences = pairing_problems(self.vocabularies(), teacher.vocabularies(), compared=piece_differences)
+        else:
+            differences = pairing_problems(self.vocabularies(), teacher.vocabularies(with_tags=self.multilingual))
+        return or_across(differences)
 
     def adapt_teacher(self, teacher: Any) -> DistillationMixin:
         if isinstance(teacher, CachedTeacher):

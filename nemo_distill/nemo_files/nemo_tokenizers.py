@@ -1,4 +1,4 @@
-"""The tokenizers that only NeMo can load, such as those of Hugging Face, for the preparation of text."""
+"""Tokenizers of NeMo's classes, among them those that only NeMo can load, such as Hugging Face's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +20,12 @@ class NemoTokenIds:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.text_to_ids(text) for text in texts]
+
+
+def text_of(ids: Sequence[int], tokenizer: Any) -> str:
+    """Returns the text of ids, without padding, start and end, which `sentencepiece_legacy` would write out."""
+    special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+    return tokenizer.ids_to_text([index for index in ids if index not in special])
 
 
 def load_nemo_tokenizers(model: Mapping[str, Any]) -> tuple[Any, Any]:
