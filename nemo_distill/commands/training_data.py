@@ -19,11 +19,10 @@ from nemo_distill.nemo_files.tokenizer_files import tokenizer_library
 from nemo_distill.nemo_files.translation_archive import SIDES
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.records import read_json
 from nemo_distill.text.batches import BatchSettings, dropped_in_words
 from nemo_distill.text.files import as_list, text_paths
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.tarred_data import TarredData, earlier_work, write_tarred_data
+from nemo_distill.text.tarred_data import TarredData, earlier_work, tar_files, write_tarred_data
 from nemo_distill.text.token_ids import TokenIds
 from nemo_distill.text.tokenizer_training import TokenizerFile, TokenizerJob, TokenizerTraining, train_missing
 
@@ -292,7 +291,7 @@ def _divide_tar_files(model: DictConfig, devices: int, shown: bool) -> None:
     if not train.get("use_tarred_dataset") or train.get("tar_files"):
         return
     replicated, paths = train.get("shard_strategy") == "replicate", as_list(train.get("metadata_file"))
-    counts = {path: len((read_json(user_path(path)) or {}).get("tar_files") or []) for path in paths}
+    counts = {path: len(tar_files(user_path(path))) for path in paths}
     for path, count in counts.items() if not replicated else ():
         again = "model.preproc_overwrite=true makes it" if model.get("preproc_out_dir") else "prepare it"
         remedy = f"{again} for devices={devices}, or set model.train_ds.shard_strategy=replicate"

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, with_config
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from nemo_distill.config.section import section
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.text.files import as_list, text_paths
+from nemo_distill.text.tarred_data import tar_files
 from nemo_distill.text.training_mix import mixed_files
 
 # The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
@@ -56,20 +55,7 @@ def data_files(model: Mapping[str, Any]) -> list[Path]:
         sources, targets = text_paths(train_ds)
         return sources + targets
     metadata = [user_path(name) for name in as_list(train_ds.get("metadata_file"))]
-    return metadata + [tar for file in metadata if file.is_file() for tar in _tar_files(file)]
-
-
-@with_config(OPEN)
-class TarredData(TypedDict, total=False):
-    """The part of NeMo's metadata for tarred data that is used here."""
-
-    tar_files: list[str] | None
-
-
-def _tar_files(metadata: Path) -> list[Path]:
-    """Returns the tar files as NeMo finds them: at the listed path, otherwise next to the metadata."""
-    named = [Path(name) for name in (read_json(metadata, TarredData) or {}).get("tar_files") or []]
-    return [path if path.exists() else metadata.parent / path.name for path in named]
+    return metadata + [tar for file in metadata if file.is_file() for tar in tar_files(file)]
 
 
 def data_fingerprints(model: Mapping[str, Any]) -> list[dict[str, str]]:

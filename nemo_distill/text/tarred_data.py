@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.text.batches import BatchSettings, dropped_in_words
 from nemo_distill.text.fragments import Fragment, FragmentReader
 from nemo_distill.text.lines import LinePolicy
@@ -143,6 +146,19 @@ def write_tarred_data(
         record = data.work.finish(result)
         shutil.rmtree(unfinished)
         return record
+
+
+@with_config(OPEN)
+class TarredMetadata(TypedDict, total=False):
+    """The part of NeMo's metadata for tarred data that is read here."""
+
+    tar_files: list[str] | None
+
+
+def tar_files(metadata: Path) -> list[Path]:
+    """Returns the tar files as NeMo finds them: at the listed path, otherwise next to the metadata."""
+    named = [Path(name) for name in (read_json(metadata, TarredMetadata) or {}).get("tar_files") or []]
+    return [path if path.exists() else metadata.parent / path.name for path in named]
 
 
 def earlier_work(files: Sequence[TokenizerFile], data: Callable[[], Sequence[TarredData]]) -> list[str]:

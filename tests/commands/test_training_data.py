@@ -13,7 +13,7 @@ from nemo_distill.commands.training_data import (
     preprocess_data,
     training_text_problems,
 )
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.nemo_files.tokenizer_files import read_vocabulary
 from nemo_distill.storage.records import read_json
 from tests.conftest import tiny_config, write_corpus
@@ -160,6 +160,14 @@ def test_a_plain_training_and_its_validation_leave_out_pairs_with_an_empty_side_
         f"model.{section}: left out of the 4 pairs in '{tmp_path}/odd.de': 2 empty"
         for section in ("train_ds", "validation_ds")
     ]
+
+
+@pytest.mark.parametrize("listed", ["5", '"batches.tar"'])
+def test_metadata_that_lists_no_tar_files_is_told(config, tmp_path, listed):
+    metadata = tmp_path / "metadata.json"
+    metadata.write_text(f'{{"num_batches": 1, "tar_files": {listed}}}')
+    with pytest.raises(DataError, match=r"metadata\.json' cannot be read: .*tar_files"):
+        preprocess_data(config(preproc_out_dir=None, trained=False, train_ds__metadata_file=str(metadata)))
 
 
 def test_tar_files_that_devices_cannot_share_are_told(config, said):
