@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from omegaconf import OmegaConf
-
 from nemo_distill.config.checks import MISSING
 from nemo_distill.config.known_keys import Better
 from nemo_distill.models.named_evaluation import set_names
 from nemo_distill.storage.files import user_path
+from nemo_distill.text.files import MEAN_OF_SETS, as_list
 
 SECTION = "exp_manager"
 CHECKPOINT = f"{SECTION}.checkpoint_callback_params"
@@ -66,13 +65,12 @@ def _monitor_problems(name: str, params: Mapping[str, Any], validation: Mapping[
 
 def _validation_scores(validation: Mapping[str, Any]) -> list[str]:
     """Returns the names of the scores that validation logs; none if the validation sets are not known."""
-    files, names = validation.get("src_file_name"), validation.get("names")
-    files = files if isinstance(files, list) else [files]
+    files, names = as_list(validation.get("src_file_name")), validation.get("names")
     known = files and all(isinstance(file, str) and file != MISSING for file in files)
     if not known or not isinstance(names, list | None):  # told elsewhere
         return []
-    names = set_names(OmegaConf.create(dict(validation)))
-    kinds = ["", *(f"_{name}" for name in names), "_avg"] if len(names) > 1 else [""]
+    names = set_names(validation)
+    kinds = ["", *(f"_{name}" for name in names), f"_{MEAN_OF_SETS}"] if len(names) > 1 else [""]
     return [f"val_{score}{kind}" for score in ("loss", "sacreBLEU") for kind in kinds]
 
 

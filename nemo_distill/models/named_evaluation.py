@@ -5,18 +5,19 @@ DDP, it counts a batch twice if it was repeated to fill the last round.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig, ListConfig
+from omegaconf import ListConfig
 from sacrebleu import corpus_bleu
 from torch import Tensor
 
 from nemo_distill.console import console
 from nemo_distill.core.distillation_mixin import NeMoHost
+from nemo_distill.text.files import MEAN_OF_SETS, as_list
 from nemo_distill.text.languages import bleu_tokenization, scored_language
 
 
@@ -25,13 +26,16 @@ def squeeze_batch(batch: list[Tensor]) -> list[Tensor]:
     return [tensor.squeeze(dim=0) if tensor.ndim == 3 else tensor for tensor in batch]
 
 
-def set_names(section: DictConfig) -> list[str]:
+def set_names(section: Mapping[str, Any]) -> list[str]:
     """Returns the names of the evaluation sets: `names` if given, otherwise unique names from the source files."""
     if section.get("names"):
-        return list(section.names)
-    files = section.src_file_name if isinstance(section.src_file_name, (list, ListConfig)) else [section.src_file_name]
-    stems = [Path(file).stem for file in files]
-    return [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
+        return as_list(section["names"])
+    stems = [Path(file).stem for file in as_list(section.get("src_file_name"))]
+    numbered = [f"{stem}_{index}" for index, stem in enumerate(stems)]
+    names = [
+        number if stems.count(stem) > 1 or stem == MEAN_OF_SETS else stem for stem, number in zip(stems, numbered)
+    ]
+    return names if len(set(names)) == len(names) else numbered  # a file may be called as another one is numbered
 
 
 class NamedEvaluationMixin(NeMoHost):
@@ -113,7 +117,7 @@ class NamedEvaluationMixin(NeMoHost):
             named = {f"{mode}_{metric}": next(iter(values.values()))}
             if len(values) > 1:
                 named |= {f"{mode}_{metric}_{name}": value for name, value in values.items()}
-                named[f"{mode}_{metric}_avg"] = sum(values.values()) / len(values)
+                named[f"{mode}_{metric}_{MEAN_OF_SETS}"] = sum(values.values()) / len(values)
             for key, value in named.items():
                 # No sync_dist: every device has gathered all steps and computed the same value.
                 self.log(key, value, prog_bar=on_bar and key == f"{mode}_{metric}", sync_dist=False)

@@ -21,6 +21,7 @@ from nemo_distill.storage.files import missing_content, user_path
 from nemo_distill.text.lines import TextFiles, count_plain_lines, expand_paths, unpacker
 
 FILE_KEYS = ("src_file_name", "tgt_file_name")
+MEAN_OF_SETS = "avg"  # stands in scores where sets have their names
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
 TABLE_LINES = 10  # that are looked at to tell whether a file is a table
@@ -68,6 +69,8 @@ def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
     names = section.get("names")
     if names and not len(sources) == len(as_list(names)) == len(set(map(str, as_list(names)))):
         problems.append(f"{where}.names has {names}; {len(sources)} different names are needed, one for each file.")
+    if MEAN_OF_SETS in as_list(names) and len(sources) > 1:
+        problems.append(f"{where}.names has {names}; '{MEAN_OF_SETS}' is the name of the mean of all sets.")
     for key, paths in zip(FILE_KEYS, (sources, targets)):
         problems += [f"{where}.{key} {problem}." for path in paths for problem in _access_problems(path)]
     for source, target in zip(sources, targets):

@@ -87,6 +87,17 @@ def test_names_default_to_the_files_own():
 
 
 @pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/x.de", "b/x.de", "c/x_0.de"], ["x_0", "x_1", "x_0_2"]),
+        (["avg.de", "x.de"], ["avg_0", "x"]),  # `avg` is the mean
+    ],
+)
+def test_no_score_of_a_set_takes_the_name_of_another(files, names):
+    assert set_names({"src_file_name": files}) == names
+
+
+@pytest.mark.parametrize(
     ("language", "chosen", "tokenizer"),
     [("ignore", None, "zh"), ("en", None, "zh"), ("zh", None, "zh"), ("zh", "char", "char")],
 )

@@ -48,6 +48,13 @@ def test_ids_that_nemo_kept_of_an_older_text_are_told(tmp_path):
     assert data_problems("model.train_ds", section | {"use_cache": False}) == []
 
 
+def test_no_set_may_have_the_name_of_the_mean_of_all(corpus):
+    files = {f"{key}_file_name": [f"{corpus}/{name}.{end}" for name in ("val", "test")] for key, end in (("src", "de"), ("tgt", "en"))}  # fmt: skip
+    (problem,) = data_problems("model.test_ds", files | {"names": ["avg", "b"]})
+    assert problem.startswith("model.test_ds.names has ['avg', 'b']; 'avg' is")
+    assert data_problems("model.test_ds", files | {"names": ["a", "b"]}) == []
+
+
 def problems_of(path):
     """What each kind of check says of a file."""
     section = {"src_file_name": str(path), "tgt_file_name": str(path)}
