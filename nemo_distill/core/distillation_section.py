@@ -12,6 +12,7 @@ from nemo_distill.config.schedule import Schedule, Weight, as_schedule
 from nemo_distill.config.section import section
 
 CACHED_TENSORS = ("log_probs", "nll")  # the teacher tensors that a teacher cache provides
+AVERAGED = "log_probs"  # the only tensor that several teachers can provide, as values or through their projections
 
 
 @section
@@ -75,6 +76,8 @@ class DistillationSection:
         """Returns why losses cannot read a tensor from the teacher, without the end of the sentence; else None."""
         if self.teacher_cache and name not in CACHED_TENSORS:
             return f"a teacher cache stores only {listing(CACHED_TENSORS)}"
+        if (teachers := len(self.teachers)) > 1 and not self.teacher_cache and name != AVERAGED:
+            return f"with {teachers} teachers only '{AVERAGED}' can be averaged"
         return None
 
     @property

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from nemo_distill.config.checks import listing
 from nemo_distill.core.distillation_mixin import DistillationMixin
+from nemo_distill.core.distillation_section import AVERAGED
 from nemo_distill.core.loss_terms import LossTerm
-from nemo_distill.core.registry import LOG_PROBS, PROJECTION, DistillationRegistry, Role, consumed_tensors
+from nemo_distill.core.registry import PROJECTION, DistillationRegistry, Role, consumed_tensors
 from nemo_distill.losses.projection import Distributions, Tokens
-
-AVERAGED = LOG_PROBS  # the only tensor that several teachers can provide, as values or through their projections
 
 
 class Teachers:
@@ -69,21 +68,14 @@ class Teachers:
             model.distillation_forward(batch)
 
     def problems(self, terms: Sequence[LossTerm]) -> list[str]:
-        """Returns a sentence for each teacher tensor that a loss reads and no teacher, or no average of them, has."""
-        read = [
-            (f"distillation.loss.{term.name} reads the teacher's '{name}'", name)
+        """Returns a sentence for each tensor that a loss reads and a teacher does not have."""
+        return [
+            f"distillation.loss.{term.name} reads the teacher's '{name}', but this teacher has only "
+            f"{listing(teacher.distillation_tensors)}."
+            for teacher in self
             for term in terms
             for role, name in consumed_tensors(term.loss).values()
-            if role is Role.TEACHER
-        ]
-        if len(self) > 1:
-            averaged = f"with {len(self)} teachers only '{AVERAGED}' can be averaged"
-            return [f"{said}, but {averaged}." for said, name in read if name != AVERAGED]
-        return [
-            f"{said}, but this teacher has only {listing(teacher.distillation_tensors)}."
-            for teacher in self
-            for said, name in read
-            if name not in teacher.distillation_tensors
+            if role is Role.TEACHER and name not in teacher.distillation_tensors
         ]
 
 

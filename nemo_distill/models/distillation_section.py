@@ -149,6 +149,10 @@ class TranslationDistillation(DistillationSection):
             return []
         if "cosine" not in self.loss:
             return ["distill_encoder=true has no effect without loss.cosine, which it applies to the encoders too."]
+        if str(states := self.loss["cosine"].get("hidden_states")).startswith("encoder"):
+            return [
+                f"distill_encoder=true: loss.cosine.hidden_states={states} is the encoder's already; set it to false."
+            ]
         if "cosine_encoder" not in self.loss:
             return []
         return [

@@ -22,6 +22,13 @@ def test_the_triple_loss_has_every_subset_of_its_terms(job):
     assert found == ["model.distillation has no loss with a weight above 0, so there is nothing to train on."]
 
 
+def test_of_several_teachers_only_distributions_are_read_and_the_check_says_so(job, teacher_path):
+    two = f"model.distillation.model_path=[{teacher_path},{teacher_path}]"
+    check_distillation_job(job(two, "distillation=word_level", *TINY))
+    (found,) = problems(check_distillation_job, job(two, "distillation=triple", *TINY))
+    assert "loss.cosine reads the teacher's 'decoder_hidden_states'" in found and "with 2 teachers only" in found
+
+
 def test_distilling_the_encoder_too_adds_the_cosine_of_its_states():
     node = {"weight": 2, "hidden_states": "decoder_hidden_states"}
     found = distillation_losses(TranslationDistillation(distill_encoder=True, loss={"cosine": node}))
@@ -35,6 +42,12 @@ def test_a_given_loss_that_distilling_the_encoder_would_replace_is_told():
     assert problem.startswith("distillation.distill_encoder=true") and "loss.cosine_encoder" in problem
     for allowed in ({"loss": losses}, {"distill_encoder": True, "loss": {"cosine": {"_target_": "x"}}}):
         assert read_distillation({"distillation": allowed}, "distillation")[1] == []
+
+
+def test_a_loss_on_the_encoders_states_is_not_repeated_by_distilling_the_encoder_too():
+    section = {"distill_encoder": True, "loss": {"cosine": {"_target_": "x", "hidden_states": "encoder_layers"}}}
+    _, (problem,) = read_distillation({"distillation": section}, "distillation")
+    assert "distill_encoder=true" in problem and "loss.cosine.hidden_states=encoder_layers" in problem
 
 
 def test_distilling_the_encoder_too_needs_the_loss_that_it_repeats():
