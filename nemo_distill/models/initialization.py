@@ -140,8 +140,10 @@ def initialization_problems(
                 "distillation.initialization.prune_width=true needs a teacher that is at least as wide, but its "
                 f"{side} has hidden_size={theirs}; the student has {ours}."
             )
+        layers = [model[side].get("num_layers") for model in (student, teacher)]
         try:
-            copied_layers(side, rule, student[side].get("num_layers"), teacher[side].get("num_layers"))
+            if all(isinstance(number, int) for number in layers):  # another check reports what is no number
+                copied_layers(side, rule, *layers)
         except ValueError as error:
             problems.append(f"distillation.initialization.{error}")
     if initialization.embeddings:

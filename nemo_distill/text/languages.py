@@ -150,7 +150,7 @@ def language_problems(where: str, language: str | None) -> list[str]:
 def validation_problems(model: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each reason why validation could not score translations of a training's sets."""
     chosen = model.get("bleu_tokenizer")
-    if chosen is not None and chosen not in BLEU.TOKENIZERS:
+    if chosen is not None and chosen not in list(BLEU.TOKENIZERS):  # a section has no hash
         return [f"model.bleu_tokenizer={chosen}: must be null or one of {', '.join(BLEU.TOKENIZERS)}."]
     problems = []
     for key in ("src_language", "tgt_language"):

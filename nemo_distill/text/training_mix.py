@@ -27,8 +27,13 @@ Files = tuple[Path, Path]
 def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str]:
     """Returns the problems of `distillation.mix`, one sentence each. Other checks report missing values."""
     train = model.get("train_ds")
-    if not mix.corpora or not train or MISSING in str(mix_of(model)):
+    if not mix.corpora or MISSING in str(mix_of(model)):
         return []
+    if not train:
+        return [
+            "model.distillation.mix.corpora are read instead of model.train_ds alone, which is missing; leave them "
+            "out with '~model.distillation.mix.corpora'."
+        ]
     if train.get("metadata_file"):
         return [
             "model.distillation.mix needs text files, but model.train_ds.metadata_file names tarred data. Name text "
