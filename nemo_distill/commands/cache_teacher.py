@@ -148,7 +148,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
     if across:
         student |= {key: model[key] for key in TOKENIZERS}
     path = user_path(model["distillation"]["teacher_cache"])
-    accelerator = cfg.trainer.get("accelerator", "auto")
+    accelerator = cfg.trainer.get("accelerator") or "auto"
     settings = replace(settings, precision=_precision(settings.precision, path, archive, accelerator))
     recorded = {
         "teacher": fingerprint(teacher),
@@ -273,7 +273,8 @@ def main(cfg: DictConfig) -> None:
 
     from nemo_distill.commands.processes import processes  # Lightning's import takes seconds: after the check
 
-    where = {key: cfg.trainer[key] for key in ("accelerator", "devices", "num_nodes") if key in cfg.trainer}
+    given = {key: cfg.trainer.get(key) for key in ("accelerator", "devices", "num_nodes")}
+    where = {key: value for key, value in given.items() if value is not None}
     started = processes(**where, section="trainer.")
     with plain_errors(goes_on=True), started as process, tempfile.TemporaryDirectory() as folder:
         mix_training_data(cfg.model, folder)

@@ -242,6 +242,10 @@ def test_a_mistake_in_a_caching_job_is_told(teacher_path, corpus, tmp_path, over
     assert any(sentence in problem for problem in error.value.problems), error.value.problems
 
 
+def test_a_job_without_an_accelerator_is_accepted(teacher_path, corpus, tmp_path):
+    check_caching(caching_config(teacher_path, tmp_path / "cache", [corpus / "train.de"], "~trainer.accelerator"))
+
+
 def test_a_finished_cache_of_other_settings_can_be_replaced(teacher_path, corpus, tmp_path):
     folder = make_cache(teacher_path, tmp_path / "cache", [corpus / "val.de"])
     make_cache(teacher_path, folder, [corpus / "val.de"], "cache.k=4", "cache.overwrite=true")
