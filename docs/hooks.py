@@ -58,7 +58,7 @@ def _imported(module: str) -> Any:
 
 def _described(section: type) -> str:
     """Returns what a section is, and a row for each key: type, default, description."""
-    from nemo_distill.config.section import type_in_words
+    from nemo_distill.config.wording import type_in_words
 
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, field in section.__pydantic_fields__.items():

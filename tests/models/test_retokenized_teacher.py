@@ -308,7 +308,7 @@ def test_the_refusal_of_other_tokenizers_names_the_key_that_allows_them(job, tok
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([], ["student_train_loss_weight above 0"]),
+        (["distillation=word_level_kl"], ["student_train_loss_weight above 0"]),
         (["model.encoder_tokenizer.tokenizer_model=null"], ["model.encoder_tokenizer.tokenizer_model has no value"]),
         (["distillation=triple", "model.encoder.hidden_size=16", "model.decoder.hidden_size=16"], ["reads the teacher's 'decoder_hidden_states'"]),
         (["distillation=word_level", "model.distillation.share_encoder=true"], ["share_encoder=false"]),
