@@ -89,7 +89,8 @@ def compose_config(config: str, folder: Path, sizes: Sizes, layers: tuple[int, i
 
     tokens = sizes.sentences * (2 * sizes.words + 4)
     overrides = [
-        f"model.train_ds.src_file_name={folder}/train.src", f"model.train_ds.tgt_file_name={folder}/train.tgt",
+        "distillation=word_level_kl", f"model.train_ds.src_file_name={folder}/train.src",
+        f"model.train_ds.tgt_file_name={folder}/train.tgt",
         f"model.train_ds.tokens_in_batch={tokens}", "model.train_ds.num_workers=0", "~model.validation_ds",
         "~model.test_ds", "model.src_language=ignore", "model.tgt_language=ignore", "model.label_smoothing=0.0",
         f"model.distillation.model_path={folder}/teacher.nemo", *more,

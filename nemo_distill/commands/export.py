@@ -93,7 +93,7 @@ class ExportConfig(ExportSettings):
 
     @rule
     def measure_problems(self) -> list[str]:
-        """Returns a sentence for each measurement or shortlist that the format does not have."""
+        """Returns a sentence for each limit without a measurement, and what the format does not have."""
         problems = []
         if not self.development.is_given and changed(self, "max_loss"):
             without = "without development.source and development.reference"

@@ -119,7 +119,7 @@ class RecipeConfigs:
         cfg.update({"model": str(self.teacher), "output_dir": str(output), "source": list(map(str, sources))})
         cfg.accelerator, cfg.reference = self.recipe.accelerator, None  # references are those of the whole text
         if cfg.selection == "interpolation":  # which needs them, and costs next to nothing
-            cfg.selection = "one_best"
+            cfg.update({"selection": "one_best", "metric": "bleu", "metric_language": None, "more_labels": []})
         return cfg
 
     def cache(self, files: Sequence[Sequence[Path]], output: Path) -> DictConfig:

@@ -67,7 +67,7 @@ def validate_training(cfg: DictConfig) -> None:
     model = sections["model"]
     problems = _job_problems(cfg, sections) + shared_embedding_problems(model) + swapped_tokenizer_problems(model)
     problems += kind_problems(model, "model.") or language_file_problems(model)
-    if "distillation" in model:
+    if model.get("distillation") is not None:
         said = "has no effect on a training without a teacher; leave it out, or train with 'nemo-distill distill'"
         problems.append(f"model.distillation {said}.")
     if path := cfg.get(KEY):

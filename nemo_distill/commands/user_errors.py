@@ -54,7 +54,7 @@ def check_output(work: Work, texts: Sequence[Path], overwrite: bool, kind: str, 
     """Checks that no other text is in the place of a job's output, unless it may be replaced.
 
     Args:
-        texts: the files that the job writes.
+        texts: the files that the job writes or deletes.
         kind: what they are together.
         place: what to give another one of.
 

@@ -50,7 +50,7 @@ class DevelopmentSet:
     """Hypotheses in the beam; 1 is greedy search. The length penalty is 0, which all engines understand alike."""
 
     def problems(self) -> list[str]:
-        """Returns a sentence for each reason why the set cannot be read."""
+        """Returns a sentence for each reason why the set cannot be read, and each key without effect."""
         if self.source is None and self.reference is None:
             return [
                 f"{key}={value}: has no effect without source and reference; give them, or leave it out."

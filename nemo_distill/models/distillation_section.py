@@ -144,7 +144,7 @@ class TranslationDistillation(DistillationSection):
 
     @rule
     def encoder_loss_problems(self) -> list[str]:
-        """Returns a sentence if `distill_encoder` has no loss to add, or would replace a given one."""
+        """Returns a sentence if `distill_encoder` has no loss to add, or one that is there already."""
         if not self.distill_encoder:
             return []
         if "cosine" not in self.loss:

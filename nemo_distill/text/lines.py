@@ -317,13 +317,13 @@ def parallel_lines(source: Path, target: Path, *, label: str | None = None) -> I
 def telling_damage(describe: Callable[[], str], *errors: type[Exception]) -> Iterator[None]:
     """Raises a DataError that begins with `describe()` for what a damaged file raises: in unpacking, or `errors`.
 
-    Errors of the disk itself, such as EIO, are raised as they are.
+    Errors of the disk itself, such as EIO, are raised as they are, but not EINVAL: a place before the file begins.
     """
     kinds: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, lzma.LZMAError, *errors)
     try:
         yield
     except kinds as error:
-        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # this one for places before the file's begin
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):
             raise
         raise DataError(f"{describe()}: {error}") from error
 

@@ -40,8 +40,8 @@ def training_mix_problems(model: Mapping[str, Any], mix: MixSection) -> list[str
             "files, from which model.preproc_out_dir makes tarred data after mixing, or sample from several tarred "
             "data sets with model.train_ds.concat_sampling_probabilities."
         ]
-    mixed = with_real_files(mix, train)
-    of_real = mixed.corpora[REAL].problems() if REAL in mixed.corpora else []
+    mixed, real = with_real_files(mix, train), mix.corpora.get(REAL)
+    of_real = mixed.corpora[REAL].problems() if real and (real.source or real.target or real.weights) else []
     problems = _swapped_sides(mix) if train.get("reverse_lang_direction") else []
     problems = problems or mixed.missing() or [f"corpora.{REAL}.{problem}" for problem in of_real]
     return [f"model.distillation.mix.{problem}" for problem in problems]

@@ -117,9 +117,10 @@ def test_packed_text_of_one_side_and_weights_in_the_loss_are_taken(large_teacher
     check_sizing(config(f"teacher={large_teacher}", *keys))
 
 
-def test_references_of_a_recipes_labels_are_not_asked_of_a_sample(large_teacher, corpus, tmp_path):
+@pytest.mark.parametrize("selection", ["mbr", "interpolation, metric_language: fr", "interpolation, metric: chrf"])
+def test_references_of_a_recipes_labels_are_not_asked_of_a_sample(selection, large_teacher, corpus, tmp_path):
     keys = [f"recipe.source={corpus}/train.de", "recipe.distill=null"]
-    keys += [f"+recipe.label={{reference: {corpus}/train.en, selection: mbr, search: {{n_best: 4}}}}"]
+    keys += [f"+recipe.label={{reference: {corpus}/train.en, selection: {selection}, search: {{n_best: 4}}}}"]
     section = read_config(SizingConfig, config(f"teacher={large_teacher}", *keys))
     configs = RecipeConfigs(section.recipe, large_teacher, shared=False)
     check_labelling(configs.label([corpus / "val.de"], tmp_path / "labels"))

@@ -97,6 +97,13 @@ def test_the_files_of_the_training_must_fit_those_that_real_has_itself(files, ke
     assert problem.startswith(f"model.distillation.mix.corpora.real.source names {said}")
 
 
+def test_files_of_the_training_that_do_not_fit_each_other_are_no_mistake_of_real(files):
+    unequal = f"model.train_ds.src_file_name=[{files}/train.src,{files}/mono.src]"
+    model = OmegaConf.to_container(config(files, "distillation=hybrid", *pseudo(files), unequal).model, resolve=True)
+    section, _ = read_distillation(model, "model.distillation")
+    assert not training_mix_problems(model, section.mix)
+
+
 def test_a_tag_is_refused_where_it_would_stand_before_what_the_model_writes(files):
     cfg = config(files, "distillation=hybrid", *pseudo(files), "+model.distillation.mix.corpora.pseudo.tag='<BT>'")
     model = OmegaConf.to_container(cfg.model, resolve=True)
