@@ -231,7 +231,7 @@ class LabellingConfig(Selection, TeacherSection):
     @rule
     def language_problems(self) -> list[str]:
         """Returns a sentence if sacrebleu cannot part the words of the target language here."""
-        if "bleu" not in self.compared_by or self.engine_problems():
+        if not ("bleu" in self.compared_by or self.metric_language) or self.engine_problems():
             return []
         return language_problems("metric_language", self.bleu_language())
 
