@@ -40,8 +40,8 @@ def write_failures(job: "EvaluationJob", settings: FailureSettings) -> None:
     remove_leftovers(job.folder / "failures")
     translators = [system for system in job.all_systems if not isinstance(system, TextSystem)]
     copies = {one.name: _noised_copies(job.texts, one, settings) for one in job.sets}
+    every = [copy for of_set in copies.values() for copy in of_set.values()]
     for system in translators:
-        every = [copy for of_set in copies.values() for copy in of_set.values()]
         job.texts.translate(system, every, job.settings.device)
     sets, texts = dict[str, TranslatedSet](), list[dict[str, str]]()
     for one in job.sets:
