@@ -27,6 +27,7 @@ from nemo_distill.text.lines import TextFiles, counted_sample, decoded
 
 GROUPS = ("distillation", "schedule", "student")
 SAMPLED = 12_000
+SELECTING = ("selection", "metric", "metric_language", "labels_per_source", "label_weights", "more_labels", "quality")
 FIRST_LINES = 1000  # that are enough to check a job's configuration
 Pair = tuple[str, str]
 
@@ -114,12 +115,23 @@ class RecipeConfigs:
     shared: bool
 
     def label(self, sources: Sequence[Path], output: Path) -> DictConfig:
-        """Returns the config of labelling some files."""
+        """Returns the config of labelling the files of the text."""
         cfg = composed("label", self.recipe.label or {})
         cfg.update({"model": str(self.teacher), "output_dir": str(output), "source": list(map(str, sources))})
-        cfg.accelerator, cfg.reference = self.recipe.accelerator, None  # references are those of the whole text
-        if cfg.selection == "interpolation":  # which needs them, and costs next to nothing
-            cfg.update({"selection": "one_best", "metric": "bleu", "metric_language": None, "more_labels": []})
+        cfg.accelerator = self.recipe.accelerator
+        return cfg
+
+    def label_sample(self, source: Path, output: Path) -> DictConfig:
+        """Returns the config of labelling some lines of the text, which has no files about the other lines.
+
+        A selection that reads such files is replaced by `one_best`; it costs next to nothing beside the search.
+        """
+        cfg, plain = self.label([source], output), composed("label", {})
+        cfg.reference = None
+        if cfg.selection == "interpolation" or cfg.more_labels or cfg.quality.file:
+            cfg.update({key: plain[key] for key in SELECTING})
+            if cfg.filters:
+                cfg.filters.update({"quality_quantile": None, "consensus_quantile": None})
         return cfg
 
     def cache(self, files: Sequence[Sequence[Path]], output: Path) -> DictConfig:

@@ -137,7 +137,7 @@ class RecipeBill:
         lines = self.text.sources
         with TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            cfg = self.configs.label(_written(folder, lines), folder / "chosen")
+            cfg = self.configs.label_sample(_written(folder, lines)[0], folder / "chosen")
             chosen = chosen_job(cfg, labelling_job(cfg))
             began = time.perf_counter()
             translator = chosen.build_translator(self._device)
@@ -160,7 +160,7 @@ class RecipeBill:
     ) -> tuple[float, int, list[Pair]]:
         """Returns the seconds, the bytes and the pairs of labelling some lines, by an engine that was chosen."""
         with TemporaryDirectory(dir=folder) as temporary:
-            cfg = self.configs.label(_written(Path(temporary), lines), Path(temporary) / "labels")
+            cfg = self.configs.label_sample(_written(Path(temporary), lines)[0], Path(temporary) / "labels")
             cfg.engine, cfg.dtype = chosen.config.engine_name, chosen.config.dtype
             job = labelling_job(cfg)
             began = time.perf_counter()

@@ -117,13 +117,33 @@ def test_packed_text_of_one_side_and_weights_in_the_loss_are_taken(large_teacher
     check_sizing(config(f"teacher={large_teacher}", *keys))
 
 
-@pytest.mark.parametrize("selection", ["mbr", "interpolation, metric_language: fr", "interpolation, metric: chrf"])
-def test_references_of_a_recipes_labels_are_not_asked_of_a_sample(selection, large_teacher, corpus, tmp_path):
+SELECTIONS = [
+    "selection: mbr",
+    "selection: interpolation, metric_language: fr",
+    "selection: interpolation, metric: chrf",
+    "selection: quality, quality: {{file: {scores}, metric: COMET}}",
+    "filters: {{quality_quantile: 0.2}}, quality: {{file: {scores}, metric: COMET}}",
+    "selection: mbr, filters: {{consensus_quantile: 0.1, score_quantile: null}}, more_labels: [{labels}]",
+]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_files_about_the_whole_text_are_not_asked_of_a_sample(selection, large_teacher, corpus, tmp_path):
+    (tmp_path / "scores").write_text("0.5\n")
+    given = selection.format(scores=tmp_path / "scores", labels=tmp_path / "more")
     keys = [f"recipe.source={corpus}/train.de", "recipe.distill=null"]
-    keys += [f"+recipe.label={{reference: {corpus}/train.en, selection: {selection}, search: {{n_best: 4}}}}"]
+    keys += [f"+recipe.label={{reference: {corpus}/train.en, {given}, search: {{n_best: 4}}}}"]
     section = read_config(SizingConfig, config(f"teacher={large_teacher}", *keys))
     configs = RecipeConfigs(section.recipe, large_teacher, shared=False)
-    check_labelling(configs.label([corpus / "val.de"], tmp_path / "labels"))
+    check_labelling(configs.label_sample(corpus / "val.de", tmp_path / "labels"))
+
+
+def test_files_about_the_whole_text_are_checked(large_teacher, corpus, tmp_path):
+    for name, value in (("reference", f"{tmp_path}/none"), ("more_labels", f"[{tmp_path}/none]")):
+        keys = [f"recipe.source={corpus}/train.de", "recipe.distill=null"]
+        keys += [f"+recipe.label={{{name}: {value}, selection: mbr, search: {{n_best: 4}}}}"]
+        with pytest.raises(ConfigurationError, match=rf"recipe\.label: {name}.*{tmp_path}/none"):
+            check_sizing(config(f"teacher={large_teacher}", *keys))
 
 
 @pytest.fixture(scope="module")
