@@ -204,6 +204,7 @@ def _scorer(request: EngineRequest, engine: Any) -> Any:
     if isinstance(engine, HuggingFaceEngine):
         with suppress(ValueError):  # of families that are no teachers word by word, such as T5
             teacher = HuggingFaceTeacher(request.models.paths[0], request.models.languages)
+            teacher.model = engine.model  # the same weights, which may be large, are kept once
             return PairScorer(teacher.to(request.device).eval())
         return None
     if engine.model.multilingual or hasattr(engine.decoder, "decoders"):

@@ -18,7 +18,7 @@ class TopOneRankingLoss(WordLevelLoss):
     The paper uses it together with `KLDivergenceLoss`, with equal weights, and with `iterations=3`.
 
     Args:
-        k: number of best words to compare. The paper uses 5.
+        k: number of best words to compare, all if there are fewer. The paper uses 5.
         scale_by_temperature_squared: False omits the factor T².
         log_probs: the name under which the models register log-probabilities.
 
@@ -34,8 +34,9 @@ class TopOneRankingLoss(WordLevelLoss):
 
     def per_token(self, student_log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
         student, teacher = student_log_probs.exp(), teacher_log_probs.exp()
-        best_of_teacher, teacher_ids = teacher.topk(self.k, dim=-1)  # (B, T, k)
-        best_of_student, student_ids = student.topk(self.k, dim=-1)
+        k = min(self.k, student.shape[-1])
+        best_of_teacher, teacher_ids = teacher.topk(k, dim=-1)  # (B, T, k)
+        best_of_student, student_ids = student.topk(k, dim=-1)
         student_at_teachers, teacher_at_students = student.gather(-1, teacher_ids), teacher.gather(-1, student_ids)
         above_first = torch.relu(student_at_teachers - student_at_teachers[..., :1]).sum(dim=-1)
         above_better = torch.relu(best_of_student.unsqueeze(-2) - student_at_teachers.unsqueeze(-1))  # (B, T, k, k)

@@ -143,3 +143,10 @@ def test_of_a_hugging_face_folder_its_own_search_is_the_reference(family, langua
     assert {one["engine"] for one in others} == {"ctranslate2"} and found["left_out"] == []
     assert others[0]["same"] == 1.0
     assert all((one["lost"] is None) == (family == "t5") for one in others)
+
+
+def test_the_weights_of_a_folder_are_kept_once(corpus, tmp_path):
+    folder = write_folder("marian", tmp_path / "marian", corpus)
+    request = EngineRequest(ModelSection(model=str(folder)), SearchSettings(), "cpu")
+    engine = request.load("hugging_face", "float32")
+    assert fastest_engine._scorer(request, engine).model.model is engine.model

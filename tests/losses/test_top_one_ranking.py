@@ -25,3 +25,8 @@ def test_a_word_that_the_teacher_does_not_rank_at_all():
 def test_one_word_cannot_be_ranked():
     with pytest.raises(ValueError, match="k=1: must be at least 2"):
         TopOneRankingLoss(k=1)
+
+
+def test_more_words_than_there_are_compare_all_of_them():
+    student, teacher = [0.3, 0.5, 0.1, 0.1], [0.6, 0.2, 0.15, 0.05]
+    assert loss(student, teacher, k=9) == loss(student, teacher, k=4)
