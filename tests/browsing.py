@@ -1,11 +1,9 @@
-"""The browser that tests of pages use, if there is one, and the library that pages run in it."""
+"""The library that pages run in a browser."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 LIBRARY, RUNTIME = "@huggingface/transformers", "onnxruntime-web"
 INSTALLED = Path(sys.prefix) / "node_modules"  # where `make javascript` puts the library
 

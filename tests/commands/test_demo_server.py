@@ -7,12 +7,12 @@ from urllib.parse import quote
 import pytest
 from omegaconf import OmegaConf
 
+from benchmarks.browser import BROWSER
 from nemo_distill.commands.demo_server import CUT, LONGEST_TEXT, ServerConfig, build_page
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.decoding.settings import SearchSettings
-from tests.browsing import BROWSER
 from tests.conftest import composed
 from tests.examples.bad_files import MODEL, write_nemo
 

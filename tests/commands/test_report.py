@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 
+from benchmarks.browser import BROWSER
 from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.sections import render_page
 from nemo_distill.text import languages
-from tests.browsing import BROWSER
 from tests.conftest import composed
 
 

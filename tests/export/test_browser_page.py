@@ -1,15 +1,11 @@
 """The page that translates in a browser: what it is made of, what is refused, and what Chromium shows."""
 
 import json
-import subprocess
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
 
+from benchmarks.browser import BROWSER, browse
 from nemo_distill.config.section import read_section
 from nemo_distill.decoding.engines import load_engine
 from nemo_distill.decoding.settings import SearchSettings
@@ -20,7 +16,7 @@ from nemo_distill.export.record import ExportRecord
 from nemo_distill.export.settings import ExportSettings
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.restore import restore_for_inference
-from tests.browsing import BROWSER, INSTALLED, LIBRARY, RUNTIME, write_node_modules
+from tests.browsing import INSTALLED, LIBRARY, RUNTIME, write_node_modules
 from tests.conftest import reversing_sentences, train_sentencepiece
 from tests.export.conftest import LEARNED, PRE_LN, random_model
 
@@ -131,57 +127,6 @@ try {
 </script>"""
 
 
-class Server(SimpleHTTPRequestHandler):
-    """Serves a folder, with SCRIPT in its page, until the page is ready; keeps what is posted."""
-
-    def __init__(self, *args, posted, done, script, **keys):
-        self.posted, self.done, self.script = posted, done, script
-        super().__init__(*args, **keys)
-
-    def do_GET(self):
-        if "/ready" in self.posted:
-            self.send_error(503)
-        elif self.path == "/":
-            page = (Path(self.directory) / "index.html").read_text(encoding="utf-8") + self.script
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(page.encode())
-        else:
-            super().do_GET()
-
-    def do_POST(self):
-        self.posted[self.path] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(204)
-        self.end_headers()
-        if self.path == "/done":
-            self.done.set()
-
-    def log_message(self, *_):
-        pass
-
-
-def browse(folder, lines, profile):
-    """Returns what SCRIPT posts from Chromium."""
-    posted, done = {}, threading.Event()
-    script = SCRIPT.replace("LINES", json.dumps(lines))
-    handler = partial(Server, directory=str(folder), posted=posted, done=done, script=script)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-    browser = subprocess.Popen(
-        [BROWSER, *options, f"http://127.0.0.1:{server.server_port}/"], stderr=subprocess.DEVNULL
-    )
-    try:
-        assert done.wait(120), posted
-    finally:
-        browser.terminate()
-        browser.wait()
-        server.shutdown()
-        server.server_close()
-    return posted
-
-
 @pytest.fixture
 def unsure_path(trained_path, tmp_path):
     """A model that finds many words likely, so that beams, lengths and the order of hypotheses matter."""
@@ -211,7 +156,8 @@ def test_the_page_translates_without_a_server_as_our_engine_does(fixture, quanti
     path, output = request.getfixturevalue(fixture), tmp_path / "page"
     settings = ExportSettings(path, output, format="browser", quantization=quantization, node_modules=INSTALLED)
     export_model(settings)
-    posted = browse(output, [*LINES, "der Hund " * 40], tmp_path / "profile")
+    script = SCRIPT.replace("LINES", json.dumps([*LINES, "der Hund " * 40]))
+    posted = browse(output, script, tmp_path / "profile")
     assert "error" not in posted["/done"], posted
     assert f"{path.name}: " in posted["/ready"]["status"] and " MB downloaded" in posted["/ready"]["status"]
     for beam_size, shown in posted["/done"]["found"].items():
