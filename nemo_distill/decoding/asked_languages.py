@@ -87,21 +87,26 @@ def folder_direction(
     """
     if hasattr(tokenizer, "src_lang"):
         return _by_tokens(tokenizer, languages)
-    if len(tags := _tags(tokenizer)) > 1 or (tags and languages[1] is not None):
+    if len(tags := language_tags(tokenizer)) > 1 or (tags and languages[1] is not None):
         return _by_tag(tags, languages)
     if tasks := _tasks(config):
         return _by_task(tasks, languages)
     return Direction(), not_asked_for(languages, "this model")
 
 
-def _by_tokens(tokenizer: Any, languages: Sequence[str | None]) -> tuple[Direction, list[str]]:
-    """Of NLLB, M2M-100 and mBART: a token each for the source and the target language."""
+def language_tokens(tokenizer: Any) -> dict[str, str]:
+    """Returns the tokens that name languages to NLLB, M2M-100 and mBART, by the tokenizer's codes."""
     special = map(str, tokenizer.additional_special_tokens)
-    tokens = getattr(tokenizer, "lang_code_to_token", None) or {
+    return getattr(tokenizer, "lang_code_to_token", None) or {
         token: token for token in special if LANGUAGE_TOKEN.fullmatch(token)
     }
+
+
+def _by_tokens(tokenizer: Any, languages: Sequence[str | None]) -> tuple[Direction, list[str]]:
+    """Of NLLB, M2M-100 and mBART: a token each for the source and the target language."""
+    tokens = language_tokens(tokenizer)
     (source, target), problems = _chosen(languages, list(tokens), list(tokens))
-    return Direction("", source, tokens.get(target)), problems
+    return Direction("", source, tokens.get(target or "")), problems
 
 
 def _by_tag(tags: Mapping[str, str], languages: Sequence[str | None]) -> tuple[Direction, list[str]]:
@@ -151,7 +156,7 @@ def _chosen(
     return chosen, problems
 
 
-def _tags(tokenizer: Any) -> dict[str, str]:
+def language_tags(tokenizer: Any) -> dict[str, str]:
     """Returns the tags in a vocabulary by their languages."""
     found = ((TAG.fullmatch(token), token) for token in tokenizer.get_vocab())
     return {match["marian"] or match["madlad"]: token for match, token in found if match}

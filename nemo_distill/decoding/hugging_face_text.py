@@ -1,5 +1,6 @@
 """How sequence-to-sequence models of Hugging Face read and write text, and what opens their folders."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from nemo_distill.config.errors import ConfigurationError, DataError
-from nemo_distill.decoding.asked_languages import Direction, folder_direction
+from nemo_distill.decoding.asked_languages import Direction, folder_direction, language_tags, language_tokens
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.export.record import RECORD_NAME
 from nemo_distill.nemo_files.hugging_face_folder import ADAPTER, LOCAL_ONLY, unsafe_reasons
@@ -45,6 +46,8 @@ class FolderText:
         self._unknown = _unknown_ids(tokenizer, size)
         if (Path(folder) / RECORD_NAME).is_file():  # our own export: the tokenizer names no unknown word
             self._unknown |= set(self.generation_config.suppress_tokens or ())
+        # Otherwise a tokenizer takes the `</s>` of HTML for the end of a sentence, and a locale for mBART's language.
+        self._reading = {"split_special_tokens": not _added_tokens(tokenizer)}
         self._positions = positions_of(config)
         self._longest = min(tokenizer.model_max_length, self._positions)
 
@@ -74,10 +77,10 @@ class FolderText:
     def read(self, line: str) -> tuple[list[int], bool]:
         """Returns the ids of a line with all special ids, and whether the line was cut off."""
         line = self._before + line
-        ids = self.tokenizer(line)["input_ids"]
+        ids = self.tokenizer(line, **self._reading)["input_ids"]
         if len(ids) <= self._longest:
             return ids, False
-        return self.tokenizer(line, truncation=True, max_length=self._longest)["input_ids"], True
+        return self.tokenizer(line, truncation=True, max_length=self._longest, **self._reading)["input_ids"], True
 
     @property
     def forbidden_sequences(self) -> list[list[int]]:
@@ -140,6 +143,12 @@ def _unknown_ids(tokenizer: Any, size: int) -> set[int]:
         for index in set(range(size)) - set(tokenizer.get_vocab().values())
         if _token(tokenizer, index) in (None, tokenizer.unk_token)
     }
+
+
+def _added_tokens(tokenizer: Any) -> set[str]:
+    """Returns the tokens that somebody has added to stand in text, such as placeholders, and not for a role."""
+    roles = {token for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
+    return set(tokenizer.get_added_vocab()) - roles - set(language_tokens(tokenizer).values())
 
 
 def _token(tokenizer: Any, index: int) -> str | None:
@@ -259,6 +268,9 @@ def read_folder(
         raise ConfigurationError([_not_loaded(folder, said if is_missing else error)]) from error
     if tokenizer is False:  # of SentencePiece, without its file
         raise ConfigurationError([_not_loaded(folder, "the tokenizer's files are missing")])
+    if hasattr(tokenizer, "language_code_re"):  # Marian's, which takes all between any `>>` and `<<` for a tag
+        tags = "|".join(map(re.escape, language_tags(tokenizer).values()))
+        tokenizer.language_code_re = re.compile(rf"\A(?:{tags or '(?!)'})")
     config = read_json(Path(folder) / "config.json") or {}
     return tokenizer, *folder_direction(tokenizer, config, languages)
 

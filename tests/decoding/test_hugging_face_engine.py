@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from safetensors.torch import load_file
 
 from nemo_distill.config.errors import ConfigurationError, NotFiniteError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
 from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
+from nemo_distill.decoding.hugging_face_text import FolderText
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import WORDS
 from tests.hugging_face_folders import FAMILIES
@@ -163,6 +165,47 @@ def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
     """Epsilon sampling always leaves the most probable token."""
     sampled, greedy = engine.translate(LINES[:1], replace(SAMPLES, epsilon=0.999)), engine.translate(LINES[:1], GREEDY)
     assert [hypothesis.text for hypothesis in sampled[0].hypotheses] == [greedy[0].text] * SAMPLES.n_best
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_looks_like_a_special_token_is_read_as_text(family, corpus, tmp_path):
+    """Of the end of a sentence, padding, mBART's languages, and OPUS-MT's tags, as the text of a page may have them."""
+    folder = write_family(family, tmp_path / family, corpus)
+    text = FolderText.of(folder, FAMILIES[family], size=20)
+    (path, *_) = [path for name in ("source.spm", "sentencepiece.bpe.model") if (path := folder / name).is_file()]
+    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    for line in (
+        "der </s> Hund",
+        "rot <pad>",
+        "in de_DE sieht",
+        "der >>rot<< Hund",
+        ">>Mann<< und >>rot<< Haus",
+        "</s>",
+    ):
+        ids, _ = text.read(line)
+        pieces = text.tokenizer.convert_tokens_to_ids(model.encode(line, out_type=str))
+        before = ids.index(pieces[0])
+        assert ids[before : before + len(pieces)] == pieces
+        assert len(ids) == text.special_tokens + (family == "marian_with_tags") + len(pieces)
+
+
+def test_a_tag_is_one_only_in_front(corpus, tmp_path):
+    folder = write_family("marian_with_tags", tmp_path / "tags", corpus)
+    text = FolderText.of(folder, (None, "ignore"), size=20)
+    tagged, other = (
+        text.tokenizer.convert_ids_to_tokens(text.read(f">>{tag}<< der >>fra<< rot")[0]) for tag in ("spa", "a")
+    )
+    assert tagged[:2] == [">>spa<<", "▁der"] and tagged.count("▁rot") == 1 and ">>fra<<" not in tagged
+    assert other[0] == "▁" and "▁der" in other
+
+
+def test_tokens_that_somebody_has_added_are_kept_whole(corpus, tmp_path):
+    folder = write_family("marian", tmp_path / "marian", corpus)
+    tokenizer = FolderText.of(folder, (None, None), size=20).tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<ph>"]})
+    tokenizer.save_pretrained(folder)
+    text = FolderText.of(folder, (None, None), size=20)
+    assert "<ph>" in text.tokenizer.convert_ids_to_tokens(text.read("der <ph> rot")[0])
 
 
 @pytest.mark.parametrize(
