@@ -108,7 +108,7 @@ class NoisySource:
         return [[self.tokenizer.unk_id] if random.random() < noise.mask else word for word in kept]
 
     def _resegment(self, word: list[int], random: Random) -> list[int]:
-        if self.tokenizer.unk_id in word:  # the text is not known
+        if not self._sampler.whole.isdisjoint(word):
             return word
         text = "".join(self.tokenizer.ids_to_tokens(word))
         if not text.startswith(WORD_START) or text == WORD_START:  # the tokenizer would not reproduce it
@@ -121,19 +121,30 @@ class _SentencePieceSampler:
 
     SentencePiece can do this itself, but not reproducibly: in version 0.2.3, each process gets different pieces for
     the same seed.
+
+    `whole` has the ids of pieces whose words are not split again: the unknown piece, whose text is not known, and
+    user-defined symbols, which no merges make.
     """
 
     def __init__(self, tokenizer: Any, dropout: float):
         model = tokenizer.tokenizer
         self._ids = {model.id_to_piece(index): index for index in range(len(model)) if _is_plain(model, index)}
         self._scores = {piece: model.get_score(index) for piece, index in self._ids.items()}
+        self._dropout = 0.0
+        # SentencePiece does not tell which pieces are user-defined. Their score is 0, as is that of the first merge.
+        first = [piece for piece, score in self._scores.items() if score == 0]
+        symbols = {self._ids[piece] for piece in first if self._merged(list(piece), Random()) != [piece]}
+        self.whole = frozenset({tokenizer.unk_id, *symbols})
         self._dropout = dropout
 
     def encode(self, text: str, random: Random) -> list[int]:
         """Returns the ids of a word's pieces; an empty list if one of its characters is not a piece."""
-        pieces = list(WORD_START + text)
-        if not all(piece in self._ids for piece in pieces):
+        characters = list(WORD_START + text)
+        if not all(character in self._ids for character in characters):
             return []
+        return [self._ids[piece] for piece in self._merged(characters, random)]
+
+    def _merged(self, pieces: list[str], random: Random) -> list[str]:
         scores = [self._score(pieces, place) for place in range(len(pieces) - 1)]  # of each piece and the next
         while scores and (best := max(scores)) > NO_MERGE:
             place = scores.index(best)
@@ -145,7 +156,7 @@ class _SentencePieceSampler:
             for changed in (place - 1, place):
                 if 0 <= changed < len(scores):
                     scores[changed] = self._score(pieces, changed)
-        return [self._ids[piece] for piece in pieces]
+        return pieces
 
     def _score(self, pieces: Sequence[str], place: int) -> float:
         return self._scores.get(pieces[place] + pieces[place + 1], NO_MERGE)
@@ -158,6 +169,7 @@ def _is_plain(model: Any, index: int) -> bool:
 class _YouTokenToMeSampler:
     def __init__(self, tokenizer: Any, dropout: float):
         self._model, self._dropout = tokenizer.tokenizer, dropout
+        self.whole = frozenset({tokenizer.unk_id})
 
     def encode(self, text: str, random: Random) -> list[int]:
         """Returns the ids of a word's pieces. Ignores `random`, because youtokentome cannot be seeded."""

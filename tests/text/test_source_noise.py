@@ -96,6 +96,20 @@ def test_with_all_merges_the_pieces_are_the_tokenizers(tokenizer_of):
     assert sampler.encode("Übung", random.Random(0)) == []
 
 
+def test_a_user_defined_symbol_stays_whole(corpus, tmp_path):
+    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
+
+    text = tmp_path / "train.de"
+    text.write_text((corpus / "train.de").read_text() + "3 < 4 > n a m e\n" * 20, encoding="utf-8")
+    path = train_sentencepiece(tmp_path / "symbols", text, user_defined_symbols=["<name>"], character_coverage=1.0)
+    tokenizer = SentencePieceTokenizer(str(path))
+    ids, mask = batch(tokenizer, ["der <name> sieht Haus<name>"] * 50)
+    cut, cut_mask = source(SourceNoise(bpe_dropout=0.5), tokenizer)(ids, mask)
+    symbol = tokenizer.token_to_id("<name>")
+    assert (cut == symbol).sum(dim=1).tolist() == [2] * 50
+    assert texts(tokenizer, cut, cut_mask) == ["der <name> sieht Haus<name>"] * 50 and cut_mask.sum() > mask.sum()
+
+
 def test_the_random_numbers_alone_decide_about_merges(tokenizer_of):
     """Not the process: an interrupted training goes on in another one."""
 
