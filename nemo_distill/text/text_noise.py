@@ -26,7 +26,7 @@ def case(words: Sequence[str], probability: float, random: Random) -> list[str]:
     """Writes the sentence in lower case, in capitals, or each word with a capital."""
     if random.random() >= probability:
         return list(words)
-    change = random.choice((str.lower, str.upper, str.title))
+    change = random.choice((str.lower, str.upper, str.capitalize))
     return [change(word) for word in words]
 
 

@@ -31,6 +31,11 @@ def test_case_has_three_forms():
     assert texts == {plain, plain.lower(), plain.upper(), " ".join(word.title() for word in WORDS)}
 
 
+def test_a_word_has_one_capital():
+    """`str.title` would write one behind each apostrophe as well."""
+    assert {word for (word,) in made("case", 0.9, ["don't"])} == {"don't", "Don't", "DON'T"}
+
+
 def test_a_typing_error_is_one_letter_of_a_word():
     found = made("typing", 0.25, ["Hund", "ü", ",", "sehen"])
     assert all(words[1:3] == ["ü", ","] for words in found)  # too short, and no word
