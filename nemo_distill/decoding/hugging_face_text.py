@@ -229,15 +229,22 @@ def load_model(folder: str | Path, dtype: str = "float32") -> Any:
     """Returns the model of a folder that `read_folder` has found safe to open.
 
     Raises:
-        ConfigurationError: if it cannot be loaded.
+        ConfigurationError: if it cannot be loaded, or lacks weights.
     """
     from transformers import AutoModelForSeq2SeqLM
 
+    options = {"torch_dtype": getattr(torch, dtype), "output_loading_info": True, **LOCAL_ONLY}
     try:
         with only_allowed():
-            return AutoModelForSeq2SeqLM.from_pretrained(folder, torch_dtype=getattr(torch, dtype), **LOCAL_ONLY)
+            model, info = AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
     except Exception as error:  # transformers raises many types of errors for damaged files or required code
         raise ConfigurationError([_not_loaded(folder, error)]) from error
+    missing = set(info["missing_keys"])  # a bias of zeros or positions of sines may be among them
+    lacking = [name for name, weight in model.named_parameters() if name in missing and weight.requires_grad]
+    if lacking:
+        said = f"{len(lacking)} weights are not in its files under their names, such as '{lacking[0]}'"
+        raise ConfigurationError([_not_loaded(folder, f"{said}; transformers would draw them at random")])
+    return model
 
 
 def read_folder(

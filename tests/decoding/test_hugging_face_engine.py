@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nemo_distill.config.errors import ConfigurationError, NotFiniteError
 from nemo_distill.decoding.engines import engine_problems, load_engine, search_problems
@@ -159,6 +159,23 @@ def test_a_folder_whose_tokenizer_cannot_be_opened_is_told(corpus, tmp_path):
     (model / "tokenizer_config.json").write_text(own)
     (model / "sentencepiece.bpe.model").unlink()
     assert "the tokenizer's files are missing" in engine_problems("hugging_face", [model])[0]
+
+
+@pytest.mark.parametrize("lost", ["model.encoder.layers.0.", "model.shared.weight", "final_logits_bias"])
+def test_a_folder_that_lacks_weights_is_refused(lost, tmp_path, engine):
+    """transformers would draw them at random, and only warn; a bias of zeros is none of them."""
+    path = write_model(tmp_path) / "model.safetensors"
+    weights = {name.replace(lost, f"_orig_mod.{lost}"): weight for name, weight in load_file(path).items()}
+    save_file(weights, path, {"format": "pt"})
+    if lost == "final_logits_bias":
+        assert (
+            HuggingFaceEngine(tmp_path).translate(["rot"], GREEDY)[0].text == engine.translate(["rot"], GREEDY)[0].text
+        )
+        return
+    with pytest.raises(ConfigurationError) as raised:
+        HuggingFaceEngine(tmp_path)
+    assert str(tmp_path) in str(raised.value) and "at random" in str(raised.value)
+    assert lost in str(raised.value)
 
 
 def test_samples_of_tokens_that_are_as_good_as_certain_are_greedy(engine):
