@@ -133,6 +133,7 @@ class CTranslate2Engine(CTranslate2Search):
             [written[index] for index in wanted],
             max_batch_size=self._tokens_in_batch,
             batch_type="tokens",
+            max_input_length=0,
         )
         found = dict(zip(wanted, (list(result.log_probs) for result in results)))
         return [(sum(log_probs), len(log_probs)) for log_probs in (found.get(index, []) for index in range(len(read)))]

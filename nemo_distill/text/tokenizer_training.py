@@ -7,8 +7,10 @@ paths work, and nothing passes through a shell. Special ids are those that NeMo 
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.text.files import SAMPLED_LINES
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 from nemo_distill.text.mixing import choose
 from nemo_distill.text.token_ids import TokenIds, load_tokenizer
@@ -28,6 +31,7 @@ from nemo_distill.text.token_ids import TokenIds, load_tokenizer
 SENTENCEPIECE_IDS = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
 SENTENCEPIECE_PIECES = ("<unk>", "<s>", "</s>", "<pad>")
 LONGEST_LINE = 1 << 30  # bytes; SentencePiece would skip lines of more than 4,192 without an error
+SHOWN, FREQUENT = 3, 0.05  # replaced characters that are told, if so large a share of the lines have any
 TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)|Set vocab_size>=(\d+)")
 
 
@@ -217,7 +221,29 @@ def _train_sentencepiece(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes
         **SENTENCEPIECE_IDS,
     )
     content = model.getvalue()
-    return content, sentencepiece.SentencePieceProcessor(model_proto=content).get_piece_size()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+    for path in job.texts:
+        _warn_of_replaced(path, islice(_lines(replace(job, texts=[path])), SAMPLED_LINES), processor)
+    return content, processor.get_piece_size()
+
+
+def _warn_of_replaced(path: Path, lines: Iterator[str], processor: Any) -> None:
+    """Warns if SentencePiece reads others in place of frequent characters of a text, so that no model can write them.
+
+    Spaces do not count: all of them become the same one.
+    """
+    letters = [frozenset(line) for line in lines]
+    counts = Counter(letter for line in letters for letter in line if not letter.isspace())
+    read = {letter: processor.normalize(letter).strip("▁") for letter in counts}
+    replaced = [letter for letter, _ in counts.most_common() if read[letter] != letter]
+    share = sum(not line.isdisjoint(replaced) for line in letters) / max(1, len(letters))
+    if share >= FREQUENT:
+        shown = ", ".join(f"'{letter}' (U+{ord(letter):04X}) as '{read[letter]}'" for letter in replaced[:SHOWN])
+        console.warning(
+            f"Warning: '{path}': SentencePiece's normalization, NFKC as in NeMo, reads {shown}; {share:.0%} of the lines "
+            "have such characters. Translations into this language would not have them; docs/training.md says how "
+            "to keep them."
+        )
 
 
 def _train_yttm(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes, int]:

@@ -206,6 +206,14 @@ def test_targets_have_the_log_probabilities_that_nemo_gives_them(engine, model):
     assert engine.totals(["", "der Hund"], ["the dog", " "]) == [(0.0, 0)] * 2
 
 
+def test_long_pairs_are_scored_as_far_as_there_are_positions(trained_path, tmp_path):
+    """CTranslate2 itself would read 1,024 tokens."""
+    export_model(ExportSettings(trained_path, tmp_path / "long", max_positions=1200))
+    engine = CTranslate2Engine(tmp_path / "long")
+    found = engine.totals(["rot " * 1100, "rot " * 1300], ["red " * 1100, "red " * 1300])
+    assert [tokens for _, tokens in found] == [1101, 1199]
+
+
 def test_a_folder_that_is_no_export_for_it_is_told(trained_path, tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="is not an export: it has no nemo_distill.json"):
         CTranslate2Engine(tmp_path)

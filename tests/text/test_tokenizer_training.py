@@ -68,6 +68,18 @@ def test_a_text_that_is_too_small_gives_fewer_pieces(job):
     assert 20 < train_tokenizer(job(vocab_size=1000))["pieces"] <= 100
 
 
+@pytest.mark.parametrize("letter", ["，", "ำ", "\u200c", "。", "é"])
+def test_characters_that_no_translation_can_have_are_told(letter, job, texts, tmp_path, caplog):
+    own = tmp_path / "own.txt"
+    own.write_text(f"der{letter}Hund\u00a0sieht …\n" * 10 + "der Hund\n" * 190, encoding="utf-8")
+    train_tokenizer(replace(job(), texts=[*texts, own]))
+    told = [message for message in caplog.messages if "normalization" in message]
+    assert (
+        len(told) == 1 and str(own) in told[0] and "'…' (U+2026) as '...'" in told[0] and "5% of the lines" in told[0]
+    )
+    assert (f"U+{ord(letter):04X}" in told[0]) == (letter not in "。é") and "U+00A0" not in told[0]
+
+
 @pytest.mark.parametrize("library", ["sentencepiece", "yttm"])
 def test_too_few_pieces_for_the_characters_are_told_with_the_number_needed(job, library):
     if library == "yttm":
