@@ -240,9 +240,9 @@ def _warn_of_replaced(path: Path, lines: Iterator[str], processor: Any) -> None:
     if share >= FREQUENT:
         shown = ", ".join(f"'{letter}' (U+{ord(letter):04X}) as '{read[letter]}'" for letter in replaced[:SHOWN])
         console.warning(
-            f"Warning: '{path}': SentencePiece's normalization, NFKC as in NeMo, reads {shown}; {share:.0%} of the lines "
-            "have such characters. Translations into this language would not have them; docs/training.md says how "
-            "to keep them."
+            f"Warning: '{path}': SentencePiece's normalization, NFKC as in NeMo, reads {shown}; {share:.0%} of the "
+            "lines have such characters. Translations into this language would not have them; docs/training.md says "
+            "how to keep them."
         )
 
 
