@@ -41,7 +41,7 @@ from nemo_distill.models.start_model import KEY, weight_problems
 from nemo_distill.models.teacher_setup import TeacherSetupMixin
 from nemo_distill.nemo_files.host_fixes import opening_data
 from nemo_distill.nemo_files.model_kinds import is_hugging_face_encoder, number_of_positions
-from nemo_distill.nemo_files.nemo_tokenizers import text_of
+from nemo_distill.nemo_files.nemo_tokenizers import text_of, without_dropout
 from nemo_distill.nemo_files.weights import check_weights
 from nemo_distill.storage.files import whole_path
 from nemo_distill.text.source_noise import NoisySource
@@ -359,11 +359,11 @@ class DistillableMTEncDecModel(TeacherSetupMixin, NamedEvaluationMixin, MTEncDec
             super().setup_training_data(train_data_config)
 
     def setup_validation_data(self, val_data_config: DictConfig | None) -> None:
-        with self._setting_up("validation_ds"):
+        with self._setting_up("validation_ds"), without_dropout(self.encoder_tokenizer, self.decoder_tokenizer):
             super().setup_validation_data(val_data_config)
 
     def setup_test_data(self, test_data_config: DictConfig | None) -> None:
-        with self._setting_up("test_ds"):
+        with self._setting_up("test_ds"), without_dropout(self.encoder_tokenizer, self.decoder_tokenizer):
             super().setup_test_data(test_data_config)
 
     @contextmanager

@@ -59,9 +59,6 @@ class TranslationTeacher:
             self.model.language_tag = teacher_tag(self.model, student)
         self.precision = precision
         own = tokenizers or (self.model.encoder_tokenizer, self.model.decoder_tokenizer)
-        for tokenizer in own:
-            if hasattr(tokenizer, "bpe_dropout"):
-                tokenizer.bpe_dropout = 0.0  # otherwise the ids of a sentence vary
         self.pad_id = own[1].pad_id
         if tokenizers:
             retokenized = RetokenizedTeacher(TranslationPieceTeacher(self.model), *tokenizers)

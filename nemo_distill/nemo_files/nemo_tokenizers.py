@@ -1,6 +1,7 @@
 """Tokenizers of NeMo's classes, among them those that only NeMo can load, such as Hugging Face's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -26,6 +27,22 @@ def text_of(ids: Sequence[int], tokenizer: Any) -> str:
     """Returns the text of ids, without padding, start and end, which `sentencepiece_legacy` would write out."""
     special = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
     return tokenizer.ids_to_text([index for index in ids if index not in special])
+
+
+@contextmanager
+def without_dropout(*tokenizers: Any) -> Iterator[None]:
+    """Within this context, the ids of a text do not vary.
+
+    NeMo applies the `bpe_dropout` of a youtokentome tokenizer to all text, also to that of a validation.
+    """
+    dropouts = [(tokenizer, tokenizer.bpe_dropout) for tokenizer in tokenizers if hasattr(tokenizer, "bpe_dropout")]
+    for tokenizer, _ in dropouts:
+        tokenizer.bpe_dropout = 0.0
+    try:
+        yield
+    finally:
+        for tokenizer, dropout in dropouts:
+            tokenizer.bpe_dropout = dropout
 
 
 def load_nemo_tokenizers(model: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from nemo.core.classes import ModelPT
@@ -13,6 +13,7 @@ from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.archive_safety import TRAINING_SECTIONS, TRUST, is_trusted
 from nemo_distill.nemo_files.host_fixes import restoring
+from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.nemo_files.saved_arrays import only_allowed
 from nemo_distill.nemo_files.weights import check_weights
 
@@ -40,7 +41,7 @@ class WeightsOnlyConnector(SaveRestoreConnector):
 
 
 def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyModel:
-    """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, without gradients.
+    """Restores a `.nemo` as `model_class`, on the CPU, in eval mode, without gradients and without BPE-dropout.
 
     It does not change the random state, so the initial weights of a student depend only on the seed.
 
@@ -72,4 +73,8 @@ def restore_for_inference(model_class: type[AnyModel], path: str | Path) -> AnyM
         reason = str(error).splitlines()[1].strip()
         raise ConfigurationError([f"'{path}' is not opened: its weights do not fit its config: {reason}"]) from error
     check_weights(model, f"'{path}' is not used: it")
+    for side in SIDES:
+        tokenizer: Any = getattr(model, f"{side}_tokenizer", None)
+        if hasattr(tokenizer, "bpe_dropout"):  # of youtokentome, which NeMo applies in translation too
+            tokenizer.bpe_dropout = 0.0
     return model.eval().requires_grad_(False)

@@ -77,6 +77,28 @@ def test_one_import_lets_nemos_own_class_restore_it(yttm_tokenizer, tmp_path):
     assert f"TRANSLATIONS {translations}" in result.stdout, result.stderr
 
 
+def test_dropout_of_merges_is_for_training_alone(yttm_tokenizer, corpus, tmp_path):
+    """NeMo applies it to all text that a tokenizer splits."""
+    from nemo_distill import DistillableMTEncDecModel
+    from nemo_distill.nemo_files.restore import restore_for_inference
+
+    config = tiny_config(yttm_tokenizer, corpus)
+    for side in ("encoder", "decoder"):
+        config[f"{side}_tokenizer"].update({"library": "yttm", "bpe_dropout": 0.5})
+    model = DistillableMTEncDecModel(config)
+    tokenizer = model.encoder_tokenizer
+    lines = (corpus / "val.de").read_text(encoding="utf-8").splitlines()
+    exact = sorted(tokenizer.tokenizer.encode(lines))
+    assert tokenizer.bpe_dropout == 0.5 and sorted(map(tokenizer.text_to_ids, lines)) != exact
+    special = {tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id}
+    (loader,) = model._validation_dl if isinstance(model._validation_dl, list) else [model._validation_dl]
+    rows = [row for index in range(len(loader.dataset)) for row in loader.dataset[index][0].tolist()]
+    assert sorted([token for token in row if token not in special] for row in rows) == exact
+    model.save_to(str(tmp_path / "dropout.nemo"))
+    restored = restore_for_inference(DistillableMTEncDecModel, tmp_path / "dropout.nemo")
+    assert sorted(map(restored.encoder_tokenizer.text_to_ids, lines)) == exact
+
+
 def test_the_two_sides_may_use_different_libraries(tokenizer, yttm_tokenizer):
     from nemo_distill import DistillableMTEncDecModel
 
