@@ -148,7 +148,8 @@ def _unknown_ids(tokenizer: Any, size: int) -> set[int]:
 def _added_tokens(tokenizer: Any) -> set[str]:
     """Returns the tokens that somebody has added to stand in text, such as placeholders, and not for a role."""
     roles = {token for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
-    return set(tokenizer.get_added_vocab()) - roles - set(language_tokens(tokenizer).values())
+    added = set(tokenizer.get_added_vocab()) - roles - set(language_tokens(tokenizer).values())
+    return {token for token in added if not token.startswith("<extra_id_")}  # T5's, of its first training alone
 
 
 def _token(tokenizer: Any, index: int) -> str | None:

@@ -15,7 +15,7 @@ from nemo_distill.decoding.hugging_face_engine import HuggingFaceEngine
 from nemo_distill.decoding.hugging_face_text import FolderText
 from nemo_distill.decoding.settings import SearchSettings
 from tests.conftest import WORDS
-from tests.hugging_face_folders import FAMILIES
+from tests.hugging_face_folders import FAMILIES, train_pieces
 from tests.hugging_face_folders import write_folder as write_family
 
 LINES = ["der Hund sieht rot", "", "und", "der Mann und der Hund sieht Haus", "rot Haus", "   ", "Mann und Hund"]
@@ -204,6 +204,17 @@ def test_what_looks_like_a_special_token_is_read_as_text(family, corpus, tmp_pat
         before = ids.index(pieces[0])
         assert ids[before : before + len(pieces)] == pieces
         assert len(ids) == text.special_tokens + (family == "marian_with_tags") + len(pieces)
+
+
+def test_t5_reads_what_looks_like_an_end_as_text_too(corpus, tmp_path):
+    from transformers import T5Config, T5Tokenizer
+
+    train_pieces(tmp_path / "spiece.model", corpus / "train.de", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    T5Tokenizer(str(tmp_path / "spiece.model")).save_pretrained(tmp_path)
+    T5Config(decoder_start_token_id=0).save_pretrained(tmp_path)
+    text = FolderText.of(tmp_path, (None, None), size=20)
+    ids, _ = text.read("der </s> Hund")
+    assert ids.count(1) == 1 and ids[-1] == 1
 
 
 def test_a_tag_is_one_only_in_front(corpus, tmp_path):
