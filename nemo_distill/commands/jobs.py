@@ -144,6 +144,8 @@ def hydra_main(config_name: str, folder: Path = CONF) -> Callable[[Callable[...,
             except BrokenPipeError:  # of --help, for instance into head
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it at exit
                 sys.exit(1)
+            except KeyboardInterrupt as interruption:  # before the work, which says itself whether it goes on
+                raise SystemExit("\nInterrupted.") from interruption
             if mistakes:
                 print(*(_told(mistake) for mistake in mistakes), sep="\n\n", file=sys.stderr)
                 sys.exit(2)

@@ -191,6 +191,8 @@ from nemo_distill.commands.jobs import hydra_main
 def main(cfg):
     if cfg.crash == "exit":
         sys.exit(1)
+    if cfg.crash == "interrupted":
+        raise KeyboardInterrupt
     if cfg.crash == "hydra":
         raise InstantiationException("of a class that a job names")
     if cfg.crash:
@@ -241,3 +243,7 @@ def run(tmp_path):
 def test_a_mistake_in_the_arguments_ends_with_2_and_a_crash_with_1(run, arguments, code, printed):
     ended, said = run(*arguments)
     assert ended == code and printed in said, said
+
+
+def test_ctrl_c_before_the_work_of_a_job_leaves_no_stack_trace(run):
+    assert run("crash=interrupted") == (1, "\nInterrupted.\n")
