@@ -44,7 +44,7 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
         folder = log_folder(manager)
         if any(checkpoint_folder(manager).glob("*")):
             earlier = read_run(folder)  # now, because exp_manager moves it when it resumes
-            check_earlier(folder, earlier, record, resumes(cfg))
+            check_earlier(folder, checkpoint_folder(manager), earlier, record, resumes(cfg))
     with writing(folder):
         precision = choose_precision(cfg, (earlier or {}).get("made_with"))
         trainer = build_trainer(cfg)

@@ -89,16 +89,25 @@ def _teachers(distillation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [fingerprint(path) for path in paths if path.exists()]
 
 
-def check_earlier(folder: Path, earlier: RunRecord | None, record: dict[str, Any], resumes: bool) -> None:
+def check_earlier(
+    folder: Path, checkpoints: Path, earlier: RunRecord | None, record: dict[str, Any], resumes: bool
+) -> None:
     """Checks that a training in a folder that holds one already goes on with it as it began.
 
     Raises:
-        DataError: if it would begin anew, or go on with other settings, text or teachers.
+        DataError: if it would begin anew, or go on with other settings, text or teachers, or write over a model that
+            no training in this folder has written.
     """
     if not resumes:
         raise DataError(
             f"exp_manager.explicit_log_dir={folder} holds a training already: exp_manager.resume_if_exists=true goes "
             "on with it, and another folder begins a new one."
+        )
+    models = sorted(checkpoints.glob("*.nemo"))
+    if models and not earlier and not any(checkpoints.glob("*.ckpt")):
+        raise DataError(
+            f"exp_manager.explicit_log_dir={folder}: '{models[0]}' is there, but no training that has written it; "
+            "give another folder."
         )
     changes = _changes_since(earlier or {}, record)
     if changes:

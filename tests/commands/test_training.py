@@ -1,6 +1,7 @@
 """A training that was killed goes on as if nothing had happened."""
 
 import json
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -131,6 +132,14 @@ def test_a_training_does_not_go_on_with_other_settings_or_over_an_earlier_one(tr
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     longer = train(tmp_path / "run", "++trainer.max_steps=8", "trainer.log_every_n_steps=2")
     assert longer.returncode == 0 and recorded(tmp_path / "run")["steps"] == 8
+
+
+def test_a_training_does_not_write_over_a_model_of_unknown_origin_such_as_its_teacher(train, teacher_path, tmp_path):
+    (own := tmp_path / "run" / "checkpoints" / "AAYNBaseDistill.nemo").parent.mkdir(parents=True)
+    shutil.copy(teacher_path, own)
+    refused = train(tmp_path / "run", f"model.distillation.model_path={own}")
+    assert refused.returncode == 1 and f"'{own}' is there, but no training" in refused.stderr
+    assert own.read_bytes() == teacher_path.read_bytes()
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
