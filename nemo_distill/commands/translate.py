@@ -1,6 +1,7 @@
 """Translates lines of text and writes the translations in order."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.fastest_engine import EngineRequest, choose_engine, probed_lines
 from nemo_distill.storage.files import UserPath, file_problems, whole_file
 from nemo_distill.text.files import PossiblyEmptyFiles, input_files
-from nemo_distill.text.lines import TextFiles, clean_text, decoded
+from nemo_distill.text.lines import INVALID_UTF8, TextFiles, clean_text, decoded, is_utf8
 from nemo_distill.trainer.precision import AUTO
 
 
@@ -90,9 +91,9 @@ def run_translation(config: TranslationConfig) -> None:
         chosen = choose_engine(EngineRequest(config, config.searched, config.device), probed)
         name, dtype = chosen["engine"], chosen["dtype"]
     engine = load_engine(name, config.paths, config.device, dtype, config.weights, *config.languages)
-    search, cut, blank = config.searched, 0, 0
+    search, cut, blank, oddities = config.searched, 0, 0, Counter[str]()
     with _whole_or_nothing(config.output) as output:
-        for number, translation in enumerate(_translations(engine, config)):
+        for number, translation in enumerate(_translations(engine, config, oddities)):
             output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
             output.flush()
             cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
@@ -100,6 +101,8 @@ def run_translation(config: TranslationConfig) -> None:
         Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
     if blank:
         Console(stderr=True).print(f"{blank} lines had no text; their translations are empty.")
+    if invalid := oddities[INVALID_UTF8]:
+        Console(stderr=True).print(f"{invalid} lines were not UTF-8; their invalid bytes were read as U+FFFD.")
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:
@@ -115,18 +118,26 @@ def format_translation(number: int, translation: Translation, settings: SearchSe
     return [f"{best.score:.4f}\t{text}" if scores else text]
 
 
-def _translations(engine: Engine, config: TranslationConfig) -> Iterable[Translation]:
+def _translations(engine: Engine, config: TranslationConfig, oddities: Counter[str]) -> Iterable[Translation]:
     """Translates files, plain or packed, or standard input.
 
     Invalid UTF-8 becomes U+FFFD and control characters are removed. No line is lost.
+
+    Args:
+        oddities: counts the lines that are not UTF-8.
     """
+
+    def read(raw: bytes) -> str:
+        oddities[INVALID_UTF8] += not is_utf8(raw)
+        return decoded(raw)
+
     if config.input is None:
-        lines = (decoded(line.removesuffix(b"\n")) for line in sys.stdin.buffer)
+        lines = (read(line.removesuffix(b"\n")) for line in sys.stdin.buffer)
         chunk = 1 if sys.stdin.isatty() else config.chunk  # somebody who types wants to see each answer
         return translate_stream(engine, lines, config.searched, chunk)
     text = TextFiles(input_files(config.input))
     total = sum(1 for _ in text)
-    stream = translate_stream(engine, map(decoded, text), config.searched, config.chunk)
+    stream = translate_stream(engine, map(read, text), config.searched, config.chunk)
     return track(stream, "translating", total, console=Console(stderr=True), transient=True)
 
 

@@ -153,6 +153,15 @@ def normalized(text: str) -> str:
     return _NO_WORD.sub("", folded) or folded.strip()
 
 
+def is_utf8(raw: bytes) -> bool:
+    """True if a line is valid UTF-8."""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def decoded(raw: bytes) -> str:
     """Returns a line as text without control characters. Invalid UTF-8 becomes U+FFFD."""
     return clean_text(raw.decode("utf-8", "replace"))

@@ -78,6 +78,11 @@ def test_lines_without_text_are_counted(translate, monkeypatch, capsys):
     assert "1 lines had no text; their translations are empty." in capsys.readouterr().err
 
 
+def test_lines_that_are_not_utf8_are_counted(translate, capsys):
+    translate()
+    assert "1 lines were not UTF-8; their invalid bytes were read as U+FFFD." in capsys.readouterr().err
+
+
 def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
     with gzip.open(tmp_path / "in.gz", "wt", encoding="utf-8") as stream:
         stream.write("der Hund\n")
