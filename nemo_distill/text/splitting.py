@@ -17,6 +17,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import locked, remove_leftovers, whole_files
 from nemo_distill.storage.ledger import Work, fingerprint, written_files
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.batches import dropped_in_words
 from nemo_distill.text.duplicates import Duplicates
 from nemo_distill.text.languages import is_spaceless
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_pair, decoded, is_blank, normalized, parallel_lines
@@ -159,10 +160,9 @@ def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
     unseen = {normalized(text) for raw in TextFiles(split.unseen) if not is_blank(text := decoded(raw))}
     there = next(folder for folder in (split.output, *split.output.absolute().parents) if folder.is_dir())
     duplicates = Duplicates(there) if split.duplicates else None
-    wanted = sum(split.held_out.values())
-    drawn = _drawn(
-        _usable_pairs(split, unseen, Counter(), on_line, duplicates), DRAWN[0] * wanted + DRAWN[1], split.seed
-    )
+    wanted, left_out = sum(split.held_out.values()), Counter[str]()
+    usable = _usable_pairs(split, unseen, left_out, on_line, duplicates)
+    drawn = _drawn(usable, DRAWN[0] * wanted + DRAWN[1], split.seed)
     if duplicates:
         duplicates.close()
     names = [name for name, count in split.held_out.items() for _ in range(count)]
@@ -176,9 +176,10 @@ def _plan(split: Split, on_line: Callable[[int], None]) -> _Plan:
             held_out[pair.number] = names[len(held_out)]
             taken |= sentences
     if len(held_out) < wanted:
+        unusable = f"; left out before were {dropped_in_words(left_out)}" if left_out else ""
         raise DataError(
             f"held_out: {wanted:,} pairs are asked for, and only {len(held_out):,} of {len(drawn):,} that were drawn, "
-            "of different sources, share no sentence with another"
+            f"of different sources, share no sentence with another{unusable}"
         )
     return _Plan(held_out, taken, unseen, duplicates)
 

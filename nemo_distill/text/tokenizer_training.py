@@ -22,6 +22,7 @@ from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
 from nemo_distill.storage.ledger import Work, fingerprint, sha256_of
+from nemo_distill.text.batches import dropped_in_words
 from nemo_distill.text.files import SAMPLED_LINES
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 from nemo_distill.text.mixing import choose
@@ -185,7 +186,9 @@ def _train(job: TokenizerJob) -> dict[str, Any]:
     remove_leftovers(job.model.parent, job.model.name, job.work.finished_path.name)
     lines = sum(1 for _ in _lines(job))
     if not lines:
-        raise DataError(f"'{job.texts[0]}' has no line to train a tokenizer on")
+        oddities = Counter(str(clean_line(raw, job.policy).oddity) for raw in TextFiles(job.texts))
+        found = dropped_in_words(oddities) or "it is empty"
+        raise DataError(f"'{job.texts[0]}' has no line to train a tokenizer on: {found}")
     sample = job.training.training_sample_size
     used = lines if sample in (-1, 0) else min(sample, lines)
     train = {"sentencepiece": _train_sentencepiece, "yttm": _train_yttm}[job.training.library]

@@ -74,6 +74,12 @@ def test_too_few_pairs_to_hold_out_are_told_and_nothing_is_written(split_of):
     assert not split.output.exists()
 
 
+def test_why_no_pair_can_be_held_out_is_told(split_of):
+    split = split_of([("\r".join("a" * 60 for _ in range(100)), "All sentences in one line."), ("", "")], {"val": 1})
+    with pytest.raises(DataError, match="share no sentence .*; left out .* 1 source over long, 1 source empty$"):
+        write_split(split)
+
+
 def test_pairs_are_held_out_of_text_with_many_repetitions(split_of):
     repeated = [pair for pair in NUMBERED for _ in range(50)]
     split = split_of(repeated, {"val": 100, "test": 100})
