@@ -28,6 +28,7 @@ LOOKED_AT = 1000  # rows, to tell which fields a file has
 SHOWN = 30  # fields, and characters of each, that a message lists
 LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")  # attributes; TMX 1.1 has the second
 UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
+JSON_ARRAY = re.compile(rb"\[\s*\{")
 XML_START = re.compile(rb"<(\?xml\b|!|tmx\b|html\b)", re.IGNORECASE)
 NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # halves of an emoji; those between stand for bytes
 ARCHIVE, PARQUET = b"PK\x03\x04", b"PAR1"  # how such files begin
@@ -93,6 +94,8 @@ def _rows(path: Path, fields: Sequence[str], left_out: Counter[str]) -> Iterator
         return _parquet(path)
     if start.startswith(UTF16_STARTS) or XML_START.match(start):
         return _translation_units(path)
+    if JSON_ARRAY.match(start):
+        raise DataError(f"'{path}' is a JSON array; write each object on a line of its own, as jq -c '.[]' does")
     if start.startswith(b"{") and _object(next(filter(str.strip, _text_lines(path)))) is not None:
         return _objects(path)
     return _table(path, left_out, has_names=not all(field.isdecimal() for field in fields))

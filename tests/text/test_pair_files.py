@@ -83,6 +83,12 @@ def test_json_lines_are_read_by_their_keys(tmp_path):
     assert "line 2: is no JSON object" in field_problems(path, ["de", "en"])[0]
 
 
+@pytest.mark.parametrize("text", ['[{"de": "a", "en": "b"}]', '[\n  {\n    "de": "a"\n  }\n]\n'])
+def test_a_json_array_is_told_with_the_remedy(tmp_path, text):
+    (tmp_path / "all.json").write_text(text)
+    assert "all.json' is a JSON array; write each" in field_problems(tmp_path / "all.json", ["de", "en"])[0]
+
+
 def archive_of(path, **members):
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:
         archive.writestr("README", "about")
