@@ -22,7 +22,7 @@ from nemo_distill.pseudo_labels.text_teacher import FileSettings
 from nemo_distill.storage.files import UserPath
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.shard_folder import begun_settings
-from nemo_distill.text.files import References, as_list, input_files, unequal_lengths
+from nemo_distill.text.files import References, as_list, input_files, unfit_reference
 from nemo_distill.text.languages import (
     NO_LANGUAGE,
     WORDS,
@@ -128,7 +128,7 @@ class LabellingConfig(Selection, TeacherSection):
                 "monolingual text."
             ]
         pairs = [(source, reference) for source, reference in zip(sources, references) if reference]
-        return [problem for pair in pairs for problem in unequal_lengths("reference", *pair)]
+        return [problem for pair in pairs for problem in unfit_reference(*pair)]
 
     @rule
     def score_problems(self) -> list[str]:

@@ -16,7 +16,7 @@ from sacrebleu.utils import (
 
 from nemo_distill.config.section import Allowed, section
 from nemo_distill.console import console
-from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.files import named_files, unfit_reference
 from nemo_distill.text.languages import (
     bleu_tokenization,
     first_lines,
@@ -101,12 +101,12 @@ class SetSection:
         if self.sacrebleu:
             return _sacrebleu_files(self.sacrebleu, self.pair or "")
         sources, problems = named_files("source", self.source)
-        references, reference_problems = named_files("reference", self.reference)
-        problems += reference_problems
+        references, unreadable = named_files("reference", self.reference)
+        problems += unreadable
         if not problems and len(sources) > 1:
             problems = [f"source={self.source}: must be one file; it names {len(sources)}."]
         if not problems:
-            problems = [problem for one in references for problem in unequal_lengths("reference", sources[0], one)]
+            problems = [problem for one in references for problem in unfit_reference(sources[0], one)]
         return [*sources, *references], problems
 
 

@@ -27,7 +27,7 @@ from nemo_distill.export.record import ExportRecord, Quality
 from nemo_distill.metrics.scores import bleu
 from nemo_distill.metrics.significance import CHANCE, SignificanceSettings, compare
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.files import named_files, unequal_lengths
+from nemo_distill.text.files import named_files, unfit_reference
 from nemo_distill.text.languages import first_lines, language_problems, scored_language
 
 FLOAT32, EXPORT = "float32", "export"
@@ -83,7 +83,7 @@ class DevelopmentSet:
             found += paths
             if not unreadable and len(paths) != 1:
                 problems.append(f"{key}={value}: must be one file; it names {len(paths)}.")
-        return found, problems or unequal_lengths("source", *found)
+        return found, problems or unfit_reference(*found)
 
 
 def measure_export(model: Path, folder: Path, record: ExportRecord, development: DevelopmentSet) -> Quality:

@@ -346,6 +346,13 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
     return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
 
 
+def unfit_reference(source: Path, reference: Path) -> list[str]:
+    """Returns a sentence if a file cannot be the reference of a source: it is the source, or of another length."""
+    if source == reference:
+        return [f"reference names '{reference}', which is the source; name its translation."]
+    return unequal_lengths("reference", source, reference)
+
+
 def as_list(value: Any) -> list[Any]:
     """Returns a config value that may be a single entry, a list or None as a list."""
     if isinstance(value, str) or not isinstance(value, Sequence):

@@ -42,12 +42,15 @@ def test_each_line_of_a_pair_of_files_stays_one_line(files):
 
 
 def test_a_sentence_can_have_several_references(files):
-    section = {"source": str(files / "test.de"), "reference": [str(files / "test.en"), str(files / "test.de")]}
+    (files / "other.en").write_text("1\n\n3\n")
+    section = {"source": str(files / "test.de"), "reference": [str(files / "test.en"), str(files / "other.en")]}
     (one,), problems = read_evaluation_sets({"a": section})
     assert problems == []
-    assert one.references == {"ref": files / "test.en", "ref2": files / "test.de"}
+    assert one.references == {"ref": files / "test.en", "ref2": files / "other.en"}
     section["reference"][1] = str(files / "short.en")
     assert "short.en' has 1; they must be parallel" in read_evaluation_sets({"a": section})[1][0]
+    section["reference"][1] = str(files / "test.de")
+    assert "test.de', which is the source" in read_evaluation_sets({"a": section})[1][0]
 
 
 def test_a_set_in_sacrebleus_cache_goes_by_its_name_and_pair(tmp_path, monkeypatch):
