@@ -40,7 +40,8 @@ class NemoArchive:
     def __init__(self, path: str | Path):
         self.path = user_path(path)
         if not os.path.isfile(self.path):
-            raise ValueError(f"there is no file '{self.path}'")
+            is_folder = os.path.isdir(self.path)
+            raise ValueError(f"'{self.path}' is a folder" if is_folder else f"there is no file '{self.path}'")
         try:
             with tarfile.open(self.path) as tar:
                 problem = member_problem(tar, self.path.stat().st_size)

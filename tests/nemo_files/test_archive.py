@@ -37,6 +37,8 @@ def test_a_copy_without_weights_has_all_else(teacher_path, tokenizer, tmp_path):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         NemoArchive(tmp_path / "none.nemo")
+    with pytest.raises(ValueError, match="' is a folder$"):
+        NemoArchive(tmp_path)
 
 
 def test_a_file_that_is_no_archive_is_told(tmp_path):
