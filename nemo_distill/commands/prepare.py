@@ -161,10 +161,14 @@ def check_preparation(cfg: DictConfig) -> PreparationConfig:
         ConfigurationError: with every problem found.
     """
     config = read_config(PreparationConfig, cfg)
+    _check_earlier(config)
+    return config
+
+
+def _check_earlier(config: PreparationConfig) -> None:
     conflicts = [] if config.overwrite else earlier_work(config.tokenizers(), config.data)
     if conflicts:
         raise ConfigurationError([f"output: {conflict}; {REMEDY}." for conflict in conflicts])
-    return config
 
 
 def prepare(config: PreparationConfig) -> None:
@@ -172,6 +176,7 @@ def prepare(config: PreparationConfig) -> None:
     began = time.monotonic()
     source, target = config.tokenizers()
     records = train_missing((source, target), config.overwrite)
+    _check_earlier(config)  # again, because the data could not be compared before the tokenizers were there
     rows = {f"tokenizer {path.name}": f"{record['pieces']:,} pieces" for path, record in records.items()}
     for data in config.data():
         made = write_tarred_data(data, lambda: (source.load(), target.load()), config.overwrite, config.threads)

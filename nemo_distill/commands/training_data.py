@@ -141,6 +141,11 @@ class TrainingText:
             for conflict in earlier_work(list(self.tokenizers().values()), self.data)
         ]
 
+    def check_conflicts(self) -> None:
+        """Raises a ConfigurationError if there are conflicts."""
+        if conflicts := self.conflicts():
+            raise ConfigurationError(conflicts)
+
     def tokenizers(self) -> dict[str, TokenizerFile]:
         """Returns the tokenizer of each side that needs no NeMo."""
         sources, targets = self.files()
@@ -256,14 +261,14 @@ def preprocess_data(model: DictConfig, devices: int = 1, shown: bool = True) -> 
     """
     if model.get("preproc_out_dir"):
         text = TrainingText(OmegaConf.to_container(model, resolve=True), devices)
-        if conflicts := text.conflicts():
-            raise ConfigurationError(conflicts)
+        text.check_conflicts()
         files = text.tokenizers()
         train_missing(list(files.values()), text.overwrite)
         with open_dict(model):
             for side in text.trained():
                 model[f"{side}_tokenizer"].tokenizer_model = str(files[side].path)
         text = TrainingText(OmegaConf.to_container(model, resolve=True), devices)
+        text.check_conflicts()  # again, because data depends on the tokenizers
         metadata = [_written(data, text, shown) for data in text.data()]
         if metadata:
             with open_dict(model):

@@ -112,6 +112,13 @@ def test_other_text_in_the_same_folder_is_refused_by_name_and_made_again_on_requ
     assert read_json(tmp_path / "a b;$(c)" / "metadata.tokens.150.json")["pairs"] == 30
 
 
+def test_data_of_a_tokenizer_that_is_trained_anew_is_refused_with_the_remedy(config):
+    preprocess_data(config())
+    smaller = config(encoder_tokenizer__vocab_size=50, decoder_tokenizer__vocab_size=50)
+    with pytest.raises(ConfigurationError, match="metadata.*tokenizers.source.sha256 was .*preproc_overwrite=true"):
+        preprocess_data(smaller)
+
+
 def test_data_of_another_tokenizer_is_refused(config, tokenizer, yttm_tokenizer):
     both = {f"{side}_tokenizer__tokenizer_model": str(tokenizer) for side in ("encoder", "decoder")}
     preprocess_data(config(trained=False, **both))
