@@ -17,6 +17,7 @@ from pydantic import AfterValidator
 
 from nemo_distill.config.errors import DataError
 
+LOCK = ".lock"  # in the folder on which one process at a time works
 USE_MKL = "CT2_USE_MKL"  # environment variable of CTranslate2: 1 has Intel's library compute on any processor
 TEMPORARY = ".tmp"
 LONGEST, ADDED = 255, 18  # bytes of a name on Linux, and what the name of a temporary file has beside that of the file
@@ -115,29 +116,36 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `output`, which becomes `output` in the end, in the place of what was there.
+    """Yields an empty folder, which becomes `output` in the end, in the place of what was there.
 
-    If anything is raised, `output` stays as it was and nothing else remains. After a kill there remains
-    `<output>.unfinished`, which the next call removes, or, between the old folder and the new, `<output>.replaced`,
-    which it puts back. Where `output` is a symbolic link, all of this happens where it points.
+    It lies in the folder `<output>.unfinished`. If anything is raised, `output` stays as it was and nothing else
+    remains. After a kill this folder remains, which the next call removes, or, between the old folder and the new,
+    `<output>.replaced`, which it puts back. Where `output` is a symbolic link, all of this happens where it points.
+
+    Raises:
+        DataError: if another process is writing the folder.
     """
     if output.is_symlink():
         output = output.resolve()
     unfinished, replaced = (output.with_name(f"{output.name}.{state}") for state in ("unfinished", "replaced"))
     with writing(output):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if replaced.exists() and not output.exists():
-            replaced.rename(output)
-        shutil.rmtree(replaced, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        try:
-            yield unfinished
-            if output.exists():
-                output.rename(replaced)
-            unfinished.rename(output)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with locked(unfinished / LOCK, wait=False) as lock:
+            if lock is None:
+                raise DataError(f"another process is writing '{output}'; wait for its end, or name another folder")
+            shutil.rmtree(made := unfinished / "made", ignore_errors=True)
+            if replaced.exists() and not output.exists():
+                replaced.rename(output)
             shutil.rmtree(replaced, ignore_errors=True)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            try:
+                made.mkdir()
+                yield made
+                if output.exists():
+                    output.rename(replaced)
+                made.rename(output)
+                shutil.rmtree(replaced, ignore_errors=True)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, *names: str | re.Pattern[str]) -> None:
@@ -215,7 +223,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[int | None]:
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Allows one process at a time to work on a folder; see `locked`."""
-    with locked(folder / ".lock"):
+    with locked(folder / LOCK):
         yield
 
 

@@ -255,6 +255,15 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_a_second_process_does_not_spoil_the_folder_that_the_first_is_writing(tmp_path):
+    with new_folder(output := tmp_path / "output") as folder:
+        (folder / "file").write_text("first")
+        with pytest.raises(DataError, match=f"another process is writing '{output}'"), new_folder(output):
+            pass
+    assert [file.read_text() for file in output.iterdir()] == ["first"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
 def test_a_kill_in_the_middle_leaves_no_folder_and_does_not_hinder_the_next(tmp_path):
     output = tmp_path / "output"
     result = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(output)])
