@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import CONVERTING
 from nemo_distill.console import Interrupted, console
 from nemo_distill.experiments.training_record import check_earlier, new_record, recorded_training
@@ -20,7 +20,7 @@ from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.host_fixes import step_validation, write_over_checkpoints
 from nemo_distill.nemo_files.model_kinds import config_width
 from nemo_distill.nemo_files.translation_archive import teacher_archive
-from nemo_distill.storage.files import writing
+from nemo_distill.storage.files import LOCK, locked, writing
 from nemo_distill.storage.run_record import RUNNING, read_run
 from nemo_distill.text.selected_by import training_selected_by
 
@@ -40,20 +40,36 @@ def training_run(cfg: DictConfig) -> Iterator[Any]:
 
     record, manager = new_record(cfg, RUNNING), cfg.get("exp_manager") or {}
     folder, earlier = Path(), None
-    if manager.get("explicit_log_dir") or resumes(cfg):  # otherwise NeMo names a new folder by the time
+    is_named = bool(manager.get("explicit_log_dir") or resumes(cfg))  # otherwise NeMo names a new folder by the time
+    if is_named:
         folder = log_folder(manager)
-        if any(checkpoint_folder(manager).glob("*")):
+        if any(checkpoint_folder(manager).glob("[!.]*")):
             earlier = read_run(folder)  # now, because exp_manager moves it when it resumes
             check_earlier(folder, checkpoint_folder(manager), earlier, record, resumes(cfg))
     with writing(folder):
         precision = choose_precision(cfg, (earlier or {}).get("made_with"))
-        trainer = build_trainer(cfg)
-        if not (cfg.get("exp_manager") and trainer.is_global_zero):
-            yield trainer
-            return
-        record["made_with"] |= precision
-        with recorded_training(cfg, trainer, record, earlier):
-            yield trainer
+        trainer = _new_trainer(cfg)
+        with _alone(checkpoint_folder(manager) if is_named and trainer.is_global_zero else None):
+            _set_up_manager(cfg, trainer)
+            if not (cfg.get("exp_manager") and trainer.is_global_zero):
+                yield trainer
+                return
+            record["made_with"] |= precision
+            with recorded_training(cfg, trainer, record, earlier):
+                yield trainer
+
+
+@contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """Within this context, no other training writes into a folder of checkpoints, if there is one."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, wait=False) as lock:
+        if lock is None:
+            raise DataError(f"another process is training into '{folder}'; wait for its end, or give another folder")
+        yield
 
 
 def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -97,18 +113,20 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
 
 def build_trainer(cfg: DictConfig) -> Any:
     """Returns a seeded Lightning trainer with exp_manager's logging, checkpoints and resuming."""
+    trainer = _new_trainer(cfg)
+    _set_up_manager(cfg, trainer)
+    return trainer
+
+
+def _new_trainer(cfg: DictConfig) -> Any:
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import DDPStrategy
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-    from nemo.utils.exceptions import NeMoBaseException
-    from nemo.utils.exp_manager import exp_manager
 
-    from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO, checkpoint_folder, settle_checkpoints
+    from nemo_distill.trainer.safe_checkpoints import SafeCheckpointIO
 
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     callbacks = _callbacks(cfg.get("ema"), options.get("enable_progress_bar", True))
-    wrong = (MisconfigurationException, ImportError, TypeError, ValueError)  # raised for keys, or missing packages
     try:
         build = partial(pl.Trainer, plugins=[SafeCheckpointIO()])
         trainer = build(**options, callbacks=[*callbacks])
@@ -117,8 +135,24 @@ def build_trainer(cfg: DictConfig) -> Any:
         if uses_ddp and cfg.model.get("find_unused_parameters", True):
             options["strategy"] = "ddp_find_unused_parameters_true"
             trainer = build(**options, callbacks=[*callbacks])
-    except wrong as error:
+    except _wrong_keys() as error:
         raise ConfigurationError([f"trainer: {error}"]) from error
+    return trainer
+
+
+def _wrong_keys() -> tuple[type[Exception], ...]:
+    """What Lightning raises for wrong keys, or missing packages."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    return MisconfigurationException, ImportError, TypeError, ValueError
+
+
+def _set_up_manager(cfg: DictConfig, trainer: Any) -> None:
+    from nemo.utils.exceptions import NeMoBaseException
+    from nemo.utils.exp_manager import exp_manager
+
+    from nemo_distill.trainer.safe_checkpoints import checkpoint_folder, settle_checkpoints
+
     if resumes(cfg):
         if trainer.is_global_zero:
             settle_checkpoints(checkpoint_folder(cfg.exp_manager))
@@ -128,13 +162,12 @@ def build_trainer(cfg: DictConfig) -> Any:
         if cfg.get("exp_manager"):
             with step_validation(trainer):
                 exp_manager(trainer, cfg.exp_manager)
-    except (*wrong, NeMoBaseException, OmegaConfBaseException) as error:
+    except (*_wrong_keys(), NeMoBaseException, OmegaConfBaseException) as error:
         raise ConfigurationError([f"exp_manager: {' '.join(str(error).split())}"]) from error
     if resumes(cfg):
         write_over_checkpoints(trainer)
     if trainer.ckpt_path:
         console.info(f"Resuming from {trainer.ckpt_path}")
-    return trainer
 
 
 def _callbacks(ema: float | None, shows_progress: bool) -> list[Any]:

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nemo_distill.commands import training
 from nemo_distill.commands.training import resumes
+from nemo_distill.storage.files import LOCK, locked
 from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import SCRIPTS
 from tests.forked import run_script
@@ -132,6 +133,14 @@ def test_a_training_does_not_go_on_with_other_settings_or_over_an_earlier_one(tr
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     longer = train(tmp_path / "run", "++trainer.max_steps=8", "trainer.log_every_n_steps=2")
     assert longer.returncode == 0 and recorded(tmp_path / "run")["steps"] == 8
+
+
+def test_two_trainings_do_not_write_into_one_folder(train, tmp_path):
+    (checkpoints := tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with locked(checkpoints / LOCK):
+        refused = train(tmp_path / "run")
+    assert refused.returncode == 1 and f"another process is training into '{checkpoints}'" in refused.stderr
+    assert [*(tmp_path / "run").iterdir()] == [checkpoints]
 
 
 def test_a_training_does_not_write_over_a_model_of_unknown_origin_such_as_its_teacher(train, teacher_path, tmp_path):
