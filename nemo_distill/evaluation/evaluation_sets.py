@@ -22,6 +22,7 @@ from nemo_distill.text.languages import (
     first_lines,
     language_problems,
     scored_language,
+    text_language,
     tokenizer_problems,
 )
 from nemo_distill.text.lines import TextFiles, decoded
@@ -139,16 +140,17 @@ def with_languages(
     for one in sets:
         where = section.format(name=one.name)
         language = one.language or next(iter(known.values()), None)
-        seen = scored_language(language, first_lines(one.reference))
+        written_in = text_language(first_lines(one.reference))
         if one.language and tokenizers - {bleu_tokenization(one.language)}:
             console.warning(f"{where} is scored as language={one.language}; the models write {told}.")
-        elif one.language and seen != one.language:
-            console.warning(f"{where} is scored as language={one.language}; its references look like {seen}.")
+        elif one.language and bleu_tokenization(written_in or one.language) != bleu_tokenization(one.language):
+            console.warning(f"{where} is scored as language={one.language}; its references look like {written_in}.")
         elif not one.language and len(tokenizers) > 1:
             problems.append(f"{where}.language is missing, and the models write different ones: {told}.")
         elif not one.language:
-            one = replace(one, language=seen)
-            problems += tokenizer_problems(f"{where} is scored as language={seen}", bleu_tokenization(seen))
+            one = replace(one, language=scored_language(language, first_lines(one.reference)))
+            said = f"{where} is scored as language={one.language}"
+            problems += tokenizer_problems(said, bleu_tokenization(one.language))
         found.append(one)
     return found, problems
 

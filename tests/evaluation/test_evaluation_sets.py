@@ -149,9 +149,12 @@ def test_a_set_of_another_language_than_models_or_text_is_warned_of(sets, monkey
     assert with_languages(sets[1:2], {"teacher": "zh", "student": None}) == (sets[1:2], [])
     wrong = [replace(sets[2], language="en")]
     assert with_languages(wrong, {"teacher": None}) == (wrong, [])
+    wrong = [replace(sets[2], language="ja")]
+    assert with_languages(wrong, {"teacher": None}) == (wrong, [])
     assert said == [
         "test_sets.b is scored as language=en; the models write teacher zh.",
         "test_sets.c is scored as language=en; its references look like zh.",
+        "test_sets.c is scored as language=ja; its references look like zh.",
     ]
 
 
