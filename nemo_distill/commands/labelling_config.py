@@ -128,7 +128,7 @@ class LabellingConfig(Selection, TeacherSection):
                 "monolingual text."
             ]
         pairs = [(source, reference) for source, reference in zip(sources, references) if reference]
-        return [problem for pair in pairs for problem in unfit_reference(*pair)]
+        return [problem for pair in pairs for problem in unfit_reference("reference", *pair)]
 
     @rule
     def score_problems(self) -> list[str]:

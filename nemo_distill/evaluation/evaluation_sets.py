@@ -107,7 +107,7 @@ class SetSection:
         if not problems and len(sources) > 1:
             problems = [f"source={self.source}: must be one file; it names {len(sources)}."]
         if not problems:
-            problems = [problem for one in references for problem in unfit_reference(sources[0], one)]
+            problems = [problem for one in references for problem in unfit_reference("reference", sources[0], one)]
         return [*sources, *references], problems
 
 

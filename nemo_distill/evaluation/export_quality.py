@@ -83,7 +83,7 @@ class DevelopmentSet:
             found += paths
             if not unreadable and len(paths) != 1:
                 problems.append(f"{key}={value}: must be one file; it names {len(paths)}.")
-        return found, problems or unfit_reference(*found)
+        return found, problems or unfit_reference("source", *found)
 
 
 def measure_export(model: Path, folder: Path, record: ExportRecord, development: DevelopmentSet) -> Quality:

@@ -346,11 +346,11 @@ def unequal_lengths(where: str, source: Path, target: Path) -> list[str]:
     return [f"{where}: '{source}' has {counts[0]} lines and '{target}' has {counts[1]}; they must be parallel."]
 
 
-def unfit_reference(source: Path, reference: Path) -> list[str]:
+def unfit_reference(where: str, source: Path, reference: Path) -> list[str]:
     """Returns a sentence if a file cannot be the reference of a source: it is the source, or of another length."""
     if source == reference:
-        return [f"reference names '{reference}', which is the source; name its translation."]
-    return unequal_lengths("reference", source, reference)
+        return [f"{where}: '{reference}' is source and reference; the reference is a translation of the source."]
+    return unequal_lengths(where, source, reference)
 
 
 def as_list(value: Any) -> list[Any]:

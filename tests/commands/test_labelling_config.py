@@ -13,7 +13,7 @@ MISTAKES = [
     (["source={files}/empty"], "source names '{files}/empty', which is empty"),
     (["reference=nowhere.en"], "reference names 'nowhere.en', which does not exist"),
     (["reference=[{files}/text.en,{files}/text.en]"], "reference names 2 files and source 1; they go in pairs"),
-    (["reference={files}/text.de"], "reference names '{files}/text.de', which is the source; name its translation."),
+    (["reference={files}/text.de"], "reference: '{files}/text.de' is source and reference; the reference is"),
     (["reference={files}/short.en"], "'{files}/text.de' has 130 lines and '{files}/short.en' has 1; they must be parallel"),
     (["model=nowhere.nemo"], "model names 'nowhere.nemo', which does not exist"),
     (["model=[{files}/teacher.nemo,{files}/teacher.nemo]", "engine=nemo"], "model names 2 files, but engine=nemo"),

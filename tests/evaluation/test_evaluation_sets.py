@@ -50,7 +50,7 @@ def test_a_sentence_can_have_several_references(files):
     section["reference"][1] = str(files / "short.en")
     assert "short.en' has 1; they must be parallel" in read_evaluation_sets({"a": section})[1][0]
     section["reference"][1] = str(files / "test.de")
-    assert "test.de', which is the source" in read_evaluation_sets({"a": section})[1][0]
+    assert "test.de' is source and reference" in read_evaluation_sets({"a": section})[1][0]
 
 
 def test_a_set_in_sacrebleus_cache_goes_by_its_name_and_pair(tmp_path, monkeypatch):

@@ -80,6 +80,7 @@ def test_a_loss_is_told_with_its_chance_and_with_the_likelihood(p_value, said):
         ({"source": "{corpus}/no.de", "reference": "{corpus}/val.en"}, "development.source names"),
         ({"source": "{corpus}/val.*", "reference": "{corpus}/val.en"}, "development.source="),
         ({"source": "{corpus}/train.de", "reference": "{corpus}/val.en"}, "development.source: '"),
+        ({"source": "{corpus}/val.de", "reference": "{corpus}/val.de"}, "development.source: '"),
         ({"beam_size": 0}, "development.beam_size=0"),
     ],
 )
