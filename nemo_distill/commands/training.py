@@ -1,5 +1,6 @@
 """The steps that `train` and `distill` share, in NeMo's order."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from nemo_distill.storage.files import LOCK, locked, writing
 from nemo_distill.storage.run_record import RUNNING, read_run
 from nemo_distill.text.selected_by import training_selected_by
 
+WORKERS_END = 6.0  # seconds; after a kill, data loader workers keep the folder's lock until they notice, within 5
 # In what Lightning says of keys that only data, or the first scores, show to be wrong.
 WRONG_KEYS = ("val_check_interval", "Early stopping conditioned on metric", "could not find the monitored key")
 
@@ -66,10 +68,15 @@ def _alone(folder: Path | None) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, wait=False) as lock:
-        if lock is None:
+    last_try = time.monotonic() + WORKERS_END
+    while True:
+        with locked(folder / LOCK, wait=False) as lock:
+            if lock is not None:
+                yield
+                return
+        if time.monotonic() > last_try:
             raise DataError(f"another process is training into '{folder}'; wait for its end, or give another folder")
-        yield
+        time.sleep(0.5)
 
 
 def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) -> dict[str, str]:
