@@ -97,12 +97,14 @@ def run_translation(config: TranslationConfig) -> None:
             output.writelines(f"{line}\n" for line in format_translation(number, translation, search, config.scores))
             output.flush()
             cut, blank = cut + translation.source_cut, blank + translation.is_of_nothing
-    if cut:
-        Console(stderr=True).print(f"{cut} lines were longer than the model reads; their ends were not translated.")
-    if blank:
-        Console(stderr=True).print(f"{blank} lines had no text; their translations are empty.")
-    if invalid := oddities[INVALID_UTF8]:
-        Console(stderr=True).print(f"{invalid} lines were not UTF-8; their invalid bytes were read as U+FFFD.")
+    said = {
+        "Lines that were longer than the model reads, and not translated to their ends": cut,
+        "Lines without text, whose translations are empty": blank,
+        "Lines that were not UTF-8, whose invalid bytes were read as U+FFFD": oddities[INVALID_UTF8],
+    }
+    for what, count in said.items():
+        if count:
+            Console(stderr=True).print(f"{what}: {count:,}")
 
 
 def format_translation(number: int, translation: Translation, settings: SearchSettings, scores: bool) -> list[str]:

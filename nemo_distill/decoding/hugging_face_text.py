@@ -243,7 +243,7 @@ def load_model(folder: str | Path, dtype: str = "float32") -> Any:
     missing = set(info["missing_keys"])  # a bias of zeros or positions of sines may be among them
     lacking = [name for name, weight in model.named_parameters() if name in missing and weight.requires_grad]
     if lacking:
-        said = f"{len(lacking)} weights are not in its files under their names, such as '{lacking[0]}'"
+        said = f"its files have no weights under the names of {len(lacking)} tensors, such as '{lacking[0]}'"
         raise ConfigurationError([_not_loaded(folder, f"{said}; transformers would draw them at random")])
     return model
 

@@ -59,7 +59,7 @@ def add_shortlist(
     if not pairs:
         raise DataError(f"{_named(sources)}: no sentence pair can be aligned")
     if left_out := len(read[0]) - len(pairs):
-        console.warning(f"{left_out:,} pairs were not aligned: a side is empty or has more than {LONGEST} pieces.")
+        console.warning(f"Pairs not aligned, because a side is empty or has more than {LONGEST} pieces: {left_out:,}.")
     source_ids, target_ids = (list(side) for side in zip(*pairs))
     found = shortlist(source_ids, target_ids, alignments(source_ids, target_ids), candidates)
     if not found:

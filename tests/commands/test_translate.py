@@ -64,7 +64,9 @@ def test_a_line_end_in_a_translation_shifts_no_line():
 
 def test_cut_lines_are_counted(translate, capsys):
     translate()
-    assert "1 lines were longer than the model reads" in capsys.readouterr().err
+    assert (
+        "Lines that were longer than the model reads, and not translated to their ends: 1" in capsys.readouterr().err
+    )
 
 
 def test_lines_without_text_are_counted(translate, monkeypatch, capsys):
@@ -75,12 +77,12 @@ def test_lines_without_text_are_counted(translate, monkeypatch, capsys):
 
     monkeypatch.setattr(translation_job, "load_engine", lambda *args: Careful())
     assert translate().split("\n")[1] == ""
-    assert "1 lines had no text; their translations are empty." in capsys.readouterr().err
+    assert "Lines without text, whose translations are empty: 1" in capsys.readouterr().err
 
 
 def test_lines_that_are_not_utf8_are_counted(translate, capsys):
     translate()
-    assert "1 lines were not UTF-8; their invalid bytes were read as U+FFFD." in capsys.readouterr().err
+    assert "Lines that were not UTF-8, whose invalid bytes were read as U+FFFD: 1" in capsys.readouterr().err
 
 
 def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
