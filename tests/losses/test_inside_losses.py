@@ -39,10 +39,15 @@ def test_embeddings_are_compared_where_asked():
 
 
 def test_each_pair_of_different_widths_has_its_own_projection_of_the_student():
-    loss = CosineEmbeddingLoss("encoder_layers")
+    loss = MeanSquaredErrorLoss("encoder_layers")
     loss.prepare([4, 4, 4], [6, 6, 6])
     assert [tuple(projection.weight.shape) for projection in loss.projections] == [(6, 4), (6, 4)]
-    loss(states(3, 4, seed=0), states(3, 6, seed=1), MASK).backward()
+    student, teacher = states(3, 4, seed=0), states(3, 6, seed=1)
+    found = loss(student, teacher, MASK)
+    projected = [student[i] @ loss.projections[i - 1].weight.T for i in (1, 2)]
+    expected = [((ours - theirs) ** 2)[MASK].mean() for ours, theirs in zip(projected, teacher[1:])]
+    assert found.item() == pytest.approx(sum(expected).item() / 2, rel=1e-5)
+    found.backward()
     assert all(projection.weight.grad.abs().sum() > 0 for projection in loss.projections)
 
 
@@ -61,6 +66,13 @@ def test_attention_is_compared_head_by_head_where_the_heads_are_as_many():
     student, teacher = maps(2, seed=0), maps(2, seed=1)
     expected = (teacher * (teacher / student).log()).sum(-1).mean(1)[MASK].mean()
     assert AttentionMapsLoss()([student], [teacher], MASK).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_attention_is_averaged_over_the_pairs_of_layers():
+    student, teacher = [maps(2, seed) for seed in (0, 1)], [maps(2, seed) for seed in (2, 3, 4, 5)]
+    pairs = [(student[ours], teacher[theirs]) for ours, theirs in ((0, 1), (1, 3))]
+    expected = sum((q * (q / p).log()).sum(-1).mean(1)[MASK].mean() for p, q in pairs) / 2
+    assert AttentionMapsLoss()(student, teacher, MASK).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_attention_is_averaged_over_heads_where_they_are_not():

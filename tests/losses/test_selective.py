@@ -35,6 +35,14 @@ def test_global_level_selection_ranks_among_the_latest_words(log_probs):
     assert found.item() == pytest.approx(kl_of([(0, 0)], log_probs, count=5), rel=1e-5)
 
 
+def test_a_model_that_is_evaluated_leaves_the_queue_as_it_is(log_probs):
+    loss = SelectiveDistillationLoss(share=0.5, queue_size=8)
+    loss(*log_probs, student_nll=torch.full_like(NLL, 3.5), mask=MASK)
+    found = loss.eval()(*log_probs, student_nll=NLL, mask=MASK)  # of the five of 3.5, the greater half begins with 3.5
+    assert loss.queue.tolist() == [3.5] * 5
+    assert found.item() == pytest.approx(kl_of([(0, 0)], log_probs, count=5), rel=1e-5)
+
+
 def test_all_words_selected_are_the_plain_loss(log_probs):
     selective = SelectiveDistillationLoss(share=1.0, queue_size=0)(
         *log_probs, student_nll=NLL, mask=MASK, temperature=2.0
