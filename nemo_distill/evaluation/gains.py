@@ -164,7 +164,7 @@ def _unknown_training(systems: Systems, group: str, baseline: str) -> str:
 
 
 def comparisons_between(
-    evaluation: Mapping[str, Any], test_set: str, metric: str, group: str, baseline: str, every: bool = True
+    evaluation: Mapping[str, Any], test_set: str, metric: str, group: str, baseline: str
 ) -> list[Mapping[str, Any]]:
     """Returns the comparisons of a group with a baseline by a metric, seed by seed.
 
@@ -174,13 +174,12 @@ def comparisons_between(
         metric: such as `BLEU`.
         group: the group.
         baseline: another group.
-        every: as of `both_ways`.
     """
     systems, tested = evaluation["systems"], evaluation["test_sets"][test_set].get("comparisons") or ()
     mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
     return [
         one
-        for one in both_ways((one for one in tested if one["metric"] == metric), every)
+        for one in both_ways(one for one in tested if one["metric"] == metric)
         if one["system"] in mine and one["baseline"] in theirs and seeds_match(systems, one["system"], one["baseline"])
     ]
 

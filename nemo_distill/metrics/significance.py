@@ -142,20 +142,16 @@ def resample(
     return {system: values.tolist() for system, values in zip(translations, scores)}
 
 
-def both_ways(comparisons: Iterable[Mapping[str, Any]], every: bool = False) -> Iterator[Mapping[str, Any]]:
-    """Yields each comparison. If its system is also a baseline, yields the reversed comparison too.
+def both_ways(comparisons: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yields each comparison, and then the reversed one.
 
     Args:
         comparisons: each with `system`, `baseline`, `difference` and other fields.
-        every: reverse the other comparisons as well.
     """
-    comparisons = list(comparisons)
-    baselines = {one["baseline"] for one in comparisons}
     for one in comparisons:
         yield one
-        if every or one["system"] in baselines:
-            swapped = {"system": one["baseline"], "baseline": one["system"], "difference": -one["difference"]}
-            yield {**one, **swapped}
+        swapped = {"system": one["baseline"], "baseline": one["system"], "difference": -one["difference"]}
+        yield {**one, **swapped}
 
 
 def group_p_value(comparisons: Sequence[Mapping[str, Any]]) -> float:

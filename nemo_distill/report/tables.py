@@ -94,7 +94,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
             change, compared = "", []
             if group != baseline:
                 change = _change_of_common_seeds(mine, theirs)
-                compared = comparisons_between(evaluation.record, test_set, metric, group, baseline, every=False)
+                compared = comparisons_between(evaluation.record, test_set, metric, group, baseline)
             cell = _score_cell(list(mine.values()), change, compared, digits_of(metric))
             cells.append(cell._replace(text=marked(cell.text, evaluation.systems, metric, group)))
             if test_set in with_gaps:

@@ -18,6 +18,23 @@ def test_a_group_has_one_row_which_is_judged_over_seeds():
     assert difference_table(record)[1] == [["a", "b", "**+1.05 ± 0.64** (p = 0.4000)"]]
     record = of_two_groups(("a_seed0", "a_seed1", "b"), (41.0, 43.0, 40.0), comparisons)
     assert difference_table(record)[1] == [["a", "b", "+2.00 ± 12.71 (p = 0.4000)"]]
+    record = of_two_groups(("a_seed0", "a_seed1", "a_seed2", "b"), (41.0, 41.0, 43.0, 40.0), comparisons)
+    assert difference_table(record)[1] == [["a", "b", "+1.67 ± 2.87 (p = 0.4000)"]]  # the t of 2 degrees is 4.303
+
+
+def test_a_system_that_was_compared_with_the_seeds_of_a_group_has_a_row_too():
+    """There was none, unless something else was compared with that system."""
+    comparisons = [("b", "a_seed0", -1.0, 0.4), ("b", "a_seed1", -1.1, 0.3)]
+    record = of_two_groups(("a_seed0", "a_seed1", "b"), (41.0, 41.1, 40.0), comparisons)
+    assert difference_table(record)[1] == [["a", "b", "**+1.05 ± 0.64** (p = 0.4000)"]]
+
+
+def test_two_groups_have_one_row_whichever_way_round_their_seeds_were_compared():
+    names, scores = ("a_seed0", "a_seed1", "b_seed0", "b_seed1"), (42.0, 45.0, 40.0, 43.0)
+    comparisons = [("a_seed0", "b_seed0", 2.0, 0.01), ("b_seed1", "a_seed1", -2.0, 0.2)]
+    assert difference_table(of_two_groups(names, scores, comparisons))[1] == [
+        ["a", "b", "**+2.00 ± 0.00** (p = 0.2000)"]
+    ]
 
 
 def test_groups_without_seeds_in_common_are_judged_over_sentences():

@@ -191,6 +191,12 @@ def test_a_resample_in_which_the_teacher_loses_moves_no_end_of_the_interval_to_t
     resampled = {"teacher": teacher, "baseline_seed0": baseline, "distilled_seed0": student}
     closed = gap(several(baseline=[30.0], distilled=[35.0]), resampled=resampled)["closed"]
     assert (closed["low"], closed["high"]) == pytest.approx((0.5, 0.5))
+    teacher[:30], student[:30] = (
+        -0.1,
+        4.0,
+    )  # 3 %, in which the student is beyond the teacher and not behind the baseline
+    closed = gap(several(baseline=[30.0], distilled=[35.0]), resampled=resampled)["closed"]
+    assert closed["low"] == pytest.approx(0.5) and closed["high"] > 100
 
 
 @pytest.mark.parametrize(("p_value", "difference"), [(0.05, 1.0), (0.001, -1.0)])

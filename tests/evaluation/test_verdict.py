@@ -47,7 +47,13 @@ def shipped(found, noise=0.5):
         ({"a": (38.0, 50.0, {}), "int8": (40.0, 99.0, {"same_model_as": "teacher"})}, "a", "only"),
         ({"a": (38.0, 9.0, {})}, "teacher", "teacher"),
         ({"a": (40.0, 9.0, {})}, "a", "only"),  # no worse, within chance
+        ({"a": (38.0, 10.0, {})}, "teacher", "teacher"),  # as fast as the teacher
         ({"a": (38.0, None, {"bytes": 5000})}, "teacher", "teacher"),
+        (
+            {"a": (38.0, 50.0, {"bytes": 900}), "b": (37.9, None, {"bytes": 500})},
+            "b",
+            "first",
+        ),  # by size: b has no speed
     ],
 )
 def test_the_fastest_of_those_that_are_as_good_as_the_best_is_shipped(systems, ship, because):
@@ -142,12 +148,13 @@ def test_seeds_are_averaged_and_what_was_not_measured_is_said():
 
 
 def test_fewer_edits_are_better():
-    found = evaluation(a=(38.0, 50.0, {}), b=(45.0, 50.0, {}))
+    found = evaluation(a=(38.0, 50.0, {}), b=(45.0, 99.0, {}))
     for scores in found["test_sets"]["test"]["scores"].values():
         scores["TER"] = scores.pop("BLEU")
     resampled = {name: np.full(10, one["TER"]["value"]) for name, one in found["test_sets"]["test"]["scores"].items()}
     chosen = verdict(found, "TER", {"test": resampled})
-    assert chosen["ship"] == "a" and chosen["differences"]["teacher"]["value"] == -2.0
+    difference = chosen["differences"]["teacher"]
+    assert chosen["ship"] == "a" and [difference[key] for key in ("value", "low", "high")] == [-2.0] * 3
 
 
 def test_a_verdict_by_a_metric_that_selected_labels_says_so_and_names_another():
