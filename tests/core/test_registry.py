@@ -37,6 +37,13 @@ def test_a_name_registered_twice_in_a_step_is_refused():
         registry.register(Role.TEACHER, "log_probs", torch.ones(1))
 
 
+def test_of_several_teachers_all_must_have_a_distribution():
+    registry = DistillationRegistry(BOTH)
+    for pairs in ([True, True, False, False], [True, False, True, False]):
+        registry.register_pairs(torch.tensor([pairs]))
+    assert registry.mask("log_probs").tolist() == [[True, False, False, False]]
+
+
 def test_a_mask_of_weights_keeps_them_where_the_teacher_has_a_distribution():
     registry = DistillationRegistry({(Role.STUDENT, "log_probs")})
     registry.register_mask("log_probs", torch.tensor([[0.5, 0.5, 0.0], [3.0, 3.0, 3.0]]))

@@ -75,6 +75,7 @@ def lengths(config):
         (3, [], 3, 1),
         (90_000, [], 90_000, 2000),
         (300, ["+trainer.val_check_interval=60"], 300, 60),
+        (30, ["+trainer.val_check_interval=60"], 30, 30),
         (300, ["+trainer.accumulate_grad_batches=2"], 300, 60),
         (None, ["trainer.max_epochs=8"], 8 * BATCHES, BATCHES),
         (None, ["trainer.max_epochs=8", "trainer.check_val_every_n_epoch=4"], 8 * BATCHES, 4 * BATCHES),

@@ -379,6 +379,10 @@ def test_losses_on_distributions_are_means_over_the_tokens_that_the_teacher_know
     expected = gradients_of((torch.stack([*paired, own]) * values.new_tensor(weights)).sum(), student)
     for one, other in zip(found, expected):
         assert_close(one, other)
+    shares = mask * torch.tensor([[0.3], [1.0], [2.5]], dtype=torch.float64)
+    weighted = fused_losses(student, teacher, shares, losses, weights, temperature, labels, pairs)
+    assert_close(weighted[:-1], plain_losses(student, teacher, shares * pairs, losses, temperature))
+    assert_close(weighted[-1:], plain_losses(student, teacher, shares, losses, temperature, labels)[-1:])
     nowhere = fused_losses(student, teacher, mask, losses, weights, temperature, labels, torch.zeros_like(mask))
     assert_close(nowhere, torch.stack([*[torch.zeros_like(own)] * len(losses), own]))
 

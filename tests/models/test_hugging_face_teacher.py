@@ -15,7 +15,7 @@ from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.models import scoring
-from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher
+from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher, MappedProjection
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.models.scoring import PairScorer
 from nemo_distill.models.student_config import complete_student
@@ -113,6 +113,17 @@ def test_log_probs_are_those_of_transformers(teacher, folder, family, corpus):
         torch.testing.assert_close(own[:, known], expected[:, known], rtol=0, atol=2e-5)
         torch.testing.assert_close(own[:, others].exp(), expected[:, others].exp())
         assert own[:, teacher.decoder_tokenizer.pad_id].exp().max() < 1e-9
+
+
+def test_words_that_the_teacher_lacks_share_what_is_left_in_equal_parts():
+    torch.manual_seed(0)
+    states, weight = torch.randn(2, 3, 4), torch.randn(6, 4)
+    places = {"words": [1, 3, 0, 0, 0], "tail": [2, 4], "none": [3], "others": [2, 4, 5]}  # word 0 is forbidden
+    projection = MappedProjection(states, weight, **{name: torch.tensor(ids) for name, ids in places.items()})
+    known = torch.softmax((states @ weight.T)[..., [1, 3, 2, 4, 5]], dim=-1)
+    part = known[..., 2:].sum(dim=-1) / 2
+    expected = torch.stack([known[..., 0], known[..., 1], part, torch.zeros_like(part), part], dim=-1)
+    torch.testing.assert_close(projection.tempered_log_probs().exp(), expected)
 
 
 def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher, corpus):

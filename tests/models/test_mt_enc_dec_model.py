@@ -222,8 +222,10 @@ def test_states_of_different_widths_meet_through_a_matrix_that_the_student_does_
 
 
 @pytest.fixture
-def layered(distillation_config, teacher_path, tmp_path):
-    """A student of one layer and a teacher of one, compared in every way that looks inside."""
+def layered(distillation_config, teacher_path, tmp_path, request):
+    """A student of one layer and a teacher of one, compared in every way that looks inside; the parameter: `pre_ln`."""
+    for side in ("encoder", "decoder"):
+        distillation_config[side].pre_ln = getattr(request, "param", False)
     node = {"weight": 1.0}
     distillation_config.distillation.loss = {
         f"{kind}_{name}": node | {"_target_": f"nemo_distill.losses.{kind}", argument: name, "layers": "uniform"}
@@ -243,8 +245,9 @@ def layered(distillation_config, teacher_path, tmp_path):
     return distilled.eval()
 
 
+@pytest.mark.parametrize("layered", [False, True], ids=["post_ln", "pre_ln_and_a_final_norm"], indirect=True)
 def test_layers_are_registered_from_the_embeddings_to_the_stacks_output(layered, batch):
-    src_ids, src_mask, *_ = batch
+    src_ids, src_mask, tgt_ids, tgt_mask, _ = batch
     registry = registry_of(layered)
     with layered.student.distillation_pass(Role.STUDENT, registry):
         layered.student.distillation_forward(batch)
@@ -253,6 +256,9 @@ def test_layers_are_registered_from_the_embeddings_to_the_stacks_output(layered,
     assert len(states) == 2
     assert torch.equal(states[0], embedded)
     assert torch.equal(states[1], layered.student.encoder(input_ids=src_ids, encoder_mask=src_mask))
+    encoded = {"encoder_embeddings": states[1], "encoder_mask": src_mask}
+    decoded = layered.student.decoder(input_ids=tgt_ids, decoder_mask=tgt_mask, **encoded)
+    assert torch.equal(registry.get(Role.STUDENT, "decoder_layers")[1], decoded)
 
 
 def test_attention_maps_are_distributions_over_the_keys_that_a_query_may_see(layered, batch):

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
-from nemo_distill.core.registry import Role
+from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
@@ -204,6 +204,10 @@ def test_teachers_of_other_and_of_the_same_pieces_are_averaged(distill, teacher_
     fused = model.distillation_losses(batch)
     model.fused = False
     torch.testing.assert_close(model.distillation_losses(batch)["kl"], fused["kl"], rtol=1e-5, atol=1e-6)
+    registry = DistillationRegistry([(Role.TEACHER, "log_probs")])
+    model.teachers.register(batch, registry)  # only the first teacher lacks positions
+    pairs = registered(model.teacher, batch, "log_probs").pairs
+    assert torch.equal(registry.pairs, pairs) and not pairs.all()
 
 
 def test_a_youtokentome_student_learns_from_a_sentencepiece_teacher(distill, yttm_tokenizer, distillation_config):

@@ -20,6 +20,10 @@ STEPS, BATCHES = 10, 12  # of the training, and of an epoch; every step takes tw
 
 
 class Line(pl.LightningModule):
+    """Weights batches as `DistillationModelPT` does: the gradients of a step are divided by the sum of its weights."""
+
+    step_weight = 0.0
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -29,7 +33,14 @@ class Line(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         loss = (self.layer(nn.functional.dropout(batch, 0.5)) - batch.sum(-1, keepdim=True)).square().mean()
         self.losses[self.trainer.fit_loop.total_batch_idx] = loss.item()
-        return loss
+        weight = 1 + batch.mean().item()
+        self.step_weight += weight
+        return weight * loss
+
+    def on_before_optimizer_step(self, optimizer):
+        for parameter in self.parameters():
+            parameter.grad /= self.step_weight
+        self.step_weight = 0.0
 
     def validation_step(self, batch, batch_idx):
         score = self.layer(batch).sum()
