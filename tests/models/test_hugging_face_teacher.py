@@ -14,7 +14,7 @@ from nemo_distill.commands.cache_teacher import check_caching
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.core.registry import DistillationRegistry, Role
 from nemo_distill.evaluation.parameters import archive_parameters
-from nemo_distill.models import scoring
+from nemo_distill.models import hugging_face_teacher, scoring
 from nemo_distill.models.hugging_face_teacher import HuggingFaceTeacher, MappedProjection
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.models.scoring import PairScorer
@@ -124,6 +124,23 @@ def test_words_that_the_teacher_lacks_share_what_is_left_in_equal_parts():
     part = known[..., 2:].sum(dim=-1) / 2
     expected = torch.stack([known[..., 0], known[..., 1], part, torch.zeros_like(part), part], dim=-1)
     torch.testing.assert_close(projection.tempered_log_probs().exp(), expected)
+
+
+def test_words_that_the_teacher_never_writes_are_none_of_those_whose_probability_the_tail_gets(nllb):
+    teacher = HuggingFaceTeacher(nllb, FAMILIES["nllb"])
+    forbidden, *others = teacher.others.tolist()
+    teacher.model.generation_config.bad_words_ids = [[forbidden]]
+    teacher.set_student(teacher.encoder_tokenizer, teacher.decoder_tokenizer)
+    assert teacher.others.tolist() == others
+
+
+def test_no_word_of_the_teacher_stands_for_two_of_the_students(monkeypatch):
+    pieces = ("<unk>", "end", "a", "padding", "</s>", "b")
+    monkeypatch.setattr(hugging_face_teacher, "loaded_vocabulary", lambda tokenizer: SimpleNamespace(pieces=pieces))
+    own = SimpleNamespace(unk_id=0, eos_id=1, pad_id=3)
+    tokenizer = SimpleNamespace(unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+    known = {"<pad>": 1, "</s>": 2, "a": 5, "<unk>": 7}
+    assert hugging_face_teacher._teacher_ids(own, known, tokenizer) == [7, 2, 5, 1, None, None]
 
 
 def test_a_student_of_the_same_pieces_loses_nothing_across_vocabularies(teacher, corpus):

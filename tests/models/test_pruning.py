@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 import torch
 from nemo.collections.nlp.modules.common.transformer.transformer_encoders import TransformerEncoderBlock
@@ -7,7 +9,7 @@ from omegaconf import OmegaConf
 from nemo_distill import ConfigurationError, DistillableMTEncDecModel, DistillationModelPT
 from nemo_distill.models.distillation_section import Initialization
 from nemo_distill.models.initialization import initialization_problems, initialize_from_teacher
-from nemo_distill.models.pruning import KeptWidth, copy_layer, kept_width
+from nemo_distill.models.pruning import KeptWidth, _assigned, copy_layer, kept_width
 from nemo_distill.nemo_files.restore import restore_for_inference
 from tests.conftest import batch_of_lines, reversing_sentences, tiny_config
 
@@ -103,6 +105,31 @@ def test_the_heads_and_units_with_the_largest_weights_are_kept():
 
 
 @torch.no_grad()
+def test_units_of_a_head_are_chosen_for_its_scores_and_for_its_values_apart():
+    teacher, student = attention(24, 4), attention(12, 4)  # as many heads, of 6 and of 3 units
+    part, own = teacher["attention"], student["attention"]
+    matched, passed = ([6 * head + unit for head in range(4) for unit in units] for units in ((0, 2, 4), (1, 2, 5)))
+    part.query_net.weight[matched] *= 10
+    part.value_net.weight[passed] *= 10
+    copy_layer(student, teacher, WIDTH)
+    factor = 2**0.5  # of the columns
+    torch.testing.assert_close(own.key_net.weight, part.key_net.weight[matched][:, DIMS] * factor * 0.5**0.25)
+    torch.testing.assert_close(own.value_net.weight, part.value_net.weight[passed][:, DIMS] * factor)
+    torch.testing.assert_close(own.out_projection.weight, part.out_projection.weight[DIMS][:, passed])
+
+
+@torch.no_grad()
+def test_inner_units_that_read_and_write_most_are_kept():
+    teacher, student = (random(torch.nn.ModuleDict({"ffn": PositionWiseFF(24, units)})) for units in (4, 2))
+    for unit, (reading, writing) in enumerate([(10, 0.01), (1, 10), (5, 1), (1, 1)]):
+        teacher["ffn"].dense_in.weight[unit] *= reading
+        teacher["ffn"].dense_out.weight[:, unit] *= writing
+    copy_layer(student, teacher, KeptWidth(torch.arange(24), 24))
+    assert torch.equal(student["ffn"].dense_in.weight, teacher["ffn"].dense_in.weight[[1, 2]])
+    assert torch.equal(student["ffn"].dense_out.weight, teacher["ffn"].dense_out.weight[:, [1, 2]])
+
+
+@torch.no_grad()
 def test_norms_keep_the_weights_of_the_kept_dimensions():
     teacher, student = random(TransformerEncoderBlock(24, 8, 4)), random(TransformerEncoderBlock(12, 8, 2))
     copy_layer(student, teacher, WIDTH)
@@ -136,6 +163,19 @@ def test_with_fixed_positions_pairs_are_kept_that_matter_and_have_the_same_frequ
     assert width.dims.tolist() == kept
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_pairs_have_the_greatest_sum_of_importance_times_similarity_of_positions(tokenizer, seed):
+    """All choices are tried. The similarity is the mean cosine between the waves of two frequencies."""
+    importance = torch.rand(16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).pow(4)
+    tables = [model(tokenizer, hidden_size=width).encoder.embedding.position_embedding.pos_enc for width in (16, 8)]
+    theirs, ours = (10_000 ** -(torch.arange(pairs) / pairs).double() for pairs in (8, 4))
+    positions = torch.arange(len(tables[0]))[:, None, None]
+    similarity = torch.cos((theirs[:, None] - ours) * positions).mean(dim=0)  # (8, 4)
+    scores = importance.view(8, 2).sum(dim=1, keepdim=True) * similarity
+    best = max(permutations(range(8), 4), key=lambda chosen: scores[list(chosen), range(4)].sum().item())
+    assert tuple(_assigned(importance, *tables).tolist()) == best
+
+
 def test_with_learned_positions_the_most_important_dimensions_are_kept(tokenizer):
     teacher, student = (model(tokenizer, hidden_size=width, learn_positional_encodings=True) for width in (16, 4))
     alike(teacher)
@@ -145,6 +185,10 @@ def test_with_learned_positions_the_most_important_dimensions_are_kept(tokenizer
         for name, weight in teacher.decoder.decoder.layers[0].named_parameters():
             if name.endswith(f"{matrix}.weight"):
                 (weight.data if matrix in ("dense_out", "out_projection") else weight.data.T)[dim] *= factor
+    for name, weight in teacher.decoder.decoder.layers[0].named_parameters():
+        if name.endswith("key_net.weight"):  # however large it is, a matrix counts as much as any other
+            weight.data *= 1000
+            weight.data[:, :4] *= 1.1
     width = kept_width(student, teacher, list(teacher.decoder.decoder.layers))
     assert width.dims.tolist() == [3, 8, 9, 15]
 
