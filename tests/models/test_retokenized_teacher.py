@@ -8,6 +8,7 @@ from nemo_distill import ConfigurationError, DistillableMTEncDecModel
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.config.errors import DataError
 from nemo_distill.core.registry import DistillationRegistry, Role
+from nemo_distill.losses import KLDivergenceLoss, SelectiveDistillationLoss, SortedProbabilitiesLoss
 from nemo_distill.models.retokenized_teacher import RetokenizedTeacher, TranslationPieceTeacher, pieces_of
 from nemo_distill.nemo_files.archive import NemoArchive
 from tests.conftest import tiny_config, train_sentencepiece
@@ -169,17 +170,26 @@ def test_fused_and_plain_losses_agree(distill, temperature):
     assert (gradient - other).norm() < 1e-5 * gradient.norm()
 
 
-def test_positions_that_the_teacher_lacks_count_in_the_students_own_loss_only(distill):
-    kl = {"kl": WORD_LEVEL["kl"]}
-    model, _ = distill(kl)
+def test_positions_that_the_teacher_lacks_count_in_no_loss_on_words(distill):
+    selective = {"selective": {"_target_": f"{PREFIX}SelectiveDistillationLoss", "queue_size": 0}}
+    model, _ = distill({"kl": WORD_LEVEL["kl"]} | selective | SORTED)
     model.eval()
-    batch = next(iter(model.train_dataloader()))
-    both = model.distillation_losses(batch)
-    alone, _ = distill(kl, distillation_loss_weight=0.0)
-    alone.student.load_state_dict(model.student.state_dict())
-    outputs = model.student.eval()(*[tensor.squeeze(0) for tensor in batch[:4]])
-    expected = model.student.loss_fn(log_probs=outputs, labels=batch[-1].squeeze(0))
-    torch.testing.assert_close(both["student"], expected, rtol=1e-5, atol=1e-6)
+    batch = [tensor.squeeze(0) for tensor in next(iter(model.train_dataloader()))]
+    found = model.distillation_losses(batch)
+    registry = registered(model.teacher, batch, "log_probs", "own_pieces")
+    student, labels, real = model.student(*batch[:4]), batch[-1], batch[-1] != model.student.decoder_tokenizer.pad_id
+    words = {"student_log_probs": student, "teacher_log_probs": registry.get(Role.TEACHER, "log_probs")}
+    paired, nll = real & registry.pairs, -student.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    assert 0 < paired.sum() < real.sum()
+    expected = {
+        "kl": KLDivergenceLoss()(**words, mask=paired),
+        "selective": SelectiveDistillationLoss(queue_size=0)(**words, student_nll=nll, mask=paired),
+        "sorted": SortedProbabilitiesLoss()(registry.get(Role.TEACHER, "own_pieces"), student, real),
+        "student": model.student.loss_fn(log_probs=student, labels=labels),
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_student_is_trained_and_saved(distill, small, tmp_path):
