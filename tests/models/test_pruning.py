@@ -163,7 +163,7 @@ def test_with_fixed_positions_pairs_are_kept_that_matter_and_have_the_same_frequ
     assert width.dims.tolist() == kept
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 15, 17])  # with the last two, the phase of the waves matters
 def test_pairs_have_the_greatest_sum_of_importance_times_similarity_of_positions(tokenizer, seed):
     """All choices are tried. The similarity is the mean cosine between the waves of two frequencies."""
     importance = torch.rand(16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).pow(4)
