@@ -123,7 +123,7 @@ def test_pairs_that_the_reverse_model_finds_unlikely_are_dropped(labels, source)
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])
 def test_interpolation_takes_the_hypothesis_nearest_to_the_reference(labels, source, tmp_path, metric):
     reference = tmp_path / "text.en"
-    references = ["a dog", "", "cats", "dogs", "London", "empty", "coffee", "", "two lines"]
+    references = ["a dog", "", "\0cats", "dogs", "London", "empty", "coffee", "", "two lines"]
     reference.write_text("".join(f"{line}\n" for line in references))
     _, sources, targets = make(labels, source, references=(reference,), selection="interpolation", metric=metric)
     assert list(zip(sources, targets)) == [

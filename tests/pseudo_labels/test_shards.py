@@ -187,7 +187,7 @@ def test_a_score_that_is_no_number_is_refused_with_its_line(tmp_path):
 def test_counts_tell_what_became_of_each_line():
     hypothesis, cut = Hypothesis("x", 0.0), Hypothesis("x", 0.0, finished=False)
     rows = [
-        Row(1, "", (hypothesis,)),
+        Row(1, "", (hypothesis, cut)),
         Row(2, "", (cut, hypothesis), source_cut=True),
         Row(3, "", (hypothesis, cut), "control_characters"),
         Row(4, "", (), "empty"),

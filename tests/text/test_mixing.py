@@ -13,7 +13,7 @@ from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
 from nemo_distill.text import mixing
 from nemo_distill.text.lines import LinePolicy
-from nemo_distill.text.mixing import Corpus, Mix, choose, write_mix
+from nemo_distill.text.mixing import Corpus, Mix, choose, plan_lines, write_mix
 
 POLICY = LinePolicy(max_characters=50, invalid_utf8="skip", control_characters="clean")
 
@@ -79,6 +79,10 @@ def test_the_seed_chooses_the_same_pairs_in_every_mix(tmp_path, corpus):
     assert real_pairs("other_seed", {"real": real}, seed=1) != alone
 
 
+def test_a_fraction_gives_the_nearest_number_of_pairs(tmp_path, corpus):
+    assert len(make_mix(tmp_path, {"real": corpus("real", 100, 1, fraction=0.29)})[1]) == 29  # 0.29 * 100 < 29
+
+
 def test_the_chosen_pairs_are_spread_over_the_corpus(tmp_path, corpus):
     _, mixed = make_mix(tmp_path, {"real": corpus("real", 10_000, 1, fraction=0.05)})
     tenths = Counter(number // 1000 for _, number in mixed)
@@ -111,6 +115,11 @@ def test_nemos_loader_gets_the_proportions_into_every_batch(tmp_path):
     in_batches = [(batch["src"][:, 1] == 7).mean() for batch in data.batches.values() if len(batch["src"]) > 50]
     assert len(in_batches) > 30
     assert min(in_batches) > 0.15 and max(in_batches) < 0.35
+
+
+def test_lines_that_no_share_gives_go_to_the_largest_remainders():
+    counts = plan_lines({"a": 9, "b": 9, "c": 9, "d": 9}, {"a": 1, "b": 1, "c": 2.8, "d": 5.2}, lines=12)
+    assert counts == {"a": 1, "b": 1, "c": 4, "d": 6}  # of 1.2, 1.2, 3.36 and 6.24
 
 
 @pytest.mark.parametrize("seed", range(5))
