@@ -137,6 +137,15 @@ def test_a_line_that_would_get_too_long_stays(pieces):
     assert torch.equal(cut, ids)
 
 
+def test_a_line_may_become_as_long_as_allowed_and_no_longer(tokenizer_of):
+    tokenizer = tokenizer_of["sentencepiece"]
+    ids, mask = batch(tokenizer, [TEXT])
+    letters = 2 + sum(len(word) + 1 for word in TEXT.split())  # without a single merge
+    for longest in (letters, letters - 1):
+        noisy_source = source(SourceNoise(bpe_dropout=1 - 1e-9), tokenizer, longest)
+        assert noisy_source(ids, mask)[0].shape[1] == (letters if longest == letters else ids.shape[1])
+
+
 def test_a_line_of_special_tokens_alone_stays(pieces):
     ids, mask = batch(pieces, ["", "rot"])
     noisy_ids, _ = source(SourceNoise(word_dropout=0.9), pieces)(ids, mask)
