@@ -108,6 +108,23 @@ def test_samples_of_the_most_probable_token_alone_are_greedy(model):
         assert [found.tokens for found in drawn] == [best.tokens] * 2
 
 
+def test_a_beam_wider_than_there_are_hypotheses_finds_those_that_there_are():
+    class OneTokenOfTwo:
+        def start(self, src_ids, src_mask):
+            return self
+
+        def step(self, state, tokens):
+            return torch.zeros(*tokens.shape, 3)
+
+        def select(self, sentences, rows):
+            pass
+
+    special, settings = SpecialIds(pad=0, bos=1, eos=2, never=(0,)), SearchSettings(beam_size=3, n_best=3)
+    ids = torch.tensor([[1, 2]])
+    (found,) = search(OneTokenOfTwo(), ids, torch.ones_like(ids), torch.tensor([1]), special, settings)
+    assert sorted((one.tokens, one.finished) for one in found) == [([], True), ([1], False)]
+
+
 def test_tokens_are_drawn_as_often_as_they_are_probable():
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(1, 1, 4)
     uniforms = (torch.arange(1000) / 1000).unsqueeze(0)
