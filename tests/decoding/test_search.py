@@ -136,6 +136,8 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     assert torch.allclose(drawn(), torch.tensor([0.1, 0.4, 0.2, 0.3]), atol=2e-3)
     assert torch.allclose(drawn(top_k=2), torch.tensor([0.0, 4 / 7, 0.0, 3 / 7]), atol=2e-3)
     assert torch.allclose(drawn(top_p=0.75), torch.tensor([0.0, 4 / 9, 2 / 9, 3 / 9]), atol=2e-3)
+    # Of the three best, which have 0.9, the first alone has more than 0.42 of their probability.
+    assert torch.allclose(drawn(top_k=3, top_p=0.42), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
     assert torch.allclose(drawn(epsilon=0.25), torch.tensor([0.0, 4 / 7, 0.0, 3 / 7]), atol=2e-3)
     assert torch.allclose(drawn(epsilon=0.9), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)
     assert torch.allclose(drawn(top_p=0.3), torch.tensor([0.0, 1.0, 0.0, 0.0]), atol=2e-3)

@@ -55,6 +55,18 @@ def test_it_goes_on_with_the_batch_that_would_have_come_next(loader, interrupted
     assert epoch(resumed, 3) == epoch(loader(), 3)
 
 
+@pytest.mark.parametrize("loader", [loader, mixed])
+def test_it_goes_on_after_a_second_interruption(loader):
+    seen, state = [], {"epoch": 2, "handed_out": 0}
+    for count in (7, 4, 9):
+        resumed = loader()
+        resumed.load_state_dict(state)
+        batches = iter(resumed)
+        seen += [int(next(batches)) for _ in range(count)]
+        state = resumed.state_dict()
+    assert seen == epoch(loader(), 2)[:20]
+
+
 def test_streams_are_left_alone():
     class Stream(IterableDataset):
         def __iter__(self):

@@ -73,7 +73,7 @@ def averages(first, trained, decay):
 def test_validation_and_the_nemo_have_the_average_and_training_goes_on_without_it(tmp_path):
     model, plain = Line(), Line()
     first = model.layer.weight.detach().clone()
-    fit(model, tmp_path / "averaged", 6, 0.5)
+    trainer, _ = fit(model, tmp_path / "averaged", 6, 0.5)
     fit(plain, tmp_path / "plain", 6, None)
     assert all(map(torch.equal, model.trained, plain.trained)) and len(model.trained) == 6
     expected = averages(first, plain.trained, 0.5)
@@ -83,6 +83,8 @@ def test_validation_and_the_nemo_have_the_average_and_training_goes_on_without_i
     assert torch.equal(written["tied.weight"], written["layer.weight"])
     assert torch.equal(written["frozen.weight"], plain.frozen.weight)
     assert torch.equal(torch.load(tmp_path / "plain" / "line.nemo")["layer.weight"], plain.trained[-1])
+    trainer.validate(model, DataLoader(DATA, 12), verbose=False)
+    assert torch.equal(model.layer.weight, written["layer.weight"])
 
 
 def test_the_best_model_is_written_with_its_average(tmp_path):
@@ -102,6 +104,8 @@ def test_an_interrupted_training_equals_one_that_was_not(accumulate, tmp_path):
     last = trainer.checkpoint_callback.last_model_path
     fit(resumed, tmp_path / "parts", 8, 0.9, resume=last, accumulate=accumulate)
     assert all(map(torch.equal, whole.trained, begun.trained + resumed.trained))
+    of_steps = averages(Line().layer.weight.detach(), whole.trained[accumulate - 1 :: accumulate], 0.9)
+    torch.testing.assert_close(whole.validated[-1], of_steps[-1])
     assert all(map(torch.equal, whole.validated[-2:], resumed.validated[-2:]))
     written = [torch.load(tmp_path / name / "line.nemo")["layer.weight"] for name in ("whole", "parts")]
     assert torch.equal(*written)
