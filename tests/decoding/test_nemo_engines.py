@@ -51,6 +51,9 @@ def test_a_line_longer_than_the_model_reads_is_cut_and_says_so(engine):
     long = " ".join(["Hund"] * 200)
     cut, whole = engine.translate([long, "Hund"], SearchSettings(max_delta=5))
     assert cut.source_cut and not whole.source_cut
+    lines = [" ".join(["Hund"] * count) + more for count in range(1, 63) for more in ("", " rot", " und", " der")]
+    longest = next(line for line in lines if len(engine.source_ids(line)) == engine.max_source_length)
+    assert not engine.translate([longest], SearchSettings(beam_size=1, max_delta=0))[0].source_cut
     assert len(engine._cut(engine.source_ids(long))) == engine.max_source_length == 64
     assert engine._cut(engine.source_ids(long))[-1] == engine.special.eos
 

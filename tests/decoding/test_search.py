@@ -108,20 +108,33 @@ def test_samples_of_the_most_probable_token_alone_are_greedy(model):
         assert [found.tokens for found in drawn] == [best.tokens] * 2
 
 
+class Flat:
+    """A decoder to which all tokens are equally probable."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def start(self, src_ids, src_mask):
+        return self
+
+    def step(self, state, tokens):
+        return torch.zeros(*tokens.shape, self.words)
+
+    def select(self, sentences, rows):
+        pass
+
+
+def test_each_token_of_a_sample_is_drawn_by_a_number_of_its_own():
+    uniforms, ids = torch.rand(1, 2, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([[1, 2]])
+    special, settings = SpecialIds(pad=4, bos=0, eos=4, never=(4,)), SearchSettings(method="sample", n_best=2)
+    (found,) = search(Flat(5), ids, torch.ones_like(ids), torch.tensor([6]), special, settings, uniforms)
+    assert sorted(one.tokens for one in found) == sorted((uniforms[0] * 4).long().tolist())
+
+
 def test_a_beam_wider_than_there_are_hypotheses_finds_those_that_there_are():
-    class OneTokenOfTwo:
-        def start(self, src_ids, src_mask):
-            return self
-
-        def step(self, state, tokens):
-            return torch.zeros(*tokens.shape, 3)
-
-        def select(self, sentences, rows):
-            pass
-
     special, settings = SpecialIds(pad=0, bos=1, eos=2, never=(0,)), SearchSettings(beam_size=3, n_best=3)
     ids = torch.tensor([[1, 2]])
-    (found,) = search(OneTokenOfTwo(), ids, torch.ones_like(ids), torch.tensor([1]), special, settings)
+    (found,) = search(Flat(3), ids, torch.ones_like(ids), torch.tensor([1]), special, settings)
     assert sorted((one.tokens, one.finished) for one in found) == [([], True), ([1], False)]
 
 
