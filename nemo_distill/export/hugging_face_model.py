@@ -10,6 +10,7 @@ its decoder, the shared one has the rows of both, the decoder's first. The rows 
 their probability 0.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def write_model(model: Any, folder: Path, record: ExportRecord) -> None:
         folder: must contain the tokenizers that the record names.
     """
     build_model(model, record).save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # which that library writes for their owner alone, whatever the umask
+        shutil.copymode(folder / "config.json", weights)
     build_tokenizer(folder, record, source_offset(model)).save_pretrained(folder)
 
 

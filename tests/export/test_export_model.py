@@ -1,6 +1,7 @@
 """A `.nemo` in, a folder out: as a function and as a command."""
 
 import hashlib
+import os
 
 import ctranslate2
 import pytest
@@ -32,6 +33,16 @@ def test_the_record_says_how_it_was_made_and_how_it_is_fed(trained_path, tokeniz
     assert sorted(file.name for file in output.iterdir()) == [
         "config.json", "model.bin", "nemo_distill.json", "shared_tokenizer.model", "shared_vocabulary.json",
     ]  # fmt: skip
+
+
+def test_all_files_of_an_export_may_be_read_by_others(trained_path, tmp_path):
+    before = os.umask(0o022)
+    try:
+        export_model(ExportSettings(trained_path, tmp_path / "exported", format="hugging_face"))
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "exported").iterdir()}
+    assert modes.keys() > {"model.safetensors"} and set(modes.values()) == {0o644}, modes
 
 
 def test_an_earlier_export_is_replaced_whole_where_that_is_asked_for(trained_path, tmp_path):
