@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.managers import BaseManager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nemo_distill.evaluation.systems import System
 from nemo_distill.metrics.scores import build_metric
 
 MEGABYTE = 1_000_000
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # CTranslate2 reads the first, PyTorch rather the second
 
 
 @section
@@ -111,17 +113,28 @@ class _OwnProcess(BaseManager):
 _OwnProcess.register("timed", TimedSystem)
 
 
+def _end_with_parent() -> None:
+    """Ends this process as soon as its parent has ended. That of a killed parent would keep its model in memory."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
 def _threads_of_children(threads: int) -> Iterator[None]:
-    """Within this context, new processes use `threads` threads. Engines read this setting when they start."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    """Within this context, new processes use `threads` threads. Engines read these settings when they start."""
+    before = {name: os.environ[name] for name in THREADS if name in os.environ}
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
     try:
         yield
     finally:
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name in THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def measure(
@@ -150,7 +163,7 @@ def measure(
     try:
         with _threads_of_children(threads):
             for process in processes:
-                process.start()
+                process.start(_end_with_parent)
         pairs = zip(processes, systems)
         timed = [
             process.timed(system, sample, settings.latency_sentences, search, device, language)

@@ -1,5 +1,6 @@
 """Systems that translate without a model; a process of its own can import them."""
 
+import os
 from dataclasses import dataclass
 
 from nemo_distill.decoding.engine import Hypothesis, Translation
@@ -22,4 +23,32 @@ class FakeSystem(System):
     """A system whose engine is `Shouting`; its model is any file."""
 
     def load(self, device):
+        return Shouting()
+
+
+class Threads:
+    """Translates each line into as many words as PyTorch has threads."""
+
+    def translate(self, lines, settings):
+        import torch
+
+        return [Translation((Hypothesis("a " * torch.get_num_threads(), 0.0),)) for _ in lines]
+
+
+@dataclass(frozen=True)
+class ThreadCounting(System):
+    """A system whose engine is `Threads`; its model is any file."""
+
+    def load(self, device):
+        return Threads()
+
+
+@dataclass(frozen=True)
+class Telling(System):
+    """A system whose engine is `Shouting`; its model is a file into which it writes the number of its process."""
+
+    def load(self, device):
+        written = self.model.with_suffix(".tmp")
+        written.write_text(str(os.getpid()))
+        written.rename(self.model)
         return Shouting()
