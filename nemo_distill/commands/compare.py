@@ -21,12 +21,13 @@ from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.commands.training_check import validate_distillation, validate_training
 from nemo_distill.commands.user_errors import check, plain_errors
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.overrides import read_override
 from nemo_distill.config.wording import shown
 from nemo_distill.console import sigterm_as_exception
 from nemo_distill.evaluation.evaluation_tables import print_evaluation
 from nemo_distill.experiments.comparison import check_comparison, do_steps, evaluation_of, prepare_corpus
 from nemo_distill.experiments.comparison_plan import REVERSE_TOKENIZER, TOKENIZER, Run, plan_runs
-from nemo_distill.experiments.comparison_section import ComparisonConfig, read_comparison, read_override
+from nemo_distill.experiments.comparison_section import ComparisonConfig, read_comparison
 from nemo_distill.report.plots import plotting_problems
 
 CHECKS: Mapping[str, Callable[[DictConfig], object]] = {

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.overrides import typed
 from nemo_distill.config.section import changed, read_config, section
 from nemo_distill.config.wording import shown
 from nemo_distill.console import print_table
@@ -206,11 +207,11 @@ def _data_rows(made: dict[str, Any]) -> dict[str, str]:
 def _training_keys(config: PreparationConfig) -> list[str]:
     """Returns the keys by which a training uses what was written."""
     keys = [
-        f"model.{side}_tokenizer.tokenizer_model={file.path}"
+        typed(f"model.{side}_tokenizer.tokenizer_model", file.path)
         for side, file in zip(("encoder", "decoder"), config.tokenizers())
     ]
     for data in config.data():
-        keys += ["model.train_ds.use_tarred_dataset=true", f"model.train_ds.metadata_file={data.metadata}"]
+        keys += ["model.train_ds.use_tarred_dataset=true", typed("model.train_ds.metadata_file", data.metadata)]
     return ["To train on it:", *(f"  {key}" for key in keys)]
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.known_keys import CONVERTING
+from nemo_distill.config.overrides import typed
 from nemo_distill.console import Interrupted, console
 from nemo_distill.experiments.training_record import check_earlier, new_record, recorded_training
 from nemo_distill.models.distillation_section import read_distillation
@@ -218,9 +219,11 @@ def _how_to_go_on(cfg: DictConfig, trainer: Any, why: str = "") -> str:
     manager = cfg.get("exp_manager")
     if manager is None:
         return "\nTraining was interrupted. Without exp_manager, nothing of it was saved."
-    wanted = {"explicit_log_dir": trainer.default_root_dir, "resume_if_exists": "true"}
-    missing = {key: value for key, value in wanted.items() if not manager.get(key)}
-    keys = [f"{'' if key in manager else '+'}exp_manager.{key}={value}" for key, value in missing.items()]
+    wanted = {
+        "explicit_log_dir": typed("exp_manager.explicit_log_dir", trainer.default_root_dir),
+        "resume_if_exists": "exp_manager.resume_if_exists=true",
+    }
+    keys = [f"{'' if key in manager else '+'}{override}" for key, override in wanted.items() if not manager.get(key)]
     with_keys = f"With {' '.join(keys)} the same command" if keys else "The same command"
     return f"\nTraining was interrupted{why}. {with_keys} goes on from the last checkpoint."
 

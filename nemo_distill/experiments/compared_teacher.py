@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from nemo_distill.config.overrides import path_override
 from nemo_distill.decoding.asked_languages import KEYS, direction_problems
 from nemo_distill.decoding.engines import engine_of, engine_problems, is_folder_of_hugging_face
-from nemo_distill.experiments.comparison_section import TEACHER, ComparisonConfig, override
+from nemo_distill.experiments.comparison_section import TEACHER, ComparisonConfig
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS
 
@@ -78,11 +79,11 @@ class ComparedTeacher:
             keys = [f"model.distillation.{key}" for key in KEYS]
         else:  # a student of NeMo's multilingual models learns one of their languages
             keys = [f"model.{key}" for key in LANGUAGE_KEYS]
-        return [override("model.distillation.model_path", self.path), *self._told(keys)]
+        return [path_override("model.distillation.model_path", self.path), *self._told(keys)]
 
     def of_labels(self) -> list[str]:
         """Returns the overrides by which labels take it as their model."""
-        return [override("model", self.path), *self._told(KEYS)]
+        return [path_override("model", self.path), *self._told(KEYS)]
 
     def _told(self, keys: Sequence[str]) -> list[str]:
         return [f"{key}={language}" for key, language in zip(keys, self.languages) if language]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.errors import ConfigurationError, DataError
+from nemo_distill.config.overrides import parsed
 from nemo_distill.console import console
 from nemo_distill.demo_corpus import write_demo_corpus
 from nemo_distill.evaluation.evaluation_job import EvaluationJob
@@ -32,7 +33,6 @@ from nemo_distill.experiments.comparison_section import (
     ComparedFailures,
     ComparisonConfig,
     GeneratedCorpus,
-    parsed,
 )
 from nemo_distill.experiments.equal_steps import common_steps, length_problems, other_lengths
 from nemo_distill.storage.files import folder_lock, locked

@@ -13,14 +13,13 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.config.checks import walked
+from nemo_distill.config.overrides import parsed, path_override
 from nemo_distill.experiments.compared_teacher import ComparedTeacher
 from nemo_distill.experiments.comparison_section import (
     REVERSE,
     TEACHER,
     ComparisonConfig,
     data_overrides,
-    override,
-    parsed,
     system_name,
 )
 from nemo_distill.experiments.equal_steps import with_length
@@ -256,7 +255,7 @@ def _reverse(config: ComparisonConfig, own: Sequence[str]) -> Run:
 
 def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
     sizes = [f"model.{side}_tokenizer.vocab_size={config.vocab_size}" for side in ("encoder", "decoder")]
-    return [override("model.preproc_out_dir", Path(config.output_dir) / folder), *sizes]
+    return [path_override("model.preproc_out_dir", Path(config.output_dir) / folder), *sizes]
 
 
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
@@ -267,7 +266,7 @@ def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     return (
         "train",
         [],
-        [override(f"model.{side}_tokenizer.tokenizer_model", tokenizer) for side in ("encoder", "decoder")],
+        [path_override(f"model.{side}_tokenizer.tokenizer_model", tokenizer) for side in ("encoder", "decoder")],
     )
 
 
@@ -282,8 +281,8 @@ def _labels(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Ru
     folder = Path(config.output_dir) / f"labels_{name}"
     own = config.labels[name]
     is_its_own = any(parsed(one)[0] == "model" for one in own)  # of another model
-    model = [override("model", teacher.path)] if is_its_own else teacher.of_labels()
-    given = [*model, override("output_dir", folder), "name=pseudo", *own]
+    model = [path_override("model", teacher.path)] if is_its_own else teacher.of_labels()
+    given = [*model, path_override("output_dir", folder), "name=pseudo", *own]
     values = dict(map(parsed, given))
     written = Path(values["output_dir"])
     optional = [ending for ending, key in OPTIONAL_TEXTS.items() if values.get(key)]
@@ -294,7 +293,7 @@ def _labels(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Ru
 
 def _cache(config: ComparisonConfig, name: str, teacher: ComparedTeacher) -> Run:
     folder = Path(config.output_dir) / f"cache_{name}"
-    where = override("model.distillation.teacher_cache", folder)
+    where = path_override("model.distillation.teacher_cache", folder)
     given = [*_shared_overrides(config), *teacher.of_trainings(), where, *config.caches[name]]
     return Run(f"cache_{name}", 0, folder, (*job_command("cache"), *given), None, made=(folder,))
 
@@ -306,7 +305,7 @@ def _shared_overrides(config: ComparisonConfig) -> list[str]:
 def _logging_overrides(folder: Path) -> list[str]:
     parameters = "+exp_manager.checkpoint_callback_params"
     return [
-        override("+exp_manager.explicit_log_dir", folder),
+        path_override("+exp_manager.explicit_log_dir", folder),
         "+exp_manager.resume_if_exists=true",
         "+exp_manager.resume_ignore_no_checkpoint=true",
         f"{parameters}.monitor=val_sacreBLEU",

@@ -3,16 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
+from nemo_distill.config.overrides import is_readable, parsed, path_override
 from nemo_distill.config.section import Allowed, read_config, refuse, rule, section
 from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.evaluation_job import EvaluationSettings
@@ -46,18 +44,10 @@ def _with_quotes(override: str) -> str:
     In a file, the path may come from another key, as in `source=${corpus.folder}/train.de`.
     """
     key, _, value = override.partition("=")
-    if "/" not in value or value.startswith(tuple("[{'\"")) or _is_readable(override):
+    if "/" not in value or value.startswith(tuple("[{'\"")) or is_readable(override):
         return override
     quoted = f"{key}={json.dumps(value, ensure_ascii=False)}"
-    return quoted if _is_readable(quoted) else override
-
-
-def _is_readable(text: str) -> bool:
-    try:
-        parsed(text)
-    except OverrideParseException:
-        return False
-    return True
+    return quoted if is_readable(quoted) else override
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -68,35 +58,6 @@ def _different(seeds: list[int]) -> list[int]:
 
 # Hydra's overrides; a list among them stands for its own.
 Overrides = Annotated[list[Any], AfterValidator(_flat), Allowed("a list of overrides")]
-
-
-@cache
-def read_override(override: str) -> Override:
-    """Returns an override as Hydra reads it.
-
-    Raises:
-        OverrideParseException: if Hydra could not read it.
-    """
-    (found,) = OverridesParser.create().parse_overrides([override])
-    return found
-
-
-@cache
-def parsed(override: str) -> tuple[str, Any]:
-    """Returns an override's key and its value; None is the value of one that deletes.
-
-    Raises:
-        OverrideParseException: if Hydra could not read it.
-    """
-    found = read_override(override)
-    return found.key_or_group, found.value()
-
-
-def override(key: str, path: Path | str) -> str:
-    """Returns the override that sets a key to a path, in quotes if Hydra would read it as something else."""
-    plain = f"{key}={path}"
-    is_read = _is_readable(plain) and parsed(plain)[1] == str(path)
-    return plain if is_read else f"{key}={json.dumps(str(path), ensure_ascii=False)}"
 
 
 @section
@@ -319,5 +280,7 @@ def data_overrides(corpus: ComparedCorpus) -> list[str]:
     overrides = ["~model.test_ds"]
     for part, name in (("train_ds", "train"), ("validation_ds", corpus.validation)):
         for key, language in (("src", corpus.source), ("tgt", corpus.target)):
-            overrides.append(override(f"model.{part}.{key}_file_name", Path(corpus.folder) / f"{name}.{language}"))
+            overrides.append(
+                path_override(f"model.{part}.{key}_file_name", Path(corpus.folder) / f"{name}.{language}")
+            )
     return overrides

@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import nemo_distill
+from nemo_distill.config.overrides import parsed
 from nemo_distill.demo_corpus import BYTES_PER_PAIR
-from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig, parsed
+from nemo_distill.experiments.comparison_section import ComparedCorpus, ComparisonConfig
 
 STEPS, EPOCHS = "trainer.max_steps", "trainer.max_epochs"
 INTERVAL, EVERY_EPOCHS = "trainer.val_check_interval", "trainer.check_val_every_n_epoch"

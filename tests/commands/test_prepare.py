@@ -1,7 +1,10 @@
+import shlex
+
 import pytest
 
 from nemo_distill.commands.prepare import check_preparation, main, prepare
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.overrides import parsed
 from nemo_distill.storage.records import read_json
 from tests.conftest import composed, train_sentencepiece
 
@@ -30,12 +33,15 @@ def test_a_table_tells_what_was_written_and_keys_how_it_is_used(config, tmp_path
     assert made["pairs"] + made["dropped"]["too_short"] == 64
     for row in ("60 pieces", "dropped: too short", "pairs to train on", "batches", "padding", "tar files", "seconds"):
         assert row in shown
-    for key in (
-        f"model.encoder_tokenizer.tokenizer_model={folder}/shared_tokenizer.60.BPE.model",
-        "model.train_ds.use_tarred_dataset=true",
-        f"model.train_ds.metadata_file={folder}/metadata.tokens.150.json",
-    ):
-        assert key in shown.replace("\n", "")
+    _, keys = shown.split("To train on it:\n")
+    typed = [parsed(key) for key in shlex.split(keys)]  # as a shell and then Hydra read them
+    tokenizer = f"{folder}/shared_tokenizer.60.BPE.model"
+    assert typed == [
+        ("model.encoder_tokenizer.tokenizer_model", tokenizer),
+        ("model.decoder_tokenizer.tokenizer_model", tokenizer),
+        ("model.train_ds.use_tarred_dataset", True),
+        ("model.train_ds.metadata_file", f"{folder}/metadata.tokens.150.json"),
+    ]
 
 
 def test_each_language_has_its_own_tokenizer_if_wanted_and_one_may_be_there(config, corpus, tmp_path):

@@ -1,6 +1,7 @@
 """A training that was killed goes on as if nothing had happened."""
 
 import json
+import shlex
 import shutil
 import signal
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nemo_distill.commands import training
 from nemo_distill.commands.training import resumes
+from nemo_distill.config.overrides import parsed
 from nemo_distill.storage.files import LOCK, locked
 from nemo_distill.storage.ledger import fingerprint
 from tests.conftest import SCRIPTS
@@ -177,6 +179,13 @@ def test_an_interrupted_training_ends_with_an_error_code_and_says_how_to_go_on(t
 def test_an_interrupted_training_names_the_keys_with_which_the_same_command_goes_on(manager, said):
     trainer = SimpleNamespace(default_root_dir="made/by/nemo")
     assert said in training._how_to_go_on(OmegaConf.create({"exp_manager": manager}), trainer)
+
+
+def test_a_folder_with_an_odd_name_is_told_as_it_is_to_be_typed():
+    trainer = SimpleNamespace(default_root_dir="nemo experiments/Größe")
+    said = training._how_to_go_on(OmegaConf.create({"exp_manager": {"resume_if_exists": True}}), trainer)
+    _, typed, *_ = shlex.split(said.split(". ")[1])
+    assert parsed(typed) == ("exp_manager.explicit_log_dir", "nemo experiments/Größe")
 
 
 def test_a_training_stops_early_by_the_score_of_a_set_named_in_the_config(train, corpus, tmp_path):

@@ -7,9 +7,10 @@ from omegaconf import OmegaConf
 
 from nemo_distill.commands.jobs import CONF, composed_job
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.overrides import parsed
 from nemo_distill.experiments import comparison_plan
 from nemo_distill.experiments.comparison import evaluation_of
-from nemo_distill.experiments.comparison_section import parsed, read_comparison
+from nemo_distill.experiments.comparison_section import read_comparison
 from tests.conftest import composed
 from tests.experiments.conftest import check_comparison, finish, plan_runs, prepare_corpus
 

@@ -2,7 +2,8 @@ import pytest
 from omegaconf import OmegaConf, open_dict
 
 from nemo_distill.config.errors import ConfigurationError
-from nemo_distill.experiments.comparison_section import parsed, read_comparison
+from nemo_distill.config.overrides import parsed
+from nemo_distill.experiments.comparison_section import read_comparison
 from tests.experiments.conftest import check_comparison, plan_runs
 
 

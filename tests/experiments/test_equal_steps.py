@@ -3,9 +3,10 @@
 import pytest
 
 from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.overrides import parsed
 from nemo_distill.experiments.comparison import check_comparison, preparation_seconds
 from nemo_distill.experiments.comparison_plan import plan_runs
-from nemo_distill.experiments.comparison_section import parsed, read_comparison
+from nemo_distill.experiments.comparison_section import read_comparison
 from nemo_distill.experiments.equal_steps import (
     EPOCHS,
     EVERY_EPOCHS,

@@ -1,0 +1,54 @@
+"""Overrides, as Hydra reads them: `key=value`, of which some values need quotes of their own."""
+
+import json
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+
+
+@cache
+def read_override(override: str) -> Override:
+    """Returns an override as Hydra reads it.
+
+    Raises:
+        OverrideParseException: if Hydra could not read it.
+    """
+    (found,) = OverridesParser.create().parse_overrides([override])
+    return found
+
+
+@cache
+def parsed(override: str) -> tuple[str, Any]:
+    """Returns an override's key and its value; None is the value of one that deletes.
+
+    Raises:
+        OverrideParseException: if Hydra could not read it.
+    """
+    found = read_override(override)
+    return found.key_or_group, found.value()
+
+
+def path_override(key: str, path: Path | str) -> str:
+    """Returns the override that sets a key to a path, in quotes if Hydra would read it as something else."""
+    plain = f"{key}={path}"
+    is_read = is_readable(plain) and parsed(plain)[1] == str(path)
+    return plain if is_read else f"{key}={json.dumps(str(path), ensure_ascii=False)}"
+
+
+def typed(key: str, path: Path | str) -> str:
+    """Returns the override that sets a key to a path, with the quotes that a shell needs where it is typed."""
+    return shlex.quote(path_override(key, path))
+
+
+def is_readable(text: str) -> bool:
+    """True if Hydra can read a text as an override."""
+    try:
+        parsed(text)
+    except OverrideParseException:
+        return False
+    return True
