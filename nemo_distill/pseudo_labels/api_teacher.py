@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -37,6 +38,8 @@ LONGEST_WAIT = 300.0  # seconds before a retry, whatever the server asks for
 OF_LINE = (400, 413, 422)  # the line is refused, by a content policy or for its length; others may fare better
 ANSWERS = "answers"  # the folder of the journals
 GIVE_UP = 20  # failures in a row, after which the job stops
+LOCAL = re.compile(r"localhost|127\.[0-9.]+|::1")  # the names of this machine
+DIRECT = dict.fromkeys(("http", "https", "all"))  # no proxy, whatever the environment says
 PLACE = re.compile(r"\{(?:source|source_language|target_language)\}")
 SHOWN = 200  # characters of a server's message
 CUT = ("length", "content_filter", "abort", "error")  # the values of `finish_reason` after only a part of an answer
@@ -252,10 +255,11 @@ class ApiTeacher:
         """
         session = self._session()
         url = f"{str(self.settings.url).rstrip('/')}/chat/completions"
+        # By default, requests asks a proxy of the environment for this machine too, which would mean the proxy's own.
+        proxies = DIRECT if LOCAL.fullmatch(urlsplit(url).hostname or "") else None
+        sending: dict[str, Any] = {"timeout": self.settings.timeout, "auth": _Key(self._key), "proxies": proxies}
         try:
-            response = session.post(
-                url, json=body, timeout=self.settings.timeout, auth=_Key(self._key), allow_redirects=False
-            )
+            response = session.post(url, json=body, allow_redirects=False, **sending)
         except requests.RequestException as error:
             raise _FailedError(f"no answer from '{url}': {type(error).__name__}", passing=True) from error
         if response.status_code != 200:

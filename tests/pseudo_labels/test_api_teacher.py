@@ -45,6 +45,14 @@ def test_lines_are_asked_for_as_the_prompt_says(ask, server):
     assert texts[2] == ["{SOURCE} {TARGET_LANGUAGE}"]  # a line is no template
 
 
+def test_a_server_on_this_machine_is_asked_without_a_proxy(ask, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask("der Hund", retries=0)[0] == [["DER HUND"]]
+
+
 @pytest.mark.parametrize(
     "trouble", ["busy", "odd busy", "shaky", "torn", "slow", "drop", "page", "limited", "upstream"]
 )
