@@ -50,9 +50,13 @@ def _plain(type_: Any) -> Any:
 
 def mistake(where: str, value: Any, type_: Any, demands: Sequence[Any] = ()) -> str:
     """Returns the sentence about a value that its type and demands do not allow."""
-    is_number, options = type(value) in (int, float), {*plain_options_of(type_)}
-    is_name = is_number and bool(options & {str, Path}) and not options & {int, float}
-    quotes = f"""; a name that is read as a number needs quotes of its own: '"{value}"'""" if is_name else ""
+    options, quotes = {*plain_options_of(type_)}, ""
+    may_be_name = bool(options & {str, Path})
+    if type(value) in (int, float) and may_be_name and not options & {int, float}:
+        quotes = f"""; a name that is read as a number needs quotes of its own: '"{value}"'"""
+    elif type(value) is bool and may_be_name:
+        words = "yes and on" if value else "no and off"
+        quotes = f"; in a file, YAML reads {words} as {shown(value)} unless they have quotes"
     return f"{where}={shown(value)}: must be {type_in_words(type_, demands)}{quotes}."
 
 

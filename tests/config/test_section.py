@@ -69,6 +69,7 @@ def test_values_that_fit_make_the_section():
         ({"named": {"k": {"share": -1}}}, "search.named.k.share=-1: must be a number of at least 0 and below 1."),
         ({"named": {"k": {"sharp": 1}}}, "search.named.k has the unknown key 'sharp'; the closest known key is 'share'."),
         ({"either": 3}, "search.either=3: must be text or a section with files, share; a name that is read as a number needs quotes of its own: '\"3\"'."),
+        ({"either": False}, "search.either=false: must be text or a section with files, share; in a file, YAML reads no and off as false unless they have quotes."),
         ({"either": {"share": 3}}, "search.either.share=3: must be a number of at least 0 and below 1."),
         ({"some": {"share": 3}}, "search.some.share=3: must be a number of at least 0 and below 1."),
         ({"some": {"sharp": 3}}, "search.some has the unknown key 'sharp'; the closest known key is 'share'."),
