@@ -146,6 +146,8 @@ def _translations(engine: Engine, config: TranslationConfig, oddities: Counter[s
 @contextmanager
 def _whole_or_nothing(path: Path | None) -> Iterator[TextIO]:
     if path is None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as the input, whatever the locale says
         yield sys.stdout
         return
     with whole_file(path) as file:

@@ -94,6 +94,13 @@ def test_gzip_and_standard_streams(translate, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "DER HUND\nZWEI\n"
 
 
+def test_translations_are_utf_8_in_any_locale(translate, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("łódź für\n".encode())))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    run_translation(TranslationConfig(model="x"))
+    assert sys.stdout.buffer.getvalue().decode() == "ŁÓDŹ FÜR\n"
+
+
 def test_several_files_are_translated_one_after_the_other(translate, tmp_path):
     for part, line in {"part.2": "zwei", "part.10": "zehn"}.items():
         (tmp_path / part).write_text(f"{line}\n")
