@@ -22,7 +22,7 @@ from zipfile import BadZipFile, ZipFile
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.ledger import is_hidden
 from nemo_distill.text.languages import same_language
-from nemo_distill.text.lines import TextFiles, stream_lines, telling_damage, unpacked
+from nemo_distill.text.lines import MAX_BYTES, TextFiles, stream_lines, telling_damage, unpacked
 
 LOOKED_AT = 1000  # rows, to tell which fields a file has
 SHOWN = 30  # fields, and characters of each, that a message lists
@@ -212,6 +212,7 @@ def _table(path: Path, left_out: Counter[str], has_names: bool) -> Iterator[Row]
     if ".csv" in path.name.lower():
         first = next(_text_lines(path), "")
         delimiter = max(",;", key=first.count)  # some spreadsheets write semicolons
+        csv.field_size_limit(MAX_BYTES)  # by default 128 KiB, and one longer cell ends the reading
         rows = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
     try:
         names: list[str] = []

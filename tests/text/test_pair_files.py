@@ -212,6 +212,11 @@ def test_rows_of_too_many_columns_are_left_out_and_counted(tmp_path, name, text,
     assert (found, left_out) == (expected, {"too_many_columns": 1})
 
 
+def test_a_long_cell_is_a_row_like_any_other(tmp_path):
+    (tmp_path / "table.csv").write_text(f"de,en\n{'x' * 200_000},y\nJa,Yes\n")
+    assert pairs(tmp_path / "table.csv", "de", "en") == [("x" * 200_000, "y"), ("Ja", "Yes")]
+
+
 def test_a_quotation_mark_that_would_swallow_rows_is_told(tmp_path):
     (tmp_path / "table.csv").write_text('de,en\n"unbal,y\nJa,Yes\nNein,No\n')
     with pytest.raises(DataError, match="table.csv' is no table"):
