@@ -16,8 +16,8 @@ from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 # Parts of Python warnings that are not useful for the user.
 IRRELEVANT = (
@@ -46,6 +46,7 @@ lightning.pytorch lightning.fabric megatron torch.distributed
 FILE_WIDTH = 240  # columns of a table, if the output is not a terminal
 AROUND_CELL = 3  # spaces and a line
 TOGETHER = re.compile(r" (?=[%=<±])|(?<=[=<±]) ")  # spaces in `5 %` or `p = 0.05`, where no line ends
+QUOTED = re.compile(r"(?<!\w)'[^']+'(?!\w)")  # a command or a path; no line ends in it, so that it can be copied
 UNBROKEN = "\N{NO-BREAK SPACE}"
 console = logging.getLogger("nemo_distill")
 
@@ -110,11 +111,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     screen = Console()
     screen = screen if screen.is_terminal else Console(width=FILE_WIDTH)
     for shown in _parts([max(map(cell_len, column)) for column in zip(columns, *rows)], screen.width):
-        table = Table(title=title and escape(title))
+        table = Table(title=title and Text(title))  # of a plain string, rich reads [tags] and draws what it names :x:
         for index in shown:
-            table.add_column(escape(columns[index]), justify="right" if index else "left", overflow="fold")
+            table.add_column(Text(columns[index]), justify="right" if index else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(escape(row[index]) for index in shown))
+            table.add_row(*(Text(row[index]) for index in shown))
         screen.print(table)
 
 
@@ -136,7 +137,8 @@ def print_list(title: str, sentences: Iterable[str]) -> None:
     wrapper = textwrap.TextWrapper(
         width, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    together = (TOGETHER.sub(UNBROKEN, " ".join(sentence.split())) for sentence in sentences)
+    joined = (QUOTED.sub(lambda quoted: quoted[0].replace(" ", UNBROKEN), " ".join(one.split())) for one in sentences)
+    together = (TOGETHER.sub(UNBROKEN, sentence) for sentence in joined)
     wrapped = [wrapper.fill(sentence).replace(UNBROKEN, " ") for sentence in together]
     if wrapped:
         print(title, *wrapped, sep="\n", end="\n\n")

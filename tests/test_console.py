@@ -9,6 +9,12 @@ def test_a_cell_is_shown_as_it_is(capfd):
     assert all(text in printed for text in ("model_path=[a.nemo,b.nemo]", "[best]", "runs/[seed]"))
 
 
+def test_a_cell_holds_no_emoji_that_it_only_seems_to_name(capfd):
+    print_table(["training", ":x:"], [["data=a:on:b\\", "[b]"]], "runs/:soon:")
+    printed = capfd.readouterr().out
+    assert all(text in printed for text in ("data=a:on:b\\ ", ":x:", "[b]", "runs/:soon:")), printed
+
+
 def shown(capfd, monkeypatch, columns):
     """The lines that a terminal of so many columns shows, without their style."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take the output for a terminal
@@ -42,3 +48,11 @@ def test_a_wide_terminal_shows_one_table(capfd, monkeypatch):
     lines = shown(capfd, monkeypatch, 120)
     assert sum("teacher_int8" in line for line in lines) == 1
     assert "- A sentence that is longer than a line of the terminal." in lines
+
+
+def test_no_line_ends_in_a_command_that_is_to_be_copied(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "'+models.student={model: student.nemo, role: distilled}'"
+    print_list("Findings", [f"The teacher's and the students' gap is not known; say it by {command}."])
+    assert f"\n  {command}.\n" in capfd.readouterr().out

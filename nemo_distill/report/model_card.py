@@ -1,5 +1,6 @@
 """Generates a student's model card from the records of its training and evaluation."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    text = yaml.safe_dump(_without_folders(value), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(_without_folders(value), sort_keys=False, allow_unicode=True, width=math.inf)
     return f"```yaml\n{text}```"
 
 

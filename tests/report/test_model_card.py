@@ -18,9 +18,10 @@ MADE = {
     "teachers": [{"name": "teacher.nemo", "sha256": "abc"}],
     "distillation": {"model_path": "/home/me/teacher.nemo", "temperature": 2.0, "sets": ["/home/me/a.de"]},
 }
+LONG = "model.optim={name: adamw, lr: 0.0004, betas: [0.9, 0.98], sched: {name: InverseSquareRootAnnealing}}"
 RUN = {
     "seed": 7,
-    "overrides": ["model.train_ds.src_file_name=[/home/me/a.de,b/c.de]", "student=slim_1x1"],
+    "overrides": ["model.train_ds.src_file_name=[/home/me/a.de,b/c.de]", "student=slim_1x1", LONG],
     "settings": {"config": {"secret": 1}},
 }
 
@@ -49,7 +50,7 @@ def test_a_card_says_what_the_model_is_how_it_was_made_and_how_good_it_is(studen
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     card = model_card(student, tmp_path, evaluated)
     for part in ("# student", "| num layers | 1 | 1 |", "| teacher.nemo | `abc` |", "temperature: 2.0", "seed: 7",
-                 "model_path: teacher.nemo", "src_file_name=[a.de,c.de]",
+                 "model_path: teacher.nemo", "src_file_name=[a.de,c.de]", LONG,
                  "39.63", "| student | teacher | -0.50 (p = 0.2000) |", sha256_of(student)):  # fmt: skip
         assert part in card
     assert "/home/me" not in card and "secret" not in card
