@@ -142,7 +142,9 @@ def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    with telling_damage(lambda: f"'{path}' is damaged", pyarrow.ArrowException), ParquetFile(path) as file:
+    # pyarrow checks nothing, and decodes what is said to be UTF-8.
+    errors = (pyarrow.ArrowException, UnicodeDecodeError)
+    with telling_damage(lambda: f"'{path}' is damaged", *errors), ParquetFile(path) as file:
         for batch in file.iter_batches(LOOKED_AT):
             for row in batch.to_pylist():
                 yield dict(_flat(row))
@@ -202,6 +204,8 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
     for key, value in found.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bytes):  # of Parquet, which some programs write without the type of text
+            yield f"{prefix}{key}", _text(value)
         elif isinstance(value, str):
             yield f"{prefix}{key}", NO_TEXT.sub("\ufffd", value)
 

@@ -212,6 +212,18 @@ def test_rows_of_too_many_columns_are_left_out_and_counted(tmp_path, name, text,
     assert (found, left_out) == (expected, {"too_many_columns": 1})
 
 
+def test_parquet_that_calls_its_text_bytes_is_read_and_text_that_is_none_is_told(tmp_path):
+    path, sides = tmp_path / "table.parquet", [b"gut", b"M\xfcller"]
+    binary = pyarrow.array(sides, pyarrow.binary())
+    pyarrow.parquet.write_table(pyarrow.table({"de": binary, "en": ["good", "Miller"]}), path)
+    found = list(read_pairs(path, ["de", "en"], Counter()))
+    assert found == [(b"gut", b"good"), (b"M\xfcller", b"Miller")]
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, binary.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"de": text, "en": ["good", "Miller"]}), path)
+    with pytest.raises(DataError, match="table.parquet' is damaged: 'utf-8' codec"):
+        list(read_pairs(path, ["de", "en"], Counter()))
+
+
 def test_a_long_cell_is_a_row_like_any_other(tmp_path):
     (tmp_path / "table.csv").write_text(f"de,en\n{'x' * 200_000},y\nJa,Yes\n")
     assert pairs(tmp_path / "table.csv", "de", "en") == [("x" * 200_000, "y"), ("Ja", "Yes")]
