@@ -12,6 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -57,6 +58,8 @@ def set_up_console(stream: TextIO | None = None) -> None:
     Args:
         stream: where to print; None for standard output.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python writes errors; else a dash would end a job
     if not console.handlers:
         handler = logging.StreamHandler(stream or sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,6 +1,8 @@
+import io
 import re
+import sys
 
-from nemo_distill.console import print_list, print_table
+from nemo_distill.console import print_list, print_table, set_up_console
 
 
 def test_a_cell_is_shown_as_it_is(capfd):
@@ -48,6 +50,14 @@ def test_a_wide_terminal_shows_one_table(capfd, monkeypatch):
     lines = shown(capfd, monkeypatch, 120)
     assert sum("teacher_int8" in line for line in lines) == 1
     assert "- A sentence that is longer than a line of the terminal." in lines
+
+
+def test_what_a_locale_has_no_character_for_is_still_told(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    set_up_console()
+    print_list("Größe", ["a – b"])
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue().decode("latin-1") == "Größe\n- a \\u2013 b\n\n"
 
 
 def test_no_line_ends_in_a_command_that_is_to_be_copied(capfd, monkeypatch):
