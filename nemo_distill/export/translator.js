@@ -7,8 +7,10 @@ const MAX_DELTA = 50; // pieces that a translation may have beyond those of its 
 export async function load() {
   const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor, env } = await import("./library/transformers.min.js");
   Object.assign(env, { allowLocalModels: true, allowRemoteModels: false, localModelPath: "./" });
-  // Only the browser's usual cache keeps files: it notices a new export.
+  // Only the browser's usual cache keeps files. It asks each time whether they are those of a new export; by itself
+  // it would use old ones for days.
   Object.assign(env, { useBrowserCache: false, useWasmCache: false });
+  env.fetch = (file, options) => fetch(file, { cache: "no-cache", ...options });
   const runtime = new URL("library/ort-wasm-simd-threaded", import.meta.url).href;
   env.backends.onnx.wasm.wasmPaths = { mjs: `${runtime}.js`, wasm: `${runtime}.wasm` };
   const tokenizer = await AutoTokenizer.from_pretrained("model");

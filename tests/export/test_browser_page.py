@@ -1,6 +1,7 @@
 """The page that translates in a browser: what it is made of, what is refused, and what Chromium shows."""
 
 import json
+import os
 
 import pytest
 from nemo.collections.nlp.models.machine_translation.mt_enc_dec_model import MTEncDecModel
@@ -170,3 +171,26 @@ def test_the_page_translates_without_a_server_as_our_engine_does(fixture, quanti
     generated = [text.strip() for text in posted["/ready"]["generated"]]
     ended = [index for index, (_, ended) in enumerate(expected_rows(path, 1)) if ended]
     assert len(ended) >= 5 and sum(generated[i] == posted["/done"]["found"]["1"][i] for i in ended) == len(ended)
+
+
+AGAIN = """<script type="module">
+const [button, status] = ["button", "#status"].map((one) => document.querySelector(one));
+while (button.disabled && status.className !== "problem") await new Promise((done) => setTimeout(done, 20));
+const seen = performance.getEntriesByType("resource").map(({ name, transferSize }) => [name.split("/").pop(), transferSize]);
+const path = sessionStorage.visits ? "/done" : "/first";
+await fetch(path, { method: "POST", body: JSON.stringify(Object.fromEntries(seen.reverse())) });
+if (path === "/first") { sessionStorage.visits = 1; location.href = "/" }
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(not INSTALLED.is_dir(), reason=f"npm has installed no {LIBRARY}: make javascript")
+def test_the_page_asks_at_each_visit_whether_the_model_is_a_new_one(trained_path, tmp_path):
+    """Of files that are old, a browser by itself uses its copies for days, maybe of one graph and not of the other."""
+    output = tmp_path / "page"
+    export_model(ExportSettings(trained_path, output, format="browser", quantization="int8", node_modules=INSTALLED))
+    for file in (output / "model").rglob("*"):
+        os.utime(file, (0, 0))
+    posted = browse(output, AGAIN, tmp_path / "profile")
+    for name in ("encoder_model_quantized.onnx", "decoder_model_merged_quantized.onnx", "tokenizer.json"):
+        assert 0 < posted["/done"][name] < posted["/first"][name] / 2, posted  # unchanged, says the server
