@@ -100,10 +100,16 @@ class ShardFolder:
         """Returns how settings and inputs differ from those that the folder was started with, if any.
 
         Raises:
-            DataError: if the path is a file.
+            DataError: if the path is a file, or if another program's files are where this folder's would be.
         """
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"'{self.path}' is a file, but must be a folder")
+        if not (self.begun_path.exists() or self.manifest_path.exists()):
+            for file in (self.path / name for name in self.own_files):
+                if file.exists():
+                    raise DataError(
+                        f"'{file}' is no part of {self.holds}, which would replace it; give another folder"
+                    )
         return self.work.changes()
 
     def take(self, overwrite: bool = False) -> None:

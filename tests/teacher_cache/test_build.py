@@ -73,6 +73,15 @@ def test_an_interrupted_job_goes_on_and_ends_with_the_same_bytes(tmp_path, batch
     assert contents(tmp_path / "cut" / "cache") == contents(tmp_path / "whole" / "cache")
 
 
+@pytest.mark.parametrize("name", ["teacher.nemo", "index.keys.npy"])
+def test_a_cache_is_not_made_over_a_file_that_is_not_of_one_such_as_its_teacher(tmp_path, batches, name):
+    (own := tmp_path / name).write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=f"'{own}'"):
+            build_cache(tmp_path, batches, overwrite=overwrite)
+    assert own.read_text() == "{}"
+
+
 @pytest.mark.parametrize("lost", ["tokens", "pairs"])
 def test_a_shard_without_one_of_its_files_is_made_again(tmp_path, batches, lost):
     """As if the job had been killed between the two files of a shard, or one of them had been damaged and deleted."""
