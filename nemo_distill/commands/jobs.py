@@ -19,7 +19,13 @@ from typing import Any, NamedTuple
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException, SearchPathException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,6 +36,7 @@ MISTAKES = (ConfigCompositionException, OverrideParseException, SearchPathExcept
 CONFIG_PATH = ("--config-path", "-cp")
 CONFIG_NAME = re.compile(r"(?:--config-name|-cn)[=\0](?P<name>[^\0]*)")
 KEY = re.compile(r"[\w.+@/~]+")
+PLAIN_LIST = re.compile(r"\[(?P<texts>[^][{}'\"]+)\]")
 HELP_OPTIONS = {"-h", "--help"}
 HOME = re.compile(r"(?:^|(?<=[=,\[])|(?<=: ))~(?=/)")
 PLACE = re.compile(r"^In '\w+': |Config search path:.*", re.DOTALL)  # where Hydra looks for its files
@@ -266,12 +273,27 @@ def _without_place(error: HydraException) -> str:
 
 
 def _advice(mistake: BaseException) -> Iterator[str]:
-    """Yields how to quote a value that Hydra cannot parse, such as `Größe.de`, or which keys there are."""
-    if not isinstance(mistake, OverrideParseException):
-        yield from _known_keys(mistake.__cause__)
+    """Yields how to quote a value that Hydra cannot parse, such as `Größe.de`, or which keys or files there are."""
+    if isinstance(mistake, OverrideParseException):
+        yield from _quoted(*mistake.override.partition("="))
         return
-    key, equals, value = mistake.override.partition("=")
-    if equals and KEY.fullmatch(key) and not value.startswith(tuple("[{'\"")):
+    if isinstance(mistake, MissingConfigException):
+        names = [path.stem for path in CONF.glob("*.yaml")]
+        yield from (
+            f"Did you mean '{name}'?" for name in difflib.get_close_matches(str(mistake.missing_cfg_file), names, n=1)
+        )
+    yield from _known_keys(mistake.__cause__)
+
+
+def _quoted(key: str, equals: str, value: str) -> Iterator[str]:
+    if not equals or not KEY.fullmatch(key):
+        return
+    if value.startswith(("[", "{")) and value.endswith((",", ":")):
+        yield "The shell has split it at a space: put quotes around the whole argument."
+    elif listed := PLAIN_LIST.fullmatch(value):
+        texts = ",".join(f'"{text.strip()}"' for text in listed["texts"].split(","))
+        yield f"Texts with such characters need quotes of their own: '{key}=[{texts}]'"
+    elif not value.startswith(tuple("[{'\"")):
         yield f"""A text with such characters needs quotes of its own: '{key}="{value}"'"""
 
 
