@@ -32,6 +32,7 @@ from nemo_distill.text.lines import expand_paths
 PLAIN_SMOOTHING = "model.label_smoothing=0.1"  # conf/aayn_base.yaml's; conf/aayn_base_distill.yaml has 0
 SIDE_OF_LANGUAGE, OTHER_SIDE = re.compile(r"(?<=model\.)(src|tgt)(?=_language=)"), {"src": "tgt", "tgt": "src"}
 GROUPS = ("student=", "schedule=")
+SHOWN_OVERRIDES = 3  # of those that an earlier command had, or had not
 TOKENIZER, REVERSE_TOKENIZER = "tokenizer", "reverse_tokenizer"  # folders that the first training of each writes
 # What labels write if a key asks for it, by its ending.
 OPTIONAL_TEXTS = {"weights": "label_weights", "dropped.tsv": "keep_dropped", "hypotheses.tsv": "keep_hypotheses"}
@@ -162,7 +163,20 @@ class Run:
     def changes(self) -> list[str]:
         """Returns how the earlier work in the folder, if there is any, differs from what the step would do now."""
         work = self.work
-        return [*(["its command was another one"] if work.changed_settings() else []), *work.changed_inputs()]
+        change = [f"its command was another one{self._other_overrides()}"] if work.changed_settings() else []
+        return [*change, *work.changed_inputs()]
+
+    def _other_overrides(self) -> str:
+        """Says which overrides the earlier command had, and which it had not."""
+        record = read_json(self.begun_path) or read_json(self.finished_path) or {}
+        earlier, now = ((record.get("settings") or {}).get("arguments", ()), self.arguments)
+        had, had_not = ([one for one in some if one not in other] for some, other in ((earlier, now), (now, earlier)))
+        found = {"with": had, "without": had_not} if earlier else {}
+        return "".join(
+            f", {how} {', '.join(some[:SHOWN_OVERRIDES])}{', ...' * (len(some) > SHOWN_OVERRIDES)}"
+            for how, some in found.items()
+            if some
+        )
 
     @property
     def earlier_seconds(self) -> float:
