@@ -41,7 +41,9 @@ class NemoArchive:
         self.path = user_path(path)
         if not os.path.isfile(self.path):
             is_folder = os.path.isdir(self.path)
-            raise ValueError(f"'{self.path}' is a folder" if is_folder else f"there is no file '{self.path}'")
+            raise ValueError(
+                f"'{self.path}' is a folder; it must be a .nemo" if is_folder else f"there is no file '{self.path}'"
+            )
         try:
             with tarfile.open(self.path) as tar:
                 problem = member_problem(tar, self.path.stat().st_size)

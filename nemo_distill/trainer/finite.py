@@ -89,4 +89,4 @@ def _last_checkpoint(trainer: Trainer) -> str:
     checkpoints = sorted(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime) if folder else []
     if not checkpoints:
         return "There is no checkpoint to resume from, and no weights of this training were saved."
-    return f"The last good checkpoint is '{checkpoints[-1]}'; to resume from it, add {RESUME} to the command."
+    return f"The last good checkpoint is '{checkpoints[-1]}'; the same command with {RESUME} resumes from it."

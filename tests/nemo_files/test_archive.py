@@ -37,7 +37,7 @@ def test_a_copy_without_weights_has_all_else(teacher_path, tokenizer, tmp_path):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         NemoArchive(tmp_path / "none.nemo")
-    with pytest.raises(ValueError, match="' is a folder$"):
+    with pytest.raises(ValueError, match="' is a folder; it must be a .nemo$"):
         NemoArchive(tmp_path)
 
 
