@@ -135,7 +135,8 @@ def write_split(
         on_line: called for each line that is read, twice in all, with its number and the final number.
 
     Raises:
-        DataError: if a split with other settings exists, files are not parallel, or too few pairs can be held out.
+        DataError: if a split with other settings exists, files are not parallel, too few pairs can be held out, or no
+            other is left to train on.
     """
     if record := split.work.done(overwrite, split.texts):
         return record
@@ -253,6 +254,11 @@ def _write(split: Split, plan: _Plan, on_line: Callable[[int], None]) -> dict[st
                 pairs[name] += 1
                 for stream, text in zip(of_set[name], pair[1:]):
                     stream.write(text.encode() + b"\n")
+        if not pairs[TRAIN]:
+            others = f"; left out are {dropped_in_words(left_out)}" if left_out else ""
+            raise DataError(
+                f"held_out: all {sum(pairs.values()):,} pairs are held out, and none is left to train on{others}"
+            )
         files = written_files(split.texts, streams)
     selected = selected_by(split.targets)
     return split.work.finish(

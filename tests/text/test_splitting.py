@@ -56,11 +56,11 @@ def test_no_pair_to_train_on_has_a_sentence_of_a_held_out_one(split_of):
 
 def test_all_that_differs_little_from_a_held_out_sentence_is_left_out(split_of):
     alike = [("Guten Tag!", "Hello!"), ("guten  tag", "Good day"), ("Hallo", "hello.")]
-    split = split_of(alike, {"test": 1})
+    split = split_of([*alike, other := ("Tschüss", "Bye")], {"test": 1})
     record = write_split(split)
     (held_out,) = pairs_of(split, "test")
     left = {alike[0]: [], alike[1]: [alike[2]], alike[2]: [alike[1]]}
-    assert pairs_of(split, "train") == left[held_out]
+    assert pairs_of(split, "train") == [*left[held_out], other]
     assert record["left_out"] == {"sentence_is_held_out": 2 - len(left[held_out])}
 
 
@@ -72,6 +72,14 @@ def test_too_few_pairs_to_hold_out_are_told_and_nothing_is_written(split_of):
     ):
         write_split(split)
     assert not split.output.exists()
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_told_and_not_written(split_of):
+    pairs = [("eins", "one"), ("zwei", "two"), ("Zwei", "Two!")]
+    split = split_of(pairs, {"val": 1, "test": 1})
+    with pytest.raises(DataError, match="held_out: all 2 pairs are held out.* none is left .* 1 sentence is held out"):
+        write_split(split)
+    assert not any(path.exists() for path in (*split.texts, split.work.finished_path))
 
 
 def test_why_no_pair_can_be_held_out_is_told(split_of):
