@@ -47,8 +47,7 @@ class ComparedTeacher:
     @cached_property
     def languages(self) -> Languages:
         """The languages that it must be told, of source and target; None for one that it has no choice of."""
-        candidates = list(self._candidates())
-        return next((one for one in candidates if not _problems(self.path, one)), candidates[0])
+        return min(self._candidates(), key=lambda one: len(_problems(self.path, one)))
 
     def _candidates(self) -> Iterator[Languages]:
         """Yields what it may need to be told: nothing, its target, as OPUS-MT with several of them, or both."""

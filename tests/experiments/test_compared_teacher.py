@@ -59,12 +59,14 @@ def test_all_jobs_are_told_what_a_folder_must_be_told(folders, compare, family, 
     [
         ("marian_with_tags", [], "teacher: target_language has no value: the model knows fra, spa"),
         ("nllb", ["target_language=xyz"], "teacher: target_language=xyz: "),
+        ("nllb", ["source_language=xyz"], "teacher: source_language=xyz: "),
         ("marian", ["source_language=de"], "teacher: source_language=de: this model has no languages to choose from"),
     ],
 )
 def test_languages_that_a_folder_lacks_or_does_not_know_are_told(folders, compare, family, asked, said):
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as told:
         check_plan(compare(f"teacher={folders[family]}", *asked))
+    assert len(told.value.problems) == 1
 
 
 def test_a_comparison_inside_its_teachers_folder_is_refused(folders, compare):
