@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,9 @@ from nemo_distill.nemo_files.host_fixes import replaced
 from nemo_distill.storage.ledger import Work
 
 Job = TypeVar("Job")
-# Errors of a full, read-only, inaccessible or broken disk. Other system errors are bugs.
+# Errors of a full or limited (ulimit -f), read-only, inaccessible or broken disk. Other system errors are bugs.
 DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
 
@@ -34,9 +35,10 @@ def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
     except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
         problems = f"{error.full_key}: {str(error).splitlines()[0]}."
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in DISK_ERRORS:
             raise
-        problems = f"'{error.filename}': {error.strerror}."
+        # A check writes only temporary files, some of which have no name in the error.
+        problems = f"'{error.filename or tempfile.gettempdir()}': {error.strerror}."
     else:
         set_up_console()
         return job

@@ -1,5 +1,6 @@
 import errno
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,18 @@ from tests.conftest import SCRIPTS
 def test_the_end_of_a_job_says_whether_the_same_command_goes_on(goes_on, again):
     with pytest.raises(SystemExit, match=f"the same command {again}( from there)?[.]$"), plain_errors(goes_on):
         raise KeyboardInterrupt
-    with pytest.raises(SystemExit, match=f"^\nNo space left.* the same command {again} once"), plain_errors(goes_on):
+    for number, said in ((errno.ENOSPC, "No space left on device"), (errno.EFBIG, "File too large")):
+        with pytest.raises(SystemExit, match=f"^\n{said}.* the same command {again} once"), plain_errors(goes_on):
+            raise OSError(number, said)
+
+
+def test_a_full_disk_of_temporary_files_is_told_by_the_check_too(capsys):
+    def check(cfg):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit, match="2"):
+        checked(OmegaConf.create(), check)
+    assert capsys.readouterr().err == f"'{tempfile.gettempdir()}': No space left on device.\n"
 
 
 def test_a_name_that_is_too_long_is_told_in_a_sentence(capsys):
