@@ -1,5 +1,6 @@
 """Labels text with a teacher: checks the configuration, translates, and writes training text."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from nemo_distill.pseudo_labels.teacher_section import API, FILE
 from nemo_distill.pseudo_labels.text_teacher import TextTeacher
 from nemo_distill.storage.files import locked
 from nemo_distill.storage.records import read_json
+from nemo_distill.text.batches import dropped_in_words
 from nemo_distill.text.lines import TextFiles
 from nemo_distill.trainer.precision import AUTO
 
@@ -182,7 +184,11 @@ def translate(job: LabellingJob, rank: int, world_size: int, device: str) -> boo
 
 
 def write_text(job: LabellingJob) -> None:
-    """Selects, filters and writes the text."""
+    """Selects, filters and writes the text.
+
+    Raises:
+        DataError: if no pair was kept, after the text and its record are written.
+    """
     manifest = job.folder.manifest()
     lines = manifest["lines"] if manifest else 0  # then `assemble` says what is missing
     with shown_progress("selecting and filtering", lines) as on_progress:
@@ -190,6 +196,9 @@ def write_text(job: LabellingJob) -> None:
         record = assemble(job.assembly, bool(job.config.overwrite), lambda: on_progress(next(done), 1))
     pairs = {"kept": record["kept"], **{f"dropped: {reason}": number for reason, number in record["dropped"].items()}}
     print_counts(f"{job.assembly.work.finished_path.with_suffix('')}.src and .tgt", pairs, sum(pairs.values()))
+    if not record["kept"]:
+        reasons = dropped_in_words(Counter(record["dropped"])) or "the source has no line"
+        raise DataError(f"no pair was kept for training: {reasons}; other filters keep more, with overwrite=text")
 
 
 def main(cfg: DictConfig) -> None:

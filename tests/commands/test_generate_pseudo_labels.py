@@ -69,6 +69,13 @@ def test_one_command_leads_from_text_to_pairs(files, capsys):
     assert "invalid utf8" in shown and "dropped: duplicates" in shown and "kept" in shown
 
 
+def test_labels_of_which_no_pair_is_kept_end_with_an_error_that_says_why(files):
+    (files / "text.de").write_text("ein Hund\nein Mann\n")
+    with pytest.raises(DataError, match="no pair was kept for training: 2 identical;"):
+        run_job(config(files, "filters.identical=true"))
+    assert json.loads((files / "labels" / "pseudo.json").read_text())["kept"] == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "taken"),
     [
@@ -313,10 +320,10 @@ def test_a_server_labels_text_and_writes_its_bill(files, caplog):
             "api.samples=4", "api.temperature=1", "api.backoff=0.01", "selection=mbr", "filters.languages=[null,en]",
             "api.input_price=1", "api.output_price=2",
         ]  # fmt: skip
-        run_job(config(files, *overrides))
-        asked = len(server.bodies)
-        run_job(config(files, *overrides, "api.concurrency=2", "name=again"))
-        assert len(server.bodies) == asked == 12
+        for more in ([], ["api.concurrency=2", "name=again"]):
+            with pytest.raises(DataError, match="no pair was kept for training: 2 languages, 1 teacher failed"):
+                run_job(config(files, *overrides, *more))
+            assert len(server.bodies) == 12
     record = json.loads((files / "labels" / "pseudo.json").read_text())
     assert record["dropped"] == {"languages": 2, "teacher_failed": 1}
     assert json.loads((files / "labels" / "bill.json").read_text())["cost"] == pytest.approx(8 * (10 + 2 * 5) / 1e6)
