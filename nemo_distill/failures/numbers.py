@@ -108,19 +108,18 @@ def values_of(text: str, language: str | None, read: Callable[[Number, str | Non
 
 def ideographic(number: str) -> Decimal:
     """Returns the value of a number in Chinese characters, such as `三百二十`."""
-    total = part = Decimal(0)
-    digit: Decimal | None = None
+    total = part = digit = Decimal(0)
     for sign in number:
         if sign in IDEOGRAPHIC_DIGITS:
-            digit = 10 * (digit or 0) + Decimal(IDEOGRAPHIC_DIGITS.index(sign))
+            digit = 10 * digit + IDEOGRAPHIC_DIGITS.index(sign)
             continue
         scale = Decimal(IDEOGRAPHIC_SCALES[sign])
         if scale < LARGE_SCALE:
-            part += scale * (1 if digit is None else digit)
+            part += scale * (digit or 1)
         else:
-            total, part = total + scale * (part + (digit or 0)), Decimal(0)
-        digit = None
-    return total + part + (digit or 0)
+            total, part = total + scale * (part + digit), Decimal(0)
+        digit = Decimal(0)
+    return total + part + digit
 
 
 def as_grouped(number: Number, language: str | None) -> Number:
@@ -208,7 +207,7 @@ def _value(number: Decimal) -> str:
 
 
 def _may_be_spelled(number: Number) -> bool:
-    return any(":" not in value and _is_often_spelled(value) for one in number.readings for value in one)
+    return any(_is_often_spelled(value) for one in number.readings for value in one)
 
 
 def _is_often_spelled(value: str) -> bool:

@@ -53,7 +53,7 @@ KEPT = [
     ("Wasser gefriert bei null Grad.", "Water freezes at 0 degrees.", "Water freezes."),
     ("Sie gewannen 3:0.", "They won three nil.", "They won 3-0."),
 ]
-IRREGULAR = ["192.168.1.1", "10.0.0.255", "555.123.4567", "5.15.120", "1.234.56"]
+IRREGULAR = ["192.168.1.1", "10.0.0.255", "555.123.4567", "5.15.120", "1.234.56", "0.0"]
 CHANGED = [
     ("Es sind 245000 Waisen.", "There are 247,000 orphans.", "There are 245,000 orphans.", ["245000", "+247,000"]),
     ("Es kostet 1.000,5 Euro.", "It costs 1,005 euros.", "It costs 1,000.5 euros.", ["1.000,5", "+1,005"]),
@@ -140,10 +140,34 @@ def test_small_numbers_are_not_compared_without_the_number_words_of_the_language
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("十六日", "16"), ("四百", "400"), ("三百二十", "320"), ("一万二千", "12000"), ("二〇一三", "2013")],
+    [
+        ("十六日", "16"),
+        ("四百", "400"),
+        ("三百二十", "320"),
+        ("一万二千", "12000"),
+        ("二〇一三", "2013"),
+        ("一億二千万", "120000000"),
+    ],
 )
 def test_numbers_in_chinese_characters_are_read(text, value):
     assert value in values_of(text, "zh")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "read", "unread"),
+    [
+        ("um 14.30 Uhr", "de", {"2:30", "14.3"}, {"14:30"}),
+        ("24.30", "de", {"24.3"}, {"0:30"}),  # no time
+        ("8.60", "de", {"8.6"}, {"8:60"}),
+        ("1.234,567", "de", {"1234.567"}, {"1234567"}),
+        ("1.234.567", "de", {"1234567"}, {"1234.567"}),
+        ("12.34,5", "de", {"12", "34", "5"}, {"1234.5"}),
+        ("the eighties and five more", "en", {"1880", "1980", "2080", "5"}, {"1805", "1905", "2005"}),
+    ],
+)
+def test_a_number_is_read_in_the_ways_that_it_may_be_meant_and_in_no_others(text, language, read, unread):
+    values = values_of(text, language)
+    assert read <= values and not unread & values
 
 
 def test_signs_of_ten_thousands_multiply():

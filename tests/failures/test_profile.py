@@ -37,6 +37,12 @@ def test_languages_are_found_in_the_text(found):
     assert found["languages"] == {"source": "de", "target": "en"}
 
 
+def test_a_line_in_another_language_is_not_taken_for_the_set(tmp_path):
+    one = TranslatedSet(["The weather is fine today.", *SOURCES], ["Yes.", *REFERENCES], {"a": ["Yes.", *REFERENCES]})
+    found = profile({"test": one}, replace(SETTINGS, kinds=["numbers"]), tmp_path)
+    assert found["test"]["languages"] == {"source": "de", "target": "en"}
+
+
 def test_hits_have_the_number_of_the_sentence_and_evidence(found):
     numbers = found["kinds"]["numbers"]["systems"]
     assert numbers["good"]["hits"] == []
@@ -56,9 +62,11 @@ def test_systems_are_compared_with_the_first_one_sentence_by_sentence(found):
 
 def test_a_sentence_fails_only_if_it_does_by_each_of_its_references(tmp_path):
     other = [*BAD[:5], *[""] * 5, *REFERENCES[10:]]  # an empty line is no reference
-    one = TranslatedSet(SOURCES, REFERENCES, {"bad": BAD}, more_references=[other])
+    lost = [line.replace(f" in 20{number:02}", "") if number < 10 else line for number, line in enumerate(REFERENCES)]
+    one = TranslatedSet(SOURCES, REFERENCES, {"bad": BAD, "lost": lost}, more_references=[other])
     kinds = profile({"test": one}, replace(SETTINGS, kinds=["numbers"]), tmp_path)["test"]["kinds"]
-    assert [hit["line"] for hit in kinds["numbers"]["systems"]["bad"]["hits"]] == [*range(6, 11)]
+    for system in ("bad", "lost"):
+        assert [hit["line"] for hit in kinds["numbers"]["systems"][system]["hits"]] == [*range(6, 11)]
 
 
 def test_a_kind_that_does_not_apply_says_why_and_has_no_rate(found):
@@ -106,6 +114,7 @@ def test_noised_copies_are_compared_where_the_noise_changed_the_source(tmp_path)
     system = kinds["full_stop"]["systems"]["a"]
     assert system["judged"] == LINES - 1
     assert [hit["line"] for hit in system["hits"]] == [1]
+    assert system["rate"]["per_thousand"] == pytest.approx(1000 / (LINES - 1))
     assert "not_applicable" in kinds["lower_case"]
 
 
@@ -120,10 +129,10 @@ def test_a_system_that_was_not_judged_under_noise_is_not_compared(tmp_path):
 def test_a_sentence_without_a_verdict_for_one_system_is_left_out_of_the_comparison(tmp_path):
     english = "this is a rather long sentence that says nothing at all about any name"
     german = "das hier ist ein ziemlich langer satz, der gar nichts weiter zu sagen hat"
-    one = TranslatedSet([german] * 2, [english] * 2, {"a": [german] * 2, "b": ["too short", english]})
+    one = TranslatedSet([german] * 3, [english] * 3, {"a": [german] * 3, "b": ["too short", english, german]})
     settings = replace(SETTINGS, kinds=["wrong_language"], source_language="de", target_language="en")
     (compared,) = profile({"test": one}, settings, tmp_path)["test"]["comparisons"]
-    assert (compared["only_system"], compared["only_baseline"]) == ([], [2])
+    assert (compared["only_system"], compared["only_baseline"]) == ([], [2])  # both fail the third
 
 
 def test_all_sets_are_looked_for_in_the_training_text_at_once(tmp_path):

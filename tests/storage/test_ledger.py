@@ -1,11 +1,14 @@
+import os
+
 import pytest
 
-from nemo_distill.storage.ledger import Work, differences, sha256_of
+from nemo_distill.storage.ledger import Work, differences, fingerprint, sha256_of
 
 
 def test_differences_name_the_nested_key_and_both_values():
     old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4, "c": 2}, "e": None}
     assert differences(old, new) == ["a.b was 1 and is 4", "d was 3 and is None"]
+    assert differences({}, {"f": 5}) == ["f was None and is 5"]
 
 
 def test_work_done_with_other_settings_is_refused(tmp_path):
@@ -70,6 +73,12 @@ def test_settings_are_compared_as_json_has_them(tmp_path):
     assert Work(tmp_path / "a.json", {"pair": [1, 2]}).digest == Work(tmp_path / "b.json", {"pair": (1, 2)}).digest
 
 
+def test_the_digest_does_not_depend_on_the_order_of_the_settings(tmp_path):
+    one, other = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert Work(tmp_path / "a.json", one).digest == Work(tmp_path / "a.json", other).digest
+    assert Work(tmp_path / "a.json", one).digest != Work(tmp_path / "a.json", {"a": 2, "b": 1}).digest
+
+
 def test_hidden_files_are_no_part_of_a_folders_hash(tmp_path):
     """`git fetch` and the tools of Hugging Face write some into the folder of a model."""
     (tmp_path / "model").write_text("weights")
@@ -80,3 +89,20 @@ def test_hidden_files_are_no_part_of_a_folders_hash(tmp_path):
     assert sha256_of(tmp_path) == before
     (tmp_path / "config.json").write_text("{}")
     assert sha256_of(tmp_path) != before
+
+
+def test_where_a_file_lies_is_part_of_a_folders_hash(tmp_path):
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "model").write_text("weights")
+    before = sha256_of(tmp_path)
+    (tmp_path / "de").rename(tmp_path / "en")
+    assert sha256_of(tmp_path) != before
+
+
+def test_a_file_that_was_changed_is_hashed_again_if_it_is_as_long_as_before(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("one")
+    before = fingerprint(path)
+    path.write_text("two")
+    os.utime(path, (1, 1))
+    assert fingerprint(path)["name"] == before["name"] and fingerprint(path)["sha256"] != before["sha256"]
