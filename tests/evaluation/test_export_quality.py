@@ -1,10 +1,15 @@
 """What an export costs, and when that is too much."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nemo_distill.config.section import read_section
+from nemo_distill.decoding.ctranslate2_engine import CTranslate2Engine
+from nemo_distill.decoding.engine import Hypothesis, Translation
+from nemo_distill.evaluation import export_quality
 from nemo_distill.evaluation.export_quality import DevelopmentSet, quality_problems
 from nemo_distill.export.record import Quality
 from nemo_distill.metrics.scores import Score
@@ -50,6 +55,7 @@ def test_what_loses_more_than_it_may_is_told_with_its_scores(scores, said):
 
 def test_the_limits_are_the_users():
     assert quality_problems(quality(float32=30.0, export=29.0), "ctranslate2", "int8", 1.5, 0.1) == []
+    assert quality_problems(quality(float32=30.0, export=29.5), "ctranslate2", "int8", 0.5, 0.1) == []
     (problem,) = quality_problems(quality(float32=30.0, export=29.95), "ctranslate2", "int16", 0.0, 0.1)
     assert "max_loss=0.0" in problem and "float32 loses nothing" in problem
 
@@ -62,7 +68,12 @@ def test_a_loss_of_another_search_is_not_blamed_on_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("p_value", "said"), [(0.2, "can be chance (p = 0.20): a larger"), (0.01, "more than chance (p = 0.010); the")]
+    ("p_value", "said"),
+    [
+        (0.2, "can be chance (p = 0.20): a larger"),
+        (0.06, "can be chance (p = 0.06): a larger"),
+        (0.01, "more than chance (p = 0.010); the"),
+    ],
 )
 def test_a_loss_is_told_with_its_chance_and_with_the_likelihood(p_value, said):
     measured = replace(
@@ -70,6 +81,52 @@ def test_a_loss_is_told_with_its_chance_and_with_the_likelihood(p_value, said):
     )
     (problem,) = quality_problems(measured, "ctranslate2", "int8", 0.3, 0.1)
     assert said in problem and "the references' likelihood loses 0.0030 nats a token" in problem
+
+
+def test_an_export_is_compared_with_float32_and_a_shortlist_with_the_export():
+    references = [f"the dog number {number} sees a man in the house" for number in range(20)]
+    worse = [line.replace("sees a man", "a woman says") for line in references]
+    texts = {"float32": references, "export": worse, "shortlist, batches of 1": worse}
+    p_values = export_quality._p_values(texts, references, None)
+    assert p_values["export"] < 0.01 and p_values["shortlist, batches of 1"] == 1
+
+
+def test_only_the_measurements_of_a_shortlist_use_it(monkeypatch):
+    monkeypatch.setattr(export_quality, "CTranslate2Engine", lambda *_, **options: options)
+    record = SimpleNamespace(format="ctranslate2", shortlist="there")
+    engines = export_quality._engines(Path("model.nemo"), Path("folder"), record)
+    del engines["float32"]
+    assert {name: load() for name, load in engines.items()} == {
+        "export": {"shortlist": False},
+        "shortlist, batches of 1": {"sentences_in_batch": 1},
+        "shortlist, batches of 32": {"sentences_in_batch": 32},
+    }
+
+
+class Known(CTranslate2Engine):
+    """Returns its sources, and knows what its references cost."""
+
+    def __init__(self):
+        pass
+
+    def translate(self, lines, settings):
+        self.settings = settings
+        return [Translation((Hypothesis(line, 0.0, True),)) for line in lines]
+
+    def totals(self, sources, targets):
+        return [(-6.0, 4), (-3.0, 2)]
+
+
+def test_an_export_is_searched_without_a_length_penalty_and_the_likelihood_is_that_of_a_token(tmp_path, monkeypatch):
+    for name in ("de", "en"):
+        (tmp_path / name).write_text("ja\nnein\n")
+    engine = Known()
+    monkeypatch.setattr(export_quality, "_engines", lambda *_: {"float32": lambda: engine, "export": lambda: engine})
+    development = DevelopmentSet(source=str(tmp_path / "de"), reference=str(tmp_path / "en"), beam_size=3)
+    record = SimpleNamespace(target=SimpleNamespace(language="ignore"))
+    measured = export_quality.measure_export(tmp_path / "model.nemo", tmp_path, record, development)
+    assert measured.nats == {"float32": 1.5, "export": 1.5}
+    assert (engine.settings.beam_size, engine.settings.length_penalty) == (3, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_distill.config.errors import DataError
 from nemo_distill.experiments import training_record
-from nemo_distill.experiments.training_record import job_inputs, job_settings, training_summary
+from nemo_distill.experiments.training_record import check_earlier, job_inputs, job_settings, training_summary
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.run_record import read_run
 from nemo_distill.trainer.training_length import TrainingLength
@@ -52,6 +53,62 @@ def test_the_inputs_of_a_training_are_all_that_it_reads_besides_teachers(tmp_pat
     for path in files.values():
         path.write_text("another text")
     assert not set(before.items()) & set(job_inputs(cfg).items())
+
+
+BEGUN = {
+    "name": "student", "do_training": True, "do_testing": False, "seed": 1,
+    "exp_manager": {"explicit_log_dir": "runs"},
+    "trainer": {
+        "max_steps": 5, "devices": 1, "precision": 32, "accumulate_grad_batches": 1, "gradient_clip_val": 1.0,
+        "gradient_clip_algorithm": "norm", "limit_train_batches": 1.0, "overfit_batches": 0.0,
+    },
+    "model": {"test_ds": {"path": "a"}, "train_ds": {"num_workers": 1, "pin_memory": False, "tokens_in_batch": 9}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "is_free"),
+    [
+        *((key, True) for key in ("name", "do_training", "do_testing", "exp_manager.explicit_log_dir")),
+        *((f"trainer.{key}", True) for key in ("max_steps", "devices")),
+        *((f"model.{key}", True) for key in ("test_ds.path", "train_ds.num_workers", "train_ds.pin_memory")),
+        *((key, False) for key in ("seed", "model.train_ds.tokens_in_batch")),
+        *((f"trainer.{key}", False) for key in BEGUN["trainer"] if key not in ("max_steps", "devices")),
+    ],
+)
+def test_a_training_goes_on_only_with_what_decides_on_its_weights(key, is_free):
+    changed = OmegaConf.create(BEGUN)
+    before = OmegaConf.select(changed, key)
+    OmegaConf.update(changed, key, 7)
+    records = [
+        {"settings": {"config": config, "teachers": []}, "inputs": {}}
+        for config in (BEGUN, OmegaConf.to_object(changed))
+    ]
+    expected = [] if is_free else [f"{key} was {before} and is 7"]
+    assert training_record._changes_since(*records) == expected
+
+
+def test_a_training_does_not_go_on_with_other_teachers_or_text():
+    def record(teacher, **inputs):
+        return {"settings": {"config": BEGUN, "teachers": [teacher]}, "inputs": inputs}
+
+    begun = record("a", text="1", gone="2")
+    assert training_record._changes_since(begun, record("a", text="1", new="3")) == []
+    assert training_record._changes_since(begun, record("a", text="2")) == ["'text' has changed since"]
+    assert training_record._changes_since(begun, record("b")) == ["teachers was ['a'] and is ['b']"]
+    assert training_record._changes_since({"status": "failed"}, record("b")) == []
+
+
+def test_a_model_that_no_training_in_the_folder_has_written_is_not_written_over(tmp_path):
+    (tmp_path / "there.nemo").touch()
+    begun = {"settings": {"config": BEGUN, "teachers": []}, "inputs": {}}
+    with pytest.raises(DataError, match="there.nemo' is there, but no training that has written it"):
+        check_earlier(tmp_path, tmp_path, None, begun, resumes=True)
+    check_earlier(tmp_path, tmp_path, begun, begun, resumes=True)
+    with pytest.raises(DataError, match="holds a training already"):
+        check_earlier(tmp_path, tmp_path, begun, begun, resumes=False)
+    (tmp_path / "last.ckpt").touch()
+    check_earlier(tmp_path, tmp_path, None, begun, resumes=True)
 
 
 def test_a_summary_shows_what_is_known(tmp_path):
