@@ -116,6 +116,7 @@ ALLOWED = [  # family, languages, what the source begins or ends with, what the 
     ("t5", ("en", "de"), "translate English to German: ", None),
     ("t5", ("eng_Latn", "fra"), "translate English to French: ", None),
     ("t5", ("ignore", "ignore"), "", None),
+    ("t5", (None, "ignore"), "", None),
     ("t5_without_tasks", (None, None), "", None),
     ("t5_without_tasks", ("ignore", "ignore"), "", None),
     ("madlad", (None, "deu"), "<2de> ", None),

@@ -42,6 +42,8 @@ def known(text, tmp_path, *segments):
         ("The stiffending tastes", ["stiffending"]),
         ("The xyz tastes", []),  # too short to tell
         ("A brushcutter", []),  # in a word list
+        ("Red brushcutters", []),
+        ("The zyxw tastes", ["zyxw"]),
         ("The Rennsteigshuttle", []),  # the source has it with a hyphen
         ("The Boishheimer", []),  # a name in another form
         ("这是一个什么东西", []),
@@ -65,6 +67,28 @@ def test_words_that_no_text_has_are_made_up(text, tmp_path, translation, found):
 def test_words_of_the_source_language_are_untranslated(text, tmp_path, translation, reference, found):
     segment = Segment("Ein Zuckerl, ein Hof, ein Hund", translation, reference)
     assert untranslated(segment, known(text, tmp_path, segment)) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "lines", "target", "found"),
+    [
+        ("Ein Zuckerl", 10, "A sweet", ["zuckerl"]),
+        ("Ein Zuckerl", 9, "A sweet", []),
+        ("Zuckerl, Zuckerl", 9, "A sweet", []),
+        ("Ein Zuckerl", 10, "A Zuckerl", []),
+    ],
+)
+def test_a_source_word_is_known_from_ten_lines_unless_a_target_has_it(line, lines, target, found, tmp_path):
+    text = {side: [tmp_path / side] for side in ("sources", "targets")}
+    (tmp_path / "sources").write_text(f"{line}\n" * lines)
+    (tmp_path / "targets").write_text(f"{target}\n")
+    segment = Segment("Ein Zuckerl", "One Zuckerl", "One sweet")
+    assert untranslated(segment, known(text, tmp_path, segment)) == found
+
+
+def test_the_last_words_of_a_training_target_are_a_span_too(text, tmp_path):
+    segment = Segment("Gut.", "Something good to everybody here", "Good.")
+    assert copied_span(segment, known(text, tmp_path, segment), SPAN) == ["train.en.gz:2"]
 
 
 def test_copies_of_training_targets_say_where_they_stand(text, tmp_path):
@@ -96,6 +120,13 @@ def test_other_questions_are_answered_anew(text, tmp_path):
     [
         ("Brand in Tempelhofer Keller", "Brand in Tempelhofer keller.", "Fire in a cellar", True),
         ("Brand im Keller", "Fire in a cellar", "Fire in the cellar", False),
+        ("Brand im Keller", "Brand im Keller", "Fire in a cellar", True),
+        (
+            "Palgrave Studies im Keller",
+            "Palgrave Studies im Keller",
+            "Palgrave Studies in cellars",
+            True,
+        ),  # half is kept
         ("Palgrave, Economic Studies 5", "Palgrave, Economic Studies 5", "Palgrave, Economic Studien 5", False),
         ("Der Spiegel", "Der Spiegel", "The mirror", False),  # too short: a name
     ],
