@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 from dataclasses import replace
 
@@ -7,9 +8,9 @@ import pytest
 from nemo_distill.config.errors import DataError
 from nemo_distill.storage.files import write_json
 from nemo_distill.storage.ledger import fingerprint
-from nemo_distill.text.lines import LinePolicy
+from nemo_distill.text.lines import LinePolicy, normalized
 from nemo_distill.text.selected_by import selected_by
-from nemo_distill.text.splitting import Split, write_split
+from nemo_distill.text.splitting import Pair, Split, _drawn, write_split
 
 
 @pytest.fixture
@@ -92,6 +93,18 @@ def test_pairs_are_held_out_of_text_with_many_repetitions(split_of):
     repeated = [pair for pair in NUMBERED for _ in range(50)]
     split = split_of(repeated, {"val": 100, "test": 100})
     assert write_split(split)["pairs"] == {"train": len(NUMBERED) - 200, "val": 100, "test": 100}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_those_of_the_lowest_hashes_are_drawn_each_once(seed):
+    def digest(text):
+        return hashlib.blake2b(f"{seed}\t{text}".encode(), digest_size=8).digest()
+
+    variants = ["Satz {}.", "satz {}", "SATZ {}!"]
+    pairs = [Pair(number, variants[number % 3].format(number % 400), "") for number in range(2000)]
+    lowest = sorted((f"satz{number}" for number in range(400)), key=digest)[:10]
+    first = [next(pair for pair in pairs if normalized(pair.source) == text) for text in lowest]
+    assert _drawn(iter(pairs), 10, seed) == first
 
 
 def test_the_metrics_that_selected_the_labels_are_handed_on(split_of):

@@ -73,7 +73,8 @@ def pairs(batches):
 
 def test_the_batches_are_nemos(data, write, tokenizer):
     one = data(num_batches_per_tarfile=100)
-    found = batches(one, write(one))
+    record = write(one)
+    found = batches(one, record)
     nemos = TranslationDataset(str(one.sources[0]), str(one.targets[0]), tokens_in_batch=150, clean=True)
     nemos.batchify(*(SentencePieceTokenizer(str(tokenizer)),) * 2)
     expected = [{side: ids.tolist() for side, ids in batch.items()} for batch in nemos.batches.values()]
@@ -81,6 +82,9 @@ def test_the_batches_are_nemos(data, write, tokenizer):
     assert sorted(map(str, ({side: ids.tolist() for side, ids in batch.items()} for batch in found[0]))) == sorted(
         map(str, expected)
     )
+    cells = [ids for batch in found[0] for ids in batch.values()]
+    tokens = sum(int((ids != 3).sum()) for ids in cells)
+    assert record["tokens"] == tokens and record["padding"] == round(1 - tokens / sum(ids.size for ids in cells), 4)
     assert {ids.dtype for batch in found[0] for ids in batch.values()} == {np.dtype(np.int64)}
 
 
@@ -119,6 +123,18 @@ def test_any_batches_fill_equal_tar_files_with_every_pair_there(rows, per_file, 
         assert set(found.values()) == {1}
     else:  # each batch is a single pair by then
         assert sum(rows) < devices * -(-len(rows) // (per_file * devices)) * per_file
+
+
+def test_the_largest_batches_are_halved():
+    planned, repeated = plan_tar_files(np.array([8, 3, 5, 2, 9]), 3)
+    whole = [[0, 0, 8], [1, 0, 3], [2, 0, 5], [3, 0, 2]]
+    assert sorted(np.concatenate(planned).tolist()) == [*whole, [4, 0, 4], [4, 4, 9]] and repeated == 0
+
+
+def test_batches_are_in_random_order():
+    planned, _ = plan_tar_files(np.ones(200, int), 10)
+    order = np.concatenate(planned)[:, 0]
+    assert abs(np.corrcoef(order, np.arange(200))[0, 1]) < 0.2
 
 
 ODD = {
