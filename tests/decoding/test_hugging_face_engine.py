@@ -276,6 +276,15 @@ def test_an_unknown_word_that_the_model_forbids_is_generated_if_it_is_allowed(fo
             assert ids == {unknown} if allowed else ids.isdisjoint({unknown})
 
 
+def test_a_sequence_that_the_model_forbids_is_not_written(folder):
+    engine = HuggingFaceEngine(folder)
+    engine.model.final_logits_bias[0, 17] = 1000.0
+    assert engine.translate(["rot"], GREEDY)[0].text.startswith("! ! !")
+    engine.model.generation_config.bad_words_ids = [[0], [2], [17, 17]]
+    text = engine.translate(["rot"], GREEDY)[0].text
+    assert text.startswith("! ") and "! !" not in text
+
+
 @pytest.mark.parametrize("settings", [GREEDY, BEAM, SAMPLES], ids=["greedy", "beam", "sample"])
 @torch.inference_mode()
 def test_scores_are_those_of_the_targets_words_where_each_side_has_a_vocabulary(

@@ -163,6 +163,15 @@ def test_numbers_in_chinese_characters_are_read(text, value):
         ("1.234.567", "de", {"1234567"}, {"1234.567"}),
         ("12.34,5", "de", {"12", "34", "5"}, {"1234.5"}),
         ("the eighties and five more", "en", {"1880", "1980", "2080", "5"}, {"1805", "1905", "2005"}),
+        ("two thousand three hundred", "en", {"2300"}, {"200300"}),
+        ("three million two hundred", "en", {"3000200"}, {"200"}),
+        ("hundert zweihundert", "de", {"100", "200"}, {"300"}),
+        ("tausendfünf und hundertsieben", "de", {"1005", "107"}, set()),
+        ("20 Mrd. und anderthalb", "de", {"20000000000", "1.5"}, set()),
+        ("halb 11", "de", {"10:30"}, set()),
+        ("dreiviertel acht", "de", {"7:45"}, {"8:45"}),
+        ("quarter past four", "en", {"4:15"}, {"3:15"}),
+        ("half past twelve", "en", {"0:30"}, {"12:30"}),
     ],
 )
 def test_a_number_is_read_in_the_ways_that_it_may_be_meant_and_in_no_others(text, language, read, unread):

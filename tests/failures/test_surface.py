@@ -4,6 +4,7 @@ import pytest
 
 from nemo_distill.failures.segment import Segment
 from nemo_distill.failures.surface import (
+    _most_phrases,
     changed_addresses,
     changed_tags,
     characters_per_source,
@@ -32,6 +33,7 @@ def test_nothing_can_be_translated_of_signs_alone():
     ("translation", "found"),
     [
         ("The spokesman said that a", ["… that a"]),
+        (" ".join(SENTENCE.split()[:8]), ["… einer erheblichen Summe"]),  # not too short for one that ends
         ("The spokesman said that.", []),  # it ends, even if too early
         (SENTENCE[:-1], []),  # only the full stop is lost
         ("", []),
@@ -45,6 +47,7 @@ def test_a_sentence_that_stops_early_without_punctuation_is_cut(translation, fou
 
 def test_a_headline_has_no_end_to_lose():
     assert cut(Segment(SENTENCE[:-1], "The", SENTENCE[:-1]), 1.0, 0.6) == []
+    assert cut(Segment(SENTENCE, "The", SENTENCE[:-1]), 1.0, 0.6) == []
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,12 @@ def test_what_the_reference_leaves_out_too_is_not_lost():
     assert changed_addresses(Segment("www.a.de", "a", "a")) == []
 
 
+def test_what_source_or_reference_has_is_not_invented():
+    assert changed_addresses(Segment("www.a.de", "www.a.de", "a")) == []
+    assert changed_addresses(Segment("a", "www.a.de", "www.a.de")) == []
+    assert garbled(Segment("⁇", "⁇", "a")) == garbled(Segment("a", "⁇", "⁇")) == []
+
+
 @pytest.mark.parametrize(
     ("source", "translation", "found"),
     [
@@ -155,6 +164,8 @@ def test_broken_characters_are_found(source, translation, found):
         ("immer mehr", "and more and more", []),
         ("--- er", "n------- he", []),
         ("haha", "hahahahaha", ["hahahahaha"]),
+        ("haha", "hahahaha", ["hahahaha"]),
+        ("Salz", "salt and pepper salt and pepper", ["salt and pepper (2 times)"]),
         ("hahahahaha", "hahahahaha", []),
         ("1000000", "1000000", []),
         ("葡萄园", "葡萄葡萄园", ["葡 萄 (2 times)"]),
@@ -175,6 +186,10 @@ def test_a_phrase_that_comes_back_again_and_again_is_a_loop():
     segment = Segment("Es war.", f"{phrase}, then {phrase}, or {phrase}", "It was.")
     assert loops(segment, 2) == ["it was the best of all (3 times)"]
     assert loops(Segment("Es war.", f"{phrase}, then {phrase}", "It was."), 2) == []
+
+
+def test_phrases_that_overlap_count_once():
+    assert _most_phrases(("a b " * 6).split(), 6) == (2, ("a", "b") * 3)
 
 
 def test_what_the_reference_repeats_is_no_loop():
