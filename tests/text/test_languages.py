@@ -72,6 +72,7 @@ def test_text_without_spaces_says_its_language(text, language):
 def test_japanese_is_told_from_chinese_by_the_whole_text():
     assert text_language(["東京都議会", "私は犬が好きです。"]) == "ja"
     assert text_language(["我喜欢狗，" * 50, "の"]) == "zh"
+    assert text_language(["の" * 5 + "我" * 95]) == "zh" and text_language(["の" * 6 + "我" * 94]) == "ja"
 
 
 @pytest.mark.parametrize(

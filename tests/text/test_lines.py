@@ -76,6 +76,12 @@ def test_clean_text_is_one_line_and_one_column_for_every_character_there_is():
     assert len(cleaned) > 0x10F000
 
 
+@pytest.mark.parametrize(("content", "lines"), [("", 0), ("a\nb\n", 2), ("a\nb", 2), ("a\n\n", 2)])
+def test_a_last_line_counts_without_its_end_too(content, lines, tmp_path):
+    (tmp_path / "text").write_text(content)
+    assert count_plain_lines(tmp_path / "text") == (lines, None)
+
+
 def test_lines_end_at_newlines_alone(tmp_path):
     path = tmp_path / "text"
     lines = ["a\u2028b", "c\rd", "e\x85f\x0bg\x1ch", "", "last"]

@@ -75,6 +75,8 @@ def test_json_lines_are_read_by_their_keys(tmp_path):
     assert field_problems(path, ["de", "translation.en"]) == [
         f"names '{path}', which has no field 'de'; it has translation.de, translation.en"
     ]
+    path.write_text('{"a": {"b": {"de": "tief", "en": "deep"}}}\n')
+    assert pairs(path, "a.b.de", "a.b.en") == [("tief", "deep")]
     path.write_text('\n \n{"de": "a", "en": "b"}\n')
     assert pairs(path, "de", "en") == [("a", "b")]
     path.write_text('{"de": "a"}\n["b"]\n')

@@ -67,6 +67,12 @@ def test_an_unknown_word_is_left_out_and_what_follows_is_paired_again():
     assert found.spans == [(0, 1, 0, 1), (4, 5, 5, 6), (5, 6, 6, 7), (6, 7, 7, 8)]
 
 
+def test_a_position_before_a_word_that_the_other_text_adds_is_paired_with_the_one_after_the_same_text():
+    found = align(FINE.encode("Hund u"), COARSE.encode("Hund e u"), FINE, COARSE)
+    assert found.positions == [0, 1, 4, 5]  # ▁Hund | ▁ | u against ▁Hund | ▁ | e | ▁ | u
+    assert found.spans == [(0, 1, 0, 1), (2, 3, 4, 5), (3, 4, 5, 6)]
+
+
 def test_a_tokenizer_without_a_space_in_front_is_aligned_all_the_same():
     bare = Pieces((b"", b"", b"", UNKNOWN, b"Hund", b"e"), SPECIAL, lambda text: [])
     assert align(FINE.encode("Hunde"), [4, 5], FINE, bare).positions == [0, 1, 2]
