@@ -127,5 +127,5 @@ def _equal_parts(text: bytes, other: bytes) -> list[tuple[int, int, int]]:
     return [
         (starts[block.a], starts[block.a + block.size], other_starts[block.b] - starts[block.a])
         for block in blocks
-        if block.size or block.a == block.b == 0
+        if block.size
     ]
