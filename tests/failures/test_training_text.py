@@ -79,7 +79,8 @@ def test_words_of_the_source_language_are_untranslated(text, tmp_path, translati
     ],
 )
 def test_a_source_word_is_known_from_ten_lines_unless_a_target_has_it(line, lines, target, found, tmp_path):
-    text = {side: [tmp_path / side] for side in ("sources", "targets")}
+    text = {side: [tmp_path / side] for side in ("sources", "targets", "word_lists")}
+    (tmp_path / "word_lists").write_text("Zuckerl\n")
     (tmp_path / "sources").write_text(f"{line}\n" * lines)
     (tmp_path / "targets").write_text(f"{target}\n")
     segment = Segment("Ein Zuckerl", "One Zuckerl", "One sweet")
