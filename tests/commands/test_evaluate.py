@@ -404,9 +404,10 @@ def test_entities_that_stay_in_a_text_are_warned_of(exported, monkeypatch):
 )
 def test_translations_that_do_not_fit_are_told_before_anything_starts(models, sets, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "long.en").write_text("one\ntwo\n")
+    for name in ("long.de", "long.en"):
+        (tmp_path / name).write_text("one\ntwo\n")
     (tmp_path / "short.en").write_text("one\n")
-    named = [f"+test_sets.{name}={{source: long.en, reference: long.en}}" for name in sets]
+    named = [f"+test_sets.{name}={{source: long.de, reference: long.en}}" for name in sets]
     with pytest.raises(ConfigurationError) as raised:
         evaluation_job(config("output_dir=out", f"+models.{models}", *named))
     assert any(problem.startswith(sentence) for problem in raised.value.problems), raised.value.problems
