@@ -22,7 +22,7 @@ class CardConfig:
     run: UserPath | None = None
     """The folder of its training, with `run.json`."""
     evaluation: UserPath | None = None
-    """An `evaluation.json` that includes this model, identified by its SHA-256."""
+    """An `evaluation.json` that includes this model, identified by its SHA-256, or its folder."""
     output: UserPath | None = None
     """The file to write; null: `student.md` next to `student.nemo`."""
     overwrite: bool = False
@@ -35,7 +35,10 @@ class CardConfig:
 
     def card(self) -> str:
         """Returns the card's text."""
-        return model_card(self.model, self.run, self.evaluation)
+        evaluation = self.evaluation
+        if evaluation is not None and evaluation.is_dir():
+            evaluation /= "evaluation.json"
+        return model_card(self.model, self.run, evaluation)
 
     @rule
     def card_problems(self) -> list[str]:

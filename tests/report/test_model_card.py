@@ -145,3 +145,8 @@ def test_what_is_missing_is_told(student, tmp_path, override, sentence):
 def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):
     with pytest.raises(ValueError, match="does not include this model"):
         model_card(teacher_path, evaluation=evaluated)
+
+
+def test_an_evaluation_may_be_named_by_its_folder(student, evaluated):
+    file, folder = (CardConfig(model=student, evaluation=path).card() for path in (evaluated, evaluated.parent))
+    assert file == folder and "BLEU" in folder
