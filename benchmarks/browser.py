@@ -109,9 +109,10 @@ def browse(folder: Path, script: str, profile: Path, seconds: float = 120.0) -> 
     return posted
 
 
-def translated(model: Path, quantization: Quantization, lines: list[str], node_modules: Path) -> dict[str, Any]:
+def translated(
+    model: Path, quantization: Quantization, lines: list[str], penalty: float, node_modules: Path
+) -> dict[str, Any]:
     """Returns what SCRIPT posts from the page of a model."""
-    penalty = float(NemoArchive(model).config.get("len_pen") or 0.0)
     values = {"BEAMS": list(BEAMS), "LINES": lines, "PENALTY": penalty}
     script = SCRIPT
     for name, value in values.items():
@@ -138,7 +139,7 @@ def rows_of(model: Path, lines: list[str], references: list[str], node_modules: 
         ours[beam] = [one.text.strip() for one in found]
         rows.append([*name, "ours, float32", str(beam), "", f"{bleu(ours[beam], references).value:.2f}", "", ""])
     for quantization in get_args(Quantization):
-        posted = translated(model, quantization, lines, node_modules)
+        posted = translated(model, quantization, lines, penalty, node_modules)
         for beam in BEAMS:
             texts, times = zip(*posted["found"][str(beam)])
             other = sum(mine != theirs for mine, theirs in zip(ours[beam], texts))

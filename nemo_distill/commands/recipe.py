@@ -126,9 +126,10 @@ class RecipeConfigs:
 
         A selection that reads such files is replaced by `one_best`; it costs next to nothing beside the search.
         """
-        cfg, plain = self.label([source], output), composed("label", {})
+        cfg = self.label([source], output)
         cfg.reference = None
         if cfg.selection == "interpolation" or cfg.more_labels or cfg.quality.file:
+            plain = composed("label", {})
             cfg.update({key: plain[key] for key in SELECTING})
             if cfg.filters:
                 cfg.filters.update({"quality_quantile": None, "consensus_quantile": None})
