@@ -18,14 +18,15 @@ from nemo_distill.config.checks import MISSING
 from nemo_distill.config.errors import DataError
 from nemo_distill.config.section import Allowed, refuse
 from nemo_distill.storage.files import missing_content, user_path
-from nemo_distill.text.lines import TextFiles, count_plain_lines, expand_paths, unpacker
+from nemo_distill.text.lines import TextFiles, count_plain_lines, expand_paths, is_utf8, unpacker
 
 FILE_KEYS = ("src_file_name", "tgt_file_name")
 MEAN_OF_SETS = "avg"  # stands in scores where sets have their names
 # Larger files are not read just to compare line counts.
 LINE_COUNT_LIMIT = 1 << 30
 TABLE_LINES = 10  # that are looked at to tell whether a file is a table
-SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language it is
+SAMPLED_LINES = 1000  # read from a file to tell if its text is raw, or in which language or encoding it is
+INVALID_LINES = 10  # fewer lines that are not UTF-8 tell nothing about a file's encoding
 ATTACHED_STOP = re.compile(r"\w[.!?]$")
 UTF16 = "UTF-16; convert it to UTF-8, for example with iconv"
 MARKUP = (
@@ -224,7 +225,7 @@ def unreadable_files(
             problems.append(f"names '{pattern}', which does not exist")
         for path in found:
             found_in = _access_problems(path, refused) or _damage_problems(path)
-            found_in = found_in or (_table_problems(path) if is_text else [])
+            found_in = found_in or (_table_problems(path) or _encoding_problems(path) if is_text else [])
             if not found_in and not may_be_empty and _is_empty(path):
                 found_in = [f"names '{path}', which is empty"]
             problems += found_in
@@ -289,6 +290,27 @@ def _table_problems(path: Path) -> list[str]:
     return [
         f"names '{path}', which is {what} and not of one sentence per line; write each language to a file of its own, "
         "as 'nemo-distill split' does"
+    ]
+
+
+def _encoding_problems(path: Path) -> list[str]:
+    """Returns a problem if the first lines show that a file is in another encoding than UTF-8.
+
+    Single invalid lines of a file of UTF-8 are left to `LinePolicy`.
+    """
+    try:
+        lines = [*itertools.islice(TextFiles([path]), SAMPLED_LINES)]
+    except DataError:  # told by who reads it
+        return []
+    if sum(b"\0" in line for line in lines) > len(lines) / 2:
+        return [f"names '{path}', which is {UTF16}"]
+    special = [is_utf8(line) for line in lines if not line.isascii()]
+    invalid = special.count(False)
+    if invalid < INVALID_LINES or invalid <= len(special) / 2:
+        return []
+    return [
+        f"names '{path}', of whose first {len(lines)} lines {invalid} are not UTF-8; convert it, for example with "
+        "'iconv -f latin1 -t utf-8'"
     ]
 
 

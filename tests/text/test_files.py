@@ -165,6 +165,25 @@ def test_a_tab_here_and_there_makes_no_table_and_numbers_may_be_one(tmp_path):
     assert unreadable_files(str(path), is_text=False) == []
 
 
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("latin-1", "of whose first 30 lines 20 are not UTF-8"), ("utf-16-le", "which is UTF-16"), ("utf-8", None)],
+)
+def test_text_in_another_encoding_is_told_before_its_lines_are_left_out(encoding, told, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes("Hund\nB\u00e4r\nF\u00fcchse\n".encode(encoding) * 10)
+    problems = unreadable_files(str(path))
+    assert [told in problem for problem in problems] == [True] * bool(told)
+    assert unreadable_files(str(path), is_text=False) == []
+
+
+def test_single_invalid_lines_are_left_to_the_policy_of_lines(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"B\xe4r\n" * 9, b"B\xe4r\n" * 20 + "B\u00e4r\n".encode() * 20):
+        path.write_bytes(content)
+        assert unreadable_files(str(path)) == []
+
+
 def test_commas_make_a_table_only_of_a_file_with_such_a_name(tmp_path):
     for name, told in (("a.csv", 1), ("a.csv.gz", 1), ("a.de", 0), ("csv", 0)):
         path = tmp_path / name
