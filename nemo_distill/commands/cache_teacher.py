@@ -48,7 +48,7 @@ from nemo_distill.teacher_cache.folder import CacheFolder
 from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
 from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
-from nemo_distill.trainer.precision import AUTO, chosen_dtype
+from nemo_distill.trainer.precision import AUTO, chosen_dtype, warn_of_emulation
 
 
 @section
@@ -167,10 +167,11 @@ def caching_job(cfg: DictConfig) -> CachingJob:
 
 def _precision(precision: str, folder: Path, teacher: NemoArchive, accelerator: str) -> Any:
     """Returns the teacher's precision. For `auto` it is that of the cache that was begun, or chosen and printed."""
-    if precision != AUTO:
-        return precision
-    begun = begun_settings(folder).get("precision")
-    return begun or chosen_dtype("cache.precision", config_width(teacher.config), accelerator)
+    if precision == AUTO:
+        begun = begun_settings(folder).get("precision")
+        precision = begun or chosen_dtype("cache.precision", config_width(teacher.config), accelerator)
+    warn_of_emulation("cache.precision", precision, accelerator)
+    return precision
 
 
 def _languages(model: Mapping[str, Any]) -> dict[str, Any]:

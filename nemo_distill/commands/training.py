@@ -90,8 +90,16 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
     Returns:
         `precision`, and `teacher_precision`, that of its weights, if a teacher computes while the student trains.
     """
-    from nemo_distill.trainer.precision import AUTO, MIXED, bfloat16_unit, precision_for, tell_choice
+    from nemo_distill.trainer.precision import (
+        AUTO,
+        MIXED,
+        bfloat16_unit,
+        precision_for,
+        tell_choice,
+        warn_of_emulation,
+    )
 
+    accelerator = cfg.trainer.get("accelerator") or "auto"
     model = OmegaConf.to_container(cfg.model, resolve=True)
     section = read_distillation(model, "model.distillation")[0] if model.get("distillation") else None
     teachers = teacher_archives(section) if section else []  # or those that made the cache
@@ -103,7 +111,7 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
                 cfg.model.distillation.teacher_precision = "bfloat16"
         console.info(f"trainer.precision=auto: {earlier['precision']}, in which this training began.")
     elif cfg.trainer.get("precision") == AUTO:
-        unit = bfloat16_unit(cfg.trainer.get("accelerator") or "auto")
+        unit = bfloat16_unit(accelerator)
         width = teacher if section and section.same_size_as_teacher else config_width(model)
         with open_dict(cfg):
             cfg.trainer.precision = precision_for(width, unit)
@@ -116,6 +124,8 @@ def choose_precision(cfg: DictConfig, earlier: Mapping[str, Any] | None = None) 
         converted = CONVERTING.get(chosen["precision"], "float32")
         chosen["teacher_precision"] = cfg.model.distillation.get("teacher_precision") or converted
         console.info(f"The teacher's weights are in {chosen['teacher_precision']}.")
+        warn_of_emulation("model.distillation.teacher_precision", chosen["teacher_precision"], accelerator)
+    warn_of_emulation("trainer.precision", chosen["precision"], accelerator)
     return chosen
 
 

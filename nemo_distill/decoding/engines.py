@@ -28,7 +28,7 @@ from nemo_distill.storage.files import user_path
 from nemo_distill.storage.records import read_json
 from nemo_distill.text.files import as_list
 from nemo_distill.text.languages import NO_LANGUAGE
-from nemo_distill.trainer.precision import AUTO, chosen_dtype
+from nemo_distill.trainer.precision import AUTO, chosen_dtype, warn_of_emulation
 
 EngineName = Literal["nemo_distill", "ctranslate2", "nemo", "hugging_face"]
 ENGINES = get_args(EngineName)
@@ -293,9 +293,10 @@ def found_dtype(dtype: str | None, paths: Sequence[str | Path], device: str) -> 
         paths: the models.
         device: Lightning's or torch's name.
     """
-    if dtype != AUTO:
-        return dtype
-    return chosen_dtype("dtype", min(map(model_width, paths)), device)
+    if dtype == AUTO:
+        return chosen_dtype("dtype", min(map(model_width, paths)), device)
+    warn_of_emulation("dtype", dtype or "", device)
+    return dtype
 
 
 def load_engine(

@@ -53,6 +53,20 @@ def tell_choice(key: str, chosen: str, width: int, unit: str | None) -> None:
     console.info(f"{key}=auto: {chosen} for width {width}; this device has {found}.")
 
 
+@cache
+def warn_of_emulation(key: str, value: str, accelerator: str) -> None:
+    """Warns, once, if a precision is bfloat16 and the device has nothing that computes it.
+
+    Args:
+        key: the key of the precision.
+        value: torch's or Lightning's name of the precision.
+        accelerator: Lightning's or torch's name, such as `gpu`, `cpu` or `cuda:1`.
+    """
+    kind = accelerator.partition(":")[0]
+    if value.startswith(("bf16", "bfloat16")) and kind in (*GPU, "cpu") and not bfloat16_unit(kind):
+        console.warning(f"{key}={value}: this device emulates bfloat16, which can be ten times slower than float32.")
+
+
 def chosen_dtype(key: str, width: int, accelerator: str) -> str:
     """Returns `bfloat16` or `float32`, by the rule of trainings, and prints it.
 

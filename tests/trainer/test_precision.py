@@ -4,9 +4,10 @@ import pytest
 
 from nemo_distill.commands.cache_teacher import caching_job
 from nemo_distill.commands.training import choose_precision
+from nemo_distill.decoding.engines import found_dtype
 from nemo_distill.storage import made_with
 from nemo_distill.trainer import precision
-from nemo_distill.trainer.precision import bfloat16_unit, chosen_dtype, precision_for, torch_device
+from nemo_distill.trainer.precision import bfloat16_unit, chosen_dtype, precision_for, torch_device, warn_of_emulation
 from tests.conftest import composed
 
 CPU_INFOS = {
@@ -25,6 +26,7 @@ def cpu(monkeypatch, tmp_path):
         (tmp_path / "cpuinfo").write_text(content)
         monkeypatch.setattr(made_with, "CPU_INFO", tmp_path / "cpuinfo")
         bfloat16_unit.cache_clear()
+        warn_of_emulation.cache_clear()
 
     yield set_flags
     bfloat16_unit.cache_clear()
@@ -110,6 +112,18 @@ def test_a_training_that_goes_on_elsewhere_keeps_its_precision(cpu, wide_teacher
 
 
 @pytest.mark.parametrize(
+    ("flags", "value", "is_slow"),
+    [("avx2", "bf16-mixed", True), ("avx2", "16-mixed", False), ("avx512_bf16", "bf16-mixed", False)],
+)
+def test_bfloat16_that_a_cpu_emulates_is_warned_of(flags, value, is_slow, cpu, caplog):
+    cpu(f"flags: {flags}")
+    choose_precision(composed("aayn_base", "trainer.accelerator=cpu", f"trainer.precision={value}"))
+    assert (f"trainer.precision={value}: this device emulates bfloat16" in caplog.text) == is_slow
+    assert found_dtype("bfloat16", [], "cpu") == "bfloat16"
+    assert ("dtype=bfloat16: this device emulates" in caplog.text) == (flags == "avx2")
+
+
+@pytest.mark.parametrize(
     ("flags", "width", "dtype"),
     [("avx512_bf16", 256, "bfloat16"), ("avx512_bf16", 128, "float32"), ("avx2", 512, "float32")],
 )
@@ -120,7 +134,7 @@ def test_other_jobs_choose_as_trainings_do_and_say_so(flags, width, dtype, cpu, 
     assert torch_device("auto") == "cpu"  # the tests see no GPU
 
 
-def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, corpus, tmp_path):
+def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, corpus, tmp_path, caplog):
     cpu("flags: avx512_bf16")
     keys = [
         f"model.distillation.model_path={wide_teacher}", f"model.distillation.teacher_cache={tmp_path}/cache",
@@ -133,3 +147,4 @@ def test_a_cache_computes_as_chosen_and_goes_on_as_it_began(cpu, wide_teacher, c
     job.folder.take()
     cpu("flags: avx2")
     assert caching_job(cfg).settings.precision == "bfloat16"
+    assert "cache.precision=bfloat16: this device emulates bfloat16" in caplog.text
