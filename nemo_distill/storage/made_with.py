@@ -14,6 +14,10 @@ from nemo_distill.storage.files import versions
 from nemo_distill.storage.records import OPEN
 
 CPU_INFO = Path("/proc/cpuinfo")
+# Instructions for many numbers at once, for products of 8 bits, and for bfloat16, as Linux names those of x86 and ARM.
+CPU_UNITS = (
+    "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "i8mm", "bf16",
+)  # fmt: skip
 PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu", "unbabel-comet")
 
 
@@ -29,12 +33,17 @@ def made_with(device: str, threads: int) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """Returns the product name of a GPU or of this machine's CPU."""
+    """Returns the product name of a GPU, or that of this machine's CPU with the instructions that decide its speed.
+
+    Virtual machines call processors of several generations by one name.
+    """
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.get_device_name(device)
-    return next(iter(cpu_info("model name")), platform.machine())
+    name = next(iter(cpu_info("model name")), platform.machine())
+    units = [flag for flag in CPU_UNITS if flag in cpu_flags()]
+    return f"{name} ({', '.join(units)})" if units else name
 
 
 def cpu_flags() -> set[str]:
