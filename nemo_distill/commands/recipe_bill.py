@@ -27,7 +27,7 @@ from nemo_distill.models.student_config import complete_student
 from nemo_distill.pseudo_labels.assemble import assemble
 from nemo_distill.pseudo_labels.generate import Translator, generate
 from nemo_distill.storage.files import versions
-from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.ledger import Work, digest_of, fingerprint
 from nemo_distill.storage.made_with import device_name, made_with
 from nemo_distill.teacher_cache.build import TeacherOfPairs, build
 from nemo_distill.teacher_cache.folder import CacheFolder
@@ -124,7 +124,7 @@ class RecipeBill:
             "versions": versions(["nemo_distill", "torch", "ctranslate2"]),
             **more,
         }
-        return Work(self.folder / f"{job}.{Work(self.folder, settings).digest}.json", settings)
+        return Work(self.folder / f"{job}.{digest_of(settings)}.json", settings)
 
     def _kept(self, job: str, probe: Callable[[], dict[str, Any]], **more: Any) -> Mapping[str, Any]:
         def make() -> dict[str, Any]:

@@ -4,8 +4,6 @@ The engine is that of an exported student, so that tokenizing, batches and threa
 random weights does not know when to stop; each translation gets a length in proportion to its source.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from nemo_distill.export.random_model import write_random_model
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.storage.files import versions
-from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.ledger import Work, digest_of
 from nemo_distill.storage.made_with import device_name, made_with
 
 REVISION = 2  # increase it when something else is timed, so that stored measurements are not used
@@ -151,7 +149,7 @@ def measured_shape(
     depends = {
         "config": {key: config[key] for key in (*SIDES, "shared_embeddings")},
         "tokenizers": {side: archive.config[f"{side}_tokenizer"].tokenizer_model for side in SIDES},
-        "text": hashlib.sha256(json.dumps(asdict(text)).encode()).hexdigest(),
+        "text": digest_of(asdict(text)),
         "speed": asdict(settings) | {"beam_size": beam_size, "student_beam_size": None},
         "machine": device_name(device),
         "device": device,
@@ -159,7 +157,7 @@ def measured_shape(
         "versions": versions(["ctranslate2", "nemo_distill"]),
         "revision": REVISION,
     }
-    work = Work(folder / f"speed.{Work(folder, depends).digest}.json", depends)
+    work = Work(folder / f"speed.{digest_of(depends)}.json", depends)
 
     def measure() -> dict[str, Any]:
         return _measure(config, archive, text, settings, beam_size, device) | {"made_with": made_with(device, threads)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from nemo_distill.config.errors import DataError
 from nemo_distill.failures.segment import ngrams, units
-from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.ledger import Work, digest_of, fingerprint
 from nemo_distill.text.lines import counted_sample, decoded, is_blank, parallel_lines
 
 SPAN = 3  # words of the runs by which a sentence is near to the training text
@@ -68,7 +68,7 @@ def read_training(
     words = {word for reference in references for word in target_words(reference)}
     settings = {
         "files": [[fingerprint(path) for path in pair] for pair in files],
-        "asked": Work(record, {"runs": sorted(runs), "words": sorted(words)}).digest,
+        "asked": digest_of({"runs": sorted(runs), "words": sorted(words)}),
         "sample": sample,
         "revision": REVISION,
     }

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from nemo_distill.failures.segment import Found, Segment, ngrams, words
-from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.ledger import Work, digest_of, fingerprint
 from nemo_distill.text.languages import SPACELESS
 from nemo_distill.text.lines import lines_with_progress
 
@@ -37,14 +36,6 @@ class Questions:
     copied: set[str] = field(default_factory=set)
     lines: set[str] = field(default_factory=set)
     spans: set[str] = field(default_factory=set)
-
-    @property
-    def digest(self) -> str:
-        """A hash of all of them."""
-        hashed = blake2b(digest_size=16)
-        for part in (self.words, self.copied, self.lines, self.spans):
-            hashed.update("\n".join([*sorted(part), "\n"]).encode())
-        return hashed.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ def answers(asked: Questions, text: Mapping[str, Sequence[Path]], span: int, rec
     """
     settings = {
         **{side: [fingerprint(path) for path in paths] for side, paths in text.items()},
-        "questions": asked.digest,
+        "questions": digest_of({kind: sorted(asked_of) for kind, asked_of in vars(asked).items()}),
         "span": span,
         "revision": REVISION,
     }

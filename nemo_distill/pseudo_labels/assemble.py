@@ -29,7 +29,7 @@ from nemo_distill.pseudo_labels.quality import (
 from nemo_distill.pseudo_labels.selection import Candidate, Criteria
 from nemo_distill.pseudo_labels.shards import LabelFolder, Row, read_rows
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, whole_files, writing
-from nemo_distill.storage.ledger import Work, fingerprint
+from nemo_distill.storage.ledger import Work, digest_of, fingerprint
 from nemo_distill.storage.shard_folder import ShardError, used_versions
 from nemo_distill.text.files import input_files
 from nemo_distill.text.languages import language_problems, text_language
@@ -188,7 +188,7 @@ def _scored_digest(assembly: Assembly) -> str:
     command = str(assembly.quality.command)
     settings: dict[str, Any] = {"command": command, "files": command_fingerprints(command), "labels": labels}
     settings |= {"noise": asdict(assembly.noise)} if assembly.noise.changes_text else {}
-    return Work(Path(), settings).digest
+    return digest_of(settings)
 
 
 def candidates(assembly: Assembly) -> Iterator[Candidate]:

@@ -61,7 +61,7 @@ class Work:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the settings."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of(self.settings)
 
     def finished(self) -> dict[str, Any] | None:
         """Returns the finished record, with any settings; None if there is none."""
@@ -141,6 +141,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != now:
             found.append(f"{prefix}{key} was {before} and is {now}")
     return found
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """Returns 16 hexadecimal digits that identify JSON values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sha256_of(path: Path) -> str:

@@ -30,7 +30,7 @@ from nemo_distill.config.errors import DataError
 from nemo_distill.console import console
 from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
-from nemo_distill.storage.ledger import Work
+from nemo_distill.storage.ledger import Work, digest_of
 from nemo_distill.storage.records import OPEN, read_json
 from nemo_distill.text.batches import BatchSettings, dropped_in_words
 from nemo_distill.text.fragments import Fragment, FragmentReader
@@ -82,7 +82,7 @@ class TarredData:
     @property
     def name(self) -> str:
         """The beginning of all file names. No other settings or number of devices have the same one."""
-        digest = Work(self.metadata, {**self.work.settings, "devices": self.devices}).digest
+        digest = digest_of({**self.work.settings, "devices": self.devices})
         return f"{self.prefix}.batches.tokens.{self.settings.tokens_in_batch}.{digest[:8]}"
 
     def done(self, overwrite: bool = False) -> dict[str, Any] | None:
