@@ -10,7 +10,6 @@ from nemo_distill.evaluation.gains import scores_by_group, seed_differences
 from nemo_distill.evaluation.likeness import (
     Systems,
     first_of,
-    group_of,
     marked,
     members,
     seeds_match,
@@ -98,7 +97,7 @@ def differences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[Differ
     """
     one, systems = evaluation["test_sets"][set_name], evaluation["systems"]
     for found in one["comparisons"]:
-        groups = [group_of(systems, found[side]) for side in ("system", "baseline")]
+        groups = [systems[found[side]]["group"] for side in ("system", "baseline")]
         if not one["groups"].keys() & set(groups):
             yield Difference(
                 system=found["system"],
@@ -129,7 +128,7 @@ def how_tested(found: Mapping[str, Any]) -> str:
 
 
 def _is_of_models(systems: Systems, group: str, other: str) -> bool:
-    origins = {first_of(systems, one).get("same_model_as") for one in (group, other)}
+    origins = {first_of(systems, one)["same_model_as"] for one in (group, other)}
     return origins == {None} or bool(origins & {*members(systems, group).values(), *members(systems, other).values()})
 
 
@@ -138,7 +137,7 @@ def _of_group(evaluation: Mapping[str, Any], set_name: str, group: str) -> Itera
     compared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     leading: dict[frozenset[str], str] = {}  # of two groups with several seeds, that of the first comparison
     for found in both_ways(one["comparisons"]):
-        mine, theirs = (group_of(systems, found[side]) for side in ("system", "baseline"))
+        mine, theirs = (systems[found[side]]["group"] for side in ("system", "baseline"))
         if theirs in one["groups"] and leading.setdefault(frozenset((mine, theirs)), mine) != mine:
             continue
         if mine == group != theirs and seeds_match(systems, found["system"], found["baseline"]):

@@ -192,9 +192,9 @@ class EvaluationJob:
             sets[one.name] |= {"seen": seen[one.name]} if seen else {}
         metric = self.main_metric
         found = evaluation | {"test_sets": sets}
-        if metric not in FEWER_IS_BETTER:
-            for name, of_set in sets.items():
-                of_set["gaps"] = gaps_closed(found, name, metric, resampled[name])
+        fewer = metric in FEWER_IS_BETTER
+        for name, of_set in sets.items():
+            of_set["gaps"] = {} if fewer else gaps_closed(found, name, metric, resampled[name])
         return {"test_sets": sets, "verdict": verdict(found, metric, resampled)}
 
     def _speeds(self) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
@@ -227,7 +227,7 @@ class EvaluationJob:
         }
         work = Work(self.folder / "speed.json", settings)
         found = work.kept(partial(self._measured, systems, self.settings.speed, made["date"]))
-        return dict(zip((system.name for system in systems), found["speeds"])), {"timed": found.get("date", "")}
+        return dict(zip((system.name for system in systems), found["speeds"])), {"timed": found["date"]}
 
     def _measured(self, systems: Sequence[System], speed: SpeedSettings, date: str) -> dict[str, Any]:
         console.info("timing all systems, in turns")

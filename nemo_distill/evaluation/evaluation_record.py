@@ -1,13 +1,12 @@
 """The types of `evaluation.json` and `failures.json`, as far as they are read."""
 
-from typing import Final, Literal, NotRequired
+from typing import Any, Final, Literal, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
 
 from nemo_distill.failures.settings import KindName
 from nemo_distill.metrics.significance import Comparison
-from nemo_distill.storage.made_with import MadeWith
 from nemo_distill.storage.records import OPEN, FileEntry
 
 EVALUATION_NAME = "evaluation.json"
@@ -22,7 +21,7 @@ class TrainingRecord(TypedDict):
     """What a model's training took. None: not known.
 
     `seconds` is wall time, and `preparation_seconds` that of the labels and caches that the training needed. `device`
-    has number and name of the devices. Older records have neither this nor the revision of the code that trained.
+    has number and name of the devices.
     """
 
     steps: int | None
@@ -30,8 +29,8 @@ class TrainingRecord(TypedDict):
     tokens_in_batch: int | None
     seconds: float | None
     preparation_seconds: float | None
-    device: NotRequired[str | None]
-    git_revision: NotRequired[str | None]
+    device: str | None
+    git_revision: str | None
 
 
 class SystemRecord(TypedDict):
@@ -42,26 +41,27 @@ class SystemRecord(TypedDict):
 
     engine: str
     sha256: str | None
-    precision: NotRequired[str | None]
-    beam_size: NotRequired[int | None]
-    same_model_as: NotRequired[str | None]
-    group: NotRequired[str]
-    role: NotRequired[Role | None]
-    bytes: NotRequired[int | None]
-    parameters: NotRequired[int | None]
-    parameters_without_embeddings: NotRequired[int | None]
-    compression: NotRequired[float | None]
-    training: NotRequired[TrainingRecord | None]
-    label_smoothing: NotRequired[float | None]
-    selected_by: NotRequired[list[str]]
-    speed: NotRequired[dict[str, float | None] | None]
+    precision: str | None
+    beam_size: int | None
+    same_model_as: str | None
+    group: str
+    seed: int | None
+    role: Role | None
+    bytes: int | None
+    parameters: int | None
+    parameters_without_embeddings: int | None
+    compression: float | None
+    training: TrainingRecord | None
+    label_smoothing: float | None
+    selected_by: list[str]
+    speed: dict[str, float] | None
 
 
 class ScoreRecord(TypedDict):
     """A corpus score."""
 
     value: float
-    signature: NotRequired[str | None]
+    signature: str
 
 
 class Interval(TypedDict):
@@ -116,18 +116,31 @@ class VerdictRecord(TypedDict):
 class SetRecord(TypedDict):
     """The scores on a test set, by system and metric.
 
-    `sha256` is that of its source and references, by file name. `seen` has how many of its `sources` and `references`
-    are also in the training text, of those sides of it that are known.
+    `groups` has the mean and standard deviation of each metric, for groups with several seeds. `sha256` is that of its
+    source and references, by file name. `seen` has how many of its `sources` and `references` are also in the training
+    text, of those sides of it that are known.
     """
 
     lines: int
-    references: NotRequired[int]
-    sha256: NotRequired[dict[str, str]]
+    references: int
+    sha256: dict[str, str]
     seen: NotRequired[dict[str, int]]
-    lower_is_better: NotRequired[list[str]]
+    lower_is_better: list[str]
     scores: dict[str, dict[str, ScoreRecord]]
-    comparisons: NotRequired[list[Comparison]]
-    gaps: NotRequired[dict[str, GapRecord]]
+    groups: dict[str, dict[str, Any]]
+    comparisons: list[Comparison]
+    gaps: dict[str, GapRecord]
+
+
+class EvaluatedWith(TypedDict):
+    """Where and by what an evaluation was made. `timed` is the date when speed was measured, if it was."""
+
+    date: str
+    device: str
+    threads: int
+    versions: dict[str, str]
+    git_revision: str | None
+    timed: NotRequired[str]
 
 
 @with_config(OPEN)
@@ -136,9 +149,9 @@ class EvaluationRecord(TypedDict):
 
     systems: dict[str, SystemRecord]
     test_sets: dict[str, SetRecord]
-    verdict: NotRequired[VerdictRecord | None]
-    notes: NotRequired[list[str]]
-    made_with: NotRequired[MadeWith]
+    verdict: VerdictRecord | None
+    notes: list[str]
+    made_with: EvaluatedWith
 
 
 class FailureHit(TypedDict):

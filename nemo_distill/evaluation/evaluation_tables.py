@@ -13,7 +13,6 @@ from nemo_distill.evaluation.evaluation_record import EVALUATION_NAME, TEXT_ONLY
 from nemo_distill.evaluation.findings import digits_of, findings, metrics_of, notes, shown_spread
 from nemo_distill.evaluation.likeness import (
     factor,
-    group_of,
     kind_in_words,
     like_teacher,
     marked,
@@ -73,21 +72,21 @@ def as_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     systems, sets, rows = evaluation["systems"], evaluation["test_sets"], []
     unlike = trained_otherwise(systems)
     for name, system in systems.items():
-        group, training = group_of(systems, name), system.get("training") or {}
-        row = {"system": name, "group": group, "seed": system.get("seed"), "runs in": kind_in_words(systems, group)}
+        group, training, speed = system["group"], system["training"] or {}, system["speed"] or {}
+        row = {"system": name, "group": group, "seed": system["seed"], "runs in": kind_in_words(systems, group)}
         for set_name, one in sets.items():
             row |= {f"{set_name} {metric}": score["value"] for metric, score in one["scores"][name].items()}
-            closed = ((one.get("gaps") or {}).get(group) or {}).get("closed") or {}
+            closed = one["gaps"].get(group, {}).get("closed") or {}
             row[f"{set_name} {GAP}"] = closed.get("value")
         keys = ("parameters", "parameters_without_embeddings", "bytes", "compression")
-        row |= {key: system.get(key) for key in keys}
+        row |= {key: system[key] for key in keys}
         teacher = like_teacher(systems, group)
         row["smaller"] = factor(systems, group, teacher, "bytes")
         row["faster"] = factor(systems, group, teacher, "sentences_per_second")
-        row |= {key: (system.get("speed") or {}).get(key) for key in SPEED_COLUMNS}
+        row |= {key: speed.get(key) for key in SPEED_COLUMNS}
         row |= {key: training.get(key.removeprefix("training_")) for key in TRAINING_COLUMNS}
-        row |= {"label_smoothing": system.get("label_smoothing"), OTHERWISE: unlike[group]}
-        rows.append(row | {"labels_selected_by": ", ".join(system.get("selected_by") or ())})
+        row |= {"label_smoothing": system["label_smoothing"], OTHERWISE: unlike[group]}
+        rows.append(row | {"labels_selected_by": ", ".join(system["selected_by"])})
     return rows
 
 
@@ -148,7 +147,7 @@ def cost_table(evaluation: Mapping[str, Any]) -> Cells | None:
     trained: dict[str, list[dict[str, Any]]] = {}
     for row in as_rows(evaluation):
         system = evaluation["systems"][row["system"]]
-        if system["engine"] != TEXT_ONLY and not system.get("same_model_as"):
+        if system["engine"] != TEXT_ONLY and not system["same_model_as"]:
             trained.setdefault(row["group"], []).append(row)
     found = []
     for group, rows in trained.items():
@@ -189,7 +188,7 @@ def _cells(evaluation: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, s
         for metric in one["scores"][row["system"]]:
             score = shown_number(row[f"{name} {metric}"], digits_of(metric))
             cells[f"{name} {metric}"] = marked(score, evaluation["systems"], metric, row["group"])
-        gap = (one.get("gaps") or {}).get(row["group"])
+        gap = one["gaps"].get(row["group"])
         cells[_gap_column(evaluation["test_sets"], name)] = shown_gap(gap) if gap else ""
     cells |= {
         "parameters": shown_number(row["parameters"], 0) or unknown,

@@ -83,7 +83,7 @@ def findings(evaluation: Mapping[str, Any], tested: bool = False) -> Iterator[st
         said: list[str] = []
         # By the metric that was tested, if more of it is better.
         metrics = [*(found["metric"] for found in one["comparisons"]), *metrics_of(one)]
-        fewer = {*FEWER_IS_BETTER, *one.get("lower_is_better", ())}
+        fewer = {*FEWER_IS_BETTER, *one["lower_is_better"]}
         for metric in [metric for metric in metrics if metric not in fewer][:1]:
             said += gain_sentences(evaluation, set_name, metric)
         said += gap_sentences(evaluation, set_name)
@@ -100,8 +100,8 @@ def gap_sentences(evaluation: Mapping[str, Any], set_name: str) -> Iterator[str]
 
     The share of an export is in the table.
     """
-    for group, gap in (evaluation["test_sets"][set_name].get("gaps") or {}).items():
-        if first_of(evaluation["systems"], group).get("same_model_as"):
+    for group, gap in evaluation["test_sets"][set_name]["gaps"].items():
+        if first_of(evaluation["systems"], group)["same_model_as"]:
             continue
         if gap["closed"]:
             over = "over sentences" if gap["closed"]["over"] == "sentences" else f"over {gap['closed']['seeds']} seeds"
@@ -123,15 +123,15 @@ def notes(evaluation: Mapping[str, Any], brief: bool = False) -> Iterator[str]:
     """
     systems, sets = evaluation["systems"], evaluation["test_sets"].values()
     metrics = metrics_of(next(iter(sets)))
-    if any(one.get("gaps") for one in sets):
+    if any(one["gaps"] for one in sets):
         yield BRIEF_GAPS if brief else GAPS
-    elif not any(system.get("role") == DISTILLED for system in systems.values()):
+    elif not any(system["role"] == DISTILLED for system in systems.values()):
         yield NO_ROLES
     if any(compared_with(systems, group) for group in groups_of(systems)[1:]):
         yield BRIEF_ALIKE if brief else ALIKE
     yield from mark_notes(systems, metrics[:1] if brief else metrics)
     yield from seen_notes(evaluation)
-    yield from evaluation.get("notes") or ()
+    yield from evaluation["notes"]
     if not brief:
         yield from _score_notes(evaluation, metrics)
     if any(one["groups"] for one in sets):
@@ -151,7 +151,7 @@ def _score_notes(evaluation: Mapping[str, Any], metrics: Sequence[str]) -> Itera
         yield from (f"{metric}: `{signature}`" for signature in dict.fromkeys(signatures))
     if "COMET" not in metrics:
         yield NOT_COMPUTED
-    if any(one.get("references", 1) > 1 for one in sets):
+    if any(one["references"] > 1 for one in sets):
         yield FIRST_REFERENCE
     compared = [found for one in sets for found in one["comparisons"]]
     if compared:
@@ -176,7 +176,7 @@ def seen_notes(evaluation: Mapping[str, Any]) -> Iterator[str]:
     seen = [
         f"{name} {side} {count:,} of {one['lines']:,}"
         for name, one in evaluation["test_sets"].items()
-        for side, count in (one.get("seen") or {}).items()
+        for side, count in one.get("seen", {}).items()
     ]
     if seen:
         yield f"Lines that are also in the training text, ignoring case, punctuation and spaces: {', '.join(seen)}."

@@ -18,7 +18,6 @@ from nemo_distill.evaluation.likeness import (
     baselines_of_size,
     counted,
     first_of,
-    group_of,
     groups_of,
     has_teacher,
     marked,
@@ -69,7 +68,7 @@ def scores_by_group(evaluation: Mapping[str, Any], test_set: str, metric: str) -
     scores: dict[str, dict[int | None, float]] = {}
     for name, of_system in evaluation["test_sets"][test_set]["scores"].items():
         if metric in of_system:
-            scores.setdefault(group_of(systems, name), {})[systems[name].get("seed")] = of_system[metric]["value"]
+            scores.setdefault(systems[name]["group"], {})[systems[name]["seed"]] = of_system[metric]["value"]
     return scores
 
 
@@ -139,7 +138,7 @@ def gain_sentences(evaluation: Mapping[str, Any], test_set: str, metric: str) ->
     systems = evaluation["systems"]
     scores = scores_by_group(evaluation, test_set, metric)
     for group in scores:
-        if first_of(systems, group).get("same_model_as"):
+        if first_of(systems, group)["same_model_as"]:
             continue
         if gain := gain_over_size(group, systems, scores):
             tests = comparisons_between(evaluation, test_set, metric, group, gain.baseline)
@@ -175,7 +174,7 @@ def comparisons_between(
         group: the group.
         baseline: another group.
     """
-    systems, tested = evaluation["systems"], evaluation["test_sets"][test_set].get("comparisons") or ()
+    systems, tested = evaluation["systems"], evaluation["test_sets"][test_set]["comparisons"]
     mine, theirs = (set(members(systems, one).values()) for one in (group, baseline))
     return [
         one
@@ -223,7 +222,7 @@ def gaps_closed(
     systems = evaluation["systems"]
     if not has_teacher(systems):
         return {}
-    distilled = [group for group in groups_of(systems) if first_of(systems, group).get("role") == DISTILLED]
+    distilled = [group for group in groups_of(systems) if first_of(systems, group)["role"] == DISTILLED]
     return {group: _gap(evaluation, test_set, metric, group, resampled) for group in distilled}
 
 

@@ -25,27 +25,22 @@ MARK = "†"  # behind scores by a metric that also selected labels
 COUNTED = {"steps": "steps", "tokens_in_batch": "tokens in a batch"}  # what makes two trainings alike
 
 
-def group_of(systems: Systems, name: str) -> str:
-    """Returns the group of a system."""
-    return systems[name].get("group") or name
-
-
 def groups_of(systems: Systems) -> list[str]:
     """Returns all groups in order."""
-    return list(dict.fromkeys(group_of(systems, name) for name in systems))
+    return list(dict.fromkeys(system["group"] for system in systems.values()))
 
 
 def members(systems: Systems, group: str) -> dict[int | None, str]:
     """Returns the names of a group's systems by seed; None is the seed of a system without one."""
-    return {system.get("seed"): name for name, system in systems.items() if group_of(systems, name) == group}
+    return {system["seed"]: name for name, system in systems.items() if system["group"] == group}
 
 
 def seeds_match(systems: Systems, name: str, other: str) -> bool:
     """False if two systems have different seeds and their groups have a seed in common, by which to compare them."""
-    mine, theirs = (systems[one].get("seed") for one in (name, other))
+    mine, theirs = (systems[one]["seed"] for one in (name, other))
     if mine == theirs or None in (mine, theirs):
         return True
-    seeds, others = (members(systems, group_of(systems, one)).keys() for one in (name, other))
+    seeds, others = (members(systems, systems[one]["group"]).keys() for one in (name, other))
     return seeds.isdisjoint(others)
 
 
@@ -57,14 +52,14 @@ def first_of(systems: Systems, group: str) -> Mapping[str, Any]:
 def kind(systems: Systems, group: str) -> tuple[Any, ...]:
     """Returns what two groups must have in common for their speeds and sizes to be compared."""
     system = first_of(systems, group)
-    return system.get("engine"), system.get("precision"), system.get("beam_size")
+    return system["engine"], system["precision"], system["beam_size"]
 
 
 def kind_in_words(systems: Systems, group: str) -> str:
     """Returns engine and precision, such as `CTranslate2 int8`, and the beam size where the systems' differ."""
     engine, precision, beam_size = kind(systems, group)
     words = f"{ENGINES.get(engine, engine)} {precision or ''}".strip()
-    beams = {system.get("beam_size") for system in systems.values()} - {None}
+    beams = {system["beam_size"] for system in systems.values()} - {None}
     if len(beams) > 1 and beam_size:
         words += ", greedy" if beam_size == 1 else f", beam {beam_size}"
     return words
@@ -89,19 +84,15 @@ def scored_like_teacher(systems: Systems, group: str) -> str | None:
 
 def has_teacher(systems: Systems) -> bool:
     """False if the first system is a baseline or distilled itself."""
-    return not next(iter(systems.values())).get("role")
+    return not next(iter(systems.values()))["role"]
 
 
 def teachers(systems: Systems) -> list[str]:
     """Returns the groups of the first system's model: itself, its exports, and its variants with other beam sizes."""
     first = next(iter(systems))
-    origin = systems[first].get("same_model_as") or first
+    origin = systems[first]["same_model_as"] or first
     return list(
-        dict.fromkeys(
-            group_of(systems, name)
-            for name, system in systems.items()
-            if origin in (name, system.get("same_model_as"))
-        )
+        dict.fromkeys(system["group"] for name, system in systems.items() if origin in (name, system["same_model_as"]))
     )
 
 
@@ -112,17 +103,17 @@ def of_one_size(systems: Systems, group: str, other: str) -> bool:
 
 
 def _sizes(systems: Systems, group: str) -> set[int | None]:
-    return {systems[name].get("parameters") for name in members(systems, group).values()}
+    return {systems[name]["parameters"] for name in members(systems, group).values()}
 
 
 def baselines_of_size(systems: Systems, group: str) -> list[str]:
     """Returns the baselines of a distilled group's size that run in its engine and precision."""
-    if first_of(systems, group).get("role") != DISTILLED:
+    if first_of(systems, group)["role"] != DISTILLED:
         return []
     return [
         other
         for other in groups_of(systems)
-        if first_of(systems, other).get("role") == BASELINE
+        if first_of(systems, other)["role"] == BASELINE
         and of_one_size(systems, group, other)
         and kind(systems, group) == kind(systems, other)
     ]
@@ -147,10 +138,10 @@ def compared_pairs(systems: Systems, baselines: Sequence[str], exports: Mapping[
         (teacher, other)
         for teacher in teachers(systems)
         for other in groups_of(systems)
-        if first_of(systems, other).get("role") == BASELINE
+        if first_of(systems, other)["role"] == BASELINE
         and _scored_kind(systems, other) == _scored_kind(systems, teacher)
     ]
-    students = dict.fromkeys(group_of(systems, name) for name in given)
+    students = dict.fromkeys(systems[name]["group"] for name in given)
     groups += [(student, other) for student in students for other in baselines_of_size(systems, student)]
     pairs += [
         (name, other)
@@ -177,7 +168,7 @@ def training_difference(systems: Systems, group: str, other: str) -> str | None:
 
 def counted(systems: Systems, group: str, key: str) -> set[int]:
     """Returns the numbers, by a key of `COUNTED`, that the models of a group were trained with; empty if not known."""
-    trainings = [systems[name].get("training") or {} for name in members(systems, group).values()]
+    trainings = [systems[name]["training"] or {} for name in members(systems, group).values()]
     return {training[key] for training in trainings if training.get(key) is not None}
 
 
@@ -213,13 +204,13 @@ def marked(text: str, systems: Systems, metric: str, *groups: str) -> str:
 
 def selected_labels(systems: Systems, metric: str, group: str) -> bool:
     """True if a metric selected labels that a group was trained on. Then it is no independent judge of the group."""
-    names = (name for member in members(systems, group).values() for name in systems[member].get("selected_by") or ())
+    names = (name for member in members(systems, group).values() for name in systems[member]["selected_by"])
     return metric.casefold() in map(str.casefold, names)
 
 
 def mean_of(systems: Systems, group: str, key: str) -> float | None:
     """Returns the mean of a size or speed over those systems of a group of which it is known; None without one."""
-    rows = [{**systems[name], **(systems[name].get("speed") or {})} for name in members(systems, group).values()]
+    rows = [{**systems[name], **(systems[name]["speed"] or {})} for name in members(systems, group).values()]
     known = [row[key] for row in rows if row.get(key) is not None]
     return statistics.mean(known) if known else None
 

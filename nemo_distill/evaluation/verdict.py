@@ -121,7 +121,7 @@ def verdict_sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
     Args:
         evaluation: as in `evaluation.json`.
     """
-    found: VerdictRecord | None = evaluation.get("verdict")
+    found: VerdictRecord | None = evaluation["verdict"]
     if not found:
         return
     systems, ship = evaluation["systems"], found["ship"]
@@ -181,7 +181,7 @@ def _closed(evaluation: Mapping[str, Any], group: str) -> str:
     """Returns which share of the gap a group closes, as a part of a sentence; "" where that is not given."""
     parts = []
     for name, one in evaluation["test_sets"].items():
-        gap = (one.get("gaps") or {}).get(group)
+        gap = one["gaps"].get(group)
         if gap and gap["closed"]:
             on = f" on {name}" if len(evaluation["test_sets"]) > 1 else ""
             parts.append(

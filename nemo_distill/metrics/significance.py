@@ -8,7 +8,7 @@ absolute differences. Here, ties count, and the differences are centered before 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NotRequired
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -66,7 +66,7 @@ class Comparison(TypedDict):
     difference: float
     p_value: float
     test: str
-    samples: NotRequired[int]
+    samples: int
 
 
 def pairs_with(baselines: Sequence[str], names: Sequence[str]) -> list[Pair]:

@@ -14,7 +14,7 @@ from nemo_distill.evaluation.evaluation_record import (
     FailureRecord,
 )
 from nemo_distill.evaluation.evaluation_sets import reference_endings
-from nemo_distill.evaluation.likeness import group_of, groups_of, members
+from nemo_distill.evaluation.likeness import groups_of, members
 from nemo_distill.metrics.scores import FEWER_IS_BETTER
 from nemo_distill.storage.ledger import sha256_of
 from nemo_distill.storage.records import read_json
@@ -67,7 +67,7 @@ class Evaluation:
     @property
     def shipped(self) -> str | None:
         """The first system of the group that the verdict says to ship; None without a verdict."""
-        verdict = self.record.get("verdict")
+        verdict = self.record["verdict"]
         return self.groups[verdict["ship"]][0] if verdict else None
 
     @property
@@ -78,7 +78,7 @@ class Evaluation:
 
     def is_lower_better(self, metric: str) -> bool:
         """True if the best score of a metric is the lowest; for the user's own metrics, the evaluation says so."""
-        own = {name for one in self.test_sets.values() for name in one.get("lower_is_better", ())}
+        own = {name for one in self.test_sets.values() for name in one["lower_is_better"]}
         return metric in FEWER_IS_BETTER or metric in own
 
     @property
@@ -89,8 +89,8 @@ class Evaluation:
     @property
     def default_baseline(self) -> str:
         """The group that the systems were compared with; the first group if there were no comparisons."""
-        compared = (one["baseline"] for part in self.test_sets.values() for one in part.get("comparisons") or ())
-        return group_of(self.systems, next(compared, self.teacher))
+        compared = (one["baseline"] for part in self.test_sets.values() for one in part["comparisons"])
+        return self.systems[next(compared, self.teacher)]["group"]
 
     def average(self, system: str, metric: str) -> float | None:
         """Returns the mean of a system's scores over the test sets; None if one is missing."""
@@ -99,7 +99,7 @@ class Evaluation:
 
     def references(self, test_set: str) -> list[list[str]]:
         """Returns the references of a test set, file by file."""
-        return [self.lines(test_set, ending) for ending in _references(self.test_sets[test_set])]
+        return [self.lines(test_set, ending) for ending in reference_endings(self.test_sets[test_set]["references"])]
 
     def lines(self, test_set: str, suffix: str) -> list[str]:
         """Returns the lines of `texts/TEST_SET.SUFFIX`.
@@ -116,10 +116,6 @@ class Evaluation:
         return lines
 
 
-def _references(one: Mapping[str, Any]) -> list[str]:
-    return reference_endings(one.get("references", 1))
-
-
 def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
     """Returns the failures of each test set; none if they were not counted.
 
@@ -131,7 +127,7 @@ def _failures(folder: Path, record: EvaluationRecord) -> Mapping[str, Any]:
         return {}
     counted = {text["name"]: text["sha256"] for text in found["settings"]["texts"]}
     for test_set, one in record["test_sets"].items():
-        endings = ("src", *_references(one), *(f"{system}.txt" for system in one["scores"]))
+        endings = ("src", *reference_endings(one["references"]), *(f"{system}.txt" for system in one["scores"]))
         for name in [f"{test_set}.{ending}" for ending in endings]:
             text = folder / "texts" / name
             changed = text.is_file() and sha256_of(text) != counted.get(name)

@@ -14,7 +14,6 @@ from nemo_distill.evaluation.differences import difference_table
 from nemo_distill.evaluation.evaluation_record import EvaluationRecord
 from nemo_distill.evaluation.evaluation_tables import group_table, table
 from nemo_distill.evaluation.findings import findings, notes
-from nemo_distill.evaluation.likeness import group_of
 from nemo_distill.evaluation.parameters import archive_parameters
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import LANGUAGE_KEYS, SIDES
@@ -115,16 +114,16 @@ def _evaluation(path: Path, sha256: str) -> Iterator[str]:
         raise ValueError(f"evaluation={path}: there is no file '{path}'")
     # Signatures hold commands, and notes values of configs. Elsewhere a slash is no path's, as in `sentences/s`.
     shown = {**record, "test_sets": _without_folders(record["test_sets"])}
-    shown["notes"] = _without_folders(record.get("notes") or [])
+    shown["notes"] = _without_folders(record["notes"])
     systems = record["systems"]
     mine = [name for name, system in systems.items() if system["sha256"] == sha256]
     if not mine:
         raise ValueError(f"evaluation={path}: '{path}' does not include this model, whose SHA-256 is {sha256}")
     first = next(iter(systems))
-    exports = [name for name, system in systems.items() if system.get("same_model_as") in (first, *mine)]
-    about = {one for name in mine for one in (name, group_of(systems, name))}
+    exports = [name for name, system in systems.items() if system["same_model_as"] in (first, *mine)]
+    about = {one for name in mine for one in (name, systems[name]["group"])}
     of_seeds = {group for one in shown["test_sets"].values() for group in one["groups"]}
-    seeded = of_seeds & {group_of(systems, name) for name in (*mine, *exports)}
+    seeded = of_seeds & {systems[name]["group"] for name in (*mine, *exports)}
     tables = ((table(shown), {first, *mine, *exports}), (group_table(shown), seeded), (difference_table(shown), about))
     for (columns, rows), names in tables:
         if kept := [row for row in rows if row[0] in names]:

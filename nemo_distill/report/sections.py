@@ -131,7 +131,7 @@ def _quality(evaluation: Evaluation, baseline: str | None) -> Section:
         for said in gap_sentences(evaluation.record, test_set)
         if "not given" in said
     ]
-    gaps = [GAPS, *reasons] if any(one.get("gaps") for one in evaluation.test_sets.values()) else []
+    gaps = [GAPS, *reasons] if any(one["gaps"] for one in evaluation.test_sets.values()) else []
     unlike = [UNLIKE] if any("trained unlike" in table.columns for table in tables) else []
     marks = mark_notes(evaluation.systems, evaluation.metrics)
     return Section("Quality", [*gaps, *unlike, *marks, UNITS, STARS], tables)
@@ -164,20 +164,20 @@ def _never_found(one: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _size_and_speed(evaluation: Evaluation, metric: str) -> Section:
-    table, made = speed_table(evaluation), evaluation.record.get("made_with")
+    table, made = speed_table(evaluation), evaluation.record["made_with"]
     measured = []
-    if made and any(system.get("speed") for system in evaluation.systems.values()):
+    if any(system["speed"] for system in evaluation.systems.values()):
         where = f"{made['device']} with {made['threads']} thread(s)"
         where += f", {made['timed'][:10]}" if made.get("timed") else ""
         measured = [f"Speed was measured on {where}. Of several seeds, the first was timed."]
-    notes = [ALIKE, *measured, *(evaluation.record.get("notes") or ())]
+    notes = [ALIKE, *measured, *evaluation.record["notes"]]
     return Section("Size and speed", notes, [table], [*_fronts(evaluation, metric)])
 
 
 def _signatures(evaluation: Evaluation) -> Table:
     """Returns a table of sacrebleu's signatures."""
     found = {
-        (metric, score.get("signature") or ""): None
+        (metric, score["signature"]): None
         for part in evaluation.test_sets.values()
         for of_system in part["scores"].values()
         for metric, score in of_system.items()

@@ -81,7 +81,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
     otherwise.
     """
     sets, groups = evaluation.test_sets, evaluation.groups
-    gaps = {name: one.get("gaps") or {} for name, one in sets.items()}
+    gaps = {name: one["gaps"] for name, one in sets.items()}
     with_gaps = [name for name in sets if any(gap["metric"] == metric for gap in gaps[name].values())]
     scores = {name: scores_by_group(evaluation.record, name, metric) for name in sets}
     first = metric == evaluation.metrics[0]
@@ -101,7 +101,7 @@ def quality_table(evaluation: Evaluation, metric: str, baseline: str) -> Table:
                 gap = gaps[test_set].get(group)
                 cells.append(_gap_cell(gap) if gap else Cell(""))
         system = evaluation.systems[names[0]]
-        cells += [_count(system.get("parameters")), _factor(system.get("compression"))] if first else []
+        cells += [_count(system["parameters"]), _factor(system["compression"])] if first else []
         rows.append([*cells, Cell(unlike[group])] if any(unlike.values()) else cells)
     caption = f"{metric}, and its change relative to {baseline}"
     gap_column = GAP if len(sets) == 1 else "{} " + GAP
@@ -119,7 +119,7 @@ def _gap_cell(gap: Mapping[str, Any]) -> Cell:
 def speed_table(evaluation: Evaluation) -> Table:
     """Returns the sizes and speeds of all groups. Speeds are omitted if none was measured."""
     systems = evaluation.systems
-    speeds = SPEED_COLUMNS if any(system.get("speed") for system in systems.values()) else {}
+    speeds = SPEED_COLUMNS if any(system["speed"] for system in systems.values()) else {}
     factors = {"bytes": "smaller", **({"sentences_per_second": "faster"} if speeds else {})}
     rows = []
     for group, names in evaluation.groups.items():

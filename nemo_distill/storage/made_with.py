@@ -77,10 +77,9 @@ def short_revision(revision: str | None) -> str:
 
 @with_config(OPEN)
 class MadeWith(TypedDict, total=False):
-    """Date, device and versions of a result, and of an evaluation the date when speed was measured (`timed`)."""
+    """Date, device and versions of a result."""
 
     date: str
-    timed: str
     device: str | None
     threads: int
     versions: dict[str, str]

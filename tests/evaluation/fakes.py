@@ -6,6 +6,26 @@ from dataclasses import dataclass
 from nemo_distill.decoding.engine import Hypothesis, Translation
 from nemo_distill.evaluation.systems import System
 
+# What a record of an evaluation has beside what a test tells of: a system, a test set, and the whole.
+SYSTEM = {
+    "sha256": "", "engine": "nemo_distill", "precision": None, "beam_size": None, "same_model_as": None, "seed": None,
+    "role": None, "bytes": None, "parameters": None, "parameters_without_embeddings": None, "compression": None,
+    "training": None, "label_smoothing": None, "selected_by": [], "speed": None,
+}  # fmt: skip
+SET = {
+    "lines": 1000,
+    "references": 1,
+    "sha256": {},
+    "lower_is_better": [],
+    "groups": {},
+    "comparisons": [],
+    "gaps": {},
+}
+RECORD = {
+    "made_with": {"date": "today", "device": "cpu: small", "threads": 2, "versions": {}, "git_revision": None},
+    "verdict": None, "notes": [],
+}  # fmt: skip
+
 
 class Shouting:
     """Gives each line back in capital letters, and counts its calls."""

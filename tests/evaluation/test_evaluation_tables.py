@@ -11,6 +11,7 @@ from nemo_distill.evaluation.evaluation_tables import (
     table,
 )
 from nemo_distill.evaluation.findings import findings, notes
+from tests.evaluation.fakes import RECORD, SET, SYSTEM
 
 
 def score(value, metric="BLEU"):
@@ -22,9 +23,9 @@ def system(parameters):
         "sentences_per_second": 12.34, "tokens_per_second": 120.0, "latency_ms_median": 80.0, "latency_ms_p95": 99.0,
         "peak_memory_mb": 512.0,
     }  # fmt: skip
-    return {
-        "engine": "nemo_distill", "precision": "float32", "beam_size": 4, "parameters": parameters, "parameters_without_embeddings": 7, "bytes": 1_500_000,
-        "compression": parameters and 1000 / parameters, "group": "x", "seed": None, "speed": speed,
+    return SYSTEM | {
+        "precision": "float32", "beam_size": 4, "parameters": parameters, "parameters_without_embeddings": 7,
+        "bytes": 1_500_000, "compression": parameters and 1000 / parameters, "group": "x", "speed": speed,
     }  # fmt: skip
 
 
@@ -33,19 +34,14 @@ def evaluation(**student):
         "system": "student", "baseline": "teacher", "metric": "BLEU", "difference": -0.5, "p_value": 0.2,
         "test": "approximate_randomization", "samples": 10000,
     }  # fmt: skip
-    return {
-        "made_with": {"device": "cpu: small", "threads": 2},
+    return RECORD | {
         "systems": {
             "teacher": system(1000) | {"group": "teacher"},
             "student": system(100) | {"group": "student"} | student,
         },
         "test_sets": {
-            "flickr": {
-                "lines": 1000,
-                "scores": {"teacher": score(40.126), "student": score(39.626)},
-                "comparisons": [comparison],
-                "groups": {},
-            }
+            "flickr": SET
+            | {"scores": {"teacher": score(40.126), "student": score(39.626)}, "comparisons": [comparison]}
         },
     }
 

@@ -8,14 +8,15 @@ from scipy.stats import ttest_1samp
 
 from nemo_distill.evaluation.gains import gain_sentences, gaps_closed, interval, seed_differences
 from nemo_distill.evaluation.likeness import compared_pairs
+from tests.evaluation.fakes import SET, SYSTEM
 
 
 def evaluation(*systems):
     """An evaluation of systems: name, group, seed, role, parameters and BLEU."""
     keys = ("group", "seed", "role", "parameters")
     return {
-        "systems": {name: dict(zip(keys, rest)) | {"engine": "nemo_distill"} for name, *rest, _ in systems},
-        "test_sets": {"test": {"scores": {name: {"BLEU": {"value": score}} for name, *_, score in systems}}},
+        "systems": {name: SYSTEM | dict(zip(keys, rest)) for name, *rest, _ in systems},
+        "test_sets": {"test": SET | {"scores": {name: {"BLEU": {"value": score}} for name, *_, score in systems}}},
     }
 
 

@@ -12,6 +12,7 @@ from nemo_distill.evaluation.likeness import (
     teachers,
     trained_otherwise,
 )
+from tests.evaluation.fakes import SYSTEM
 
 TEACHER = {"engine": "nemo_distill", "precision": "float32", "beam_size": 4, "bytes": 400}
 INT8 = {"engine": "ctranslate2", "precision": "int8"}
@@ -21,7 +22,8 @@ GREEDY = {"beam_size": 1}
 def systems(**more):
     """A teacher, its export, and systems that differ from the teacher in some keys."""
     found = {"teacher": TEACHER, "teacher_int8": TEACHER | INT8 | {"same_model_as": "teacher", "bytes": 100}}
-    return found | {name: TEACHER | keys for name, keys in more.items()}
+    found |= {name: TEACHER | keys for name, keys in more.items()}
+    return {name: SYSTEM | {"group": name} | system for name, system in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,8 @@ def test_groups_of_one_size_that_were_trained_otherwise_are_found_once_for_all(m
         "no_size": (20, {"parameters": None}), "int8": (20, INT8),
     }  # fmt: skip
     found = {
-        f"{group}_seed{seed}": TEACHER
+        f"{group}_seed{seed}": SYSTEM
+        | TEACHER
         | {"parameters": 1, "group": group, "seed": seed, "training": {"steps": steps}}
         | keys
         for group, (steps, keys) in groups.items()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nemo_distill.evaluation.verdict import verdict, verdict_sentences
+from tests.evaluation.fakes import RECORD, SET, SYSTEM
 
 SENTENCES = 200
 
@@ -11,17 +12,17 @@ SENTENCES = 200
 def evaluation(**systems):
     """An evaluation of a teacher of 40 BLEU, and of systems with a score, sentences a second and changed keys."""
     rows = {"teacher": (40.0, 10.0, {"parameters": 1000, "bytes": 4000})} | systems
-    record = {
-        "engine": "nemo_distill", "precision": "float32", "beam_size": 4, "parameters": 100, "bytes": 400, "seed": None,
-    }  # fmt: skip
-    return {
+    record = SYSTEM | {"precision": "float32", "beam_size": 4, "parameters": 100, "bytes": 400}
+    return RECORD | {
         "systems": {
             name: record
             | {"group": name.partition("_seed")[0], "speed": speed and {"sentences_per_second": speed}}
             | more
             for name, (_, speed, more) in rows.items()
         },
-        "test_sets": {"test": {"scores": {name: {"BLEU": {"value": score}} for name, (score, _, _) in rows.items()}}},
+        "test_sets": {
+            "test": SET | {"scores": {name: {"BLEU": {"value": score}} for name, (score, _, _) in rows.items()}}
+        },
     }
 
 

@@ -15,6 +15,7 @@ from nemo_distill.config.section import read_value
 from nemo_distill.experiments.comparison_plan import plan_runs
 from tests.commands.test_compare import assert_composed_alike
 from tests.conftest import SCRIPTS, composed
+from tests.evaluation.fakes import SET, SYSTEM
 
 DOCS = SCRIPTS.parents[2] / "docs"
 STUDIES = ("study", "study_back", "study_full", "study_more", "study_pieces", "study_real", "study_short")
@@ -76,9 +77,9 @@ def results(teacher_size=1000, **scores):
         for seed, score in enumerate(values):
             name = group if group == "teacher" else f"{group}_seed{seed}"
             seed = None if group == "teacher" else seed
-            known = {"group": group, "seed": seed, "role": role, "parameters": size, "engine": "nemo_distill"}
+            known = SYSTEM | {"group": group, "seed": seed, "role": role, "parameters": size}
             systems[name], found[name] = known, {"BLEU": {"value": score, "signature": "v:1"}}
-    return {"made_with": RECORD, "systems": systems, "test_sets": {"test": {"scores": found}}}
+    return {"made_with": RECORD, "systems": systems, "test_sets": {"test": SET | {"scores": found}}}
 
 
 def test_the_models_are_those_of_all_experiments_and_some_are_in_no_claim():
@@ -186,6 +187,7 @@ def test_a_teacher_in_a_claim_counts_with_every_seed():
 def test_the_published_page_is_what_its_scores_give(name):
     study = read_study(composed(name, "corpus.folder=multi30k"))
     evaluation = json.loads((DOCS / f"{name}.json").read_text()) | {"made_with": RECORD}
+    evaluation["systems"] = {system: SYSTEM | known for system, known in evaluation["systems"].items()}
     text = verdicts.study_markdown(study.experiments, evaluation, study.introduction, study.title)
     pages = [page.split("\n\n") for page in (text, (DOCS / f"{name}.md").read_text())]
     made, published = ([part for part in page if " hours of training" not in part] for page in pages)

@@ -9,6 +9,7 @@ from nemo_distill.failures.profile import TranslatedSet, profile
 from nemo_distill.failures.settings import FailureSettings
 from nemo_distill.report.tables import Table
 from nemo_distill.storage.ledger import fingerprint
+from tests.evaluation.fakes import RECORD, SET, SYSTEM
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 SOURCE = ["Der Hund sieht den Mann.", "Das Haus ist rot.", "Der Mann schläft jetzt."]
@@ -24,8 +25,8 @@ BLEU = {"teacher": 40.0, "baseline": 30.0, "student_seed0": 33.0, "student_seed1
 
 
 def system(name: str, parameters: int, speed: float) -> dict:
-    return {
-        "model": f"{name}.nemo", "sha256": name, "engine": "nemo_distill", "parameters": parameters,
+    return SYSTEM | {
+        "model": f"{name}.nemo", "sha256": name, "parameters": parameters,
         "parameters_without_embeddings": parameters // 2, "bytes": 4 * parameters, "compression": 1000 / parameters,
         "group": name.partition("_seed")[0], "seed": int(name[-1]) if "_seed" in name else None, "role": ROLES.get(name),
         "speed": {"sentences_per_second": speed, "tokens_per_second": 9 * speed, "latency_ms_median": 5.0,
@@ -62,20 +63,19 @@ def write_evaluation(folder: Path) -> Path:
     ]  # fmt: skip
     closed = {"value": 0.45, "low": 0.2, "high": 0.7, "seeds": 2, "over": "seeds"}
     gap = {"metric": "BLEU", "teacher": "teacher", "baseline": "baseline", "closed": closed, "reason": None}
-    record = {
-        "made_with": {"date": "today", "device": "cpu: small", "threads": 2},
+    record = RECORD | {
         "systems": {
             name: system(name, *size)
             for name, size in zip(TRANSLATIONS, ((1000, 10.0), (100, 50.0), (100, 60.0), (100, 55.0)))
         },
         "test_sets": {
-            "flickr": {
+            "flickr": SET
+            | {
                 "lines": 3,
                 "source": "f.de",
                 "reference": "f.en",
                 "scores": scores,
                 "comparisons": comparisons,
-                "groups": {},
                 "gaps": {"student": gap},
             }
         },

@@ -1,11 +1,13 @@
+import functools
 import json
+import re
 
 import pytest
 from omegaconf import OmegaConf
 
 from nemo_distill.commands import card as card_command
 from nemo_distill.commands.card import CardConfig
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.config.section import read_config
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.ledger import sha256_of
@@ -140,6 +142,22 @@ def test_the_card_is_written_beside_the_model_and_not_over_another(student):
 def test_what_is_missing_is_told(student, tmp_path, override, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
         read_config(CardConfig, composed("model_card", f"model={student}", override, f"output={tmp_path / 'card.md'}"))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "systems.teacher.speed", "test_sets.flickr.groups", "test_sets.flickr.comparisons", "made_with.threads",
+        "test_sets.flickr.scores.student.BLEU.signature",
+    ],
+)  # fmt: skip
+def test_an_evaluation_that_lacks_a_key_is_refused(student, evaluated, place):
+    record = json.loads(evaluated.read_text())
+    *sections, key = place.split(".")
+    del functools.reduce(dict.__getitem__, sections, record)[key]
+    evaluated.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=rf"evaluation\.json' cannot be read: {re.escape(place)}: field required"):
+        model_card(student, evaluation=evaluated)
 
 
 def test_an_evaluation_of_other_models_is_refused(teacher_path, evaluated):
