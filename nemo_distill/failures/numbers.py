@@ -207,8 +207,4 @@ def _value(number: Decimal) -> str:
 
 
 def _may_be_spelled(number: Number) -> bool:
-    return any(_is_often_spelled(value) for one in number.readings for value in one)
-
-
-def _is_often_spelled(value: str) -> bool:
-    return Decimal(value) <= 100 or value.endswith("00")
+    return any(Decimal(value) <= 100 or value.endswith("00") for reading in number.readings for value in reading)
