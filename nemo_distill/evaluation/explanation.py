@@ -30,13 +30,12 @@ from nemo_distill.decoding.settings import SearchSettings
 from nemo_distill.evaluation.training_view import TrainingView, target_words
 from nemo_distill.failures.profile import TranslatedSet, wilson
 from nemo_distill.failures.segment import units
-from nemo_distill.metrics.scores import bleu, build_metric
+from nemo_distill.metrics.scores import bleu
 from nemo_distill.metrics.significance import (
     RESAMPLES,
     SEED,
     TAILS,
     resampled_scores,
-    scored_by,
     seed_margin,
     sentence_statistics,
 )
@@ -60,12 +59,10 @@ class Scores:
     """
 
     def __init__(self, texts: TranslatedSet, metric: str, language: str | None, seed: int = SEED):
-        built, self.seed = build_metric(metric, language), seed
-        self.score = scored_by(built)
-        self.statistics = {
-            name: sentence_statistics(built, lines, texts.references, texts.more_references)
-            for name, lines in texts.translations.items()
-        }
+        self.seed = seed
+        self.score, self.statistics = sentence_statistics(
+            texts.translations, texts.references, metric, language, texts.more_references
+        )
 
     def of(self, system: str, chosen: np.ndarray | None = None) -> np.ndarray:
         """Returns a system's scores (1 + R,) on all sentences, or on those that are `chosen` (N,)."""

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from sacrebleu.metrics.base import Metric
 from typing_extensions import TypedDict
 
 from nemo_distill.config.section import section
@@ -101,13 +100,9 @@ def compare(
     bootstraps = settings.test == "bootstrap"
     test, default = (paired_bootstrap, 1_000) if bootstraps else (approximate_randomization, 10_000)
     for name in settings.metrics or METRICS[:1]:
-        metric = build_metric(name, language)
-        score = scored_by(metric)
-        statistics = {
-            system: sentence_statistics(metric, lines, references, more) for system, lines in translations.items()
-        }
+        score, by_system = sentence_statistics(translations, references, name, language, more)
         for system, baseline in pairs:
-            mine, theirs = statistics[system], statistics[baseline]
+            mine, theirs = by_system[system], by_system[baseline]
             p_value, samples = test(mine, theirs, score, settings.samples or default)
             yield {
                 "system": system,
@@ -136,10 +131,9 @@ def resample(
         language: the target language.
         more: further references, as of `corpus_score`.
     """
-    built = build_metric(metric, language)
-    statistics = [sentence_statistics(built, lines, references, more) for lines in translations.values()]
-    scores = resampled_scores(statistics, scored_by(built), RESAMPLES)
-    return {system: values.tolist() for system, values in zip(translations, scores)}
+    score, by_system = sentence_statistics(translations, references, metric, language, more)
+    scores = resampled_scores(list(by_system.values()), score, RESAMPLES)
+    return {system: values.tolist() for system, values in zip(by_system, scores)}
 
 
 def both_ways(comparisons: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -190,22 +184,26 @@ def seed_margin(values: Sequence[float], two_sided: bool = True) -> float:
     return float(t.ppf(1 - error, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def scored_by(metric: Metric) -> CorpusScore:
-    """Returns the function from the sums of sacrebleu's statistics (S,) to the corpus score."""
+def sentence_statistics(
+    translations: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    metric: str,
+    language: str | None,
+    more: Sequence[Sequence[str]],
+) -> tuple[CorpusScore, dict[str, np.ndarray]]:
+    """Returns what scores sums of sacrebleu's statistics, and each system's statistics of each sentence (N, S).
+
+    The arguments are those of `resample`.
+    """
+    built, by_file = build_metric(metric, language), all_references(references, more)
 
     def score(sums: np.ndarray) -> float:
-        return float(metric._compute_score_from_stats(sums.tolist()).score)
+        return float(built._compute_score_from_stats(sums.tolist()).score)
 
-    return score
-
-
-def sentence_statistics(
-    metric: Metric, translations: Sequence[str], references: Sequence[str], more: Sequence[Sequence[str]] = ()
-) -> np.ndarray:
-    """Returns sacrebleu's statistics of each sentence (N, S)."""
-    return np.array(
-        metric._extract_corpus_statistics(list(translations), all_references(references, more)), dtype=float
-    )
+    return score, {
+        system: np.array(built._extract_corpus_statistics(list(lines), by_file), dtype=float)
+        for system, lines in translations.items()
+    }
 
 
 def approximate_randomization(
