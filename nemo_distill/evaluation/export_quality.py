@@ -59,10 +59,10 @@ class DevelopmentSet:
         if not self.is_given:
             missing = "source" if self.source is None else "reference"
             return [f"{missing}=null: a development set has source and reference."]
-        (_, *references), problems = self._files()
+        files, problems = self._files()
         if problems:
             return problems + language_problems("language", self.language)
-        return language_problems("language", scored_language(self.language, first_lines(references[0])))
+        return language_problems("language", scored_language(self.language, first_lines(files[1])))
 
     @property
     def is_given(self) -> bool:

@@ -31,6 +31,13 @@ def test_the_language_of_references_is_known_if_the_model_names_none(tmp_path):
     assert to_german.set_for(None).language is None and to_german.set_for("de").language == "de"
 
 
+def test_patterns_of_a_development_set_that_match_nothing_are_told(tmp_path):
+    found = {"source": f"{tmp_path}/*.de", "reference": f"{tmp_path}/*.en"}
+    first, second = DevelopmentSet(**found).problems()
+    assert first.startswith("source") and found["source"] in first
+    assert second.startswith("reference") and found["reference"] in second
+
+
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
