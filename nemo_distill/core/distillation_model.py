@@ -296,6 +296,6 @@ def _rename_targets(node: Any) -> Any:
 
 
 def _sum_over_devices(value: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized():
+    if dist.is_initialized():
         dist.all_reduce(value)
     return value

@@ -129,7 +129,7 @@ def _gather(steps: list[dict[str, Any]], num_batches: int) -> list[dict[str, Any
     A distributed sampler assigns the batches to the devices in turn, and repeats the first ones to fill the last
     round. The repetitions come after the first `num_batches` and are dropped.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not dist.is_initialized():
         return list(steps)
     gathered: list = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, list(steps))

@@ -41,7 +41,7 @@ class ExactResumeCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         state = _random_state() | {"step": _half_done_step(self._trainer)}
         states: list[Any] = [state]
-        if dist.is_available() and dist.is_initialized():
+        if dist.is_initialized():
             states = [None] * dist.get_world_size()
             dist.all_gather_object(states, state)
         return {"states": states, "validated": self._validated}

@@ -52,7 +52,7 @@ class FiniteTraining(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             total = total + torch.nn.utils.get_total_norm(gradients)
-        if dist.is_available() and dist.is_initialized():
+        if dist.is_initialized():
             dist.all_reduce(total)  # so that all processes stop together
         if not total.isfinite():
             raise NotFiniteError(_sentence(trainer, pl_module, seen))

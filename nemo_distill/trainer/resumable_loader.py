@@ -125,7 +125,7 @@ def resumable_loader(loader: DataLoader | None, shuffle: bool) -> DataLoader | N
 
 def _share() -> dict[str, int]:
     """Returns the arguments of DistributedSampler that say which batches this process gets."""
-    distributed = dist.is_available() and dist.is_initialized()
+    distributed = dist.is_initialized()
     return {
         "num_replicas": dist.get_world_size() if distributed else 1,
         "rank": dist.get_rank() if distributed else 0,

@@ -64,7 +64,7 @@ class TrainingLength(Callback):
 
 
 def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return dist.is_initialized() and dist.get_world_size() > 1
 
 
 class LoggedProgress(ProgressBar):
