@@ -17,27 +17,16 @@ Languages = tuple[str | None, str | None]  # of source and target
 
 @dataclass(frozen=True)
 class ComparedTeacher:
-    """A `.nemo` that is there or will be trained, or the folder of a Hugging Face model.
+    """A `.nemo` that is there or will be trained, or the folder of a Hugging Face model."""
 
-    Args:
-        path: the file or folder.
-        output: the folder of the comparison.
-        asked: the languages that the configuration names.
-        endings: those of the corpus, in place of languages that a multilingual model needs and that are not named.
-    """
+    config: ComparisonConfig
 
-    path: Path
-    output: Path
-    asked: Languages
-    endings: Languages
-
-    @classmethod
-    def of(cls, config: ComparisonConfig) -> "ComparedTeacher":
-        """Returns the teacher of a comparison."""
-        trained = Path(config.output_dir) / TEACHER / "model.nemo"
-        path = Path(config.teacher) if isinstance(config.teacher, str) else trained
-        languages = config.source_language, config.target_language
-        return cls(path, Path(config.output_dir), languages, (config.corpus.source, config.corpus.target))
+    @cached_property
+    def path(self) -> Path:
+        """The file or folder."""
+        if isinstance(self.config.teacher, str):
+            return Path(self.config.teacher)
+        return Path(self.config.output_dir) / TEACHER / "model.nemo"
 
     @property
     def engine(self) -> str:
@@ -50,11 +39,14 @@ class ComparedTeacher:
         return min(self._candidates(), key=lambda one: len(_problems(self.path, one)))
 
     def _candidates(self) -> Iterator[Languages]:
-        """Yields what it may need to be told: nothing, its target, as OPUS-MT with several of them, or both."""
-        (source, target), (first, second) = self.asked, self.endings
+        """Yields what it may need to be told: nothing, its target, as OPUS-MT with several of them, or both.
+
+        Languages that the configuration does not name are those of the corpus.
+        """
+        source, target, corpus = self.config.source_language, self.config.target_language, self.config.corpus
         yield source, target
-        yield source, target or second
-        yield source or first, target or second
+        yield source, target or corpus.target
+        yield source or corpus.source, target or corpus.target
 
     def problems(self) -> list[str]:
         """Returns a sentence for each reason why one that must be there cannot teach.
@@ -68,8 +60,9 @@ class ComparedTeacher:
                 f"teacher names '{self.path}', which is a folder; it must be a .nemo, or the folder of a Hugging Face "
                 "model."
             ]
-        if self.path.is_dir() and self.output.resolve().is_relative_to(self.path.resolve()):
-            return [f"output_dir={self.output}: lies in the teacher's folder, which it would change; take another."]
+        output = Path(self.config.output_dir)
+        if self.path.is_dir() and output.resolve().is_relative_to(self.path.resolve()):
+            return [f"output_dir={output}: lies in the teacher's folder, which it would change; take another."]
         return [f"teacher: {problem}" for problem in _problems(self.path, self.languages)]
 
     def of_trainings(self) -> list[str]:

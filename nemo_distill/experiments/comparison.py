@@ -52,7 +52,7 @@ def check_comparison(config: ComparisonConfig) -> None:
         ConfigurationError: with every problem found.
     """
     problems, corpus = list(length_problems(config)), config.corpus
-    problems += ComparedTeacher.of(config).problems() if isinstance(config.teacher, str) else []
+    problems += ComparedTeacher(config).problems() if isinstance(config.teacher, str) else []
     problems += _generated_problems(corpus, corpus.generate) if corpus.generate else _text_problems(config)
     if problems := problems or _other_work(plan_runs(config)):
         raise ConfigurationError(problems)
@@ -220,7 +220,7 @@ def _with_training_text(failures: ComparedFailures | None, corpus: ComparedCorpu
 def _system(run: Run, model_path: Path, config: ComparisonConfig) -> System:
     name = run.folder.name
     if run.group == TEACHER:
-        teacher = ComparedTeacher.of(config)
+        teacher = ComparedTeacher(config)
         return System(name, model_path, teacher.engine, None, *teacher.languages)
     role: Role = DISTILLED if run.group in config.methods else BASELINE
     return System(name, model_path, "nemo_distill", role=role, preparation_seconds=preparation_seconds(run))

@@ -209,7 +209,7 @@ def _made(config: ComparisonConfig, steps: Sequence[Run]) -> set[Path]:
 
 def _steps(config: ComparisonConfig) -> Iterator[Run]:
     yield _teacher(config)
-    teacher = ComparedTeacher.of(config)
+    teacher = ComparedTeacher(config)
     optional = [] if config.reverse is None else [_reverse(config, config.reverse)]
     optional += [_labels(config, name, teacher) for name in config.labels]
     optional += [_cache(config, name, teacher) for name in config.caches]
@@ -253,7 +253,7 @@ def _with_groups(overrides: Sequence[str]) -> list[str]:
 
 def _teacher(config: ComparisonConfig) -> Run:
     if isinstance(config.teacher, str):
-        path = ComparedTeacher.of(config).path
+        path = ComparedTeacher(config).path
         return Run(TEACHER, 0, Path(config.output_dir) / TEACHER, (), path, made=(path,))
     overrides = [*_shared_overrides(config), *_new_tokenizers(config, TOKENIZER), *config.teacher]
     return _training(config, TEACHER, 0, "train", overrides)
@@ -275,7 +275,7 @@ def _new_tokenizers(config: ComparisonConfig, folder: str) -> list[str]:
 def _alone(config: ComparisonConfig) -> tuple[str, list[str], list[str]]:
     """The job of a baseline, overrides that those of all trainings replace, and those that give it its tokenizers."""
     if isinstance(config.teacher, str):
-        return "distill", [PLAIN_SMOOTHING], [*ComparedTeacher.of(config).of_trainings(), *WITHOUT_TEACHER]
+        return "distill", [PLAIN_SMOOTHING], [*ComparedTeacher(config).of_trainings(), *WITHOUT_TEACHER]
     tokenizer = Path(config.output_dir) / TOKENIZER / f"shared_tokenizer.{config.vocab_size}.BPE.model"
     return (
         "train",

@@ -1,6 +1,7 @@
 """Teachers that a comparison is given: folders of Hugging Face, and models of several languages."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -106,26 +107,26 @@ ONE_TO_MANY = {"multilingual": True, "src_language": "de", "tgt_language": ["en"
 @pytest.mark.parametrize(
     ("languages", "asked", "told"),
     [
-        ({}, (None, None), []),
-        (MANY_TO_ONE, (None, None), ["src_language=de", "tgt_language=en"]),
-        (ONE_TO_MANY, (None, None), ["tgt_language=en"]),
-        (ONE_TO_MANY, (None, "fr"), ["tgt_language=fr"]),
+        ({}, None, []),
+        (MANY_TO_ONE, None, ["src_language=de", "tgt_language=en"]),
+        (ONE_TO_MANY, None, ["tgt_language=en"]),
+        (ONE_TO_MANY, "fr", ["tgt_language=fr"]),
     ],
 )
-def test_a_student_of_a_multilingual_nemo_learns_one_of_its_languages(tmp_path, languages, asked, told):
+def test_a_student_of_a_multilingual_nemo_learns_one_of_its_languages(compare, tmp_path, languages, asked, told):
     path = tmp_path / "teacher.nemo"
     write_nemo(path, {**MODEL, **languages}, b"pieces")
-    teacher = ComparedTeacher(path, tmp_path / "runs", asked, ("de", "en"))
+    teacher = ComparedTeacher(replace(compare(f"teacher={path}"), target_language=asked))
     assert teacher.problems() == [] and teacher.engine == "nemo_distill"
     assert teacher.of_trainings() == [f"model.distillation.model_path={path}", *(f"model.{one}" for one in told)]
     labelled = [one.replace("src_", "source_").replace("tgt_", "target_") for one in told]
     assert teacher.of_labels() == [f"model={path}", *labelled]
 
 
-def test_a_language_that_a_nemo_does_not_know_is_told(tmp_path):
+def test_a_language_that_a_nemo_does_not_know_is_told(compare, tmp_path):
     path = tmp_path / "teacher.nemo"
     write_nemo(path, {**MODEL, **ONE_TO_MANY}, b"pieces")
-    assert ComparedTeacher(path, tmp_path / "runs", (None, None), ("de", "xx")).problems() == [
+    assert ComparedTeacher(compare(f"teacher={path}", "corpus.target=xx")).problems() == [
         "teacher: target_language has no value: the model is multilingual and knows en, fr."
     ]
 
