@@ -18,6 +18,7 @@ from nemo_distill.config.known_keys import check_trainer, unknown_keys, wrong_va
 from nemo_distill.config.section import read_section, section
 from nemo_distill.console import console
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
+from nemo_distill.models.cache_config import data_files, pair_selection
 from nemo_distill.models.distillation_section import TranslationDistillation, read_distillation
 from nemo_distill.models.pairing import (
     hugging_face_problems,
@@ -42,10 +43,9 @@ from nemo_distill.progress import shown_progress
 from nemo_distill.storage.files import user_path
 from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.shard_folder import begun_settings
-from nemo_distill.teacher_cache.build import TeacherOfPairs, build
+from nemo_distill.teacher_cache.build import CacheSettings, TeacherOfPairs, build
 from nemo_distill.teacher_cache.cache import TeacherCache
 from nemo_distill.teacher_cache.folder import CacheFolder
-from nemo_distill.teacher_cache.settings import CacheSettings, data_fingerprints, pair_selection
 from nemo_distill.text.files import data_problems
 from nemo_distill.text.training_mix import mix_settings, mix_training_data, training_mix_problems
 from nemo_distill.trainer.precision import AUTO, chosen_dtype, warn_of_emulation
@@ -158,7 +158,7 @@ def caching_job(cfg: DictConfig) -> CachingJob:
         **({"tags": tags} if (tags := read_tags(student, archive.config)) else {}),
         **{field.name: getattr(settings, field.name) for field in fields(CacheSettings)},
         **pair_selection(train_ds),
-        "data": data_fingerprints(model),
+        "data": [fingerprint(path) for path in data_files(model)],
         "mix": mix_settings(model),
     }
     batched = {**train_ds, "tokens_in_batch": settings.tokens_in_batch}

@@ -1,6 +1,10 @@
-"""Checks whether a training can use its teacher cache. Runs before NeMo is imported."""
+"""Checks whether a training can use its teacher cache, and says on what data a cache depends.
+
+It runs before NeMo is imported.
+"""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nemo_distill.decoding.asked_languages import KEYS as LANGUAGES
@@ -10,11 +14,24 @@ from nemo_distill.models.student_config import missing_languages, own_tokenizer,
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.model_kinds import SIDES, read_tags, teaching_problems
 from nemo_distill.nemo_files.translation_archive import teacher_archive
+from nemo_distill.storage.files import user_path
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.storage.records import FileEntry
 from nemo_distill.teacher_cache.cache import cached_teacher_path, read_manifest
-from nemo_distill.teacher_cache.settings import data_files, data_fingerprints, pair_selection
+from nemo_distill.text.files import as_list, text_paths
+from nemo_distill.text.tarred_data import tar_files
+from nemo_distill.text.training_mix import mixed_files
 
 WHERE = "model.distillation.teacher_cache"
+# The keys of `model.train_ds` that determine the training pairs, with NeMo's defaults.
+PAIR_SELECTION_DEFAULTS = {
+    "clean": False,
+    "max_seq_length": 512,
+    "min_seq_length": 1,
+    "max_seq_length_diff": 512,
+    "max_seq_length_ratio": 512,
+    "reverse_lang_direction": False,
+}
 
 
 def cache_problems(model: Mapping[str, Any], distillation: TranslationDistillation) -> list[str]:
@@ -110,6 +127,23 @@ def _data_problems(model: Mapping[str, Any], made_with: Mapping[str, Any]) -> li
     cached = {entry["sha256"] for entry in made_with.get("data", ())}
     return problems + [
         f"model.train_ds: '{path}' is not a file that {WHERE} was made from, or it has changed since."
-        for path, entry in zip(files, data_fingerprints(model))
-        if entry["sha256"] not in cached
+        for path in files
+        if fingerprint(path)["sha256"] not in cached
     ]
+
+
+def pair_selection(train_ds: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of the keys that determine the training pairs."""
+    return {key: train_ds.get(key, default) for key, default in PAIR_SELECTION_DEFAULTS.items()}
+
+
+def data_files(model: Mapping[str, Any]) -> list[Path]:
+    """Returns the training files: those of a mix, or text, or metadata and its tar files."""
+    if files := mixed_files(model):
+        return files
+    train_ds = model.get("train_ds") or {}
+    if not train_ds.get("use_tarred_dataset"):
+        sources, targets = text_paths(train_ds)
+        return sources + targets
+    metadata = [user_path(name) for name in as_list(train_ds.get("metadata_file"))]
+    return metadata + [tar for file in metadata if file.is_file() for tar in tar_files(file)]

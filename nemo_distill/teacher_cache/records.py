@@ -5,6 +5,7 @@ any batch, order, mix or epoch. A record has the most probable words, the others
 """
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from nemo_distill.config.errors import DataError
 from nemo_distill.losses.top_k import TopK, top_k_of
 
-DTYPES = ("float16", "float32")
+Dtype = Literal["float16", "float32"]  # of log-probabilities
 KEY_BYTES = 16
 KEY = np.dtype(f"S{KEY_BYTES}")
 PAIR = np.dtype([("key", KEY), ("tokens", "<u4")])
@@ -50,7 +51,7 @@ def found_keys(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndar
     return places, known[places] == keys
 
 
-def token_type(k: int, vocab_size: int, dtype: str) -> np.dtype:
+def token_type(k: int, vocab_size: int, dtype: Dtype) -> np.dtype:
     """Returns the layout of a token record.
 
     Its fields are those of `TopK`: `ids` (k,), `log_probs` (k,) and `rest`; and `label`, the log-probability of the
@@ -59,18 +60,18 @@ def token_type(k: int, vocab_size: int, dtype: str) -> np.dtype:
     Args:
         k: number of stored words.
         vocab_size: V. Ids have the smallest type that can represent V - 1.
-        dtype: the type of log-probabilities, one of `DTYPES`.
+        dtype: the type of log-probabilities, `float16` or `float32`.
     """
     ids, log_probs = np.min_scalar_type(vocab_size - 1).newbyteorder("<"), np.dtype(dtype).newbyteorder("<")
     return np.dtype([("ids", ids, (k,)), ("log_probs", log_probs, (k,)), ("rest", log_probs), ("label", log_probs)])
 
 
-def is_token_type(layout: np.dtype, k: int | None, dtype: str) -> bool:
+def is_token_type(layout: np.dtype, k: int | None, dtype: Dtype) -> bool:
     """True if `layout` is a `token_type` with this k (None: any k) and dtype, for any vocabulary."""
     if layout.names is None or "ids" not in layout.names or layout["ids"].base.kind != "u":
         return False
     kept = layout["ids"].shape
-    if len(kept) != 1 or dtype not in DTYPES or (k is not None and kept != (k,)):
+    if len(kept) != 1 or (k is not None and kept != (k,)):
         return False
     return layout == token_type(kept[0], int(np.iinfo(layout["ids"].base).max) + 1, dtype)
 

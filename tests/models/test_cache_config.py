@@ -4,9 +4,10 @@ import shutil
 import pytest
 
 from nemo_distill.commands.training_check import check_distillation_job
+from nemo_distill.models.cache_config import PAIR_SELECTION_DEFAULTS
 from nemo_distill.nemo_files.archive import NemoArchive
+from nemo_distill.storage.ledger import fingerprint
 from nemo_distill.teacher_cache.folder import INDEX_FILES, shard_files
-from nemo_distill.teacher_cache.settings import PAIR_SELECTION_DEFAULTS, data_fingerprints
 from tests.conftest import train_sentencepiece
 from tests.examples.bad_files import MODEL, write_nemo
 from tests.models.conftest import problems
@@ -15,13 +16,12 @@ from tests.models.conftest import problems
 @pytest.fixture
 def cache(corpus, teacher_path, tmp_path):
     """What a check reads of a cache of the training data."""
-    data = {"src_file_name": str(corpus / "train.de"), "tgt_file_name": str(corpus / "train.en")}
     settings = {
         "teacher": {"name": "teacher.nemo", "sha256": NemoArchive(teacher_path).sha256()},
         "k": 8,
         "dtype": "float16",
         **(PAIR_SELECTION_DEFAULTS | {"clean": True}),
-        "data": data_fingerprints({"train_ds": data}),
+        "data": [fingerprint(corpus / name) for name in ("train.de", "train.en")],
     }
     folder = tmp_path / "cache"
     folder.mkdir()
