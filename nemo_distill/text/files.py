@@ -32,15 +32,15 @@ UTF16 = "UTF-16; convert it to UTF-8, for example with iconv"
 MARKUP = (
     "XML, SGML or HTML; take the sentences out of it, one per line; 'nemo-distill split pairs=...' does this for TMX"
 )
-ARCHIVE = "a zip archive; unpack it; 'nemo-distill split pairs=...' reads those of OPUS"
-PARQUET = (
-    "a Parquet table; write the sentences of each language to a text file, as 'nemo-distill split pairs=...' does"
-)
-# How files begin that people take for text, and what they are.
+# How files begin that hold no pairs, and what they are.
+NO_PAIRS = {b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or pack it by gzip, bzip2 or xz"}
+# The same of files that people take for text.
 NO_TEXT = {
-    b"PK\x03\x04": ARCHIVE,
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or pack it by gzip, bzip2 or xz",
-    b"PAR1": PARQUET,
+    **NO_PAIRS,
+    b"PK\x03\x04": "a zip archive; unpack it; 'nemo-distill split pairs=...' reads those of OPUS",
+    b"PAR1": (
+        "a Parquet table; write the sentences of each language to a text file, as 'nemo-distill split pairs=...' does"
+    ),
     b"\xff\xfe": UTF16,
     b"\xfe\xff": UTF16,
     b"<?xml": MARKUP,
@@ -50,7 +50,6 @@ NO_TEXT = {
     b"<srcset": MARKUP,
     b"<refset": MARKUP,
 }
-NO_PAIRS = {begin: what for begin, what in NO_TEXT.items() if what not in (UTF16, MARKUP, ARCHIVE, PARQUET)}
 
 
 def data_problems(where: str, section: Mapping[str, Any]) -> list[str]:
