@@ -6,13 +6,11 @@ An answer is a line of JSON, appended as soon as it arrives. An interrupted job 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nemo_distill.storage.records import CLOSED, parse_json
-
-Prices = tuple[float, float] | None  # of a million tokens of prompts and of answers
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,15 @@ class Answer:
 
 @dataclass
 class Bill:
-    """What was used so far, by this run and by earlier ones."""
+    """What was used so far, by this run and by earlier ones.
 
+    Args:
+        input_price: of a million tokens of prompts, if it is known.
+        output_price: of a million tokens of answers, if it is known.
+    """
+
+    input_price: float | None
+    output_price: float | None
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,21 +60,22 @@ class Bill:
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
 
-    def record(self, prices: Prices) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """Returns the bill as a record, with its cost if the prices are known."""
-        if prices is None:
-            return asdict(self)
-        cost = self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]
-        return asdict(self) | {"cost": round(cost / 1e6, 6)}
+        used = {name: getattr(self, name) for name in ("requests", "prompt_tokens", "completion_tokens")}
+        if self.input_price is None or self.output_price is None:
+            return used
+        cost = self.prompt_tokens * self.input_price + self.completion_tokens * self.output_price
+        return used | {"cost": round(cost / 1e6, 6)}
 
     @property
     def tokens(self) -> int:
         """Tokens of prompts and answers."""
         return self.prompt_tokens + self.completion_tokens
 
-    def words(self, prices: Prices) -> str:
+    def words(self) -> str:
         """Returns the bill in words."""
-        cost = self.record(prices).get("cost")
+        cost = self.record().get("cost")
         price = "" if cost is None else f", which cost {cost:,.2f}"
         return (
             f"{self.requests:,} requests so far, with {self.prompt_tokens:,} tokens of prompts and "

@@ -9,7 +9,6 @@ import requests
 from pydantic import Field
 
 from nemo_distill.config.section import section
-from nemo_distill.pseudo_labels.api_journal import Prices
 from nemo_distill.pseudo_labels.text_teacher import Pattern
 
 # What decides about the answers; the other keys may change between a job and its continuation.
@@ -86,19 +85,6 @@ class ApiSettings:
         if (self.input_price is None) != (self.output_price is None):
             problems.append("input_price and output_price: give both or neither.")
         return problems
-
-    def missing(self) -> list[str]:
-        """Returns a sentence if it does not say which server to ask."""
-        if self.url is not None:
-            return []
-        return ["url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1."]
-
-    @property
-    def prices(self) -> Prices:
-        """The prices for the bill."""
-        if self.input_price is None or self.output_price is None:
-            return None
-        return self.input_price, self.output_price
 
     def decisive(self) -> dict[str, Any]:
         """Returns the settings that the answers depend on."""

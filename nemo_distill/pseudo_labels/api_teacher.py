@@ -82,7 +82,7 @@ class ApiTeacher:
         self, model: str, settings: ApiSettings, languages: tuple[str | None, str | None], folder: Path, digest: str
     ):
         self.model, self.settings, self.languages = model, settings, languages
-        self.bill, self._bill_path = Bill(), folder / BILL
+        self.bill, self._bill_path = Bill(settings.input_price, settings.output_price), folder / BILL
         self._journals = folder / ANSWERS / digest
         self._journals.mkdir(parents=True, exist_ok=True)
         self._any_usable = False
@@ -131,10 +131,11 @@ class ApiTeacher:
                         console.info("Waiting for the answers that are on their way, so that they are not lost.")
                         raise
             finally:
-                write_json(self._bill_path, self.bill.record(self.settings.prices))
+                write_json(self._bill_path, self.bill.record())
         if self._stopped_by:
-            bill = self.bill.words(self.settings.prices)
-            raise DataError(f"{self._stopped_by}. Then the same command goes on where it was. There were {bill}.")
+            raise DataError(
+                f"{self._stopped_by}. Then the same command goes on where it was. There were {self.bill.words()}."
+            )
         return answers
 
     def _ask_one(self, journal: BinaryIO, wanted: Answer, text: str) -> Answer:

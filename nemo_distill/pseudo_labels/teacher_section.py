@@ -127,7 +127,9 @@ class TeacherSection(SearchingSection):
         return engine_problems(self.engine_name, self.teachers, self.dtype, *self.languages)
 
     def _api_problems(self) -> list[str]:
-        problems = [f"api.{problem}" for problem in self.api.missing()]
+        problems = []
+        if self.api.url is None:
+            problems.append("api.url has no value; give the server's base URL, such as http://127.0.0.1:8000/v1.")
         if not isinstance(self.model, str):
             problems.append(f"model={self.model}: must be the name of one model of the server.")
         if self.devices != 1 or self.num_nodes != 1:
