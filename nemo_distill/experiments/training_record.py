@@ -18,7 +18,7 @@ from nemo_distill.console import print_table
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.report.model_card import model_card
 from nemo_distill.storage.files import user_path, versions, write_text
-from nemo_distill.storage.ledger import differences, fingerprint
+from nemo_distill.storage.ledger import changed_files, differences, fingerprint
 from nemo_distill.storage.made_with import device_name, git_revision
 from nemo_distill.storage.run_record import RunRecord, read_run, read_run_of, recorded_run
 from nemo_distill.storage.shard_folder import MANIFEST
@@ -127,12 +127,7 @@ def _changes_since(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> lis
     if not earlier.get("settings"):
         return []
     changed = differences(_decisive(earlier["settings"]), _decisive(record["settings"]))
-    inputs = earlier.get("inputs") or {}
-    return changed + [
-        f"'{name}' has changed since"
-        for name, sha256 in record["inputs"].items()
-        if inputs.get(name, sha256) != sha256
-    ]
+    return changed + changed_files(earlier.get("inputs") or {}, record["inputs"])
 
 
 def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:

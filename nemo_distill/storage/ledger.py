@@ -77,9 +77,7 @@ class Work:
 
     def changed_inputs(self) -> list[str]:
         earlier = [inputs for record in self._records() if (inputs := record.get("inputs"))]
-        pairs = [pair for inputs in earlier for pair in inputs.items()]
-        changed = [name for name, sha256 in pairs if self.inputs.get(name, sha256) != sha256]
-        return [f"'{name}' has changed since" for name in dict.fromkeys(changed)]
+        return list(dict.fromkeys(change for inputs in earlier for change in changed_files(inputs, self.inputs)))
 
     def _records(self) -> list["Described"]:
         paths = [path for path in (self.begun_path, self.finished_path) if path]
@@ -146,6 +144,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def digest_of(value: Mapping[str, Any]) -> str:
     """Returns 16 hexadecimal digits that identify JSON values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Returns which files, by their names and SHA-256 in two records, have changed, as far as both have them."""
+    return [f"'{name}' has changed since" for name, sha256 in old.items() if new.get(name, sha256) != sha256]
 
 
 def sha256_of(path: Path) -> str:
