@@ -89,29 +89,20 @@ def check_labelling(cfg: DictConfig) -> LabellingJob:
     """
     try:
         job = labelling_job(cfg)
-        problems = _label_conflicts(job) or _text_conflicts(job)
+        # An engine is chosen only for new labels.
+        changes = [] if job.config.engine_name == AUTO else job.folder.conflicts()
     except DataError as error:
-        problems = [f"output_dir: {error}."]
-    if problems:
-        raise ConfigurationError(problems)
-    return job
-
-
-def _label_conflicts(job: LabellingJob) -> list[str]:
-    folder = job.folder
-    changes = [] if job.config.engine_name == AUTO else folder.conflicts()  # an engine is chosen only for new labels
-    if not changes or job.config.overwrite is True:
-        return []
-    said = f"'{folder.path}' holds labels with other settings: {'; '.join(changes)}"
-    return [f"output_dir: {said}; give another folder, or start over with overwrite=true."]
-
-
-def _text_conflicts(job: LabellingJob) -> list[str]:
+        raise ConfigurationError([f"output_dir: {error}."]) from error
+    if changes and job.config.overwrite is not True:
+        said = f"'{job.folder.path}' holds labels with other settings: {'; '.join(changes)}"
+        remedy = "give another folder, or start over with overwrite=true"
+        raise ConfigurationError([f"output_dir: {said}; {remedy}."])
     try:
         job.assembly.work.done(bool(job.config.overwrite))
     except DataError as error:
-        return [f"name: {error}; give another name, or replace it with overwrite=text."]
-    return []
+        remedy = "give another name, or replace it with overwrite=text"
+        raise ConfigurationError([f"name: {error}; {remedy}."]) from error
+    return job
 
 
 def labelling_job(cfg: DictConfig) -> LabellingJob:
