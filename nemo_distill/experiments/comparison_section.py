@@ -229,20 +229,16 @@ class ComparisonConfig:
         return problems
 
     def _unreadable_overrides(self) -> Iterator[str]:
-        for key, override in self._given_overrides():
-            try:
-                parsed(override)
-            except OverrideParseException as error:
-                yield f"{key}: '{override}' is no override: {str(error).splitlines()[0]}."
-
-    def _given_overrides(self) -> Iterator[tuple[str, str]]:
-        """Yields all overrides that the steps are given, each with the key that it is given by."""
         given = {f"{kind}.{name}": found for kind in KINDS for name, found in getattr(self, kind).items()}
         given |= {"overrides": self.overrides, "students": self.students}
         given |= {} if isinstance(self.teacher, str) else {"teacher": self.teacher}
         given |= {} if self.reverse is None else {REVERSE: self.reverse}
         given["corpus"] = data_overrides(self.corpus)
-        yield from ((key, override) for key, overrides in given.items() for override in overrides)
+        for key, override in ((key, override) for key, overrides in given.items() for override in overrides):
+            try:
+                parsed(override)
+            except OverrideParseException as error:
+                yield f"{key}: '{override}' is no override: {str(error).splitlines()[0]}."
 
     def _name_problems(self) -> Iterator[str]:
         taken, format = {TEACHER} if self.reverse is None else {TEACHER, REVERSE}, self.evaluation.export
