@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_distill.config.overrides import read_override
 from nemo_distill.console import Interrupted, print_table
 from nemo_distill.storage.files import numeric_order, write_json
 from nemo_distill.storage.records import read_json
@@ -72,7 +72,7 @@ class SweepFolders(Callback):
         if folder := (config.get("exp_manager") or {}).get("explicit_log_dir"):
             print(OWN_FOLDER.format(folder), file=sys.stderr)
             sys.exit(2)
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        overrides = map(read_override, config.hydra.overrides.task)
         shared = [override.key_or_group for override in overrides if not override.is_sweep_override()]
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={json.dumps(shared)}")
