@@ -23,7 +23,7 @@ from nemo_distill.demo_corpus.inflection import (
     german_verb,
     join_words,
 )
-from nemo_distill.demo_corpus.lexicon import Noun, Translation, Verb
+from nemo_distill.demo_corpus.lexicon import Noun, Verb
 from nemo_distill.storage.files import whole_file
 
 Choice = TypeVar("Choice")
@@ -119,19 +119,19 @@ class DemoGrammar:
     def _subordinate(self) -> Phrase:
         main, subordinate = self.clause(), self.clause()
         conjunction, translations = self.random.choice(lexicon.CONJUNCTIONS)
-        english = f"{main.english()} {self._translate(translations)[0]} {subordinate.english()}"
+        english = f"{main.english()} {self._pick(translations)[0]} {subordinate.english()}"
         return Phrase(f"{main.german_main('subject')}, {conjunction} {subordinate.german_subordinate()}", english)
 
     def _fronted(self) -> Phrase:
         main, subordinate = self.clause(), self.clause()
         conjunction, translations = self.random.choice(lexicon.CONJUNCTIONS)
-        english = f"{self._translate(translations)[0]} {subordinate.english()}, {main.english()}"
+        english = f"{self._pick(translations)[0]} {subordinate.english()}, {main.english()}"
         return Phrase(f"{conjunction} {subordinate.german_subordinate()}, {main.german_main(None)}", english)
 
     def _reported(self) -> Phrase:
         speaker, clause = self.person_phrase("nom"), self.clause()
         infinitive, third, translations = self.random.choice(lexicon.REPORTING)
-        verb = english_present(self._translate(translations)[0], speaker.person)
+        verb = english_present(self._pick(translations)[0], speaker.person)
         that = " that" if self._chance(0.7) else ""
         german = (
             f"{speaker.german} {german_present(infinitive, third, speaker.person)}, dass {clause.german_subordinate()}"
@@ -150,7 +150,7 @@ class DemoGrammar:
         else:
             negation = "nicht" if negated else ""
         finite, rest, prefix = german_verb(verb, tense, subject.person)
-        english = self._english_verb(self._translate(verb.english), tense, subject.person, negated)
+        english = self._english_verb(self._pick(verb.english), tense, subject.person, negated)
         place = self.place() if self._chance(0.3) else None
         time = self.time(tense) if self._chance(0.4) else None
         return Clause(subject, finite, rest, prefix, english, obj, place, time, negation)
@@ -168,7 +168,7 @@ class DemoGrammar:
         german = (
             f"{phrase.german}, {pronoun} {verb.prefix}{german_present(verb.infinitive, verb.third, phrase.person)},"
         )
-        relative = self._english_verb(self._translate(verb.english), "present", phrase.person, negated=False)
+        relative = self._english_verb(self._pick(verb.english), "present", phrase.person, negated=False)
         return NounPhrase(german, f"{phrase.english} who {relative}", phrase.person)
 
     def person_phrase(self, case: str) -> NounPhrase:
@@ -206,7 +206,7 @@ class DemoGrammar:
         noun, owner = self.random.choice(lexicon.THINGS), self.random.choice(lexicon.PEOPLE)
         german = f"{lexicon.DEFINITE[case][noun.gender]} {decline(noun, case, False)}"
         german += f" {lexicon.DEFINITE['gen'][owner.gender]} {decline(owner, 'gen', False)}"
-        thing, person = self._translate(noun.english)[0], self._translate(owner.english)[0]
+        thing, person = self._pick(noun.english)[0], self._pick(owner.english)[0]
         english = f"the {person}'s {thing}" if self._chance(0.7) else f"the {thing} of the {person}"
         return NounPhrase(german, english, 1, is_marked=noun.gender == "m")
 
@@ -221,8 +221,8 @@ class DemoGrammar:
         if self._chance(0.35):
             fitting = lexicon.PEOPLE_ADJECTIVES if noun in lexicon.PEOPLE else lexicon.THING_ADJECTIVES
             stem, translations = self.random.choice(fitting)
-            adjective, translated = stem + ending, self._translate(translations)[0]
-        rest = join_words([translated, self._translate(noun.english)[plural]])
+            adjective, translated = stem + ending, self._pick(translations)[0]
+        rest = join_words([translated, self._pick(noun.english)[plural]])
         if english == "a" and rest[0] in "aeiou":
             english = "an"
         phrase = NounPhrase(
@@ -250,7 +250,7 @@ class DemoGrammar:
         noun, german, english = self.random.choice(lexicon.PLACES)
         article = lexicon.DEFINITE["dat"][noun.gender]
         preposition = {"in dem": "im", "an dem": "am"}.get(f"{german} {article}", f"{german} {article}")
-        return Phrase(f"{preposition} {noun.singular}", f"{english} the {self._translate(noun.english)[0]}")
+        return Phrase(f"{preposition} {noun.singular}", f"{english} the {self._pick(noun.english)[0]}")
 
     def time(self, tense: str) -> Phrase:
         """Returns a time that fits the tense: a day, an hour or a year."""
@@ -295,9 +295,6 @@ class DemoGrammar:
 
     def _pick(self, weighted: Sequence[tuple[Choice, float]]) -> Choice:
         return self.random.choices([item for item, _ in weighted], [weight for _, weight in weighted])[0]
-
-    def _translate(self, translations: Sequence[Translation]) -> tuple[str, ...]:
-        return self._pick(translations)
 
 
 def distinct_sentences(seed: int) -> Iterator[Phrase]:
