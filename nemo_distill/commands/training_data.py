@@ -4,7 +4,7 @@ The keys are NeMo's. The results have the names that NeMo gives them, and NeMo r
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,9 @@ REMEDY = "give another folder, or make it again with model.preproc_overwrite=tru
 ONCE = ("library", "vocab_size", "coverage", "training_sample_size", "special_tokens")
 
 
-def text_section(section_class: Any, values: Mapping[str, Any], where: str) -> tuple[Any, list[str]]:
-    """Returns a typed section of those of NeMo's keys that it has, or None, and a sentence for each problem."""
-    return read_section(
-        section_class,
-        {key: values[key] for key in section_class.__pydantic_fields__ if values.get(key) is not None},
-        where,
-    )
+def _given(section_class: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of NeMo's keys that a typed section has, and that have a value."""
+    return {key: values[key] for key in section_class.__pydantic_fields__ if values.get(key) is not None}
 
 
 @dataclass(frozen=True)
@@ -89,15 +85,12 @@ class TrainingText:
     def _tokenizer_problems(self) -> list[str]:
         problems = []
         for side in self.trained():
-            training, found = self._training(side)
-            problems += found
-            if training and training.vocab_size is None:
-                problems.append(f"model.{side}_tokenizer.vocab_size has no value, which model.preproc_out_dir needs.")
+            where = f"model.{side}_tokenizer"
+            given = _given(TokenizerTraining, self.model[f"{side}_tokenizer"])
+            problems += read_section(TokenizerTraining, given, where)[1]
+            if "vocab_size" not in given:
+                problems.append(f"{where}.vocab_size has no value, which model.preproc_out_dir needs.")
         return problems
-
-    def _training(self, side: str) -> tuple[TokenizerTraining | None, list[str]]:
-        """Returns how the tokenizer of a side is trained, or None, and a sentence for each problem."""
-        return text_section(TokenizerTraining, self.model[f"{side}_tokenizer"], f"model.{side}_tokenizer")
 
     def _sharing_problems(self) -> list[str]:
         if not self.trained() or not self.model.get("shared_tokenizer"):
@@ -120,7 +113,7 @@ class TrainingText:
     def _data_problems(self) -> list[str]:
         if not self._makes_data():
             return []
-        problems = text_section(BatchSettings, self.train, "model.train_ds")[1]
+        problems = read_section(BatchSettings, _given(BatchSettings, self.train), "model.train_ds")[1]
         return problems + [
             f"model.{side}_tokenizer.bpe_dropout={dropout}: tarred data would hold one random split of each word for "
             "all epochs; leave it null."
@@ -160,16 +153,11 @@ class TrainingText:
             elif library in TRAINABLE:
                 name = "shared_tokenizer" if shared else f"tokenizer.{side}"
                 model = self.folder / f"{name}.{section['vocab_size']}.BPE.model"
-                found[side] = TokenizerFile(
-                    model, library, r2l, self._job(side, model, sources + targets if shared else own)
-                )
+                texts = sources + targets if shared else own
+                training = TokenizerTraining(**_given(TokenizerTraining, section))
+                job = TokenizerJob(model, texts, training, READING, self._languages())
+                found[side] = TokenizerFile(model, library, r2l, job)
         return found
-
-    def _job(self, side: str, model: Path, texts: Sequence[Path]) -> TokenizerJob:
-        training, problems = self._training(side)
-        if training is None:
-            raise ConfigurationError(problems)
-        return TokenizerJob(model, texts, training, READING, self._languages())
 
     def _languages(self) -> list[str]:
         """Returns the language tags of a multilingual model, which stand in front of its sources."""
@@ -182,9 +170,7 @@ class TrainingText:
         """Returns the tarred data to write, one for each pair of files. The tokenizers must exist."""
         if not self._makes_data():
             return []
-        settings, problems = text_section(BatchSettings, self.train, "model.train_ds")
-        if settings is None:
-            raise ConfigurationError(problems)
+        settings = BatchSettings(**_given(BatchSettings, self.train))
         identities = {name: self._identity(side) for name, side in zip(TEXT_SIDES, SIDES)}
         prefix = self.train.get("tar_file_prefix") or "parallel"
         pairs = list(zip(*self.files()))
