@@ -302,7 +302,7 @@ def tokenizer_section_problems(side: str, model: Mapping[str, Any], required: bo
     path, library = tokenizer.get("tokenizer_model"), tokenizer.get("library") or "sentencepiece"
     if problems := library_problems(f"{where}.library", tokenizer):
         return problems
-    if path is None and "distillation" in model and not required:  # the teacher's tokenizer, see `check_teachers`
+    if path is None and model.get("distillation") is not None and not required:  # the teacher's, see `check_teachers`
         return []
     legacy = bool(tokenizer.get("sentencepiece_legacy"))
     problems = tokenizer_problems(path, library, bool(tokenizer.get("r2l")), legacy)

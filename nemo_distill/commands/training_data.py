@@ -78,7 +78,7 @@ class TrainingText:
         """Returns a sentence for each problem of the keys of what will be made."""
         if self.folder.exists() and not self.folder.is_dir():
             return [f"model.preproc_out_dir={self.folder}: this is a file; give a folder."]
-        if "distillation" in self.model:  # tokenizers come from the teacher
+        if self.model.get("distillation") is not None:  # tokenizers come from the teacher
             return self._data_problems()
         return (self._tokenizer_problems() or self._sharing_problems()) + self._data_problems()
 
@@ -232,7 +232,8 @@ def earlier_text_problems(model: Mapping[str, Any]) -> list[str]:
     Args:
         model: the model's config, resolved and without other problems.
     """
-    return TrainingText(model).conflicts() if model.get("preproc_out_dir") and "distillation" not in model else []
+    is_found_later = not model.get("preproc_out_dir") or model.get("distillation") is not None
+    return [] if is_found_later else TrainingText(model).conflicts()
 
 
 def preprocess_data(model: DictConfig, devices: int = 1, shown: bool = True) -> None:

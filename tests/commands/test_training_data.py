@@ -211,6 +211,7 @@ def test_tokenizers_that_need_nemo_are_loaded_by_it(config, tmp_path):
         ({"decoder_tokenizer__coverage": 1.0}, "model.encoder_tokenizer.coverage=0.999 and model.decoder_tokenizer.coverage=1.0"),
         ({"encoder_tokenizer__special_tokens": [""]}, "model.encoder_tokenizer.special_tokens=['']: must not contain"),
         ({"encoder_tokenizer__training_sample_size": -2}, "model.encoder_tokenizer.training_sample_size=-2: must be"),
+        ({"encoder_tokenizer__vocab_size": None, "distillation": None}, "model.encoder_tokenizer.vocab_size has no value"),
         ({"train_ds__lines_per_dataset_fragment": 0}, "model.train_ds.lines_per_dataset_fragment=0: must be"),
         ({"encoder_tokenizer__library": "yttm", "decoder_tokenizer__library": "yttm", "encoder_tokenizer__bpe_dropout": 0.1}, "model.encoder_tokenizer.bpe_dropout=0.1: tarred data would hold"),
     ],
