@@ -18,6 +18,7 @@ import sentencepiece
 from pydantic import Field
 
 from nemo_distill.config.errors import DataError
+from nemo_distill.config.known_keys import Count
 from nemo_distill.config.section import section
 from nemo_distill.console import console
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file
@@ -26,7 +27,7 @@ from nemo_distill.text.batches import dropped_in_words
 from nemo_distill.text.files import SAMPLED_LINES
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line
 from nemo_distill.text.mixing import choose
-from nemo_distill.text.token_ids import TokenIds, load_tokenizer
+from nemo_distill.text.token_ids import TokenIds, import_youtokentome, load_tokenizer
 
 # As NeMo trains them. They are in the vocabulary already and are not added as special tokens again.
 SENTENCEPIECE_IDS = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
@@ -44,7 +45,7 @@ class TokenizerTraining:
     """`yttm` is youtokentome, which NeMo 1.x used."""
     vocab_size: int | None = Field(default=None, ge=1)
     """Number of pieces. A text that is too small for it gives fewer, and a warning."""
-    training_sample_size: int = Field(default=-1, ge=-1)
+    training_sample_size: Literal[-1] | Count = -1
     """Number of lines to train on, selected at random; -1: all."""
     coverage: float = Field(default=0.999, gt=0, le=1)
     """Share of the characters in the text that the tokenizer must know."""
@@ -190,7 +191,7 @@ def _train(job: TokenizerJob) -> dict[str, Any]:
         found = dropped_in_words(oddities) or "it is empty"
         raise DataError(f"'{job.texts[0]}' has no line to train a tokenizer on: {found}")
     sample = job.training.training_sample_size
-    used = lines if sample in (-1, 0) else min(sample, lines)
+    used = lines if sample == -1 else min(sample, lines)
     train = {"sentencepiece": _train_sentencepiece, "yttm": _train_yttm}[job.training.library]
     try:
         content, pieces = train(job, choose(_lines(job), used, lines, "tokenizer"))
@@ -251,8 +252,7 @@ def _warn_of_replaced(path: Path, lines: Iterator[str], processor: Any) -> None:
 
 def _train_yttm(job: TokenizerJob, lines: Iterator[str]) -> tuple[bytes, int]:
     """Trains with youtokentome, which reads and writes only files."""
-    import youtokentome  # optional; the check of the job says how to install it
-
+    youtokentome = import_youtokentome(job.model)
     text, model = (job.model.with_name(f".{job.model.name}.{ending}.tmp") for ending in ("txt", "yttm"))
     try:
         with text.open("w", encoding="utf-8", newline="\n") as stream:

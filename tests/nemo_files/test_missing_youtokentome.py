@@ -4,11 +4,13 @@ import sys
 
 import pytest
 
-from nemo_distill.config.errors import ConfigurationError
+from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.nemo_files.archive import NemoArchive
 from nemo_distill.nemo_files.tokenizer_files import tokenizer_file_problems
 from nemo_distill.nemo_files.translation_archive import archived_vocabulary
+from nemo_distill.text.lines import LinePolicy
 from nemo_distill.text.token_ids import MissingPackageError, load_tokenizer
+from nemo_distill.text.tokenizer_training import TokenizerJob, TokenizerTraining, train_tokenizer
 from tests.pseudo_labels.fakes import write_model
 
 SENTENCE = (
@@ -43,6 +45,15 @@ def test_a_translation(model_file):
     with pytest.raises(ConfigurationError) as told:
         load_tokenizer(model_file, "yttm")
     assert told.value.problems == [f"{SENTENCE.format(model_file)}."]
+
+
+def test_a_tokenizer_to_train(model_file, corpus, tmp_path):
+    job = TokenizerJob(
+        tmp_path / "own.model", [corpus / "train.de"], TokenizerTraining(library="yttm", vocab_size=50), LinePolicy()
+    )
+    with pytest.raises(DataError) as told:
+        train_tokenizer(job)
+    assert str(told.value).endswith(SENTENCE.format(job.model))
 
 
 def test_a_model_that_nemo_builds(model_file):

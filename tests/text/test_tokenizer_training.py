@@ -132,6 +132,7 @@ def test_a_tokenizer_without_a_record_or_that_was_changed_is_refused(job):
     ("values", "sentence"),
     [
         ({"vocab_size": 0}, "t.vocab_size=0: must be null or a whole number of at least 1."),
+        ({"training_sample_size": 0}, "t.training_sample_size=0: must be -1 or a whole number of at least 1."),
         ({"coverage": 2}, "t.coverage=2: must be a number above 0 and at most 1."),
         ({"special_tokens": ["a", ""]}, "t.special_tokens=['a', '']: must not contain an empty string."),
         ({"library": "yttm", "special_tokens": ["a"]}, "t.special_tokens=['a']: youtokentome has none"),
