@@ -19,7 +19,7 @@ from nemo_distill.commands.generate_pseudo_labels import check_labelling
 from nemo_distill.commands.jobs import composed_job, composition_problem
 from nemo_distill.commands.report import ReportConfig, write_report
 from nemo_distill.commands.training_check import validate_distillation, validate_training
-from nemo_distill.commands.user_errors import check, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.overrides import read_override
 from nemo_distill.config.wording import shown
@@ -194,7 +194,7 @@ def _key(config: ComparisonConfig, group: str) -> str:
 
 
 def main(cfg: DictConfig) -> None:
-    check(cfg, check_compare)
+    warn(checked(cfg, check_compare))
     config = read_comparison(cfg)
     with plain_errors(goes_on=True), sigterm_as_exception():
         prepare_corpus(config.corpus)

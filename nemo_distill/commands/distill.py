@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from nemo_distill.commands.training import resumes, run_job, start_from_nemo, training_run
 from nemo_distill.commands.training_check import check_distillation_job
 from nemo_distill.commands.training_data import preprocess_data
-from nemo_distill.commands.user_errors import check, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.experiments.sweep import job_command, run_in_sweep
 from nemo_distill.models.student_config import complete_student
 from nemo_distill.text.training_mix import mix_training_data
@@ -16,7 +16,7 @@ from nemo_distill.text.training_mix import mix_training_data
 def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, job_command("distill")):
         return outcome
-    check(cfg, check_distillation_job)
+    warn(checked(cfg, check_distillation_job))
     with plain_errors(resumes(cfg)), training_run(cfg) as trainer, tempfile.TemporaryDirectory() as folder:
         complete_student(cfg.model, folder)
         mix_training_data(cfg.model, folder)

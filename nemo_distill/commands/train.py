@@ -5,14 +5,14 @@ from omegaconf import DictConfig
 from nemo_distill.commands.training import resumes, run_job, start_from_nemo, training_run
 from nemo_distill.commands.training_check import check_training
 from nemo_distill.commands.training_data import preprocess_data
-from nemo_distill.commands.user_errors import check, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors, warn
 from nemo_distill.experiments.sweep import job_command, run_in_sweep
 
 
 def main(cfg: DictConfig) -> dict[str, str] | None:
     if outcome := run_in_sweep(cfg, job_command("train")):
         return outcome
-    check(cfg, check_training)
+    warn(checked(cfg, check_training))
     with plain_errors(resumes(cfg)), training_run(cfg) as trainer:
         preprocess_data(cfg.model, trainer.world_size, trainer.is_global_zero)
         if not (cfg.do_training or cfg.do_testing):

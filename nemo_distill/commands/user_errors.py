@@ -46,12 +46,6 @@ def checked(cfg: DictConfig, read_job: Callable[[DictConfig], Job]) -> Job:
     sys.exit(2)
 
 
-def check(cfg: DictConfig, check_job: Callable[[DictConfig], list[str] | None]) -> None:
-    """Like `checked`, for a check that returns warnings, which are printed."""
-    warnings = checked(cfg, check_job)
-    warn(warnings or [])
-
-
 def check_output(work: Work, texts: Sequence[Path], overwrite: bool, kind: str, place: str) -> None:
     """Checks that no other text is in the place of a job's output, unless it may be replaced.
 

@@ -10,7 +10,7 @@ from verdicts import METRIC, study_markdown, study_plots
 
 from nemo_distill.commands.compare import check_plan
 from nemo_distill.commands.jobs import hydra_main
-from nemo_distill.commands.user_errors import check, plain_errors
+from nemo_distill.commands.user_errors import checked, plain_errors
 from nemo_distill.config.errors import ConfigurationError
 from nemo_distill.config.section import read_config, read_value, section
 from nemo_distill.console import console, sigterm_as_exception
@@ -54,7 +54,7 @@ class StudyConfig(ComparisonConfig):
 
 @hydra_main("study", Path(__file__).parents[1] / "conf")
 def main(cfg: DictConfig) -> None:
-    check(cfg, lambda checked: check_study(read_study(checked)))
+    checked(cfg, lambda found: check_study(read_study(found)))
     config = read_study(cfg)
     with plain_errors(goes_on=True), sigterm_as_exception():
         if not config.report_only:
