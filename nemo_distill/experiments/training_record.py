@@ -3,10 +3,9 @@
 A training goes on, and a sweep skips it, only if what its record names is still the same.
 """
 
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ from nemo_distill.config.errors import ConfigurationError, DataError
 from nemo_distill.console import print_table
 from nemo_distill.nemo_files.model_kinds import SIDES
 from nemo_distill.report.model_card import model_card
-from nemo_distill.storage.files import user_path, versions, write_text
+from nemo_distill.storage.files import user_path, write_text
 from nemo_distill.storage.ledger import changed_files, differences, fingerprint
-from nemo_distill.storage.made_with import device_name, git_revision
+from nemo_distill.storage.made_with import device_name, made_now
 from nemo_distill.storage.run_record import RunRecord, read_run, read_run_of, recorded_run
 from nemo_distill.storage.shard_folder import MANIFEST
 from nemo_distill.text.files import FILE_KEYS, as_list
 from nemo_distill.text.training_mix import mixed_files
 
-PACKAGES = ("nemo_distill", "nemo_toolkit", "torch", "lightning", "sentencepiece", "sacrebleu")
 # What may change while a training goes on: its length, where it runs, and what is logged, validated and tested.
 DECISIVE_OF_TRAINER = (
     "precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
@@ -42,12 +40,7 @@ def new_record(cfg: DictConfig, status: str) -> dict[str, Any]:
         "status": status,
         "seed": settings["config"].get("seed", 0),
         "overrides": list(overrides),
-        "made_with": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": None,
-            "versions": {"python": platform.python_version(), **versions(PACKAGES)},
-            "git_revision": git_revision(),
-        },
+        "made_with": {**made_now(), "device": None},
         "settings": settings,
         "inputs": job_inputs(cfg),
     }

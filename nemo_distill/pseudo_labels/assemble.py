@@ -30,7 +30,8 @@ from nemo_distill.pseudo_labels.selection import Candidate, Criteria
 from nemo_distill.pseudo_labels.shards import LabelFolder, Row, read_rows
 from nemo_distill.storage.files import folder_lock, remove_leftovers, whole_file, whole_files, writing
 from nemo_distill.storage.ledger import Work, digest_of, fingerprint
-from nemo_distill.storage.shard_folder import ShardError, used_versions
+from nemo_distill.storage.made_with import used_versions
+from nemo_distill.storage.shard_folder import ShardError
 from nemo_distill.text.files import input_files
 from nemo_distill.text.languages import language_problems, text_language
 from nemo_distill.text.lines import LinePolicy, TextFiles, clean_line, line_hash, parallel_lines

@@ -18,18 +18,28 @@ CPU_INFO = Path("/proc/cpuinfo")
 CPU_UNITS = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "i8mm", "bf16",
 )  # fmt: skip
-PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "transformers", "sacrebleu", "unbabel-comet")
+PACKAGES = (
+    "torch", "lightning", "nemo_toolkit", "ctranslate2", "transformers", "sentencepiece", "sacrebleu", "unbabel-comet",
+)  # fmt: skip
 
 
 def made_with(device: str, threads: int) -> dict[str, Any]:
     """Returns date, device, threads, package versions and the git revision of this code."""
+    return {**made_now(), "device": f"{device}: {device_name(device)}", "threads": threads}
+
+
+def made_now() -> dict[str, Any]:
+    """Returns date, package versions and the git revision of this code."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": f"{device}: {device_name(device)}",
-        "threads": threads,
-        "versions": {"nemo_distill": __version__, "python": platform.python_version(), **versions(PACKAGES)},
+        "versions": used_versions(),
         "git_revision": git_revision(),
     }
+
+
+def used_versions() -> dict[str, str]:
+    """Returns the versions of this package, of Python and of the packages that results may depend on."""
+    return {"nemo_distill": __version__, "python": platform.python_version(), **versions(PACKAGES)}
 
 
 def device_name(device: str) -> str:

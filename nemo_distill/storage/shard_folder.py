@@ -4,7 +4,6 @@
 contains the shards. `manifest.json` is written last and contains the settings, counts, checksums and versions.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-import nemo_distill
 from nemo_distill.config.errors import DataError
-from nemo_distill.storage.files import folder_lock, remove_leftovers, versions
+from nemo_distill.storage.files import folder_lock, remove_leftovers
 from nemo_distill.storage.folder_safety import path_inside
 from nemo_distill.storage.ledger import Described, Work, differences, sha256_of
+from nemo_distill.storage.made_with import used_versions
 from nemo_distill.storage.records import OPEN, FileEntry, read_json
 
 BEGUN, MANIFEST = "settings.json", "manifest.json"
-PACKAGES = ("torch", "nemo_toolkit", "ctranslate2", "sentencepiece", "sacrebleu")
 
 
 class ShardError(DataError):
@@ -35,12 +33,6 @@ def begun_settings(folder: Path) -> dict[str, Any]:
         DataError: if another program has written the record, or if it is damaged.
     """
     return (read_json(folder / BEGUN, Described) or {}).get("settings") or {}
-
-
-def used_versions() -> dict[str, str]:
-    """Returns the package versions that shards may depend on."""
-    own = {"python": sys.version.split()[0], "nemo_distill": nemo_distill.__version__}
-    return own | versions(PACKAGES)
 
 
 @with_config(OPEN)
