@@ -1,6 +1,6 @@
 """The configuration of a labelling job, and what it must satisfy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -294,7 +294,7 @@ class LabellingConfig(Selection, TeacherSection):
             **own,
             "teachers": [fingerprint(Path(path)) for path in self.teachers],
             "reverse_model": fingerprint(self.reverse_model) if self.reverse_model else None,
-            "search": _without_later_keys(asdict(self.searched)),
+            "search": asdict(self.searched),
             "reading": asdict(self.reading),
             "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in self.sources],
         }
@@ -304,8 +304,3 @@ def _chosen(key: str, paths: Sequence[str | Path], accelerator: str) -> str | No
     """Returns the type that `auto` stands for; None for float32, the default, whose labels are the same."""
     dtype = chosen_dtype(key, min(map(model_width, paths)), accelerator)
     return None if dtype == "float32" else dtype
-
-
-def _without_later_keys(search: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out what is off and older versions did not have, so that their labels remain valid."""
-    return {key: value for key, value in search.items() if key != "epsilon" or value}

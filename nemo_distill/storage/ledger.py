@@ -38,7 +38,7 @@ class Work:
         shape: the type of the finished record, for `read_json`.
         read_inputs: returns the SHA-256 of each input file. Called when the inputs are first compared or recorded.
             Inputs are compared if both records have them: a file may be missing then or now, for instance because
-            other work makes it, and older records have no inputs.
+            other work makes it.
     """
 
     def __init__(
